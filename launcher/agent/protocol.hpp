@@ -1,0 +1,143 @@
+/// \file
+/// What head and agent say to each other, on the agent's stdin and stdout. The frames are those of base/frame.hpp.
+///
+///     agent → head   the text line "LLMLAUNCH AGENT <protocol version>\n"; everything before it is noise of rc files
+///     agent → head   Hello
+///     head  → agent  Prepare            argv, environment and workdir as data; files the host may lack
+///     agent → head   NeedFile*          head answers FileChunk… (last one marked)
+///     agent → head   Ready | Failed     checks are done: program found, workdir entered, pipes made; no rank started
+///     head  → agent  Go                 after all hosts are ready; carries what is known only now (MASTER_PORT)
+///     agent → head   Started*  then Output*, OutputEnd*, Exited* in any order, one Exited and two OutputEnd per rank
+///     head  → agent  Ack                output bytes taken off the head's hands, as a running total: the credit
+///     head  → agent  Signal | Stop      Stop: signal to main processes, grace, SIGKILL to the groups
+///     both           Ping               keeps `head_timeout` and the head's own deadline from firing; no answer needed
+///     agent → head   Done               no process of the job is left on this host; the agent exits 0 next
+///
+/// End of file on stdin, or no byte for `head_timeout_ms`, is the head's death: Stop with the plan's grace, then exit.
+/// The agent sends at most `window_bytes` of Output payload beyond the last Ack, and stops reading the ranks' pipes at
+/// that point, so a slow terminal slows the ranks down and nothing grows.
+/// An unknown type from a peer of the same major version is an error (Errc::protocol): both sides are one release.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "rendezvous/base/frame.hpp"
+
+namespace llmlaunch::launcher::agent {
+
+inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";      // + version + "\n", printed by the agent
+inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";         // + hash + "\n", printed by the sh line
+inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";         // + text + "\n", printed by the sh line
+
+// argv and environment of a host's ranks: Linux lets one exec have 6 MiB by default; 64 MiB holds 8 ranks of it.
+inline constexpr std::size_t kMaxHeadFrameBytes = 64u << 20;
+inline constexpr std::size_t kMaxAgentFrameBytes = 128u << 10;             // Output payloads are at most 64 KiB
+inline constexpr std::size_t kMaxOutputBytes = 64u << 10;
+inline constexpr std::size_t kFileChunkBytes = 256u << 10;
+inline constexpr std::uint64_t kDefaultWindowBytes = 256u << 10;
+
+using EnvList = std::vector<std::pair<std::string, std::string>>;
+
+enum class Stream : std::uint8_t { out = 1, err = 2 };
+
+// head → agent
+struct RankSpec {
+  std::uint32_t rank = 0;
+  EnvList env;                          // on top of Prepare::env
+};
+struct FileSpec {                       // becomes <cache>/<hash>/<name>; argv[0] = "llmlaunch-file:<name>" means it
+  std::string name;
+  std::string hash;                     // SHA-256, 64 hex digits
+  std::uint64_t size = 0;
+};
+inline constexpr std::string_view kPushedArgvPrefix = "llmlaunch-file:";
+struct Prepare {
+  std::uint16_t version = kProtocolVersion;
+  std::string job_id;
+  std::string host;
+  std::uint64_t window_bytes = kDefaultWindowBytes;
+  std::uint32_t grace_ms = 10'000;
+  std::uint32_t head_timeout_ms = 15'000;
+  std::string workdir;                  // empty: where the agent was started
+  std::vector<std::string> argv;
+  EnvList env;
+  std::vector<RankSpec> ranks;
+  std::vector<FileSpec> files;
+};
+struct FileChunk {
+  std::uint32_t index = 0;              // of Prepare::files
+  bool last = false;
+  Bytes data;
+};
+struct Go {
+  EnvList env;                          // for all ranks, over everything else
+};
+struct Ack {
+  std::uint64_t output_bytes = 0;       // Output payload bytes taken, since the start
+};
+struct Signal {
+  std::int32_t signal = 0;              // to the main process of each rank that runs
+};
+struct Stop {
+  std::int32_t signal = 15;             // to the main processes now
+  std::uint32_t grace_ms = 0;           // then SIGKILL to the groups; a second Stop with 0 skips what is left
+};
+struct Ping {};                         // both ways
+
+// agent → head
+struct Hello {
+  std::uint16_t version = kProtocolVersion;
+  std::string hostname;
+  std::int64_t pid = 0;
+  std::uint32_t cores = 0;
+};
+struct NeedFile {
+  std::uint32_t index = 0;
+};
+struct Ready {
+  std::uint16_t free_port = 0;          // a TCP port that was free on this host a moment ago: MASTER_PORT if rank 0 is here
+};
+struct Failed {                         // before Go: the host cannot run the job. After Go: rank could not be started
+  std::int32_t code = 0;                // an Errc
+  std::int64_t rank = -1;               // -1: the host as a whole
+  std::string what;
+  std::string hint;
+};
+struct Started {
+  std::uint32_t rank = 0;
+  std::int64_t pid = 0;
+};
+struct Output {
+  std::uint32_t rank = 0;
+  Stream stream = Stream::out;
+  Bytes data;
+};
+struct OutputEnd {
+  std::uint32_t rank = 0;
+  Stream stream = Stream::out;
+};
+struct Exited {
+  std::uint32_t rank = 0;
+  bool signaled = false;
+  std::int32_t value = 0;               // exit status, or signal number
+  bool core_dumped = false;
+  bool stopped = false;                 // the agent had signalled it before (Stop, head lost)
+  std::uint64_t wall_time_ns = 0;       // CLOCK_REALTIME of the host
+};
+struct Done {};
+
+using HeadMessage = std::variant<Prepare, FileChunk, Go, Ack, Signal, Stop, Ping>;
+using AgentMessage = std::variant<Hello, NeedFile, Ready, Failed, Started, Output, OutputEnd, Exited, Done, Ping>;
+
+Bytes encode(const HeadMessage& message);
+Bytes encode(const AgentMessage& message);
+/// `Errc::protocol` for an unknown type or fields that do not fit, `Errc::version_mismatch` for another version.
+Result<HeadMessage> decode_head_message(const FrameView& frame);
+Result<AgentMessage> decode_agent_message(const FrameView& frame);
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,88 @@
+/// \file
+/// YAML → checked `Config`. accelerate's spellings (`num_processes`, `machine_rank`, `main_process_ip`) stop here; the
+/// rest of the program says world_size, node_rank, rendezvous. Used by the cli and by `make_plan`.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher {
+
+/// Environment variables in the order written. A later entry wins over an earlier one of the same name.
+using EnvList = std::vector<std::pair<std::string, std::string>>;
+
+/// What to do with a host key that no known_hosts file has. A key that changed or is revoked is always refused.
+enum class HostKeyPolicy { strict, accept_new };
+
+/// `llmlaunch.ssh`. Unset values come from ~/.ssh/config, then from ssh's own defaults.
+struct SshSettings {
+  std::optional<std::string> user;
+  std::optional<std::uint16_t> port;
+  std::vector<std::string> identity_files;
+  std::optional<std::string> config_file;      ///< instead of ~/.ssh/config; "none" reads no file
+  std::vector<std::string> known_hosts_files;  ///< instead of UserKnownHostsFile; the first one takes new keys
+  std::optional<HostKeyPolicy> host_key_policy;
+  bool use_agent = true;                       ///< ask the ssh-agent of $SSH_AUTH_SOCK
+  std::uint32_t fanout = 64;                   ///< hosts that connect at the same time
+};
+
+/// `llmlaunch.timeouts`, each a deadline for one step.
+struct Timeouts {
+  std::chrono::milliseconds connect{10'000};     ///< TCP, key exchange and authentication, each
+  std::chrono::milliseconds start{60'000};       ///< from the authenticated session to the agent's ready
+  std::chrono::milliseconds rendezvous{300'000}; ///< until all ranks have joined, for the ranks that join
+  std::chrono::milliseconds grace{10'000};       ///< between the first signal and SIGKILL
+  std::chrono::milliseconds head{15'000};        ///< agent without any byte from the head → stops its ranks
+  std::optional<std::chrono::milliseconds> run;  ///< the whole job, `--timeout`
+};
+
+/// One host, after ranges like gpu[01-16] are expanded.
+struct HostConfig {
+  std::string name;                        ///< as written; shown in logs and messages
+  std::optional<std::string> address;      ///< where to connect instead of `name`
+  std::optional<std::string> user;
+  std::optional<std::uint16_t> port;
+  std::optional<std::uint32_t> slots;      ///< ranks on this host; unset: an equal share of num_processes
+  std::vector<std::string> identity_files;
+  std::optional<std::string> workdir;
+  EnvList env;
+};
+
+struct Config {
+  std::string file;                        ///< for messages; empty when there is none
+  // accelerate's top-level keys
+  std::string distributed_type;
+  std::optional<std::uint32_t> num_processes;  ///< ranks over all hosts together
+  std::uint32_t num_machines = 1;
+  std::uint32_t machine_rank = 0;          ///< checked only: rank order is host order
+  std::optional<std::string> main_process_ip;
+  std::uint16_t main_process_port = 0;     ///< the rendezvous port; 0: the head chooses
+  std::string mixed_precision = "no";
+  std::string gpu_ids = "all";
+  bool use_cpu = false;
+  bool debug = false;
+  // llmlaunch:
+  std::vector<HostConfig> hosts;           ///< empty: this machine alone
+  SshSettings ssh;
+  EnvList env;
+  std::vector<std::string> forward_env;    ///< names or patterns (HF_*) taken from the head's environment
+  std::optional<std::string> workdir;
+  std::string log_dir = "llmlaunch-logs";
+  Timeouts timeouts;
+};
+
+/// Reads and checks a file. Every error carries file:line:column, the line with a caret, and "did you mean" where a
+/// known key is near. `Errc::not_found` or `Errc::io` when it cannot be read, else `Errc::invalid_config`.
+Result<Config> load_config(const std::string& path);
+
+/// The same from text; `name` stands in messages. No file is touched.
+Result<Config> parse_config(const std::string& text, const std::string& name);
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,23 @@
+/// \file
+/// Host lists as pdsh, Slurm and Flux write them: "gpu[01-16],login0". Order is rank order; nothing is sorted or dropped.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher {
+
+/// More hosts than this in one list is a typing error ("n[1-100000000]"), found before anything is allocated.
+inline constexpr std::size_t kMaxHosts = 65536;
+
+/// Expands a list. Errors (`Errc::invalid_argument`) name the bad piece.
+Result<std::vector<std::string>> expand_hostlist(std::string_view list);
+
+/// Folds for display; `expand_hostlist(compress_hostlist(x)) == x`.
+std::string compress_hostlist(const std::vector<std::string>& hosts);
+
+}  // namespace llmlaunch::launcher

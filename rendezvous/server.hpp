@@ -1,0 +1,58 @@
+/// \file
+/// The rendezvous of one job, served on the head: one TCP port, bound before any host is told its number. A shell around
+/// `WorldState`, which decides. Belongs to the thread of its executor.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rendezvous/asio.hpp"
+#include "rendezvous/base/result.hpp"
+#include "rendezvous/base/types.hpp"
+
+namespace llmlaunch::rendezvous {
+
+struct ServerOptions {
+  std::string job_id;
+  std::string token;                     ///< 64 hex digits
+  Generation generation{};
+  std::vector<std::string> hosts;        ///< host of each rank, index = rank; its size is the world size
+  std::string bind_address;              ///< empty: all addresses, IPv6 and IPv4
+  std::uint16_t port = 0;                ///< 0: the kernel chooses
+  std::chrono::milliseconds join_timeout{300'000};  ///< then waiters get the list of missing ranks
+};
+
+class Server {
+ public:
+  /// Binds and listens. `Errc::io` with address and port when that fails (port in use: the hint says so).
+  static Result<std::unique_ptr<Server>> start(asio::any_io_executor executor, ServerOptions options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  std::uint16_t port() const;
+
+  /// Pushes the end to every client, refuses all later requests of this generation.
+  void end_generation(std::string reason);
+
+  /// Closes listener and connections. Idempotent.
+  void close();
+
+  std::uint32_t joined() const;          ///< ranks that have joined so far
+  /// Called on the executor's thread when all ranks have joined.
+  void on_complete(std::function<void()> callback);
+
+ private:
+  struct Impl;
+  explicit Server(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+/// A fresh job token: 256 bits of the kernel's randomness as 64 hex digits.
+std::string make_token();
+
+}  // namespace llmlaunch::rendezvous
