@@ -39,8 +39,8 @@ Deadline::Deadline(const asio::any_io_executor& executor, std::chrono::milliseco
     if (!state->armed) return;
     state->armed = false;
     state->expired = true;
-    const auto on_expiry = std::move(state->on_expiry);
-    on_expiry();
+    const auto run = std::move(state->on_expiry);
+    run();
   });
 }
 

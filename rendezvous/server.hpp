@@ -23,7 +23,8 @@ struct ServerOptions {
   std::vector<std::string> hosts;        ///< host of each rank, index = rank; its size is the world size
   std::string bind_address;              ///< empty: all addresses, IPv6 and IPv4
   std::uint16_t port = 0;                ///< 0: the kernel chooses
-  std::chrono::milliseconds join_timeout{300'000};  ///< then waiters get the list of missing ranks
+  /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
+  std::chrono::milliseconds join_timeout{300'000};
 };
 
 class Server {
@@ -45,6 +46,11 @@ class Server {
   std::uint32_t joined() const;          ///< ranks that have joined so far
   /// Called on the executor's thread when all ranks have joined.
   void on_complete(std::function<void()> callback);
+  /// Called once when this generation cannot succeed: ranks are missing at the join deadline, or their NCCL differs.
+  /// Waiting ranks have been told already.
+  void on_failure(std::function<void(const Error&)> callback);
+  /// Called when a rank's connection ends although it did not leave. News, not a verdict: its agent knows how it ended.
+  void on_rank_lost(std::function<void(Rank, const Error&)> callback);
 
  private:
   struct Impl;

@@ -40,6 +40,8 @@ class Category final : public std::error_category {
       case Errc::unsupported: return "not supported here";
       case Errc::interrupted: return "interrupted";
       case Errc::locked: return "held by another run";
+      case Errc::not_executable: return "may not be executed";
+      case Errc::rank_failed: return "a rank failed";
       case Errc::internal: return "internal error";
     }
     return "unknown condition " + std::to_string(value);

@@ -41,6 +41,8 @@ enum class Errc {
   unsupported,           ///< this build or this machine cannot do it
   interrupted,           ///< a signal asked us to stop
   locked,                ///< another run holds the lock
+  not_executable,        ///< the command exists and may not be executed
+  rank_failed,           ///< a rank of the job ended with a failure
   internal,              ///< a defect of llmlaunch
 };
 

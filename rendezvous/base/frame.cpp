@@ -9,6 +9,8 @@ namespace llmlaunch {
 namespace {
 
 constexpr std::size_t kLengthBytes = 4;
+// What a decoder keeps for the next frame: one large frame must not hold its memory for the life of a connection.
+constexpr std::size_t kKeptBytes = 256 * 1024;
 
 template <class Integer>
 void append_little_endian(Bytes& out, Integer value) {
@@ -28,6 +30,7 @@ void FrameDecoder::feed(ByteView bytes) {
   if (consumed_ > 0) {
     buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(consumed_));
     consumed_ = 0;
+    if (buffer_.empty() && buffer_.capacity() > kKeptBytes) buffer_ = Bytes();
   }
   buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
 }

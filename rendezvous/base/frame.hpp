@@ -48,6 +48,9 @@ class FrameDecoder {
   /// The next whole frame, nothing when more bytes are needed, or the error that ends this stream.
   Result<std::optional<FrameView>> next();
 
+  /// Changes the limit for frames not yet decoded, for a peer that has become trusted. Ends no error.
+  void allow_frames_of(std::size_t max_frame_bytes) { max_frame_bytes_ = max_frame_bytes; }
+
   /// Bytes held back, waiting for the rest of their frame.
   std::size_t buffered() const { return buffer_.size() - consumed_; }
 

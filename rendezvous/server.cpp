@@ -1,0 +1,370 @@
+// The TCP shell around WorldState: accepts, reads, writes, waits for its next deadline, and carries out its actions.
+// Decides nothing about the job. One reader and one writer coroutine per peer; all on the executor's thread.
+#include "rendezvous/server.hpp"
+
+#include <fmt/format.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <map>
+#include <type_traits>
+#include <utility>
+
+#include "rendezvous/auth.hpp"
+#include "rendezvous/base/log.hpp"
+#include "rendezvous/message.hpp"
+#include "rendezvous/world_state.hpp"
+
+namespace llmlaunch::rendezvous {
+namespace {
+
+using asio::ip::tcp;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::size_t kReadBytes = 16 * 1024;
+// Pause after an accept that failed for want of descriptors or memory, which would fail again at once.
+constexpr milliseconds kAcceptPause{100};
+// A port scanner must not fill the terminal.
+constexpr std::size_t kShownRefusals = 20;
+// A closed peer gets this long to read what was sent before.
+constexpr milliseconds kLingerTimeout{5'000};
+// As on the client's side: a host that lost power is noticed after about a minute.
+constexpr int kKeepAliveIdleSeconds = 30;
+constexpr int kKeepAliveIntervalSeconds = 10;
+constexpr int kKeepAliveProbes = 3;
+
+void set_option(tcp::socket& socket, int level, int name, int value) {
+  // All of them tune a connection that works without: a refusal is no error.
+  (void)::setsockopt(socket.native_handle(), level, name, &value, sizeof value);
+}
+
+void tune(tcp::socket& socket) {
+  set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+}
+
+std::string name_endpoint(const tcp::endpoint& endpoint) {
+  asio::ip::address address = endpoint.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+  }
+  if (address.is_v6()) return fmt::format("[{}]:{}", address.to_string(), endpoint.port());
+  return fmt::format("{}:{}", address.to_string(), endpoint.port());
+}
+
+// A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and the
+// reader, when it paused, that the queue has drained.
+struct Peer {
+  Peer(tcp::socket accepted, PeerId number)
+      : socket(std::move(accepted)), id(number), wake(socket.get_executor(), steady_clock::time_point::max()),
+        drained(socket.get_executor(), steady_clock::time_point::max()) {}
+
+  tcp::socket socket;
+  PeerId id;
+  MessageDecoder decoder{MessageDecoder::Side::server};
+  std::deque<std::pair<Bytes, SharedBytes>> queue;
+  std::size_t queued_bytes = 0;
+  bool closing = false;  // the world has no more to say: write the queue, then close
+  bool closed = false;
+  asio::steady_timer wake;
+  asio::steady_timer drained;
+  std::optional<Deadline> linger;
+
+  void shut() {
+    closed = true;
+    linger.reset();
+    boost::system::error_code ignored;  // the peer may be gone already
+    socket.shutdown(tcp::socket::shutdown_both, ignored);
+    socket.close(ignored);
+    wake.cancel();
+    drained.cancel();
+  }
+};
+
+template <class... Args>
+void call(std::function<void(Args...)> callback, const std::type_identity_t<Args>&... args) {
+  if (callback) callback(args...);
+}
+
+Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const tcp::endpoint& endpoint) {
+  boost::system::error_code error;
+  tcp::acceptor acceptor(executor);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error && endpoint.protocol() == tcp::v6()) {
+    // All addresses means IPv4's too; one IPv6 address means itself.
+    acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
+  }
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (!error) return acceptor;
+  Error failure = from_asio(error, fmt::format("the rendezvous cannot listen on {}", name_endpoint(endpoint)));
+  failure.code = error == asio::error::address_family_not_supported ? make_error_code(Errc::unsupported)
+                                                                    : make_error_code(Errc::io);
+  if (error == asio::error::address_in_use) {
+    failure.hint = fmt::format("another program uses port {} ('ss -ltnp' shows which): stop it, or set main_process_port to "
+                               "a free port, or to 0 to have one chosen",
+                               endpoint.port());
+  } else if (error == asio::error::access_denied) {
+    failure.hint = "ports below 1024 belong to root: set main_process_port to a higher one";
+  } else if (error == boost::system::errc::address_not_available) {
+    failure.hint = "no interface of this machine has that address";
+  }
+  return failure;
+}
+
+Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const ServerOptions& options) {
+  if (options.bind_address.empty()) {
+    auto both = listen(executor, tcp::endpoint(tcp::v6(), options.port));
+    if (both || (both.error().code != Errc::unsupported)) return both;
+    return listen(executor, tcp::endpoint(tcp::v4(), options.port));  // a kernel without IPv6
+  }
+  boost::system::error_code error;
+  const asio::ip::address address = asio::ip::make_address(options.bind_address, error);
+  if (error) {
+    return make_error(Errc::invalid_argument,
+                      fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", options.bind_address));
+  }
+  return listen(executor, tcp::endpoint(address, options.port));
+}
+
+}  // namespace
+
+struct Server::Impl : std::enable_shared_from_this<Impl> {
+  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides)
+      : executor(std::move(on)), acceptor(std::move(listening)), tick(executor), world(std::move(decides)) {}
+
+  using Self = std::shared_ptr<Impl>;
+  static asio::awaitable<void> accept(Self self);
+  static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer);
+  static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
+  void carry_out(Actions actions);
+  void send(PeerId id, const Message& message);
+  void close(PeerId id, const std::optional<Error>& reason);
+  void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
+  void arm_tick();
+
+  asio::any_io_executor executor;
+  tcp::acceptor acceptor;
+  asio::steady_timer tick;
+  bool tick_armed = false;
+  WorldState world;
+  std::uint64_t next_peer = 1;
+  std::size_t refusals = 0;
+  std::map<PeerId, std::shared_ptr<Peer>> peers;
+  bool closed = false;
+  std::function<void()> complete_callback;
+  std::function<void(const Error&)> failure_callback;
+  std::function<void(Rank, const Error&)> lost_callback;
+};
+
+asio::awaitable<void> Server::Impl::accept(Self self) {
+  while (!self->closed) {
+    auto [error, socket] = co_await self->acceptor.async_accept(await_tuple);
+    if (self->closed) co_return;
+    if (error) {
+      log_warning("rendezvous: accept: {}", error.message());
+      asio::steady_timer pause(self->executor, kAcceptPause);
+      co_await pause.async_wait(await_tuple);
+      continue;
+    }
+    boost::system::error_code gone;
+    const tcp::endpoint remote = socket.remote_endpoint(gone);
+    if (gone) continue;
+    tune(socket);
+    const PeerId id{self->next_peer++};
+    auto peer = std::make_shared<Peer>(std::move(socket), id);
+    self->peers.emplace(id, peer);
+    spawn_or_die(self->executor, "rendezvous reader", read(self, peer));
+    spawn_or_die(self->executor, "rendezvous writer", write(self, peer));
+    self->carry_out(self->world.on_connect(id, name_endpoint(remote), make_nonce(), steady_clock::now()));
+  }
+}
+
+asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) {
+  std::array<std::byte, kReadBytes> buffer;
+  while (!peer->closed) {
+    auto [error, count] = co_await peer->socket.async_read_some(asio::buffer(buffer), await_tuple);
+    if (peer->closed) co_return;
+    if (error) {
+      self->forget(peer, from_asio(error, "the connection ended"));
+      co_return;
+    }
+    if (peer->closing) continue;  // read on, lest unread bytes turn the close into a reset that swallows our last words
+    peer->decoder.feed(std::span(buffer).first(count));
+    while (true) {
+      // One read may hold many small requests with large answers.
+      while (!peer->closed && peer->queued_bytes > kPauseQueuedBytes) co_await peer->drained.async_wait(await_tuple);
+      if (peer->closing || peer->closed) break;
+      auto message = peer->decoder.next();
+      if (!message) {
+        self->carry_out(self->world.on_malformed(peer->id, message.error(), steady_clock::now()));
+        break;
+      }
+      if (!*message) break;
+      self->carry_out(self->world.on_message(peer->id, std::move(**message), steady_clock::now()));
+      if (self->world.is_admitted(peer->id)) peer->decoder.allow_large_frames();
+    }
+  }
+}
+
+asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer) {
+  while (!peer->closed) {
+    if (peer->queue.empty()) {
+      if (peer->closing) {
+        boost::system::error_code ignored;  // the peer may be gone already
+        peer->socket.shutdown(tcp::socket::shutdown_send, ignored);
+        co_return;  // the reader sees the peer's end, or the linger deadline does
+      }
+      co_await peer->wake.async_wait(await_tuple);
+      continue;
+    }
+    const auto frame = std::move(peer->queue.front());
+    peer->queue.pop_front();
+    static const Bytes kNoBody;
+    const std::array<asio::const_buffer, 2> parts = {asio::buffer(frame.first),
+                                                     asio::buffer(frame.second ? *frame.second : kNoBody)};
+    auto [error, count] = co_await asio::async_write(peer->socket, parts, await_tuple);
+    if (peer->closed) co_return;
+    if (error) {
+      self->forget(peer, from_asio(error, "the connection ended"));
+      co_return;
+    }
+    peer->queued_bytes -= count;
+    if (peer->queued_bytes <= kPauseQueuedBytes) peer->drained.cancel();
+  }
+}
+
+void Server::Impl::carry_out(Actions actions) {
+  for (Action& action : actions) {
+    if (closed) return;
+    if (auto* sent = std::get_if<Send>(&action)) send(sent->peer, sent->message);
+    if (auto* ended = std::get_if<Close>(&action)) close(ended->peer, ended->reason);
+    // Copies: a callback may close the server, which drops them.
+    if (std::holds_alternative<Complete>(action)) call(complete_callback);
+    if (auto* failed = std::get_if<FailJob>(&action)) call(failure_callback, failed->reason);
+    if (auto* lost = std::get_if<RankLost>(&action)) call(lost_callback, lost->rank, lost->reason);
+  }
+  arm_tick();
+}
+
+void Server::Impl::send(PeerId id, const Message& message) {
+  const auto found = peers.find(id);
+  if (found == peers.end()) return;
+  const std::shared_ptr<Peer> peer = found->second;
+  if (peer->closed || peer->closing) return;
+  auto frame = encode_shared(message);
+  const std::size_t bytes = frame.first.size() + (frame.second ? frame.second->size() : 0);
+  if (peer->queued_bytes + bytes > kMaxQueuedBytes) {
+    return forget(peer, make_error(Errc::too_large, fmt::format("the peer does not read: {} bytes wait for it",
+                                                                peer->queued_bytes + bytes)));
+  }
+  peer->queued_bytes += bytes;
+  peer->queue.push_back(std::move(frame));
+  peer->wake.cancel();
+}
+
+void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {
+  const auto found = peers.find(id);
+  if (found == peers.end()) return;
+  const std::shared_ptr<Peer> peer = found->second;
+  if (reason && refusals < kShownRefusals) {
+    log_info("rendezvous: closed the connection of {}: {}", reason->where, reason->what);
+    if (++refusals == kShownRefusals) log_info("rendezvous: further closed connections are not shown");
+  }
+  peer->closing = true;
+  // The world counts open connections; those that linger must not pile up behind its back.
+  if (peers.size() > world.max_connections() + kSpareConnections) return forget(peer, make_error(Errc::closed, "closed"));
+  peer->linger.emplace(executor, kLingerTimeout, [weak = std::weak_ptr<Peer>(peer), self = weak_from_this()] {
+    const auto late = weak.lock();
+    const auto alive = self.lock();
+    if (late && alive) alive->forget(late, make_error(Errc::timed_out, "the peer did not close"));
+  });
+  peer->wake.cancel();
+  peer->drained.cancel();
+}
+
+// The socket is of no use any more: closes it and tells the world, which may have known.
+void Server::Impl::forget(const std::shared_ptr<Peer>& peer, const Error& reason) {
+  if (peer->closed) return;
+  peer->shut();
+  peers.erase(peer->id);
+  // Not from within another call of the world: this may run while its actions are carried out.
+  asio::post(executor, [self = shared_from_this(), id = peer->id, reason] {
+    if (!self->closed) self->carry_out(self->world.on_disconnect(id, reason, steady_clock::now()));
+  });
+}
+
+void Server::Impl::arm_tick() {
+  const auto next = world.next_deadline();
+  if (!next || closed) {
+    tick.cancel();
+    return;
+  }
+  if (tick.expiry() == *next && tick_armed) return;
+  tick_armed = true;
+  tick.expires_at(*next);
+  tick.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (error || !self || self->closed) return;
+    self->tick_armed = false;
+    self->carry_out(self->world.on_tick(steady_clock::now()));
+  });
+}
+
+Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, ServerOptions options) {
+  auto token = Token::parse(options.token);
+  if (!token) return token.error();
+  if (options.hosts.empty()) return make_error(Errc::invalid_argument, "a rendezvous needs at least one rank");
+  if (options.job_id.size() > kMaxNameBytes) {
+    return make_error(Errc::too_large, fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(),
+                                                   kMaxNameBytes));
+  }
+  auto acceptor = listen(executor, options);
+  if (!acceptor) return acceptor.error();
+  WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts), options.join_timeout};
+  auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)));
+  spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() { close(); }
+
+std::uint16_t Server::port() const {
+  boost::system::error_code error;
+  const tcp::endpoint local = impl_->acceptor.local_endpoint(error);
+  return error ? 0 : local.port();
+}
+
+void Server::end_generation(std::string reason) {
+  impl_->carry_out(impl_->world.end_generation(std::move(reason), steady_clock::now()));
+}
+
+void Server::close() {
+  if (impl_->closed) return;
+  impl_->closed = true;
+  boost::system::error_code ignored;  // closing what is closed is no failure
+  impl_->acceptor.close(ignored);
+  impl_->tick.cancel();
+  for (const auto& [id, peer] : std::exchange(impl_->peers, {})) peer->shut();
+  impl_->complete_callback = nullptr;
+  impl_->failure_callback = nullptr;
+  impl_->lost_callback = nullptr;
+}
+
+std::uint32_t Server::joined() const { return impl_->world.joined(); }
+void Server::on_complete(std::function<void()> callback) { impl_->complete_callback = std::move(callback); }
+void Server::on_failure(std::function<void(const Error&)> callback) { impl_->failure_callback = std::move(callback); }
+void Server::on_rank_lost(std::function<void(Rank, const Error&)> callback) {
+  impl_->lost_callback = std::move(callback);
+}
+
+}  // namespace llmlaunch::rendezvous

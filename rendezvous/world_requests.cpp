@@ -1,0 +1,289 @@
+// What admitted ranks ask for: unique ids, the store, barriers. A request that cannot be answered yet is held back until
+// its answer exists, its time is up, its peer cancels or goes, or the generation ends; `take` is the one way out.
+#include <fmt/format.h>
+
+#include <cassert>
+#include <utility>
+
+#include "rendezvous/wording.hpp"
+#include "rendezvous/world_state.hpp"
+
+namespace llmlaunch::rendezvous {
+
+void WorldState::serve(PeerId id, Peer& peer, Message& message, TimePoint now) {
+  if (std::holds_alternative<Leave>(message)) {
+    out_.push_back(Close{id, std::nullopt});
+    return remove(id, Presence::left, Error{});
+  }
+  if (const auto* cancel = std::get_if<Cancel>(&message)) {
+    const auto held = peer.open.find(cancel->request);
+    if (held == peer.open.end()) return;  // answered already
+    take(held->second);
+    return fail(id, cancel->request, make_error(Errc::canceled, "canceled by the client"));
+  }
+  if (const auto* unknown = std::get_if<Unknown>(&message)) {
+    if (unknown->request == 0) return;
+    return fail(id, unknown->request, make_error(Errc::unsupported, fmt::format("this rendezvous knows no request of type {}",
+                                                                               unknown->type)));
+  }
+  std::visit(
+      [&](auto& request) {
+        if constexpr (requires { on(id, peer, request, now); }) {
+          if (request.request == 0) return reject(id, make_error(Errc::protocol, "a request with number 0"));
+          if (peer.open.contains(request.request)) {
+            return reject(id, make_error(Errc::protocol, fmt::format("request {} is open already", request.request)));
+          }
+          if (!end_reason_) return on(id, peer, request, now);
+          fail(id, request.request,
+               make_error(Errc::generation_ended,
+                          fmt::format("generation {} has ended: {}", number(options_.generation), *end_reason_)));
+        } else {
+          reject(id, make_error(Errc::protocol, "a message that only a server sends, or only a handshake holds"));
+        }
+      },
+      message);
+}
+
+void WorldState::on(PeerId id, Peer&, PublishId& message, TimePoint) {
+  if (message.index >= kMaxUniqueIds) {
+    return fail(id, message.request, make_error(Errc::too_large, fmt::format("unique id {}: the limit is {} per generation",
+                                                                             message.index, kMaxUniqueIds)));
+  }
+  const auto [stored, fresh] = ids_.emplace(message.index, message.id);
+  if (!fresh && stored->second != message.id) {
+    return fail(id, message.request, make_error(Errc::refused, fmt::format("unique id {} of generation {} is published "
+                                                                           "already, with other bytes",
+                                                                           message.index, number(options_.generation))));
+  }
+  send(id, Done{message.request});
+  while (id_waiters_.contains(message.index)) {
+    const Open open = take(*id_waiters_.at(message.index).begin());
+    send(open.peer, Id{open.request, message.id});
+  }
+}
+
+void WorldState::on(PeerId id, Peer& peer, GetId& message, TimePoint now) {
+  if (message.index >= kMaxUniqueIds) {
+    return fail(id, message.request, make_error(Errc::too_large, fmt::format("unique id {}: the limit is {} per generation",
+                                                                             message.index, kMaxUniqueIds)));
+  }
+  if (const auto found = ids_.find(message.index); found != ids_.end()) {
+    return send(id, Id{message.request, found->second});
+  }
+  if (const auto error = rootless(message.index)) return fail(id, message.request, *error);
+  hold(id, peer, message.request, message.timeout_ms, 0, ForId{message.index}, now);
+}
+
+void WorldState::on(PeerId id, Peer&, Set& message, TimePoint) {
+  if (const auto stored = store_.set(message.key, std::move(message.value)); !stored) {
+    return fail(id, message.request, stored.error());
+  }
+  send(id, Done{message.request});
+  wake(message.key);
+}
+
+void WorldState::on(PeerId id, Peer& peer, Get& message, TimePoint now) {
+  if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
+  if (SharedBytes value = store_.find(message.key)) return send(id, Value{message.request, std::move(value)});
+  const std::size_t bytes = message.key.size();
+  hold(id, peer, message.request, message.timeout_ms, bytes, ForValue{std::move(message.key)}, now);
+}
+
+void WorldState::on(PeerId id, Peer& peer, Wait& message, TimePoint now) {
+  ForKeys keys;
+  std::size_t bytes = 0;
+  for (std::string& key : message.keys) {
+    if (const auto fits = check_key(key); !fits) return fail(id, message.request, fits.error());
+    if (store_.find(key)) continue;
+    bytes += key.size();
+    keys.missing.insert(std::move(key));
+  }
+  if (keys.missing.empty()) return send(id, Done{message.request});
+  hold(id, peer, message.request, message.timeout_ms, bytes, std::move(keys), now);
+}
+
+void WorldState::on(PeerId id, Peer&, Add& message, TimePoint) {
+  const auto sum = store_.add(message.key, message.delta);
+  if (!sum) return fail(id, message.request, sum.error());
+  send(id, Number{message.request, *sum});
+  wake(message.key);
+}
+
+void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
+  if (const auto fits = check_key(message.name, "barrier name"); !fits) return fail(id, message.request, fits.error());
+  if (const auto error = absence(message.name)) return fail(id, message.request, *error);
+  const auto found = barriers_.find(message.name);
+  const std::size_t waiting = found == barriers_.end() ? 0 : found->second.size();
+  if (waiting > 0 && found->second.contains(peer.hello.rank)) {
+    return fail(id, message.request,
+                make_error(Errc::invalid_argument, fmt::format("rank {} already waits in barrier {}",
+                                                               number(peer.hello.rank), quoted(message.name))));
+  }
+  if (waiting + 1 < slots_.size()) {
+    const std::size_t bytes = message.name.size();
+    return hold(id, peer, message.request, message.timeout_ms, bytes, ForBarrier{std::move(message.name)}, now);
+  }
+  send(id, Done{message.request});
+  while (barriers_.contains(message.name)) {
+    const Open open = take(barriers_.at(message.name).begin()->second);
+    send(open.peer, Done{open.request});
+  }
+}
+
+void WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_t timeout_ms, std::size_t bytes,
+                      Subject subject, TimePoint now) {
+  if (failed_) return fail(id, request, *failed_);
+  if (peer.open.size() >= kMaxOpenRequests || peer.open_bytes + bytes > kMaxOpenRequestBytes) {
+    return fail(id, request,
+                make_error(Errc::out_of_resources,
+                           fmt::format("rank {} has {} requests with {} bytes of keys waiting; the limits are {} and {}",
+                                       number(peer.hello.rank), peer.open.size(), peer.open_bytes, kMaxOpenRequests,
+                                       kMaxOpenRequestBytes)));
+  }
+  const OpenId open_id = next_open_++;
+  Open open;
+  open.peer = id;
+  open.request = request;
+  open.rank = peer.hello.rank;
+  open.timeout = std::chrono::milliseconds(timeout_ms);
+  open.deadline = now + open.timeout;
+  open.bytes = bytes;
+  if (const auto* unique_id = std::get_if<ForId>(&subject)) id_waiters_[unique_id->index].insert(open_id);
+  if (const auto* value = std::get_if<ForValue>(&subject)) key_waiters_[value->key].insert(open_id);
+  if (const auto* keys = std::get_if<ForKeys>(&subject)) {
+    for (const std::string& key : keys->missing) key_waiters_[key].insert(open_id);
+  }
+  if (const auto* barrier = std::get_if<ForBarrier>(&subject)) barriers_[barrier->name].emplace(open.rank, open_id);
+  open.subject = std::move(subject);
+  peer.open.emplace(request, open_id);
+  peer.open_bytes += bytes;
+  deadlines_.emplace(open.deadline, open_id);
+  open_.emplace(open_id, std::move(open));
+}
+
+// Takes a held request out of every index. Whoever takes it answers it.
+WorldState::Open WorldState::take(OpenId id) {
+  const auto node = open_.extract(id);
+  assert(!node.empty());
+  Open open = std::move(node.mapped());
+  deadlines_.erase({open.deadline, id});
+  if (const auto peer = peers_.find(open.peer); peer != peers_.end()) {
+    peer->second.open.erase(open.request);
+    peer->second.open_bytes -= open.bytes;
+  }
+  const auto drop = [id](auto& index, const auto& key) {
+    const auto found = index.find(key);
+    if (found == index.end()) return;
+    found->second.erase(id);
+    if (found->second.empty()) index.erase(found);
+  };
+  if (const auto* unique_id = std::get_if<ForId>(&open.subject)) drop(id_waiters_, unique_id->index);
+  if (const auto* value = std::get_if<ForValue>(&open.subject)) drop(key_waiters_, value->key);
+  if (const auto* keys = std::get_if<ForKeys>(&open.subject)) {
+    for (const std::string& key : keys->missing) drop(key_waiters_, key);
+  }
+  if (const auto* barrier = std::get_if<ForBarrier>(&open.subject)) {
+    const auto found = barriers_.find(barrier->name);
+    found->second.erase(open.rank);
+    if (found->second.empty()) barriers_.erase(found);
+  }
+  return open;
+}
+
+// The key exists now: answers those who waited for it alone or last.
+void WorldState::wake(const std::string& key) {
+  const auto waiters = key_waiters_.extract(key);
+  if (waiters.empty()) return;
+  for (const OpenId id : waiters.mapped()) {
+    auto* keys = std::get_if<ForKeys>(&open_.at(id).subject);
+    if (keys == nullptr) {
+      const Open open = take(id);
+      send(open.peer, Value{open.request, store_.find(key)});
+      continue;
+    }
+    keys->missing.erase(key);
+    if (!keys->missing.empty()) continue;
+    const Open open = take(id);
+    send(open.peer, Done{open.request});
+  }
+}
+
+// A rank has gone: barriers wait for all ranks, and unique id 0 comes from rank 0.
+void WorldState::fail_hopes_on(Rank rank) {
+  while (!barriers_.empty()) {
+    const Error error = *absence(barriers_.begin()->first);
+    const Open open = take(barriers_.begin()->second.begin()->second);
+    fail(open.peer, open.request, error);
+  }
+  while (rank == Rank{0} && id_waiters_.contains(0)) {
+    const Open open = take(*id_waiters_.at(0).begin());
+    fail(open.peer, open.request, *rootless(0));
+  }
+}
+
+void WorldState::fail_all_open(const Error& error) {
+  while (!open_.empty()) {
+    const Open open = take(open_.begin()->first);
+    fail(open.peer, open.request, error);
+  }
+}
+
+std::optional<Error> WorldState::absence(const std::string& barrier) const {
+  if (gone_ == 0) return std::nullopt;
+  std::vector<Rank> lost;
+  std::vector<Rank> left;
+  for (std::uint32_t rank = 0; rank < slots_.size(); ++rank) {
+    if (slots_[rank].presence == Presence::lost) lost.push_back(Rank{rank});
+    if (slots_[rank].presence == Presence::left) left.push_back(Rank{rank});
+  }
+  const std::string who = lost.empty() ? name_ranks(left, options_.hosts) + (left.size() == 1 ? " has" : " have") + " left"
+                                       : name_ranks(lost, options_.hosts) + " lost the connection";
+  return make_error(Errc::closed, fmt::format("barrier {} cannot complete: {}", quoted(barrier), who));
+}
+
+std::optional<Error> WorldState::rootless(std::uint32_t index) const {
+  const Presence root = slots_[0].presence;
+  if (index != 0 || (root != Presence::lost && root != Presence::left)) return std::nullopt;
+  return make_error(Errc::closed, fmt::format("{} {} before it published unique id 0", name_rank(Rank{0}, served_host(Rank{0})),
+                                              root == Presence::lost ? "lost the connection" : "left"));
+}
+
+Error WorldState::timeout_error(const Open& open) const {
+  const std::string within = name_duration(open.timeout);
+  std::string what;
+  if (const auto* unique_id = std::get_if<ForId>(&open.subject)) {
+    what = fmt::format("unique id {} was not published within {}", unique_id->index, within);
+  } else if (const auto* value = std::get_if<ForValue>(&open.subject)) {
+    what = fmt::format("key {} was not set within {}", quoted(value->key), within);
+  } else if (const auto* keys = std::get_if<ForKeys>(&open.subject)) {
+    constexpr std::size_t kNamedKeys = 4;
+    std::string named;
+    std::size_t count = 0;
+    for (const std::string& key : keys->missing) {
+      if (count++ == kNamedKeys) break;
+      named += (named.empty() ? "" : ", ") + quoted(key);
+    }
+    const std::size_t all = keys->missing.size();
+    if (all > kNamedKeys) named += fmt::format(" and {} more", all - kNamedKeys);
+    what = fmt::format("{} {} {} not set within {}", all == 1 ? "key" : "keys", named, all == 1 ? "was" : "were", within);
+  } else if (const auto* barrier = std::get_if<ForBarrier>(&open.subject)) {
+    const auto& arrived = barriers_.at(barrier->name);
+    std::vector<Rank> late;
+    for (std::uint32_t rank = 0; rank < slots_.size(); ++rank) {
+      if (!arrived.contains(Rank{rank})) late.push_back(Rank{rank});
+    }
+    what = fmt::format("barrier {} was not complete within {}: {} did not arrive", quoted(barrier->name), within,
+                       name_ranks(late, options_.hosts));
+  }
+  if (const auto missing = missing_ranks(); !missing.empty()) {
+    what += fmt::format("; {} {} not joined", name_ranks(missing, options_.hosts), missing.size() == 1 ? "has" : "have");
+  }
+  return make_error(Errc::timed_out, std::move(what));
+}
+
+void WorldState::fail(PeerId id, std::uint32_t request, const Error& error) {
+  const bool ours = error.code.category() == error_category();
+  send(id, Failure{request, ours ? static_cast<Errc>(error.code.value()) : Errc::internal, error.what, error.hint});
+}
+
+}  // namespace llmlaunch::rendezvous

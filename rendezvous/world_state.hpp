@@ -1,0 +1,166 @@
+/// \file
+/// What the rendezvous decides, without a socket or a clock: events in, actions out. `Server` feeds it and carries out
+/// what it says; tests and fuzz targets do the same with numbers for time. Private to this directory and to tests.
+///
+/// A peer: expects_preamble → expects_hello → expects_proof → admitted; each step that does not fit closes it.
+/// A rank: absent → present → left (in order; may come again) | lost (comes again only as the same process).
+/// The generation: open → ended; the join clock runs from the first admission until all ranks have been present.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <variant>
+#include <vector>
+
+#include "rendezvous/auth.hpp"
+#include "rendezvous/message.hpp"
+#include "rendezvous/store.hpp"
+
+namespace llmlaunch::rendezvous {
+
+enum class PeerId : std::uint64_t {};
+using TimePoint = std::chrono::steady_clock::time_point;
+
+struct Send { PeerId peer{}; Message message; };
+/// Ends the connection once everything sent before is out. No reason: the peer left in order.
+struct Close { PeerId peer{}; std::optional<Error> reason; };
+/// All ranks have joined.
+struct Complete {};
+/// A rank's connection ended without a Leave.
+struct RankLost { Rank rank{}; Error reason; };
+/// This generation cannot succeed; its waiters have been told.
+struct FailJob { Error reason; };
+using Action = std::variant<Send, Close, Complete, RankLost, FailJob>;
+using Actions = std::vector<Action>;
+
+struct WorldOptions {
+  std::string job_id;
+  Token token;
+  Generation generation{};
+  std::vector<std::string> hosts;                   ///< host of each rank; its size is the world size
+  std::chrono::milliseconds join_timeout{300'000};  ///< from the first rank's admission
+};
+
+class WorldState {
+ public:
+  explicit WorldState(WorldOptions options);
+
+  /// A connection came in. `address` is for messages, `nonce` is fresh randomness for this peer. Ids never come again.
+  Actions on_connect(PeerId peer, std::string address, const Nonce& nonce, TimePoint now);
+  Actions on_message(PeerId peer, Message message, TimePoint now);
+  /// The peer's bytes are no messages.
+  Actions on_malformed(PeerId peer, const Error& error, TimePoint now);
+  /// The connection is gone. Needs no call, and does nothing, after a `Close`.
+  Actions on_disconnect(PeerId peer, const Error& reason, TimePoint now);
+  Actions on_tick(TimePoint now);
+  /// Ends the generation: open requests fail, every admitted peer is told, later requests are refused. Once.
+  Actions end_generation(std::string reason, TimePoint now);
+
+  /// When `on_tick` has something to do.
+  std::optional<TimePoint> next_deadline() const;
+  /// Whether the peer has proved itself, so that its frames may be large.
+  bool is_admitted(PeerId peer) const;
+  std::uint32_t joined() const { return joined_; }
+  std::size_t connections() const { return peers_.size(); }
+  std::size_t max_connections() const { return 2 * options_.hosts.size() + kSpareConnections; }
+
+ private:
+  enum class Step { expects_preamble, expects_hello, expects_proof, admitted };
+  using OpenId = std::uint64_t;
+  struct Peer {
+    std::string address;
+    Nonce nonce{};
+    Step step = Step::expects_preamble;
+    TimePoint handshake_deadline;
+    Hello hello;
+    std::map<std::uint32_t, OpenId> open;  // its requests that are held back
+    std::size_t open_bytes = 0;
+  };
+  enum class Presence { absent, present, left, lost };
+  struct Slot {
+    Presence presence = Presence::absent;
+    PeerId peer{};
+    std::uint32_t pid = 0;
+    std::string host;  // as the rank itself says
+  };
+  struct ForId { std::uint32_t index; };
+  struct ForValue { std::string key; };
+  struct ForKeys { std::set<std::string> missing; };
+  struct ForBarrier { std::string name; };
+  using Subject = std::variant<ForId, ForValue, ForKeys, ForBarrier>;
+  /// A request that is held back.
+  struct Open {
+    PeerId peer{};
+    std::uint32_t request = 0;
+    Rank rank{};
+    std::chrono::milliseconds timeout{};
+    TimePoint deadline;
+    std::size_t bytes = 0;
+    Subject subject;
+  };
+
+  // Connections and admission: world_state.cpp.
+  void handshake(PeerId id, Peer& peer, Message& message, TimePoint now);
+  void admit(PeerId id, Peer& peer, TimePoint now);
+  std::optional<Error> objection(const Hello& hello, const Peer& peer) const;
+  std::optional<Error> nccl_objection(const Hello& hello) const;
+  void reject(PeerId id, const Error& error);
+  void remove(PeerId id, Presence presence, const Error& reason);
+  void miss_join_deadline();
+  void give_up(const Error& error);
+  std::vector<Rank> missing_ranks() const;
+  std::string served_host(Rank rank) const { return options_.hosts[number(rank)]; }
+
+  // Requests: world_requests.cpp.
+  void serve(PeerId id, Peer& peer, Message& message, TimePoint now);
+  void on(PeerId id, Peer& peer, PublishId& message, TimePoint now);
+  void on(PeerId id, Peer& peer, GetId& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Set& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Get& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Wait& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Add& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Barrier& message, TimePoint now);
+  void hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_t timeout_ms, std::size_t bytes, Subject subject,
+            TimePoint now);
+  Open take(OpenId id);
+  void wake(const std::string& key);
+  void fail_hopes_on(Rank rank);
+  void fail_all_open(const Error& error);
+  Error timeout_error(const Open& open) const;
+  std::optional<Error> absence(const std::string& barrier) const;
+  std::optional<Error> rootless(std::uint32_t index) const;
+
+  void send(PeerId id, Message message) { out_.push_back(Send{id, std::move(message)}); }
+  void fail(PeerId id, std::uint32_t request, const Error& error);
+  Actions take_actions() { return std::exchange(out_, {}); }
+
+  WorldOptions options_;
+  Actions out_;
+  std::map<PeerId, Peer> peers_;
+  std::set<PeerId> handshakes_;  // ids ascend, so the first is the oldest
+  std::vector<Slot> slots_;
+  std::uint32_t joined_ = 0;
+  std::uint32_t gone_ = 0;  // ranks left or lost now
+  bool complete_ = false;   // all ranks have joined
+  std::optional<TimePoint> join_deadline_;
+  std::optional<Error> failed_;            // why this generation cannot succeed
+  std::optional<std::string> end_reason_;
+  std::optional<Rank> nccl_reference_;     // the first rank that named an NCCL version
+  std::uint32_t nccl_version_ = 0;
+
+  Store store_;
+  std::map<std::uint32_t, UniqueId> ids_;
+  OpenId next_open_ = 1;
+  std::map<OpenId, Open> open_;
+  std::set<std::pair<TimePoint, OpenId>> deadlines_;
+  std::map<std::uint32_t, std::set<OpenId>> id_waiters_;
+  std::unordered_map<std::string, std::set<OpenId>> key_waiters_;
+  std::map<std::string, std::map<Rank, OpenId>> barriers_;
+};
+
+}  // namespace llmlaunch::rendezvous
