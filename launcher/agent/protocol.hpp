@@ -7,7 +7,8 @@
 ///     agent → head   NeedFile*          head answers FileChunk… (last one marked)
 ///     agent → head   Ready | Failed     checks are done: program found, workdir entered, pipes made; no rank started
 ///     head  → agent  Go                 after all hosts are ready; carries what is known only now (MASTER_PORT)
-///     agent → head   Started*  then Output*, OutputEnd*, Exited* in any order, one Exited and two OutputEnd per rank
+///     agent → head   Started*  then Output*, OutputEnd*, Exited* in any order, one Exited and two OutputEnd per rank;
+///                    a rank that could not be started has one Failed with its number instead of all these
 ///     head  → agent  Ack                output bytes taken off the head's hands, as a running total: the credit
 ///     head  → agent  Signal | Stop      Stop: signal to main processes, grace, SIGKILL to the groups
 ///     both           Ping               keeps `head_timeout` and the head's own deadline from firing; no answer needed
@@ -21,6 +22,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -30,16 +32,21 @@
 namespace llmlaunch::launcher::agent {
 
 inline constexpr std::uint16_t kProtocolVersion = 1;
-inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";      // + version + "\n", printed by the agent
-inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";         // + hash + "\n", printed by the sh line
-inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";         // + text + "\n", printed by the sh line
+inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";  // + version + "\n", printed by the agent
+inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";     // + hash + "\n", printed by the sh line
+inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";     // + text + "\n", printed by the sh line
 
 // argv and environment of a host's ranks: Linux lets one exec have 6 MiB by default; 64 MiB holds 8 ranks of it.
 inline constexpr std::size_t kMaxHeadFrameBytes = 64u << 20;
-inline constexpr std::size_t kMaxAgentFrameBytes = 128u << 10;             // Output payloads are at most 64 KiB
+inline constexpr std::size_t kMaxAgentFrameBytes = 128u << 10;  // Output payloads are at most 64 KiB
 inline constexpr std::size_t kMaxOutputBytes = 64u << 10;
 inline constexpr std::size_t kFileChunkBytes = 256u << 10;
 inline constexpr std::uint64_t kDefaultWindowBytes = 256u << 10;
+// No machine runs more ranks than this; each costs the agent a process and two pipes.
+inline constexpr std::size_t kMaxRanksPerHost = 4096;
+inline constexpr std::size_t kMaxFilesPerHost = 64;
+// Texts of Failed, so that they fit a frame whatever a path or a PATH holds. `encode` cuts longer ones, marked.
+inline constexpr std::size_t kMaxTextBytes = 16u << 10;
 
 using EnvList = std::vector<std::pair<std::string, std::string>>;
 
@@ -48,11 +55,11 @@ enum class Stream : std::uint8_t { out = 1, err = 2 };
 // head → agent
 struct RankSpec {
   std::uint32_t rank = 0;
-  EnvList env;                          // on top of Prepare::env
+  EnvList env;  // on top of Prepare::env
 };
-struct FileSpec {                       // becomes <cache>/<hash>/<name>; argv[0] = "llmlaunch-file:<name>" means it
+struct FileSpec {  // becomes <cache>/<hash>/<name>; argv[0] = "llmlaunch-file:<name>" means it
   std::string name;
-  std::string hash;                     // SHA-256, 64 hex digits
+  std::string hash;  // SHA-256, 64 hex digits
   std::uint64_t size = 0;
 };
 inline constexpr std::string_view kPushedArgvPrefix = "llmlaunch-file:";
@@ -63,31 +70,31 @@ struct Prepare {
   std::uint64_t window_bytes = kDefaultWindowBytes;
   std::uint32_t grace_ms = 10'000;
   std::uint32_t head_timeout_ms = 15'000;
-  std::string workdir;                  // empty: where the agent was started
+  std::string workdir;  // empty: where the agent was started
   std::vector<std::string> argv;
   EnvList env;
   std::vector<RankSpec> ranks;
   std::vector<FileSpec> files;
 };
 struct FileChunk {
-  std::uint32_t index = 0;              // of Prepare::files
+  std::uint32_t index = 0;  // of Prepare::files
   bool last = false;
   Bytes data;
 };
 struct Go {
-  EnvList env;                          // for all ranks, over everything else
+  EnvList env;  // for all ranks, over everything else
 };
 struct Ack {
-  std::uint64_t output_bytes = 0;       // Output payload bytes taken, since the start
+  std::uint64_t output_bytes = 0;  // Output payload bytes taken, since the start
 };
 struct Signal {
-  std::int32_t signal = 0;              // to the main process of each rank that runs
+  std::int32_t signal = 0;  // to the main process of each rank that runs
 };
 struct Stop {
-  std::int32_t signal = 15;             // to the main processes now
-  std::uint32_t grace_ms = 0;           // then SIGKILL to the groups; a second Stop with 0 skips what is left
+  std::int32_t signal = 15;    // to the main processes now
+  std::uint32_t grace_ms = 0;  // then SIGKILL to the groups; a second Stop with 0 skips what is left
 };
-struct Ping {};                         // both ways
+struct Ping {};  // both ways
 
 // agent → head
 struct Hello {
@@ -100,11 +107,12 @@ struct NeedFile {
   std::uint32_t index = 0;
 };
 struct Ready {
-  std::uint16_t free_port = 0;          // a TCP port that was free on this host a moment ago: MASTER_PORT if rank 0 is here
+  std::uint16_t free_port = 0;  // a TCP port that was free on this host a moment ago: MASTER_PORT if rank 0 is here
 };
-struct Failed {                         // before Go: the host cannot run the job. After Go: rank could not be started
-  std::int32_t code = 0;                // an Errc
-  std::int64_t rank = -1;               // -1: the host as a whole
+struct Failed {            // before Go: the host cannot run the job. After Go: rank could not be started
+                           // or, with rank -1, the host is lost: processes that not even SIGKILL ends
+  std::int32_t code = 0;   // an Errc
+  std::int64_t rank = -1;  // -1: the host as a whole
   std::string what;
   std::string hint;
 };
@@ -124,10 +132,10 @@ struct OutputEnd {
 struct Exited {
   std::uint32_t rank = 0;
   bool signaled = false;
-  std::int32_t value = 0;               // exit status, or signal number
+  std::int32_t value = 0;  // exit status, or signal number
   bool core_dumped = false;
-  bool stopped = false;                 // the agent had signalled it before (Stop, head lost)
-  std::uint64_t wall_time_ns = 0;       // CLOCK_REALTIME of the host
+  bool stopped = false;            // the agent had signalled it before (Stop, head lost)
+  std::uint64_t wall_time_ns = 0;  // CLOCK_REALTIME of the host
 };
 struct Done {};
 

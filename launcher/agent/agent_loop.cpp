@@ -1,0 +1,383 @@
+// The agent's main loop: pipes, signals and children in, frames out. Policy is in agent_state.cpp; what a rank's exec
+// needs in exec_spec.cpp; processes in process.cpp.
+#include "launcher/agent/agent_loop.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+#include "launcher/agent/exec_spec.hpp"
+
+namespace llmlaunch::launcher::agent {
+namespace {
+
+constexpr std::size_t kFixedPolls = 3;  // stdin, stdout, signals; then two per rank
+constexpr int kGroupPollMs = 100;       // a group's last process may be another's child: nobody tells us of its end
+
+TimePoint now() {
+  return std::chrono::steady_clock::now();
+}
+
+std::uint64_t wall_time_ns() {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+// A TCP port that is free on all addresses; 0 when the host gives none, which rank 0's launcher then reports.
+std::uint16_t free_tcp_port() {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  socklen_t size = sizeof(address);
+  if (!fd || ::bind(fd.value(), reinterpret_cast<sockaddr*>(&address), size) != 0) return 0;
+  if (::getsockname(fd.value(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  return ntohs(address.sin_port);
+}
+
+Hello hello() {
+  Hello message;
+  char name[256] = {};
+  if (::gethostname(name, sizeof(name) - 1) == 0) message.hostname = name;
+  message.pid = ::getpid();
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (::sched_getaffinity(0, sizeof(cores), &cores) == 0)
+    message.cores = static_cast<std::uint32_t>(CPU_COUNT(&cores));
+  else if (online > 0)
+    message.cores = static_cast<std::uint32_t>(online);
+  return message;
+}
+
+template <class... Ts>
+struct Overloaded : Ts... {
+  using Ts::operator()...;
+};
+template <class... Ts>
+Overloaded(Ts...) -> Overloaded<Ts...>;
+
+}  // namespace
+
+AgentLoop::AgentLoop(std::vector<std::string> environment, std::string own_directory)
+    : environment_(std::move(environment)),
+      state_(now()),
+      decoder_(kMaxHeadFrameBytes),
+      cache_(environment_, own_directory),
+      buffer_(kMaxOutputBytes) {}
+
+int AgentLoop::run() {
+  sigset_t wanted;
+  ::sigemptyset(&wanted);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT}) ::sigaddset(&wanted, number);
+  signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return 71;  // EX_OSERR
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return 71;
+  }
+  const std::string marker = std::string(kMarkerPrefix) + std::to_string(kProtocolVersion) + "\n";
+  const ByteView bytes = as_bytes(marker);
+  queue_.assign(bytes.begin(), bytes.end());
+  apply({SendMessage{hello()}});
+
+  while (!quitting_ || (flush_ && head_reads_ && sent_ < queue_.size())) {
+    std::vector<pollfd> polls = poll_set();
+    if (::poll(polls.data(), polls.size(), poll_timeout_ms()) < 0) {
+      if (errno != EINTR) return 71;
+      for (pollfd& entry : polls) entry.revents = 0;
+    }
+    // The head first: its Ack opens the window, and its bytes prove that it lives before the tick asks.
+    if (polls[0].revents != 0) read_head();
+    if ((polls[1].revents & (POLLERR | POLLNVAL)) != 0 && head_reads_) {
+      head_reads_ = false;
+      apply(state_.on_head_gone(now()));
+    }
+    if (polls[2].revents != 0) read_signals();
+    check_groups();
+    read_outputs(polls);
+    apply(state_.on_tick(now()));
+    write_head();
+  }
+  return status_;
+}
+
+std::vector<pollfd> AgentLoop::poll_set() const {
+  std::vector<pollfd> polls;
+  polls.reserve(kFixedPolls + 2 * ranks_.size());
+  const short out_events = sent_ < queue_.size() ? POLLOUT : 0;
+  polls.push_back({head_open_ ? STDIN_FILENO : -1, POLLIN, 0});
+  polls.push_back({head_reads_ ? STDOUT_FILENO : -1, out_events, 0});
+  polls.push_back({signals_.value(), POLLIN, 0});
+  const bool outputs = wants_output();
+  for (const Rank& rank : ranks_) {
+    polls.push_back({outputs ? rank.process.out.value() : -1, POLLIN, 0});
+    polls.push_back({outputs ? rank.process.err.value() : -1, POLLIN, 0});
+  }
+  return polls;
+}
+
+int AgentLoop::poll_timeout_ms() const {
+  // What nobody can write to any more never becomes readable: it is looked at, not waited for.
+  if (nobody_left_ && wants_output() && !quitting_) return 0;
+  const TimePoint next = state_.next_tick();
+  int timeout = -1;
+  if (next != TimePoint::max()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now()).count();
+    timeout = static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
+  }
+  const bool lingering =
+      std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.exited && rank.group_alive; });
+  if (lingering && (timeout < 0 || timeout > kGroupPollMs)) timeout = kGroupPollMs;
+  return timeout;
+}
+
+bool AgentLoop::wants_output() const {
+  return state_.output_allowance() > 0 && queue_.size() - sent_ < kMaxQueuedBytes;
+}
+
+void AgentLoop::apply(Actions actions) {
+  for (Action& action : actions) {
+    std::visit(Overloaded{
+                   [this](const SendMessage& send) {
+                     const Bytes frame = encode(send.message);
+                     if (head_reads_) queue_.insert(queue_.end(), frame.begin(), frame.end());
+                   },
+                   [this](const CheckHost&) { check_host(); },
+                   [this](const WriteChunk& write) {
+                     const std::uint32_t index = write.chunk.index;
+                     const auto written = cache_.write(index, state_.prepare().files[index], write.chunk);
+                     if (!written)
+                       apply(state_.on_failed(written.error()));
+                     else if (write.chunk.last)
+                       apply(state_.on_file_done(index));
+                   },
+                   [this](const StartRanks& start) { start_ranks(start.env); },
+                   [this](const SignalMain& signal) {
+                     const Rank& rank = ranks_[signal.index];
+                     if (!rank.exited) ::kill(rank.process.pid, signal.signal);
+                   },
+                   [this](const SignalGroup& signal) {
+                     const Rank& rank = ranks_[signal.index];
+                     if (rank.group_alive) ::kill(-rank.process.pid, signal.signal);
+                   },
+                   [](const SignalDescendants& signal) {
+                     // The common end: nobody is left, and /proc need not be read.
+                     siginfo_t info{};
+                     if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD) return;
+                     signal_descendants(signal.signal);
+                   },
+                   [this](const CloseOutputs&) { nobody_left_ = true; },
+                   [this](const FindSurvivors&) {
+                     std::vector<std::string> names;
+                     for (const pid_t pid : descendants()) names.push_back(name_of(pid));
+                     apply(state_.on_survivors(names));
+                   },
+                   [this](const Quit& quit) {
+                     quitting_ = true;
+                     flush_ = quit.flush;
+                     status_ = quit.status;
+                   },
+               },
+               action);
+  }
+}
+
+std::vector<std::string> AgentLoop::argv() const {
+  const Prepare& prepare = state_.prepare();
+  std::vector<std::string> words = prepare.argv;
+  if (!words[0].starts_with(kPushedArgvPrefix)) return words;
+  const std::string name = words[0].substr(kPushedArgvPrefix.size());
+  for (const FileSpec& file : prepare.files)
+    if (file.name == name) words[0] = cache_.path_of(file);
+  return words;
+}
+
+Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
+                                   std::vector<std::string>& env) {
+  const Prepare& prepare = state_.prepare();
+  EnvList place;  // as after `cd`: programs that trust PWD must not find the agent's
+  if (prepare.workdir.starts_with('/')) place.emplace_back("PWD", prepare.workdir);
+  env = overlay_env(environment_, {&place, &prepare.env, &rank.env, &go_env});
+  const std::vector<std::string> words = argv();
+  if (auto fits = check_exec_size(words, env, exec_limits()); !fits) return fits;
+  path = words[0];
+  if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
+  Result<std::string> program = find_program(words[0], env, prepare.workdir);
+  if (!program) return program.error();
+  path = *program;
+  return ok;
+}
+
+void AgentLoop::check_host() {
+  const Prepare& prepare = state_.prepare();
+  if (auto valid = check_prepare(prepare); !valid) return apply(state_.on_failed(valid.error()));
+  if (auto workdir = check_workdir(prepare.workdir); !workdir) return apply(state_.on_failed(workdir.error()));
+  std::string path;
+  std::vector<std::string> env;
+  for (const RankSpec& rank : prepare.ranks)
+    if (auto checked = check_rank(rank, {}, path, env); !checked) return apply(state_.on_failed(checked.error()));
+  std::vector<std::uint32_t> missing;
+  for (std::uint32_t i = 0; i < prepare.files.size(); ++i)
+    if (cache_.find(prepare.files[i]).empty()) missing.push_back(i);
+  apply(state_.on_checked(std::move(missing), free_tcp_port()));
+}
+
+void AgentLoop::start_ranks(const EnvList& go_env) {
+  const Prepare& prepare = state_.prepare();
+  ranks_.resize(prepare.ranks.size());
+  const auto valid = check_env(go_env);
+  const std::vector<std::string> words = argv();
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    std::string path;
+    std::vector<std::string> env;
+    const auto checked = valid ? check_rank(prepare.ranks[i], go_env, path, env) : valid;
+    if (!checked) {
+      apply(state_.on_start_failed(i, checked.error()));
+      continue;
+    }
+    Result<RankProcess> process = start_rank(path, words, env, prepare.workdir);
+    if (!process) {
+      apply(state_.on_start_failed(i, process.error()));
+      continue;
+    }
+    ranks_[i].process = std::move(*process);
+    ranks_[i].started = ranks_[i].group_alive = true;
+    apply(state_.on_started(i, ranks_[i].process.pid));
+  }
+  check_children();  // a rank may have ended before the last one was started; none may have started
+}
+
+void AgentLoop::read_head() {
+  const ssize_t got = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (got <= 0) {
+    head_open_ = false;
+    apply(state_.on_head_gone(now()));
+    return;
+  }
+  state_.on_head_bytes(now());
+  if (state_.head_lost()) return;  // after an error there is no next frame to find
+  decoder_.feed(ByteView(buffer_).first(static_cast<std::size_t>(got)));
+  while (!quitting_ && !state_.head_lost()) {
+    const auto frame = decoder_.next();
+    if (!frame) return apply(state_.on_head_error(frame.error(), now()));
+    if (!*frame) return;
+    auto message = decode_head_message(**frame);
+    if (message)
+      apply(state_.on_message(std::move(*message), now()));
+    else
+      apply(state_.on_head_error(message.error(), now()));
+  }
+}
+
+void AgentLoop::write_head() {
+  while (head_reads_ && sent_ < queue_.size()) {
+    const ssize_t put = ::write(STDOUT_FILENO, queue_.data() + sent_, queue_.size() - sent_);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && errno == EAGAIN) break;
+    if (put < 0) {
+      head_reads_ = false;
+      apply(state_.on_head_gone(now()));
+      break;
+    }
+    sent_ += static_cast<std::size_t>(put);
+  }
+  if (!head_reads_ || sent_ == queue_.size()) {
+    queue_.clear();
+    sent_ = 0;
+  } else if (sent_ >= kMaxQueuedBytes) {
+    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(sent_));
+    sent_ = 0;
+  }
+}
+
+void AgentLoop::read_signals() {
+  signalfd_siginfo info{};
+  bool children = false;
+  while (::read(signals_.value(), &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+    if (info.ssi_signo == SIGCHLD)
+      children = true;
+    else
+      apply(state_.on_terminate(now()));
+  }
+  if (children) check_children();
+}
+
+void AgentLoop::check_children() {
+  int status = 0;
+  pid_t pid = 0;
+  while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
+    const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [pid](const Rank& candidate) {
+      return candidate.started && !candidate.exited && candidate.process.pid == pid;
+    });
+    if (rank == ranks_.end()) continue;  // an orphan that came to us
+    rank->exited = true;
+    MainExit exit;
+    exit.signaled = WIFSIGNALED(status);
+    exit.value = exit.signaled ? WTERMSIG(status) : WEXITSTATUS(status);
+    exit.core_dumped = exit.signaled && WCOREDUMP(status);
+    exit.wall_time_ns = wall_time_ns();
+    apply(state_.on_main_exit(static_cast<std::size_t>(rank - ranks_.begin()), exit, now()));
+  }
+  const bool nobody = pid < 0 && errno == ECHILD;
+  check_groups();
+  if (nobody) apply(state_.on_nobody_left());
+}
+
+void AgentLoop::check_groups() {
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    Rank& rank = ranks_[i];
+    if (!rank.exited || !rank.group_alive || ::kill(-rank.process.pid, 0) == 0 || errno != ESRCH) continue;
+    rank.group_alive = false;
+    state_.on_group_gone(i);
+  }
+}
+
+UniqueFd& AgentLoop::output_of(std::size_t index, Stream stream) {
+  RankProcess& process = ranks_[index].process;
+  return stream == Stream::out ? process.out : process.err;
+}
+
+void AgentLoop::read_outputs(const std::vector<pollfd>& ready) {
+  const std::size_t count = 2 * ranks_.size();
+  // `ready` is older than ranks that were started in this turn.
+  const std::size_t polled = std::min(count, ready.size() - kFixedPolls);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t slot = (first_output_ + i) % count;
+    const Stream stream = slot % 2 == 0 ? Stream::out : Stream::err;
+    if (!output_of(slot / 2, stream)) continue;
+    if (!nobody_left_ && (slot >= polled || ready[kFixedPolls + slot].revents == 0)) continue;
+    if (!wants_output()) {
+      first_output_ = slot;  // it is the first one next time
+      return;
+    }
+    read_output(slot / 2, stream);
+  }
+}
+
+void AgentLoop::read_output(std::size_t index, Stream stream) {
+  UniqueFd& fd = output_of(index, stream);
+  const std::size_t allowed = std::min(buffer_.size(), state_.output_allowance());
+  const ssize_t got = ::read(fd.value(), buffer_.data(), allowed);
+  if (got > 0) {
+    const ByteView data = ByteView(buffer_).first(static_cast<std::size_t>(got));
+    return apply(state_.on_output(index, stream, Bytes(data.begin(), data.end())));
+  }
+  if (got < 0 && (errno == EINTR || (errno == EAGAIN && !nobody_left_))) return;
+  // The end; or empty, and held open only by a process that is none of the job's.
+  fd.reset();
+  apply(state_.on_output_end(index, stream));
+}
+
+}  // namespace llmlaunch::launcher::agent

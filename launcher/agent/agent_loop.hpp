@@ -1,0 +1,77 @@
+/// \file
+/// The agent's shell: one thread, one poll. Tells `AgentState` what happened and carries out what it answers.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/agent/agent_state.hpp"
+#include "launcher/agent/file_cache.hpp"
+#include "launcher/agent/process.hpp"
+#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/frame.hpp"
+
+struct pollfd;
+
+namespace llmlaunch::launcher::agent {
+
+// Output waits in the ranks' pipes and not in the agent's memory when the way to the head is full.
+inline constexpr std::size_t kMaxQueuedBytes = 256u << 10;
+
+class AgentLoop {
+ public:
+  /// `environment`: "NAME=value", what the ranks inherit. `own_directory`: where the agent's program lies.
+  AgentLoop(std::vector<std::string> environment, std::string own_directory);
+
+  /// Speaks on stdin and stdout until the job is over; returns the exit status. SIGCHLD, SIGTERM and SIGINT must be
+  /// blocked, SIGPIPE ignored.
+  int run();
+
+ private:
+  struct Rank {
+    RankProcess process;
+    bool started = false;
+    bool exited = false;
+    bool group_alive = false;
+  };
+
+  void apply(Actions actions);
+  void check_host();
+  Result<void> check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
+                          std::vector<std::string>& env);
+  void start_ranks(const EnvList& env);
+  std::vector<std::string> argv() const;
+
+  void read_head();
+  void write_head();
+  void read_signals();
+  void check_children();
+  void check_groups();
+  void read_outputs(const std::vector<pollfd>& ready);
+  void read_output(std::size_t index, Stream stream);
+  std::vector<pollfd> poll_set() const;
+  int poll_timeout_ms() const;
+  bool wants_output() const;
+  UniqueFd& output_of(std::size_t index, Stream stream);
+
+  std::vector<std::string> environment_;
+  AgentState state_;
+  FrameDecoder decoder_;
+  FileCache cache_;
+  UniqueFd signals_;
+  std::vector<Rank> ranks_;
+  Bytes queue_;  // frames on their way to the head, from `sent_` on
+  std::size_t sent_ = 0;
+  std::vector<std::byte> buffer_;
+  std::size_t first_output_ = 0;  // whose turn it is, for fairness
+  bool head_open_ = true;         // stdin has not ended
+  bool head_reads_ = true;        // stdout is not broken
+  bool nobody_left_ = false;
+  bool quitting_ = false;
+  bool flush_ = false;
+  int status_ = 0;
+};
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,160 @@
+/// \file
+/// `AgentState`: everything the agent decides, without a process, a pipe or a clock. The loop (agent_loop.cpp) tells it
+/// what happened and when, and carries out the actions it answers with, in their order.
+///
+///     waiting ─Prepare→ checking ─ok→ [receiving] ─files there→ ready ─Go→ running ─nobody left→ done
+///        any of the first four ─failure→ failed;  every state ─Stop or head lost→ (running: stopping) → done
+///
+/// The end of a rank: its main process is reaped → Exited, SIGTERM to what is left of its group, after the grace
+/// SIGKILL. When all main processes are gone, the same for every descendant that is left, whatever group or session it
+/// chose. The job is over when the agent has no child (as the subreaper it is the parent of every orphan below it).
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "rendezvous/base/error.hpp"
+
+namespace llmlaunch::launcher::agent {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+
+// Before Prepare says how patient to be with a silent head.
+inline constexpr std::chrono::milliseconds kHandshakeTimeout{60'000};
+// The longest time between two Pings of the agent.
+inline constexpr std::chrono::milliseconds kMaxPingInterval{5'000};
+// SIGKILL is repeated this often, for processes that were forked while it was sent.
+inline constexpr std::chrono::milliseconds kKillInterval{50};
+// Processes that outlive SIGKILL for this long hang in the kernel (a dead mount, a driver): the head is told.
+inline constexpr std::chrono::milliseconds kKillPatience{10'000};
+// Exit statuses of the agent, of sysexits.h.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitHeadLost = 69;
+
+struct SendMessage {
+  AgentMessage message;
+};
+struct CheckHost {};  ///< of prepare(); answer: on_checked or on_failed
+struct WriteChunk {   ///< answer to the last one of a file: on_file_done, or on_failed
+  FileChunk chunk;
+};
+struct StartRanks {  ///< answer: on_started or on_start_failed for each, in order
+  EnvList env;
+};
+struct SignalMain {  ///< the rank's main process; `index` counts prepare().ranks
+  std::size_t index;
+  int signal;
+};
+struct SignalGroup {
+  std::size_t index;
+  int signal;
+};
+struct SignalDescendants {  ///< every process below the agent
+  int signal;
+};
+struct CloseOutputs {};   ///< nobody is left who could write: what is open ends when it is empty
+struct FindSurvivors {};  ///< answer: on_survivors
+struct Quit {             ///< end the agent when what was sent has left it
+  int status;
+  bool flush;  ///< false: nobody reads any more
+};
+using Action = std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, SignalMain, SignalGroup, SignalDescendants,
+                            CloseOutputs, FindSurvivors, Quit>;
+using Actions = std::vector<Action>;
+
+/// How a main process ended.
+struct MainExit {
+  bool signaled = false;
+  int value = 0;
+  bool core_dumped = false;
+  std::uint64_t wall_time_ns = 0;
+};
+
+class AgentState {
+ public:
+  explicit AgentState(TimePoint now) : last_heard_(now), ping_at_(now + kMaxPingInterval) {}
+
+  /// Any byte from the head: it lives.
+  void on_head_bytes(TimePoint now) { last_heard_ = now; }
+  Actions on_message(HeadMessage message, TimePoint now);
+  /// The head's bytes are no messages, or of another version: it is told, and treated as lost.
+  Actions on_head_error(const Error& error, TimePoint now);
+  /// End of file, a broken pipe, silence.
+  Actions on_head_gone(TimePoint now);
+  /// The agent itself was asked to end (SIGTERM).
+  Actions on_terminate(TimePoint now);
+
+  Actions on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port);
+  Actions on_failed(const Error& error);
+  Actions on_file_done(std::uint32_t index);
+
+  Actions on_started(std::size_t index, std::int64_t pid);
+  Actions on_start_failed(std::size_t index, const Error& error);
+  Actions on_main_exit(std::size_t index, const MainExit& exit, TimePoint now);
+  /// The rank's process group is empty. Its number may be another's from now on.
+  void on_group_gone(std::size_t index) { ranks_[index].group_alive = false; }
+  /// The agent has no child left.
+  Actions on_nobody_left();
+  /// Processes that SIGKILL did not end, as "pid (name)".
+  Actions on_survivors(const std::vector<std::string>& processes);
+  Actions on_output(std::size_t index, Stream stream, Bytes data);
+  Actions on_output_end(std::size_t index, Stream stream);
+
+  Actions on_tick(TimePoint now);
+  /// When on_tick is due at the latest.
+  TimePoint next_tick() const;
+
+  const Prepare& prepare() const { return prepare_; }
+  /// How many bytes of output may be taken from the ranks now. Without a head all of it, to be thrown away.
+  std::size_t output_allowance() const;
+  bool head_lost() const { return head_lost_; }
+
+ private:
+  enum class Phase { waiting, checking, receiving, ready, running, failed, done };
+  struct RankState {
+    enum class Run { waiting, running, exited, failed } run = Run::waiting;
+    bool group_alive = false;
+    bool stopped = false;  // signalled by Stop or for a lost head
+    int open_outputs = 0;
+    std::optional<TimePoint> kill_at;  // of the group, after the main process has ended
+  };
+
+  Actions on_prepare(Prepare prepare);
+  Actions on_chunk(FileChunk chunk);
+  Actions on_go(Go go);
+  Actions on_stop(const Stop& stop, TimePoint now);
+  Actions broken(const std::string& what, TimePoint now);
+  void begin_stop(int signal, std::chrono::milliseconds grace, TimePoint now, Actions& actions);
+  void kill_all(TimePoint now, Actions& actions);
+  void finish(Actions& actions);
+  void kill_descendants(TimePoint now, Actions& actions);
+  void maybe_done(Actions& actions);
+  void lose_head(TimePoint now, Actions& actions);
+  bool all_finished() const;
+  std::chrono::milliseconds grace() const { return std::chrono::milliseconds(prepare_.grace_ms); }
+  std::optional<std::chrono::milliseconds> head_timeout() const;
+  std::chrono::milliseconds ping_interval() const;
+
+  Phase phase_ = Phase::waiting;
+  Prepare prepare_;
+  std::vector<RankState> ranks_;
+  std::vector<bool> needed_;  // by index of Prepare::files: asked for and not whole
+  std::uint16_t free_port_ = 0;
+  std::uint64_t sent_bytes_ = 0;
+  std::uint64_t acked_bytes_ = 0;
+  TimePoint last_heard_;
+  TimePoint ping_at_;
+  std::optional<TimePoint> kill_all_at_;   // set: stopping
+  std::optional<TimePoint> sweep_at_;      // set: all main processes have ended, descendants are left
+  std::optional<TimePoint> survivors_at_;  // set: SIGKILL went to everything, and who is left then is named
+  bool killing_ = false;
+  bool nobody_left_ = false;
+  bool head_lost_ = false;  // it gives no orders any more
+  bool head_deaf_ = false;  // it does not read either
+};
+
+}  // namespace llmlaunch::launcher::agent

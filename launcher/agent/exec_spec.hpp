@@ -1,0 +1,45 @@
+/// \file
+/// What one exec of a rank gets: argv and environment put together and checked, and the file that argv[0] means. The
+/// checks run for every rank before any is started, so that a host that cannot run the job says so in time.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher::agent {
+
+/// Is the whole Prepare something this agent can carry out: a command, ranks, names and values without NUL, files with
+/// plain names and hashes? Looks at nothing but its argument.
+Result<void> check_prepare(const Prepare& prepare);
+/// Names that are not empty and have no '=' and NUL, values without NUL.
+Result<void> check_env(const EnvList& env);
+
+/// "NAME=value" of `inherited`, overlaid by each list in turn; the last value of a name wins, the place stays.
+std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
+                                     std::initializer_list<const EnvList*> layers);
+/// The first "NAME=value" entry of this name, or nullptr. Points into `env`.
+const std::string* find_env(const std::vector<std::string>& env, std::string_view name);
+
+/// What the kernel takes: one string, and all of argv and environment with their pointers.
+struct ExecLimits {
+  std::size_t string_bytes = 0;
+  std::size_t total_bytes = 0;
+};
+/// Of this process: Linux takes a quarter of the stack limit, at least 128 KiB and at most 6 MiB.
+ExecLimits exec_limits();
+/// Errc::too_large that names sizes and the longest string, by the variable's name and never its value.
+Result<void> check_exec_size(const std::vector<std::string>& argv, const std::vector<std::string>& env,
+                             const ExecLimits& limits);
+
+/// The file that execvp would run for `name` in `workdir`, with the rank's own PATH. Errors: Errc::no_program.
+Result<std::string> find_program(const std::string& name, const std::vector<std::string>& env,
+                                 const std::string& workdir);
+/// Is it a directory that this user may enter? Empty means where the agent stands. Errors: Errc::no_workdir.
+Result<void> check_workdir(const std::string& path);
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,169 @@
+// The cache of pushed files. A file gets its name only when size and SHA-256 agree, by an atomic rename, so that two
+// agents may fill the same cache at once and a broken connection leaves nothing that could be run.
+#define OPENSSL_SUPPRESS_DEPRECATED  // the plain SHA256 functions link statically in 10 KB, the EVP ones in 3 MB
+#include "launcher/agent/file_cache.hpp"
+
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "launcher/agent/exec_spec.hpp"
+#include "launcher/agent/unique_fd.hpp"
+
+namespace llmlaunch::launcher::agent {
+namespace {
+
+std::string hex_of(const unsigned char (&digest)[SHA256_DIGEST_LENGTH]) {
+  std::string text;
+  for (const unsigned char byte : digest) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
+  }
+  return text;
+}
+
+std::string finish(SHA256_CTX& hash) {
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  SHA256_Final(digest, &hash);
+  return hex_of(digest);
+}
+
+// Ours and nobody else's to write, and programs may run there. Empty, or why not.
+std::string refusal_of(const std::string& directory, mode_t forbidden) {
+  struct stat info {};
+  if (::stat(directory.c_str(), &info) != 0) return std::error_code(errno, std::generic_category()).message();
+  if (!S_ISDIR(info.st_mode)) return "not a directory";
+  if (info.st_uid != ::geteuid()) return "belongs to another user";
+  if ((info.st_mode & forbidden) != 0) return "open to other users";
+  struct statvfs mount {};
+  if (::statvfs(directory.c_str(), &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0) return "mounted noexec";
+  if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+    return std::error_code(errno, std::generic_category()).message();
+  return {};
+}
+
+// mkdir -p. What cannot be made shows when the directory is looked at.
+void make_directories(const std::string& path) {
+  for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1))
+    ::mkdir(path.substr(0, end).c_str(), 0700);
+  ::mkdir(path.c_str(), 0700);
+}
+
+std::string value_of(const std::vector<std::string>& env, const std::string& name) {
+  const std::string* entry = find_env(env, name);
+  return entry ? entry->substr(name.size() + 1) : std::string();
+}
+
+}  // namespace
+
+struct FileCache::Writing {
+  std::uint32_t index = 0;
+  std::string temporary;
+  UniqueFd fd;
+  SHA256_CTX hash{};
+  std::uint64_t written = 0;
+
+  ~Writing() {
+    if (fd) ::unlink(temporary.c_str());
+  }
+};
+
+FileCache::FileCache(const std::vector<std::string>& env, const std::string& own_directory) {
+  if (!own_directory.empty() && refusal_of(own_directory, 0077).empty()) {
+    directory_ = own_directory;
+    return;
+  }
+  std::vector<std::string> candidates;
+  if (const std::string cache = value_of(env, "XDG_CACHE_HOME"); cache.starts_with('/'))
+    candidates.push_back(cache + "/llmlaunch");
+  if (const std::string home = value_of(env, "HOME"); home.starts_with('/'))
+    candidates.push_back(home + "/.cache/llmlaunch");
+  const std::string temporary = value_of(env, "TMPDIR");
+  candidates.push_back((temporary.starts_with('/') ? temporary : "/tmp") + "/llmlaunch-" + std::to_string(::geteuid()));
+  for (const std::string& candidate : candidates) {
+    make_directories(candidate);
+    const std::string refusal = refusal_of(candidate, 0022);
+    if (refusal.empty()) {
+      directory_ = candidate;
+      return;
+    }
+    refusals_ += (refusals_.empty() ? "" : "; ") + candidate + ": " + refusal;
+  }
+}
+
+FileCache::~FileCache() = default;
+
+std::string FileCache::path_of(const FileSpec& file) const {
+  return directory_ + "/" + file.hash + "/" + file.name;
+}
+
+std::string FileCache::find(const FileSpec& file) const {
+  if (directory_.empty()) return {};
+  const std::string path = path_of(file);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat info {};
+  if (!fd || ::fstat(fd.value(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return {};
+  if (static_cast<std::uint64_t>(info.st_size) != file.size || (info.st_mode & 0777) != 0700) return {};
+  SHA256_CTX hash;
+  SHA256_Init(&hash);
+  std::vector<unsigned char> piece(64u << 10);
+  while (true) {
+    const ssize_t got = ::read(fd.value(), piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return {};
+    if (got == 0) break;
+    SHA256_Update(&hash, piece.data(), static_cast<std::size_t>(got));
+  }
+  return finish(hash) == file.hash ? path : std::string();
+}
+
+Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const FileChunk& chunk) {
+  const std::string where = "pushed file '" + file.name + "'";
+  if (directory_.empty())
+    return make_error(Errc::io, "no directory to keep it in (" + refusals_ + ")", where, "set XDG_CACHE_HOME");
+  auto place = std::find_if(writing_.begin(), writing_.end(), [index](const auto& w) { return w->index == index; });
+  if (place == writing_.end()) {
+    auto fresh = std::make_unique<Writing>();
+    fresh->index = index;
+    const std::string parent = directory_ + "/" + file.hash;
+    make_directories(parent);
+    fresh->temporary = parent + "/" + file.name + "." + std::to_string(::getpid()) + ".part";
+    ::unlink(fresh->temporary.c_str());  // of an agent that had this pid and was killed
+    fresh->fd = UniqueFd(::open(fresh->temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0700));
+    if (!fresh->fd) return system_error(errno, "create " + fresh->temporary, where);
+    if (::fchmod(fresh->fd.value(), 0700) != 0) return system_error(errno, "chmod " + fresh->temporary, where);
+    SHA256_Init(&fresh->hash);
+    writing_.push_back(std::move(fresh));
+    place = std::prev(writing_.end());
+  }
+  Writing& writing = **place;
+  writing.written += chunk.data.size();
+  if (writing.written > file.size)
+    return make_error(Errc::protocol, "more bytes came than the " + std::to_string(file.size) + " announced", where);
+  SHA256_Update(&writing.hash, chunk.data.data(), chunk.data.size());
+  for (ByteView rest = chunk.data; !rest.empty();) {
+    const ssize_t put = ::write(writing.fd.value(), rest.data(), rest.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return system_error(errno, "write " + writing.temporary, where);
+    rest = rest.subspan(static_cast<std::size_t>(put));
+  }
+  if (!chunk.last) return ok;
+  if (writing.written != file.size)
+    return make_error(
+        Errc::protocol,
+        std::to_string(writing.written) + " bytes came of the " + std::to_string(file.size) + " announced", where);
+  if (const std::string hash = finish(writing.hash); hash != file.hash)
+    return make_error(Errc::protocol, "the content that came has another SHA-256, " + hash, where);
+  if (::rename(writing.temporary.c_str(), path_of(file).c_str()) != 0)
+    return system_error(errno, "rename " + writing.temporary, where);
+  writing.fd.reset();
+  writing_.erase(place);
+  return ok;
+}
+
+}  // namespace llmlaunch::launcher::agent

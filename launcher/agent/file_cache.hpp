@@ -1,0 +1,37 @@
+/// \file
+/// Programs that the head pushes, kept by content: <cache>/<SHA-256>/<name>, mode 0700, checked before each use.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher::agent {
+
+class FileCache {
+ public:
+  /// `env`: "NAME=value" entries that say where caches go. The agent's own directory comes first when it is private
+  /// to this user (it is, when the agent was pushed), then $XDG_CACHE_HOME or ~/.cache, then $TMPDIR or /tmp.
+  FileCache(const std::vector<std::string>& env, const std::string& own_directory);
+  ~FileCache();
+  FileCache(const FileCache&) = delete;
+  FileCache& operator=(const FileCache&) = delete;
+
+  /// The path of a file that is there and has the right size and content; empty when it must be sent.
+  std::string find(const FileSpec& file) const;
+  /// Takes the next bytes of a file that was missing. One file at a time is written, in any order of files.
+  Result<void> write(std::uint32_t index, const FileSpec& file, const FileChunk& chunk);
+  /// Where a whole file is, after `write` of its last chunk or `find`.
+  std::string path_of(const FileSpec& file) const;
+
+ private:
+  struct Writing;
+  std::string directory_;  // the first one that can be used; empty when none can
+  std::string refusals_;   // why not the others
+  std::vector<std::unique_ptr<Writing>> writing_;
+};
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,208 @@
+// Fork, exec, /proc. What happens in the child between fork and exec uses only calls that are safe there, on memory
+// prepared before the fork.
+#include "launcher/agent/process.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <unordered_map>
+
+namespace llmlaunch::launcher::agent {
+namespace {
+
+// What the child tells when it could not become the program.
+struct ChildError {
+  enum Step : int { none, null_device, descriptors, workdir, exec } step = none;
+  int error = 0;
+};
+
+struct ChildPlan {
+  const char* path;
+  char* const* argv;
+  char* const* shell_argv;  // /bin/sh path argument…, for a script without "#!", as execvp does
+  char* const* env;
+  const char* workdir;  // nullptr: stay
+  int out, err, report;
+  pid_t agent;
+};
+
+[[noreturn]] void give_up(const ChildPlan& plan, ChildError::Step step) {
+  const ChildError report{step, errno};
+  // A write that fails leaves the parent with a closed pipe and a child that ended with 127.
+  [[maybe_unused]] const ssize_t written = ::write(plan.report, &report, sizeof(report));
+  ::_exit(127);
+}
+
+[[noreturn]] void become_rank(const ChildPlan& plan) {
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != plan.agent) ::_exit(127);  // the agent died before the line above
+  const int null = ::open("/dev/null", O_RDONLY);
+  if (null < 0 || ::dup2(null, STDIN_FILENO) < 0) give_up(plan, ChildError::null_device);
+  if (null != STDIN_FILENO) ::close(null);
+  if (::dup2(plan.out, STDOUT_FILENO) < 0 || ::dup2(plan.err, STDERR_FILENO) < 0)
+    give_up(plan, ChildError::descriptors);
+  if (plan.workdir != nullptr && ::chdir(plan.workdir) != 0) give_up(plan, ChildError::workdir);
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(plan.path, plan.argv, plan.env);
+  if (errno == ENOEXEC) ::execve("/bin/sh", plan.shell_argv, plan.env);
+  give_up(plan, ChildError::exec);
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  pointers.reserve(strings.size() + 1);
+  for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+Error child_error(const ChildError& report, const std::string& path, const std::string& workdir) {
+  switch (report.step) {
+    case ChildError::workdir: return system_error(report.error, "chdir to '" + workdir + "'");
+    case ChildError::null_device: return system_error(report.error, "open /dev/null");
+    case ChildError::exec: {
+      Error error = system_error(report.error, "exec of '" + path + "'");
+      if (report.error == ENOENT)
+        error.hint = "the file is there, so its interpreter (after '#!') or loader is missing";
+      if (report.error == E2BIG)
+        error.code = make_error_code(Errc::too_large);
+      else if (report.error != ENOMEM && report.error != EAGAIN)
+        error.code = make_error_code(Errc::no_program);
+      return error;
+    }
+    default: return system_error(report.error, "dup2 of the output pipes");
+  }
+}
+
+// The start of "/proc/N/stat": pid, name in parentheses that may hold anything, state, parent's pid.
+std::string stat_of(const std::string& pid) {
+  const UniqueFd fd(::open(("/proc/" + pid + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t size = fd ? ::read(fd.value(), text, sizeof(text)) : -1;
+  return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : std::string();
+}
+
+pid_t parent_of(const char* pid) {
+  const std::string stat = stat_of(pid);
+  const std::size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos || name_end + 4 > stat.size()) return -1;
+  return static_cast<pid_t>(std::atoi(stat.c_str() + name_end + 4));  // ") S 123"
+}
+
+}  // namespace
+
+Result<RankProcess> start_rank(const std::string& path, const std::vector<std::string>& argv,
+                               const std::vector<std::string>& env, const std::string& workdir) {
+  int out[2], err[2], report[2];
+  if (::pipe2(out, O_CLOEXEC) != 0) return system_error(errno, "pipe for stdout");
+  RankProcess rank;
+  rank.out.reset(out[0]);
+  UniqueFd out_end(out[1]);
+  if (::pipe2(err, O_CLOEXEC) != 0) return system_error(errno, "pipe for stderr");
+  rank.err.reset(err[0]);
+  UniqueFd err_end(err[1]);
+  if (::pipe2(report, O_CLOEXEC) != 0) return system_error(errno, "pipe for the exec report");
+  const UniqueFd report_end(report[0]);
+  UniqueFd report_write(report[1]);
+  for (const int fd : {out[0], err[0]})
+    if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return system_error(errno, "O_NONBLOCK for an output pipe");
+
+  std::vector<std::string> shell = {"/bin/sh", path};
+  shell.insert(shell.end(), argv.begin() + 1, argv.end());
+  const std::vector<char*> argv_pointers = pointers_to(argv);
+  const std::vector<char*> shell_pointers = pointers_to(shell);
+  const std::vector<char*> env_pointers = pointers_to(env);
+  const ChildPlan plan{path.c_str(),
+                       argv_pointers.data(),
+                       shell_pointers.data(),
+                       env_pointers.data(),
+                       workdir.empty() ? nullptr : workdir.c_str(),
+                       out[1],
+                       err[1],
+                       report[1],
+                       ::getpid()};
+  rank.pid = ::fork();
+  if (rank.pid < 0) return system_error(errno, "fork", {}, "too many processes of this user on the host (ulimit -u)?");
+  if (rank.pid == 0) become_rank(plan);
+  ::setpgid(rank.pid, rank.pid);  // the child does the same: whoever comes first
+  report_write.reset();
+  ChildError failure;
+  ssize_t got = 0;
+  do got = ::read(report_end.value(), &failure, sizeof(failure));
+  while (got < 0 && errno == EINTR);
+  if (got == 0) return rank;
+  int status = 0;
+  while (::waitpid(rank.pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (got != static_cast<ssize_t>(sizeof(failure))) return make_error(Errc::internal, "a cut report of exec");
+  return child_error(failure, path, workdir);
+}
+
+std::vector<pid_t> descendants() {
+  std::unordered_multimap<pid_t, pid_t> children;
+  DIR* directory = ::opendir("/proc");
+  if (directory == nullptr) return {};
+  while (const dirent* entry = ::readdir(directory)) {
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
+    if (const pid_t parent = parent_of(entry->d_name); parent > 0)
+      children.emplace(parent, static_cast<pid_t>(std::atoi(entry->d_name)));
+  }
+  ::closedir(directory);
+  std::vector<pid_t> found = {::getpid()};
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto [first, last] = children.equal_range(found[i]);
+    for (auto child = first; child != last; ++child)
+      if (std::find(found.begin(), found.end(), child->second) == found.end()) found.push_back(child->second);
+  }
+  found.erase(found.begin());
+  return found;
+}
+
+std::string name_of(pid_t pid) {
+  const std::string stat = stat_of(std::to_string(pid));
+  const std::size_t name_end = stat.rfind(')');
+  return name_end == std::string::npos ? std::to_string(pid) : stat.substr(0, name_end + 1);
+}
+
+void signal_descendants(int signal) {
+  for (const pid_t pid : descendants()) ::kill(pid, signal);
+}
+
+Result<void> close_inherited_descriptors() {
+  int null = ::open("/dev/null", O_RDWR);
+  if (null < 0) return system_error(errno, "open /dev/null");
+  while (null <= STDERR_FILENO) {
+    null = ::dup(null);
+    if (null < 0) return system_error(errno, "dup of /dev/null");
+  }
+  ::close(null);
+#ifdef SYS_close_range
+  if (::syscall(SYS_close_range, 3u, UINT_MAX, 0u) == 0) return ok;
+#endif
+  DIR* directory = ::opendir("/proc/self/fd");  // kernels before 5.9
+  if (directory == nullptr) return system_error(errno, "open /proc/self/fd");
+  std::vector<int> inherited;
+  while (const dirent* entry = ::readdir(directory)) {
+    const int fd = std::atoi(entry->d_name);
+    if (fd > STDERR_FILENO && fd != ::dirfd(directory)) inherited.push_back(fd);
+  }
+  ::closedir(directory);
+  for (const int fd : inherited) ::close(fd);
+  return ok;
+}
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,39 @@
+/// \file
+/// System calls about processes: start a rank, find and signal what is below the agent.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher::agent {
+
+struct RankProcess {
+  pid_t pid = -1;
+  UniqueFd out;  ///< read ends, non-blocking
+  UniqueFd err;
+};
+
+/// Forks and executes `path` in its own process group, with /dev/null as stdin, pipes as stdout and stderr, every
+/// signal at its default, no other descriptor, and SIGKILL as soon as the agent dies. Returns when the exec has
+/// succeeded; a failed step comes back as its errno.
+Result<RankProcess> start_rank(const std::string& path, const std::vector<std::string>& argv,
+                               const std::vector<std::string>& env, const std::string& workdir);
+
+/// All processes below this one, of any group or session, as /proc shows them now.
+std::vector<pid_t> descendants();
+/// "4711 (python3)", for a person.
+std::string name_of(pid_t pid);
+/// Sends the signal to all of them. Errors mean "gone meanwhile" and are no news.
+void signal_descendants(int signal);
+
+/// Closes every descriptor from 3 on, and puts /dev/null where 0, 1 or 2 are closed. A head that starts the agent
+/// beside its ssh connections may leak them: while somebody holds one, the host at its other end does not see the head
+/// die.
+Result<void> close_inherited_descriptors();
+
+}  // namespace llmlaunch::launcher::agent

@@ -1,0 +1,320 @@
+// Messages ↔ frames of the channel between head and agent. Both programs link this file. It checks that a frame has
+// the fields of its type and keeps the protocol's limits; whether the values make sense is for their user to say.
+#include "launcher/agent/protocol.hpp"
+
+#include <type_traits>
+
+namespace llmlaunch::launcher::agent {
+namespace {
+
+// The two directions share no number, so that a stream that is looped back is refused at its first frame.
+enum class Type : std::uint8_t {
+  prepare = 1,
+  file_chunk,
+  go,
+  ack,
+  signal,
+  stop,
+  head_ping,
+  hello = 65,
+  need_file,
+  ready,
+  failed,
+  started,
+  output,
+  output_end,
+  exited,
+  done,
+  agent_ping,
+};
+
+FrameEncoder frame_of(Type type) {
+  return FrameEncoder(static_cast<std::uint8_t>(type));
+}
+
+// Smallest encodings, for the check that a list's count is no lie.
+constexpr std::size_t kMinTextBytes = 4;
+constexpr std::size_t kMinEnvBytes = 2 * kMinTextBytes;
+constexpr std::size_t kMinRankBytes = 4 + 4;
+constexpr std::size_t kMinFileBytes = 2 * kMinTextBytes + 8;
+
+void put(FrameEncoder& out, const EnvList& env) {
+  out.u32(static_cast<std::uint32_t>(env.size()));
+  for (const auto& [name, value] : env) out.text(name).text(value);
+}
+
+EnvList take_env(FieldReader& in) {
+  EnvList env(in.count(kMinEnvBytes));
+  for (auto& [name, value] : env) {
+    name = in.text();
+    value = in.text();
+  }
+  return env;
+}
+
+std::string cut(const std::string& text) {
+  return text.size() <= kMaxTextBytes ? text : text.substr(0, kMaxTextBytes) + " [cut]";
+}
+
+Bytes write(const Prepare& m) {
+  FrameEncoder out = frame_of(Type::prepare);
+  out.u16(m.version).text(m.job_id).text(m.host).u64(m.window_bytes).u32(m.grace_ms).u32(m.head_timeout_ms);
+  out.text(m.workdir).u32(static_cast<std::uint32_t>(m.argv.size()));
+  for (const std::string& word : m.argv) out.text(word);
+  put(out, m.env);
+  out.u32(static_cast<std::uint32_t>(m.ranks.size()));
+  for (const RankSpec& rank : m.ranks) {
+    out.u32(rank.rank);
+    put(out, rank.env);
+  }
+  out.u32(static_cast<std::uint32_t>(m.files.size()));
+  for (const FileSpec& file : m.files) out.text(file.name).text(file.hash).u64(file.size);
+  return std::move(out).finish();
+}
+Bytes write(const FileChunk& m) {
+  FrameEncoder out = frame_of(Type::file_chunk);
+  out.u32(m.index).u8(m.last ? 1 : 0).bytes(m.data);
+  return std::move(out).finish();
+}
+Bytes write(const Go& m) {
+  FrameEncoder out = frame_of(Type::go);
+  put(out, m.env);
+  return std::move(out).finish();
+}
+Bytes write(const Ack& m) {
+  return std::move(frame_of(Type::ack).u64(m.output_bytes)).finish();
+}
+Bytes write(const Signal& m) {
+  return std::move(frame_of(Type::signal).u32(static_cast<std::uint32_t>(m.signal))).finish();
+}
+Bytes write(const Stop& m) {
+  return std::move(frame_of(Type::stop).u32(static_cast<std::uint32_t>(m.signal)).u32(m.grace_ms)).finish();
+}
+Bytes write(const Hello& m) {
+  return std::move(frame_of(Type::hello).u16(m.version).text(m.hostname).i64(m.pid).u32(m.cores)).finish();
+}
+Bytes write(const NeedFile& m) {
+  return std::move(frame_of(Type::need_file).u32(m.index)).finish();
+}
+Bytes write(const Ready& m) {
+  return std::move(frame_of(Type::ready).u16(m.free_port)).finish();
+}
+Bytes write(const Failed& m) {
+  FrameEncoder out = frame_of(Type::failed);
+  out.u32(static_cast<std::uint32_t>(m.code)).i64(m.rank).text(cut(m.what)).text(cut(m.hint));
+  return std::move(out).finish();
+}
+Bytes write(const Started& m) {
+  return std::move(frame_of(Type::started).u32(m.rank).i64(m.pid)).finish();
+}
+Bytes write(const Output& m) {
+  return std::move(frame_of(Type::output).u32(m.rank).u8(static_cast<std::uint8_t>(m.stream)).bytes(m.data)).finish();
+}
+Bytes write(const OutputEnd& m) {
+  return std::move(frame_of(Type::output_end).u32(m.rank).u8(static_cast<std::uint8_t>(m.stream))).finish();
+}
+Bytes write(const Exited& m) {
+  FrameEncoder out = frame_of(Type::exited);
+  out.u32(m.rank).u8(m.signaled ? 1 : 0).u32(static_cast<std::uint32_t>(m.value)).u8(m.core_dumped ? 1 : 0);
+  out.u8(m.stopped ? 1 : 0).u64(m.wall_time_ns);
+  return std::move(out).finish();
+}
+Bytes write(const Done&) {
+  return frame_of(Type::done).finish();
+}
+
+Error too_many(const char* what, std::size_t count, std::size_t limit) {
+  return make_error(Errc::too_large,
+                    std::to_string(count) + " " + what + " in one message; the limit is " + std::to_string(limit));
+}
+
+Error wrong_version(const char* who, std::uint16_t version) {
+  return make_error(Errc::version_mismatch,
+                    std::string(who) + " speaks version " + std::to_string(version) +
+                        " of the agent protocol, this side speaks version " + std::to_string(kProtocolVersion),
+                    {}, "use the llmlaunch and llmlaunch-agent of one build");
+}
+
+// A flag that is neither 0 nor 1 makes `bad` true.
+bool take_flag(FieldReader& in, bool& bad) {
+  const std::uint8_t value = in.u8();
+  if (value > 1) bad = true;
+  return value == 1;
+}
+
+Stream take_stream(FieldReader& in, bool& bad) {
+  const std::uint8_t value = in.u8();
+  if (value != 1 && value != 2) bad = true;
+  return static_cast<Stream>(value);
+}
+
+Result<HeadMessage> read_prepare(FieldReader& in) {
+  Prepare m;
+  m.version = in.u16();
+  if (!in.failed() && m.version != kProtocolVersion) return wrong_version("the head", m.version);
+  m.job_id = in.text();
+  m.host = in.text();
+  m.window_bytes = in.u64();
+  m.grace_ms = in.u32();
+  m.head_timeout_ms = in.u32();
+  m.workdir = in.text();
+  m.argv.resize(in.count(kMinTextBytes));
+  for (std::string& word : m.argv) word = in.text();
+  m.env = take_env(in);
+  const std::uint32_t ranks = in.count(kMinRankBytes);
+  if (ranks > kMaxRanksPerHost) return too_many("ranks", ranks, kMaxRanksPerHost);
+  m.ranks.resize(ranks);
+  for (RankSpec& rank : m.ranks) {
+    rank.rank = in.u32();
+    rank.env = take_env(in);
+  }
+  const std::uint32_t files = in.count(kMinFileBytes);
+  if (files > kMaxFilesPerHost) return too_many("files", files, kMaxFilesPerHost);
+  m.files.resize(files);
+  for (FileSpec& file : m.files) {
+    file.name = in.text();
+    file.hash = in.text();
+    file.size = in.u64();
+  }
+  return HeadMessage(std::move(m));
+}
+
+Error malformed(const char* sender, std::uint8_t type) {
+  return make_error(Errc::protocol, std::string("a message of type ") + std::to_string(type) + " from the " + sender +
+                                        " whose fields do not fit");
+}
+
+}  // namespace
+
+Bytes encode(const HeadMessage& message) {
+  return std::visit(
+      [](const auto& m) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(m)>, Ping>)
+          return frame_of(Type::head_ping).finish();
+        else
+          return write(m);
+      },
+      message);
+}
+
+Bytes encode(const AgentMessage& message) {
+  return std::visit(
+      [](const auto& m) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(m)>, Ping>)
+          return frame_of(Type::agent_ping).finish();
+        else
+          return write(m);
+      },
+      message);
+}
+
+Result<HeadMessage> decode_head_message(const FrameView& frame) {
+  FieldReader in(frame.payload);
+  HeadMessage message;
+  bool bad = false;
+  switch (static_cast<Type>(frame.type)) {
+    case Type::prepare: {
+      Result<HeadMessage> prepare = read_prepare(in);
+      if (!prepare) return prepare;
+      message = std::move(*prepare);
+      break;
+    }
+    case Type::file_chunk: {
+      FileChunk m;
+      m.index = in.u32();
+      m.last = take_flag(in, bad);
+      const ByteView data = in.bytes();
+      if (data.size() > kFileChunkBytes) return too_many("file bytes", data.size(), kFileChunkBytes);
+      m.data.assign(data.begin(), data.end());
+      message = std::move(m);
+      break;
+    }
+    case Type::go: message = Go{take_env(in)}; break;
+    case Type::ack: message = Ack{in.u64()}; break;
+    case Type::signal: message = Signal{static_cast<std::int32_t>(in.u32())}; break;
+    case Type::stop: {
+      Stop m;
+      m.signal = static_cast<std::int32_t>(in.u32());
+      m.grace_ms = in.u32();
+      message = m;
+      break;
+    }
+    case Type::head_ping: message = Ping{}; break;
+    default:
+      return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the head");
+  }
+  if (!in.done() || bad) return malformed("head", frame.type);
+  return message;
+}
+
+Result<AgentMessage> decode_agent_message(const FrameView& frame) {
+  FieldReader in(frame.payload);
+  AgentMessage message;
+  bool bad = false;
+  switch (static_cast<Type>(frame.type)) {
+    case Type::hello: {
+      Hello m;
+      m.version = in.u16();
+      if (!in.failed() && m.version != kProtocolVersion) return wrong_version("the agent", m.version);
+      m.hostname = in.text();
+      m.pid = in.i64();
+      m.cores = in.u32();
+      message = std::move(m);
+      break;
+    }
+    case Type::need_file: message = NeedFile{in.u32()}; break;
+    case Type::ready: message = Ready{in.u16()}; break;
+    case Type::failed: {
+      Failed m;
+      m.code = static_cast<std::int32_t>(in.u32());
+      m.rank = in.i64();
+      m.what = in.text();
+      m.hint = in.text();
+      message = std::move(m);
+      break;
+    }
+    case Type::started: {
+      Started m;
+      m.rank = in.u32();
+      m.pid = in.i64();
+      message = m;
+      break;
+    }
+    case Type::output: {
+      Output m;
+      m.rank = in.u32();
+      m.stream = take_stream(in, bad);
+      const ByteView data = in.bytes();
+      if (data.size() > kMaxOutputBytes) return too_many("output bytes", data.size(), kMaxOutputBytes);
+      m.data.assign(data.begin(), data.end());
+      message = std::move(m);
+      break;
+    }
+    case Type::output_end: {
+      OutputEnd m;
+      m.rank = in.u32();
+      m.stream = take_stream(in, bad);
+      message = m;
+      break;
+    }
+    case Type::exited: {
+      Exited m;
+      m.rank = in.u32();
+      m.signaled = take_flag(in, bad);
+      m.value = static_cast<std::int32_t>(in.u32());
+      m.core_dumped = take_flag(in, bad);
+      m.stopped = take_flag(in, bad);
+      m.wall_time_ns = in.u64();
+      message = m;
+      break;
+    }
+    case Type::done: message = Done{}; break;
+    case Type::agent_ping: message = Ping{}; break;
+    default:
+      return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the agent");
+  }
+  if (!in.done() || bad) return malformed("agent", frame.type);
+  return message;
+}
+
+}  // namespace llmlaunch::launcher::agent

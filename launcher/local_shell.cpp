@@ -1,0 +1,259 @@
+// The RemoteShell of a host that is this machine: forks the agent on a socket pair. The agent's bytes, its marker line
+// and its end are the same as through ssh, so that one code path serves both. make_local_shell() is in remote.hpp.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/remote.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+using LocalSocket = asio::local::stream_protocol::socket;
+using Noise = std::function<void(std::string_view)>;
+
+// Longer lines before the marker, and on the agent's stderr, are shown in pieces of this size.
+constexpr std::size_t kMaxNoiseLineBytes = 4096;
+// More than this before the marker is no rc file's greeting: something else is running.
+constexpr std::size_t kMaxNoiseBytes = 1u << 20;
+
+struct Child {
+  pid_t pid = -1;
+  int channel = -1;
+  int errors = -1;
+};
+
+// What happens between fork and exec: only calls that are safe there.
+[[noreturn]] void become_agent(const char* path, int channel, int errors, int report) {
+  ::dup2(channel, STDIN_FILENO);
+  ::dup2(channel, STDOUT_FILENO);
+  ::dup2(errors, STDERR_FILENO);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // A group of its own: Ctrl-C at the terminal is for the head, which decides what the ranks get to know of it.
+  ::setpgid(0, 0);
+  char* const argv[] = {const_cast<char*>(path), nullptr};
+  ::execv(path, argv);
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = ::write(report, &error, sizeof(error));
+  ::_exit(127);
+}
+
+void close_all(std::initializer_list<int> descriptors) {
+  for (const int fd : descriptors)
+    if (fd >= 0) ::close(fd);
+}
+
+Result<Child> fork_agent(const std::string& path) {
+  int channel[2] = {-1, -1}, errors[2] = {-1, -1}, report[2] = {-1, -1};
+  const auto fail = [&](const char* call) {
+    const Error error = system_error(errno, call);
+    close_all({channel[0], channel[1], errors[0], errors[1], report[0], report[1]});
+    return error;
+  };
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0) return fail("socketpair");
+  if (::pipe2(errors, O_CLOEXEC) != 0 || ::pipe2(report, O_CLOEXEC) != 0) return fail("pipe");
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail("fork");
+  if (pid == 0) become_agent(path.c_str(), channel[1], errors[1], report[1]);
+  close_all({channel[1], errors[1], report[1]});
+  int error = 0;
+  ssize_t got = 0;
+  do got = ::read(report[0], &error, sizeof(error));
+  while (got < 0 && errno == EINTR);
+  ::close(report[0]);
+  if (got == 0) return Child{pid, channel[0], errors[0]};
+  close_all({channel[0], errors[0]});
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return make_error(
+      Errc::no_program,
+      "the agent '" + path + "' cannot be started: " + std::error_code(error, std::generic_category()).message(), {},
+      "llmlaunch-agent is installed beside llmlaunch; build or install both");
+}
+
+/// Cuts bytes into lines for the noise sink.
+class NoiseLines {
+ public:
+  void feed(std::string_view text, const Noise& sink) {
+    for (const char c : text) {
+      if (c != '\n') line_ += c;
+      if (c == '\n' || line_.size() >= kMaxNoiseLineBytes) flush(sink);
+    }
+  }
+  void flush(const Noise& sink) {
+    if (!line_.empty() && sink) sink(line_);
+    line_.clear();
+  }
+
+ private:
+  std::string line_;
+};
+
+// Reads the agent's stderr to its end and takes its status: the pipe ends when the agent does, and no earlier, as the
+// ranks do not get it. So no SIGCHLD is needed, and no zombie stays. Owns all that it uses.
+asio::awaitable<void> follow_child(asio::posix::stream_descriptor errors, pid_t pid, std::shared_ptr<Noise> sink) {
+  NoiseLines lines;
+  std::string piece(4096, '\0');
+  while (true) {
+    const auto [error, size] = co_await errors.async_read_some(asio::buffer(piece), await_tuple);
+    if (error) break;
+    lines.feed(std::string_view(piece).substr(0, size), *sink);
+  }
+  lines.flush(*sink);
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+class LocalShell final : public RemoteShell {
+ public:
+  LocalShell(asio::any_io_executor executor, const HostPlan& host, std::shared_ptr<const AgentBinary> agent)
+      : executor_(std::move(executor)), host_(host.name), agent_(std::move(agent)), channel_(executor_) {}
+  ~LocalShell() override {
+    close();
+    *sink_ = nullptr;  // the agent may outlive us, and whom the sink belongs to
+  }
+
+  asio::awaitable<Result<void>> open() override;
+  asio::awaitable<Result<std::size_t>> read_some(std::span<std::byte> buffer) override;
+  asio::awaitable<Result<void>> write(ByteView bytes) override;
+  void close() override;
+  std::string head_address() const override { return "127.0.0.1"; }
+  std::string host_address() const override { return "127.0.0.1"; }
+  OpenStep step() const override { return step_; }
+
+ private:
+  Result<void> start();
+  Result<bool> take_noise();
+  Error ended() const;
+  std::string where() const { return "host " + host_; }
+  Error canceled() const { return make_error(Errc::canceled, "the channel to the agent was closed", where()); }
+
+  asio::any_io_executor executor_;
+  std::string host_;
+  std::shared_ptr<const AgentBinary> agent_;
+  LocalSocket channel_;
+  std::string early_;  // bytes read and not used: noise, then the start of the frames
+  std::size_t noise_bytes_ = 0;
+  std::shared_ptr<Noise> sink_ = std::make_shared<Noise>();
+  OpenStep step_ = OpenStep::waiting;
+  bool closed_ = false;
+};
+
+Result<void> LocalShell::start() {
+  Result<Child> child = fork_agent(agent_->path);
+  if (!child) {
+    Error error = child.error();
+    error.where = where();
+    return error;
+  }
+  *sink_ = noise_;
+  boost::system::error_code code;
+  channel_.assign(asio::local::stream_protocol(), child->channel, code);
+  if (code) return from_asio(code, "socket of the agent", where());
+  asio::posix::stream_descriptor errors(executor_, child->errors);
+  spawn_or_die(executor_, "stderr of the agent on " + host_, follow_child(std::move(errors), child->pid, sink_));
+  return ok;
+}
+
+// Shows whole lines up to the marker. True: the marker was there, and `early_` starts with the first frame.
+Result<bool> LocalShell::take_noise() {
+  while (true) {
+    const std::size_t end = early_.find('\n');
+    if (end == std::string::npos && early_.size() < kMaxNoiseLineBytes) return false;
+    const std::string line = early_.substr(0, std::min(end, kMaxNoiseLineBytes));
+    early_.erase(0, end == std::string::npos ? line.size() : end + 1);
+    if (line.starts_with(agent::kMarkerPrefix)) {
+      const std::string_view version = std::string_view(line).substr(agent::kMarkerPrefix.size());
+      if (version == std::to_string(agent::kProtocolVersion)) return true;
+      return make_error(Errc::version_mismatch,
+                        "the agent '" + agent_->path + "' speaks version " + std::string(version) +
+                            " of the agent protocol, this llmlaunch speaks version " +
+                            std::to_string(agent::kProtocolVersion),
+                        where(), "use the llmlaunch and llmlaunch-agent of one build");
+    }
+    if (noise_ && !line.empty()) noise_(line);
+    noise_bytes_ += line.size() + 1;
+    if (noise_bytes_ > kMaxNoiseBytes)
+      return make_error(Errc::protocol, "'" + agent_->path + "' is no llmlaunch-agent: it says other things", where());
+  }
+}
+
+Error LocalShell::ended() const {
+  return make_error(Errc::closed, "the agent '" + agent_->path + "' ended before it was ready", where(),
+                    "run it with --version to see whether it works here");
+}
+
+asio::awaitable<Result<void>> LocalShell::open() {
+  step_ = OpenStep::starting;
+  Result<void> started = closed_ ? Result<void>(canceled()) : start();
+  if (!started) co_return started;
+  std::string piece(4096, '\0');
+  while (true) {
+    const auto [error, size] = co_await channel_.async_read_some(asio::buffer(piece), await_tuple);
+    if (closed_) co_return canceled();
+    if (error == asio::error::eof || error == asio::error::connection_reset) co_return ended();
+    if (error) co_return from_asio(error, "read from the agent", where());
+    early_.append(piece, 0, size);
+    const Result<bool> found = take_noise();
+    if (!found) {
+      close();
+      co_return found.error();
+    }
+    if (*found) break;
+  }
+  step_ = OpenStep::open;
+  co_return ok;
+}
+
+asio::awaitable<Result<std::size_t>> LocalShell::read_some(std::span<std::byte> buffer) {
+  if (closed_) co_return canceled();
+  if (!early_.empty()) {
+    const std::size_t size = std::min(buffer.size(), early_.size());
+    std::copy_n(as_bytes(early_).begin(), size, buffer.begin());
+    early_.erase(0, size);
+    co_return size;
+  }
+  const auto [error, size] = co_await channel_.async_read_some(asio::buffer(buffer.data(), buffer.size()), await_tuple);
+  if (closed_) co_return canceled();
+  // An agent that was killed with our bytes unread resets the channel: to the reader that is an end like any other.
+  if (error == asio::error::eof || error == asio::error::connection_reset) co_return std::size_t{0};
+  if (error) co_return from_asio(error, "read from the agent", where());
+  co_return size;
+}
+
+asio::awaitable<Result<void>> LocalShell::write(ByteView bytes) {
+  if (closed_) co_return canceled();
+  const auto [error, size] =
+      co_await asio::async_write(channel_, asio::buffer(bytes.data(), bytes.size()), await_tuple);
+  if (closed_) co_return canceled();
+  if (error == asio::error::broken_pipe || error == asio::error::connection_reset)
+    co_return make_error(Errc::closed, "the agent has ended", where());
+  if (error) co_return from_asio(error, "write to the agent", where());
+  co_return ok;
+}
+
+void LocalShell::close() {
+  if (std::exchange(closed_, true)) return;
+  boost::system::error_code ignored;  // of a socket that is given up
+  channel_.close(ignored);
+}
+
+}  // namespace
+
+std::shared_ptr<RemoteShell> make_local_shell(asio::any_io_executor executor, const HostPlan& host,
+                                              std::shared_ptr<const AgentBinary> agent) {
+  return std::make_shared<LocalShell>(std::move(executor), host, std::move(agent));
+}
+
+}  // namespace llmlaunch::launcher
