@@ -5,9 +5,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,6 +19,17 @@ namespace llmlaunch::launcher {
 
 /// Environment variables in the order written. A later entry wins over an earlier one of the same name.
 using EnvList = std::vector<std::pair<std::string, std::string>>;
+
+/// Does the name say that the value is a secret (*TOKEN*, *KEY*, *SECRET*, *PASSWORD*, *CREDENTIAL*, in any case)? Such
+/// values are masked in everything printed.
+bool names_secret(std::string_view variable);
+
+/// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and never
+/// forwarded from the head.
+bool set_by_llmlaunch(std::string_view variable);
+
+/// "90", "1.5", "500ms", "30s", "5m", "2h". Nothing for everything else, negative or longer than a year.
+std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
 
 /// What to do with a host key that no known_hosts file has. A key that changed or is revoked is always refused.
 enum class HostKeyPolicy { strict, accept_new };
@@ -53,6 +66,7 @@ struct HostConfig {
   std::vector<std::string> identity_files;
   std::optional<std::string> workdir;
   EnvList env;
+  std::string where;                       ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
 struct Config {
@@ -60,7 +74,7 @@ struct Config {
   // accelerate's top-level keys
   std::string distributed_type;
   std::optional<std::uint32_t> num_processes;  ///< ranks over all hosts together
-  std::uint32_t num_machines = 1;
+  std::optional<std::uint32_t> num_machines;   ///< checked only: with hosts, must be their number
   std::uint32_t machine_rank = 0;          ///< checked only: rank order is host order
   std::optional<std::string> main_process_ip;
   std::uint16_t main_process_port = 0;     ///< the rendezvous port; 0: the head chooses
@@ -76,7 +90,13 @@ struct Config {
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   Timeouts timeouts;
+
+  std::map<std::string, std::string, std::less<>> places;  ///< key ("num_processes") → "cfg.yaml:5:1", for messages
+  std::vector<std::string> notes;          ///< what the file asks for and does not get, each to be said aloud
 };
+
+/// A host as written in a list: "user@name" and "[2001:db8::1]:2222" are taken apart.
+HostConfig host_named(std::string_view written);
 
 /// Reads and checks a file. Every error carries file:line:column, the line with a caret, and "did you mean" where a
 /// known key is near. `Errc::not_found` or `Errc::io` when it cannot be read, else `Errc::invalid_config`.

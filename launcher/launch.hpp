@@ -23,11 +23,24 @@ struct RankEnd {
   std::int64_t pid = 0;
   Kind kind = Kind::not_started;
   int value = 0;                           ///< exit status or signal number
+  bool signaled = false;                   ///< `value` is a signal; of kinds signaled and stopped
+  bool core_dumped = false;
+  std::uint64_t ended_wall_ns = 0;         ///< the host's clock, since 1970
 };
+
+/// What `exit_status` can be beside a rank's own; sysexits.h and the shells' habit.
+inline constexpr int kStatusUnavailable = 69;   ///< a host or the rendezvous
+inline constexpr int kStatusInternal = 70;
+inline constexpr int kStatusLogsIncomplete = 74;  ///< all ranks ended well, but the run directory lacks output
+inline constexpr int kStatusTimedOut = 124;
+inline constexpr int kStatusNotExecutable = 126;
+inline constexpr int kStatusNoProgram = 127;
 
 struct JobResult {
   int exit_status = 0;                     ///< as cli/exit_status.hpp documents it
-  std::optional<Error> failure;            ///< the headline: the first failing rank or host
+  /// The headline: the first failing rank or host, in whole sentences of several lines, to be printed once, as it is.
+  /// Its code: rank_failed, no_program …, unreachable …, timed_out, interrupted, io (log files incomplete), internal.
+  std::optional<Error> failure;
   std::vector<RankEnd> ranks;
   std::string run_directory;
 };

@@ -49,6 +49,7 @@ struct LaunchPlan {
   SshSettings ssh;
   Timeouts timeouts;
   std::string log_dir;
+  std::vector<std::string> notes;          ///< what was asked for and is not done, each to be said aloud
 };
 
 /// What `make_plan` needs beside the file.

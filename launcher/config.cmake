@@ -1,0 +1,12 @@
+# Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
+add_library(llmlaunch_config STATIC
+  config.cpp
+  config_llmlaunch.cpp
+  config_reader.cpp
+  config_source.cpp
+  config_yaml.cpp
+  env_rules.cpp
+  hostlist.cpp
+  plan.cpp
+)
+target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp)

@@ -1,0 +1,234 @@
+// accelerate's keys. Every key of its file is known here: honoured, or said aloud when it asks for something that a run
+// would otherwise lack in silence. The mapping `llmlaunch:` is read in config_llmlaunch.cpp.
+#include "launcher/config.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <limits>
+
+#include "launcher/config_llmlaunch.hpp"
+#include "launcher/config_reader.hpp"
+#include "rendezvous/base/nearest.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+const std::vector<std::string_view> kTopLevelKeys{
+    "compute_environment", "distributed_type", "mixed_precision", "use_cpu", "debug", "num_processes", "num_machines",
+    "machine_rank", "gpu_ids", "main_process_ip", "main_process_port", "rdzv_backend", "same_network",
+    "main_training_function", "enable_cpu_affinity", "downcast_bf16", "fp8_config", "deepspeed_config", "fsdp_config",
+    "parallelism_config", "megatron_lm_config", "mpirun_config", "dynamo_config", "tpu_name", "tpu_zone", "command_file",
+    "commands", "tpu_vm", "tpu_env", "tpu_use_cluster", "tpu_use_sudo", "fp16", "dynamo_backend", "llmlaunch"};
+
+constexpr std::array<std::string_view, 13> kDistributedTypes{
+    "NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU", "MULTI_HPU",
+    "MULTI_NEURON", "DEEPSPEED", "FSDP", "MEGATRON_LM"};
+constexpr std::array<std::string_view, 3> kElsewhereTypes{"XLA", "TPU", "XLA_SPMD"};
+
+void read_environment_kind(MapReader& top) {
+  const auto kind = top.text("compute_environment");
+  if (!kind || *kind == "LOCAL_MACHINE") return;
+  const YamlNode& value = *top.find("compute_environment");
+  if (*kind == "AMAZON_SAGEMAKER") {
+    top.check().fail(value.mark, "a SageMaker configuration: llmlaunch starts jobs on machines that it reaches by ssh");
+  } else {
+    top.refuse("compute_environment", value, "LOCAL_MACHINE");
+  }
+}
+
+void read_distributed_type(MapReader& top, Config& config) {
+  const auto type = top.text("distributed_type");
+  if (!type) return;
+  config.distributed_type = *type == "no" || *type == "No" ? "NO" : *type;  // plain NO is a boolean to accelerate's reader
+  const std::string& kind = config.distributed_type;
+  if (std::find(kDistributedTypes.begin(), kDistributedTypes.end(), kind) != kDistributedTypes.end()) return;
+  const YamlNode& value = *top.find("distributed_type");
+  if (std::find(kElsewhereTypes.begin(), kElsewhereTypes.end(), kind) != kElsewhereTypes.end()) {
+    top.check().fail(value.mark, fmt::format("distributed_type {} (TPU pods) is not supported", kind));
+    return;
+  }
+  const auto meant = nearest(kind, kDistributedTypes);
+  top.check().fail(value.mark, fmt::format("unknown distributed_type '{}'", kind.substr(0, 60)),
+                   meant.empty() ? fmt::format("one of {}", fmt::join(kDistributedTypes, ", "))
+                                 : fmt::format("did you mean '{}'?", meant));
+}
+
+void read_precision(MapReader& top, Config& config) {
+  if (top.boolean("fp16").value_or(false)) config.mixed_precision = "fp16";  // before accelerate 0.8
+  const auto precision = top.text("mixed_precision");
+  if (!precision) return;
+  constexpr std::array<std::string_view, 4> kKnown{"no", "fp16", "bf16", "fp8"};
+  std::string lower = *precision;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (lower == "false") lower = "no";  // what other YAML readers make of a plain no
+  if (std::find(kKnown.begin(), kKnown.end(), lower) == kKnown.end()) {
+    top.refuse("mixed_precision", *top.find("mixed_precision"), "one of no, fp16, bf16, fp8");
+    return;
+  }
+  config.mixed_precision = lower;
+}
+
+void read_world(MapReader& top, Config& config) {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
+  const YamlNode* processes = top.find("num_processes");
+  if (processes && processes->text == "-1") {
+    // accelerate's own default; it means "not given"
+  } else if (const auto count = top.integer("num_processes", 1, kMost)) {
+    config.num_processes = static_cast<std::uint32_t>(*count);
+  }
+  if (const auto count = top.integer("num_machines", 1, kMost)) config.num_machines = static_cast<std::uint32_t>(*count);
+  if (const auto rank = top.integer("machine_rank", 0, kMost)) {
+    config.machine_rank = static_cast<std::uint32_t>(*rank);
+    if (*rank >= config.num_machines.value_or(1) && config.num_machines) {
+      top.check().fail(top.find("machine_rank")->mark, fmt::format("machine_rank {} with num_machines {}", *rank, *config.num_machines),
+                       fmt::format("it must be 0 … {}", *config.num_machines - 1));
+    }
+  }
+}
+
+void read_gpu_ids(MapReader& top, Config& config) {
+  const YamlNode* value = top.find("gpu_ids");
+  if (!value) return;
+  const auto ids = top.texts("gpu_ids");
+  std::string joined = fmt::format("{}", fmt::join(ids, ","));
+  joined.erase(std::remove(joined.begin(), joined.end(), ' '), joined.end());
+  // Numbers, or the UUIDs of GPUs and MIG devices.
+  const bool good = !joined.empty() && joined.front() != ',' && joined.back() != ',' && joined.find(",,") == joined.npos &&
+                    std::all_of(joined.begin(), joined.end(), [](unsigned char c) {
+                      return std::isalnum(c) || c == ',' || c == '-' || c == '/';
+                    });
+  if (!good) {
+    top.refuse("gpu_ids", *value, "'all' or a list like 0,1,2");
+    return;
+  }
+  config.gpu_ids = joined;
+}
+
+void read_main_process(MapReader& top, Config& config) {
+  if (const YamlNode* value = top.find("main_process_ip"); value && !(value->kind == YamlNode::Kind::scalar && value->text.empty())) {
+    if (const auto address = top.text("main_process_ip")) {
+      in6_addr six{};
+      const bool is_six = inet_pton(AF_INET6, address->substr(0, address->find('%')).c_str(), &six) == 1;
+      const bool is_name = std::all_of(address->begin(), address->end(), [](unsigned char c) {
+        return std::isalnum(c) || c == '.' || c == '-' || c == '_';
+      });
+      if (!is_six && !is_name) {
+        top.check().fail(value->mark, fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
+                         address->find('@') != address->npos ? "a user belongs to llmlaunch.ssh.user" : "");
+      }
+      config.main_process_ip = address;
+    }
+  }
+  if (const auto port = top.integer("main_process_port", 0, 65535)) config.main_process_port = static_cast<std::uint16_t>(*port);
+}
+
+/// What accelerate would have handed to the ranks and llmlaunch does not yet: never dropped in silence.
+void note_what_is_not_passed_on(MapReader& top, Config& config) {
+  const auto note = [&](std::string_view key, std::string_view what) {
+    config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
+  };
+  for (const std::string_view key : {"fp8_config", "deepspeed_config", "fsdp_config", "parallelism_config",
+                                     "megatron_lm_config", "mpirun_config", "dynamo_config"}) {
+    const YamlNode* section = top.find(key);
+    if (!section) continue;
+    if (section->kind != YamlNode::Kind::mapping) {
+      top.refuse(key, *section, "a mapping");
+    } else if (!section->items.empty()) {
+      note(key, "is not passed on to the ranks by this version of llmlaunch");
+    }
+  }
+  if (const auto backend = top.text("dynamo_backend"); backend && *backend != "NO" && *backend != "no") {
+    note("dynamo_backend", "is not passed on to the ranks by this version of llmlaunch");
+  }
+  if (top.boolean("enable_cpu_affinity").value_or(false)) {
+    note("enable_cpu_affinity", "has no effect: ranks are not pinned to cores");
+  }
+  if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
+    note("rdzv_backend", fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
+  }
+  if (config.machine_rank != 0) {
+    note("machine_rank", fmt::format("{} has no effect: the order of the hosts is the order of the ranks", config.machine_rank));
+  }
+}
+
+void remember_places(MapReader& top, Config& config) {
+  for (const std::string_view key : kTopLevelKeys) {
+    const ConfigMark mark = top.key_mark(key);
+    if (mark.line != 0) config.places.emplace(key, top.check().source.place(mark));
+  }
+}
+
+}  // namespace
+
+Result<Config> parse_config(const std::string& text, const std::string& name) {
+  const std::string_view byte_order_mark = "\xef\xbb\xbf";
+  const std::string content = text.substr(text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0);
+  const ConfigSource source(name, content);
+  const auto root = parse_yaml(source, content);
+  if (!root) return root.error();
+  Config config;
+  config.file = name;
+  ConfigCheck check{source, std::nullopt};
+  {
+    // First, so that a SageMaker file is called what it is, and not a file with unknown keys.
+    ConfigCheck kind_check{source, std::nullopt};
+    std::vector<std::string_view> every;
+    for (std::size_t i = 0; i < root->items.size(); i += 2) every.push_back(root->items[i].text);
+    MapReader top(kind_check, *root, "", std::move(every));
+    read_environment_kind(top);
+    if (kind_check.error) return *kind_check.error;
+  }
+  MapReader top(check, *root, "", kTopLevelKeys);
+  remember_places(top, config);
+  read_distributed_type(top, config);
+  read_precision(top, config);
+  config.use_cpu = top.boolean("use_cpu").value_or(false);
+  config.debug = top.boolean("debug").value_or(false);
+  read_world(top, config);
+  read_gpu_ids(top, config);
+  read_main_process(top, config);
+  note_what_is_not_passed_on(top, config);
+  if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
+  if (check.error) return *check.error;
+  return config;
+}
+
+Result<Config> load_config(const std::string& path) {
+  const auto failed = [&](const char* call) {
+    const int cause = errno;
+    Error error = system_error(cause, call, path);
+    error.what = fmt::format("cannot read the configuration: {}", std::error_code(cause, std::generic_category()).message());
+    error.code = make_error_code(cause == ENOENT || cause == ENOTDIR ? Errc::not_found : Errc::io);
+    return error;
+  };
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return failed("open");
+  std::string text;
+  std::array<char, 65536> buffer;
+  // One byte beyond the limit is enough to know; a pipe or a device may have no end.
+  while (text.size() <= kMaxConfigBytes) {
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      Error error = failed("read");
+      ::close(fd);
+      return error;
+    }
+    if (got == 0) break;
+    text.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  ::close(fd);
+  if (text.size() > kMaxConfigBytes) {
+    return make_error(Errc::invalid_config, fmt::format("the file is larger than {} bytes", kMaxConfigBytes), path);
+  }
+  return parse_config(text, path);
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,215 @@
+// `llmlaunch:` — hosts with their ranges, ssh, environment, timeouts.
+#include "launcher/config_llmlaunch.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "launcher/hostlist.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+using std::chrono::milliseconds;
+
+// More ranks than this on one host is a typing error; the agent's own limit is the same.
+constexpr std::uint64_t kMaxSlots = 4096;
+constexpr std::uint64_t kMaxFanout = 4096;
+
+/// Expands a list; its error is placed at the node that holds it.
+std::vector<std::string> expand_at(ConfigCheck& check, const YamlNode& at, const std::string& list) {
+  auto names = expand_hostlist(list);
+  if (names) return std::move(*names);
+  check.fail(at.mark, names.error().what, names.error().hint);
+  return {};
+}
+
+void check_name(ConfigCheck& check, const YamlNode& at, const HostConfig& host) {
+  if (host.name.empty() || (host.user && host.user->empty()) || host.name.find('@') != host.name.npos) {
+    check.fail(at.mark, fmt::format("'{}' is no host name: expected name or user@name",
+                                    host.user ? *host.user + "@" + host.name : host.name));
+  }
+  if (host.name.find('%') != host.name.npos && host.name.find(':') == host.name.npos) {
+    check.fail(at.mark, fmt::format("'%' cannot stand in a host name: '{}'", host.name));
+  }
+}
+
+void read_plain_hosts(ConfigCheck& check, const YamlNode& item, Config& config) {
+  for (const auto& name : expand_at(check, item, item.text)) {
+    HostConfig host = host_named(name);
+    check_name(check, item, host);
+    host.where = check.place(item);
+    config.hosts.push_back(std::move(host));
+  }
+}
+
+/// The addresses of a mapping's hosts: one each, from a list of the same length.
+std::vector<std::string> read_addresses(MapReader& host, std::size_t count, std::string_view name) {
+  const YamlNode* node = host.find("address");
+  const auto text = host.text("address");
+  if (!node || !text) return {};
+  auto addresses = expand_at(host.check(), *node, *text);
+  if (addresses.size() != count && !host.check().error) {
+    host.check().fail(node->mark, fmt::format("{} gives {} address{} for the {} host{} of '{}'", host.path_of("address"),
+                                              addresses.size(), addresses.size() == 1 ? "" : "es", count,
+                                              count == 1 ? "" : "s", name));
+  }
+  for (auto& address : addresses) {
+    if (address.find('@') != address.npos || address.find("]:") != address.npos) {
+      host.check().fail(node->mark, fmt::format("{} holds more than an address: '{}'", host.path_of("address"), address),
+                        "use the keys 'user' and 'port'");
+    }
+    if (address.starts_with('[')) address = address.substr(1, address.size() - 2);  // [2001:db8::1]
+  }
+  return addresses;
+}
+
+std::vector<std::string> read_identities(MapReader& map) {
+  auto files = map.texts("identity_file");
+  for (auto& file : map.texts("identity_files")) files.push_back(std::move(file));
+  return files;
+}
+
+void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::string& path, Config& config) {
+  MapReader map(check, item, path,
+                {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir", "env"});
+  if (map.find("name") && map.find("host")) {
+    check.fail(map.key_mark("host"), fmt::format("{} has both 'name' and 'host'", path), "they mean the same");
+  }
+  const std::string_view key = map.find("host") ? "host" : "name";
+  const auto list = map.text(key);
+  if (!list) {
+    check.fail(item.mark, fmt::format("{} has no 'name'", path));
+    return;
+  }
+  const auto names = expand_at(check, *map.find(key), *list);
+  if (names.empty() && !check.error) check.fail(map.find(key)->mark, fmt::format("{} names no host", map.path_of(key)));
+  HostConfig shared;
+  shared.user = map.text("user");
+  if (const auto port = map.integer("port", 1, 65535)) shared.port = static_cast<std::uint16_t>(*port);
+  if (const auto slots = map.integer("slots", 1, kMaxSlots)) shared.slots = static_cast<std::uint32_t>(*slots);
+  shared.identity_files = read_identities(map);
+  shared.workdir = map.text("workdir");
+  shared.env = map.env("env");
+  shared.where = check.place(item);
+  const auto addresses = read_addresses(map, names.size(), *list);
+  if (check.error) return;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const HostConfig named = host_named(names[i]);
+    HostConfig host = shared;
+    host.name = named.name;
+    if (!host.user) host.user = named.user;
+    if (!host.port) host.port = named.port;
+    check_name(check, item, host);
+    if (!addresses.empty()) host.address = addresses[i];
+    config.hosts.push_back(std::move(host));
+  }
+}
+
+void check_duplicates(ConfigCheck& check, const std::vector<ConfigMark>& marks, const Config& config) {
+  std::unordered_map<std::string_view, std::size_t> seen;
+  for (std::size_t i = 0; i < config.hosts.size(); ++i) {
+    const auto [other, added] = seen.emplace(config.hosts[i].name, i);
+    if (added) continue;
+    check.fail(marks[i], fmt::format("host '{}' is listed twice", config.hosts[i].name),
+               fmt::format("first on line {}; for more ranks on one host set its 'slots'", marks[other->second].line));
+    return;
+  }
+}
+
+void read_hosts(ConfigCheck& check, const YamlNode& hosts, Config& config) {
+  std::vector<ConfigMark> marks;  // of each host, for what is checked over all of them
+  const auto read_item = [&](const YamlNode& item, const std::string& path) {
+    if (item.kind == YamlNode::Kind::scalar) {
+      read_plain_hosts(check, item, config);
+    } else if (item.kind == YamlNode::Kind::mapping) {
+      read_host_mapping(check, item, path, config);
+    } else {
+      check.fail(item.mark, fmt::format("{} must be a host name or a mapping with 'name'", path));
+    }
+    marks.resize(config.hosts.size(), item.mark);
+    if (config.hosts.size() > kMaxHosts) check.fail(item.mark, fmt::format("more than {} hosts", kMaxHosts));
+  };
+  if (hosts.kind == YamlNode::Kind::sequence) {
+    for (std::size_t i = 0; i < hosts.items.size() && !check.error; ++i) {
+      read_item(hosts.items[i], fmt::format("llmlaunch.hosts[{}]", i));
+    }
+  } else {
+    read_item(hosts, "llmlaunch.hosts");
+  }
+  if (config.hosts.empty()) check.fail(hosts.mark, "llmlaunch.hosts is empty", "leave it out to run on this machine alone");
+  if (!check.error) check_duplicates(check, marks, config);
+}
+
+void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
+  MapReader map(check, section, "llmlaunch.ssh",
+                {"user", "port", "identity_file", "identity_files", "config_file", "known_hosts_file",
+                 "known_hosts_files", "host_key_policy", "use_agent", "fanout"});
+  ssh.user = map.text("user");
+  if (const auto port = map.integer("port", 1, 65535)) ssh.port = static_cast<std::uint16_t>(*port);
+  ssh.identity_files = read_identities(map);
+  ssh.config_file = map.text("config_file");
+  ssh.known_hosts_files = map.texts("known_hosts_file");
+  for (auto& file : map.texts("known_hosts_files")) ssh.known_hosts_files.push_back(std::move(file));
+  if (const auto policy = map.text("host_key_policy")) {
+    if (*policy == "strict") {
+      ssh.host_key_policy = HostKeyPolicy::strict;
+    } else if (*policy == "accept-new" || *policy == "accept_new") {
+      ssh.host_key_policy = HostKeyPolicy::accept_new;
+    } else {
+      map.refuse("host_key_policy", *map.find("host_key_policy"), "strict or accept-new");
+    }
+  }
+  ssh.use_agent = map.boolean("use_agent").value_or(ssh.use_agent);
+  if (const auto fanout = map.integer("fanout", 1, kMaxFanout)) ssh.fanout = static_cast<std::uint32_t>(*fanout);
+}
+
+void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeouts) {
+  MapReader map(check, section, "llmlaunch.timeouts", {"connect", "start", "rendezvous", "grace", "head", "run"});
+  constexpr milliseconds kShortest{1};
+  // The head says at least one word each few seconds; below this a busy head would cost the job.
+  constexpr milliseconds kShortestHead{1'000};
+  timeouts.connect = map.duration("connect", kShortest).value_or(timeouts.connect);
+  timeouts.start = map.duration("start", kShortest).value_or(timeouts.start);
+  timeouts.rendezvous = map.duration("rendezvous", kShortest).value_or(timeouts.rendezvous);
+  timeouts.grace = map.duration("grace", milliseconds{0}).value_or(timeouts.grace);
+  timeouts.head = map.duration("head", kShortestHead).value_or(timeouts.head);
+  timeouts.run = map.duration("run", kShortest);
+}
+
+}  // namespace
+
+HostConfig host_named(std::string_view written) {
+  HostConfig host;
+  if (const auto sign = written.find('@'); sign != written.npos) {
+    host.user = written.substr(0, sign);
+    written.remove_prefix(sign + 1);
+  }
+  if (written.starts_with('[')) {  // an IPv6 literal: expand_hostlist lets nothing else through
+    const auto close = std::min(written.find(']'), written.size() - 1);
+    const auto port = parse_integer(written.substr(std::min(close + 2, written.size())));
+    if (port && *port >= 1 && *port <= 65535) host.port = static_cast<std::uint16_t>(*port);
+    written = written.substr(1, close - 1);
+  }
+  host.name = written;
+  return host;
+}
+
+void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
+  MapReader map(check, section, "llmlaunch",
+                {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"});
+  for (const std::string_view key : {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"}) {
+    const ConfigMark mark = map.key_mark(key);
+    if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.place(mark));
+  }
+  if (const YamlNode* hosts = map.find("hosts")) read_hosts(check, *hosts, config);
+  if (const YamlNode* ssh = map.find("ssh")) read_ssh(check, *ssh, config.ssh);
+  config.env = map.env("env");
+  config.forward_env = map.texts("forward_env");
+  config.workdir = map.text("workdir");
+  config.log_dir = map.text("log_dir").value_or(config.log_dir);
+  if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,74 @@
+// Prepare and Go from a plan. The only place where the token is put anywhere: into the first frame of each host.
+#include "launcher/host_messages.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "rendezvous/base/env.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+std::uint32_t milliseconds(std::chrono::milliseconds time) {
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(time.count(), 0, UINT32_MAX));
+}
+
+std::size_t host_of_rank_0(const LaunchPlan& plan) {
+  for (std::size_t host = 0; host < plan.hosts.size(); ++host)
+    for (const RankPlan& rank : plan.hosts[host].ranks)
+      if (rank.rank == Rank{0}) return host;
+  return 0;
+}
+
+std::string master_address(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
+  if (!plan.rendezvous_address.empty()) return plan.rendezvous_address;
+  const std::size_t master = host_of_rank_0(plan);
+  if (!plan.hosts[master].local) return addresses[master].host;
+  // Rank 0 is on the head: a remote host reaches it where it reaches the head, and this machine's own ranks take an
+  // address that the others can use as well.
+  if (!plan.hosts[host].local) return addresses[host].head;
+  for (std::size_t other = 0; other < plan.hosts.size(); ++other)
+    if (!plan.hosts[other].local) return addresses[other].head;
+  return addresses[master].host;
+}
+
+}  // namespace
+
+std::string endpoint(const std::string& address, std::uint16_t port) {
+  const bool v6 = address.find(':') != std::string::npos && !address.starts_with('[');
+  return v6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
+}
+
+agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const HeadSide& head,
+                               const std::string& head_address) {
+  const HostPlan& host = plan.hosts[index];
+  agent::Prepare prepare;
+  prepare.job_id = plan.job_id;
+  prepare.host = host.name;
+  prepare.window_bytes = head.window_bytes;
+  prepare.grace_ms = milliseconds(plan.timeouts.grace);
+  prepare.head_timeout_ms = milliseconds(plan.timeouts.head);
+  prepare.workdir = host.workdir;
+  prepare.argv = plan.argv;
+  prepare.env = host.env;
+  const std::string& address = plan.rendezvous_address.empty() ? head_address : plan.rendezvous_address;
+  prepare.env.emplace_back(env::kRendezvous, endpoint(address, head.rendezvous_port));
+  prepare.env.emplace_back(env::kToken, head.token);
+  for (const RankPlan& rank : host.ranks) prepare.ranks.push_back({number(rank.rank), rank.env});
+  if (head.file) {
+    prepare.files.push_back(*head.file);
+    prepare.argv[0] = std::string(agent::kPushedArgvPrefix) + head.file->name;
+  }
+  return prepare;
+}
+
+agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
+                     std::uint16_t master_port) {
+  agent::Go go;
+  go.env.emplace_back(env::kMasterAddr, master_address(plan, host, addresses));
+  go.env.emplace_back(env::kMasterPort, std::to_string(master_port));
+  return go;
+}
+
+}  // namespace llmlaunch::launcher

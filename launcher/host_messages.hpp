@@ -1,0 +1,40 @@
+/// \file
+/// What the head tells a host about the job: the plan, completed with what is known only while it runs. Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/plan.hpp"
+
+namespace llmlaunch::launcher {
+
+/// Known when the rendezvous listens.
+struct HeadSide {
+  std::string token;
+  std::uint16_t rendezvous_port = 0;
+  std::uint64_t window_bytes = 0;
+  std::optional<agent::FileSpec> file;  ///< of LaunchPlan::program
+};
+
+/// Known of each host when it is open.
+struct HostAddresses {
+  std::string head;  ///< of the head, as this host sees it
+  std::string host;  ///< of the host, as the head sees it
+};
+
+/// "10.0.0.1:29500", "[fd00::1]:29500".
+std::string endpoint(const std::string& address, std::uint16_t port);
+
+agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head,
+                               const std::string& head_address);
+
+/// `addresses` of all hosts. MASTER_ADDR is rank 0's host as `host` reaches it, MASTER_PORT a port that was
+/// free there a moment ago.
+agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
+                     std::uint16_t master_port);
+
+}  // namespace llmlaunch::launcher

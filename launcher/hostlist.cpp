@@ -1,0 +1,351 @@
+// Host lists: expand and fold. Pure text; names nothing, looks nothing up. Every bracket is measured before a single
+// name is made, so that "n[1-100000000]" costs nothing. Indices stay strings: "n2", "n01" and "n001" are three hosts.
+#include "launcher/hostlist.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+
+namespace llmlaunch::launcher {
+namespace {
+
+// DNS allows 253 bytes; user@ and a suffix make a little more.
+constexpr std::size_t kMaxNameBytes = 320;
+// Longer indices would not fit 64 bits, and no cluster counts that far.
+constexpr std::size_t kMaxIndexDigits = 18;
+// A list of kMaxHosts names of usual length written out in full.
+constexpr std::size_t kMaxListBytes = 4u << 20;
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool is_number(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), is_digit); }
+bool is_padded(std::string_view digits) { return digits.size() > 1 && digits.front() == '0'; }
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+/// A piece of the list as it stands in a message: never longer than a line, never with control characters.
+std::string shown(std::string_view text) {
+  constexpr std::size_t kMost = 60;
+  std::string out;
+  for (const char c : text.substr(0, kMost)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return text.size() > kMost ? out + "…" : out;
+}
+
+Error bad(std::string what, std::string hint = {}) {
+  return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
+}
+
+std::uint64_t to_number(std::string_view digits) {  // at most kMaxIndexDigits digits
+  std::uint64_t value = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  return value;
+}
+
+/// "01-16/2" inside brackets. `text` keeps a single index as written.
+struct Range {
+  std::uint64_t low = 0;
+  std::uint64_t high = 0;
+  std::uint64_t step = 1;
+  std::size_t width = 0;
+  std::uint64_t count() const { return (high - low) / step + 1; }
+  std::size_t longest() const { return std::max(width, fmt::formatted_size("{}", high)); }
+};
+
+/// A host pattern is literals and brackets by turns: literal (bracket literal)*.
+struct Bracket {
+  std::vector<Range> ranges;
+  std::uint64_t count = 0;
+  std::size_t longest = 0;
+};
+struct Pattern {
+  std::vector<std::string> literals;
+  std::vector<Bracket> brackets;  // one fewer than literals
+};
+
+Result<Range> parse_range(std::string_view text, std::string_view item) {
+  const auto wrong = [&](std::string_view why, std::string hint = {}) {
+    return bad(fmt::format("bad range '{}' in '{}': {}", shown(text), shown(item), why), std::move(hint));
+  };
+  std::string_view bounds = text;
+  std::optional<std::string_view> step;
+  if (const auto slash = text.find('/'); slash != text.npos) {
+    bounds = trimmed(text.substr(0, slash));
+    step = trimmed(text.substr(slash + 1));
+  }
+  const auto dash = bounds.find('-');
+  const std::string_view low = trimmed(bounds.substr(0, dash));
+  const std::string_view high = dash == bounds.npos ? low : trimmed(bounds.substr(dash + 1));
+  if (text.empty()) return wrong("it is empty");
+  if (!is_number(low) || !is_number(high)) return wrong("expected a number, or two numbers with '-' between them");
+  if (low.size() > kMaxIndexDigits || high.size() > kMaxIndexDigits)
+    return wrong(fmt::format("a number has more than {} digits", kMaxIndexDigits));
+  if (step && dash == bounds.npos) return wrong("a step needs two bounds, as in 0-6/2");
+  if (step && (!is_number(*step) || step->size() > kMaxIndexDigits || to_number(*step) == 0))
+    return wrong("the step must be a number of at least 1");
+  Range range{to_number(low), to_number(high), step ? to_number(*step) : 1, is_padded(low) ? low.size() : 0};
+  if (low.size() != high.size() && is_padded(high)) {
+    const auto reading = [&](std::size_t width) {
+      return fmt::format("{:0{}}-{:0{}}", range.low, width, range.high, width);
+    };
+    return wrong("the bounds are padded to different widths",
+                 fmt::format("write {} or {}", reading(low.size()), reading(high.size())));
+  }
+  if (range.high < range.low) return wrong("it runs backwards");
+  return range;
+}
+
+Result<Bracket> parse_bracket(std::string_view inside, std::string_view item) {
+  Bracket bracket;
+  for (std::size_t at = 0;;) {
+    const auto comma = inside.find(',', at);
+    auto range = parse_range(trimmed(inside.substr(at, comma == inside.npos ? comma : comma - at)), item);
+    if (!range) return range.error();
+    if (range->count() > kMaxHosts || bracket.count + range->count() > kMaxHosts) {
+      return bad(fmt::format("'{}' names more than {} hosts", shown(item), kMaxHosts));
+    }
+    bracket.count += range->count();
+    bracket.longest = std::max(bracket.longest, range->longest());
+    bracket.ranges.push_back(*range);
+    if (comma == inside.npos) return bracket;
+    at = comma + 1;
+  }
+}
+
+/// A host name goes to ssh, into messages and into YAML: what means something to a shell or to the other host list
+/// dialects is refused by name rather than passed on.
+Result<void> check_literal(std::string_view literal, std::string_view item, bool first) {
+  if (first && (literal.starts_with('-') || literal.starts_with('@'))) {
+    return bad(fmt::format("'{}' begins with '{}'", shown(item), literal.front()),
+               "exclusions and groups are not supported; write the host names");
+  }
+  for (const char c : literal) {
+    if (is_blank(c)) return bad(fmt::format("blank inside '{}'", shown(item)), "separate hosts by commas");
+    if (c == ':') {
+      return bad(fmt::format("':' in '{}'", shown(item)),
+                 "give a port with the key 'port' and the number of ranks with the key 'slots'");
+    }
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    if (control || std::string_view("[]{}()/\\'\"`<>|&^!*?$#=;").find(c) != std::string_view::npos) {
+      return bad(fmt::format("'{}' cannot stand in a host name: '{}'", control ? '?' : c, shown(item)));
+    }
+  }
+  return ok;
+}
+
+Result<Pattern> parse_item(std::string_view item) {
+  Pattern pattern;
+  std::size_t at = 0;
+  for (;;) {
+    const auto open = item.find_first_of("[]", at);
+    const std::string_view literal = item.substr(at, open == item.npos ? open : open - at);
+    if (open != item.npos && item[open] == ']') return bad(fmt::format("']' without '[' in '{}'", shown(item)));
+    if (auto checked = check_literal(literal, item, at == 0); !checked) return checked.error();
+    pattern.literals.emplace_back(literal);
+    if (open == item.npos) return pattern;
+    const auto close = item.find_first_of("[]", open + 1);
+    if (close == item.npos || item[close] == '[') return bad(fmt::format("'[' without ']' in '{}'", shown(item)));
+    auto bracket = parse_bracket(item.substr(open + 1, close - open - 1), item);
+    if (!bracket) return bracket.error();
+    pattern.brackets.push_back(std::move(*bracket));
+    at = close + 1;
+  }
+}
+
+/// The number of names, once it is known that all fit the limits.
+Result<std::uint64_t> measure(const Pattern& pattern, std::string_view item) {
+  std::uint64_t count = 1;
+  std::size_t bytes = 0;
+  for (const auto& literal : pattern.literals) bytes += literal.size();
+  for (const auto& bracket : pattern.brackets) {
+    count *= bracket.count;  // both at most kMaxHosts: no overflow
+    bytes += bracket.longest;
+    if (count > kMaxHosts) return bad(fmt::format("'{}' names more than {} hosts", shown(item), kMaxHosts));
+  }
+  if (bytes > kMaxNameBytes) {
+    return bad(fmt::format("a name of '{}' is longer than {} bytes", shown(item), kMaxNameBytes));
+  }
+  return count;
+}
+
+void append_names(const Pattern& pattern, std::size_t bracket, const std::string& prefix,
+                  std::vector<std::string>& names) {
+  const std::string name = prefix + pattern.literals[bracket];
+  if (bracket == pattern.brackets.size()) {
+    names.push_back(name);
+    return;
+  }
+  for (const Range& range : pattern.brackets[bracket].ranges) {
+    for (std::uint64_t n = 0, index = range.low; n < range.count(); ++n, index += range.step) {
+      append_names(pattern, bracket + 1, fmt::format("{}{:0{}}", name, index, range.width), names);
+    }
+  }
+}
+
+/// "fe80::1%eth0" and "[2001:db8::1]:2222" are addresses, not patterns.
+bool is_ipv6(std::string_view item) {
+  if (item.starts_with('[')) {
+    const auto close = item.find(']');
+    if (close == item.npos) return false;
+    const auto rest = item.substr(close + 1);
+    if (!rest.empty() && (rest.front() != ':' || !is_number(rest.substr(1)))) return false;
+    item = item.substr(1, close - 1);
+  }
+  const auto zone = item.find('%');
+  if (zone != item.npos) {
+    const auto name = item.substr(zone + 1);
+    const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_'; };
+    if (name.empty() || name.size() > 32 || !std::all_of(name.begin(), name.end(), allowed)) return false;
+  }
+  in6_addr address{};
+  return inet_pton(AF_INET6, std::string(item.substr(0, zone)).c_str(), &address) == 1;
+}
+
+/// The end of the item that begins at `at`: a comma inside brackets does not split the list.
+std::size_t item_end(std::string_view list, std::size_t at) {
+  bool inside = false;
+  for (; at < list.size(); ++at) {
+    if (list[at] == '[') inside = true;
+    if (list[at] == ']') inside = false;
+    if (list[at] == ',' && !inside) break;
+  }
+  return at;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> expand_hostlist(std::string_view list) {
+  std::vector<std::string> names;
+  if (list.size() > kMaxListBytes) return bad(fmt::format("the host list is longer than {} bytes", kMaxListBytes));
+  if (trimmed(list).empty()) return names;
+  for (std::size_t at = 0;;) {
+    const std::size_t end = item_end(list, at);
+    const std::string_view item = trimmed(list.substr(at, end - at));
+    if (item.empty()) return bad(fmt::format("a comma too many in '{}'", shown(list)));
+    if (is_ipv6(item)) {
+      names.emplace_back(item);
+    } else {
+      const auto pattern = parse_item(item);
+      if (!pattern) return pattern.error();
+      const auto count = measure(*pattern, item);
+      if (!count) return count.error();
+      if (names.size() + *count > kMaxHosts) {
+        return bad(fmt::format("the list names more than {} hosts, at '{}'", kMaxHosts, shown(item)));
+      }
+      names.reserve(names.size() + *count);
+      append_names(*pattern, 0, {}, names);
+    }
+    if (names.size() > kMaxHosts) return bad(fmt::format("the list names more than {} hosts", kMaxHosts));
+    if (end >= list.size()) return names;
+    at = end + 1;
+  }
+}
+
+// --- folding ----------------------------------------------------------------------------------------------------------
+namespace {
+
+/// A name, or names already folded, cut into what can vary and what cannot.
+struct Token {
+  enum class Kind { text, index, bracket } kind;
+  std::string text;
+  bool operator==(const Token&) const = default;
+};
+using Tokens = std::vector<Token>;
+
+Tokens tokens_of(const std::string& name) {
+  if (name.find_first_of(":[]") != name.npos) return {{Token::Kind::text, name}};  // IPv6: left alone
+  Tokens tokens;
+  for (std::size_t at = 0; at < name.size();) {
+    const bool digits = is_digit(name[at]);
+    std::size_t end = at;
+    while (end < name.size() && is_digit(name[end]) == digits) ++end;
+    const bool index = digits && end - at <= kMaxIndexDigits;
+    tokens.push_back({index ? Token::Kind::index : Token::Kind::text, name.substr(at, end - at)});
+    at = end;
+  }
+  return tokens;
+}
+
+/// Where two neighbours differ, if that is exactly one index with no bracket before it (a bracket further right varies
+/// faster, which is the order of expansion).
+std::optional<std::size_t> one_difference(const Tokens& a, const Tokens& b) {
+  if (a.size() != b.size()) return std::nullopt;
+  std::optional<std::size_t> found;
+  bool bracket_before = false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) {
+      if (found || bracket_before || a[i].kind != Token::Kind::index || b[i].kind != Token::Kind::index)
+        return std::nullopt;
+      found = i;
+    }
+    bracket_before |= a[i].kind == Token::Kind::bracket;
+  }
+  return found;
+}
+
+std::string fold_indices(const std::vector<std::string>& indices) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < indices.size();) {
+    std::size_t last = i;
+    const std::size_t width = is_padded(indices[i]) ? indices[i].size() : 0;
+    while (last + 1 < indices.size() &&
+           fmt::format("{:0{}}", to_number(indices[last]) + 1, width) == indices[last + 1]) {
+      ++last;
+    }
+    if (i > 0) text += ',';
+    text += indices[i];
+    if (last > i) text += '-' + indices[last];
+    i = last + 1;
+  }
+  return text + "]";
+}
+
+/// One pass: neighbours that differ in the same single index become one item. True when anything was folded.
+bool fold_once(std::vector<Tokens>& items) {
+  std::vector<Tokens> folded;
+  for (std::size_t i = 0; i < items.size();) {
+    const auto field = i + 1 < items.size() ? one_difference(items[i], items[i + 1]) : std::nullopt;
+    if (!field) {
+      folded.push_back(std::move(items[i++]));
+      continue;
+    }
+    std::vector<std::string> indices{items[i][*field].text};
+    std::size_t end = i + 1;
+    while (end < items.size() && one_difference(items[end - 1], items[end]) == field) {
+      indices.push_back(items[end++][*field].text);
+    }
+    Tokens item = std::move(items[i]);
+    item[*field] = {Token::Kind::bracket, fold_indices(indices)};
+    folded.push_back(std::move(item));
+    i = end;
+  }
+  const bool changed = folded.size() < items.size();
+  items = std::move(folded);
+  return changed;
+}
+
+}  // namespace
+
+std::string compress_hostlist(const std::vector<std::string>& hosts) {
+  std::vector<Tokens> items;
+  items.reserve(hosts.size());
+  for (const auto& host : hosts) items.push_back(tokens_of(host));
+  while (fold_once(items)) {
+  }
+  std::string list;
+  for (const auto& item : items) {
+    if (!list.empty()) list += ',';
+    for (const auto& token : item) list += token.text;
+  }
+  return list;
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,253 @@
+// One run from the first connection to the last byte of output. All policy is in JobState; what is here moves bytes.
+#include "launcher/job.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+
+#if __has_include("launcher/ssh/ssh_shell.hpp")
+#include "launcher/ssh/ssh_shell.hpp"
+#endif
+
+namespace llmlaunch::launcher {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{100};
+// After the last action: for agents of this machine to be gone, so that the caller finds nothing of ours.
+constexpr std::chrono::milliseconds kLinger{5'000};
+constexpr std::size_t kMaxReadBytes = 64u << 10;
+
+TimePoint now() {
+  return std::chrono::steady_clock::now();
+}
+
+std::string count(std::size_t number, const char* noun) {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
+std::vector<std::string> host_of_each_rank(const LaunchPlan& plan) {
+  std::vector<std::string> hosts(plan.world_size);
+  for (const HostPlan& host : plan.hosts)
+    for (const RankPlan& rank : host.ranks) hosts[number(rank.rank)] = host.name;
+  return hosts;
+}
+
+}  // namespace
+
+Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
+         std::shared_ptr<const PushedFile> file, LogFiles files)
+    : plan_(plan),
+      options_(options),
+      agent_(std::move(agent)),
+      file_(std::move(file)),
+      state_(plan, files.directory(), now()),
+      began_(now()),
+      writer_(LogMux(host_of_each_rank(plan)), std::move(files), options.stdout_fd, options.stderr_fd,
+              [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
+                asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
+              }),
+      signals_(io_),
+      ticker_(io_),
+      sessions_(plan.hosts.size()) {
+  head_.token = rendezvous::make_token();
+  head_.window_bytes = window_bytes(plan.hosts.size());
+  if (file_) head_.file = file_->spec();
+  // From here on nothing of the event loop writes to a terminal itself: that could wait for ever.
+  set_log_sink([this](LogLevel level, std::string_view line) { writer_.say(level, line); });
+}
+
+Job::~Job() {
+  set_log_sink(nullptr);
+  writer_.finish();  // its thread must not post to an event loop that is gone
+}
+
+JobResult Job::run() {
+  if (const Result<void> started = start_rendezvous(); !started) {
+    apply(state_.on_head_failed(started.error(), now()));
+  } else {
+    watch_signals();
+    spawn_or_die(io_.get_executor(), "job tick", tick());
+    greet();
+    apply(state_.start(now()));
+    while (!finished_) io_.run_one();
+    io_.run_for(kLinger);
+  }
+  JobResult result = state_.result();
+  farewell(result);
+  set_log_sink(nullptr);
+  writer_.finish();
+  if (writer_.files_incomplete() && result.exit_status == 0) {
+    result.exit_status = kStatusLogsIncomplete;
+    result.failure = make_error(Errc::io, "all ranks ended well, but the log files in " + result.run_directory +
+                                              " are incomplete: output was shown and could not be written");
+  }
+  return result;
+}
+
+Result<void> Job::start_rendezvous() {
+  rendezvous::ServerOptions options;
+  options.job_id = plan_.job_id;
+  options.token = head_.token;
+  options.hosts = host_of_each_rank(plan_);
+  options.port = plan_.rendezvous_port;
+  options.join_timeout = plan_.timeouts.rendezvous;
+  // A job that stays on this machine is nobody else's to connect to.
+  const bool all_local =
+      std::all_of(plan_.hosts.begin(), plan_.hosts.end(), [](const HostPlan& host) { return host.local; });
+  if (all_local && plan_.rendezvous_address.empty()) options.bind_address = "127.0.0.1";
+  Result<std::unique_ptr<rendezvous::Server>> server =
+      rendezvous::Server::start(io_.get_executor(), std::move(options));
+  if (!server) return server.error();
+  server_ = std::move(*server);
+  head_.rendezvous_port = server_->port();
+  return ok;
+}
+
+void Job::watch_signals() {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    struct sigaction before {};
+    // nohup asked for this.
+    const bool unwanted =
+        number == SIGHUP && ::sigaction(number, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
+    boost::system::error_code error;
+    if (!unwanted) signals_.add(number, error);
+    if (error) log_warning("{} cannot be caught: {}", signal_name(number), error.message());
+  }
+  spawn_or_die(io_.get_executor(), "signals", take_signals());
+}
+
+asio::awaitable<void> Job::take_signals() {
+  while (true) {
+    const auto [error, number] = co_await signals_.async_wait(await_tuple);
+    if (error) co_return;
+    apply(state_.on_signal(number, now()));
+  }
+}
+
+asio::awaitable<void> Job::tick() {
+  while (!finished_) {
+    ticker_.expires_after(kTick);
+    const auto [error] = co_await ticker_.async_wait(await_tuple);
+    if (error) co_return;
+    apply(state_.on_tick(now()));
+  }
+}
+
+void Job::greet() {
+  const std::string where = plan_.rendezvous_address.empty()
+                                ? fmt::format("port {}", head_.rendezvous_port)
+                                : endpoint(plan_.rendezvous_address, head_.rendezvous_port);
+  say(LogLevel::info, fmt::format("{}, {}; rendezvous {}; logs in {}", count(plan_.hosts.size(), "host"),
+                                  count(plan_.world_size, "rank"), where, state_.run_directory()));
+}
+
+void Job::farewell(const JobResult& result) {
+  if (result.failure) return;  // told by whoever called
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - began_);
+  say(LogLevel::info, fmt::format("{} ended well after {:.1f} s", count(plan_.world_size, "rank"),
+                                  static_cast<double>(took.count()) / 1000));
+}
+
+void Job::say(LogLevel level, const std::string& text) {
+  if (!options_.quiet || level < LogLevel::info) log_line(level, text);
+}
+
+// --- actions
+// --------------------------------------------------------------------------------------------------------------
+
+void Job::apply(Actions actions) {
+  for (Action& action : actions) carry_out(action);
+}
+
+void Job::carry_out(Action& action) {
+  if (auto* write = std::get_if<WriteOutput>(&action)) {
+    writer_.output(write->host, write->rank, write->stream, std::move(write->data));
+  } else if (const auto* end = std::get_if<EndOutput>(&action)) {
+    writer_.end(end->rank, end->stream);
+  } else if (const auto* send = std::get_if<SendMessage>(&action)) {
+    if (sessions_[send->host]) sessions_[send->host]->send(send->message);
+  } else if (const auto* opening = std::get_if<OpenHost>(&action)) {
+    open(opening->host);
+  } else if (const auto* closing = std::get_if<CloseHost>(&action)) {
+    if (sessions_[closing->host]) sessions_[closing->host]->close();
+  } else if (const auto* prepare = std::get_if<SendPrepare>(&action)) {
+    HostSession& session = *sessions_[prepare->host];
+    session.send(prepare_message(plan_, prepare->host, head_, session.shell().head_address()));
+  } else if (const auto* file = std::get_if<SendFile>(&action)) {
+    push_file(file->host, file->index);
+  } else if (const auto* go = std::get_if<SendGo>(&action)) {
+    std::vector<HostAddresses> addresses;
+    for (const auto& session : sessions_)
+      addresses.push_back({session->shell().head_address(), session->shell().host_address()});
+    sessions_[go->host]->send(go_message(plan_, go->host, addresses, go->master_port));
+  } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
+    if (server_) server_->end_generation(ended->reason);
+  } else if (const auto* words = std::get_if<Say>(&action)) {
+    say(words->level, words->text);
+  } else if (std::holds_alternative<AbandonTerminal>(action)) {
+    writer_.abandon_terminal();
+  } else {
+    finish();
+  }
+}
+
+void Job::open(HostIndex host) {
+  const std::shared_ptr<RemoteShell> shell = make_shell(plan_.hosts[host]);
+  shell->on_noise([this, host](std::string_view line) {
+    say(LogLevel::info, fmt::format("{} said: {}", plan_.hosts[host].name, line));
+  });
+  const std::size_t read_bytes = std::min<std::size_t>(kMaxReadBytes, head_.window_bytes);
+  sessions_[host] = std::make_shared<HostSession>(
+      io_.get_executor(), shell, read_bytes, [this, host](SessionEvent event) { on_event(host, std::move(event)); });
+  sessions_[host]->start();
+}
+
+std::shared_ptr<RemoteShell> Job::make_shell(const HostPlan& host) {
+  if (options_.make_shell) return options_.make_shell(io_.get_executor(), host);
+  if (host.local) return make_local_shell(io_.get_executor(), host, agent_);
+#if __has_include("launcher/ssh/ssh_shell.hpp")
+  return ssh::make_ssh_shell(io_.get_executor(), host, agent_);
+#else
+  return nullptr;
+#endif
+}
+
+void Job::push_file(HostIndex host, std::uint32_t index) {
+  if (index == 0 && file_) return sessions_[host]->push(index, file_);
+  apply(state_.on_lost(host, make_error(Errc::protocol, fmt::format("its agent asked for file {}", index)), now()));
+}
+
+void Job::finish() {
+  finished_ = true;
+  for (const auto& session : sessions_)
+    if (session) session->close();
+  if (server_) server_->close();
+  signals_.cancel();
+  ticker_.cancel();
+}
+
+// --- events
+// ---------------------------------------------------------------------------------------------------------------
+
+void Job::on_event(HostIndex host, SessionEvent event) {
+  if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
+    apply(state_.on_message(host, std::move(*message), now()));
+  } else if (std::holds_alternative<Heard>(event)) {
+    state_.on_bytes(host, now());
+  } else if (std::holds_alternative<Pushed>(event)) {
+    state_.on_pushed(host, now());
+  } else if (std::holds_alternative<Opened>(event)) {
+    apply(state_.on_opened(host, now()));
+  } else if (const auto* failed = std::get_if<OpenFailed>(&event)) {
+    apply(state_.on_open_failed(host, failed->error, failed->step, now()));
+  } else {
+    apply(state_.on_lost(host, std::get<Lost>(event).error, now()));
+  }
+}
+
+void Job::on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken) {
+  for (const auto& [host, bytes] : taken) apply(state_.on_taken(host, bytes, now()));
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,70 @@
+/// \file
+/// `Job`: the shell around `JobState` for one run. Owns the event loop, sessions, rendezvous, output writer; brings
+/// events in and carries actions out.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/host_messages.hpp"
+#include "launcher/host_session.hpp"
+#include "launcher/job_state.hpp"
+#include "launcher/launch.hpp"
+#include "launcher/output_writer.hpp"
+#include "launcher/plan.hpp"
+#include "launcher/pushed_file.hpp"
+#include "launcher/remote.hpp"
+#include "rendezvous/asio.hpp"
+#include "rendezvous/server.hpp"
+
+namespace llmlaunch::launcher {
+
+class Job {
+ public:
+  /// `file` is the plan's program, when it has one. `agent` may be null when `options.make_shell` is set.
+  Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
+      std::shared_ptr<const PushedFile> file, LogFiles files);
+  ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  /// Everything, to the end.
+  JobResult run();
+
+ private:
+  Result<void> start_rendezvous();
+  void watch_signals();
+  asio::awaitable<void> take_signals();
+  asio::awaitable<void> tick();
+  void greet();
+  void farewell(const JobResult& result);
+
+  void apply(Actions actions);
+  void carry_out(Action& action);
+  void open(HostIndex host);
+  void on_event(HostIndex host, SessionEvent event);
+  void on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken);
+  void push_file(HostIndex host, std::uint32_t index);
+  void say(LogLevel level, const std::string& text);
+  void finish();
+  std::shared_ptr<RemoteShell> make_shell(const HostPlan& host);
+
+  const LaunchPlan& plan_;
+  const LaunchOptions& options_;
+  std::shared_ptr<const AgentBinary> agent_;
+  std::shared_ptr<const PushedFile> file_;
+  asio::io_context io_{1};
+  JobState state_;
+  HeadSide head_;
+  TimePoint began_;
+  OutputWriter writer_;
+  asio::signal_set signals_;
+  asio::steady_timer ticker_;
+  std::unique_ptr<rendezvous::Server> server_;
+  std::vector<std::shared_ptr<HostSession>> sessions_;
+  bool finished_ = false;
+};
+
+}  // namespace llmlaunch::launcher

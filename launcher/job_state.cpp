@@ -1,0 +1,377 @@
+// The head's decisions about a job; see job_state.hpp for the states. What agents say comes in here, so every message
+// is checked against what its host may say now: a host that breaks the protocol is lost, and nothing else. Output,
+// pings and deadlines are in job_watch.cpp, the words in job_story.cpp.
+#include "launcher/job_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+
+namespace llmlaunch::launcher {
+namespace {
+
+using agent::HeadMessage;
+
+// The connection was there and went away before sshd had answered with a key: its MaxStartups is the usual cause.
+bool was_dropped(const Error& error, OpenStep step) {
+  const bool early = step == OpenStep::connecting || step == OpenStep::key_exchange;
+  return early && (error.code == Errc::closed || error.code == std::errc::connection_reset ||
+                   error.code == std::errc::broken_pipe);
+}
+
+Error from_agent(const agent::Failed& failed) {
+  const std::error_code code = make_error_code(static_cast<Errc>(failed.code));
+  return {code, failed.what, {}, failed.hint};
+}
+
+}  // namespace
+
+std::uint64_t window_bytes(std::size_t hosts) {
+  const std::uint64_t share = kMaxWindowsBytes / std::max<std::size_t>(hosts, 1);
+  return std::clamp<std::uint64_t>(share, 1024, agent::kDefaultWindowBytes);
+}
+
+JobState::JobState(const LaunchPlan& plan, std::string run_directory, TimePoint now)
+    : timeouts_(plan.timeouts),
+      fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
+      window_(launcher::window_bytes(plan.hosts.size())),
+      run_directory_(std::move(run_directory)),
+      ranks_(plan.world_size),
+      started_(now),
+      last_tick_(now),
+      last_taken_(now),
+      roll_call_at_(now + kRollCallAfter) {
+  for (const HostPlan& host_plan : plan.hosts) {
+    Host host;
+    host.name = host_plan.name;
+    for (const RankPlan& rank_plan : host_plan.ranks) {
+      const std::uint32_t rank = number(rank_plan.rank);
+      host.ranks.push_back(rank);
+      ranks_[rank].host = hosts_.size();
+      ranks_[rank].end.rank = rank_plan.rank;
+      ranks_[rank].end.host = host.name;
+    }
+    hosts_.push_back(std::move(host));
+  }
+}
+
+Actions JobState::start(TimePoint now) {
+  Actions actions;
+  open_next(actions, now);
+  return actions;
+}
+
+// --- opening, until all hosts are ready ------------------------------------------------------------------------------
+
+void JobState::open_next(Actions& actions, TimePoint now) {
+  if (phase_ != JobPhase::starting) return;
+  for (HostIndex host = 0; host < hosts_.size() && opening_ < fanout_; ++host)
+    if (hosts_[host].phase == HostPhase::waiting) open(host, actions, now);
+}
+
+void JobState::open(HostIndex index, Actions& actions, TimePoint now) {
+  Host& host = hosts_[index];
+  if (host.attempts++ == 0) host.opened_first = now;
+  host.phase = HostPhase::opening;
+  ++opening_;
+  actions.push_back(OpenHost{index});
+}
+
+Actions JobState::on_opened(HostIndex index, TimePoint now) {
+  Host& host = hosts_[index];
+  Actions actions;
+  if (host.phase != HostPhase::opening) return actions;  // rolled back meanwhile, and closed
+  --opening_;
+  host.phase = HostPhase::hello;
+  host.last_heard = now;
+  host.ready_by = now + timeouts_.start;
+  open_next(actions, now);
+  return actions;
+}
+
+Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep step, TimePoint now) {
+  Host& host = hosts_[index];
+  Actions actions;
+  if (host.phase != HostPhase::opening) return actions;
+  const auto delay = kFirstRetryDelay * (1 << (host.attempts - 1)) + std::chrono::milliseconds(index % 16 * 20);
+  if (was_dropped(error, step) && host.attempts < kMaxOpenAttempts &&
+      now + delay < host.opened_first + timeouts_.connect) {
+    close_host(index, HostPhase::retrying, actions);
+    host.retry_at = now + delay;
+    actions.push_back(Say{LogLevel::debug, host.name + ": connection dropped before the key exchange, trying again"});
+  } else {
+    Error told = error;
+    if (host.attempts > 1) told.what += fmt::format(" ({} attempts)", host.attempts);
+    fail_host(index, std::move(told), actions, now);
+  }
+  open_next(actions, now);
+  return actions;
+}
+
+void JobState::fail_host(HostIndex index, Error error, Actions& actions, TimePoint now) {
+  hosts_[index].failure = std::move(error);
+  close_host(index, HostPhase::failed, actions);
+  open_next(actions, now);
+  settle(actions, now);
+}
+
+// Every host has answered: all are ready, or the job does not start at all.
+void JobState::settle(Actions& actions, TimePoint now) {
+  if (phase_ != JobPhase::starting) return maybe_finish(actions);
+  const auto is_settled = [](const Host& host) {
+    return host.phase == HostPhase::ready || host.phase == HostPhase::failed;
+  };
+  if (!std::all_of(hosts_.begin(), hosts_.end(), is_settled)) return;
+  const auto failed =
+      std::find_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.phase == HostPhase::failed; });
+  if (failed == hosts_.end()) return go(actions);
+  Cause cause{Cause::Kind::start, 0, static_cast<HostIndex>(failed - hosts_.begin()), 0, *failed->failure, 0};
+  stop(std::move(cause), actions, now);
+}
+
+void JobState::go(Actions& actions) {
+  phase_ = JobPhase::running;
+  const std::uint16_t master_port = hosts_[ranks_[0].host].free_port;
+  for (HostIndex index = 0; index < hosts_.size(); ++index) {
+    hosts_[index].phase = HostPhase::running;
+    hosts_[index].went = true;
+    hosts_[index].ranks_left = hosts_[index].ranks.size();
+    actions.push_back(SendGo{index, master_port});
+  }
+}
+
+// --- what agents say
+// --------------------------------------------------------------------------------------------------
+
+Actions JobState::on_message(HostIndex host, agent::AgentMessage message, TimePoint now) {
+  if (over(hosts_[host])) return {};
+  if (const auto* hello = std::get_if<agent::Hello>(&message)) return on_hello(host, *hello, now);
+  if (const auto* ready = std::get_if<agent::Ready>(&message)) return on_ready(host, *ready, now);
+  if (const auto* failed = std::get_if<agent::Failed>(&message)) return on_agent_failed(host, *failed, now);
+  if (std::holds_alternative<agent::Ping>(message)) return {};
+  if (std::holds_alternative<agent::Done>(message)) return on_done(host, now);
+  if (const auto* need = std::get_if<agent::NeedFile>(&message)) {
+    // Rolled back: its question came too late to be answered.
+    if (phase_ == JobPhase::stopping) return {};
+    if (hosts_[host].phase != HostPhase::preparing) return broken(host, "NeedFile", now);
+    return {SendFile{host, need->index}};
+  }
+  if (hosts_[host].phase != HostPhase::running) return broken(host, "news of ranks that were not started", now);
+  if (auto* output = std::get_if<agent::Output>(&message)) return on_output(host, std::move(*output), now);
+  if (const auto* exited = std::get_if<agent::Exited>(&message)) return on_exited(host, *exited, now);
+  if (const auto* end = std::get_if<agent::OutputEnd>(&message)) {
+    if (!owns(host, end->rank)) return broken(host, "the end of another host's output", now);
+    return {EndOutput{Rank{end->rank}, end->stream}};
+  }
+  const auto& started = std::get<agent::Started>(message);
+  if (!owns(host, started.rank) || ranks_[started.rank].started || ranks_[started.rank].ended)
+    return broken(host, fmt::format("Started of rank {}", started.rank), now);
+  ranks_[started.rank].started = true;
+  ranks_[started.rank].end.pid = started.pid;
+  return {};
+}
+
+Actions JobState::on_hello(HostIndex host, const agent::Hello& hello, TimePoint now) {
+  if (hosts_[host].phase != HostPhase::hello) return broken(host, "a second Hello", now);
+  hosts_[host].phase = HostPhase::preparing;
+  hosts_[host].hostname = hello.hostname;
+  hosts_[host].ping_at = now;
+  return {SendPrepare{host}};
+}
+
+Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint now) {
+  if (phase_ == JobPhase::stopping) return {};
+  if (hosts_[host].phase != HostPhase::preparing) return broken(host, "a Ready that nobody asked for", now);
+  hosts_[host].phase = HostPhase::ready;
+  hosts_[host].free_port = ready.free_port;
+  Actions actions;
+  settle(actions, now);
+  return actions;
+}
+
+Actions JobState::on_agent_failed(HostIndex host, const agent::Failed& failed, TimePoint now) {
+  Actions actions;
+  if (failed.rank < 0) {
+    // After Go it is the agent's last word about the stream: it ends its ranks and goes.
+    if (hosts_[host].phase == HostPhase::running)
+      lose_host(host, from_agent(failed), false, actions, now);
+    else
+      fail_host(host, from_agent(failed), actions, now);
+    return actions;
+  }
+  const auto rank = static_cast<std::uint32_t>(std::min<std::int64_t>(failed.rank, UINT32_MAX));
+  if (hosts_[host].phase != HostPhase::running || !owns(host, rank) || ranks_[rank].started || ranks_[rank].ended)
+    return broken(host, fmt::format("Failed of rank {}", failed.rank), now);
+  rank_ended(rank, now);
+  stop(Cause{Cause::Kind::rank_start, rank, host, 0, from_agent(failed), 0}, actions, now);
+  return actions;
+}
+
+Actions JobState::on_exited(HostIndex host, const agent::Exited& exited, TimePoint now) {
+  if (!owns(host, exited.rank) || !ranks_[exited.rank].started || ranks_[exited.rank].ended)
+    return broken(host, fmt::format("Exited of rank {}", exited.rank), now);
+  const int lowest = exited.signaled ? 1 : 0, highest = exited.signaled ? SIGRTMAX : 255;
+  if (exited.value < lowest || exited.value > highest)
+    return broken(host, fmt::format("Exited with {} {}", exited.signaled ? "signal" : "status", exited.value), now);
+  RankState& rank = ranks_[exited.rank];
+  rank.end.signaled = exited.signaled;
+  rank.end.value = exited.value;
+  rank.end.core_dumped = exited.core_dumped;
+  rank.end.ended_wall_ns = exited.wall_time_ns;
+  rank.end.kind = exited.stopped    ? RankEnd::Kind::stopped
+                  : exited.signaled ? RankEnd::Kind::signaled
+                                    : RankEnd::Kind::exited;
+  rank_ended(exited.rank, now);
+  Actions actions;
+  const bool well = !exited.stopped && !exited.signaled && exited.value == 0;
+  if (!well) stop(Cause{Cause::Kind::rank, exited.rank, host, 0, {}, 0}, actions, now);
+  return actions;
+}
+
+void JobState::rank_ended(std::uint32_t rank, TimePoint now) {
+  ranks_[rank].ended = true;
+  Host& host = hosts_[ranks_[rank].host];
+  if (--host.ranks_left == 0) host.done_by = now + timeouts_.grace + kStopMargin;
+}
+
+Actions JobState::on_done(HostIndex host, TimePoint now) {
+  Actions actions;
+  if (hosts_[host].phase == HostPhase::running && hosts_[host].ranks_left > 0)
+    return broken(host, "Done before all of its ranks had ended", now);
+  if (hosts_[host].phase != HostPhase::running && phase_ == JobPhase::starting) {
+    // Something on the host asked the agent to end before there was a job.
+    fail_host(host, make_error(Errc::closed, "its agent was asked to end before the job had started"), actions, now);
+    return actions;
+  }
+  close_host(host, HostPhase::done, actions);
+  maybe_finish(actions);
+  return actions;
+}
+
+Actions JobState::on_lost(HostIndex index, const Error& error, TimePoint now) {
+  Actions actions;
+  const Host& host = hosts_[index];
+  if (over(host)) return actions;
+  if (host.phase == HostPhase::running) {
+    lose_host(index, error, false, actions, now);
+  } else if (phase_ == JobPhase::stopping) {  // rolled back; nothing was started there
+    close_host(index, HostPhase::done, actions);
+    maybe_finish(actions);
+  } else {
+    fail_host(index, error, actions, now);
+  }
+  return actions;
+}
+
+Actions JobState::broken(HostIndex host, const std::string& what, TimePoint now) {
+  return on_lost(host, make_error(Errc::protocol, "its agent sent " + what), now);
+}
+
+// --- stopping
+// -----------------------------------------------------------------------------------------------------------
+
+void JobState::stop(Cause cause, Actions& actions, TimePoint now) {
+  if (cause_) return maybe_finish(actions);
+  cause.running = ranks_running();
+  cause_ = std::move(cause);
+  phase_ = JobPhase::stopping;
+  actions.push_back(EndGeneration{cause_in_short(*cause_)});
+  const auto grace = static_cast<std::uint32_t>(timeouts_.grace.count());
+  for (HostIndex index = 0; index < hosts_.size(); ++index) {
+    Host& host = hosts_[index];
+    if (over(host)) continue;
+    if (host.phase == HostPhase::running) {
+      actions.push_back(SendMessage{index, agent::Stop{SIGTERM, grace}});
+      if (host.ranks_left > 0) host.done_by = now + timeouts_.grace + kStopMargin;
+    } else if (host.phase == HostPhase::ready) {
+      actions.push_back(SendMessage{index, agent::Stop{SIGTERM, 0}});
+      host.done_by = now + kStopMargin;
+    } else {  // nothing was started and nothing is promised there
+      close_host(index, HostPhase::done, actions);
+    }
+  }
+  maybe_finish(actions);
+}
+
+Actions JobState::on_head_failed(const Error& error, TimePoint now) {
+  Actions actions;
+  stop(Cause{Cause::Kind::head, 0, 0, 0, error, 0}, actions, now);
+  return actions;
+}
+
+Actions JobState::on_signal(int signal, TimePoint now) {
+  Actions actions;
+  if (finished_) return actions;
+  const bool first = !cause_;
+  const std::size_t running = ranks_running();
+  if (first && running > 0) {
+    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}: stopping {} rank{} (once more: kill at once)",
+                                                         signal_name(signal), running, running == 1 ? "" : "s")});
+  } else if (first) {
+    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}", signal_name(signal))});
+  }
+  if (first) stop(Cause{Cause::Kind::signal, 0, 0, signal, {}, 0}, actions, now);
+  if (!first || running == 0) hurry(actions, now);
+  return actions;
+}
+
+// The second Ctrl-C: no grace, and no waiting for a terminal.
+void JobState::hurry(Actions& actions, TimePoint now) {
+  for (HostIndex index = 0; index < hosts_.size(); ++index) {
+    Host& host = hosts_[index];
+    if (over(host)) continue;
+    if (host.phase == HostPhase::running) actions.push_back(SendMessage{index, agent::Stop{SIGKILL, 0}});
+    host.done_by = std::min(host.done_by.value_or(TimePoint::max()), now + kStopMargin);
+  }
+  if (!terminal_abandoned_ && !finished_) actions.push_back(AbandonTerminal{});
+  terminal_abandoned_ = true;
+}
+
+void JobState::lose_host(HostIndex index, Error error, bool given_up, Actions& actions, TimePoint now) {
+  Host& host = hosts_[index];
+  const bool ranks_were_left = host.ranks_left > 0;
+  for (const std::uint32_t rank : host.ranks) {
+    if (ranks_[rank].ended) continue;
+    ranks_[rank].ended = true;
+    ranks_[rank].end.kind = RankEnd::Kind::lost;
+  }
+  host.ranks_left = 0;
+  if (given_up || (ranks_were_left && cause_)) left_behind_.push_back(index);
+  close_host(index, HostPhase::lost, actions);
+  stop(Cause{Cause::Kind::host, 0, index, 0, std::move(error), 0}, actions, now);
+}
+
+void JobState::close_host(HostIndex index, HostPhase phase, Actions& actions) {
+  if (hosts_[index].phase == HostPhase::opening) --opening_;
+  hosts_[index].phase = phase;
+  hosts_[index].done_by.reset();
+  actions.push_back(CloseHost{index});
+}
+
+void JobState::maybe_finish(Actions& actions) {
+  if (finished_) return;
+  for (const Host& host : hosts_)
+    if (!over(host) || host.taken < host.received) return;
+  finished_ = true;
+  actions.push_back(Finish{});
+}
+
+// --- questions
+// ------------------------------------------------------------------------------------------------------------
+
+bool JobState::owns(HostIndex host, std::uint32_t rank) const {
+  return rank < ranks_.size() && ranks_[rank].host == host;
+}
+
+bool JobState::over(const Host& host) const {
+  return host.phase == HostPhase::done || host.phase == HostPhase::failed || host.phase == HostPhase::lost;
+}
+
+std::size_t JobState::ranks_running() const {
+  std::size_t running = 0;
+  for (const Host& host : hosts_) running += host.phase == HostPhase::running ? host.ranks_left : 0;
+  return running;
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,242 @@
+/// \file
+/// `JobState`: everything the head decides about a job, without a socket, process, clock or terminal. The shell
+/// (launch.cpp) tells it what happened and when, and carries out the actions it answers with, in their order.
+///
+///     job    starting ─all hosts ready→ running ─all ranks ended→ (drained) finished
+///            starting ─a host failed, once all have answered→ stopping (roll back: no rank was started)
+///            starting, running ─signal, time limit, failed rank, lost host→ stopping → finished
+///
+///     host   waiting ─window→ opening ─→ hello ─Hello→ preparing ─Ready→ ready ─Go→ running ─Done→ done
+///            opening ─dropped before the key exchange→ retrying ─delay→ opening
+///            every state before running ─error→ failed;  running ─stream ends, silence, given up→ lost
+///            every state before running ─roll back→ done (ready: after the agent's Done)
+///
+/// First failure, by the order in which the head hears of it (the hosts' clocks may differ): it alone makes the exit
+/// status and the headline. What comes after is counted.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/launch.hpp"
+#include "launcher/plan.hpp"
+#include "launcher/remote.hpp"
+#include "rendezvous/base/error.hpp"
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::launcher {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+using HostIndex = std::size_t;  ///< of LaunchPlan::hosts
+
+/// Output in flight over all hosts together, so that the head's memory does not grow with their number.
+inline constexpr std::uint64_t kMaxWindowsBytes = 32u << 20;
+/// Beyond the ranks' grace, for the way to the host and back and for the kernel to end killed processes.
+inline constexpr std::chrono::milliseconds kStopMargin{5'000};
+/// sshd drops connections at random above MaxStartups (10 by default); each try halves what is left.
+inline constexpr int kMaxOpenAttempts = 6;
+inline constexpr std::chrono::milliseconds kFirstRetryDelay{200};
+/// A tick that comes this much late means that the head itself slept: silence is then nobody's fault.
+inline constexpr std::chrono::milliseconds kSleptThrough{2'000};
+/// When and how often it is said who keeps a job from starting.
+inline constexpr std::chrono::milliseconds kRollCallAfter{5'000};
+inline constexpr std::chrono::milliseconds kRollCallInterval{30'000};
+/// A stopped job whose ranks have ended waits this long for a terminal that takes nothing.
+inline constexpr std::chrono::milliseconds kTerminalPatience{30'000};
+/// Kept of each stream of each rank for the headline.
+inline constexpr std::size_t kTailBytes = 4096;
+inline constexpr std::size_t kTailLines = 20;
+
+/// How many bytes of output each host may have in flight.
+std::uint64_t window_bytes(std::size_t hosts);
+
+// Actions.
+struct OpenHost {
+  HostIndex host;
+};
+struct CloseHost {
+  HostIndex host;
+};
+struct SendPrepare {
+  HostIndex host;
+};
+struct SendFile {
+  HostIndex host;
+  std::uint32_t index;  ///< of Prepare::files
+};
+struct SendGo {
+  HostIndex host;
+  std::uint16_t master_port;
+};
+struct SendMessage {  ///< Ack, Stop, Ping
+  HostIndex host;
+  agent::HeadMessage message;
+};
+struct WriteOutput {  ///< answer: on_taken, when terminal and files have it
+  HostIndex host;
+  Rank rank;
+  agent::Stream stream;
+  Bytes data;
+};
+struct EndOutput {
+  Rank rank;
+  agent::Stream stream;
+};
+struct EndGeneration {  ///< of the rendezvous: nobody waits for ranks that will not come
+  std::string reason;
+};
+struct Say {
+  LogLevel level;
+  std::string text;
+};
+struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
+struct Finish {};           ///< nothing is left to be done; the last action
+using Action = std::variant<OpenHost, CloseHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput, EndOutput,
+                            EndGeneration, Say, AbandonTerminal, Finish>;
+using Actions = std::vector<Action>;
+
+/// The last bytes of a stream.
+class OutputTail {
+ public:
+  void append(ByteView bytes);
+  /// The last whole lines; what `\r` overwrote and the cut first line are left out.
+  std::vector<std::string> lines() const;
+
+ private:
+  std::string bytes_;
+  bool cut_ = false;
+};
+
+class JobState {
+ public:
+  JobState(const LaunchPlan& plan, std::string run_directory, TimePoint now);
+
+  Actions start(TimePoint now);
+  Actions on_opened(HostIndex host, TimePoint now);
+  /// `step`: how far the shell came. A connection dropped before any key was exchanged is tried again.
+  Actions on_open_failed(HostIndex host, const Error& error, OpenStep step, TimePoint now);
+  /// Any byte from the host: it lives.
+  void on_bytes(HostIndex host, TimePoint now);
+  Actions on_message(HostIndex host, agent::AgentMessage message, TimePoint now);
+  /// The stream ended, broke, or carried what the protocol does not allow.
+  Actions on_lost(HostIndex host, const Error& error, TimePoint now);
+  /// A piece of a file went to the host.
+  void on_pushed(HostIndex host, TimePoint now);
+  /// Terminal and files have taken these bytes of the host's output.
+  Actions on_taken(HostIndex host, std::uint64_t bytes, TimePoint now);
+  /// Something on the head itself that the job needs has failed, such as the rendezvous or a pushed file.
+  Actions on_head_failed(const Error& error, TimePoint now);
+  Actions on_signal(int signal, TimePoint now);
+  /// Deadlines, pings, retries. To be called some ten times a second.
+  Actions on_tick(TimePoint now);
+
+  bool finished() const { return finished_; }
+  const std::string& run_directory() const { return run_directory_; }
+  /// Exit status, headline and every rank's end; meant for after `Finish`.
+  JobResult result() const;
+
+ private:
+  enum class JobPhase { starting, running, stopping };
+  enum class HostPhase { waiting, opening, retrying, hello, preparing, ready, running, done, failed, lost };
+  struct Host {
+    std::string name;
+    std::string hostname;  // as it calls itself
+    std::vector<std::uint32_t> ranks;
+    HostPhase phase = HostPhase::waiting;
+    int attempts = 0;
+    TimePoint opened_first;
+    TimePoint retry_at;
+    TimePoint ready_by;
+    TimePoint last_heard;
+    TimePoint ping_at;
+    std::optional<TimePoint> done_by;  // stopping, or all ranks have ended
+    std::size_t ranks_left = 0;        // started and not ended
+    bool went = false;                 // Go was sent
+    std::uint16_t free_port = 0;
+    std::uint64_t received = 0;  // output bytes; taken ≤ received, acked ≤ taken
+    std::uint64_t taken = 0;
+    std::uint64_t acked = 0;
+    std::optional<Error> failure;  // before the start
+  };
+  struct RankState {
+    HostIndex host = 0;
+    RankEnd end;
+    bool started = false;
+    bool ended = false;
+    OutputTail out;
+    OutputTail err;
+  };
+  /// Why the job ended other than by success; the first one wins.
+  struct Cause {
+    enum class Kind { rank, rank_start, host, start, signal, time_limit, head } kind;
+    std::uint32_t rank = 0;
+    HostIndex host = 0;
+    int signal = 0;
+    Error error;
+    std::size_t running = 0;  // ranks that ran when it happened
+  };
+
+  void open_next(Actions& actions, TimePoint now);
+  void open(HostIndex host, Actions& actions, TimePoint now);
+  void fail_host(HostIndex host, Error error, Actions& actions, TimePoint now);
+  void settle(Actions& actions, TimePoint now);
+  void go(Actions& actions);
+  void stop(Cause cause, Actions& actions, TimePoint now);
+  void hurry(Actions& actions, TimePoint now);
+  void lose_host(HostIndex host, Error error, bool given_up, Actions& actions, TimePoint now);
+  void close_host(HostIndex host, HostPhase phase, Actions& actions);
+  void maybe_finish(Actions& actions);
+
+  Actions on_hello(HostIndex host, const agent::Hello& hello, TimePoint now);
+  Actions on_ready(HostIndex host, const agent::Ready& ready, TimePoint now);
+  Actions on_agent_failed(HostIndex host, const agent::Failed& failed, TimePoint now);
+  Actions on_exited(HostIndex host, const agent::Exited& exited, TimePoint now);
+  Actions on_output(HostIndex host, agent::Output output, TimePoint now);
+  Actions on_done(HostIndex host, TimePoint now);
+  Actions broken(HostIndex host, const std::string& what, TimePoint now);
+  void rank_ended(std::uint32_t rank, TimePoint now);
+  void tick_host(HostIndex host, TimePoint now, Actions& actions);
+  void roll_call(TimePoint now, Actions& actions);
+
+  bool owns(HostIndex host, std::uint32_t rank) const;
+  bool over(const Host& host) const;
+  std::size_t ranks_running() const;
+
+  // job_story.cpp: the words.
+  std::string host_label(HostIndex host) const;
+  std::string rank_label(std::uint32_t rank) const;
+  std::string cause_in_short(const Cause& cause) const;
+  Error headline() const;
+  Error start_failures() const;
+  std::string aftermath() const;
+  std::string last_words(std::uint32_t rank) const;
+  int status() const;
+
+  Timeouts timeouts_;
+  std::size_t fanout_ = 1;
+  std::uint64_t window_ = 0;
+  std::string run_directory_;
+  std::vector<Host> hosts_;
+  std::vector<RankState> ranks_;
+  JobPhase phase_ = JobPhase::starting;
+  std::optional<Cause> cause_;
+  std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
+  std::size_t opening_ = 0;
+  TimePoint started_;
+  TimePoint last_tick_;
+  TimePoint last_taken_;
+  TimePoint roll_call_at_;
+  bool terminal_abandoned_ = false;
+  bool finished_ = false;
+};
+
+/// "SIGSEGV", or "signal 40" for those without a name.
+std::string signal_name(int signal);
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,203 @@
+// How a job ended, in words and as an exit status: the part of `JobState` that people read. Decides nothing.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+
+#include "launcher/hostlist.hpp"
+#include "launcher/job_state.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+std::string count(std::size_t number, const char* noun) {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
+// "rank 3", "ranks 48-55", "ranks 0,7": as hostlist writes ranges.
+std::string rank_range(const std::vector<std::uint32_t>& ranks) {
+  std::string text;
+  for (std::size_t i = 0; i < ranks.size();) {
+    std::size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    if (!text.empty()) text += ',';
+    text += last == i ? fmt::format("{}", ranks[i]) : fmt::format("{}-{}", ranks[i], ranks[last]);
+    i = last + 1;
+  }
+  return (ranks.size() == 1 ? "rank " : "ranks ") + text;
+}
+
+// What usually stands behind an end by this signal.
+std::string signal_hint(int signal, const std::string& host) {
+  switch (signal) {
+    case SIGKILL: return "nobody here sent it; the kernel's out-of-memory killer does that: see dmesg on " + host;
+    case SIGBUS: return "a full /dev/shm or a file that became shorter does that: see df /dev/shm on " + host;
+    default: return {};
+  }
+}
+
+int status_of(const Error& error) {
+  if (error.code == Errc::no_program) return kStatusNoProgram;
+  if (error.code == Errc::not_executable) return kStatusNotExecutable;
+  if (error.code == Errc::internal) return kStatusInternal;
+  return kStatusUnavailable;
+}
+
+}  // namespace
+
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name == nullptr ? fmt::format("signal {}", signal) : fmt::format("SIG{}", name);
+}
+
+std::string JobState::host_label(HostIndex host) const {
+  return fmt::format("host {} (node_rank {}, {})", hosts_[host].name, host, rank_range(hosts_[host].ranks));
+}
+
+std::string JobState::rank_label(std::uint32_t rank) const {
+  const RankEnd& end = ranks_[rank].end;
+  if (end.pid == 0) return fmt::format("rank {} ({})", rank, end.host);
+  return fmt::format("rank {} ({}, pid {})", rank, end.host, end.pid);
+}
+
+// One line, for the ranks that hear of it through the rendezvous and for the first line of the headline.
+std::string JobState::cause_in_short(const Cause& cause) const {
+  const auto because = [](const Error& error) { return error.what.empty() ? error.code.message() : error.what; };
+  switch (cause.kind) {
+    case Cause::Kind::rank: {
+      const RankEnd& end = ranks_[cause.rank].end;
+      std::string how = end.signaled ? fmt::format("was killed by {}{}", signal_name(end.value),
+                                                   end.core_dumped ? " (core dumped)" : "")
+                                     : fmt::format("exited with status {}", end.value);
+      if (end.kind == RankEnd::Kind::stopped) how += ": its agent was asked to end by someone on the host";
+      return rank_label(cause.rank) + " " + how;
+    }
+    case Cause::Kind::rank_start: return rank_label(cause.rank) + " could not be started: " + because(cause.error);
+    case Cause::Kind::host:
+    case Cause::Kind::start: return host_label(cause.host) + ": " + because(cause.error);
+    case Cause::Kind::signal: return "interrupted by " + signal_name(cause.signal);
+    case Cause::Kind::time_limit:
+    case Cause::Kind::head: break;
+  }
+  return cause.error.where.empty() ? because(cause.error) : cause.error.where + ": " + because(cause.error);
+}
+
+std::string JobState::last_words(std::uint32_t rank) const {
+  const char* stream = "stderr";
+  std::vector<std::string> lines = ranks_[rank].err.lines();
+  if (lines.empty()) {
+    stream = "stdout";
+    lines = ranks_[rank].out.lines();
+  }
+  std::string text;
+  if (lines.empty()) {
+    text = "\n   it wrote nothing";
+  } else {
+    text = fmt::format("\n   its last {} on {}:", lines.size() == 1 ? "line" : "lines", stream);
+    for (const std::string& line : lines) text += "\n     | " + line;
+    if (!run_directory_.empty()) text += fmt::format("\n   all of it: {}/rank-{:05}.out, .err", run_directory_, rank);
+  }
+  return text;
+}
+
+// What followed from the cause: counted, not told again.
+std::string JobState::aftermath() const {
+  std::size_t stopped = 0, failed = 0, lost = 0;
+  for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+    const bool is_cause =
+        (cause_->kind == Cause::Kind::rank || cause_->kind == Cause::Kind::rank_start) && cause_->rank == rank;
+    if (is_cause) continue;
+    const RankEnd& end = ranks_[rank].end;
+    if (end.kind == RankEnd::Kind::stopped) ++stopped;
+    if (end.kind == RankEnd::Kind::signaled || (end.kind == RankEnd::Kind::exited && end.value != 0)) ++failed;
+    if (end.kind == RankEnd::Kind::lost) ++lost;
+  }
+  std::string text;
+  const auto add = [&text](const std::string& piece) { text += (text.empty() ? "\n   " : ", ") + piece; };
+  if (stopped > 0) add(count(stopped, "rank") + " stopped by llmlaunch");
+  if (failed > 0) add(count(failed, "rank") + " failed after that");
+  if (lost > 0) add(count(lost, "rank") + " lost with " + (lost == 1 ? "its" : "their") + " connection");
+  if (!left_behind_.empty()) {
+    std::vector<std::string> names;
+    for (const HostIndex host : left_behind_) names.push_back(hosts_[host].name);
+    text += fmt::format(
+        "\n   processes may be left on {}: no answer to the stop within {:g} s. What has an agent ends by itself; look "
+        "for "
+        "LLMLAUNCH_JOB_ID in their environment",
+        compress_hostlist(names), static_cast<double>((timeouts_.grace + kStopMargin).count()) / 1000);
+  }
+  return text;
+}
+
+Error JobState::start_failures() const {
+  Error error;
+  std::vector<std::string> hints;
+  for (HostIndex host = 0; host < hosts_.size(); ++host) {
+    if (!hosts_[host].failure) continue;
+    const Error& failure = *hosts_[host].failure;
+    std::string reason = failure.what.empty() ? failure.code.message() : failure.what;
+    // A layer below may have named the host already; ours says more about it.
+    if (!failure.where.empty() && failure.where != hosts_[host].name && failure.where != "host " + hosts_[host].name)
+      reason = failure.where + ": " + reason;
+    if (error.where.empty()) {
+      error = {failure.code, reason, host_label(host), failure.hint};
+      hints.push_back(failure.hint);
+      continue;
+    }
+    error.what += "\n   " + host_label(host) + ": " + reason;
+    if (failure.hint.empty() || std::find(hints.begin(), hints.end(), failure.hint) != hints.end()) continue;
+    error.what += "\n      hint: " + failure.hint;
+    hints.push_back(failure.hint);
+  }
+  error.what += "\n   no rank was started on any host";
+  return error;
+}
+
+Error JobState::headline() const {
+  const Cause& cause = *cause_;
+  if (cause.kind == Cause::Kind::start) return start_failures();
+  Error error{cause.error.code, cause_in_short(cause), {}, cause.error.hint};
+  switch (cause.kind) {
+    case Cause::Kind::rank: {
+      const RankEnd& end = ranks_[cause.rank].end;
+      error.code = make_error_code(Errc::rank_failed);
+      error.what += last_words(cause.rank);
+      if (end.signaled && end.kind == RankEnd::Kind::signaled) error.hint = signal_hint(end.value, end.host);
+      break;
+    }
+    case Cause::Kind::signal: error.code = make_error_code(Errc::interrupted); break;
+    case Cause::Kind::time_limit: error.code = make_error_code(Errc::timed_out); break;
+    default: break;
+  }
+  error.what += aftermath();
+  if (phase_ == JobPhase::stopping &&
+      std::none_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.went; }))
+    error.what += "\n   no rank had been started";
+  return error;
+}
+
+int JobState::status() const {
+  if (!cause_) return 0;
+  switch (cause_->kind) {
+    case Cause::Kind::rank: {
+      const RankEnd& end = ranks_[cause_->rank].end;
+      if (end.kind == RankEnd::Kind::stopped) return kStatusUnavailable;
+      return end.signaled ? 128 + end.value : end.value;
+    }
+    case Cause::Kind::signal: return 128 + cause_->signal;
+    case Cause::Kind::time_limit: return kStatusTimedOut;
+    default: return status_of(cause_->error);
+  }
+}
+
+JobResult JobState::result() const {
+  JobResult result;
+  result.exit_status = status();
+  if (cause_) result.failure = headline();
+  for (const RankState& rank : ranks_) result.ranks.push_back(rank.end);
+  result.run_directory = run_directory_;
+  return result;
+}
+
+}  // namespace llmlaunch::launcher

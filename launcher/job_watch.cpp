@@ -1,0 +1,174 @@
+// The part of `JobState` that runs all the time: output and its credit, signs of life, deadlines. The rest of the
+// decisions is in job_state.cpp.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "launcher/hostlist.hpp"
+#include "launcher/job_state.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+// Pings when no deadline says how often.
+constexpr std::chrono::milliseconds kPingInterval{5'000};
+
+std::string seconds(std::chrono::milliseconds time) {
+  return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000);
+}
+
+}  // namespace
+
+// --- output
+// ------------------------------------------------------------------------------------------------------------
+
+void OutputTail::append(ByteView bytes) {
+  if (bytes.size() >= kTailBytes) {
+    cut_ = cut_ || bytes.size() > kTailBytes || !bytes_.empty();
+    bytes_ = as_text(bytes.last(kTailBytes));
+    return;
+  }
+  bytes_ += as_text(bytes);
+  // Trimmed now and then, not with every piece.
+  if (bytes_.size() <= 2 * kTailBytes) return;
+  bytes_.erase(0, bytes_.size() - kTailBytes);
+  cut_ = true;
+}
+
+std::vector<std::string> OutputTail::lines() const {
+  std::vector<std::string> found;
+  std::string_view rest = bytes_;
+  bool first_is_cut = cut_;
+  while (!rest.empty()) {
+    const std::size_t end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (std::exchange(first_is_cut, false)) continue;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (const std::size_t back = line.rfind('\r'); back != std::string_view::npos) line.remove_prefix(back + 1);
+    found.emplace_back(line);
+  }
+  if (found.size() > kTailLines) found.erase(found.begin(), found.end() - kTailLines);
+  return found;
+}
+
+Actions JobState::on_output(HostIndex index, agent::Output output, TimePoint now) {
+  Host& host = hosts_[index];
+  if (!owns(index, output.rank)) return broken(index, "output of another host's rank", now);
+  if (output.data.empty()) return {};
+  if (host.received + output.data.size() - host.acked > window_)
+    return broken(index, fmt::format("more output than its window of {} bytes", window_), now);
+  if (host.received == host.taken) last_taken_ = now;  // the terminal's patience begins with the first byte it owes
+  host.received += output.data.size();
+  (output.stream == agent::Stream::err ? ranks_[output.rank].err : ranks_[output.rank].out).append(output.data);
+  return {WriteOutput{index, Rank{output.rank}, output.stream, std::move(output.data)}};
+}
+
+Actions JobState::on_taken(HostIndex index, std::uint64_t bytes, TimePoint now) {
+  Host& host = hosts_[index];
+  host.taken += bytes;
+  last_taken_ = now;
+  Actions actions;
+  const bool worth_a_frame = host.taken - host.acked >= window_ / 4 || host.taken == host.received;
+  if (host.phase == HostPhase::running && worth_a_frame && host.taken > host.acked) {
+    host.acked = host.taken;
+    actions.push_back(SendMessage{index, agent::Ack{host.acked}});
+  }
+  maybe_finish(actions);
+  return actions;
+}
+
+// --- time
+// ----------------------------------------------------------------------------------------------------------------
+
+void JobState::on_bytes(HostIndex host, TimePoint now) {
+  hosts_[host].last_heard = now;
+}
+
+void JobState::on_pushed(HostIndex host, TimePoint now) {
+  hosts_[host].ready_by = now + timeouts_.start;
+}
+
+Actions JobState::on_tick(TimePoint now) {
+  Actions actions;
+  if (finished_) return actions;
+  if (now - last_tick_ > kSleptThrough)
+    for (Host& host : hosts_) host.last_heard += now - last_tick_;
+  last_tick_ = now;
+
+  for (HostIndex host = 0; host < hosts_.size(); ++host) tick_host(host, now, actions);
+  if (timeouts_.run && now >= started_ + *timeouts_.run && !cause_) {
+    const Error error =
+        make_error(Errc::timed_out, "the job did not end within " + seconds(*timeouts_.run) + " (its time limit)");
+    stop(Cause{Cause::Kind::time_limit, 0, 0, 0, error, 0}, actions, now);
+  }
+  if (phase_ == JobPhase::starting && now >= roll_call_at_) roll_call(now, actions);
+
+  // Whoever stopped the job does not wait for ever for a terminal that nobody reads.
+  const bool drains = std::all_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.ranks_left == 0; });
+  const bool owed =
+      std::any_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.taken < host.received; });
+  if (cause_ && drains && owed && !terminal_abandoned_ && now >= last_taken_ + kTerminalPatience) {
+    terminal_abandoned_ = true;
+    actions.push_back(AbandonTerminal{});
+  }
+  return actions;
+}
+
+void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
+  Host& host = hosts_[index];
+  if (host.phase == HostPhase::retrying) {
+    if (now >= host.retry_at && opening_ < fanout_) open(index, actions, now);
+    return;
+  }
+  if (over(host) || host.phase == HostPhase::waiting || host.phase == HostPhase::opening) return;
+
+  const bool before_ready = host.phase == HostPhase::hello || host.phase == HostPhase::preparing;
+  if (before_ready && now >= host.ready_by) {
+    const char* step = host.phase == HostPhase::hello ? "its agent said nothing" : "its agent was not ready";
+    fail_host(index,
+              make_error(Errc::timed_out, fmt::format("{} within {}", step, seconds(timeouts_.start)), {},
+                         "a slow host may need more: llmlaunch.timeouts.start"),
+              actions, now);
+    return;
+  }
+  // Output that waits here for the terminal is our delay, not the host's.
+  if (host.done_by && now >= *host.done_by && host.taken < host.received) host.done_by = now + kStopMargin;
+  if (host.done_by && now >= *host.done_by) {
+    if (host.phase == HostPhase::ready) {
+      close_host(index, HostPhase::done, actions);
+      return maybe_finish(actions);
+    }
+    const bool killed_nothing = host.ranks_left == 0 && !cause_;
+    const std::string what = killed_nothing ? "its ranks have ended, but processes that they left behind have not"
+                                            : "it did not stop its ranks in time";
+    return lose_host(index, make_error(Errc::timed_out, what), true, actions, now);
+  }
+  const bool silent = timeouts_.head.count() > 0 && now >= host.last_heard + timeouts_.head;
+  if (silent && !before_ready) {
+    const Error error =
+        make_error(Errc::timed_out, fmt::format("not a byte from it within {}", seconds(timeouts_.head)), {},
+                   "the host is down, or the way to it is cut; llmlaunch.timeouts.head is how long silence is taken");
+    const Actions more = on_lost(index, error, now);
+    actions.insert(actions.end(), more.begin(), more.end());
+    return;
+  }
+  if (host.phase != HostPhase::hello && now >= host.ping_at) {
+    actions.push_back(SendMessage{index, agent::Ping{}});
+    const auto third = timeouts_.head / 3;
+    host.ping_at =
+        now + (third.count() > 0 ? std::min<std::chrono::milliseconds>(third, kPingInterval) : kPingInterval);
+  }
+}
+
+void JobState::roll_call(TimePoint now, Actions& actions) {
+  roll_call_at_ = now + kRollCallInterval;
+  std::vector<std::string> missing;
+  for (const Host& host : hosts_)
+    if (!over(host) && host.phase != HostPhase::ready) missing.push_back(host.name);
+  if (missing.empty()) return;
+  actions.push_back(Say{LogLevel::info, fmt::format("waiting for {} of {} hosts: {}", missing.size(), hosts_.size(),
+                                                    compress_hostlist(missing))});
+}
+
+}  // namespace llmlaunch::launcher

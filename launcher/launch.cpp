@@ -1,0 +1,69 @@
+// run_job: what must be there before a job can be tried, then the job, then its record. Called by the cli.
+#include "launcher/launch.hpp"
+
+#include <csignal>
+
+#include "launcher/job.hpp"
+#include "launcher/job_record.hpp"
+#include "launcher/log_files.hpp"
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+// A connection or pager that goes away is an error of one write, not the end of the process.
+class IgnoreSigpipe {
+ public:
+  IgnoreSigpipe() {
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    ::sigaction(SIGPIPE, &ignore, &before_);
+  }
+  ~IgnoreSigpipe() { ::sigaction(SIGPIPE, &before_, nullptr); }
+  IgnoreSigpipe(const IgnoreSigpipe&) = delete;
+  IgnoreSigpipe& operator=(const IgnoreSigpipe&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+}  // namespace
+
+Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) {
+  if (plan.hosts.empty() || plan.world_size == 0)
+    return make_error(Errc::internal, "a plan without hosts or ranks reached run_job");
+  const IgnoreSigpipe ignore_sigpipe;
+  std::shared_ptr<const AgentBinary> agent;
+  if (!options.make_shell) {
+    Result<AgentBinary> loaded = load_agent_binary(options.agent_path);
+    if (!loaded) return loaded.error();
+    agent = std::make_shared<const AgentBinary>(std::move(*loaded));
+  }
+  std::shared_ptr<const PushedFile> file;
+  if (plan.program) {
+    Result<PushedFile> opened = PushedFile::open(*plan.program);
+    if (!opened) return opened.error();
+    file = std::make_shared<const PushedFile>(std::move(*opened));
+  }
+  const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
+  if (!directory) return directory.error();
+  const std::string record_path = *directory + "/job.json";
+  JobTimes times{std::chrono::system_clock::now(), std::nullopt};
+  if (auto written = replace_file(record_path, job_record(plan, times, nullptr)); !written) return written.error();
+  Result<LogFiles> files = LogFiles::create(*directory, plan.world_size);
+  if (!files) return files.error();
+
+  JobResult result = Job(plan, options, std::move(agent), std::move(file), std::move(*files)).run();
+
+  times.ended = std::chrono::system_clock::now();
+  if (auto written = replace_file(record_path, job_record(plan, times, &result)); !written) {
+    log_error("{}; the record of this run is incomplete", to_string(written.error()));
+    if (result.exit_status == 0) {
+      result.exit_status = kStatusLogsIncomplete;
+      result.failure = written.error();
+    }
+  }
+  return result;
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,113 @@
+/// \file
+/// `OutputWriter`: takes everything that goes to the terminal and into the run directory off the event loop, so that a
+/// pager that stands still or a slow disk delays nothing but output. One thread of its own; the queue in front of it is
+/// bounded by the hosts' windows, as each byte of output is acknowledged only when it was written.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/agent/unique_fd.hpp"
+#include "launcher/fd_writer.hpp"
+#include "launcher/log_files.hpp"
+#include "launcher/log_mux.hpp"
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::launcher {
+
+/// Lines of llmlaunch's own that wait for a terminal (a host may say a lot before its agent runs); the rest is counted.
+inline constexpr std::size_t kMaxSaidBytes = 1u << 20;
+
+class OutputWriter {
+ public:
+  /// Bytes written, by index of the host; called on the writer's thread, must not block.
+  using TakenFunction = std::function<void(std::vector<std::pair<std::size_t, std::uint64_t>> taken)>;
+
+  OutputWriter(LogMux mux, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken);
+  /// `finish()`.
+  ~OutputWriter();
+  OutputWriter(const OutputWriter&) = delete;
+  OutputWriter& operator=(const OutputWriter&) = delete;
+
+  // From the event loop.
+  void output(std::size_t host, Rank rank, agent::Stream stream, Bytes data);
+  void end(Rank rank, agent::Stream stream);
+  /// A line of llmlaunch's own to stderr, in order with the rest.
+  void say(LogLevel level, std::string_view line);
+  /// From now on the terminal gets only what it takes at once. The files still get everything.
+  void abandon_terminal();
+
+  /// Writes what is left, ends the thread. Idempotent.
+  void finish();
+  /// After `finish`: output is missing from the run directory.
+  bool files_incomplete() const { return files_.incomplete(); }
+
+ private:
+  struct Output {
+    std::size_t host;
+    Rank rank;
+    agent::Stream stream;
+    Bytes data;
+  };
+  struct End {
+    Rank rank;
+    agent::Stream stream;
+  };
+  struct Line {
+    std::string text;
+    std::size_t dropped;  // lines before it that had no room
+  };
+  using Item = std::variant<Output, End, Line>;
+  struct Terminal {
+    FdWriter writer;
+    const char* name;
+    bool gone = false;  // EPIPE and its like
+    bool cut = false;   // abandoned with bytes left
+  };
+
+  void push(Item item);
+  void run();
+  void take(Item& item);
+  void take(Output& output);
+  void take(const End& end);
+  void take(const Line& line);
+  void use_stream(agent::Stream stream);
+  void flush();
+  void show(Terminal& terminal, std::string_view lines);
+  void warn(LogLevel level, const std::string& text);
+  void check(const Result<void>& written);
+
+  // Of the thread alone.
+  LogMux mux_;
+  LogFiles files_;
+  TakenFunction on_taken_;
+  agent::UniqueFd wake_;
+  Terminal out_;
+  Terminal err_;
+  std::string batch_;
+  agent::Stream batch_stream_ = agent::Stream::out;
+  std::vector<std::pair<std::size_t, std::uint64_t>> taken_;
+
+  // Shared, under the mutex.
+  std::mutex mutex_;
+  std::condition_variable filled_;
+  std::deque<Item> queue_;
+  std::size_t said_bytes_ = 0;
+  std::size_t said_dropped_ = 0;
+  bool finishing_ = false;
+
+  std::thread thread_;  // last: it uses all of the above
+};
+
+/// "llmlaunch: warning: …\n", as base/log.hpp writes it.
+std::string log_text(LogLevel level, std::string_view line);
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,32 @@
+/// \file
+/// A program of llmlaunch's own on its way to hosts that lack it: named by content, read piece by piece, so that its
+/// size costs the head no memory however many hosts ask for it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/agent/unique_fd.hpp"
+#include "launcher/plan.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::launcher {
+
+class PushedFile {
+ public:
+  /// Opens the file and reads it once for its hash. Errors name the path.
+  static Result<PushedFile> open(const PushedProgram& program);
+
+  const agent::FileSpec& spec() const { return spec_; }
+  /// The piece at `offset`, marked when it is the last one. Errc::io when the file has become shorter.
+  Result<agent::FileChunk> read(std::uint32_t index, std::uint64_t offset) const;
+
+ private:
+  PushedFile() = default;
+  agent::UniqueFd fd_;
+  std::string path_;
+  agent::FileSpec spec_;
+};
+
+}  // namespace llmlaunch::launcher
