@@ -1,0 +1,93 @@
+/// \file
+/// BasicNet on one device: what the training loop drives. Bodies: the CPU's (oneDNN) and the GPU's (trainer/cuda/).
+/// Parameters and gradients are flat arrays in the memory of the device, tensors in the order of `kParameters`.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+/// One tensor of the flat arrays: values `first` … `first + count - 1`, in PyTorch's layout.
+struct Parameter {
+  const char* name;
+  std::size_t first, count;
+};
+inline constexpr std::array<Parameter, 8> kParameters = {{
+    {"conv1.weight", 0, 288},               // (32, 1, 3, 3)
+    {"conv1.bias", 288, 32},                // (32)
+    {"conv2.weight", 320, 18'432},          // (64, 32, 3, 3)
+    {"conv2.bias", 18'752, 64},             // (64)
+    {"fc1.weight", 18'816, 1'179'648},      // (128, 9216)
+    {"fc1.bias", 1'198'464, 128},           // (128)
+    {"fc2.weight", 1'198'592, 1'280},       // (10, 128)
+    {"fc2.bias", 1'199'872, 10},            // (10)
+}};
+inline constexpr std::size_t kParameterValues = 1'199'882;
+
+/// Normalised images and their labels, in host memory.
+struct Batch {
+  std::span<const float> images;         // (B, 1, 28, 28)
+  std::span<const std::uint8_t> labels;  // (B)
+};
+
+/// Sums over a batch; the mean loss is loss_sum / count.
+struct BatchResult {
+  double loss_sum = 0;
+  std::uint64_t correct = 0;
+  std::uint64_t count = 0;
+};
+
+/// PyTorch's AdamW.
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  double weight_decay = 1e-2;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+};
+
+/// Dropout's masks depend on seed, rank and step only. Off: the network of evaluation.
+struct DropoutOptions {
+  bool on = true;
+  std::uint64_t seed = 0;
+  std::uint32_t rank = 0;
+};
+
+/// Called from inside the backward pass: the gradient of parameter `index` is complete (on a GPU: queued).
+using GradientReady = std::function<Result<void>(std::size_t index)>;
+
+class Backend {
+ public:
+  Backend() = default;
+  virtual ~Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+  /// "cpu (oneDNN 2.6.3, 2 threads)"
+  virtual std::string description() const = 0;
+
+  // Memory of the device, kParameterValues each.
+  virtual std::span<float> parameters() = 0;
+  virtual std::span<float> gradient() = 0;
+
+  virtual Result<void> load_parameters(std::span<const float> host) = 0;
+  virtual Result<std::vector<float>> copy_parameters() = 0;
+
+  /// Forward and backward of step `step` (from 1); the gradient of the batch's mean loss. Calls `ready` for each
+  /// parameter, last layer first; an error of it ends the pass and is returned.
+  virtual Result<BatchResult> forward_backward(const Batch& batch, std::uint64_t step, const GradientReady& ready) = 0;
+  /// One AdamW step by the gradient; `step` counts from 1.
+  virtual Result<void> optimizer_step(std::uint64_t step) = 0;
+  /// Forward without dropout.
+  virtual Result<BatchResult> evaluate(const Batch& batch) = 0;
+};
+
+}  // namespace llmlaunch::trainer

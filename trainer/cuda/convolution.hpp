@@ -1,0 +1,45 @@
+/// \file
+/// One convolution without padding or bias, by cuDNN, in plain fp32 (no TF32) and with deterministic algorithms, so
+/// that its numbers are those of the CPU up to rounding and repeat bit for bit.
+#pragma once
+
+#include <cudnn.h>
+
+#include <cstddef>
+
+namespace llmlaunch::trainer::cuda {
+
+/// (B, in_channels, size, size) → (B, out_channels, size - kernel + 1, size - kernel + 1)
+struct ConvolutionShape {
+  int in_channels, out_channels, size, kernel;
+  int out_size() const { return size - kernel + 1; }
+};
+
+class Convolution {
+ public:
+  /// Throws `DeviceError`, as everything here.
+  explicit Convolution(ConvolutionShape shape);
+  ~Convolution();
+  Convolution(const Convolution&) = delete;
+  Convolution& operator=(const Convolution&) = delete;
+
+  const ConvolutionShape& shape() const { return shape_; }
+
+  /// Device memory that the calls below need for batches of this size. Sets the batch size for them.
+  std::size_t prepare(cudnnHandle_t handle, int batch);
+  void forward(cudnnHandle_t handle, float* out, const float* in, const float* weight, void* workspace,
+               std::size_t workspace_bytes);
+  void backward_weight(cudnnHandle_t handle, float* weight_gradient, const float* in, const float* out_gradient,
+                       void* workspace, std::size_t workspace_bytes);
+  void backward_input(cudnnHandle_t handle, float* in_gradient, const float* weight, const float* out_gradient,
+                      void* workspace, std::size_t workspace_bytes);
+
+ private:
+  ConvolutionShape shape_;
+  cudnnTensorDescriptor_t in_ = nullptr;
+  cudnnTensorDescriptor_t out_ = nullptr;
+  cudnnFilterDescriptor_t weight_ = nullptr;
+  cudnnConvolutionDescriptor_t convolution_ = nullptr;
+};
+
+}  // namespace llmlaunch::trainer::cuda

@@ -1,0 +1,200 @@
+// The kernels of kernels.hpp: one thread per element, or one block per sum. None knows the model.
+#include <cuda_runtime.h>
+
+#include "trainer/cuda/kernels.hpp"
+
+namespace llmlaunch::trainer::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+
+unsigned blocks_for(std::size_t count) {
+  return static_cast<unsigned>((count + kThreads - 1) / kThreads);
+}
+
+__device__ std::size_t element() {
+  return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+/// 64 well mixed bits of a counter (the finaliser of SplitMix64).
+__device__ std::uint64_t mixed(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31U);
+}
+
+__global__ void add_bias_relu_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
+                                     std::size_t area) {
+  const std::size_t i = element();
+  if (i < count) values[i] = fmaxf(values[i] + bias[i / area % channels], 0.0F);
+}
+
+__global__ void add_bias_kernel(float* values, const float* bias, std::size_t count, std::size_t channels) {
+  const std::size_t i = element();
+  if (i < count) values[i] += bias[i % channels];
+}
+
+__global__ void relu_backward_kernel(float* gradient, const float* output, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count && output[i] <= 0.0F) gradient[i] = 0.0F;
+}
+
+__global__ void max_pool_kernel(float* out, std::uint8_t* taken, const float* in, std::size_t count,
+                                std::size_t out_height, std::size_t out_width) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const std::size_t x = i % out_width;
+  const std::size_t y = i / out_width % out_height;
+  const std::size_t image = i / (out_width * out_height);
+  const std::size_t width = 2 * out_width;
+  const float* corner = in + (image * 2 * out_height + 2 * y) * width + 2 * x;
+  const float four[4] = {corner[0], corner[1], corner[width], corner[width + 1]};
+  std::uint8_t best = 0;
+  for (std::uint8_t k = 1; k < 4; ++k) {
+    if (four[k] > four[best]) best = k;
+  }
+  out[i] = four[best];
+  taken[i] = best;
+}
+
+__global__ void max_pool_backward_kernel(float* in_gradient, const float* out_gradient, const std::uint8_t* taken,
+                                         std::size_t count, std::size_t out_height, std::size_t out_width) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const std::size_t x = i % out_width;
+  const std::size_t y = i / out_width % out_height;
+  const std::size_t image = i / (out_width * out_height);
+  const std::size_t width = 2 * out_width;
+  float* corner = in_gradient + (image * 2 * out_height + 2 * y) * width + 2 * x;
+  for (unsigned k = 0; k < 4; ++k) corner[k / 2 * width + k % 2] = taken[i] == k ? out_gradient[i] : 0.0F;
+}
+
+__global__ void dropout_kernel(float* values, float* mask, std::size_t count, float p, float factor,
+                               std::uint64_t key) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const float uniform = static_cast<float>(mixed(key ^ mixed(i)) >> 40U) * 0x1p-24F;
+  mask[i] = uniform < p ? 0.0F : factor;
+  values[i] *= mask[i];
+}
+
+__global__ void multiply_kernel(float* values, const float* factors, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) values[i] *= factors[i];
+}
+
+/// One thread per row: rows are short.
+__global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float* gradient, const float* logits,
+                                    const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale) {
+  const std::size_t b = element();
+  if (b >= batch) return;
+  const float* row = logits + b * classes;
+  std::size_t best = 0;
+  for (std::size_t c = 1; c < classes; ++c) {
+    if (row[c] > row[best]) best = c;
+  }
+  float sum = 0.0F;
+  for (std::size_t c = 0; c < classes; ++c) sum += expf(row[c] - row[best]);
+  const float log_sum = logf(sum);
+  const std::size_t label = labels[b];
+  losses[b] = log_sum - (row[label] - row[best]);
+  correct[b] = best == label ? 1 : 0;
+  if (gradient == nullptr) return;
+  for (std::size_t c = 0; c < classes; ++c) {
+    const float softmax = expf(row[c] - row[best] - log_sum);
+    gradient[b * classes + c] = (softmax - (c == label ? 1.0F : 0.0F)) * scale;
+  }
+}
+
+/// One block per channel: each thread adds every kThreads-th value, then the threads' sums are added as a tree.
+__global__ void sum_per_channel_kernel(float* sums, const float* values, std::size_t batch, std::size_t channels,
+                                       std::size_t area) {
+  __shared__ float partial[kThreads];
+  const std::size_t channel = blockIdx.x;
+  float sum = 0.0F;
+  for (std::size_t i = threadIdx.x; i < batch * area; i += kThreads) {
+    sum += values[(i / area * channels + channel) * area + i % area];
+  }
+  partial[threadIdx.x] = sum;
+  __syncthreads();
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) sums[channel] = partial[0];
+}
+
+__global__ void adamw_kernel(float* parameters, float* first_moment, float* second_moment, const float* gradient,
+                             std::size_t count, AdamWStep step) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const float g = gradient[i];
+  const float p = parameters[i] * step.decay;
+  const float m = first_moment[i] + (g - first_moment[i]) * (1.0F - step.beta1);
+  const float v = second_moment[i] * step.beta2 + (1.0F - step.beta2) * g * g;
+  first_moment[i] = m;
+  second_moment[i] = v;
+  parameters[i] = p - step.step_size * m / (sqrtf(v) / step.root_correction + step.epsilon);
+}
+
+}  // namespace
+
+void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
+                   cudaStream_t stream) {
+  const std::size_t count = batch * channels * area;
+  add_bias_relu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels, area);
+}
+
+void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, cudaStream_t stream) {
+  const std::size_t count = batch * channels;
+  add_bias_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels);
+}
+
+void relu_backward(float* gradient, const float* output, std::size_t count, cudaStream_t stream) {
+  relu_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(gradient, output, count);
+}
+
+void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
+              std::size_t width, cudaStream_t stream) {
+  const std::size_t count = images * (height / 2) * (width / 2);
+  max_pool_kernel<<<blocks_for(count), kThreads, 0, stream>>>(out, taken, in, count, height / 2, width / 2);
+}
+
+void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
+                       std::size_t height, std::size_t width, cudaStream_t stream) {
+  const std::size_t count = images * (height / 2) * (width / 2);
+  max_pool_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(in_gradient, out_gradient, taken, count,
+                                                                       height / 2, width / 2);
+}
+
+void dropout(float* values, float* mask, std::size_t count, float p, std::uint64_t seed, std::uint64_t draw,
+             cudaStream_t stream) {
+  // Golden-ratio steps keep neighbouring seeds and draws apart before the kernel mixes them.
+  const std::uint64_t key = seed * 0x9e3779b97f4a7c15ULL + draw * 0xd1342543de82ef95ULL;
+  dropout_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, mask, count, p, 1.0F / (1.0F - p), key);
+}
+
+void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream) {
+  multiply_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, factors, count);
+}
+
+void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
+                  const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
+                  cudaStream_t stream) {
+  softmax_loss_kernel<<<blocks_for(batch), kThreads, 0, stream>>>(losses, correct, gradient, logits, labels, batch,
+                                                                  classes, scale);
+}
+
+void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
+                     cudaStream_t stream) {
+  sum_per_channel_kernel<<<static_cast<unsigned>(channels), kThreads, 0, stream>>>(sums, values, batch, channels, area);
+}
+
+void adamw(float* parameters, float* first_moment, float* second_moment, const float* gradient, std::size_t count,
+           const AdamWStep& step, cudaStream_t stream) {
+  adamw_kernel<<<blocks_for(count), kThreads, 0, stream>>>(parameters, first_moment, second_moment, gradient, count,
+                                                           step);
+}
+
+}  // namespace llmlaunch::trainer::cuda

@@ -1,0 +1,50 @@
+/// \file
+/// The GPU kernels between the libraries' big operations, as plain functions that queue one kernel on a stream. fp32,
+/// (B, C, H, W) as on the CPU. Every sum has a fixed order, so that a run repeats bit for bit.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace llmlaunch::trainer::cuda {
+
+/// values (B, C, HW): adds bias[c], then clips below 0.
+void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
+                   cudaStream_t stream);
+/// values (B, C): adds bias[c].
+void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, cudaStream_t stream);
+/// gradient[i] = 0 where output[i], what relu gave, is 0.
+void relu_backward(float* gradient, const float* output, std::size_t count, cudaStream_t stream);
+
+/// in (N, H, W), H and W even → out (N, H/2, W/2), and which of the four was taken: the first of equals.
+void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
+              std::size_t width, cudaStream_t stream);
+/// The gradient of max_pool's input: out_gradient where it was taken, else 0.
+void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
+                       std::size_t height, std::size_t width, cudaStream_t stream);
+
+/// Keeps each value with probability 1 - p, times 1 / (1 - p); mask[i] is the factor. `draw` makes the masks of one
+/// call differ from another's.
+void dropout(float* values, float* mask, std::size_t count, float p, std::uint64_t seed, std::uint64_t draw,
+             cudaStream_t stream);
+void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream);
+
+/// logits (B, C ≤ 32) → losses[b] = -log_softmax[label], correct[b] = 1 when the label has the largest logit, and,
+/// unless null, gradient = (softmax - one hot) × scale.
+void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
+                  const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale, cudaStream_t stream);
+
+/// sums[c] = Σ over b and area of values (B, C, area).
+void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
+                     cudaStream_t stream);
+
+/// One AdamW step, weight decay first. `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).
+struct AdamWStep {
+  float decay, beta1, beta2, epsilon, step_size, root_correction;
+};
+void adamw(float* parameters, float* first_moment, float* second_moment, const float* gradient, std::size_t count,
+           const AdamWStep& step, cudaStream_t stream);
+
+}  // namespace llmlaunch::trainer::cuda

@@ -1,0 +1,43 @@
+// Which images a job trains and is tested on; reading and drawing them is done in dataset.cpp and digits.cpp.
+#include "trainer/data_source.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "trainer/digits.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+// Fixed, so that every run and every rank draws the same; different, so that no test image was trained on.
+constexpr std::uint64_t kTrainDrawSeed = 1;
+constexpr std::uint64_t kTestDrawSeed = 2;
+
+Result<Dataset> load_some(const std::string& folder, Split split, std::uint64_t wanted, const char* flag) {
+  auto all = load_mnist(folder, split);
+  if (!all || wanted == 0) return all;
+  if (wanted > all->count()) {
+    return make_error(Errc::invalid_config,
+                      fmt::format("{} {}, but there are only {} images", flag, wanted, all->count()), folder);
+  }
+  all->keep_first(wanted);
+  return all;
+}
+
+}  // namespace
+
+Result<DataSource> load_data(const TrainOptions& options) {
+  if (options.data_dir.empty()) {
+    const std::uint64_t train = options.train_samples > 0 ? options.train_samples : kDrawnTrainSamples;
+    const std::uint64_t test = options.eval_samples > 0 ? options.eval_samples : kDrawnEvalSamples;
+    return DataSource{draw_digits(train, kTrainDrawSeed), draw_digits(test, kTestDrawSeed), "drawn"};
+  }
+  auto train = load_some(options.data_dir, Split::train, options.train_samples, "--train_samples");
+  if (!train) return train.error();
+  auto test = load_some(options.data_dir, Split::test, options.eval_samples, "--eval_samples");
+  if (!test) return test.error();
+  return DataSource{std::move(*train), std::move(*test), options.data_dir};
+}
+
+}  // namespace llmlaunch::trainer

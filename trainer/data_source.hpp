@@ -1,0 +1,22 @@
+/// \file
+/// The images of one job: MNIST's files, or digits that the trainer draws, cut to the number that the flags ask for.
+#pragma once
+
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/dataset.hpp"
+#include "trainer/options.hpp"
+
+namespace llmlaunch::trainer {
+
+struct DataSource {
+  Dataset train;
+  Dataset test;
+  std::string description;  ///< "mnist/" or "drawn"; equal on all ranks that read equal data
+};
+
+/// `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.
+Result<DataSource> load_data(const TrainOptions& options);
+
+}  // namespace llmlaunch::trainer

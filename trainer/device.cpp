@@ -1,0 +1,96 @@
+// Chooses between CPU and GPU and builds what belongs to each. Compiled with or without the CUDA backend.
+#include "trainer/device.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "trainer/cpu_backend.hpp"
+#include "trainer/gloo_comm.hpp"
+#ifdef LLMLAUNCH_CUDA_BACKEND
+#include "trainer/cuda/cuda_backend.hpp"
+#endif
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr const char* kHint =
+    "run with --use_cpu (use_cpu: true in the YAML), or see what nvidia-smi says on this host";
+
+bool told_to_use_cpu() {
+  const char* value = std::getenv("ACCELERATE_USE_CPU");
+  const std::string_view text = value == nullptr ? "" : value;
+  return text == "true" || text == "True" || text == "1" || text == "yes";
+}
+
+/// The GPUs that can be used, with NCCL's version; or why there is none.
+Result<int> usable_nccl() {
+#ifdef LLMLAUNCH_CUDA_BACKEND
+  return cuda::probe();
+#else
+  return make_error(
+      Errc::unsupported, "this llmlaunch-train was built without CUDA", {},
+      "run with --use_cpu (use_cpu: true in the YAML), or build with -DLLMLAUNCH_CUDA=ON where CUDA, NCCL and "
+      "cuDNN are");
+#endif
+}
+
+std::chrono::milliseconds timeout_of(const TrainOptions& options) {
+  return std::chrono::seconds(options.ddp_timeout);
+}
+
+Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& world) {
+  if (world.world_size == 1) return std::unique_ptr<Comm>(std::make_unique<LocalComm>());
+  GlooOptions gloo;
+  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface != nullptr) gloo.interface = interface;
+  gloo.connect_timeout = world.client->options().timeout;
+  gloo.timeout = timeout_of(options);
+  return make_gloo_comm(*world.client, gloo);
+}
+
+}  // namespace
+
+Result<DevicePlan> choose_device(DeviceChoice choice) {
+  if (choice == DeviceChoice::cpu) return DevicePlan{.cuda = false, .nccl_version = 0, .why = "--use_cpu"};
+  if (choice == DeviceChoice::automatic && told_to_use_cpu()) {
+    return DevicePlan{.cuda = false, .nccl_version = 0, .why = "ACCELERATE_USE_CPU"};
+  }
+  const auto nccl_version = usable_nccl();
+  if (nccl_version) return DevicePlan{.cuda = true, .nccl_version = *nccl_version, .why = {}};
+  Error error = nccl_version.error();
+  error.what = "no GPU: " + error.what;
+  if (choice == DeviceChoice::cuda) {
+    if (error.hint.empty()) error.hint = kHint;
+    return error;
+  }
+  return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
+}
+
+Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
+  const AdamWOptions adamw{.learning_rate = options.learning_rate,
+                           .weight_decay = options.weight_decay,
+                           .beta1 = options.adam_beta1,
+                           .beta2 = options.adam_beta2,
+                           .epsilon = options.adam_epsilon};
+  const DropoutOptions dropout{.on = options.dropout, .seed = options.seed, .rank = world.rank};
+#ifdef LLMLAUNCH_CUDA_BACKEND
+  if (plan.cuda) return cuda::make_engine(world, adamw, dropout, timeout_of(options));
+#endif
+  Engine engine;
+  std::uint32_t threads = options.threads;
+  if (threads == 0) {
+    const auto fallback = default_threads(world.local_world_size);
+    if (!fallback) return fallback.error();
+    threads = *fallback;
+  }
+  auto backend = make_cpu_backend(adamw, dropout, threads);
+  if (!backend) return backend.error();
+  engine.backend = std::move(*backend);
+  auto comm = make_cpu_comm(options, world);
+  if (!comm) return comm.error();
+  engine.comm = std::move(*comm);
+  return engine;
+}
+
+}  // namespace llmlaunch::trainer

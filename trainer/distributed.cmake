@@ -1,0 +1,47 @@
+# The distributed half of the trainer, the program, and the CUDA backend where the toolkit is.
+find_package(Gloo REQUIRED)
+set_target_properties(gloo PROPERTIES IMPORTED_GLOBAL TRUE)  # the tests look into it too
+
+# Collectives and data parallelism; knows no model.
+add_library(llmlaunch_trainer_distributed STATIC
+  ddp.cpp
+  gloo_comm.cpp
+  gloo_store.cpp
+)
+target_link_libraries(llmlaunch_trainer_distributed
+  PUBLIC llmlaunch_rendezvous_client llmlaunch_base
+  PRIVATE gloo OpenSSL::Crypto Threads::Threads)
+
+# The command line; the only part that sees CLI11.
+add_library(llmlaunch_trainer_options STATIC
+  exit_status.cpp
+  options.cpp
+)
+target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE CLI11::CLI11)
+
+include(cuda/detect.cmake)
+if(LLMLAUNCH_HAVE_CUDA_BACKEND)
+  add_subdirectory(cuda)
+endif()
+
+if(NOT TARGET llmlaunch_trainer_core)
+  return()
+endif()
+
+# The story of a training job, over the core (numerics and data) and the above.
+add_library(llmlaunch_trainer_app STATIC
+  data_source.cpp
+  device.cpp
+  loss_log.cpp
+  train.cpp
+  world.cpp
+)
+target_link_libraries(llmlaunch_trainer_app
+  PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_options)
+if(LLMLAUNCH_HAVE_CUDA_BACKEND)
+  target_compile_definitions(llmlaunch_trainer_app PRIVATE LLMLAUNCH_CUDA_BACKEND)
+  target_link_libraries(llmlaunch_trainer_app PUBLIC llmlaunch_trainer_cuda)
+endif()
+
+add_executable(llmlaunch-train main.cpp)
+target_link_libraries(llmlaunch-train PRIVATE llmlaunch_trainer_app)

@@ -1,0 +1,302 @@
+// Gloo behind `Comm`. Collectives run one after another on a thread of their own, so that a bucket is on its way while
+// the backward pass goes on; the other calls wait for their turn on the same thread. Gloo throws: this file is where
+// that ends, as an `Error` that names the lost rank and its host.
+#include "trainer/gloo_comm.hpp"
+
+#include <fmt/format.h>
+#include <gloo/allgather.h>
+#include <gloo/allreduce.h>
+#include <gloo/barrier.h>
+#include <gloo/broadcast.h>
+#include <gloo/common/error.h>
+#include <gloo/math.h>
+#include <gloo/rendezvous/context.h>
+#include <gloo/transport/tcp/device.h>
+#include <gloo/transport/unbound_buffer.h>
+
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "trainer/gloo_store.hpp"
+#include "trainer/worker.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr std::size_t kHostBytes = 256;                  // a host name and its end, for the table of hosts
+constexpr std::uint64_t kProbeSlot = ~std::uint64_t{0};  // Gloo's collectives use the lower 56 bits
+
+/// "[file:line] text" without the place in Gloo's source, which helps nobody here.
+std::string plain(std::string text) {
+  if (const auto end = text.find("] "); text.starts_with('[') && end != std::string::npos) text.erase(0, end + 2);
+  return text;
+}
+
+class GlooComm final : public Comm {
+ public:
+  GlooComm(rendezvous::Client& client, std::shared_ptr<gloo::Context> mesh, std::string description,
+           std::chrono::milliseconds timeout)
+      : client_(client), mesh_(std::move(mesh)), description_(std::move(description)), timeout_(timeout) {}
+
+  std::uint32_t rank() const override { return static_cast<std::uint32_t>(mesh_->rank); }
+  std::uint32_t world_size() const override { return static_cast<std::uint32_t>(mesh_->size); }
+  std::string description() const override { return description_; }
+
+  Result<void> start_all_reduce_mean(std::span<float> values) override {
+    return worker_.start([this, values] {
+      return guarded("all-reduce", values.size_bytes(), [&] {
+        const float scale = 1.0F / static_cast<float>(mesh_->size);
+        for (float& value : values) value *= scale;
+        gloo::AllreduceOptions options(mesh_);
+        options.setOutput(values.data(), values.size());
+        options.setReduceFunction(
+            static_cast<void (*)(void*, const void*, const void*, std::size_t)>(&gloo::sum<float>));
+        options.setTag(tag_++);
+        options.setTimeout(timeout_);
+        gloo::allreduce(options);
+      });
+    });
+  }
+
+  Result<void> wait() override { return worker_.wait(); }
+
+  Result<void> broadcast(std::span<float> values) override {
+    return in_turn([this, values] {
+      return guarded("broadcast", values.size_bytes(), [&] {
+        gloo::BroadcastOptions options(mesh_);
+        options.setOutput(values.data(), values.size());
+        options.setRoot(0);
+        options.setTag(tag_++);
+        options.setTimeout(timeout_);
+        gloo::broadcast(options);
+      });
+    });
+  }
+
+  Result<std::vector<Bytes>> all_gather(ByteView mine) override {
+    if (mine.empty()) return std::vector<Bytes>(world_size());
+    Bytes in(mine.begin(), mine.end());
+    Bytes out(in.size() * world_size());
+    auto done = in_turn([&] {
+      return guarded("all-gather", in.size(), [&] {
+        gloo::AllgatherOptions options(mesh_);
+        options.setInput(reinterpret_cast<char*>(in.data()), in.size());
+        options.setOutput(reinterpret_cast<char*>(out.data()), out.size());
+        options.setTag(tag_++);
+        options.setTimeout(timeout_);
+        gloo::allgather(options);
+      });
+    });
+    if (!done) return done.error();
+    std::vector<Bytes> result;
+    for (std::size_t i = 0; i < world_size(); ++i) {
+      const auto first = out.begin() + static_cast<std::ptrdiff_t>(i * in.size());
+      result.emplace_back(first, first + static_cast<std::ptrdiff_t>(in.size()));
+    }
+    return result;
+  }
+
+  Result<void> barrier() override {
+    return in_turn([this] {
+      return guarded("barrier", 0, [&] {
+        gloo::BarrierOptions options(mesh_);
+        options.setTag(tag_++);
+        options.setTimeout(timeout_);
+        gloo::barrier(options);
+      });
+    });
+  }
+
+  Result<void> finish() override {
+    if (auto done = worker_.wait(); !done) return done;
+    // Over the rendezvous and not over Gloo: when it returns, no rank waits for a byte of another's connection.
+    return client_.barrier("gloo/finish");
+  }
+
+  /// Fills the table of hosts, for errors.
+  Result<void> exchange_hosts() {
+    Bytes mine(kHostBytes);
+    std::memcpy(mine.data(), client_.options().host.data(), std::min(client_.options().host.size(), kHostBytes - 1));
+    auto all = all_gather(mine);
+    if (!all) return all.error();
+    for (const Bytes& host : *all) hosts_.emplace_back(as_text(host).data());
+    return ok;
+  }
+
+ private:
+  template <class Function>
+  Result<void> in_turn(Function&& function) {
+    if (auto started = worker_.start(std::forward<Function>(function)); !started) return started;
+    return worker_.wait();
+  }
+
+  template <class Function>
+  Result<void> guarded(const char* collective, std::size_t bytes, Function&& function) {
+    try {
+      function();
+      return ok;
+    } catch (const std::exception& e) {
+      return explain(collective, bytes, e.what());
+    }
+  }
+
+  std::string where() const { return fmt::format("rank {} on {}", mesh_->rank, client_.options().host); }
+
+  std::string named(int peer) const {
+    const auto index = static_cast<std::size_t>(peer);
+    return index < hosts_.size() ? fmt::format("{} on {}", peer, hosts_[index]) : std::to_string(peer);
+  }
+
+  /// Peers whose connection has failed. Gloo's text names at best an address of one of them, often a port that nobody
+  /// has seen before; but it refuses to use a failed connection again.
+  std::string lost_peers() {
+    std::string text;
+    char byte = 0;
+    const auto probe = mesh_->createUnboundBuffer(&byte, sizeof byte);
+    for (int peer = 0; peer < mesh_->size; ++peer) {
+      if (peer == mesh_->rank) continue;
+      try {
+        probe->recv(peer, kProbeSlot);
+      } catch (const std::exception&) {
+        text += fmt::format("{}{}", text.empty() ? "" : " and ", named(peer));
+      }
+    }
+    return text;
+  }
+
+  Error explain(const char* collective, std::size_t bytes, const std::string& text) {
+    const std::string what = bytes > 0 ? fmt::format("{} of {} bytes", collective, bytes) : std::string(collective);
+    // A time-out fails every connection, so that asking them would tell nothing.
+    if (text.find("imed out") != std::string::npos) {
+      return make_error(Errc::timed_out,
+                        fmt::format("{}: not complete within {} s", what, static_cast<double>(timeout_.count()) / 1000),
+                        where(), "a rank hangs or its network is cut; --ddp_timeout sets the limit");
+    }
+    const std::string lost = lost_peers();
+    return make_error(
+        Errc::closed,
+        lost.empty() ? fmt::format("{}: {}", what, plain(text)) : fmt::format("{}: lost rank {}", what, lost), where());
+  }
+
+  rendezvous::Client& client_;
+  std::shared_ptr<gloo::Context> mesh_;
+  std::vector<std::string> hosts_;
+  std::string description_;
+  std::chrono::milliseconds timeout_;
+  std::uint32_t tag_ = 0;
+  Worker worker_;  // last: its thread uses all of the above
+};
+
+std::string rank_on_host(const rendezvous::Client& client) {
+  return fmt::format("rank {} on {}", number(client.options().rank), client.options().host);
+}
+
+/// What was thrown while connecting, as one line.
+Error connect_error(const rendezvous::Client& client, const std::string& place) {
+  const std::string where = rank_on_host(client);
+  try {
+    throw;
+  } catch (const GlooStoreError& e) {
+    Error error = e.error();
+    error.where = error.where.empty() ? where : fmt::format("{}: {}", where, error.where);
+    return error;
+  } catch (const std::exception& e) {
+    return make_error(Errc::unreachable,
+                      fmt::format("cannot connect the ranks by Gloo on {}: {}", place, plain(e.what())), where,
+                      "every host must reach every other on this network; GLOO_SOCKET_IFNAME chooses the interface");
+  }
+}
+
+}  // namespace
+
+Result<std::string> local_address_towards(const std::string& address, std::uint16_t port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* list = nullptr;
+  const std::string place = fmt::format("{}:{}", address, port);
+  if (const int code = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &list); code != 0) {
+    return make_error(Errc::not_found, fmt::format("getaddrinfo: {}", ::gai_strerror(code)), place);
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(list, &::freeaddrinfo);
+  int failure = 0;
+  for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
+    const int fd = ::socket(entry->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_storage local{};
+    socklen_t length = sizeof local;
+    // Connecting a datagram socket sends nothing: it makes the kernel choose route and source address.
+    const bool found = fd >= 0 && ::connect(fd, entry->ai_addr, entry->ai_addrlen) == 0 &&
+                       ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) == 0;
+    failure = errno;
+    if (fd >= 0) ::close(fd);
+    char text[NI_MAXHOST] = {};
+    if (found && ::getnameinfo(reinterpret_cast<sockaddr*>(&local), length, text, sizeof text, nullptr, 0,
+                               NI_NUMERICHOST) == 0) {
+      return std::string(text);
+    }
+  }
+  return system_error(failure, "no route to the rendezvous", place);
+}
+
+Result<std::string> address_of_interface(const std::string& name) {
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return system_error(errno, "getifaddrs");
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, &::freeifaddrs);
+  std::string others;
+  std::string found;
+  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    const int family = entry->ifa_addr == nullptr ? AF_UNSPEC : entry->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    if (entry->ifa_name != name) {
+      const std::string other = entry->ifa_name;
+      if (others.find(other) == std::string::npos) others += (others.empty() ? "" : ", ") + other;
+      continue;
+    }
+    const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    char text[NI_MAXHOST] = {};
+    if (::getnameinfo(entry->ifa_addr, length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    if (family == AF_INET) return std::string(text);  // IPv4 first: an IPv6 address may be link-local only
+    if (found.empty()) found = text;
+  }
+  if (!found.empty()) return found;
+  return make_error(Errc::invalid_config,
+                    fmt::format("no network interface '{}' with an address (there are: {})", name, others), {},
+                    "GLOO_SOCKET_IFNAME names one; without it the interface that reaches the rendezvous is used");
+}
+
+Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options) {
+  // GLOO_SOCKET_IFNAME may be a list, one device each; one is enough here. Gloo is told an address and not a name: its
+  // own search for the name leaks, and on failure it does not say which names there are.
+  const std::string interface = options.interface.substr(0, options.interface.find(','));
+  const auto address = interface.empty() ? local_address_towards(client.options().address, client.options().port)
+                                         : address_of_interface(interface);
+  if (!address) {
+    Error error = address.error();
+    if (error.where.empty()) error.where = rank_on_host(client);
+    return error;
+  }
+  gloo::transport::tcp::attr place;
+  place.hostname = *address;
+  try {
+    std::shared_ptr<gloo::transport::Device> device = gloo::transport::tcp::CreateDevice(place);
+    GlooStore store(client, "gloo", options.connect_timeout);
+    auto mesh = std::make_shared<gloo::rendezvous::Context>(static_cast<int>(number(client.options().rank)),
+                                                            static_cast<int>(client.options().world_size));
+    mesh->setTimeout(options.connect_timeout);
+    mesh->connectFullMesh(store, device);
+    auto comm = std::make_unique<GlooComm>(client, mesh, fmt::format("gloo on {}", *address), options.timeout);
+    if (auto exchanged = comm->exchange_hosts(); !exchanged) return exchanged.error();
+    return std::unique_ptr<Comm>(std::move(comm));
+  } catch (const std::exception&) {
+    return connect_error(client, *address);
+  }
+}
+
+}  // namespace llmlaunch::trainer

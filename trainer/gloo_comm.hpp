@@ -1,0 +1,34 @@
+/// \file
+/// Collectives of CPU ranks: Gloo over TCP, its ranks found through the rendezvous.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "rendezvous/client.hpp"
+#include "trainer/comm.hpp"
+
+namespace llmlaunch::trainer {
+
+struct GlooOptions {
+  /// Network interface to bind to, as GLOO_SOCKET_IFNAME; empty: the one that reaches the rendezvous.
+  std::string interface;
+  /// Until every rank is connected with every other.
+  std::chrono::milliseconds connect_timeout{300'000};
+  /// For one collective; it is what notices a peer that hangs, or a cut cable. A peer that dies is noticed at once.
+  std::chrono::milliseconds timeout{1'800'000};
+};
+
+/// Connects all ranks of the client's world. `client` must outlive the result. Errors name what is missing: a rank that
+/// did not come, an interface that is not there.
+Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options);
+
+/// An address of this network interface, IPv4 if it has one. `Errc::invalid_config` lists the interfaces that there
+/// are.
+Result<std::string> address_of_interface(const std::string& name);
+
+/// The address by which this host reaches `address`:`port`, as the kernel routes. Sends nothing.
+Result<std::string> local_address_towards(const std::string& address, std::uint16_t port);
+
+}  // namespace llmlaunch::trainer

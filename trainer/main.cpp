@@ -1,0 +1,84 @@
+// llmlaunch-train: one rank of a training job, or the whole of a small one. Reads the command line and the environment,
+// joins the world, trains, and is the only place of the trainer that ends the process.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+#include "rendezvous/base/log.hpp"
+#include "trainer/device.hpp"
+#include "trainer/exit_status.hpp"
+#include "trainer/options.hpp"
+#include "trainer/train.hpp"
+#include "trainer/world.hpp"
+
+namespace {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+/// What the end of the job leaves to a line that is being written.
+constexpr std::chrono::milliseconds kEndGrace{200};
+
+/// SIGTERM and SIGINT end the process wherever it is, also inside a collective or a computation. What matters is
+/// written line by line, so nothing is lost.
+void install_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int signal) { ::_exit(128 + signal); };
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+/// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
+void report(const Error& error) {
+  static std::once_flag once;
+  std::call_once(once, [&] { log_error("{}", to_string(error)); });
+}
+
+/// The rendezvous says that this generation is over. The main thread may hang in a collective that will never end, so
+/// this one, the client's reader, ends the process.
+void end_with_generation(const Error& reason) {
+  report(reason);
+  std::this_thread::sleep_for(kEndGrace);
+  ::_exit(exit_status(reason));
+}
+
+Result<void> run(const TrainOptions& options) {
+  auto device = choose_device(options.device);
+  if (!device) return device.error();
+  auto world = join_world(device->nccl_version);
+  if (!world) return world.error();
+  if (world->client) world->client->on_end(end_with_generation);
+  return train(options, *world, *device);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  set_log_prefix("llmlaunch-train");
+  // Into a pipe, too, each line goes out as a whole when it ends.
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+  install_stop_signals();
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto parsed = parse_options(arguments);
+  if (!parsed) {
+    report(parsed.error());
+    return exit_status(parsed.error());
+  }
+  if (!parsed->answer.empty()) {
+    std::fputs(parsed->answer.c_str(), stdout);
+    return kDone;
+  }
+  if (const auto done = run(parsed->options); !done) {
+    report(done.error());
+    // Not `return`: exit handlers of the libraries would wait for ranks that are gone.
+    ::_exit(exit_status(done.error()));
+  }
+  return kDone;
+}

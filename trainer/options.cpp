@@ -1,0 +1,174 @@
+// llmlaunch-train's flags: names, limits, help. The only file of the trainer that sees CLI11.
+#include "trainer/options.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <string_view>
+#include <utility>
+
+namespace llmlaunch::trainer {
+namespace {
+
+/// "--per-device-train-batch-size=8" → "--per_device_train_batch_size=8"; values and short flags stay as they are.
+std::string with_underscores(std::string argument) {
+  if (!argument.starts_with("--")) return argument;
+  const auto end = argument.begin() + static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
+  std::replace(argument.begin() + 2, end, '-', '_');
+  return argument;
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = std::exchange(row[j + 1], std::min({replaced, row[j] + 1, row[j + 1] + 1}));
+    }
+  }
+  return row[b.size()];
+}
+
+/// The flag that was probably meant, or nothing when none is near.
+std::string nearest_flag(const CLI::App& app, std::string_view typed) {
+  const std::string_view name = typed.substr(0, typed.find('='));
+  std::string best;
+  std::size_t least = name.size() / 3 + 1;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& known : option->get_lnames()) {
+      const std::size_t distance = edit_distance(name, "--" + known);
+      if (distance < least) {
+        least = distance;
+        best = "--" + known;
+      }
+    }
+  }
+  return best;
+}
+
+class HelpLayout final : public CLI::Formatter {
+ public:
+  HelpLayout() { column_width(36); }
+};
+
+void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
+  const std::map<std::string, DeviceChoice> devices = {
+      {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
+  const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
+  const auto from_one = CLI::Range(std::uint32_t{1}, std::uint32_t{1'000'000'000});
+  const auto share = CLI::Range(0.0, 1.0);
+
+  app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
+  app.add_option("--train_samples", o.train_samples,
+                 fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--eval_samples", o.eval_samples,
+                 fmt::format("use only so many test images; how many to draw (default {})", kDrawnEvalSamples))
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size, "images per rank and step")
+      ->capture_default_str()
+      ->check(from_one);
+  app.add_option("--per_device_eval_batch_size", o.per_device_eval_batch_size,
+                 "images per rank at a time in evaluation")
+      ->capture_default_str()
+      ->check(from_one);
+  app.add_option("--num_train_epochs", o.num_train_epochs, "passes over the training images")
+      ->capture_default_str()
+      ->check(from_one);
+  app.add_option("--max_steps", o.max_steps,
+                 "stop after so many steps, whatever num_train_epochs says; -1: no such limit")
+      ->capture_default_str();
+  app.add_option("--learning_rate", o.learning_rate, "AdamW's, constant")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(share);
+  app.add_option("--adam_beta2", o.adam_beta2, "AdamW's second beta")->capture_default_str()->check(share);
+  app.add_option("--adam_epsilon", o.adam_epsilon, "AdamW's epsilon")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--seed", o.seed, "of the weights, the order of the images and dropout")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--dropout", o.dropout, "on or off")
+      ->default_str("on")
+      ->transform(CLI::CheckedTransformer(switches).description("on|off"));
+  app.add_option("--logging_steps", o.logging_steps, "print the loss every so many steps")
+      ->capture_default_str()
+      ->check(from_one);
+  app.add_option("--device", o.device, "auto takes a GPU where there is one")
+      ->default_str("auto")
+      ->transform(CLI::CheckedTransformer(devices).description("auto|cpu|cuda"));
+  app.add_flag("--use_cpu", use_cpu, "the same as --device cpu");
+  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
+  app.add_option("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, "gradient buckets after the first hold so many MiB")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--ddp_timeout", o.ddp_timeout, "seconds that one collective may take")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{30 * 24 * 3600}));
+  app.add_option("--threads", o.threads,
+                 "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)")
+      ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
+}
+
+constexpr const char* kFooter =
+    R"(Hyphens and underscores in flags are the same. Alone it trains in one process; under llmlaunch run it is one
+rank of many and finds the others through the environment.
+
+exit status: 0 done, 64 wrong flag, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
+70 internal error, 71 no memory, 74 a file cannot be read or written, 75 the job was ended by llmlaunch, 78 damaged data
+or wrong environment, 128+n stopped by signal n)";
+
+}  // namespace
+
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
+  ParsedOptions parsed;
+  bool use_cpu = false;
+  CLI::App app("Trains BasicNet, a small convolutional network, on images of digits, alone or as one rank of many.",
+               "llmlaunch-train");
+  app.formatter(std::make_shared<HelpLayout>());
+  app.footer(kFooter);
+  app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
+  app.allow_extras();
+  add_flags(app, parsed.options, use_cpu);
+
+  std::vector<std::string> words;
+  // CLI11 takes them from the back.
+  for (auto word = arguments.rbegin(); word != arguments.rend(); ++word) words.push_back(with_underscores(*word));
+  try {
+    app.parse(words);
+  } catch (const CLI::CallForHelp&) {
+    parsed.answer = app.help();
+    return parsed;
+  } catch (const CLI::CallForVersion& e) {
+    parsed.answer = std::string(e.what()) + "\n";
+    return parsed;
+  } catch (const CLI::ParseError& e) {
+    return make_error(Errc::usage, e.what(), {}, "llmlaunch-train --help lists the flags");
+  }
+  if (const auto extras = app.remaining(); !extras.empty()) {
+    const std::string meant = nearest_flag(app, extras.front());
+    return make_error(
+        Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
+        meant.empty() ? "llmlaunch-train --help lists the flags" : fmt::format("did you mean {}?", meant));
+  }
+  TrainOptions& options = parsed.options;
+  if (options.max_steps == 0 || options.max_steps < -1) {
+    return make_error(Errc::usage, fmt::format("--max_steps: {} is neither -1 nor above 0", options.max_steps));
+  }
+  if (use_cpu && options.device == DeviceChoice::cuda) {
+    return make_error(Errc::usage, "--use_cpu and --device cuda contradict each other");
+  }
+  if (use_cpu) options.device = DeviceChoice::cpu;
+  return parsed;
+}
+
+}  // namespace llmlaunch::trainer

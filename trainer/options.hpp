@@ -1,0 +1,53 @@
+/// \file
+/// What was typed on llmlaunch-train's command line. No I/O; train.hpp says what it means.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+enum class DeviceChoice { automatic, cpu, cuda };
+
+/// Flags carry the names of Hugging Face's TrainingArguments where it has one; defaults are the example's.
+struct TrainOptions {
+  std::string data_dir;             ///< MNIST-format files; empty: digits that the trainer draws
+  std::uint64_t train_samples = 0;  ///< 0: all of the files, or kDrawnTrainSamples
+  std::uint64_t eval_samples = 0;   ///< 0: all of the files, or kDrawnEvalSamples
+  std::uint32_t per_device_train_batch_size = 64;
+  std::uint32_t per_device_eval_batch_size = 1000;
+  std::uint32_t num_train_epochs = 1;
+  std::int64_t max_steps = -1;  ///< above 0: so many steps, whatever num_train_epochs says
+  double learning_rate = 1e-3;
+  double weight_decay = 1e-2;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  std::uint64_t seed = 0;
+  bool dropout = true;
+  std::uint32_t logging_steps = 10;
+  DeviceChoice device = DeviceChoice::automatic;
+  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
+  double ddp_bucket_cap_mb = 25;
+  std::uint32_t ddp_timeout = 1800;  ///< seconds for one collective
+  std::uint32_t threads = 0;         ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
+};
+
+inline constexpr std::uint64_t kDrawnTrainSamples = 12'000;
+inline constexpr std::uint64_t kDrawnEvalSamples = 2'000;
+
+/// What the command line asks for.
+struct ParsedOptions {
+  TrainOptions options;
+  std::string answer;  ///< text for stdout instead of a run: --help, --version
+};
+
+/// `arguments` without the program's name. Hyphens and underscores in flags are the same. `Errc::usage` names the flag
+/// and its value, and the flag that was probably meant.
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments);
+
+}  // namespace llmlaunch::trainer

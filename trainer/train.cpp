@@ -1,0 +1,218 @@
+// The training loop: the same story on every rank, told by rank 0. Data, weights, steps with averaged gradients, the
+// check after each epoch, the test. Which device and which network is decided elsewhere.
+#include "trainer/train.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "trainer/data_source.hpp"
+#include "trainer/ddp.hpp"
+#include "trainer/init.hpp"
+#include "trainer/loss_log.hpp"
+#include "trainer/sampler.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Characters of a parameter hash that are shown; all 64 are compared.
+constexpr std::size_t kShownHash = 16;
+
+class Training {
+ public:
+  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses)
+      : options_(options),
+        world_(world),
+        backend_(*engine.backend),
+        comm_(*engine.comm),
+        data_(data),
+        losses_(losses),
+        sampler_(data.train.count(), world.world_size, world.rank, options.seed),
+        reducer_(comm_, backend_.gradient(), places(), caps(options)) {
+    const std::uint64_t mine = sampler_.size();
+    steps_per_epoch_ = (mine + options.per_device_train_batch_size - 1) / options.per_device_train_batch_size;
+    total_steps_ = options.max_steps > 0 ? static_cast<std::uint64_t>(options.max_steps)
+                                         : steps_per_epoch_ * options.num_train_epochs;
+    epochs_ = (total_steps_ + steps_per_epoch_ - 1) / steps_per_epoch_;
+  }
+
+  Result<void> run() {
+    if (auto started = start(); !started) return started;
+    for (std::uint64_t epoch = 0; epoch < epochs_; ++epoch) {
+      if (auto done = train_epoch(epoch); !done) return done;
+      if (auto equal = check_parameters(epoch); !equal) return equal;
+    }
+    if (auto tested = test(); !tested) return tested;
+    return comm_.finish();
+  }
+
+ private:
+  static std::vector<Range> places() {
+    std::vector<Range> result;
+    for (const Parameter& parameter : kParameters) result.push_back({parameter.first, parameter.count});
+    return result;
+  }
+
+  static BucketCaps caps(const TrainOptions& options) {
+    const auto bytes = static_cast<std::size_t>(options.ddp_bucket_cap_mb * 1024 * 1024);
+    return {.first_bytes = std::min(kFirstBucketBytes, bytes), .bytes = bytes};
+  }
+
+  template <class... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) const {
+    if (world_.rank != 0) return;
+    const std::string line = fmt::format(format, std::forward<Args>(args)...) + "\n";
+    std::fputs(line.c_str(), stdout);
+    std::fflush(stdout);
+  }
+
+  /// What must be the same everywhere for the ranks to be one job.
+  std::string job_fingerprint() const {
+    const TrainOptions& o = options_;
+    return digest(as_bytes(fmt::format(
+        "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(), data_.test.count(), data_.description,
+        o.per_device_train_batch_size, o.num_train_epochs, o.max_steps, o.learning_rate, o.weight_decay, o.adam_beta1,
+        o.adam_beta2, o.adam_epsilon, o.seed, o.dropout, o.logging_steps, o.ddp_bucket_cap_mb)));
+  }
+
+  /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
+  Result<void> start() {
+    say("{} train and {} test images ({}), {} steps of {} x {} images", data_.train.count(), data_.test.count(),
+        data_.description, total_steps_, world_.world_size, options_.per_device_train_batch_size);
+    if (auto same = check_equal_on_all_ranks(comm_, job_fingerprint(), "flags and data"); !same) return same;
+    if (auto loaded = backend_.load_parameters(initial_parameters(options_.seed)); !loaded) return loaded;
+    return comm_.broadcast(backend_.parameters());
+  }
+
+  Result<void> train_epoch(std::uint64_t epoch) {
+    const auto order = sampler_.epoch(epoch);
+    logged_at_ = Clock::now();
+    for (std::uint64_t step = 0; step < steps_per_epoch_ && step_ < total_steps_; ++step) {
+      const std::size_t first = step * options_.per_device_train_batch_size;
+      const std::size_t count = std::min<std::size_t>(options_.per_device_train_batch_size, order.size() - first);
+      ++step_;
+      const auto result = train_step(std::span(order).subspan(first, count));
+      if (!result) return result.error();
+      samples_ += count * world_.world_size;
+      if (auto logged = log_step(*result); !logged) return logged;
+    }
+    return ok;
+  }
+
+  Result<BatchResult> train_step(std::span<const std::uint32_t> positions) {
+    const Batch batch = gather(data_.train, positions);
+    auto result =
+        backend_.forward_backward(batch, step_, [this](std::size_t parameter) { return reducer_.ready(parameter); });
+    if (!result) return result;
+    if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
+    if (auto stepped = backend_.optimizer_step(step_); !stepped) return stepped.error();
+    return result;
+  }
+
+  /// The mean over the ranks of their means: with equal batches that of one process with all of their images.
+  Result<void> log_step(const BatchResult& mine) {
+    const bool print = step_ % options_.logging_steps == 0 || step_ == total_steps_;
+    if (!print && !losses_.wanted()) return ok;
+    const std::vector<double> mean = {mine.loss_sum / static_cast<double>(mine.count)};
+    const auto sum = sum_over_ranks(comm_, mean);
+    if (!sum) return sum.error();
+    const double loss = sum->front() / world_.world_size;
+    if (print) {
+      const auto now = Clock::now();
+      const double seconds = std::chrono::duration<double>(now - logged_at_).count();
+      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, total_steps_, loss,
+          static_cast<double>(samples_) / seconds);
+      logged_at_ = now;
+      samples_ = 0;
+    }
+    return losses_.write(step_, loss);
+  }
+
+  Result<void> check_parameters(std::uint64_t epoch) {
+    const auto parameters = backend_.copy_parameters();
+    if (!parameters) return parameters.error();
+    const std::string hash = digest(std::as_bytes(std::span(*parameters)));
+    if (auto equal = check_equal_on_all_ranks(comm_, hash, fmt::format("parameters after epoch {}", epoch + 1));
+        !equal) {
+      return equal;
+    }
+    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, epochs_, hash.substr(0, kShownHash),
+        world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
+    return ok;
+  }
+
+  /// Every test image once, dealt to the ranks like cards; none is repeated to make the shares equal.
+  Result<void> test() {
+    std::vector<std::uint32_t> mine;
+    for (std::size_t i = world_.rank; i < data_.test.count(); i += world_.world_size) {
+      mine.push_back(static_cast<std::uint32_t>(i));
+    }
+    std::vector<double> sums = {0, 0, 0};
+    for (std::size_t first = 0; first < mine.size(); first += options_.per_device_eval_batch_size) {
+      const std::size_t count = std::min<std::size_t>(options_.per_device_eval_batch_size, mine.size() - first);
+      const auto result = backend_.evaluate(gather(data_.test, std::span(mine).subspan(first, count)));
+      if (!result) return result.error();
+      sums[0] += result->loss_sum;
+      sums[1] += static_cast<double>(result->correct);
+      sums[2] += static_cast<double>(result->count);
+    }
+    const auto all = sum_over_ranks(comm_, sums);
+    if (!all) return all.error();
+    const double count = (*all)[2];
+    say("test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", 100 * (*all)[1] / count, (*all)[1], count,
+        (*all)[0] / count);
+    return ok;
+  }
+
+  Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
+    images_.resize(positions.size() * kImageValues);
+    labels_.resize(positions.size());
+    fill_batch(from, positions, images_, labels_);
+    return {.images = images_, .labels = labels_};
+  }
+
+  const TrainOptions& options_;
+  const World& world_;
+  Backend& backend_;
+  Comm& comm_;
+  DataSource& data_;
+  LossLog& losses_;
+  DistributedSampler sampler_;
+  GradientReducer reducer_;
+  std::vector<float> images_;
+  std::vector<std::uint8_t> labels_;
+  std::uint64_t steps_per_epoch_ = 0;
+  std::uint64_t total_steps_ = 0;
+  std::uint64_t epochs_ = 0;
+  std::uint64_t step_ = 0;     // of the whole run, from 1
+  std::uint64_t samples_ = 0;  // since the last line, over all ranks
+  Clock::time_point logged_at_;
+};
+
+}  // namespace
+
+Result<void> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
+  auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
+  if (!losses) return losses.error();
+  auto data = load_data(options);
+  if (!data) return data.error();
+  auto engine = make_engine(options, world, plan);
+  if (!engine) return engine.error();
+  if (world.rank == 0) {
+    const std::string why = plan.why.empty() ? std::string() : fmt::format(" ({})", plan.why);
+    fmt::print("device {}{}\n", plan.cuda ? "cuda" : "cpu", why);
+    fmt::print("llmlaunch-train {}: {}, {}, {}\n", LLMLAUNCH_VERSION,
+               world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
+               engine->comm->description(), engine->backend->description());
+  }
+  return Training(options, world, *engine, *data, *losses).run();
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,16 @@
+/// \file
+/// One training job, from the data to the test accuracy; the trainer's story.
+#pragma once
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/device.hpp"
+#include "trainer/options.hpp"
+#include "trainer/world.hpp"
+
+namespace llmlaunch::trainer {
+
+/// Trains BasicNet as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
+/// rank of the world calls it with the same options.
+Result<void> train(const TrainOptions& options, World& world, const DevicePlan& plan);
+
+}  // namespace llmlaunch::trainer
