@@ -1,0 +1,109 @@
+// The plan for people: one block per host, one line per rank.
+#include "cli/dry_run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "launcher/hostlist.hpp"
+
+namespace llmlaunch::cli {
+namespace {
+
+using launcher::EnvList;
+using launcher::HostPlan;
+using launcher::LaunchPlan;
+
+// Enough to recognise a value; an environment may hold 100 kB in one variable.
+constexpr std::size_t kShownValueBytes = 160;
+
+bool is_plain(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("%+,-./:=@_").find(c) != std::string_view::npos;
+}
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+std::string shown_entry(const std::string& name, const std::string& value) {
+  if (launcher::names_secret(name)) return fmt::format("{}=********", name);
+  if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
+  std::size_t end = kShownValueBytes;
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
+  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(value.substr(0, end)), value.size());
+}
+
+std::string shown_argv(const LaunchPlan& plan) {
+  std::string text;
+  for (const auto& word : plan.argv) text += (text.empty() ? "" : " ") + shell_quoted(word);
+  return text;
+}
+
+std::string shown_ranks(const HostPlan& host) {
+  const auto first = number(host.ranks.front().rank);
+  const auto last = number(host.ranks.back().rank);
+  return first == last ? fmt::format("rank {}", first) : fmt::format("ranks {}-{}", first, last);
+}
+
+std::string shown_way(const HostPlan& host) {
+  if (host.local) return "this machine, without ssh";
+  const bool six = host.address.find(':') != host.address.npos;
+  return fmt::format("ssh {}{}{}", host.user ? *host.user + "@" : "", six && host.port ? "[" + host.address + "]" : host.address,
+                     host.port ? fmt::format(":{}", *host.port) : "");
+}
+
+std::string shown_workdir(const HostPlan& host) {
+  if (!host.workdir.empty()) return shell_quoted(host.workdir);
+  return host.local ? "(the current directory)" : "(the login directory)";
+}
+
+void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
+  text += fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
+  text += fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
+  if (plan.program) text += fmt::format("  pushed   {} (when the host lacks it)\n", plan.program->name);
+  for (const auto& [name, value] : host.env) text += fmt::format("  env      {}\n", shown_entry(name, value));
+  for (const auto& rank : host.ranks) {
+    std::string own;
+    for (const auto& [name, value] : rank.env) own += shown_entry(name, value) + " ";
+    text += fmt::format("  rank {}: {}{}\n", number(rank.rank), own, argv);
+  }
+}
+
+}  // namespace
+
+std::string shell_quoted(std::string_view word) {
+  if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return std::string(word);
+  const bool control = std::any_of(word.begin(), word.end(), is_control);
+  std::string text = control ? "$'" : "'";
+  for (const char c : word) {
+    if (control && c == '\n') {
+      text += "\\n";
+    } else if (control && c == '\t') {
+      text += "\\t";
+    } else if (control && is_control(c)) {
+      text += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else if (control && (c == '\\' || c == '\'')) {
+      text += std::string("\\") + c;
+    } else if (c == '\'') {
+      text += "'\\''";
+    } else {
+      text += c;
+    }
+  }
+  return text + "'";
+}
+
+std::string describe_plan(const LaunchPlan& plan) {
+  std::vector<std::string> names;
+  for (const auto& host : plan.hosts) names.push_back(host.name);
+  std::string text = fmt::format("plan: {} rank{} on {} host{}: {}\n", plan.world_size, plan.world_size == 1 ? "" : "s",
+                                 plan.hosts.size(), plan.hosts.size() == 1 ? "" : "s", launcher::compress_hostlist(names));
+  text += fmt::format("rendezvous: {}, {}\n",
+                      plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
+                      plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
+  text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
+  text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
+  const std::string argv = shown_argv(plan);
+  for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
+  return text;
+}
+
+}  // namespace llmlaunch::cli

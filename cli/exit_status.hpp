@@ -1,0 +1,26 @@
+/// \file
+/// What `llmlaunch` exits with. A failing rank's own status passes through as it is (128 + n for signal n); the numbers
+/// here are llmlaunch's own failures, from sysexits.h where it has one. README documents the same list.
+#pragma once
+
+namespace llmlaunch::cli {
+
+enum class ExitStatus : int {
+  done = 0,
+  usage = 64,            ///< the command line is wrong
+  unavailable = 69,      ///< a host or the rendezvous: not reachable, key refused, no working directory, connection lost
+  internal = 70,         ///< a defect of llmlaunch, or a part of it is not installed
+  logs_incomplete = 74,  ///< the ranks ended well, but the run directory lacks output
+  locked = 75,           ///< another run holds the lock
+  config = 78,           ///< the configuration is wrong or cannot be read
+  timed_out = 124,       ///< the whole job's time limit passed
+  not_executable = 126,  ///< the program may not be executed
+  no_program = 127,      ///< the program does not exist
+  hung_up = 129,         ///< SIGHUP
+  interrupted = 130,     ///< SIGINT
+  terminated = 143,      ///< SIGTERM
+};
+
+constexpr int number(ExitStatus status) { return static_cast<int>(status); }
+
+}  // namespace llmlaunch::cli

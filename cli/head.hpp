@@ -1,0 +1,26 @@
+/// \file
+/// What llmlaunch asks the machine it runs on: environment, directories, where its own programs are.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launcher/plan.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::cli {
+
+/// Environment, current directory, cores, and a new job id: "20261124-101530-4f2a" (local time, then chance).
+Result<launcher::HeadFacts> head_facts();
+
+/// A program of llmlaunch's own: in $LLMLAUNCH_LIBEXEC when that is set, else beside this executable or in
+/// ../libexec/llmlaunch from it. `Errc::not_found` names the places that were looked at.
+Result<std::string> find_helper(const std::string& name);
+
+/// accelerate's default file, when there is one.
+std::optional<std::string> default_config();
+
+/// "~" and "~/x" → below $HOME. Everything else as it is.
+std::string expand_home(const std::string& path);
+
+}  // namespace llmlaunch::cli

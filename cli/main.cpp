@@ -1,0 +1,45 @@
+// The llmlaunch program: words in, status out. The one place that ends the process.
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "cli/options.hpp"
+#include "cli/report.hpp"
+#include "cli/run.hpp"
+
+namespace {
+
+using namespace llmlaunch;
+using cli::ExitStatus;
+
+int print(const std::string& text, std::FILE* to, ExitStatus status) {
+  if (std::fwrite(text.data(), 1, text.size(), to) == text.size() && std::fflush(to) == 0) return cli::number(status);
+  cli::report_error(make_error(Errc::io, "the text could not be written"));
+  return cli::number(ExitStatus::internal);
+}
+
+int run(const std::vector<std::string>& words) {
+  const auto options = cli::parse_options(words);
+  if (!options) {
+    cli::report_error(options.error());
+    return cli::number(cli::exit_status_of(options.error()));
+  }
+  switch (options->action) {
+    case cli::Options::Action::print: return print(options->text, stdout, ExitStatus::done);
+    case cli::Options::Action::print_usage: return print(options->text, stderr, ExitStatus::usage);
+    case cli::Options::Action::run: return cli::run_command(options->run);
+  }
+  return cli::number(ExitStatus::internal);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+  } catch (const std::exception& caught) {
+    cli::report_error(make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()));
+    return cli::number(ExitStatus::internal);
+  }
+}

@@ -1,0 +1,48 @@
+/// \file
+/// The command line as it was typed: `parse_options` reads words, touches nothing else. What the words mean together
+/// with a configuration file is decided in run.cpp.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::cli {
+
+enum class Verbosity { quiet, normal, verbose };
+
+/// `llmlaunch run [options] PROGRAM [ARGS…]`
+struct RunOptions {
+  std::optional<std::string> config;
+  std::optional<std::string> hosts;
+  std::optional<std::uint32_t> num_processes;   ///< over all hosts
+  std::optional<std::uint32_t> nproc_per_node;  ///< on each host
+  std::optional<std::string> log_dir;
+  std::optional<std::string> workdir;
+  std::optional<std::chrono::milliseconds> timeout;
+  std::vector<std::string> env;                 ///< "K=V", or "K" alone: from llmlaunch's own environment
+  Verbosity verbosity = Verbosity::normal;
+  bool dry_run = false;
+  std::vector<std::string> command;             ///< the program and its words, as they came
+};
+
+struct Options {
+  enum class Action {
+    print,          ///< `text` to stdout, status 0: --help, --version
+    print_usage,    ///< `text` to stderr, status 64: no arguments at all
+    run,
+  };
+  Action action = Action::run;
+  std::string text;
+  RunOptions run;
+};
+
+/// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name on
+/// (or behind the first "--") belongs to the program and is not looked at. Errors: `Errc::usage`.
+Result<Options> parse_options(const std::vector<std::string>& words);
+
+}  // namespace llmlaunch::cli

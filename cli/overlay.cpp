@@ -1,0 +1,96 @@
+// The command line over the configuration file: what was typed wins.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "cli/head.hpp"
+#include "cli/run.hpp"
+#include "launcher/hostlist.hpp"
+
+namespace llmlaunch::cli {
+namespace {
+
+using launcher::Config;
+using launcher::EnvList;
+using launcher::HostConfig;
+
+/// `--hosts`: the hosts of the run. One that the file has as well keeps its address, port, slots and the rest.
+Result<void> overlay_hosts(Config& config, const std::string& list) {
+  const auto names = launcher::expand_hostlist(list);
+  if (!names) return make_error(Errc::usage, "--hosts: " + names.error().what, {}, names.error().hint);
+  if (names->empty()) return make_error(Errc::usage, "--hosts names no host");
+  std::unordered_map<std::string_view, const HostConfig*> known;
+  for (const auto& host : config.hosts) known.emplace(host.name, &host);
+  std::vector<HostConfig> hosts;
+  for (const auto& name : *names) {
+    HostConfig host = launcher::host_named(name);
+    if (const auto found = known.find(host.name); found != known.end()) {
+      HostConfig from_file = *found->second;
+      if (host.user) from_file.user = host.user;
+      host = std::move(from_file);
+    }
+    host.where = "--hosts";
+    hosts.push_back(std::move(host));
+  }
+  config.hosts = std::move(hosts);
+  config.num_machines.reset();  // the file's number counts the file's hosts
+  config.places.insert_or_assign("llmlaunch.hosts", "--hosts");
+  return ok;
+}
+
+void overlay_counts(Config& config, const RunOptions& options) {
+  if (options.num_processes) {
+    config.num_processes = options.num_processes;
+    config.places.insert_or_assign("num_processes", "--num-processes");
+  }
+  if (options.nproc_per_node) {
+    const auto hosts = std::max<std::size_t>(1, config.hosts.size());
+    config.num_processes = static_cast<std::uint32_t>(std::min<std::size_t>(UINT32_MAX, hosts * *options.nproc_per_node));
+    config.places.insert_or_assign("num_processes", "--nproc-per-node");
+    for (auto& host : config.hosts) host.slots = options.nproc_per_node;
+  }
+}
+
+Result<void> overlay_env(Config& config, const std::string& entry, const EnvList& environment) {
+  const auto equals = entry.find('=');
+  const std::string name = entry.substr(0, equals);
+  std::string value;
+  if (equals != entry.npos) {
+    value = entry.substr(equals + 1);
+  } else {
+    const auto here = std::find_if(environment.begin(), environment.end(), [&](const auto& own) { return own.first == name; });
+    if (here == environment.end()) {
+      return make_error(Errc::usage, fmt::format("--env {}: it is not set here", name), {}, fmt::format("give it a value: --env {}=…", name));
+    }
+    value = here->second;
+  }
+  // What was typed also wins over a host's own setting.
+  for (auto& host : config.hosts) {
+    host.env.erase(std::remove_if(host.env.begin(), host.env.end(), [&](const auto& own) { return own.first == name; }), host.env.end());
+  }
+  config.env.emplace_back(name, std::move(value));
+  return ok;
+}
+
+}  // namespace
+
+Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment) {
+  if (options.hosts) {
+    if (auto done = overlay_hosts(config, *options.hosts); !done) return done.error();
+  }
+  overlay_counts(config, options);
+  if (options.log_dir) config.log_dir = *options.log_dir;
+  config.log_dir = expand_home(config.log_dir);
+  if (options.workdir) {
+    config.workdir = options.workdir;
+    for (auto& host : config.hosts) host.workdir.reset();
+  }
+  if (options.timeout) config.timeouts.run = options.timeout;
+  for (const auto& entry : options.env) {
+    if (auto done = overlay_env(config, entry, environment); !done) return done.error();
+  }
+  return config;
+}
+
+}  // namespace llmlaunch::cli

@@ -1,0 +1,88 @@
+// The wording around an error; what it says was put together where it happened.
+#include "cli/report.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+namespace llmlaunch::cli {
+namespace {
+
+constexpr std::string_view kRed = "\x1b[1;31m";
+constexpr std::string_view kCyan = "\x1b[36m";
+constexpr std::string_view kPlain = "\x1b[0m";
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string format_error(const Error& error, bool colour) {
+  Error bare = error;
+  bare.hint.clear();
+  std::string text = colour ? fmt::format("llmlaunch: {}error:{} ", kRed, kPlain) : "llmlaunch: error: ";
+  text += printable(to_string(bare));
+  text += '\n';
+  if (!error.hint.empty()) {
+    text += colour ? fmt::format("   {}hint:{} ", kCyan, kPlain) : "   hint: ";
+    text += printable(error.hint);
+    text += '\n';
+  }
+  return text;
+}
+
+bool wants_colour(int fd) {
+  const char* no_colour = std::getenv("NO_COLOR");
+  if (no_colour && *no_colour != '\0') return false;
+  const char* terminal = std::getenv("TERM");
+  if (!terminal || std::string_view(terminal) == "dumb") return false;
+  return ::isatty(fd) == 1;
+}
+
+void report_error(const Error& error) {
+  const std::string text = format_error(error, wants_colour(STDERR_FILENO));
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const ssize_t written = ::write(STDERR_FILENO, rest.data(), rest.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;  // nobody is left who could be told
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+ExitStatus exit_status_of(const Error& error) {
+  if (error.code.category() != error_category()) return ExitStatus::internal;
+  switch (static_cast<Errc>(error.code.value())) {
+    case Errc::usage: return ExitStatus::usage;
+    case Errc::invalid_config: return ExitStatus::config;
+    case Errc::locked: return ExitStatus::locked;
+    case Errc::interrupted: return ExitStatus::interrupted;
+    case Errc::timed_out:
+    case Errc::refused:
+    case Errc::unreachable:
+    case Errc::closed:
+    case Errc::unauthenticated:
+    case Errc::host_key_unknown:
+    case Errc::host_key_changed:
+    case Errc::host_key_other:
+    case Errc::host_key_revoked:
+    case Errc::no_workdir: return ExitStatus::unavailable;
+    case Errc::no_program: return ExitStatus::no_program;
+    default: return ExitStatus::internal;
+  }
+}
+
+}  // namespace llmlaunch::cli

@@ -1,0 +1,29 @@
+/// \file
+/// How llmlaunch's own failures look on stderr: "llmlaunch: error: cfg.yaml:14:1: unknown key …" and their exit status.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cli/exit_status.hpp"
+#include "rendezvous/base/error.hpp"
+
+namespace llmlaunch::cli {
+
+/// The whole text with its newline at the end. Control characters in it are shown as \x1b, so that a file's or a host's
+/// text cannot steer the terminal.
+std::string format_error(const Error& error, bool colour);
+
+/// Does this descriptor show colours: a terminal, NO_COLOR not set (or empty), TERM not "dumb"?
+bool wants_colour(int fd);
+
+/// Prints to stderr, in one write.
+void report_error(const Error& error);
+
+/// For errors met before a job ran; a job's own status comes with its result.
+ExitStatus exit_status_of(const Error& error);
+
+/// `text` without bytes that a terminal would obey; newlines and tabs stay.
+std::string printable(std::string_view text);
+
+}  // namespace llmlaunch::cli

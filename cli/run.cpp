@@ -1,0 +1,96 @@
+// `llmlaunch run`. The order is: read everything, decide everything, then touch the first host.
+#include "cli/run.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "cli/dry_run.hpp"
+#include "cli/head.hpp"
+#include "cli/report.hpp"
+#include "launcher/launch.hpp"
+#include "launcher/plan.hpp"
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::cli {
+namespace {
+
+constexpr const char* kTrainWord = "train";
+constexpr const char* kTrainer = "llmlaunch-train";
+constexpr const char* kAgent = "llmlaunch-agent";
+
+/// The file that was named, else accelerate's default, else nothing: this machine.
+Result<launcher::Config> read_config(const RunOptions& options) {
+  if (options.config) {
+    auto config = launcher::load_config(*options.config);
+    if (config) return config;
+    Error error = config.error();
+    error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
+    return error;
+  }
+  if (const auto path = default_config()) {
+    log_info("configuration: {} (--config names another)", *path);
+    return launcher::load_config(*path);
+  }
+  return launcher::Config{};
+}
+
+Result<launcher::Command> command_of(const RunOptions& options) {
+  launcher::Command command{options.command, {}};
+  if (command.argv.front() != kTrainWord) return command;
+  auto path = find_helper(kTrainer);
+  if (!path) return path.error();
+  command.argv.front() = kTrainer;
+  command.program = launcher::PushedProgram{kTrainer, std::move(*path)};
+  return command;
+}
+
+Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
+  auto head = head_facts();
+  if (!head) return head.error();
+  auto read = read_config(options);
+  if (!read) return read.error();
+  const auto config = with_options(std::move(*read), options, head->environment);
+  if (!config) return config.error();
+  const auto command = command_of(options);
+  if (!command) return command.error();
+  return launcher::make_plan(*config, *command, *head);
+}
+
+int print_plan(const launcher::LaunchPlan& plan) {
+  const std::string text = describe_plan(plan);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (written) return number(ExitStatus::done);
+  report_error(make_error(Errc::io, "the plan could not be written to stdout"));
+  return number(ExitStatus::internal);
+}
+
+int fail(const Error& error) {
+  report_error(error);
+  return number(exit_status_of(error));
+}
+
+}  // namespace
+
+int run_command(const RunOptions& options) {
+  set_log_level(options.verbosity == Verbosity::quiet     ? LogLevel::warning
+                : options.verbosity == Verbosity::verbose ? LogLevel::debug
+                                                          : LogLevel::info);
+  const auto plan = plan_of(options);
+  if (!plan) return fail(plan.error());
+  for (const auto& note : plan->notes) log_warning("{}", printable(note));
+  if (options.dry_run) return print_plan(*plan);
+
+  const auto agent = find_helper(kAgent);
+  if (!agent) return fail(agent.error());
+  launcher::LaunchOptions launch;
+  launch.agent_path = *agent;
+  launch.quiet = options.verbosity == Verbosity::quiet;
+  const auto result = launcher::run_job(*plan, launch);
+  if (!result) return fail(result.error());
+  if (result->failure) report_error(*result->failure);
+  return result->exit_status;
+}
+
+}  // namespace llmlaunch::cli
