@@ -1,1 +1,6 @@
-# unit tests of agent
+llmlaunch_unit_test(launcher_agent
+  SOURCES
+    launcher_agent_exec_spec_test.cpp
+    launcher_agent_protocol_test.cpp
+    launcher_agent_state_test.cpp
+  LIBRARIES llmlaunch_agent_core)

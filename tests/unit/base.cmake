@@ -1,1 +1,3 @@
-# unit tests of base
+llmlaunch_unit_test(base
+  SOURCES base_error_test.cpp base_frame_test.cpp base_log_test.cpp
+  LIBRARIES llmlaunch_base)

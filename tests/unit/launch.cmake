@@ -1,1 +1,15 @@
-# unit tests of launch
+llmlaunch_unit_test(launcher
+  SOURCES
+    launcher_job_state_test.cpp
+    launcher_launch_test.cpp
+    launcher_log_files_test.cpp
+    launcher_log_mux_test.cpp
+  LIBRARIES llmlaunch_launcher nlohmann_json::nlohmann_json OpenSSL::Crypto)
+
+# The same with the real agent and real processes on this machine; no sshd, no root.
+llmlaunch_unit_test(launcher_local
+  SOURCES ../integration/launcher_local_test.cpp
+  LIBRARIES llmlaunch_launcher)
+target_compile_definitions(unit_launcher_local PRIVATE LLMLAUNCH_AGENT="$<TARGET_FILE:llmlaunch-agent>")
+add_dependencies(unit_launcher_local llmlaunch-agent)
+set_tests_properties(unit_launcher_local PROPERTIES LABELS integration)

@@ -1,1 +1,13 @@
-# unit tests of rendezvous
+llmlaunch_unit_test(rendezvous
+  SOURCES
+    rendezvous_auth_test.cpp
+    rendezvous_client_environment_test.cpp
+    rendezvous_message_test.cpp
+    rendezvous_store_test.cpp
+    rendezvous_wording_test.cpp
+    rendezvous_world_state_test.cpp
+  LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
+# Server and client over loopback sockets, ranks as threads.
+llmlaunch_unit_test(rendezvous_sockets
+  SOURCES rendezvous_server_test.cpp rendezvous_client_test.cpp
+  LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)

@@ -1,1 +1,2 @@
 # unit tests of trainer
+include(trainer_distributed.cmake)

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# On a machine with GPUs: builds the CUDA backend, runs what only a GPU can show, and measures a little.
+#
+#   scripts/gpu_check.sh [BUILD_DIR]       default build/cuda
+#
+# Prints one table. Exit status: 0 all passed, 1 something failed, 77 this machine has no GPU or no CUDA Toolkit.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/cuda}
+
+skip() {
+  echo "gpu_check: skipped: $*" >&2
+  exit 77
+}
+
+command -v nvidia-smi >/dev/null || skip "no NVIDIA driver here (nvidia-smi is not in PATH)"
+gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>&1) || skip "nvidia-smi: ${gpus%%$'\n'*}"
+count=$(wc -l <<<"$gpus")
+[[ -n $gpus ]] || skip "nvidia-smi lists no GPU"
+command -v nvcc >/dev/null || [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]] || skip "no CUDA Toolkit here (nvcc)"
+
+cmake --preset cuda -B "$build" >/dev/null
+cmake --build "$build" --target llmlaunch-train gpu_backend_test unit_trainer_libraries
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+status=0
+rows=()
+row() { rows+=("$(printf '%-44s %-8s %s' "$1" "$2" "$3")"); }
+
+# check NAME FILE COMMAND…: runs it, keeps its output, adds its row.
+check() {
+  local name=$1 file=$work/$2 code=0
+  shift 2
+  "$@" >"$file" 2>&1 || code=$?
+  case $code in
+    0) row "$name" passed "$(grep -E 'measured:|test accuracy' "$file" | tail -1)" ;;
+    77) row "$name" skipped "$(tail -1 "$file")" ;;
+    *)
+      row "$name" FAILED "status $code"
+      cat "$file" >&2
+      status=1
+      ;;
+  esac
+}
+
+check "libraries open" libraries "$build/bin/unit_trainer_libraries"
+check "CUDA backend against the CPU's" backend "$build/bin/gpu_backend_test"
+check "one epoch on one GPU" train "$build/bin/llmlaunch-train" --device cuda --num_train_epochs 1
+rate=$(grep -oE '[0-9]+ samples/s' "$work/train" | tail -1 || true)
+row "training rate, batch 64" "" "${rate:-none printed}"
+if [[ $count -ge 2 && -x $build/bin/llmlaunch ]]; then
+  cat >"$work/two.yaml" <<'YAML'
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+num_machines: 1
+num_processes: 2
+llmlaunch:
+  hosts:
+    - {name: localhost, slots: 2}
+YAML
+  check "one epoch on two GPUs (NCCL)" two "$build/bin/llmlaunch" run --config "$work/two.yaml" train --device cuda
+else
+  row "two ranks over NCCL" skipped "$count GPU here, or llmlaunch is not built in $build"
+fi
+
+echo
+echo "GPUs: ${gpus//$'\n'/, }; driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1)"
+printf '%-44s %-8s %s\n' check result detail
+printf '%s\n' "${rows[@]}"
+exit "$status"

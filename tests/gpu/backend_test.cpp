@@ -1,0 +1,176 @@
+// The CUDA backend against the CPU's, on the same weights and images, dropout off: losses, every gradient, AdamW's
+// result. Then both learn for some steps. Without a usable GPU: exit status 77 and the reason.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "trainer/cpu_backend.hpp"
+#include "trainer/cuda/cuda_backend.hpp"
+#include "trainer/init.hpp"
+
+namespace {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+constexpr std::size_t kBatch = 64;
+constexpr std::size_t kImage = 28 * 28;
+/// fp32 on both sides, sums of up to 36,864 terms in different orders.
+constexpr double kTolerance = 1e-4;
+constexpr int kSteps = 20;
+constexpr int kTimedSteps = 200;
+constexpr int kSkipped = 77;
+
+int failures = 0;
+
+void expect(bool good, const std::string& subject) {
+  fmt::print("{}: {}\n", good ? "ok" : "FAILED", subject);
+  if (!good) ++failures;
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (result) return std::move(*result);
+  fmt::print(stderr, "{}\n", to_string(result.error()));
+  std::exit(1);
+}
+void must(const Result<void>& result) {
+  if (result) return;
+  fmt::print(stderr, "{}\n", to_string(result.error()));
+  std::exit(1);
+}
+
+/// Images in which learning is possible: each label brightens its own rows.
+struct Images {
+  explicit Images(unsigned seed) : values(kBatch * kImage), labels(kBatch) {
+    std::mt19937 bits(seed);
+    for (std::size_t b = 0; b < kBatch; ++b) {
+      labels[b] = static_cast<std::uint8_t>(bits() % 10);
+      for (std::size_t i = 0; i < kImage; ++i) {
+        const bool bright = i / 28 / 3 == labels[b];
+        values[b * kImage + i] = std::ldexp(static_cast<float>(bits() >> 8U), -24) + (bright ? 1.0F : -0.5F);
+      }
+    }
+  }
+  Batch batch() const { return {.images = values, .labels = labels}; }
+  std::vector<float> values;
+  std::vector<std::uint8_t> labels;
+};
+
+std::vector<float> host_copy(std::span<const float> device) {
+  std::vector<float> host(device.size());
+  must(cuda::copy_to_host(host, device));
+  return host;
+}
+
+/// |a - b| / |b| over a tensor, by norms.
+double relative_difference(std::span<const float> a, std::span<const float> b) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+const GradientReady kIgnore = [](std::size_t) -> Result<void> { return ok; };
+
+void compare_one_step(Backend& cpu, Backend& gpu) {
+  const Images images(1);
+  const BatchResult by_cpu = must(cpu.forward_backward(images.batch(), 1, kIgnore));
+  std::vector<std::size_t> order;
+  const BatchResult by_gpu = must(gpu.forward_backward(images.batch(), 1, [&](std::size_t index) -> Result<void> {
+    order.push_back(index);
+    return ok;
+  }));
+  expect(std::abs(by_cpu.loss_sum - by_gpu.loss_sum) <= kTolerance * std::abs(by_cpu.loss_sum),
+         fmt::format("loss {} on the CPU, {} on the GPU", by_cpu.loss_sum / kBatch, by_gpu.loss_sum / kBatch));
+  expect(by_cpu.correct == by_gpu.correct, "the same hits");
+  expect(order == std::vector<std::size_t>{7, 6, 5, 4, 3, 2, 1, 0}, "gradients become ready from the last layer on");
+  const std::vector<float> gradient = host_copy(gpu.gradient());
+  for (const Parameter& parameter : kParameters) {
+    const double difference =
+        relative_difference(std::span(gradient).subspan(parameter.first, parameter.count),
+                            std::span<const float>(cpu.gradient()).subspan(parameter.first, parameter.count));
+    expect(difference <= kTolerance,
+           fmt::format("gradient of {}: relative difference {:.1e}", parameter.name, difference));
+  }
+  must(cpu.optimizer_step(1));
+  must(gpu.optimizer_step(1));
+  const double difference = relative_difference(must(gpu.copy_parameters()), must(cpu.copy_parameters()));
+  expect(difference <= kTolerance, fmt::format("parameters after one step: relative difference {:.1e}", difference));
+}
+
+void compare_learning(Backend& cpu, Backend& gpu) {
+  double worst = 0;
+  double last = 0;
+  for (int step = 2; step <= kSteps; ++step) {
+    const Images images(static_cast<unsigned>(step));
+    const double by_cpu =
+        must(cpu.forward_backward(images.batch(), static_cast<std::uint64_t>(step), kIgnore)).loss_sum;
+    const double by_gpu =
+        must(gpu.forward_backward(images.batch(), static_cast<std::uint64_t>(step), kIgnore)).loss_sum;
+    must(cpu.optimizer_step(static_cast<std::uint64_t>(step)));
+    must(gpu.optimizer_step(static_cast<std::uint64_t>(step)));
+    worst = std::max(worst, std::abs(by_cpu - by_gpu) / kBatch);
+    last = by_gpu / kBatch;
+  }
+  expect(worst <= 1e-2, fmt::format("loss curves over {} steps differ by at most {:.1e}", kSteps, worst));
+  expect(last < 2.0, fmt::format("the GPU learns: loss {:.3f} after {} steps", last, kSteps));
+}
+
+void compare_repetition(const World& world, const AdamWOptions& adamw) {
+  const Images images(3);
+  std::vector<std::vector<float>> results;
+  for (int round = 0; round < 2; ++round) {
+    const auto gpu = must(cuda::make_cuda_backend(world, adamw, {.on = true, .seed = 5, .rank = 0}));
+    must(gpu->load_parameters(initial_parameters(1)));
+    for (std::uint64_t step = 1; step <= 3; ++step) {
+      must(gpu->forward_backward(images.batch(), step, kIgnore));
+      must(gpu->optimizer_step(step));
+    }
+    results.push_back(must(gpu->copy_parameters()));
+  }
+  expect(results[0] == results[1], "three steps with dropout repeat bit for bit");
+}
+
+void measure(Backend& gpu) {
+  const Images images(4);
+  const auto begin = std::chrono::steady_clock::now();
+  for (int step = 0; step < kTimedSteps; ++step) {
+    must(gpu.forward_backward(images.batch(), static_cast<std::uint64_t>(kSteps + step), kIgnore));
+    must(gpu.optimizer_step(static_cast<std::uint64_t>(kSteps + step)));
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  fmt::print("measured: {} steps of {} images, {:.0f} samples/s, {:.3f} ms per step\n", kTimedSteps, kBatch,
+             kTimedSteps * kBatch / seconds, 1000 * seconds / kTimedSteps);
+}
+
+}  // namespace
+
+int main() {
+  if (const auto usable = cuda::probe(); !usable) {
+    fmt::print("skipped: {}\n", to_string(usable.error()));
+    return kSkipped;
+  }
+  const World world;
+  const AdamWOptions adamw;
+  const DropoutOptions no_dropout{.on = false, .seed = 0, .rank = 0};
+  const auto cpu = must(make_cpu_backend(adamw, no_dropout, 2));
+  const auto gpu = must(cuda::make_cuda_backend(world, adamw, no_dropout));
+  fmt::print("{} against {}\n", gpu->description(), cpu->description());
+  const std::vector<float> weights = initial_parameters(1);
+  must(cpu->load_parameters(weights));
+  must(gpu->load_parameters(weights));
+  compare_one_step(*cpu, *gpu);
+  compare_learning(*cpu, *gpu);
+  compare_repetition(world, adamw);
+  measure(*gpu);
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,16 @@
+# The real agent over a socket pair: every kind of end, output, fault and leftover of a rank.
+add_executable(integration_agent
+  ${CMAKE_CURRENT_LIST_DIR}/agent_test.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/agent_faults_test.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/local_shell_test.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/../support/agent_driver.cpp
+)
+target_link_libraries(integration_agent PRIVATE llmlaunch_catch llmlaunch_local_shell)
+target_precompile_headers(integration_agent REUSE_FROM llmlaunch_catch)
+target_compile_definitions(integration_agent PRIVATE AGENT_PROGRAM="$<TARGET_FILE:llmlaunch-agent>")
+if(LLMLAUNCH_SANITIZE)
+  target_compile_definitions(integration_agent PRIVATE LLMLAUNCH_SANITIZED)
+endif()
+add_dependencies(integration_agent llmlaunch-agent)
+add_test(NAME integration_agent COMMAND integration_agent)
+set_tests_properties(integration_agent PROPERTIES LABELS integration TIMEOUT 300)

@@ -1,0 +1,176 @@
+// The RemoteShell that forks the agent on this machine: opens, carries bytes both ways, shows noise, leaves no zombie.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <fstream>
+
+#include "launcher/agent/protocol.hpp"
+#include "launcher/remote.hpp"
+#include "tests/support/agent_driver.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using llmlaunch::test::TemporaryDirectory;
+
+namespace {
+
+std::shared_ptr<RemoteShell> shell_of(asio::io_context& context, const std::string& program) {
+  auto binary = std::make_shared<AgentBinary>();
+  binary->path = program;
+  HostPlan host;
+  host.name = "localhost";
+  host.local = true;
+  return make_local_shell(context.get_executor(), host, binary);
+}
+
+// A program of the test's own in the agent's place.
+std::string script(const TemporaryDirectory& directory, const std::string& text) {
+  const std::string path = directory.path() + "/agent";
+  std::ofstream(path) << "#!/bin/sh\n" << text;
+  REQUIRE(::chmod(path.c_str(), 0700) == 0);
+  return path;
+}
+
+// Runs the coroutine and then the context to its end: what the shell left running must end by itself.
+void run(asio::io_context& context, asio::awaitable<void> body) {
+  std::exception_ptr failure;
+  asio::co_spawn(context, std::move(body), [&failure](std::exception_ptr thrown) { failure = thrown; });
+  context.run();
+  if (failure) std::rethrow_exception(failure);
+}
+
+void no_child_is_left() {
+  CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
+  CHECK(errno == ECHILD);
+}
+
+asio::awaitable<void> open_into(std::shared_ptr<RemoteShell> shell, Result<void>& opened) {
+  opened = co_await shell->open();
+  shell->close();
+}
+
+asio::awaitable<void> read_all(std::shared_ptr<RemoteShell> shell, Bytes& all) {
+  std::vector<std::byte> piece(1000);
+  while (true) {
+    const Result<std::size_t> got = co_await shell->read_some(std::span<std::byte>(piece));
+    if (!got) throw std::runtime_error(to_string(got.error()));
+    if (*got == 0) co_return;
+    all.insert(all.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(*got));
+  }
+}
+
+asio::awaitable<void> run_job(std::shared_ptr<RemoteShell> shell, Bytes& all) {
+  const Result<void> opened = co_await shell->open();
+  if (!opened) throw std::runtime_error(to_string(opened.error()));
+  const Bytes prepare = agent::encode(agent::HeadMessage(test::AgentDriver::job({"echo", "hello"})));
+  const Bytes go = agent::encode(agent::HeadMessage(agent::Go{}));
+  const Result<void> first = co_await shell->write(prepare);
+  if (!first) throw std::runtime_error(to_string(first.error()));
+  // Go only after Ready: Hello and Ready are the two first frames.
+  FrameDecoder decoder(agent::kMaxAgentFrameBytes);
+  bool ready = false;
+  std::vector<std::byte> piece(1000);
+  while (!ready) {
+    const Result<std::size_t> got = co_await shell->read_some(std::span<std::byte>(piece));
+    if (!got || *got == 0) throw std::runtime_error("no Ready came");
+    decoder.feed(ByteView(piece).first(*got));
+    for (auto frame = decoder.next(); frame && *frame; frame = decoder.next()) {
+      const auto message = agent::decode_agent_message(**frame);
+      ready = ready || (message && std::holds_alternative<agent::Ready>(*message));
+    }
+  }
+  const Result<void> second = co_await shell->write(go);
+  if (!second) throw std::runtime_error(to_string(second.error()));
+  co_await read_all(shell, all);
+  shell->close();
+}
+
+}  // namespace
+
+TEST_CASE("a local shell runs a job on the real agent and leaves no process behind") {
+  asio::io_context context;
+  const auto shell = shell_of(context, AGENT_PROGRAM);
+  Bytes all;
+  run(context, run_job(shell, all));
+  CHECK(shell->step() == OpenStep::open);
+  CHECK(shell->head_address() == "127.0.0.1");
+  CHECK(shell->host_address() == "127.0.0.1");
+  FrameDecoder decoder(agent::kMaxAgentFrameBytes);
+  decoder.feed(all);
+  std::string output;
+  bool done = false;
+  for (auto frame = decoder.next(); frame && *frame; frame = decoder.next()) {
+    const auto message = agent::decode_agent_message(**frame);
+    REQUIRE(message);
+    if (const auto* piece = std::get_if<agent::Output>(&*message)) output += as_text(piece->data);
+    done = std::holds_alternative<agent::Done>(*message);
+  }
+  CHECK(output == "hello\n");
+  CHECK(done);
+  no_child_is_left();
+}
+
+TEST_CASE("closing a local shell ends its agent") {
+  asio::io_context context;
+  const auto shell = shell_of(context, AGENT_PROGRAM);
+  Result<void> opened;
+  run(context, open_into(shell, opened));
+  CHECK(opened);
+  no_child_is_left();
+}
+
+TEST_CASE("what is said before the marker and on stderr is shown, line by line") {
+  TemporaryDirectory directory;
+  asio::io_context context;
+  const auto shell = shell_of(context, script(directory,
+                                              "echo welcome; echo; echo 'to this host'; echo broken >&2\n"
+                                              "printf 'LLMLAUNCH AGENT 1\\nframes'; printf 'no newline' >&2\n"));
+  std::vector<std::string> noise;
+  shell->on_noise([&noise](std::string_view line) { noise.emplace_back(line); });
+  Bytes all;
+  const auto body = [](std::shared_ptr<RemoteShell> of, Bytes& into) -> asio::awaitable<void> {
+    const Result<void> opened = co_await of->open();
+    if (!opened) throw std::runtime_error(to_string(opened.error()));
+    co_await read_all(of, into);
+  };
+  run(context, body(shell, all));
+  CHECK(as_text(all) == "frames");
+  std::sort(noise.begin(), noise.end());
+  CHECK(noise == std::vector<std::string>{"broken", "no newline", "to this host", "welcome"});
+  no_child_is_left();
+}
+
+TEST_CASE("an agent that cannot be used is named with the reason") {
+  TemporaryDirectory directory;
+  const std::string path = directory.path() + "/agent";
+  struct Row {
+    std::string text;
+    Errc code;
+    std::string what;
+  };
+  const std::vector<Row> rows = {
+      {"", Errc::no_program, "the agent '" + path + "' cannot be started: No such file or directory"},
+      {"exit 3\n", Errc::closed, "the agent '" + path + "' ended before it was ready"},
+      {"echo LLMLAUNCH AGENT 2; read line\n", Errc::version_mismatch,
+       "the agent '" + path + "' speaks version 2 of the agent protocol, this llmlaunch speaks version 1"},
+      {"exec yes noise\n", Errc::protocol, "'" + path + "' is no llmlaunch-agent: it says other things"},
+  };
+  for (const Row& row : rows) {
+    if (!row.text.empty()) script(directory, row.text);
+    asio::io_context context;
+    const auto shell = shell_of(context, path);
+    Result<void> opened;
+    run(context, open_into(shell, opened));
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == row.code);
+    CHECK(opened.error().what == row.what);
+    CHECK(opened.error().where == "host localhost");
+    no_child_is_left();
+  }
+}

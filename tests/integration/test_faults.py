@@ -1,0 +1,373 @@
+"""Each thing that goes wrong has its message, its exit status, and nothing left running: on real sshd hosts."""
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from conftest import BIN, PYTHON, SCALE, children_of, processes_with, wait_until
+
+HOSTS = 3
+
+# A rank that would stay for ten minutes, unless it is the one that the test wants to fail.
+STAY = "import os, signal, sys, time\nrank = int(os.environ['RANK'])\n"
+
+
+def rank_program(body):
+    return [PYTHON, "-c", STAY + body + "\nprint('staying', flush=True)\ntime.sleep(600)\n"]
+
+
+def llmlaunch_lines(run):
+    return [line for line in run.err.splitlines() if not line.startswith("[rank")]
+
+
+def headline(run):
+    found = [line for line in llmlaunch_lines(run) if re.match(r"llmlaunch: error: ", line)]
+    assert found, f"no error line\n{run}"
+    return found[-1]
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------------
+def test_a_rank_that_exits_3_is_named_and_gives_its_status(hosts):
+    run = hosts.run(*rank_program("if rank == 1: print('no such file: data.bin', file=sys.stderr); sys.exit(3)"))
+    assert run.status == 3, str(run)
+    said = "\n".join(llmlaunch_lines(run))
+    assert re.search(r"rank 1\b.*test02|test02.*rank 1\b", said), str(run)
+    assert re.search(r"exit(ed|s)?( with)?( status| code)? 3\b", said), str(run)
+    assert "no such file: data.bin" in said or "no such file: data.bin" in run.err, str(run)
+    assert re.search(r"\b2 (other )?ranks?\b.*stopped", said), str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_rank_killed_by_sigsegv_is_named_with_the_signal(hosts):
+    run = hosts.run(*rank_program("if rank == 2: os.kill(os.getpid(), signal.SIGSEGV)"))
+    assert run.status == 128 + signal.SIGSEGV, str(run)
+    said = "\n".join(llmlaunch_lines(run))
+    assert re.search(r"rank 2\b.*test03|test03.*rank 2\b", said), str(run)
+    assert "SIGSEGV" in said, str(run)
+    hosts.nothing_left(run)
+
+
+def test_the_first_failure_is_the_headline_and_what_followed_is_counted(hosts):
+    """Ranks 0 and 2 fail because rank 1 did: they answer the stop with statuses of their own."""
+    body = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(77))\nif rank == 1: sys.exit(5)"
+    run = hosts.run(*rank_program(body))
+    assert run.status == 5, str(run)
+    said = "\n".join(llmlaunch_lines(run))
+    assert re.search(r"rank 1\b", said) and not re.search(r"\b77\b", said), str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_rank_that_ignores_sigterm_is_killed_after_the_grace(hosts):
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 1}
+
+    body = ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "open(os.path.expanduser('~/ready'), 'w').close()\n"
+            "if rank == 0:\n"
+            f"  while not all(os.path.exists(f'{hosts.directory}/test0{{n}}/home/ready') for n in (2, 3)): time.sleep(0.02)\n"
+            "  sys.exit(4)")
+    run = hosts.run(*rank_program(body), config=hosts.config(change))
+    for name in hosts.names:
+        (hosts.home(name) / "ready").unlink()
+    assert run.status == 4, str(run)
+    hosts.nothing_left(run)
+
+
+# --- hosts ---------------------------------------------------------------------------------------------------------
+def started_nowhere(hosts, run):
+    """Gang start: when one host is not ready, no rank runs anywhere."""
+    assert "started-anyway" not in run.out, f"a rank was started although a host was missing\n{run}"
+
+
+def test_a_host_that_is_down_is_named_and_no_rank_is_started(hosts):
+    dead_port = hosts.port("test02") + 1
+    while subprocess.run(["ss", "-tlnH", f"sport = :{dead_port}"], capture_output=True, text=True).stdout:
+        dead_port += 1
+
+    def change(data):
+        data["llmlaunch"]["hosts"][1]["port"] = dead_port
+
+    run = hosts.run("echo", "started-anyway", config=hosts.config(change))
+    assert run.status == 69, str(run)
+    assert "test02" in headline(run), str(run)
+    assert f"127.0.0.3:{dead_port}" in run.err or (f"{dead_port}" in run.err and "127.0.0.3" in run.err), str(run)
+    assert "refused" in run.err.lower(), str(run)
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_a_host_that_accepts_and_never_answers_is_given_up_at_the_deadline(hosts):
+    with socket.create_server(("127.0.0.3", 0)) as silent:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = silent.getsockname()[1]
+            data["llmlaunch"]["timeouts"] = {"connect": 1}
+
+        run = hosts.run("echo", "started-anyway", config=hosts.config(change))
+    assert run.status == 69, str(run)
+    assert "test02" in headline(run) and re.search(r"within|timed out", run.err), str(run)
+    assert run.seconds < 10 * (3 if SCALE > 1 else 1), f"{run.seconds:.1f} s for a deadline of 1 s"
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def other_key(hosts, name):
+    file = hosts.head / name
+    if not file.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
+    return file
+
+
+def known_hosts_with(hosts, change_line):
+    """A copy of known_hosts in which test02's line went through `change_line` (None removes it)."""
+    lines = []
+    for line in (hosts.directory / "known_hosts").read_text().splitlines():
+        line = change_line(line) if "test02" in line.split()[0] else line
+        lines += [line] if line else []
+    file = hosts.head / f"known_hosts-{len(list(hosts.head.iterdir()))}"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def run_with_known_hosts(hosts, file, **ssh):
+    def change(data):
+        data["llmlaunch"]["ssh"]["known_hosts_file"] = str(file)
+        data["llmlaunch"]["ssh"].update(ssh)
+
+    return hosts.run("echo", "started-anyway", config=hosts.config(change))
+
+
+def test_a_wrong_host_key_is_refused_with_both_fingerprints_place(hosts):
+    wrong = (other_key(hosts, "wrong_host_key").with_suffix(".pub")).read_text().split()
+    file = known_hosts_with(hosts, lambda line: f"{line.split()[0]} {wrong[0]} {wrong[1]}")
+    number = next(n for n, line in enumerate(file.read_text().splitlines(), 1) if "test02" in line)
+    run = run_with_known_hosts(hosts, file)
+    assert run.status == 69, str(run)
+    assert "test02" in headline(run) and "changed" in run.err.lower(), str(run)
+    assert "SHA256:" in run.err, str(run)
+    assert f"{file}:{number}" in run.err, str(run)
+    assert "ssh-keygen -R" in run.err or "remove" in run.err.lower(), str(run)
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_an_unknown_host_key_is_refused_with_the_command_that_accepts_it(hosts):
+    file = known_hosts_with(hosts, lambda line: None)
+    before = file.read_text()
+    run = run_with_known_hosts(hosts, file)
+    assert run.status == 69, str(run)
+    assert "test02" in headline(run) and "SHA256:" in run.err, str(run)
+    assert "ssh-keyscan" in run.err or "accept-new" in run.err or "accept_new" in run.err, str(run)
+    assert file.read_text() == before
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_accept_new_takes_an_unknown_key_down_and_never_a_changed_one(hosts):
+    file = known_hosts_with(hosts, lambda line: None)
+    run = run_with_known_hosts(hosts, file, host_key_policy="accept-new")
+    assert run.status == 0, str(run)
+    key = (hosts.directory / "test02" / "host_key.pub").read_text().split()[1]
+    assert key in file.read_text(), f"the new key was not written down\n{file.read_text()}"
+    assert run_with_known_hosts(hosts, file).status == 0
+
+    wrong = (other_key(hosts, "wrong_host_key").with_suffix(".pub")).read_text().split()
+    file = known_hosts_with(hosts, lambda line: f"{line.split()[0]} {wrong[0]} {wrong[1]}")
+    before = file.read_text()
+    run = run_with_known_hosts(hosts, file, host_key_policy="accept-new")
+    assert run.status == 69 and "changed" in run.err.lower(), str(run)
+    assert file.read_text() == before
+    hosts.nothing_left(run)
+
+
+def test_a_refused_key_is_named_with_what_was_tried(hosts):
+    key = other_key(hosts, "stranger_key")
+
+    def change(data):
+        data["llmlaunch"]["ssh"]["identity_file"] = str(key)
+
+    run = hosts.run("echo", "started-anyway", config=hosts.config(change))
+    assert run.status == 69, str(run)
+    assert re.search(r"test0[123]", headline(run)), str(run)
+    assert str(key) in run.err, str(run)
+    assert re.search(r"publickey|public key", run.err), str(run)
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+# --- what was asked for --------------------------------------------------------------------------------------------
+def test_a_command_that_does_not_exist_is_named_with_the_host(hosts):
+    run = hosts.run("no-such-program-here", "argument")
+    assert run.status == 127, str(run)
+    assert "no-such-program-here" in headline(run) and re.search(r"test0[123]", headline(run)), str(run)
+    assert "PATH" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_file_that_may_not_be_executed_is_126(hosts):
+    file = hosts.head / "not-executable"
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o644)
+    run = hosts.run(str(file))
+    assert run.status == 126, str(run)
+    assert str(file) in headline(run), str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_workdir_that_does_not_exist_is_named_with_the_host(hosts):
+    def change(data):
+        data["llmlaunch"]["hosts"][2]["workdir"] = "/no/such/directory"
+
+    run = hosts.run("echo", "started-anyway", config=hosts.config(change))
+    assert run.status == 69, str(run)
+    assert "test03" in headline(run) and "/no/such/directory" in run.err, str(run)
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_a_yaml_typo_is_shown_with_its_line_and_what_was_meant(hosts):
+    text = hosts.config().replace("num_machines:", "num_machine:")
+    number = next(n for n, line in enumerate(text.splitlines(), 1) if line.startswith("num_machine:"))
+    before = {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names}
+    run = hosts.run("echo", "started-anyway", config=text)
+    assert run.status == 78, str(run)
+    assert f"{run.config_file}:{number}:1: unknown key 'num_machine'" in run.err, str(run)
+    assert "did you mean 'num_machines'?" in run.err, str(run)
+    assert re.search(rf"^ *{number} \| num_machine:", run.err, re.M), str(run)
+    assert {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names} == before
+    hosts.nothing_left(run)
+
+
+def test_ranks_that_cannot_be_shared_out_equally_are_an_error(hosts):
+    def change(data):
+        data["num_processes"] = 4
+        for host in data["llmlaunch"]["hosts"]:
+            host.pop("slots", None)
+
+    run = hosts.run("true", config=hosts.config(change))
+    assert run.status == 78, str(run)
+    assert "num_processes" in run.err and "4" in run.err and "3" in run.err, str(run)
+
+
+def test_a_config_file_that_is_not_there_is_named(hosts):
+    command = [str(BIN / "llmlaunch"), "run", "--config", "/no/such/config.yaml", "true"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=hosts.head)
+    assert ended.returncode == 78, ended
+    assert "/no/such/config.yaml" in ended.stderr
+
+
+# --- interruptions -------------------------------------------------------------------------------------------------
+def staying(hosts, body="", **more):
+    """A run whose ranks all stay, once all of them said so."""
+    run = hosts.start(*rank_program(body), **more)
+    wait_until(lambda: run.out.count("staying") == 3 or run.process.poll() is not None, f"three ranks\n{run}", 60)
+    assert run.process.poll() is None, str(run)
+    return run
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_the_head_stops_every_rank(hosts, number, status):
+    run = staying(hosts)
+    os.kill(run.pid, number)
+    run.finish(30)
+    assert run.status == status, str(run)
+    assert number.name in run.err or "interrupt" in run.err.lower(), str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_grace(hosts):
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 300}
+
+    body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, lambda *_: print('got it', flush=True))"
+    run = staying(hosts, body + "\nif True:\n  print('staying', flush=True)\n  while True: time.sleep(600)",
+                  config=hosts.config(change))
+    os.kill(run.pid, signal.SIGINT)
+    # The head says that it stops, or a rank says that it got the signal: then comes the second press.
+    wait_until(lambda: "SIGINT" in run.err or "nterrupt" in run.err or "got it" in run.out, f"the first press\n{run}")
+    os.kill(run.pid, signal.SIGINT)
+    run.finish(30)
+    assert run.status == 130, str(run)
+    hosts.nothing_left(run)
+
+
+def test_ctrl_c_while_hosts_are_still_connecting_ends_at_once(hosts):
+    with socket.create_server(("127.0.0.3", 0)) as silent:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = silent.getsockname()[1]
+            data["llmlaunch"]["timeouts"] = {"connect": 300}
+
+        run = hosts.start("echo", "started-anyway", config=hosts.config(change))
+        silent.settimeout(30)
+        connection, _ = silent.accept()  # the head is connecting now
+        connection.recv(1)
+        os.kill(run.pid, signal.SIGINT)
+        run.finish(30)
+        connection.close()
+    assert run.status == 130, str(run)
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_kill_9_of_the_head_leaves_no_rank_on_any_host(hosts):
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 2}
+
+    run = staying(hosts, config=hosts.config(change))
+    os.kill(run.pid, signal.SIGKILL)
+    run.finish(30)
+    assert run.status == -signal.SIGKILL
+    hosts.nothing_left(run, within=15)
+
+
+def test_kill_9_of_the_head_ends_ranks_that_ignore_sigterm_too(hosts):
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 1}
+
+    run = staying(hosts, "signal.signal(signal.SIGTERM, signal.SIG_IGN)", config=hosts.config(change))
+    os.kill(run.pid, signal.SIGKILL)
+    run.finish(30)
+    hosts.nothing_left(run, within=15)
+
+
+def agents_on(hosts, name):
+    found = processes_with(f"LLMLAUNCH_TEST_HOST={name}", )
+    here = processes_with(f"LLMLAUNCH_TEST_HOSTS={hosts.directory}")
+    return [pid for pid, line in found.items() if pid in here and "RANK" not in line and "agent" in line]
+
+
+def test_kill_9_of_an_agent_is_seen_and_leaves_no_rank(hosts):
+    run = staying(hosts)
+    agents = agents_on(hosts, "test02")
+    assert len(agents) == 1, f"agents on test02: {agents}"
+    os.kill(agents[0], signal.SIGKILL)
+    run.finish(60)
+    assert run.status == 69, str(run)
+    assert "test02" in headline(run), str(run)
+    hosts.nothing_left(run, within=15)
+
+
+def test_a_lost_ssh_connection_is_named_and_leaves_no_rank(hosts):
+    run = staying(hosts)
+    sessions = children_of(hosts.sshd_pid("test03"))
+    assert sessions
+    for pid in sessions:
+        os.kill(pid, signal.SIGKILL)
+    run.finish(60)
+    assert run.status == 69, str(run)
+    assert "test03" in headline(run), str(run)
+    hosts.nothing_left(run, within=15)
+
+
+def test_a_reader_that_goes_away_ends_the_job_and_leaves_nothing(hosts):
+    """`llmlaunch run … | head -1`: the terminal side is closed while ranks still write."""
+    read_end, write_end = os.pipe()
+    run = hosts.start(PYTHON, "-c", "while True: print('line ' * 10)", stdout=write_end)
+    os.close(write_end)
+    assert os.read(read_end, 10)
+    os.close(read_end)
+    run.finish(60)
+    assert run.status != 0, str(run)
+    hosts.nothing_left(run)

@@ -1,0 +1,247 @@
+// Gloo's communicator and store over a real rendezvous: several ranks as threads of this process, each with its own
+// connections, as separate processes would have.
+#include <gloo/common/error.h>
+
+#include <functional>
+#include <future>
+#include <numeric>
+#include <thread>
+
+#include "rendezvous/base/env.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/rank_processes.hpp"
+#include "trainer/gloo_comm.hpp"
+#include "trainer/gloo_store.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+using namespace std::chrono_literals;
+
+namespace {
+
+rendezvous::ClientOptions client_options(const test::ServedRendezvous& served, std::size_t rank,
+                                         std::size_t world_size) {
+  rendezvous::ClientOptions options;
+  options.address = "127.0.0.1";
+  options.port = served.port();
+  options.job_id = served.job_id();
+  options.token = served.token();
+  options.rank = Rank{static_cast<std::uint32_t>(rank)};
+  options.world_size = static_cast<std::uint32_t>(world_size);
+  options.host = "host" + std::to_string(rank / 2);
+  return options;
+}
+
+std::vector<std::string> hosts_of(std::size_t world_size) {
+  std::vector<std::string> hosts;
+  for (std::size_t rank = 0; rank < world_size; ++rank) hosts.push_back("host" + std::to_string(rank / 2));
+  return hosts;
+}
+
+using Client = std::unique_ptr<rendezvous::Client>;
+
+/// Every rank runs `body` on a thread of its own; what each returns, by rank. No assertion may stand in `body`.
+template <class Answer>
+std::vector<Answer> on_ranks(const test::ServedRendezvous& served, std::size_t world_size,
+                             const std::function<Answer(rendezvous::Client&)>& body) {
+  std::vector<std::future<Answer>> running;
+  for (std::size_t rank = 0; rank < world_size; ++rank) {
+    running.push_back(std::async(std::launch::async, [&, rank] {
+      auto client = rendezvous::Client::join(client_options(served, rank, world_size));
+      if (!client) throw std::runtime_error(to_string(client.error()));
+      return body(**client);
+    }));
+  }
+  std::vector<Answer> answers;
+  for (auto& one : running) answers.push_back(one.get());
+  return answers;
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) throw std::runtime_error(to_string(result.error()));
+  return std::move(*result);
+}
+void must(const Result<void>& result) {
+  if (!result) throw std::runtime_error(to_string(result.error()));
+}
+
+std::vector<char> chars(std::string_view text) {
+  return {text.begin(), text.end()};
+}
+
+}  // namespace
+
+TEST_CASE("every collective gives every rank the right numbers") {
+  constexpr std::size_t kRanks = 4;
+  const test::ServedRendezvous served(hosts_of(kRanks));
+  const auto answers = on_ranks<std::string>(served, kRanks, [](rendezvous::Client& client) -> std::string {
+    const auto comm = must(make_gloo_comm(client, {}));
+    if (comm->rank() != number(client.options().rank) || comm->world_size() != kRanks) return "wrong world";
+    if (comm->description() != "gloo on 127.0.0.1") return comm->description();
+    const auto rank = static_cast<float>(comm->rank());
+
+    // Two reductions in flight, finished by one wait; the second smaller than the number of ranks.
+    std::vector<float> large(100'000);
+    std::iota(large.begin(), large.end(), rank);
+    std::vector<float> small = {rank * 4};
+    must(comm->start_all_reduce_mean(large));
+    must(comm->start_all_reduce_mean(small));
+    must(comm->wait());
+    for (std::size_t i = 0; i < large.size(); ++i) {
+      if (large[i] != static_cast<float>(i) + 1.5F) return "wrong mean of large";
+    }
+    if (small[0] != 6) return "wrong mean of small";
+
+    std::vector<float> sent(1'000, rank + 7);
+    must(comm->broadcast(sent));
+    if (sent != std::vector<float>(1'000, 7)) return "wrong broadcast";
+
+    const std::string mine = "rank " + std::to_string(comm->rank());
+    const auto all = must(comm->all_gather(as_bytes(mine)));
+    for (std::size_t other = 0; other < kRanks; ++other) {
+      if (as_text(all.at(other)) != "rank " + std::to_string(other)) return "wrong gather";
+    }
+    must(comm->barrier());
+    must(comm->finish());
+    return "right";
+  });
+  CHECK(answers == std::vector<std::string>(kRanks, "right"));
+}
+
+TEST_CASE("an empty gather and a world of one are no special case for the caller") {
+  const test::ServedRendezvous served(hosts_of(2));
+  const auto sizes = on_ranks<std::size_t>(served, 2, [](rendezvous::Client& client) {
+    const auto comm = must(make_gloo_comm(client, {}));
+    const std::size_t count = must(comm->all_gather({})).size();
+    must(comm->finish());
+    return count;
+  });
+  CHECK(sizes == std::vector<std::size_t>{2, 2});
+  LocalComm alone;
+  std::vector<float> values = {3};
+  CHECK(alone.start_all_reduce_mean(values));
+  CHECK(alone.wait());
+  CHECK(values[0] == 3);
+  CHECK(as_text(alone.all_gather(as_bytes("x"))->at(0)) == "x");
+}
+
+TEST_CASE("a rank that goes away is named, with its host, by those that wait for it") {
+  constexpr std::size_t kRanks = 3;
+  const test::ServedRendezvous served(hosts_of(kRanks));
+  std::promise<void> gone;
+  const std::shared_future<void> is_gone = gone.get_future().share();
+  const auto answers = on_ranks<std::string>(served, kRanks, [&](rendezvous::Client& client) -> std::string {
+    auto comm = must(make_gloo_comm(client, {}));
+    if (comm->rank() == 2) {
+      comm.reset();
+      gone.set_value();
+      return "gone";
+    }
+    is_gone.wait();
+    std::vector<float> values(100'000, 1);
+    must(comm->start_all_reduce_mean(values));
+    const auto done = comm->wait();
+    if (done) return "no error";
+    // From now on every call says the same.
+    const auto again = comm->barrier();
+    if (again || again.error().what != done.error().what) return "another error later";
+    return (done.error().code == Errc::closed ? "closed: " : "other: ") + to_string(done.error());
+  });
+  CHECK(answers[2] == "gone");
+  // Whoever fails first misses rank 2; the other may miss both by then.
+  for (const std::size_t rank : {0U, 1U}) {
+    CHECK_THAT(answers[rank], Catch::StartsWith("closed: rank " + std::to_string(rank) +
+                                                " on host0: all-reduce of 400000 bytes: lost rank "));
+  }
+  CHECK_THAT(answers[0] + answers[1], Catch::Contains("lost rank 2 on host1"));
+}
+
+TEST_CASE("a rank that never answers ends the wait after the time limit") {
+  const test::ServedRendezvous served(hosts_of(2));
+  std::promise<void> over;
+  const std::shared_future<void> is_over = over.get_future().share();
+  const auto answers = on_ranks<std::string>(served, 2, [&](rendezvous::Client& client) -> std::string {
+    GlooOptions options;
+    options.timeout = 100ms;
+    options.connect_timeout = test::kPatience;
+    auto comm = make_gloo_comm(client, options);
+    if (!comm) return to_string(comm.error());
+    if ((*comm)->rank() == 1) {
+      is_over.wait();
+      return "silent";
+    }
+    const auto done = (*comm)->barrier();
+    over.set_value();
+    if (done) return "no error";
+    return (done.error().code == Errc::timed_out ? "timed out: " : "other: ") + done.error().what;
+  });
+  CHECK(answers[0] == "timed out: barrier: not complete within 0.1 s");
+}
+
+TEST_CASE("a rank that never comes ends the connecting with the rendezvous's own words") {
+  const test::ServedRendezvous served(hosts_of(2));
+  auto client = must(rendezvous::Client::join(client_options(served, 0, 2)));
+  GlooOptions options;
+  options.connect_timeout = 100ms;
+  const auto comm = make_gloo_comm(*client, options);
+  REQUIRE_FALSE(comm);
+  CHECK(comm.error().code == Errc::timed_out);
+  CHECK_THAT(comm.error().where, Catch::StartsWith("rank 0 on host0"));
+}
+
+TEST_CASE("an interface that is not there is named") {
+  const test::ServedRendezvous served(hosts_of(2));
+  auto client = must(rendezvous::Client::join(client_options(served, 0, 2)));
+  GlooOptions options;
+  options.interface = "no-such-if0";
+  const auto comm = make_gloo_comm(*client, options);
+  REQUIRE_FALSE(comm);
+  CHECK(comm.error().code == Errc::invalid_config);
+  CHECK_THAT(to_string(comm.error()), Catch::StartsWith("rank 0 on host0: no network interface 'no-such-if0'") &&
+                                          Catch::Contains("there are: ") && Catch::Contains("lo") &&
+                                          Catch::Contains("GLOO_SOCKET_IFNAME"));
+  CHECK(*address_of_interface("lo") == "127.0.0.1");
+}
+
+TEST_CASE("the end of the generation reaches a rank that waits for others to connect") {
+  test::ServedRendezvous served(hosts_of(2));
+  auto client = must(rendezvous::Client::join(client_options(served, 0, 2)));
+  auto connecting = std::async(std::launch::async, [&] { return make_gloo_comm(*client, {}).error().code; });
+  served.end_generation("rank 1 on host0 exited with status 3");
+  CHECK(connecting.get() == Errc::generation_ended);
+}
+
+TEST_CASE("Gloo's store keeps, waits and keeps apart") {
+  const test::ServedRendezvous served(hosts_of(2));
+  auto client = must(rendezvous::Client::join(client_options(served, 0, 2)));
+  GlooStore store(*client, "one", 100ms);
+  GlooStore other(*client, "other", 100ms);
+  const std::vector<char> value = {'a', '\0', '\xff'};
+  store.set("key", value);
+  CHECK(store.get("key") == value);
+  store.wait({"key"});
+  store.set("empty", {});
+  CHECK(store.get("empty").empty());
+  CHECK(as_text(must(client->get("one/key"))).size() == 3);
+  try {
+    other.wait({"key"}, 50ms);
+    FAIL("the wait for a key of another prefix ended well");
+  } catch (const GlooStoreError& e) {
+    CHECK(e.error().code == Errc::timed_out);
+  }
+  CHECK_THROWS_AS(other.get("key"), GlooStoreError);
+
+  // More keys than one request may name.
+  std::vector<std::string> keys;
+  for (std::size_t i = 0; i <= rendezvous::kMaxWaitKeys; ++i) keys.push_back(std::to_string(i));
+  for (const std::string& key : keys) store.set(key, chars("v"));
+  CHECK_NOTHROW(store.wait(keys, test::kPatience));
+}
+
+TEST_CASE("the address towards the rendezvous is the one that the kernel would use") {
+  CHECK(*local_address_towards("127.0.0.1", 29400) == "127.0.0.1");
+  const auto unknown = local_address_towards("no-such-host.invalid", 29400);
+  REQUIRE_FALSE(unknown);
+  CHECK(unknown.error().where == "no-such-host.invalid:29400");
+}

@@ -1,0 +1,266 @@
+// llmlaunch-train as a person and as llmlaunch run it: real processes, a real rendezvous, no ssh. What four ranks learn
+// is what one learns, and every way to fail has its words and its status.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/rank_processes.hpp"
+
+using namespace llmlaunch;
+using test::ChildProcess;
+using test::ServedRendezvous;
+
+namespace {
+
+using Words = std::vector<std::string>;
+using Ranks = std::vector<std::unique_ptr<ChildProcess>>;
+
+constexpr const char* kProgram = LLMLAUNCH_TRAIN_PROGRAM;
+constexpr int kSteps = 20;
+
+/// Without what an outer launcher may have left in the environment.
+const std::map<std::string, std::string> kAlone = {
+    {"RANK", ""}, {"WORLD_SIZE", ""}, {"LLMLAUNCH_RENDEZVOUS", ""}, {"OMP_NUM_THREADS", "1"}};
+
+Words command(const Words& flags) {
+  Words words = {kProgram, "--use_cpu"};
+  words.insert(words.end(), flags.begin(), flags.end());
+  return words;
+}
+
+Ranks start_ranks(const ServedRendezvous& served, std::size_t count, const Words& flags) {
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < count; ++rank) {
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  return ranks;
+}
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "llmlaunch-train-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  std::string file(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::vector<double> losses_in(const std::string& file) {
+  std::ifstream in(file);
+  std::vector<double> losses;
+  for (std::string line; std::getline(in, line);) {
+    const auto entry = nlohmann::json::parse(line);
+    REQUIRE(entry.at("step").get<int>() == static_cast<int>(losses.size()) + 1);
+    losses.push_back(entry.at("loss").get<double>());
+  }
+  return losses;
+}
+
+std::string parameter_hash(const std::string& output) {
+  const std::string before = "parameter hash ";
+  const std::size_t begin = output.find(before);
+  REQUIRE(begin != std::string::npos);
+  const std::string rest = output.substr(begin + before.size());
+  const std::string hash = rest.substr(0, rest.find_first_not_of("0123456789abcdef"));
+  REQUIRE(hash.size() == 16);
+  return hash;
+}
+
+Words lesson(int batch, const std::string& loss_file) {
+  // 16 images per rank and step on four ranks; two steps of the second epoch, so that the order changes once.
+  return {"--train_samples",
+          std::to_string(64 * (kSteps - 2)),
+          "--eval_samples",
+          "101",
+          "--num_train_epochs",
+          "2",
+          "--max_steps",
+          std::to_string(kSteps),
+          "--per_device_train_batch_size",
+          std::to_string(batch),
+          "--dropout",
+          "off",
+          "--seed",
+          "7",
+          "--loss_file",
+          loss_file};
+}
+
+}  // namespace
+
+TEST_CASE("four ranks on two hosts learn what one process learns with the fourfold batch") {
+  const TemporaryFolder folder;
+  ChildProcess alone(command(lesson(64, folder.file("one"))), kAlone);
+  INFO(alone.output());
+  REQUIRE(alone.wait() == 0);
+
+  const ServedRendezvous served({"alpha", "alpha", "beta", "beta"});
+  Ranks ranks = start_ranks(served, 4, lesson(16, folder.file("four")));
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    REQUIRE(status == 0);
+  }
+  const std::vector<double> one = losses_in(folder.file("one"));
+  const std::vector<double> four = losses_in(folder.file("four"));
+  REQUIRE(one.size() == kSteps);
+  REQUIRE(four.size() == kSteps);
+  for (int step = 0; step < kSteps; ++step) {
+    CAPTURE(step, one[step], four[step]);
+    CHECK(std::abs(one[step] - four[step]) <= 1e-4);
+  }
+  // Something was learned, so that equal is not equal to nothing.
+  CHECK(one.back() < one.front() - 0.2);
+  // Only rank 0 speaks.
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("equal on all 4 ranks") && Catch::Contains("test accuracy"));
+  for (std::size_t rank = 1; rank < 4; ++rank) CHECK(ranks[rank]->output().empty());
+  // 101 test images over 4 ranks: each counted once.
+  CHECK_THAT(alone.output(), Catch::Contains("/101)"));
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("/101)"));
+}
+
+TEST_CASE("the same command gives the same bits again, and another seed others") {
+  const Words flags = {"--train_samples", "64", "--eval_samples", "10", "--num_train_epochs", "1"};
+  const auto hash_with_seed = [&](const std::string& seed) {
+    Words words = flags;
+    words.insert(words.end(), {"--seed", seed});
+    ChildProcess run(command(words), kAlone);
+    REQUIRE(run.wait() == 0);
+    return parameter_hash(run.output());
+  };
+  const std::string first = hash_with_seed("1");
+  CHECK(hash_with_seed("1") == first);
+  CHECK(hash_with_seed("2") != first);
+}
+
+TEST_CASE("fewer images than ranks, and a last batch that is smaller, still train and count right") {
+  const ServedRendezvous served({"alpha", "beta", "beta"});
+  Ranks ranks = start_ranks(served, 3,
+                            {"--train_samples", "13", "--eval_samples", "2", "--num_train_epochs", "2",
+                             "--per_device_train_batch_size", "4"});
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    REQUIRE(status == 0);
+  }
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("/2)"));
+}
+
+TEST_CASE("a rank that is killed is named by the others, which end by themselves") {
+  const ServedRendezvous served({"alpha", "alpha", "beta"});
+  Ranks ranks =
+      start_ranks(served, 3, {"--train_samples", "600", "--num_train_epochs", "1000", "--logging_steps", "1"});
+  REQUIRE(ranks[0]->wait_for("step 2/"));
+  ranks[2]->kill(SIGKILL);
+  CHECK(ranks[2]->wait() == 128 + SIGKILL);
+  std::string said;
+  for (const std::size_t rank : {0U, 1U}) {
+    const int status = ranks[rank]->wait();
+    INFO(ranks[rank]->output());
+    CHECK(status == 69);
+    said += ranks[rank]->output();
+  }
+  CHECK_THAT(said, Catch::Contains("lost rank 2 on beta"));
+}
+
+TEST_CASE("the end of the generation stops every rank, also inside a collective") {
+  ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks =
+      start_ranks(served, 2, {"--train_samples", "600", "--num_train_epochs", "1000", "--logging_steps", "1"});
+  REQUIRE(ranks[0]->wait_for("step 2/"));
+  // Rank 1 stands still, so that rank 0 hangs in its all-reduce.
+  ranks[1]->kill(SIGSTOP);
+  served.end_generation("rank 5 on gamma exited with status 3");
+  CHECK(ranks[0]->wait() == 75);
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("rank 5 on gamma exited with status 3"));
+  ranks[1]->kill(SIGCONT);
+  const int status = ranks[1]->wait();
+  INFO(ranks[1]->output());
+  // It may see the end of rank 0 before it reads the news.
+  CHECK((status == 75 || status == 69));
+}
+
+TEST_CASE("SIGTERM and SIGINT end a rank at once, with their status") {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    ChildProcess run(command({"--train_samples", "600", "--num_train_epochs", "1000", "--logging_steps", "1"}), kAlone);
+    REQUIRE(run.wait_for("step 1/"));
+    run.kill(signal);
+    CHECK(run.wait() == 128 + signal);
+  }
+}
+
+TEST_CASE("what is wrong from the start is one line and a status") {
+  struct Row {
+    Words flags;
+    std::map<std::string, std::string> environment;
+    int status;
+    std::string said;
+  };
+  std::map<std::string, std::string> half = kAlone;
+  half["RANK"] = "0";
+  half["WORLD_SIZE"] = "2";
+  const std::vector<Row> rows = {
+      {{"--learning_rat", "1"},
+       kAlone,
+       64,
+       "unknown argument '--learning_rat'\n   hint: did you mean --learning_rate?\n"},
+      {{"--data_dir", "/no/such/folder"}, kAlone, 66, "/no/such/folder"},
+      {{}, half, 78, "LLMLAUNCH_RENDEZVOUS is not set"},
+      {{"--loss_file", "/no/such/folder/losses"}, kAlone, 74, "/no/such/folder/losses"},
+  };
+  for (const Row& row : rows) {
+    ChildProcess run(command(row.flags), row.environment);
+    const int status = run.wait();
+    INFO(run.output());
+    CHECK(status == row.status);
+    CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
+  }
+}
+
+TEST_CASE("a rank that comes too late to find the rendezvous says where it looked") {
+  std::map<std::string, std::string> environment;
+  {
+    const ServedRendezvous served({"alpha", "beta"});
+    environment = served.environment(1);
+    environment["LLMLAUNCH_TOKEN"] = std::string(64, '0');
+    ChildProcess stranger(command({}), environment);
+    const int status = stranger.wait();
+    INFO(stranger.output());
+    CHECK(status == 69);
+    CHECK_THAT(stranger.output(), Catch::Contains("token"));
+  }
+}
+
+TEST_CASE("without a GPU --device cuda says what is missing, and auto trains on the CPU") {
+  const Words short_run = {"--train_samples", "64", "--eval_samples", "10", "--max_steps", "1"};
+  Words automatic = {kProgram};
+  automatic.insert(automatic.end(), short_run.begin(), short_run.end());
+  ChildProcess any(automatic, kAlone);
+  REQUIRE(any.wait() == 0);
+  if (any.output().find("device cuda") != std::string::npos) {
+    WARN("this machine has a GPU: nothing to check here");
+    return;
+  }
+  CHECK_THAT(any.output(), Catch::Contains("device cpu (no GPU: "));
+
+  ChildProcess cuda({kProgram, "--device", "cuda"}, kAlone);
+  CHECK(cuda.wait() == 69);
+  CHECK_THAT(cuda.output(), Catch::StartsWith("llmlaunch-train: error: no GPU: ") && Catch::Contains("--use_cpu"));
+
+  std::map<std::string, std::string> from_accelerate = kAlone;
+  from_accelerate["ACCELERATE_USE_CPU"] = "true";
+  ChildProcess told(automatic, from_accelerate);
+  REQUIRE(told.wait() == 0);
+  CHECK_THAT(told.output(), Catch::Contains("device cpu (ACCELERATE_USE_CPU)"));
+}

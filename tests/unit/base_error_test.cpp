@@ -1,0 +1,35 @@
+#include "rendezvous/base/error.hpp"
+
+#include <cerrno>
+#include <set>
+
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+
+TEST_CASE("an error reads where, what, hint") {
+  CHECK(to_string(make_error(Errc::timed_out, "no answer")) == "no answer");
+  CHECK(to_string(make_error(Errc::timed_out, "no answer", "host gpu07")) == "host gpu07: no answer");
+  CHECK(to_string(make_error(Errc::timed_out, "no answer", "host gpu07", "switch it on")) ==
+        "host gpu07: no answer\n   hint: switch it on");
+}
+
+TEST_CASE("an error without words has those of its condition") {
+  CHECK(to_string(make_error(Errc::duplicate_rank, "")) == "this rank has joined already");
+}
+
+TEST_CASE("a system error names the call and keeps the number") {
+  const Error error = system_error(ECONNREFUSED, "connect", "host gpu07");
+  CHECK(to_string(error) == "host gpu07: connect: Connection refused");
+  CHECK(error.code == std::errc::connection_refused);
+}
+
+TEST_CASE("every condition has a sentence of its own") {
+  std::set<std::string> sentences;
+  for (int code = 1; code <= static_cast<int>(Errc::internal); ++code) {
+    const std::string sentence = error_category().message(code);
+    CHECK(sentence.find("unknown condition") == std::string::npos);
+    CHECK(sentences.insert(sentence).second);
+  }
+  CHECK(error_category().message(9999) == "unknown condition 9999");
+}

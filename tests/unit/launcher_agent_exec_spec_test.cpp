@@ -1,0 +1,127 @@
+// What a rank's exec gets: names and values that are refused, how environments lie on one another, what is too large.
+#include "launcher/agent/exec_spec.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher::agent;
+
+namespace {
+
+Prepare good() {
+  Prepare prepare;
+  prepare.argv = {"true"};
+  prepare.ranks = {{0, {}}, {1, {}}};
+  return prepare;
+}
+
+const std::string kHash(64, 'a');
+
+}  // namespace
+
+TEST_CASE("a Prepare that makes no sense is refused with the reason") {
+  CHECK(check_prepare(good()));
+  struct Row {
+    void (*spoil)(Prepare&);
+    Errc code;
+    std::string what;
+  };
+  using std::string;
+  const std::vector<Row> rows = {
+      {[](Prepare& p) { p.argv.clear(); }, Errc::invalid_argument, "no command to run"},
+      {[](Prepare& p) { p.argv = {""}; }, Errc::invalid_argument, "no command to run"},
+      {[](Prepare& p) { p.argv.emplace_back("a\0b", 3); }, Errc::invalid_argument, "argument 1 has a NUL byte"},
+      {[](Prepare& p) { p.workdir = string("/a\0b", 4); }, Errc::no_workdir,
+       "the working directory's name has a NUL byte"},
+      {[](Prepare& p) { p.ranks.clear(); }, Errc::invalid_argument, "no ranks for this host"},
+      {[](Prepare& p) { p.ranks[1].rank = 0; }, Errc::invalid_argument, "rank 0 is listed twice"},
+      {[](Prepare& p) { p.window_bytes = 0; }, Errc::invalid_argument, "an output window of 0 bytes"},
+      {[](Prepare& p) {
+         p.env = {{"", "x"}};
+       },
+       Errc::invalid_argument, "an environment variable without a name"},
+      {[](Prepare& p) {
+         p.env = {{"A=B", "x"}};
+       },
+       Errc::invalid_argument, "environment variable 'A=B': a name has no '=' and no NUL byte"},
+      {[](Prepare& p) {
+         p.ranks[0].env = {{"A", string("x\0y", 3)}};
+       },
+       Errc::invalid_argument, "environment variable 'A': the value has a NUL byte"},
+      {[](Prepare& p) {
+         p.files = {{"../x", kHash, 1}};
+       },
+       Errc::invalid_argument, "a file to push whose name is no plain name: '../x'"},
+      {[](Prepare& p) {
+         p.files = {{"..", kHash, 1}};
+       },
+       Errc::invalid_argument, "a file to push whose name is no plain name: '..'"},
+      {[](Prepare& p) {
+         p.files = {{"x", "../../etc", 1}};
+       },
+       Errc::invalid_argument, "file 'x': the hash is not 64 hex digits"},
+      {[](Prepare& p) {
+         p.argv = {"llmlaunch-file:y"};
+         p.files = {{"x", kHash, 1}};
+       },
+       Errc::invalid_argument, "the command is the pushed file 'y', and no such file comes with the job"},
+  };
+  for (const Row& row : rows) {
+    Prepare prepare = good();
+    row.spoil(prepare);
+    const auto checked = check_prepare(prepare);
+    REQUIRE_FALSE(checked);
+    CHECK(checked.error().code == row.code);
+    CHECK(checked.error().what == row.what);
+  }
+}
+
+TEST_CASE("a later layer of the environment wins and keeps the place of the earlier one") {
+  const EnvList first = {{"B", "1"}, {"C", "x=y"}};
+  const EnvList second = {{"A", ""}, {"B", "2"}};
+  CHECK(overlay_env({"A=a", "PATHS=p", "PATH=q"}, {&first, &second}) ==
+        std::vector<std::string>{"A=", "PATHS=p", "PATH=q", "B=2", "C=x=y"});
+}
+
+TEST_CASE("a variable is found by its whole name") {
+  const std::vector<std::string> env = {"PATHS=p", "PATH=q"};
+  REQUIRE(find_env(env, "PATH") != nullptr);
+  CHECK(*find_env(env, "PATH") == "PATH=q");
+  CHECK(find_env(env, "PAT") == nullptr);
+}
+
+TEST_CASE("what the kernel would refuse is refused by name and size, and no value is shown") {
+  const ExecLimits limits{10, 100};
+  CHECK(check_exec_size({"1234567890"}, {"A=34567890"}, limits));
+  const auto argument = check_exec_size({"a", "12345678901"}, {}, limits);
+  REQUIRE_FALSE(argument);
+  CHECK(argument.error().what == "argument 1 has 11 bytes; the kernel takes 10");
+  const auto variable = check_exec_size({"a"}, {"NAME=secret"}, limits);
+  REQUIRE_FALSE(variable);
+  CHECK(variable.error().what == "environment variable NAME has 11 bytes with its name; the kernel takes 10");
+  const auto total = check_exec_size({"a", "b"}, {"A=1", "B=2", "C=3", "D=4", "E=5", "F=6", "G=7"}, limits);
+  REQUIRE_FALSE(total);
+  CHECK(total.error().code == Errc::too_large);
+  CHECK(
+      total.error().what ==
+      "the command's 2 arguments (20 bytes) and its 7 environment variables (84 bytes) are more than the kernel takes "
+      "for one program, 100 bytes");
+}
+
+TEST_CASE("programs are looked for as execvp does it") {
+  const auto found = find_program("sh", {"PATH=/nowhere:/bin"}, "");
+  REQUIRE(found);
+  CHECK(*found == "/bin/sh");
+  const auto relative = find_program("sh", {"PATH="}, "/bin");  // an empty entry is the working directory
+  REQUIRE(relative);
+  CHECK(*relative == "./sh");
+  const auto in_workdir = find_program("bin/sh", {}, "/");
+  REQUIRE(in_workdir);
+  CHECK(*in_workdir == "bin/sh");
+  CHECK(find_program("sh", {}, ""));  // without a PATH there is a standard one
+  const auto nowhere = find_program("sh", {"PATH=/nowhere"}, "");
+  REQUIRE_FALSE(nowhere);
+  CHECK(nowhere.error().what == "no program 'sh' in PATH (/nowhere)");
+  const auto directory = find_program("/bin", {}, "");
+  REQUIRE_FALSE(directory);
+  CHECK(directory.error().what == "'/bin' is a directory, not a program");
+}

@@ -1,0 +1,338 @@
+// The agent's decisions, without a process: events and times in, actions out.
+#include "launcher/agent/agent_state.hpp"
+
+#include <csignal>
+
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher::agent;
+using std::chrono::milliseconds;
+
+namespace {
+
+const TimePoint kStart{};
+TimePoint at(int ms) {
+  return kStart + milliseconds(ms);
+}
+
+// Actions as one line of text, so that a test compares all of them and their order.
+std::string text_of(const AgentMessage& message) {
+  struct Visitor {
+    std::string operator()(const Hello&) { return "Hello"; }
+    std::string operator()(const NeedFile& m) { return "NeedFile " + std::to_string(m.index); }
+    std::string operator()(const Ready& m) { return "Ready " + std::to_string(m.free_port); }
+    std::string operator()(const Failed& m) { return "Failed " + std::to_string(m.rank) + " " + m.what; }
+    std::string operator()(const Started& m) { return "Started " + std::to_string(m.rank); }
+    std::string operator()(const Output& m) {
+      return "Output " + std::to_string(m.rank) + " " + std::to_string(m.data.size());
+    }
+    std::string operator()(const OutputEnd& m) { return "OutputEnd " + std::to_string(m.rank); }
+    std::string operator()(const Exited& m) {
+      return "Exited " + std::to_string(m.rank) + " " + (m.signaled ? "signal " : "") + std::to_string(m.value) +
+             (m.stopped ? " stopped" : "");
+    }
+    std::string operator()(const Done&) { return "Done"; }
+    std::string operator()(const Ping&) { return "Ping"; }
+  };
+  return std::visit(Visitor{}, message);
+}
+
+std::string text_of(const Actions& actions) {
+  struct Visitor {
+    std::string operator()(const SendMessage& a) { return text_of(a.message); }
+    std::string operator()(const CheckHost&) { return "check"; }
+    std::string operator()(const WriteChunk& a) { return "write " + std::to_string(a.chunk.index); }
+    std::string operator()(const StartRanks&) { return "start"; }
+    std::string operator()(const SignalMain& a) {
+      return "main " + std::to_string(a.index) + " " + std::to_string(a.signal);
+    }
+    std::string operator()(const SignalGroup& a) {
+      return "group " + std::to_string(a.index) + " " + std::to_string(a.signal);
+    }
+    std::string operator()(const SignalDescendants& a) { return "all " + std::to_string(a.signal); }
+    std::string operator()(const CloseOutputs&) { return "close"; }
+    std::string operator()(const FindSurvivors&) { return "survivors"; }
+    std::string operator()(const Quit& a) { return "quit " + std::to_string(a.status) + (a.flush ? " flush" : ""); }
+  };
+  std::string text;
+  for (const Action& action : actions) text += (text.empty() ? "" : ", ") + std::visit(Visitor{}, action);
+  return text;
+}
+
+Prepare prepare_of(std::uint32_t ranks) {
+  Prepare prepare;
+  prepare.grace_ms = 1'000;
+  prepare.head_timeout_ms = 9'000;
+  prepare.window_bytes = 100;
+  for (std::uint32_t i = 0; i < ranks; ++i) prepare.ranks.push_back({10 + i, {}});
+  return prepare;
+}
+
+AgentState running(std::uint32_t ranks) {
+  AgentState state(kStart);
+  state.on_message(prepare_of(ranks), at(0));
+  state.on_checked({}, 4711);
+  state.on_message(Go{}, at(0));
+  for (std::uint32_t i = 0; i < ranks; ++i) state.on_started(i, 1000 + i);
+  return state;
+}
+
+void end_outputs(AgentState& state, std::uint32_t ranks) {
+  for (std::uint32_t i = 0; i < ranks; ++i) {
+    state.on_output_end(i, Stream::out);
+    state.on_output_end(i, Stream::err);
+  }
+}
+
+const MainExit kExitZero{};
+
+}  // namespace
+
+TEST_CASE("a job goes from Prepare to Done") {
+  AgentState state(kStart);
+  CHECK(text_of(state.on_message(prepare_of(1), at(0))) == "check");
+  CHECK(text_of(state.on_checked({}, 4711)) == "Ready 4711");
+  CHECK(text_of(state.on_message(Go{}, at(0))) == "start");
+  CHECK(text_of(state.on_started(0, 77)) == "Started 10");
+  CHECK(text_of(state.on_output(0, Stream::out, Bytes(5))) == "Output 10 5");
+  CHECK(text_of(state.on_main_exit(0, {false, 3, false, 1}, at(1))) ==
+        "Exited 10 3, group 0 15, group 0 18, all 15, all 18");
+  CHECK(text_of(state.on_nobody_left()) == "close");
+  CHECK(text_of(state.on_output_end(0, Stream::out)) == "OutputEnd 10");
+  CHECK(text_of(state.on_output_end(0, Stream::err)) == "OutputEnd 10, Done, quit 0 flush");
+}
+
+TEST_CASE("Ready waits for every file that was missing") {
+  AgentState state(kStart);
+  Prepare prepare = prepare_of(1);
+  prepare.files.resize(3);
+  state.on_message(prepare, at(0));
+  CHECK(text_of(state.on_checked({0, 2}, 1)) == "NeedFile 0, NeedFile 2");
+  CHECK(text_of(state.on_message(FileChunk{0, true, {}}, at(1))) == "write 0");
+  CHECK(text_of(state.on_file_done(0)) == "");
+  CHECK(text_of(state.on_message(FileChunk{2, true, {}}, at(1))) == "write 2");
+  CHECK(text_of(state.on_file_done(2)) == "Ready 1");
+}
+
+TEST_CASE("a file that was not asked for, or is whole already, is refused") {
+  for (const std::uint32_t index : {0u, 1u, 7u}) {
+    AgentState state(kStart);
+    Prepare prepare = prepare_of(1);
+    prepare.files.resize(3);
+    state.on_message(prepare, at(0));
+    state.on_checked({0, 2}, 1);
+    state.on_file_done(0);
+    CHECK(text_of(state.on_message(FileChunk{index, true, {}}, at(1))) ==
+          "Failed -1 the head sent a FileChunk that was not asked for, quit 69 flush");
+  }
+}
+
+TEST_CASE("a host that cannot run the job says so, ignores what was on its way, and ends on Stop") {
+  AgentState state(kStart);
+  state.on_message(prepare_of(1), at(0));
+  CHECK(text_of(state.on_failed(make_error(Errc::no_program, "no program 'x'"))) == "Failed -1 no program 'x'");
+  CHECK(text_of(state.on_message(Go{}, at(0))) == "");
+  CHECK(text_of(state.on_message(Stop{}, at(0))) == "Done, quit 0 flush");
+  CHECK(text_of(state.on_message(Stop{}, at(0))) == "");
+}
+
+TEST_CASE("errno values reach the head as the condition they stand for") {
+  const std::vector<std::pair<int, Errc>> rows = {{ENOMEM, Errc::out_of_resources},
+                                                  {EAGAIN, Errc::out_of_resources},
+                                                  {ENOSPC, Errc::out_of_resources},
+                                                  {EMFILE, Errc::out_of_resources},
+                                                  {EACCES, Errc::io}};
+  for (const auto& [number, code] : rows) {
+    AgentState state = running(1);
+    const Actions actions = state.on_start_failed(0, system_error(number, "fork"));
+    const auto& failed = std::get<Failed>(std::get<SendMessage>(actions.at(0)).message);
+    CHECK(failed.code == static_cast<int>(code));
+    CHECK(failed.rank == 10);
+  }
+}
+
+TEST_CASE("a job none of whose ranks could be started is done when told that nobody is left") {
+  AgentState state(kStart);
+  state.on_message(prepare_of(2), at(0));
+  state.on_checked({}, 1);
+  state.on_message(Go{}, at(0));
+  const Error error = make_error(Errc::no_program, "exec");
+  CHECK(text_of(state.on_start_failed(0, error)) == "Failed 10 exec");
+  CHECK(text_of(state.on_nobody_left()) == "");  // rank 11 is still to come
+  CHECK(text_of(state.on_start_failed(1, error)) == "Failed 11 exec");
+  CHECK(text_of(state.on_nobody_left()) == "close, Done, quit 0 flush");
+}
+
+TEST_CASE("Stop signals main processes, and after the grace kills groups and everything else until nobody is left") {
+  AgentState state = running(2);
+  state.on_head_bytes(at(0));
+  CHECK(text_of(state.on_message(Stop{2, 500}, at(0))) == "main 0 2, group 0 18, main 1 2, group 1 18");
+  CHECK(text_of(state.on_main_exit(0, {true, 2, false, 1}, at(10))) ==
+        "Exited 10 signal 2 stopped, group 0 15, group 0 18");
+  state.on_group_gone(0);
+  CHECK(text_of(state.on_tick(at(499))) == "");
+  CHECK(state.next_tick() == at(500));
+  CHECK(text_of(state.on_tick(at(500))) == "group 1 9, all 9");
+  CHECK(text_of(state.on_tick(at(501))) == "");
+  CHECK(text_of(state.on_tick(at(550))) == "group 1 9, all 9");
+  CHECK(text_of(state.on_main_exit(1, {true, 9, false, 1}, at(551))) == "Exited 11 signal 9 stopped, group 1 9, all 9");
+  CHECK(text_of(state.on_nobody_left()) == "close");
+  CHECK(text_of(state.on_tick(at(700))) == "");
+}
+
+TEST_CASE("a second Stop may shorten the grace and never lengthens it") {
+  AgentState state = running(1);
+  state.on_message(Stop{15, 500}, at(0));
+  state.on_message(Stop{15, 5'000}, at(100));
+  CHECK(state.next_tick() == at(500));
+  state.on_message(Stop{15, 200}, at(100));
+  CHECK(state.next_tick() == at(300));
+  CHECK(text_of(state.on_message(Stop{15, 0}, at(200))) == "main 0 15, group 0 18, group 0 9, all 9");
+}
+
+TEST_CASE("what is left of a finished rank's group is killed after the plan's grace while other ranks run") {
+  AgentState state = running(2);
+  state.on_head_bytes(at(0));
+  CHECK(text_of(state.on_main_exit(0, kExitZero, at(100))) == "Exited 10 0, group 0 15, group 0 18");
+  CHECK(state.next_tick() == at(1'100));
+  CHECK(text_of(state.on_tick(at(1'100))) == "group 0 9");
+  state.on_group_gone(0);
+  CHECK(text_of(state.on_tick(at(1'200))) == "");
+  CHECK(text_of(state.on_nobody_left()) == "");  // rank 1 runs: a mistake of the caller ends nothing
+}
+
+TEST_CASE("a daemon left behind at the end is killed after the grace") {
+  AgentState state = running(1);
+  state.on_head_bytes(at(0));
+  state.on_main_exit(0, kExitZero, at(0));
+  state.on_group_gone(0);
+  CHECK(state.next_tick() == at(1'000));
+  CHECK(text_of(state.on_tick(at(1'000))) == "all 9");
+  CHECK(text_of(state.on_tick(at(1'050))) == "all 9");
+  end_outputs(state, 1);
+  CHECK(text_of(state.on_nobody_left()) == "close, Done, quit 0 flush");
+}
+
+TEST_CASE("the window counts Output up to the last Ack, and an impossible Ack is refused") {
+  AgentState state = running(1);
+  CHECK(state.output_allowance() == 100);
+  state.on_output(0, Stream::out, Bytes(60));
+  CHECK(state.output_allowance() == 40);
+  state.on_output(0, Stream::err, Bytes(40));
+  CHECK(state.output_allowance() == 0);
+  state.on_message(Ack{70}, at(0));
+  CHECK(state.output_allowance() == 70);
+  state.on_message(Ack{50}, at(0));  // an older total changes nothing
+  CHECK(state.output_allowance() == 70);
+  CHECK(text_of(state.on_message(Ack{101}, at(0))) ==
+        "Failed -1 the head sent an Ack of bytes that were never sent, main 0 15, group 0 18");
+  CHECK(state.head_lost());
+}
+
+TEST_CASE("a window wider than a frame gives frames of at most 64 KiB") {
+  AgentState state(kStart);
+  Prepare prepare = prepare_of(1);
+  prepare.window_bytes = 1u << 20;
+  state.on_message(prepare, at(0));
+  CHECK(state.output_allowance() == kMaxOutputBytes);
+}
+
+TEST_CASE("a lost head stops the ranks; their output is taken and thrown away; nobody is told") {
+  AgentState state = running(1);
+  state.on_output(0, Stream::out, Bytes(100));
+  CHECK(text_of(state.on_head_gone(at(0))) == "main 0 15, group 0 18");
+  CHECK(text_of(state.on_head_gone(at(0))) == "");
+  CHECK(state.output_allowance() == kMaxOutputBytes);
+  CHECK(text_of(state.on_output(0, Stream::out, Bytes(5'000))) == "");
+  CHECK(text_of(state.on_tick(at(1'000))) == "group 0 9, all 9");
+  CHECK(text_of(state.on_main_exit(0, {true, 9, false, 1}, at(1'001))) == "group 0 9, all 9");
+  CHECK(text_of(state.on_nobody_left()) == "close, quit 69");
+}
+
+TEST_CASE("a head lost while stopping shortens nothing that was shorter") {
+  AgentState state = running(1);
+  state.on_message(Stop{15, 300}, at(0));
+  CHECK(text_of(state.on_head_gone(at(100))) == "");
+  CHECK(state.next_tick() == at(300));
+  AgentState patient = running(1);
+  patient.on_message(Stop{15, 60'000}, at(0));
+  patient.on_head_gone(at(100));
+  CHECK(patient.next_tick() == at(1'100));
+}
+
+TEST_CASE("a silent head is lost when its time is over, and any byte keeps it") {
+  AgentState state = running(1);
+  state.on_head_bytes(at(5'000));
+  state.on_tick(at(13'999));
+  CHECK_FALSE(state.head_lost());
+  CHECK(text_of(state.on_tick(at(14'000))).starts_with("main 0 15"));
+  CHECK(state.head_lost());
+}
+
+TEST_CASE("without a head timeout the agent waits for ever; before Prepare it has one of its own") {
+  AgentState state(kStart);
+  CHECK(text_of(state.on_tick(kStart + kHandshakeTimeout)) == "quit 69");
+  AgentState detached(kStart);
+  Prepare prepare = prepare_of(1);
+  prepare.head_timeout_ms = 0;
+  detached.on_message(prepare, at(0));
+  detached.on_tick(kStart + std::chrono::hours(1000));
+  CHECK_FALSE(detached.head_lost());
+}
+
+TEST_CASE("Pings are sent three times within the head's timeout, at least every five seconds") {
+  AgentState state = running(1);
+  CHECK(state.next_tick() == at(3'000));
+  CHECK(text_of(state.on_tick(at(2'999))) == "");
+  CHECK(text_of(state.on_tick(at(3'000))) == "Ping");
+  CHECK(state.next_tick() == at(6'000));
+}
+
+TEST_CASE("a head that stops reading after Done does not hold the agent") {
+  AgentState state(kStart);
+  CHECK(text_of(state.on_message(Stop{}, at(0))) == "Done, quit 0 flush");
+  CHECK(state.next_tick() == at(15'000));
+  CHECK(text_of(state.on_tick(at(15'000))) == "quit 0");
+}
+
+TEST_CASE("another version's Prepare is answered and the head may still say Stop") {
+  AgentState state(kStart);
+  CHECK(text_of(state.on_head_error(make_error(Errc::version_mismatch, "version 2"), at(0))) == "Failed -1 version 2");
+  CHECK(text_of(state.on_message(Go{}, at(0))) == "");
+  CHECK(text_of(state.on_message(Stop{}, at(0))) == "Done, quit 0 flush");
+}
+
+TEST_CASE("a signal goes to the main processes that run, and a number that is none is refused") {
+  AgentState state = running(2);
+  state.on_main_exit(0, kExitZero, at(0));
+  CHECK(text_of(state.on_message(Signal{SIGUSR1}, at(0))) == "main 1 10");
+  CHECK(text_of(state.on_main_exit(1, kExitZero, at(0))).starts_with("Exited 11 0, "));
+  AgentState other = running(1);
+  CHECK(text_of(other.on_message(Signal{0}, at(0))).starts_with("Failed -1 the head sent Signal with number 0"));
+}
+
+TEST_CASE("SIGTERM to the agent is a Stop with the plan's grace, and the head is told how all ended") {
+  AgentState state = running(1);
+  CHECK(text_of(state.on_terminate(at(0))) == "main 0 15, group 0 18");
+  CHECK(text_of(state.on_main_exit(0, {false, 1, false, 1}, at(5))).starts_with("Exited 10 1 stopped, "));
+}
+
+TEST_CASE("a second Prepare is refused") {
+  AgentState state(kStart);
+  state.on_message(prepare_of(1), at(0));
+  CHECK(text_of(state.on_message(prepare_of(1), at(0))) == "Failed -1 the head sent a second Prepare, quit 69 flush");
+}
+
+TEST_CASE("processes that SIGKILL does not end are named to the head, once") {
+  AgentState state = running(1);
+  state.on_message(Stop{15, 0}, at(0));
+  state.on_head_bytes(at(9'000));
+  CHECK(text_of(state.on_tick(at(9'999))) == "Ping, group 0 9, all 9");
+  state.on_tick(at(10'000));
+  CHECK(text_of(state.on_tick(at(10'050))) == "group 0 9, all 9, survivors");
+  CHECK(text_of(state.on_survivors({"7 (python3)", "8 (nfs reader)"})) ==
+        "Failed -1 2 processes do not end after SIGKILL: 7 (python3), 8 (nfs reader)");
+  CHECK(text_of(state.on_survivors({})) == "");
+  CHECK(text_of(state.on_tick(at(10'100))) == "group 0 9, all 9");
+}

@@ -1,0 +1,576 @@
+// Every decision about a job, driven with numbers for time and messages for hosts: no socket, no process, no clock.
+#include "launcher/job_state.hpp"
+
+#include <csignal>
+
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kOut = agent::Stream::out;
+constexpr auto kErr = agent::Stream::err;
+
+LaunchPlan plan_of(std::size_t hosts, std::uint32_t ranks_each) {
+  LaunchPlan plan;
+  plan.job_id = "job-1";
+  plan.argv = {"true"};
+  for (std::size_t index = 0; index < hosts; ++index) {
+    HostPlan host;
+    host.name = "gpu0" + std::to_string(index + 1);
+    host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
+    for (std::uint32_t local = 0; local < ranks_each; ++local)
+      host.ranks.push_back({Rank{plan.world_size++}, local, {}});
+    plan.hosts.push_back(std::move(host));
+  }
+  return plan;
+}
+
+/// A `JobState` with a clock that the test moves and the actions it has answered with.
+struct Bench {
+  explicit Bench(LaunchPlan p) : plan(std::move(p)), state(plan, "/logs/job-1", now) { take(state.start(now)); }
+
+  void take(Actions more) {
+    last = std::move(more);
+    for (const Action& action : last) {
+      if (std::holds_alternative<Finish>(action)) ++finishes;
+    }
+    all.insert(all.end(), last.begin(), last.end());
+  }
+  void opened(HostIndex host) { take(state.on_opened(host, now)); }
+  void message(HostIndex host, agent::AgentMessage m) {
+    state.on_bytes(host, now);
+    take(state.on_message(host, std::move(m), now));
+  }
+  void hello(HostIndex host) {
+    opened(host);
+    message(host, agent::Hello{agent::kProtocolVersion, "node", 100, 8});
+  }
+  void ready(HostIndex host) {
+    hello(host);
+    message(host, agent::Ready{static_cast<std::uint16_t>(40000 + host)});
+  }
+  void running() {
+    for (HostIndex host = 0; host < plan.hosts.size(); ++host) ready(host);
+    for (HostIndex host = 0; host < plan.hosts.size(); ++host)
+      for (const RankPlan& rank : plan.hosts[host].ranks)
+        message(host, agent::Started{number(rank.rank), 4000 + number(rank.rank)});
+  }
+  HostIndex host_of(std::uint32_t rank) const { return rank / plan.hosts[0].ranks.size(); }
+  void exited(std::uint32_t rank, int status) {
+    message(host_of(rank), agent::Exited{rank, false, status, false, false, 0});
+  }
+  void killed(std::uint32_t rank, int signal, bool core, bool stopped) {
+    message(host_of(rank), agent::Exited{rank, true, signal, core, stopped, 0});
+  }
+  void output(std::uint32_t rank, agent::Stream stream, std::string_view text) {
+    const ByteView bytes = as_bytes(text);
+    message(host_of(rank), agent::Output{rank, stream, Bytes(bytes.begin(), bytes.end())});
+    take(state.on_taken(host_of(rank), text.size(), now));
+  }
+  void done(HostIndex host) { message(host, agent::Done{}); }
+  void tick(std::chrono::milliseconds passed) {
+    now += passed;
+    take(state.on_tick(now));
+  }
+  /// Time goes by while these hosts are heard of.
+  void pass(std::chrono::milliseconds time, const std::vector<HostIndex>& alive) {
+    for (; time > 0ms; time -= 1s) {
+      now += 1s;
+      for (const HostIndex host : alive) state.on_bytes(host, now);
+      take(state.on_tick(now));
+    }
+  }
+
+  template <class T>
+  std::vector<T> of(const Actions& actions) const {
+    std::vector<T> found;
+    for (const Action& action : actions)
+      if (const T* one = std::get_if<T>(&action)) found.push_back(*one);
+    return found;
+  }
+  template <class M>
+  std::vector<std::pair<HostIndex, M>> sent(const Actions& actions) const {
+    std::vector<std::pair<HostIndex, M>> found;
+    for (const SendMessage& send : of<SendMessage>(actions))
+      if (const M* message = std::get_if<M>(&send.message)) found.emplace_back(send.host, *message);
+    return found;
+  }
+  std::string story() const {
+    const JobResult result = state.result();
+    return result.failure ? to_string(*result.failure) : "";
+  }
+  int status() const { return state.result().exit_status; }
+
+  TimePoint now{};
+  LaunchPlan plan;
+  JobState state;
+  Actions last;
+  Actions all;
+  int finishes = 0;
+};
+
+Error refused(const std::string& what) {
+  return make_error(Errc::refused, what, {}, "start sshd there");
+}
+
+}  // namespace
+
+TEST_CASE("no host gets Go before all hosts are ready") {
+  Bench job(plan_of(3, 2));
+  CHECK(job.of<OpenHost>(job.all).size() == 3);
+  job.ready(0);
+  job.ready(2);
+  CHECK(job.of<SendGo>(job.all).empty());
+  job.hello(1);
+  CHECK(job.of<SendPrepare>(job.last).size() == 1);
+  CHECK(job.of<SendGo>(job.all).empty());
+  job.message(1, agent::Ready{1});
+  const auto go = job.of<SendGo>(job.last);
+  REQUIRE(go.size() == 3);
+  for (const SendGo& one : go) CHECK(one.master_port == 40000);  // the port that was free on rank 0's host
+}
+
+TEST_CASE("a job whose ranks all end with 0 finishes with 0 when every host is done") {
+  Bench job(plan_of(2, 2));
+  job.running();
+  for (std::uint32_t rank = 0; rank < 4; ++rank) job.exited(rank, 0);
+  job.done(0);
+  CHECK(job.finishes == 0);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 0);
+  CHECK_FALSE(job.state.result().failure);
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  for (const RankEnd& end : job.state.result().ranks) CHECK(end.kind == RankEnd::Kind::exited);
+}
+
+TEST_CASE("at most fanout hosts connect at the same time") {
+  LaunchPlan plan = plan_of(5, 1);
+  plan.ssh.fanout = 2;
+  Bench job(plan);
+  CHECK(job.of<OpenHost>(job.all).size() == 2);
+  job.opened(0);
+  CHECK(job.of<OpenHost>(job.all).size() == 3);
+  job.take(job.state.on_open_failed(1, refused("no"), OpenStep::connecting, job.now));
+  CHECK(job.of<OpenHost>(job.all).size() == 4);
+}
+
+TEST_CASE("one host that fails before the start rolls all others back, and no rank was started") {
+  Bench job(plan_of(3, 2));
+  job.ready(0);
+  job.take(job.state.on_open_failed(1, refused("connection to 10.0.0.2:22 refused"), OpenStep::connecting, job.now));
+  CHECK(job.of<SendMessage>(job.all).size() == 0);  // host 2 may have something to say, too
+  job.ready(2);
+  CHECK(job.of<SendGo>(job.all).empty());
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  CHECK(job.of<EndGeneration>(job.last).size() == 1);
+  job.done(0);
+  job.done(2);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, ranks 2-3): connection to 10.0.0.2:22 refused\n"
+        "   no rank was started on any host\n"
+        "   hint: start sshd there");
+  for (const RankEnd& end : job.state.result().ranks) CHECK(end.kind == RankEnd::Kind::not_started);
+}
+
+TEST_CASE("several hosts that fail before the start are all listed, each with its reason") {
+  Bench job(plan_of(3, 1));
+  job.take(
+      job.state.on_open_failed(2, make_error(Errc::host_key_unknown, "unknown key", "host gpu03", "ssh-keyscan gpu03"),
+                               OpenStep::host_key, job.now));
+  job.take(job.state.on_open_failed(0, refused("connection refused"), OpenStep::connecting, job.now));
+  job.hello(1);
+  job.message(
+      1, agent::Failed{static_cast<int>(Errc::no_workdir), -1, "working directory '/x': No such file", "create it"});
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu01 (node_rank 0, rank 0): connection refused\n"
+        "   host gpu02 (node_rank 1, rank 1): working directory '/x': No such file\n"
+        "      hint: create it\n"
+        "   host gpu03 (node_rank 2, rank 2): unknown key\n"
+        "      hint: ssh-keyscan gpu03\n"
+        "   no rank was started on any host\n"
+        "   hint: start sshd there");
+}
+
+TEST_CASE("a command that does not exist is 127, one that may not be executed 126") {
+  const auto [code, status] =
+      GENERATE(table<Errc, int>({{Errc::no_program, 127}, {Errc::not_executable, 126}, {Errc::no_workdir, 69}}));
+  Bench job(plan_of(1, 1));
+  job.hello(0);
+  job.message(0, agent::Failed{static_cast<int>(code), -1, "no program 'x' in PATH (/bin)", ""});
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == status);
+}
+
+TEST_CASE("a connection dropped before the key exchange is tried again, with growing delay and not for ever") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.connect = 10s;
+  Bench job(plan);
+  const Error dropped = make_error(Errc::closed, "connection closed by 10.0.0.1:22");
+  int opened = 1;
+  while (job.finishes == 0) {
+    job.take(job.state.on_open_failed(0, dropped, OpenStep::key_exchange, job.now));
+    for (int ticks = 0; ticks < 100 && job.of<OpenHost>(job.last).empty() && job.finishes == 0; ++ticks)
+      job.tick(100ms);
+    opened += static_cast<int>(job.of<OpenHost>(job.last).size());
+    REQUIRE(opened < 20);
+  }
+  CHECK(opened == kMaxOpenAttempts);
+  CHECK(job.now.time_since_epoch() < 10s);
+  CHECK(job.story().find("connection closed by 10.0.0.1:22 (6 attempts)") != std::string::npos);
+}
+
+TEST_CASE("a refused key is not tried again") {
+  Bench job(plan_of(1, 1));
+  job.take(job.state.on_open_failed(0, make_error(Errc::closed, "closed"), OpenStep::authenticating, job.now));
+  CHECK(job.finishes == 1);
+}
+
+TEST_CASE("a host that is not ready in time fails, and pushing a file prolongs its time") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.start = 60s;
+  Bench job(plan);
+  job.hello(0);
+  job.message(0, agent::NeedFile{0});
+  REQUIRE(job.of<SendFile>(job.last).size() == 1);
+  job.pass(50s, {0});
+  job.state.on_pushed(0, job.now);
+  job.pass(50s, {0});
+  CHECK(job.finishes == 0);
+  job.pass(11s, {0});
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story().find("its agent was not ready within 60 s") != std::string::npos);
+}
+
+TEST_CASE("the first failing rank is the headline; the others are stopped and counted") {
+  Bench job(plan_of(2, 2));
+  job.running();
+  job.output(1, kOut, "step 1\n");
+  job.output(1, kErr, "Traceback\nno such file: data.bin\n");
+  job.exited(1, 3);
+  const auto stops = job.sent<agent::Stop>(job.last);
+  REQUIRE(stops.size() == 2);
+  CHECK(stops[0].second.signal == SIGTERM);
+  CHECK(stops[0].second.grace_ms == 10'000);
+  REQUIRE(job.of<EndGeneration>(job.last).size() == 1);
+  CHECK(job.of<EndGeneration>(job.last)[0].reason == "rank 1 (gpu01, pid 4001) exited with status 3");
+  job.exited(2, 77);  // its peer is gone; it says so before the stop reaches it
+  job.killed(0, SIGTERM, false, true);
+  job.killed(3, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 3);
+  CHECK(job.story() ==
+        "rank 1 (gpu01, pid 4001) exited with status 3\n"
+        "   its last lines on stderr:\n"
+        "     | Traceback\n"
+        "     | no such file: data.bin\n"
+        "   all of it: /logs/job-1/rank-00001.out, .err\n"
+        "   2 ranks stopped by llmlaunch, 1 rank failed after that");
+  CHECK(job.state.result().failure->code == Errc::rank_failed);
+}
+
+TEST_CASE("a rank killed by a signal gives 128 + its number and the signal's name") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.killed(1, SIGSEGV, true, false);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.status() == 128 + SIGSEGV);
+  CHECK(job.story() ==
+        "rank 1 (gpu02, pid 4001) was killed by SIGSEGV (core dumped)\n"
+        "   it wrote nothing\n"
+        "   1 rank stopped by llmlaunch");
+}
+
+TEST_CASE("a rank killed by SIGKILL points to the out-of-memory killer") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  job.killed(0, SIGKILL, false, false);
+  job.done(0);
+  CHECK(job.status() == 137);
+  CHECK(job.story().find("out-of-memory killer does that: see dmesg on gpu01") != std::string::npos);
+}
+
+TEST_CASE("a rank that cannot be started after Go stops the job") {
+  Bench job(plan_of(2, 1));
+  job.ready(0);
+  job.ready(1);
+  job.message(0, agent::Started{0, 4000});
+  job.message(1, agent::Failed{static_cast<int>(Errc::out_of_resources), 1, "fork: Resource temporarily unavailable",
+                               "ulimit -u"});
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "rank 1 (gpu02) could not be started: fork: Resource temporarily unavailable\n"
+        "   1 rank stopped by llmlaunch\n"
+        "   hint: ulimit -u");
+}
+
+TEST_CASE("a rank that its agent stopped without our word is a failure of the host") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.killed(1, SIGTERM, false, true);
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.status() == 69);
+  CHECK(job.story().find("its agent was asked to end by someone on the host") != std::string::npos);
+}
+
+TEST_CASE("a lost connection is a failure that names the host and its ranks, and stops the others") {
+  Bench job(plan_of(3, 2));
+  job.running();
+  job.take(job.state.on_lost(2, make_error(Errc::closed, "the connection to its agent ended"), job.now));
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) job.killed(rank, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu03 (node_rank 2, ranks 4-5): the connection to its agent ended\n"
+        "   4 ranks stopped by llmlaunch, 2 ranks lost with their connection");
+  CHECK(job.state.result().ranks[5].kind == RankEnd::Kind::lost);
+}
+
+TEST_CASE("a silent host is lost at the head's deadline, one that pings is not") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.head = 15s;
+  Bench job(plan);
+  job.running();
+  job.pass(14s, {0});
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  CHECK(job.sent<agent::Ping>(job.all).size() >= 4);  // both ways: every third of the deadline
+  job.pass(2s, {0});
+  REQUIRE(job.of<EndGeneration>(job.all).size() == 1);
+  CHECK(job.of<EndGeneration>(job.all)[0].reason == "host gpu02 (node_rank 1, rank 1): not a byte from it within 15 s");
+}
+
+TEST_CASE("when the head itself slept, silence is nobody's fault") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.tick(30s);
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  job.pass(14s, {});
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  job.pass(2s, {});
+  CHECK(job.of<EndGeneration>(job.all).size() == 1);
+}
+
+TEST_CASE("a host that does not answer Stop within grace and margin is given up and named") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.grace = 10s;
+  Bench job(plan);
+  job.running();
+  job.exited(0, 1);
+  job.done(0);
+  job.pass(14s, {1});
+  CHECK(job.finishes == 0);
+  job.pass(2s, {1});
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 1);
+  CHECK(job.story().find("rank 0 (gpu01, pid 4000) exited with status 1") == 0);
+  CHECK(job.story().find("processes may be left on gpu02: no answer to the stop within 15 s") != std::string::npos);
+}
+
+TEST_CASE("output that waits for the terminal does not make a host be given up") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.message(1, agent::Output{1, kOut, Bytes(100)});
+  job.exited(0, 1);
+  job.done(0);
+  job.killed(1, SIGTERM, false, true);
+  job.pass(25s, {1});
+  CHECK(job.finishes == 0);
+  job.take(job.state.on_taken(1, 100, job.now));
+  CHECK(job.sent<agent::Ack>(job.last).size() == 1);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.story().find("left on") == std::string::npos);
+}
+
+TEST_CASE("the job is not over before the last byte of output was written") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  job.message(0, agent::Output{0, kOut, Bytes(10)});
+  job.exited(0, 0);
+  job.done(0);
+  CHECK(job.finishes == 0);
+  job.take(job.state.on_taken(0, 10, job.now));
+  CHECK(job.finishes == 1);
+}
+
+TEST_CASE("signals stop the ranks, with the shells' exit status") {
+  const auto [signal, status] =
+      GENERATE(table<int, int>({{SIGINT, 130}, {SIGTERM, 143}, {SIGHUP, 129}, {SIGQUIT, 131}}));
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_signal(signal, job.now));
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  CHECK(job.of<AbandonTerminal>(job.last).empty());
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "caught " + signal_name(signal) + ": stopping 2 ranks (once more: kill at once)");
+  for (const std::uint32_t rank : {0u, 1u}) job.killed(rank, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.status() == status);
+  CHECK(job.story() == "interrupted by " + signal_name(signal) + "\n   2 ranks stopped by llmlaunch");
+}
+
+TEST_CASE("the second signal skips the grace and waits for no terminal") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_signal(SIGINT, job.now));
+  job.take(job.state.on_signal(SIGINT, job.now));
+  const auto stops = job.sent<agent::Stop>(job.last);
+  REQUIRE(stops.size() == 2);
+  CHECK(stops[0].second.grace_ms == 0);
+  CHECK(stops[0].second.signal == SIGKILL);
+  CHECK(job.of<AbandonTerminal>(job.last).size() == 1);
+  job.take(job.state.on_signal(SIGINT, job.now));
+  CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
+  CHECK(job.status() == 130);
+}
+
+TEST_CASE("a signal while hosts connect closes them all and ends at once") {
+  Bench job(plan_of(3, 1));
+  job.hello(0);
+  job.take(job.state.on_signal(SIGINT, job.now));
+  CHECK(job.of<CloseHost>(job.last).size() == 3);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 130);
+  CHECK(job.story() == "interrupted by SIGINT\n   no rank had been started");
+  job.take(job.state.on_opened(1, job.now));  // its event was on the way
+  CHECK(job.last.empty());
+}
+
+TEST_CASE("the whole job's time limit stops it with 124") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.run = 20s;
+  Bench job(plan);
+  job.running();
+  job.pass(19s, {0});
+  CHECK(job.sent<agent::Stop>(job.all).empty());
+  job.pass(1s, {0});
+  CHECK(job.sent<agent::Stop>(job.last).size() == 1);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  CHECK(job.status() == 124);
+  CHECK(job.story().find("the job did not end within 20 s") == 0);
+}
+
+TEST_CASE("credit is given when a quarter of the window was taken, or when all was") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  const std::size_t window = window_bytes(1);
+  job.message(0, agent::Output{0, kOut, Bytes(window / 2)});
+  job.take(job.state.on_taken(0, window / 8, job.now));
+  CHECK(job.sent<agent::Ack>(job.last).empty());
+  job.take(job.state.on_taken(0, window / 8, job.now));
+  REQUIRE(job.sent<agent::Ack>(job.last).size() == 1);
+  CHECK(job.sent<agent::Ack>(job.last)[0].second.output_bytes == window / 4);
+  job.take(job.state.on_taken(0, window / 4, job.now));
+  CHECK(job.sent<agent::Ack>(job.last)[0].second.output_bytes == window / 2);
+}
+
+TEST_CASE("the windows of all hosts together stay below their limit") {
+  CHECK(window_bytes(4) == 256u << 10);
+  for (const std::size_t hosts : {1u, 128u, 1000u, 4096u}) CHECK(hosts * window_bytes(hosts) <= kMaxWindowsBytes);
+}
+
+TEST_CASE("a host that breaks the protocol is lost, and no other") {
+  struct Row {
+    const char* name;
+    std::vector<agent::AgentMessage> messages;
+    const char* what;
+  };
+  const std::vector<Row> rows = {
+      {"a second Hello", {agent::Hello{}}, "a second Hello"},
+      {"Ready after Go", {agent::Ready{1}}, "a Ready that nobody asked for"},
+      {"another's rank started", {agent::Started{0, 1}}, "Started of rank 0"},
+      {"started twice", {agent::Started{1, 1}}, "Started of rank 1"},
+      {"a rank beyond the world", {agent::Exited{9, false, 0, false, false, 0}}, "Exited of rank 9"},
+      {"a status that no process has", {agent::Exited{1, false, 256, false, false, 0}}, "Exited with status 256"},
+      {"a signal that is none", {agent::Exited{1, true, 0, false, false, 0}}, "Exited with signal 0"},
+      {"another's output", {agent::Output{0, kOut, Bytes(1)}}, "output of another host's rank"},
+      {"another's end", {agent::OutputEnd{0, kOut}}, "the end of another host's output"},
+      {"more than its window",
+       {agent::Output{1, kOut, Bytes(256u << 10)}, agent::Output{1, kOut, Bytes(1)}},
+       "more output than its window"},
+      {"done too early", {agent::Done{}}, "Done before all of its ranks had ended"},
+      {"a file after Go", {agent::NeedFile{0}}, "NeedFile"},
+      {"Failed of a started rank", {agent::Failed{1, 1, "x", ""}}, "Failed of rank 1"},
+      {"Failed of a huge rank", {agent::Failed{1, INT64_MAX, "x", ""}}, "Failed of rank"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    Bench job(plan_of(2, 1));
+    job.running();
+    for (const agent::AgentMessage& message : row.messages) job.message(1, message);
+    REQUIRE(job.of<EndGeneration>(job.all).size() == 1);
+    CHECK(job.of<EndGeneration>(job.all)[0].reason.find(
+              std::string("host gpu02 (node_rank 1, rank 1): its agent sent ") + row.what) == 0);
+    CHECK(job.sent<agent::Stop>(job.all).size() == 1);
+  }
+}
+
+TEST_CASE("the end of a stream after Done is no loss") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.exited(0, 0);
+  job.done(0);
+  job.take(job.state.on_lost(0, make_error(Errc::closed, "ended"), job.now));
+  CHECK(job.last.empty());
+  CHECK(job.of<EndGeneration>(job.all).empty());
+}
+
+TEST_CASE("who keeps the job from starting is said, now and then") {
+  Bench job(plan_of(3, 1));
+  job.ready(1);
+  job.pass(6s, {1});
+  REQUIRE(job.of<Say>(job.all).size() == 1);
+  CHECK(job.of<Say>(job.all)[0].text == "waiting for 2 of 3 hosts: gpu[01,03]");
+}
+
+TEST_CASE("a stopped job does not wait for ever for a terminal that nobody reads") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  job.message(0, agent::Output{0, kOut, Bytes(10)});
+  job.pass(120s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).empty());  // a pager may stand still for as long as it likes
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  job.killed(0, SIGTERM, false, true);
+  job.pass(1s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
+}
+
+TEST_CASE("the tail of a stream is its last whole lines") {
+  OutputTail tail;
+  tail.append(as_bytes("10%\r20%\r30%\nerror: "));
+  tail.append(as_bytes("no memory\r\nlast"));
+  CHECK(tail.lines() == std::vector<std::string>{"30%", "error: no memory", "last"});
+  OutputTail long_tail;
+  for (int i = 0; i < 10'000; ++i) long_tail.append(as_bytes("line " + std::to_string(i) + "\n"));
+  const auto lines = long_tail.lines();
+  REQUIRE(lines.size() == kTailLines);
+  CHECK(lines.front() == "line 9980");
+  CHECK(lines.back() == "line 9999");
+}

@@ -1,0 +1,392 @@
+// run_job against hosts in memory: what goes to them and in which order, what comes back to the terminal, the run
+// directory and the result. Everything is driven by messages.
+#include "launcher/launch.hpp"
+
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+#include <thread>
+
+#include "launcher/job_state.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/fake_remote_shell.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using llmlaunch::testing::FakeAgent;
+using llmlaunch::testing::FakeRemoteShell;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr auto kOut = agent::Stream::out;
+constexpr auto kErr = agent::Stream::err;
+
+std::string read(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// A job of `hosts` × `ranks_each` on fake hosts, with its own directory; stdout and stderr go to files there.
+struct Bench {
+  Bench(std::size_t hosts, std::uint32_t ranks_each) {
+    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    top = name;
+    plan.job_id = "job-1";
+    plan.argv = {"python", "train.py"};
+    plan.log_dir = (top / "logs").string();
+    for (std::size_t index = 0; index < hosts; ++index) {
+      HostPlan host;
+      host.name = "gpu0" + std::to_string(index + 1);
+      host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
+      host.address = "192.0.2." + std::to_string(index + 1);
+      for (std::uint32_t local = 0; local < ranks_each; ++local)
+        host.ranks.push_back({Rank{plan.world_size++}, local, {}});
+      plan.hosts.push_back(std::move(host));
+      agents.push_back(std::make_shared<FakeAgent>());
+    }
+    options.stdout_fd = out_fd = ::open((top / "out").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    options.stderr_fd = err_fd = ::open((top / "err").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    options.make_shell = [this](const asio::any_io_executor& executor, const HostPlan& host) {
+      return std::make_shared<FakeRemoteShell>(executor, host.address, agents[number(host.node_rank)]);
+    };
+  }
+  ~Bench() {
+    ::close(out_fd);
+    ::close(err_fd);
+    fs::remove_all(top);
+  }
+  JobResult run() {
+    auto result = run_job(plan, options);
+    REQUIRE(result);
+    return *result;
+  }
+  std::string out() const { return read(top / "out"); }
+  std::string err() const { return read(top / "err"); }
+  fs::path directory() const { return top / "logs" / "job-1"; }
+
+  fs::path top;
+  LaunchPlan plan;
+  LaunchOptions options;
+  std::vector<std::shared_ptr<FakeAgent>> agents;
+  int out_fd = -1, err_fd = -1;
+};
+
+void exit_all(FakeRemoteShell& host) {
+  for (const std::uint32_t rank : std::vector(host.agent().running)) host.exit(rank, 0);
+}
+
+std::string value_of(const EnvList& env, const std::string& name) {
+  std::string found = "(unset)";
+  for (const auto& [key, value] : env)
+    if (key == name) found = value;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("a good job prints every rank's lines, writes its record and ends with 0") {
+  Bench bench(2, 2);
+  bench.agents[1]->noise = {"Welcome to gpu02"};
+  for (auto& agent : bench.agents) {
+    agent->on_go = [](FakeRemoteShell& host) {
+      for (const std::uint32_t rank : std::vector(host.agent().running)) {
+        host.output(rank, kOut, "hello from " + std::to_string(rank) + "\nunfin");
+        host.output(rank, kErr, "warned\n");
+        host.output(rank, kOut, "ished");
+      }
+      exit_all(host);
+    };
+  }
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 0);
+  CHECK_FALSE(result.failure);
+  CHECK(result.run_directory == bench.directory());
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    const std::string prefix = "[rank " + std::to_string(rank) + (rank < 2 ? " gpu01] " : " gpu02] ");
+    CHECK(bench.out().find(prefix + "hello from " + std::to_string(rank) + "\n") != std::string::npos);
+    CHECK(bench.out().find(prefix + "unfinished\n") != std::string::npos);
+    CHECK(bench.err().find(prefix + "warned\n") != std::string::npos);
+    CHECK(result.ranks[rank].kind == RankEnd::Kind::exited);
+    CHECK(result.ranks[rank].pid == 1000 + rank);
+  }
+  CHECK(std::regex_search(bench.err(), std::regex("llmlaunch: 2 hosts, 4 ranks; rendezvous port [0-9]+; logs in " +
+                                                  bench.directory().string() + "\n")));
+  CHECK(bench.err().find("llmlaunch: gpu02 said: Welcome to gpu02\n") != std::string::npos);
+  CHECK(std::regex_search(bench.err(), std::regex("llmlaunch: 4 ranks ended well after [0-9.]+ s\n")));
+  CHECK(read(bench.directory() / "rank-00003.out") == "hello from 3\nunfinished");
+  CHECK(nlohmann::json::parse(read(bench.directory() / "job.json"))["exit_status"] == 0);
+  for (const auto& agent : bench.agents) CHECK(agent->closed);
+}
+
+TEST_CASE("quiet says nothing unless something fails") {
+  Bench bench(1, 1);
+  bench.options.quiet = true;
+  bench.agents[0]->noise = {"Welcome"};
+  bench.agents[0]->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(bench.err().empty());
+}
+
+TEST_CASE("hosts get the rendezvous, the token and the master's address, and no log shows the token") {
+  Bench bench(2, 1);
+  bench.plan.hosts[0].env = {{"COLOR", "deep blue"}};
+  bench.plan.timeouts.grace = std::chrono::milliseconds(1234);
+  for (auto& agent : bench.agents) agent->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  const agent::Prepare& prepare = *bench.agents[0]->prepare;
+  CHECK(prepare.argv == bench.plan.argv);
+  CHECK(prepare.host == "gpu01");
+  CHECK(prepare.grace_ms == 1234);
+  CHECK(value_of(prepare.env, "COLOR") == "deep blue");
+  CHECK(std::regex_match(value_of(prepare.env, "LLMLAUNCH_RENDEZVOUS"), std::regex("192\\.0\\.2\\.254:[0-9]+")));
+  const std::string token = value_of(prepare.env, "LLMLAUNCH_TOKEN");
+  CHECK(std::regex_match(token, std::regex("[0-9a-f]{64}")));
+  CHECK(value_of(bench.agents[1]->prepare->env, "LLMLAUNCH_TOKEN") == token);
+  for (const auto& agent : bench.agents) {
+    CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.1");
+    CHECK(value_of(agent->go->env, "MASTER_PORT") == "45000");
+  }
+  for (const auto& file : fs::recursive_directory_iterator(bench.top)) {
+    if (!file.is_regular_file()) continue;
+    CHECK(read(file.path()).find(token) == std::string::npos);
+    CHECK(read(file.path()).find("deep blue") == std::string::npos);
+  }
+}
+
+TEST_CASE("rank 0 on the head is reached by each host where that host sees the head") {
+  Bench bench(2, 1);
+  bench.plan.hosts[0].local = true;
+  for (auto& agent : bench.agents) agent->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  for (const auto& agent : bench.agents) CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.254");
+}
+
+TEST_CASE("a given main_process_ip is what ranks are told") {
+  Bench bench(2, 1);
+  bench.plan.rendezvous_address = "fd00::7";
+  for (auto& agent : bench.agents) agent->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(value_of(bench.agents[1]->prepare->env, "LLMLAUNCH_RENDEZVOUS").find("[fd00::7]:") == 0);
+  CHECK(value_of(bench.agents[1]->go->env, "MASTER_ADDR") == "fd00::7");
+}
+
+TEST_CASE("Go is sent only when the last host is ready") {
+  Bench bench(3, 1);
+  std::shared_ptr<FakeRemoteShell> waiting;
+  int ready = 0;
+  for (auto& agent : bench.agents) {
+    agent->on_prepare = [&](FakeRemoteShell& host, const agent::Prepare&) {
+      for (const auto& other : bench.agents) CHECK_FALSE(other->go);
+      ++ready;
+      host.say(agent::Ready{1});
+    };
+    agent->on_go = [&](FakeRemoteShell& host) {
+      CHECK(ready == 3);
+      exit_all(host);
+    };
+  }
+  CHECK(bench.run().exit_status == 0);
+}
+
+TEST_CASE("one host that cannot be opened rolls the others back without a start") {
+  Bench bench(3, 1);
+  bench.agents[1]->open_error = make_error(Errc::refused, "connection to 192.0.2.2:22 refused", "host gpu02");
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 69);
+  REQUIRE(result.failure);
+  CHECK(result.failure->where == "host gpu02 (node_rank 1, rank 1)");
+  for (const std::size_t host : {0u, 2u}) {
+    CHECK_FALSE(bench.agents[host]->go);
+    CHECK(bench.agents[host]->stops.size() == 1);
+    CHECK(bench.agents[host]->closed);
+  }
+  CHECK(nlohmann::json::parse(read(bench.directory() / "job.json"))["exit_status"] == 69);
+}
+
+TEST_CASE("a connection that sshd dropped is made again") {
+  Bench bench(1, 1);
+  bench.agents[0]->open_error = make_error(Errc::closed, "connection closed");
+  bench.agents[0]->open_failures = 2;
+  bench.agents[0]->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(bench.agents[0]->opened == 3);
+}
+
+TEST_CASE("the first failing rank gives the status and all others are stopped") {
+  Bench bench(2, 2);
+  bench.agents[1]->on_go = [](FakeRemoteShell& host) {
+    host.output(3, kErr, "no such file\n");
+    host.exit(3, 3);
+  };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 3);
+  REQUIRE(result.failure);
+  CHECK(result.failure->what ==
+        "rank 3 (gpu02, pid 1003) exited with status 3\n"
+        "   its last line on stderr:\n"
+        "     | no such file\n"
+        "   all of it: " +
+            result.run_directory +
+            "/rank-00003.out, .err\n"
+            "   3 ranks stopped by llmlaunch");
+  for (const auto& agent : bench.agents) REQUIRE(agent->stops.size() == 1);
+  CHECK(result.ranks[0].kind == RankEnd::Kind::stopped);
+}
+
+TEST_CASE("a host whose stream ends is lost") {
+  Bench bench(2, 1);
+  bench.agents[1]->on_go = [](FakeRemoteShell& host) {
+    host.output(1, kOut, "half a li");
+    host.hang_up();
+  };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 69);
+  CHECK(result.failure->what.find("host gpu02 (node_rank 1, rank 1): the connection to its agent ended") == 0);
+  CHECK(result.ranks[1].kind == RankEnd::Kind::lost);
+  CHECK(bench.out() == "[rank 1 gpu02] half a li\n");
+  CHECK(bench.agents[0]->stops.size() == 1);
+}
+
+TEST_CASE("a host that says nothing more is lost at the deadline") {
+  Bench bench(1, 1);
+  bench.plan.timeouts.head = std::chrono::milliseconds(300);
+  bench.agents[0]->on_go = [](FakeRemoteShell&) {};
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 69);
+  CHECK(result.failure->code == Errc::timed_out);
+}
+
+TEST_CASE("bytes that are no message cost the host and end the job") {
+  Bench bench(2, 1);
+  bench.agents[0]->on_go = [](FakeRemoteShell& host) { host.say_bytes(as_bytes("Segmentation fault\n")); };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 69);
+  CHECK(result.failure->what.find("host gpu01") == 0);
+}
+
+TEST_CASE("Ctrl-C stops with the grace, and a second one without") {
+  Bench bench(2, 1);
+  int started = 0;
+  for (auto& agent : bench.agents) {
+    agent->on_go = [&](FakeRemoteShell&) {
+      if (++started == 2) std::raise(SIGINT);
+    };
+    agent->on_stop = [&](FakeRemoteShell& host, const agent::Stop& stop) {
+      if (stop.grace_ms == 0) return host.exit(host.agent().running.front(), SIGKILL, true, true);
+      bool all_told = true;
+      for (const auto& other : bench.agents) all_told = all_told && !other->stops.empty();
+      if (all_told) std::raise(SIGINT);  // the ranks do not care about the first one
+    };
+  }
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 130);
+  CHECK(result.failure->what == "interrupted by SIGINT\n   2 ranks stopped by llmlaunch");
+  for (const auto& agent : bench.agents) {
+    REQUIRE(agent->stops.size() == 2);
+    CHECK(agent->stops[0].grace_ms == 10'000);
+    CHECK(agent->stops[0].signal == SIGTERM);
+    CHECK(agent->stops[1].grace_ms == 0);
+  }
+  CHECK(bench.err().find("llmlaunch: warning: caught SIGINT: stopping 2 ranks") != std::string::npos);
+}
+
+TEST_CASE("the time limit of the job ends it with 124") {
+  Bench bench(1, 1);
+  bench.plan.timeouts.run = std::chrono::milliseconds(200);
+  CHECK(bench.run().exit_status == 124);
+  CHECK(bench.agents[0]->stops.size() == 1);
+}
+
+TEST_CASE("credit comes back for every byte, and more than the window passes") {
+  Bench bench(1, 1);
+  const std::string lines(1000, 'x');
+  std::uint64_t sent = 0;
+  constexpr std::uint64_t kTotal = 3 << 20;
+  const auto send_what_fits = [&](FakeRemoteShell& host, std::uint64_t acked) {
+    while (sent < kTotal && sent + lines.size() <= acked + host.agent().prepare->window_bytes) {
+      host.output(0, kOut, lines.substr(1) + "\n");
+      sent += lines.size();
+    }
+    if (sent >= kTotal && acked == sent) host.exit(0, 0);
+  };
+  bench.agents[0]->on_go = [&](FakeRemoteShell& host) { send_what_fits(host, 0); };
+  bench.agents[0]->on_ack = send_what_fits;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(bench.agents[0]->acked == sent);
+  CHECK(fs::file_size(bench.directory() / "rank-00000.out") == sent);
+}
+
+TEST_CASE("exits are heard and stops are sent while the terminal takes nothing") {
+  Bench bench(2, 1);
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  bench.options.stdout_fd = ends[1];
+  std::thread reader;
+  std::string shown;
+  bench.agents[0]->on_go = [](FakeRemoteShell& host) {
+    for (int i = 0; i < 4; ++i)
+      host.output(0, kOut, std::string(60'000, '\n'));  // with prefixes far more than the pipe
+  };
+  bench.agents[1]->on_go = [](FakeRemoteShell& host) { host.exit(1, 3); };
+  bench.agents[0]->on_stop = [&](FakeRemoteShell& host, const agent::Stop&) {
+    CHECK(host.agent().acked == 0);
+    reader = std::thread([&] {  // now somebody looks at the terminal again
+      std::string piece(1 << 16, '\0');
+      for (ssize_t got; (got = ::read(ends[0], piece.data(), piece.size())) > 0;)
+        shown.append(piece, 0, static_cast<std::size_t>(got));
+    });
+    host.exit(0, SIGTERM, true, true);
+  };
+  CHECK(bench.run().exit_status == 3);
+  ::close(ends[1]);
+  reader.join();
+  ::close(ends[0]);
+  CHECK(std::count(shown.begin(), shown.end(), '\n') == 240'000);
+}
+
+TEST_CASE("a pushed program goes to the host that lacks it, whole and under its hash") {
+  Bench bench(2, 1);
+  std::string program(700'000, '\0');
+  for (std::size_t i = 0; i < program.size(); ++i) program[i] = static_cast<char>(i * 31 + i / 251);
+  std::ofstream(bench.top / "llmlaunch-train", std::ios::binary) << program;
+  bench.plan.program = PushedProgram{"llmlaunch-train", (bench.top / "llmlaunch-train").string()};
+  bench.plan.argv = {"llmlaunch-train", "--epochs", "1"};
+  std::string got;
+  bench.agents[1]->on_prepare = [&](FakeRemoteShell& host, const agent::Prepare&) { host.say(agent::NeedFile{0}); };
+  bench.agents[1]->on_chunk = [&](FakeRemoteShell& host, const agent::FileChunk& chunk) {
+    got += as_text(chunk.data);
+    if (chunk.last) host.say(agent::Ready{1});
+  };
+  for (auto& agent : bench.agents) agent->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(got == program);
+  const agent::Prepare& prepare = *bench.agents[0]->prepare;
+  REQUIRE(prepare.files.size() == 1);
+  CHECK(prepare.argv == std::vector<std::string>{"llmlaunch-file:llmlaunch-train", "--epochs", "1"});
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(program.data()), program.size(), digest);
+  std::string hex;
+  for (const unsigned char byte : digest) hex += fmt::format("{:02x}", byte);
+  CHECK(prepare.files[0].hash == hex);
+  CHECK(prepare.files[0].size == program.size());
+}
+
+TEST_CASE("a job that cannot be tried is an error and leaves no run directory half made") {
+  Bench bench(1, 1);
+  bench.plan.program = PushedProgram{"llmlaunch-train", "/no/such/llmlaunch-train"};
+  const auto result = run_job(bench.plan, bench.options);
+  REQUIRE_FALSE(result);
+  CHECK(result.error().what == "cannot open /no/such/llmlaunch-train: No such file or directory");
+  CHECK_FALSE(fs::exists(bench.directory()));
+}

@@ -1,0 +1,307 @@
+// The run directory on a real file system, the record in it, and the thread that writes to terminals and files.
+#include "launcher/log_files.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "launcher/job_record.hpp"
+#include "launcher/output_writer.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr auto kOut = agent::Stream::out;
+constexpr auto kErr = agent::Stream::err;
+
+struct TemporaryDirectory {
+  TemporaryDirectory() {
+    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~TemporaryDirectory() { fs::remove_all(path); }
+  fs::path path;
+};
+
+std::string read(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+mode_t mode_of(const fs::path& file) {
+  struct stat info {};
+  REQUIRE(::stat(file.c_str(), &info) == 0);
+  return info.st_mode & 07777;
+}
+
+Bytes bytes_of(std::string_view text) {
+  const ByteView view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+
+/// A pipe or socket pair with a reader that reads when it is told to.
+struct Channel {
+  explicit Channel(bool sockets = false) {
+    int ends[2];
+    REQUIRE((sockets ? ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : ::pipe(ends)) == 0);
+    reader.reset(ends[0]);
+    writer.reset(ends[1]);
+  }
+  std::string read_to_end() {
+    writer.reset();
+    std::string text, piece(1 << 16, '\0');
+    for (ssize_t got; (got = ::read(reader.value(), piece.data(), piece.size())) > 0;)
+      text.append(piece, 0, static_cast<std::size_t>(got));
+    return text;
+  }
+  agent::UniqueFd reader, writer;
+};
+
+struct Credit {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::uint64_t bytes = 0;
+  void take(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken) {
+    const std::scoped_lock lock(mutex);
+    for (const auto& one : taken) bytes += one.second;
+    changed.notify_all();
+  }
+  void wait_for(std::uint64_t wanted) {
+    std::unique_lock lock(mutex);
+    REQUIRE(changed.wait_for(lock, std::chrono::seconds(60), [&] { return bytes >= wanted; }));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the run directory is private and is made once") {
+  const TemporaryDirectory top;
+  const auto directory = make_run_directory((top.path / "a" / "b").string(), "job-1");
+  REQUIRE(directory);
+  CHECK(*directory == (top.path / "a" / "b" / "job-1").string());
+  CHECK(mode_of(*directory) == 0700);
+  const auto again = make_run_directory((top.path / "a" / "b").string(), "job-1");
+  REQUIRE_FALSE(again);
+  CHECK(again.error().what == "cannot create " + *directory + ": File exists");
+}
+
+TEST_CASE("a log directory that cannot be made says so with a hint") {
+  const auto directory = make_run_directory("/proc/no/logs", "job-1");
+  REQUIRE_FALSE(directory);
+  CHECK(directory.error().what.find("cannot create the log directory /proc/no/logs: ") == 0);
+  CHECK(directory.error().hint.find("log_dir") != std::string::npos);
+}
+
+TEST_CASE("rank files hold the bytes as they came, also with more ranks than open files") {
+  const TemporaryDirectory top;
+  constexpr std::uint32_t kRanks = kMaxOpenRankFiles;  // twice as many files
+  auto files = LogFiles::create(top.path.string(), kRanks);
+  REQUIRE(files);
+  for (int round = 0; round < 2; ++round) {
+    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
+      REQUIRE(files->write_rank(Rank{rank}, kOut, as_bytes("out\r\n\xff")));
+      REQUIRE(files->write_rank(Rank{rank}, kErr, as_bytes(std::to_string(rank))));
+    }
+  }
+  REQUIRE(files->write_merged("[rank 0 a] x\n"));
+  CHECK_FALSE(files->incomplete());
+  CHECK(read(top.path / "rank-00007.out") == "out\r\n\xffout\r\n\xff");
+  CHECK(read(top.path / "rank-00127.err") == "127127");
+  CHECK(read(top.path / "merged.log") == "[rank 0 a] x\n");
+  CHECK(mode_of(top.path / "rank-00007.out") == 0600);
+  CHECK(mode_of(top.path / "merged.log") == 0600);
+}
+
+TEST_CASE("a full disk is reported once and makes the files incomplete") {
+  const TemporaryDirectory top;
+  auto files = LogFiles::create(top.path.string(), 1);
+  REQUIRE(files);
+  // The file size limit stands in for the full disk: write() fails in the same place.
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto old = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{8, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const auto first = files->write_rank(Rank{0}, kOut, as_bytes("12345678 more"));
+  const auto second = files->write_rank(Rank{0}, kOut, as_bytes("x"));
+  const auto merged = files->write_merged("12345678 more");
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  std::signal(SIGXFSZ, old);
+  REQUIRE_FALSE(first);
+  CHECK(first.error().what.find("rank-00000.out: File too large") != std::string::npos);
+  CHECK(second);
+  CHECK(merged);
+  CHECK(files->incomplete());
+  CHECK(read(top.path / "rank-00000.out") == "12345678");  // a true beginning, without a hole
+}
+
+TEST_CASE("a file is replaced as a whole") {
+  const TemporaryDirectory top;
+  const std::string path = (top.path / "job.json").string();
+  REQUIRE(replace_file(path, "first, and longer"));
+  REQUIRE(replace_file(path, "second"));
+  CHECK(read(path) == "second");
+  CHECK(mode_of(path) == 0600);
+  CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 1);
+  CHECK_FALSE(replace_file((top.path / "none" / "job.json").string(), "x"));
+}
+
+TEST_CASE("the record names variables and shows no value") {
+  LaunchPlan plan;
+  plan.job_id = "job-1";
+  plan.world_size = 2;
+  plan.argv = {"python", "train.py", "not utf-8: \xff"};
+  HostPlan host;
+  host.name = "gpu01";
+  host.env = {{"API_KEY", "very secret"}};
+  host.ranks = {{Rank{0}, 0, {{"RANK", "0"}}}, {Rank{1}, 1, {{"RANK", "1"}}}};
+  plan.hosts = {host};
+  JobTimes times;
+  times.started = std::chrono::system_clock::time_point(std::chrono::milliseconds(1'700'000'000'123));
+  CHECK(nlohmann::json::parse(job_record(plan, times, nullptr))["exit_status"].is_null());
+
+  JobResult result;
+  result.exit_status = 139;
+  result.failure = make_error(Errc::rank_failed, "rank 1 was killed");
+  RankEnd well;
+  well.kind = RankEnd::Kind::exited;
+  well.pid = 17;
+  RankEnd killed;
+  killed.kind = RankEnd::Kind::signaled;
+  killed.signaled = true;
+  killed.value = SIGSEGV;
+  killed.core_dumped = true;
+  killed.ended_wall_ns = 1'700'000'001'500'000'000;
+  result.ranks = {well, killed};
+  times.ended = times.started + std::chrono::seconds(2);
+  const std::string text = job_record(plan, times, &result);
+  CHECK(text.find("very secret") == std::string::npos);
+  const auto record = nlohmann::json::parse(text);
+  CHECK(record["job_id"] == "job-1");
+  CHECK(record["started_at"] == "2023-11-14T22:13:20.123Z");
+  CHECK(record["ended_at"] == "2023-11-14T22:13:22.123Z");
+  CHECK(record["exit_status"] == 139);
+  CHECK(record["failure"] == "rank 1 was killed");
+  CHECK(record["hosts"][0]["env_names"] == nlohmann::json({"API_KEY"}));
+  CHECK(record["ranks"][0]["status"] == 0);
+  CHECK(record["ranks"][0]["signal"].is_null());
+  CHECK(record["ranks"][1]["signal"] == "SIGSEGV");
+  CHECK(record["ranks"][1]["core_dumped"] == true);
+  CHECK(record["ranks"][1]["ended_at"] == "2023-11-14T22:13:21.500Z");
+}
+
+namespace {
+
+struct WriterBench {
+  explicit WriterBench(Channel& out_channel, Channel& err_channel) {
+    auto files = LogFiles::create(top.path.string(), 2);
+    REQUIRE(files);
+    writer = std::make_unique<OutputWriter>(LogMux({"a", "b"}), std::move(*files), out_channel.writer.value(),
+                                            err_channel.writer.value(), [this](auto taken) { credit.take(taken); });
+  }
+  TemporaryDirectory top;
+  Credit credit;
+  std::unique_ptr<OutputWriter> writer;
+};
+
+}  // namespace
+
+TEST_CASE("the writer sends stdout and stderr their ways and everything to the files") {
+  const bool sockets = GENERATE(false, true);
+  Channel out(sockets), err(sockets);
+  WriterBench bench(out, err);
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("one\ntw"));
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("bad\n"));
+  bench.writer->say(LogLevel::warning, "a word of our own");
+  bench.writer->output(1, Rank{1}, kOut, bytes_of("other\n"));
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("o"));
+  bench.writer->end(Rank{0}, kOut);
+  bench.writer->finish();
+  CHECK(bench.credit.bytes == 6 + 4 + 6 + 1);
+  bench.writer.reset();
+  CHECK(out.read_to_end() == "[rank 0 a] one\n[rank 1 b] other\n[rank 0 a] two\n");
+  CHECK(err.read_to_end() == "[rank 0 a] bad\nllmlaunch: warning: a word of our own\n");
+  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] bad\n[rank 1 b] other\n[rank 0 a] two\n");
+  CHECK(read(bench.top.path / "rank-00000.out") == "one\ntwo");
+  CHECK(read(bench.top.path / "rank-00000.err") == "bad\n");
+}
+
+TEST_CASE("the flags of a shared terminal stay as they are") {
+  Channel out, err;
+  const int before = ::fcntl(out.writer.value(), F_GETFL);
+  WriterBench bench(out, err);
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("x\n"));
+  bench.credit.wait_for(2);
+  CHECK(::fcntl(out.writer.value(), F_GETFL) == before);
+}
+
+TEST_CASE("no credit is given for what the terminal has not taken") {
+  Channel out, err;
+  WriterBench bench(out, err);
+  const std::string lines(1 << 20, '\n');  // 12 MiB with prefixes: far more than a pipe holds
+  bench.writer->output(0, Rank{0}, kOut, bytes_of(lines));
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("last\n"));
+  std::thread reader([&] {
+    std::string piece(1 << 16, '\0');
+    std::size_t total = 0;
+    const std::size_t wanted =
+        lines.size() * std::string("[rank 0 a] \n").size() + std::string("[rank 0 a] last\n").size();
+    {
+      const std::scoped_lock lock(bench.credit.mutex);
+      CHECK(bench.credit.bytes == 0);
+    }
+    while (total < wanted) {
+      const ssize_t got = ::read(out.reader.value(), piece.data(), piece.size());
+      REQUIRE(got > 0);
+      total += static_cast<std::size_t>(got);
+    }
+  });
+  bench.credit.wait_for(lines.size() + 5);
+  reader.join();
+}
+
+TEST_CASE("an abandoned terminal ends the waiting, and the files still get everything") {
+  const bool sockets = GENERATE(false, true);
+  Channel out(sockets), err(sockets);
+  WriterBench bench(out, err);
+  const std::string lines(1 << 20, '\n');
+  bench.writer->output(0, Rank{0}, kOut, bytes_of(lines));
+  bench.writer->abandon_terminal();
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("last\n"));
+  bench.writer->finish();
+  bench.writer.reset();
+  CHECK(bench.credit.bytes == lines.size() + 5);
+  CHECK(fs::file_size(bench.top.path / "rank-00000.out") == lines.size() + 5);
+  CHECK(fs::file_size(bench.top.path / "merged.log") == lines.size() * 12 + 16);
+  CHECK(err.read_to_end().find("llmlaunch: warning: stdout takes no more lines; the rest is only in ") == 0);
+}
+
+TEST_CASE("a pager that was quit is told once, and the files still get everything") {
+  const bool sockets = GENERATE(false, true);
+  Channel out(sockets), err(sockets);
+  WriterBench bench(out, err);
+  out.reader.reset();
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("one\n"));
+  bench.credit.wait_for(4);
+  bench.writer->output(0, Rank{0}, kOut, bytes_of("two\n"));
+  bench.writer->finish();
+  bench.writer.reset();
+  const std::string said = err.read_to_end();
+  CHECK(said.find("llmlaunch: warning: stdout: nobody reads it any more; the job goes on") == 0);
+  CHECK(std::count(said.begin(), said.end(), '\n') == 1);
+  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] two\n");
+}

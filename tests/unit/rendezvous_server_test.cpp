@@ -1,0 +1,242 @@
+// The server over real sockets: what a hostile, broken or slow peer can do, and what binding a port can meet.
+#include "rendezvous/server.hpp"
+
+#include "rendezvous/auth.hpp"
+#include "rendezvous/connection.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/rendezvous_fixture.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::rendezvous;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+namespace {
+
+steady_clock::time_point soon() { return steady_clock::now() + seconds(60); }
+
+// A peer that writes bytes as it likes.
+struct RawPeer {
+  explicit RawPeer(std::uint16_t port) : connection(std::move(*Connection::open("127.0.0.1", port, soon()))) {}
+
+  void send(ByteView bytes) { REQUIRE(connection.send(bytes, soon())); }
+
+  // The next message of the server, or its end.
+  std::optional<Message> next() {
+    while (true) {
+      auto message = decoder.next();
+      REQUIRE(message);
+      if (*message) return std::move(**message);
+      std::array<std::byte, 1024> buffer;
+      const auto got = connection.receive(buffer, soon());
+      if (!got) {
+        CHECK(got.error().code == Errc::closed);
+        return std::nullopt;
+      }
+      decoder.feed(std::span(buffer).first(*got));
+    }
+  }
+
+  Connection connection;
+  MessageDecoder decoder{MessageDecoder::Side::client};
+};
+
+void check_job_still_works(ServedRendezvous& served) {
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  CHECK((*client)->set("alive", as_bytes("yes")));
+  CHECK(as_text(*(*client)->get("alive")) == "yes");
+}
+
+Hello hello_for(const ClientOptions& options) {
+  Hello hello;
+  hello.job_id = options.job_id;
+  hello.generation = options.generation;
+  hello.rank = options.rank;
+  hello.world_size = options.world_size;
+  hello.host = options.host;
+  return hello;
+}
+
+}  // namespace
+
+TEST_CASE("garbage costs its connection, with a reason, and not the job") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  for (const std::string_view garbage :
+       {std::string_view("GET / HTTP/1.1\r\n\r\n"), std::string_view("\0\xce\xf7\x85\x3c", 5),
+        std::string_view("LLMRDV\1\0\0\0\0\0", 12), std::string_view("LLMRDV\1\0\xff\xff\xff\xff", 12),
+        std::string_view("LLMRDV\1\0\2\0\0\0\1x", 14)}) {
+    RawPeer peer(served.port());
+    peer.send(as_bytes(garbage));
+    const auto answer = peer.next();
+    REQUIRE(answer);
+    CHECK(std::get<Failure>(*answer).request == 0);
+    CHECK_FALSE(peer.next());
+  }
+  check_job_still_works(served);
+}
+
+TEST_CASE("half a frame and then nothing is forgotten without a word") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  {
+    RawPeer peer(served.port());
+    const Bytes hello = encode(hello_for(served.client(0)));
+    peer.send(encode(Preamble{}));
+    peer.send(ByteView(hello).first(hello.size() / 2));
+  }
+  check_job_still_works(served);
+}
+
+TEST_CASE("a peer that sends one byte at a time is served like any other") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  const ClientOptions options = served.client(1);
+  const Token token = *Token::parse(options.token);
+  const Hello hello = hello_for(options);
+  RawPeer peer(served.port());
+  const auto drip = [&](const Message& message) {
+    const Bytes bytes = encode(message);
+    for (const std::byte byte : bytes) peer.send(ByteView(&byte, 1));
+  };
+  drip(Preamble{});
+  drip(hello);
+  const auto challenge = std::get<Challenge>(*peer.next());
+  CHECK(token.verify(challenge.proof, Token::Side::server, hello, challenge.nonce));
+  drip(Proof{token.prove(Token::Side::client, hello, challenge.nonce)});
+  CHECK(std::holds_alternative<Welcome>(*peer.next()));
+  drip(Add{1, "n", 3});
+  CHECK(*peer.next() == Message(Number{1, 3}));
+  drip(Leave{});
+  CHECK_FALSE(peer.next());
+}
+
+TEST_CASE("a proof made with another token is refused by the server") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  const Token wrong = *Token::parse(make_token());
+  const Hello hello = hello_for(served.client(1));
+  RawPeer peer(served.port());
+  peer.send(encode(Preamble{}));
+  peer.send(encode(hello));
+  const auto challenge = std::get<Challenge>(*peer.next());
+  peer.send(encode(Proof{wrong.prove(Token::Side::client, hello, challenge.nonce)}));
+  CHECK(std::get<Failure>(*peer.next()).code == Errc::unauthenticated);
+  CHECK_FALSE(peer.next());
+}
+
+TEST_CASE("more strangers than connections: the ranks still get in") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  std::vector<std::unique_ptr<RawPeer>> strangers;
+  for (int i = 0; i < 150; ++i) strangers.push_back(std::make_unique<RawPeer>(served.port()));
+  check_job_still_works(served);
+  // The first of them made room.
+  const auto answer = strangers.front()->next();
+  REQUIRE(answer);
+  CHECK(std::get<Failure>(*answer).what == "the rendezvous serves 68 connections, its limit");
+}
+
+TEST_CASE("a peer that asks and does not read loses its connection, and the others notice nothing") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  const ClientOptions options = served.client(1);
+  const Token token = *Token::parse(options.token);
+  const Hello hello = hello_for(options);
+  RawPeer greedy(served.port());
+  greedy.send(encode(Preamble{}));
+  greedy.send(encode(hello));
+  const auto challenge = std::get<Challenge>(*greedy.next());
+  greedy.send(encode(Proof{token.prove(Token::Side::client, hello, challenge.nonce)}));
+  REQUIRE(std::holds_alternative<Welcome>(*greedy.next()));
+  for (std::uint32_t request = 1; request <= 20; ++request) greedy.send(encode(Get{request, "large", 60'000}));
+  greedy.send(encode(Set{21, "asked", {}}));
+
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  REQUIRE((*client)->get("asked"));
+  REQUIRE((*client)->set("large", Bytes(kMaxValueBytes)));
+  CHECK(served.wait_for_loss() == Rank{1});
+  CHECK((*client)->get("large")->size() == kMaxValueBytes);
+}
+
+TEST_CASE("many small requests for large values are answered one by one to a peer that reads") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  const ClientOptions options = served.client(0);
+  const Token token = *Token::parse(options.token);
+  const Hello hello = hello_for(options);
+  RawPeer peer(served.port());
+  peer.send(encode(Preamble{}));
+  peer.send(encode(hello));
+  const auto challenge = std::get<Challenge>(*peer.next());
+  peer.send(encode(Proof{token.prove(Token::Side::client, hello, challenge.nonce)}));
+  REQUIRE(std::holds_alternative<Welcome>(*peer.next()));
+  peer.send(encode(Set{1, "large", Bytes(kMaxValueBytes)}));
+  REQUIRE(*peer.next() == Message(Done{1}));
+  for (std::uint32_t request = 2; request < 32; ++request) peer.send(encode(Get{request, "large", 1000}));
+  for (std::uint32_t request = 2; request < 32; ++request) {
+    const auto answer = peer.next();
+    REQUIRE(answer);
+    REQUIRE(std::get<Value>(*answer).request == request);
+    REQUIRE(std::get<Value>(*answer).value->size() == kMaxValueBytes);
+  }
+}
+
+TEST_CASE("a port in use is said with what to do") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  asio::io_context context;
+  ServerOptions options = ServedRendezvous::world_of(1);
+  options.port = served.port();
+  const auto second = Server::start(context.get_executor(), options);
+  REQUIRE_FALSE(second);
+  const std::string port = std::to_string(served.port());
+  CHECK(second.error().code == Errc::io);
+  CHECK(to_string(second.error()) ==
+        "the rendezvous cannot listen on 127.0.0.1:" + port + ": Address already in use\n   hint: another program uses "
+        "port " + port + " ('ss -ltnp' shows which): stop it, or set main_process_port to a free port, or to 0 to have "
+        "one chosen");
+}
+
+TEST_CASE("addresses that cannot be bound, and options that make no job, are refused") {
+  asio::io_context context;
+  const auto refusal = [&](const std::function<void(ServerOptions&)>& change) {
+    ServerOptions options = ServedRendezvous::world_of(1);
+    change(options);
+    const auto server = Server::start(context.get_executor(), options);
+    REQUIRE_FALSE(server);
+    return to_string(server.error());
+  };
+  CHECK(refusal([](ServerOptions& o) { o.bind_address = "head"; }) ==
+        "the rendezvous cannot listen on 'head': not an IPv4 or IPv6 address");
+  CHECK(refusal([](ServerOptions& o) { o.bind_address = "192.0.2.1"; }) ==
+        "the rendezvous cannot listen on 192.0.2.1:0: Cannot assign requested address\n   hint: no interface of this "
+        "machine has that address");
+  CHECK(refusal([](ServerOptions& o) { o.hosts.clear(); }) == "a rendezvous needs at least one rank");
+  CHECK(refusal([](ServerOptions& o) { o.token = "x"; }).find("the job token is not 64 hex digits") == 0);
+}
+
+TEST_CASE("without a bind address, IPv4 and IPv6 reach the same port") {
+  ServerOptions options = ServedRendezvous::world_of(2);
+  options.bind_address.clear();
+  ServedRendezvous served(options);
+  auto v4 = Client::join(served.client(0));
+  CHECK(v4);
+  auto over_v6 = served.client(1);
+  over_v6.address = "::1";
+  if (auto probe = Connection::open("::1", served.port(), soon())) {
+    auto v6 = Client::join(over_v6);
+    CHECK(v6);
+  } else {
+    WARN("this machine has no IPv6 loopback: " << to_string(probe.error()));
+  }
+}
+
+TEST_CASE("closing the server closes its connections, and closing twice is nothing") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  RawPeer peer(served.port());
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  served.on_thread([&] {
+    served.server().close();
+    served.server().close();
+  });
+  CHECK_FALSE(peer.next());
+  const auto value = (*client)->get("k");
+  REQUIRE_FALSE(value);
+  CHECK(value.error().code == Errc::closed);
+}

@@ -1,0 +1,80 @@
+#include "rendezvous/store.hpp"
+
+#include <limits>
+
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::rendezvous;
+
+namespace {
+
+Bytes bytes_of(std::string_view text) {
+  const ByteView bytes = as_bytes(text);
+  return Bytes(bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+TEST_CASE("the store keeps, replaces and gives back values") {
+  Store store;
+  CHECK(store.find("k") == nullptr);
+  REQUIRE(store.set("k", bytes_of("one")));
+  REQUIRE(store.set("k", bytes_of("three")));
+  CHECK(*store.find("k") == bytes_of("three"));
+  CHECK(store.size() == 1);
+  CHECK(store.bytes() == 6);
+}
+
+TEST_CASE("sums start at 0 and are kept as decimal text") {
+  Store store;
+  CHECK(*store.add("n", 5) == 5);
+  CHECK(*store.add("n", -7) == -2);
+  CHECK(*store.find("n") == bytes_of("-2"));
+  REQUIRE(store.set("n", bytes_of("40")));
+  CHECK(*store.add("n", 2) == 42);
+}
+
+TEST_CASE("a sum that cannot be leaves the value as it was") {
+  Store store;
+  REQUIRE(store.set("t", bytes_of("12x")));
+  const auto text = store.add("t", 1);
+  REQUIRE_FALSE(text);
+  CHECK(text.error().code == Errc::invalid_argument);
+  CHECK(text.error().what == "cannot add to key 't': its value '12x' is not a number");
+  REQUIRE(store.add("n", std::numeric_limits<std::int64_t>::max()));
+  const auto overflow = store.add("n", 1);
+  REQUIRE_FALSE(overflow);
+  CHECK(overflow.error().what ==
+        "cannot add 1 to key 'n': 9223372036854775807 is stored, and the sum does not fit 64 bits");
+  CHECK(*store.find("n") == bytes_of("9223372036854775807"));
+}
+
+TEST_CASE("keys and values beyond their limits are refused") {
+  Store store;
+  CHECK(store.set("", {}).error().what == "an empty key");
+  CHECK(store.set(std::string(kMaxKeyBytes, 'k'), {}));
+  const auto key = store.set(std::string(kMaxKeyBytes + 1, 'k'), {});
+  REQUIRE_FALSE(key);
+  CHECK(key.error().code == Errc::too_large);
+  CHECK(key.error().what == "key '" + std::string(64, 'k') + "…' has 8193 bytes; the limit is 8192");
+  CHECK(store.set("v", Bytes(kMaxValueBytes)));
+  const auto value = store.set("v", Bytes(kMaxValueBytes + 1));
+  REQUIRE_FALSE(value);
+  CHECK(value.error().what == "the value of key 'v' has 8388609 bytes; the limit is 8388608");
+}
+
+TEST_CASE("a full store refuses new keys and larger values, and takes what fits") {
+  Store store(2, 20);
+  REQUIRE(store.set("a", Bytes(5)));
+  REQUIRE(store.set("b", Bytes(5)));
+  const auto third = store.set("c", {});
+  REQUIRE_FALSE(third);
+  CHECK(third.error().code == Errc::out_of_resources);
+  CHECK(third.error().what == "the store holds 2 keys, its limit; key 'c' is one too many");
+  const auto large = store.set("a", Bytes(14));
+  REQUIRE_FALSE(large);
+  CHECK(large.error().what == "the store would hold 21 bytes with key 'a'; the limit is 20");
+  CHECK(store.set("a", Bytes(13)));
+  CHECK(store.bytes() == 20);
+}

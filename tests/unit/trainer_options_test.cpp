@@ -1,0 +1,169 @@
+// The command line of llmlaunch-train: names, limits, and the words for what cannot be understood.
+#include "trainer/options.hpp"
+
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+Result<ParsedOptions> parse(const std::vector<std::string>& arguments) {
+  return parse_options(arguments);
+}
+
+TrainOptions options(const std::vector<std::string>& arguments) {
+  auto parsed = parse(arguments);
+  REQUIRE(parsed);
+  CHECK(parsed->answer.empty());
+  return parsed->options;
+}
+
+}  // namespace
+
+TEST_CASE("without flags it is the example") {
+  const TrainOptions o = options({});
+  CHECK(o.per_device_train_batch_size == 64);
+  CHECK(o.num_train_epochs == 1);
+  CHECK(o.max_steps == -1);
+  CHECK(o.learning_rate == 1e-3);
+  CHECK(o.weight_decay == 1e-2);
+  CHECK(o.adam_beta1 == 0.9);
+  CHECK(o.adam_beta2 == 0.999);
+  CHECK(o.adam_epsilon == 1e-8);
+  CHECK(o.dropout);
+  CHECK(o.device == DeviceChoice::automatic);
+  CHECK(o.data_dir.empty());
+}
+
+TEST_CASE("flags are the same with hyphens and underscores, with a space or an equals sign") {
+  for (const std::vector<std::string>& typed : std::vector<std::vector<std::string>>{
+           {"--per_device_train_batch_size", "8"},
+           {"--per-device-train-batch-size", "8"},
+           {"--per_device_train-batch_size=8"},
+       }) {
+    CHECK(options(typed).per_device_train_batch_size == 8);
+  }
+}
+
+TEST_CASE("hyphens in values stay") {
+  CHECK(options({"--data-dir", "my-data-dir"}).data_dir == "my-data-dir");
+  CHECK(options({"--loss-file=a-b/c-d"}).loss_file == "a-b/c-d");
+}
+
+TEST_CASE("every flag reaches its option") {
+  const TrainOptions o = options({"--train_samples",
+                                  "100",
+                                  "--eval_samples",
+                                  "50",
+                                  "--per_device_eval_batch_size",
+                                  "7",
+                                  "--num_train_epochs",
+                                  "3",
+                                  "--max_steps",
+                                  "20",
+                                  "--learning_rate",
+                                  "0.5",
+                                  "--weight_decay",
+                                  "0",
+                                  "--adam_beta1",
+                                  "0.8",
+                                  "--adam_beta2",
+                                  "0.99",
+                                  "--adam_epsilon",
+                                  "1e-6",
+                                  "--seed",
+                                  "42",
+                                  "--dropout",
+                                  "off",
+                                  "--logging_steps",
+                                  "5",
+                                  "--device",
+                                  "cpu",
+                                  "--ddp_bucket_cap_mb",
+                                  "0.5",
+                                  "--ddp_timeout",
+                                  "60",
+                                  "--threads",
+                                  "2"});
+  CHECK(o.train_samples == 100);
+  CHECK(o.eval_samples == 50);
+  CHECK(o.per_device_eval_batch_size == 7);
+  CHECK(o.num_train_epochs == 3);
+  CHECK(o.max_steps == 20);
+  CHECK(o.learning_rate == 0.5);
+  CHECK(o.weight_decay == 0);
+  CHECK(o.adam_beta1 == 0.8);
+  CHECK(o.adam_beta2 == 0.99);
+  CHECK(o.adam_epsilon == 1e-6);
+  CHECK(o.seed == 42);
+  CHECK_FALSE(o.dropout);
+  CHECK(o.logging_steps == 5);
+  CHECK(o.device == DeviceChoice::cpu);
+  CHECK(o.ddp_bucket_cap_mb == 0.5);
+  CHECK(o.ddp_timeout == 60);
+  CHECK(o.threads == 2);
+  CHECK(options({"--use_cpu"}).device == DeviceChoice::cpu);
+  CHECK(options({"--use-cpu", "--device", "auto"}).device == DeviceChoice::cpu);
+  CHECK(options({"--device", "cuda"}).device == DeviceChoice::cuda);
+}
+
+TEST_CASE("what cannot be understood is named") {
+  struct Row {
+    std::vector<std::string> typed;
+    std::string what;
+    std::string hint;
+  };
+  const std::string help = "llmlaunch-train --help lists the flags";
+  const std::vector<Row> rows = {
+      {{"--learning_rat", "1"}, "unknown argument '--learning_rat'", "did you mean --learning_rate?"},
+      {{"--per-device-train-batch-sise=3"},
+       "unknown argument '--per_device_train_batch_sise=3'",
+       "did you mean --per_device_train_batch_size?"},
+      {{"--fp16"}, "unknown argument '--fp16'", help},
+      {{"surplus"}, "unknown argument 'surplus'", help},
+      {{"--max_steps", "0"}, "--max_steps: 0 is neither -1 nor above 0", ""},
+      {{"--use_cpu", "--device", "cuda"}, "--use_cpu and --device cuda contradict each other", ""},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.typed);
+    const auto parsed = parse(row.typed);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Errc::usage);
+    CHECK(parsed.error().what == row.what);
+    CHECK(parsed.error().hint == row.hint);
+  }
+}
+
+TEST_CASE("a wrong value is named with its flag, on one line") {
+  for (const auto& [typed, flag, value] : std::vector<std::tuple<std::vector<std::string>, std::string, std::string>>{
+           {{"--learning_rate", "fast"}, "--learning_rate", "fast"},
+           {{"--learning_rate", "-1"}, "--learning_rate", "-1"},
+           {{"--per_device_train_batch_size", "0"}, "--per_device_train_batch_size", "0"},
+           {{"--per_device_train_batch_size", "1.5"}, "--per_device_train_batch_size", "1.5"},
+           {{"--device", "gpu"}, "--device", "gpu"},
+           {{"--dropout", "maybe"}, "--dropout", "maybe"},
+           {{"--adam_beta1", "2"}, "--adam_beta1", "2"},
+           {{"--seed", "-3"}, "--seed", "-3"},
+           {{"--data_dir"}, "--data_dir", ""},
+       }) {
+    CAPTURE(typed);
+    const auto parsed = parse(typed);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Errc::usage);
+    CHECK_THAT(parsed.error().what, Catch::Contains(flag) && Catch::Contains(value));
+    CHECK(parsed.error().what.find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("help names every flag and the exit statuses, and is an answer, not an error") {
+  const auto parsed = parse({"--help"});
+  REQUIRE(parsed);
+  for (const char* word : {"--data_dir", "--per_device_train_batch_size", "--max_steps", "--use_cpu", "--loss_file",
+                           "exit status", "128+n"}) {
+    CHECK_THAT(parsed->answer, Catch::Contains(word));
+  }
+  const auto version = parse({"--version"});
+  REQUIRE(version);
+  CHECK(version->answer == "llmlaunch-train " LLMLAUNCH_VERSION "\n");
+}
