@@ -6,9 +6,7 @@
 #include <algorithm>
 #include <csignal>
 
-#if __has_include("launcher/ssh/ssh_shell.hpp")
 #include "launcher/ssh/ssh_shell.hpp"
-#endif
 
 namespace llmlaunch::launcher {
 namespace {
@@ -36,10 +34,11 @@ std::vector<std::string> host_of_each_rank(const LaunchPlan& plan) {
 }  // namespace
 
 Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-         std::shared_ptr<const PushedFile> file, LogFiles files)
+         std::shared_ptr<ssh::SshContext> ssh, std::shared_ptr<const PushedFile> file, LogFiles files)
     : plan_(plan),
       options_(options),
       agent_(std::move(agent)),
+      ssh_(std::move(ssh)),
       file_(std::move(file)),
       state_(plan, files.directory(), now()),
       began_(now()),
@@ -206,11 +205,7 @@ void Job::open(HostIndex host) {
 std::shared_ptr<RemoteShell> Job::make_shell(const HostPlan& host) {
   if (options_.make_shell) return options_.make_shell(io_.get_executor(), host);
   if (host.local) return make_local_shell(io_.get_executor(), host, agent_);
-#if __has_include("launcher/ssh/ssh_shell.hpp")
-  return ssh::make_ssh_shell(io_.get_executor(), host, agent_);
-#else
-  return nullptr;
-#endif
+  return ssh::make_ssh_shell(io_.get_executor(), host, agent_, ssh_);
 }
 
 void Job::push_file(HostIndex host, std::uint32_t index) {

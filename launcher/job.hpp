@@ -21,11 +21,16 @@
 
 namespace llmlaunch::launcher {
 
+namespace ssh {
+class SshContext;
+}
+
 class Job {
  public:
-  /// `file` is the plan's program, when it has one. `agent` may be null when `options.make_shell` is set.
+  /// `file` is the plan's program, when it has one; `ssh` is there when a host is not this machine. `agent` and `ssh`
+  /// may be null when `options.make_shell` is set.
   Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-      std::shared_ptr<const PushedFile> file, LogFiles files);
+      std::shared_ptr<ssh::SshContext> ssh, std::shared_ptr<const PushedFile> file, LogFiles files);
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
@@ -54,6 +59,7 @@ class Job {
   const LaunchPlan& plan_;
   const LaunchOptions& options_;
   std::shared_ptr<const AgentBinary> agent_;
+  std::shared_ptr<ssh::SshContext> ssh_;
   std::shared_ptr<const PushedFile> file_;
   asio::io_context io_{1};
   JobState state_;

@@ -1,11 +1,13 @@
 // run_job: what must be there before a job can be tried, then the job, then its record. Called by the cli.
 #include "launcher/launch.hpp"
 
+#include <algorithm>
 #include <csignal>
 
 #include "launcher/job.hpp"
 #include "launcher/job_record.hpp"
 #include "launcher/log_files.hpp"
+#include "launcher/ssh/ssh_shell.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher {
@@ -39,6 +41,14 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     if (!loaded) return loaded.error();
     agent = std::make_shared<const AgentBinary>(std::move(*loaded));
   }
+  std::shared_ptr<ssh::SshContext> ssh;
+  const bool remote =
+      std::any_of(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local; });
+  if (remote && !options.make_shell) {
+    auto loaded = ssh::load_ssh_context(plan);
+    if (!loaded) return loaded.error();
+    ssh = std::move(*loaded);
+  }
   std::shared_ptr<const PushedFile> file;
   if (plan.program) {
     Result<PushedFile> opened = PushedFile::open(*plan.program);
@@ -53,7 +63,7 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   Result<LogFiles> files = LogFiles::create(*directory, plan.world_size);
   if (!files) return files.error();
 
-  JobResult result = Job(plan, options, std::move(agent), std::move(file), std::move(*files)).run();
+  JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(file), std::move(*files)).run();
 
   times.ended = std::chrono::system_clock::now();
   if (auto written = replace_file(record_path, job_record(plan, times, &result)); !written) {

@@ -9,10 +9,12 @@
 #include <cerrno>
 #include <csignal>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <utility>
 
-#include "launcher/agent/protocol.hpp"
+#include "launcher/agent_greeting.hpp"
+#include "launcher/line_cutter.hpp"
 #include "launcher/remote.hpp"
 
 namespace llmlaunch::launcher {
@@ -20,11 +22,6 @@ namespace {
 
 using LocalSocket = asio::local::stream_protocol::socket;
 using Noise = std::function<void(std::string_view)>;
-
-// Longer lines before the marker, and on the agent's stderr, are shown in pieces of this size.
-constexpr std::size_t kMaxNoiseLineBytes = 4096;
-// More than this before the marker is no rc file's greeting: something else is running.
-constexpr std::size_t kMaxNoiseBytes = 1u << 20;
 
 struct Child {
   pid_t pid = -1;
@@ -82,35 +79,20 @@ Result<Child> fork_agent(const std::string& path) {
       "llmlaunch-agent is installed beside llmlaunch; build or install both");
 }
 
-/// Cuts bytes into lines for the noise sink.
-class NoiseLines {
- public:
-  void feed(std::string_view text, const Noise& sink) {
-    for (const char c : text) {
-      if (c != '\n') line_ += c;
-      if (c == '\n' || line_.size() >= kMaxNoiseLineBytes) flush(sink);
-    }
-  }
-  void flush(const Noise& sink) {
-    if (!line_.empty() && sink) sink(line_);
-    line_.clear();
-  }
-
- private:
-  std::string line_;
-};
-
 // Reads the agent's stderr to its end and takes its status: the pipe ends when the agent does, and no earlier, as the
 // ranks do not get it. So no SIGCHLD is needed, and no zombie stays. Owns all that it uses.
 asio::awaitable<void> follow_child(asio::posix::stream_descriptor errors, pid_t pid, std::shared_ptr<Noise> sink) {
-  NoiseLines lines;
+  LineCutter lines;
+  const auto show = [&sink](std::string_view line) {
+    if (*sink) (*sink)(line);
+  };
   std::string piece(4096, '\0');
   while (true) {
     const auto [error, size] = co_await errors.async_read_some(asio::buffer(piece), await_tuple);
     if (error) break;
-    lines.feed(std::string_view(piece).substr(0, size), *sink);
+    lines.feed(std::string_view(piece).substr(0, size), show);
   }
-  lines.flush(*sink);
+  lines.flush(show);
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
@@ -134,7 +116,7 @@ class LocalShell final : public RemoteShell {
 
  private:
   Result<void> start();
-  Result<bool> take_noise();
+  Result<bool> take_greeting(std::string_view bytes);
   Error ended() const;
   std::string where() const { return "host " + host_; }
   Error canceled() const { return make_error(Errc::canceled, "the channel to the agent was closed", where()); }
@@ -143,8 +125,8 @@ class LocalShell final : public RemoteShell {
   std::string host_;
   std::shared_ptr<const AgentBinary> agent_;
   LocalSocket channel_;
-  std::string early_;  // bytes read and not used: noise, then the start of the frames
-  std::size_t noise_bytes_ = 0;
+  AgentGreeting greeting_;
+  std::string early_;  // the start of the frames, read with the marker
   std::shared_ptr<Noise> sink_ = std::make_shared<Noise>();
   OpenStep step_ = OpenStep::waiting;
   bool closed_ = false;
@@ -166,27 +148,24 @@ Result<void> LocalShell::start() {
   return ok;
 }
 
-// Shows whole lines up to the marker. True: the marker was there, and `early_` starts with the first frame.
-Result<bool> LocalShell::take_noise() {
+// Shows what comes before the marker. True: the marker was there, and `early_` is the start of the frames.
+Result<bool> LocalShell::take_greeting(std::string_view bytes) {
+  greeting_.feed(bytes);
   while (true) {
-    const std::size_t end = early_.find('\n');
-    if (end == std::string::npos && early_.size() < kMaxNoiseLineBytes) return false;
-    const std::string line = early_.substr(0, std::min(end, kMaxNoiseLineBytes));
-    early_.erase(0, end == std::string::npos ? line.size() : end + 1);
-    if (line.starts_with(agent::kMarkerPrefix)) {
-      const std::string_view version = std::string_view(line).substr(agent::kMarkerPrefix.size());
-      if (version == std::to_string(agent::kProtocolVersion)) return true;
-      return make_error(Errc::version_mismatch,
-                        "the agent '" + agent_->path + "' speaks version " + std::string(version) +
-                            " of the agent protocol, this llmlaunch speaks version " +
-                            std::to_string(agent::kProtocolVersion),
-                        where(), "use the llmlaunch and llmlaunch-agent of one build");
+    Result<std::optional<GreetingEvent>> event = greeting_.next();
+    if (!event) {
+      Error error = event.error();
+      error.what = "'" + agent_->path + "': " + error.what;
+      error.where = where();
+      return error;
     }
-    if (noise_ && !line.empty()) noise_(line);
-    noise_bytes_ += line.size() + 1;
-    if (noise_bytes_ > kMaxNoiseBytes)
-      return make_error(Errc::protocol, "'" + agent_->path + "' is no llmlaunch-agent: it says other things", where());
+    if (!*event) return false;
+    if (std::holds_alternative<AgentMarker>(**event)) break;
+    // No bootstrap runs here: nothing asks for a push.
+    if (const auto* line = std::get_if<NoiseLine>(&**event); line && noise_) noise_(line->text);
   }
+  early_ = greeting_.take_rest();
+  return true;
 }
 
 Error LocalShell::ended() const {
@@ -204,8 +183,7 @@ asio::awaitable<Result<void>> LocalShell::open() {
     if (closed_) co_return canceled();
     if (error == asio::error::eof || error == asio::error::connection_reset) co_return ended();
     if (error) co_return from_asio(error, "read from the agent", where());
-    early_.append(piece, 0, size);
-    const Result<bool> found = take_noise();
+    const Result<bool> found = take_greeting(std::string_view(piece).substr(0, size));
     if (!found) {
       close();
       co_return found.error();

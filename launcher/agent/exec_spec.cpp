@@ -56,10 +56,10 @@ int program_errno(const std::string& path) {
 
 Error not_runnable(const std::string& path, int error) {
   if (error == EISDIR)
-    return make_error(Errc::no_program, "'" + path + "' is a directory, not a program", {}, "name the file to run");
+    return make_error(Errc::not_executable, "'" + path + "' is a directory, not a program", {}, "name the file to run");
   if (error == EACCES) {
     const bool python = path.ends_with(".py");
-    return make_error(Errc::no_program, "'" + path + "' is not executable", {},
+    return make_error(Errc::not_executable, "'" + path + "' is not executable", {},
                       python ? "run it as: python3 " + path : "chmod +x it, or name the program that runs it");
   }
   return make_error(Errc::no_program, "no program '" + path + "': " + text_of(error), {},

@@ -80,6 +80,8 @@ Error child_error(const ChildError& report, const std::string& path, const std::
         error.hint = "the file is there, so its interpreter (after '#!') or loader is missing";
       if (report.error == E2BIG)
         error.code = make_error_code(Errc::too_large);
+      else if (report.error == EACCES || report.error == ENOEXEC)
+        error.code = make_error_code(Errc::not_executable);
       else if (report.error != ENOMEM && report.error != EAGAIN)
         error.code = make_error_code(Errc::no_program);
       return error;

@@ -1,0 +1,14 @@
+# What ssh needs and libssh does not do: decisions over plain data, with neither libssh nor Asio.
+add_library(llmlaunch_ssh_core STATIC
+  bootstrap.cpp
+  host_key_error.cpp
+  known_hosts.cpp
+  known_hosts_append.cpp
+  known_hosts_lines.cpp
+  ssh_config.cpp
+  ssh_config_files.cpp
+  ssh_config_host.cpp
+  ssh_config_keywords.cpp
+  ssh_pattern.cpp
+)
+target_link_libraries(llmlaunch_ssh_core PUBLIC llmlaunch_config llmlaunch_agent_greeting PRIVATE OpenSSL::Crypto)

@@ -1,0 +1,81 @@
+// Adds an accepted key to a known_hosts file, while other launches may do the same. One write of one whole line under a
+// lock; nothing that is there is rewritten.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "launcher/agent/unique_fd.hpp"
+#include "launcher/ssh/known_hosts.hpp"
+#include "launcher/ssh/known_hosts_lines.hpp"
+
+namespace llmlaunch::launcher::ssh {
+namespace {
+
+constexpr const char* kHint = "name a file that can be written first in llmlaunch.ssh.known_hosts_files";
+
+Error failed(const char* call, const std::string& file) {
+  return system_error(errno, std::string("the accepted host key cannot be recorded: ") + call, file, kHint);
+}
+
+Result<agent::UniqueFd> open_locked(const std::string& file) {
+  const std::size_t slash = file.rfind('/');
+  if (slash != std::string::npos && slash > 0)
+    ::mkdir(file.substr(0, slash).c_str(), 0700);  // open says if it is missing
+  agent::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!fd) return failed("open", file);
+  while (::flock(fd.value(), LOCK_EX) != 0)
+    if (errno != EINTR) return failed("flock", file);
+  return fd;
+}
+
+Result<std::string> read_text(int fd, const std::string& file) {
+  std::string text, piece(65536, '\0');
+  while (true) {
+    const ssize_t got = ::read(fd, piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed("read", file);
+    if (got == 0) return text;
+    text.append(piece, 0, static_cast<std::size_t>(got));
+    if (text.size() > kMaxKnownHostsBytes)
+      return make_error(Errc::too_large, "more than " + std::to_string(kMaxKnownHostsBytes) + " bytes of known hosts",
+                        file, kHint);
+  }
+}
+
+// A half line, of a full disk, is taken back: the next reader would find it damaged.
+Result<void> write_line(int fd, const std::string& line, off_t end, const std::string& file) {
+  for (std::string_view rest = line; !rest.empty();) {
+    const ssize_t put = ::write(fd, rest.data(), rest.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) {
+      const Error error = failed("write", file);
+      if (rest.size() < line.size() && ::ftruncate(fd, end) != 0) return failed("ftruncate after a failed write", file);
+      return error;
+    }
+    rest.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return ok;
+}
+
+}  // namespace
+
+Result<bool> append_host_key(const std::string& file, const std::string& name, const HostKey& key, bool hashed) {
+  Result<std::string> line = known_line(name, key, hashed);
+  if (!line) return line.error();
+  Result<agent::UniqueFd> fd = open_locked(file);
+  if (!fd) return fd.error();
+  Result<std::string> text = read_text(fd->value(), file);
+  if (!text) return text.error();
+  KnownHosts there;
+  there.parse(*text, file);
+  if (const HostKeyAnswer answer = there.check(name, key); answer.status == HostKeyStatus::ok) return false;
+  if (!text->empty() && text->back() != '\n') line->insert(line->begin(), '\n');
+  Result<void> written = write_line(fd->value(), *line, static_cast<off_t>(text->size()), file);
+  if (!written) return written.error();
+  return true;
+}
+
+}  // namespace llmlaunch::launcher::ssh

@@ -1,0 +1,102 @@
+// Which key is offered when; see sign_in.hpp. How a key is offered is session.cpp's.
+#include "launcher/ssh/sign_in.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace llmlaunch::launcher::ssh {
+
+SignInAttempt::SignInAttempt(asio::any_io_executor executor, std::shared_ptr<Session> session,
+                             std::shared_ptr<SshContext> context, const HostAccess& access)
+    : executor_(std::move(executor)), session_(std::move(session)), context_(std::move(context)), access_(access) {}
+
+asio::awaitable<Result<void>> SignInAttempt::run() {
+  if (!access_.agent_path.empty()) co_await ask_agent();
+  Result<SignIn> answer = co_await with_agent(true);
+  for (auto file = access_.identity_files.begin();
+       answer && *answer != SignIn::accepted && file != access_.identity_files.end(); ++file)
+    answer = co_await with_file(context_->identity(*file));
+  if (answer && *answer != SignIn::accepted && !access_.identities_only) answer = co_await with_agent(false);
+  if (agent_) agent_->close();
+  if (answer && *answer == SignIn::accepted) co_return ok;
+  if (!answer && answer.error().code != Errc::refused) co_return answer.error();
+  Error error = refused();
+  // "Too many authentication failures": sshd hung up before everything was tried.
+  if (!answer) error.what += "; " + answer.error().what;
+  co_return error;
+}
+
+asio::awaitable<void> SignInAttempt::ask_agent() {
+  agent_ = std::make_shared<AgentClient>(executor_, access_.tcp.timeout);
+  const auto connected = co_await agent_->connect(access_.agent_path);
+  Result<std::vector<AgentIdentity>> keys = std::vector<AgentIdentity>{};
+  if (connected)
+    keys = co_await agent_->identities();
+  else
+    keys = connected.error();
+  if (keys)
+    agent_keys_ = std::move(*keys);
+  else
+    unusable_.push_back(keys.error().what);
+}
+
+bool SignInAttempt::is_named(const AgentIdentity& key) const {
+  return std::any_of(access_.identity_files.begin(), access_.identity_files.end(),
+                     [&](const std::string& file) { return context_->identity(file).public_blob == key.blob; });
+}
+
+// The agent's keys of one of the two kinds: those that belong to a named file, or the rest.
+asio::awaitable<Result<SignIn>> SignInAttempt::with_agent(bool named) {
+  std::vector<AgentIdentity> shown;
+  for (const auto& key : agent_keys_) {
+    if (is_named(key) != named) continue;
+    shown.push_back(key);
+    tried_.push_back(fmt::format("key '{}' of ssh-agent", key.comment));
+  }
+  if (shown.empty() || closed_) co_return SignIn::denied;
+  const auto view = agent_->open_view(std::move(shown));
+  if (!view) co_return view.error();
+  const auto answer = co_await session_->sign_in_with_agent(*view, context_->signing_threads());
+  partial_ = partial_ || (answer && *answer == SignIn::partial);
+  co_return answer;
+}
+
+asio::awaitable<Result<SignIn>> SignInAttempt::with_file(const Identity& identity) {
+  if (identity.key == nullptr) {
+    const bool in_agent = std::any_of(agent_keys_.begin(), agent_keys_.end(),
+                                      [&](const AgentIdentity& key) { return key.blob == identity.public_blob; });
+    if (!in_agent && (access_.files_are_named || !identity.missing))
+      unusable_.push_back(fmt::format("{}: {}", identity.path, identity.problem));
+    co_return SignIn::denied;
+  }
+  tried_.push_back(identity.path);
+  const auto answer = co_await session_->sign_in_with(identity.key);
+  partial_ = partial_ || (answer && *answer == SignIn::partial);
+  co_return answer;
+}
+
+Error SignInAttempt::refused() const {
+  const std::string methods = session_->accepted_methods();
+  std::string what = tried_.empty() ? fmt::format("there is no key to sign in with as '{}'", access_.user)
+                                    : fmt::format("public key authentication as '{}' was refused; tried {}",
+                                                  access_.user, fmt::join(tried_, ", "));
+  if (!unusable_.empty()) what += fmt::format("; not usable: {}", fmt::join(unusable_, "; "));
+  if (partial_) what += "; sshd took the key and asks for more than a key, which llmlaunch cannot give";
+  if (!methods.empty()) what += fmt::format("; sshd accepts: {}", methods);
+  const std::string destination =
+      access_.tcp.port == 22 ? access_.tcp.host : fmt::format("-p {} {}", access_.tcp.port, access_.tcp.host);
+  return make_error(Errc::unauthenticated, std::move(what), {},
+                    fmt::format("allow your key there: ssh-copy-id -i KEY.pub {0}; or name another one: identity_file "
+                                "below the host or llmlaunch.ssh; other users: 'user'",
+                                destination));
+}
+
+void SignInAttempt::close() {
+  closed_ = true;
+  if (agent_) agent_->close();
+}
+
+}  // namespace llmlaunch::launcher::ssh

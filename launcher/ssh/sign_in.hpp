@@ -1,0 +1,46 @@
+/// \file
+/// Signs in on one host with the keys that its user has: keys of ssh-agent that belong to a named file first, then the
+/// files, then the other keys of the agent; the order of ssh itself. Asks nobody anything.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/ssh/agent_client.hpp"
+#include "launcher/ssh/session.hpp"
+#include "launcher/ssh/ssh_context.hpp"
+
+namespace llmlaunch::launcher::ssh {
+
+class SignInAttempt {
+ public:
+  SignInAttempt(asio::any_io_executor executor, std::shared_ptr<Session> session, std::shared_ptr<SshContext> context,
+                const HostAccess& access);
+
+  /// `Errc::unauthenticated` names every key that was tried or could not be used, and what the server accepts.
+  asio::awaitable<Result<void>> run();
+
+  /// Ends what waits for ssh-agent. Idempotent.
+  void close();
+
+ private:
+  asio::awaitable<void> ask_agent();
+  asio::awaitable<Result<SignIn>> with_agent(bool named);
+  asio::awaitable<Result<SignIn>> with_file(const Identity& identity);
+  bool is_named(const AgentIdentity& key) const;
+  Error refused() const;
+
+  asio::any_io_executor executor_;
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<SshContext> context_;
+  const HostAccess& access_;
+  std::shared_ptr<AgentClient> agent_;
+  std::vector<AgentIdentity> agent_keys_;
+  std::vector<std::string> tried_;  // "/home/me/.ssh/id_ed25519", "key 'me@laptop' of ssh-agent"
+  std::vector<std::string> unusable_;
+  bool partial_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace llmlaunch::launcher::ssh
