@@ -19,9 +19,12 @@ using launcher::LaunchPlan;
 constexpr std::size_t kShownValueBytes = 160;
 
 bool is_plain(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("%+,-./:=@_").find(c) != std::string_view::npos;
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+         std::string_view("%+,-./:=@_").find(c) != std::string_view::npos;
 }
-bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
 
 std::string shown_entry(const std::string& name, const std::string& value) {
   if (launcher::names_secret(name)) return fmt::format("{}=********", name);
@@ -46,12 +49,16 @@ std::string shown_ranks(const HostPlan& host) {
 std::string shown_way(const HostPlan& host) {
   if (host.local) return "this machine, without ssh";
   const bool six = host.address.find(':') != host.address.npos;
-  return fmt::format("ssh {}{}{}", host.user ? *host.user + "@" : "", six && host.port ? "[" + host.address + "]" : host.address,
+  return fmt::format("ssh {}{}{}", host.user ? *host.user + "@" : "",
+                     six && host.port ? "[" + host.address + "]" : host.address,
                      host.port ? fmt::format(":{}", *host.port) : "");
 }
 
 std::string shown_workdir(const HostPlan& host) {
-  if (!host.workdir.empty()) return shell_quoted(host.workdir);
+  if (!host.workdir.empty()) {
+    const bool below_home = !host.local && host.workdir.front() != '/';
+    return shell_quoted(host.workdir) + (below_home ? " (below the login directory)" : "");
+  }
   return host.local ? "(the current directory)" : "(the login directory)";
 }
 
@@ -94,11 +101,13 @@ std::string shell_quoted(std::string_view word) {
 std::string describe_plan(const LaunchPlan& plan) {
   std::vector<std::string> names;
   for (const auto& host : plan.hosts) names.push_back(host.name);
-  std::string text = fmt::format("plan: {} rank{} on {} host{}: {}\n", plan.world_size, plan.world_size == 1 ? "" : "s",
-                                 plan.hosts.size(), plan.hosts.size() == 1 ? "" : "s", launcher::compress_hostlist(names));
-  text += fmt::format("rendezvous: {}, {}\n",
-                      plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
-                      plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
+  std::string text =
+      fmt::format("plan: {} rank{} on {} host{}: {}\n", plan.world_size, plan.world_size == 1 ? "" : "s",
+                  plan.hosts.size(), plan.hosts.size() == 1 ? "" : "s", launcher::compress_hostlist(names));
+  text += fmt::format(
+      "rendezvous: {}, {}\n",
+      plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
+      plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
   const std::string argv = shown_argv(plan);

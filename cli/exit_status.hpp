@@ -7,13 +7,13 @@ namespace llmlaunch::cli {
 
 enum class ExitStatus : int {
   done = 0,
-  usage = 64,            ///< the command line is wrong
-  unavailable = 69,      ///< a host or the rendezvous: not reachable, key refused, no working directory, connection lost
-  internal = 70,         ///< a defect of llmlaunch, or a part of it is not installed
-  logs_incomplete = 74,  ///< the ranks ended well, but the run directory lacks output
-  locked = 75,           ///< another run holds the lock
-  config = 78,           ///< the configuration is wrong or cannot be read
-  timed_out = 124,       ///< the whole job's time limit passed
+  usage = 64,        ///< the command line is wrong
+  unavailable = 69,  ///< a host or the rendezvous: not reachable, key refused, no working directory, connection lost
+  internal = 70,     ///< a defect of llmlaunch, or a part of it is not installed
+  io = 74,           ///< a file: the run directory cannot be made, or lacks output although the ranks ended well
+  locked = 75,       ///< another run holds the lock
+  config = 78,       ///< the configuration is wrong or cannot be read
+  timed_out = 124,   ///< the whole job's time limit passed
   not_executable = 126,  ///< the program may not be executed
   no_program = 127,      ///< the program does not exist
   hung_up = 129,         ///< SIGHUP
@@ -21,6 +21,8 @@ enum class ExitStatus : int {
   terminated = 143,      ///< SIGTERM
 };
 
-constexpr int number(ExitStatus status) { return static_cast<int>(status); }
+constexpr int number(ExitStatus status) {
+  return static_cast<int>(status);
+}
 
 }  // namespace llmlaunch::cli

@@ -77,8 +77,10 @@ Result<std::string> find_helper(const std::string& name) {
     const std::string path = place + "/" + name;
     if (is_file(path) && ::access(path.c_str(), R_OK) == 0) return path;
   }
-  return make_error(Errc::not_found, fmt::format("llmlaunch's own program {} is missing; looked in {}", name, fmt::join(places, " and ")), {},
-                    "install it there, or set LLMLAUNCH_LIBEXEC to the directory that has it");
+  return make_error(
+      Errc::not_found,
+      fmt::format("llmlaunch's own program {} is missing; looked in {}", name, fmt::join(places, " and ")), {},
+      "install it there, or set LLMLAUNCH_LIBEXEC to the directory that has it");
 }
 
 std::optional<std::string> default_config() {

@@ -1,5 +1,5 @@
-// CLI11 reads llmlaunch's own words only. The line is cut first, where the program begins: what stands behind that point
-// is data of another program, and no option parser may reorder, split or interpret it.
+// CLI11 reads llmlaunch's own words only. The line is cut first, where the program begins: what stands behind that
+// point is data of another program, and no option parser may reorder, split or interpret it.
 #include "cli/options.hpp"
 
 #include <fmt/format.h>
@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <memory>
 #include <string_view>
 
@@ -35,11 +36,15 @@ class RunHelp final : public CLI::Formatter {
   }
 };
 
+constexpr const char* kListsOptions = "llmlaunch run --help lists the options";
+
 /// The option parser and what it fills.
 struct Parser {
   CLI::App app{"Starts a training job on any number of machines over ssh."};
   CLI::App* run = nullptr;
   RunOptions values;
+  std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
+  std::string nproc_per_node;
   std::string timeout;
   bool quiet = false;
   bool verbose = false;
@@ -63,18 +68,19 @@ Parser::Parser() {
   run->formatter(std::make_shared<RunHelp>());
   run->set_help_flag("-h,--help", "Print this help and exit");
   run->footer(kRunFooter);
-  add_value(*run, "-c,--config", values.config, "FILE", "Configuration: accelerate's YAML, with or without 'llmlaunch:'");
+  add_value(*run, "-c,--config", values.config, "FILE",
+            "Configuration: accelerate's YAML, with or without 'llmlaunch:'");
   add_value(*run, "--hosts", values.hosts, "LIST", "Hosts instead of the file's: gpu[01-16],login0");
-  add_value(*run, "-n,--num-processes", values.num_processes, "N", "Ranks on all hosts together");
-  add_value(*run, "--nproc-per-node", values.nproc_per_node, "N", "Ranks on each host");
+  add_value(*run, "-n,--num-processes", num_processes, "N", "Ranks on all hosts together");
+  add_value(*run, "--nproc-per-node", nproc_per_node, "N", "Ranks on each host");
   add_value(*run, "--log-dir", values.log_dir, "DIR", "Where the run directory is made");
   add_value(*run, "--workdir", values.workdir, "DIR", "Where the ranks start, on every host");
   add_value(*run, "--timeout", timeout, "TIME", "Stop the job after this time: 90, 30s, 5m, 2h");
   run->add_option("--env", values.env, "Set a variable for all ranks; NAME alone passes the value on that it has here")
       ->type_name("NAME[=VALUE]")
       ->allow_extra_args(false);
-  auto* const quiet_flag = run->add_flag("-q,--quiet", quiet, "Say nothing but warnings and errors");
-  run->add_flag("-v,--verbose", verbose, "Say more")->excludes(quiet_flag);
+  run->add_flag("-q,--quiet", quiet, "Say nothing but warnings and errors");
+  run->add_flag("-v,--verbose", verbose, "Say more");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
 }
 
@@ -108,19 +114,58 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
   if (!option) {
     const auto known = long_names(app);
     const auto meant = is_long ? nearest(name, known) : std::string_view{};
-    return usage(fmt::format("unknown option '{}'", name),
-                 meant.empty() ? fmt::format("{} --help lists the options", command) : fmt::format("did you mean '{}'?", meant));
+    return usage(fmt::format("unknown option '{}'", name), meant.empty()
+                                                               ? fmt::format("{} --help lists the options", command)
+                                                               : fmt::format("did you mean '{}'?", meant));
   }
   const bool takes_value = option->get_items_expected_max() > 0;
   const bool inside = is_long ? equals != word.npos : word.size() > 2;
+  if (is_long && inside && !takes_value) return usage(fmt::format("option '{}' takes no value", name), kListsOptions);
   return Found{option, takes_value && !inside};
+}
+
+/// A word where a command is expected, as CLI11 is to read it.
+Result<std::string> command_word(const std::string& word) {
+  if (word == "run") return word;
+  if (word == "help" || word == "version") return "--" + word;
+  constexpr std::array<std::string_view, 3> kCommands{"run", "help", "version"};
+  const auto meant = nearest(word, kCommands);
+  return usage(fmt::format("unknown command '{}'", word),
+               meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
+                                           word.empty() || word.front() == '-' ? "PROGRAM" : word)
+                             : fmt::format("did you mean '{}'?", meant));
 }
 
 /// Own words, cut off before the program; and the program's.
 struct Cut {
   std::vector<std::string> own;
   std::vector<std::string> program;
+  std::vector<const CLI::Option*> seen;
 };
+
+/// One option, `words[i]`, and the value that it has in the same or the next word; `i` stays at the last word taken.
+Result<void> take_option(const CLI::App& app, const std::string& command, const std::vector<std::string>& words,
+                         std::size_t& i, Cut& parts) {
+  const std::string word = with_hyphens(words[i]);
+  const auto found = find_option(app, word, command);
+  if (!found) return found.error();
+  const auto equals = word.starts_with("--") ? word.find('=') : word.npos;
+  const std::string name = word.substr(0, equals);
+  const bool takes_one = found->option->get_items_expected_max() == 1;
+  if (takes_one && std::find(parts.seen.begin(), parts.seen.end(), found->option) != parts.seen.end()) {
+    return usage(fmt::format("option '{}' is given twice", name), kListsOptions);
+  }
+  parts.seen.push_back(found->option);
+  parts.own.push_back(name);
+  if (equals != word.npos) {
+    parts.own.push_back(word.substr(equals + 1));  // apart: to CLI11 "--x=" would be "--x" without a value
+  } else if (found->value_follows) {
+    if (i + 1 == words.size()) return usage(fmt::format("option '{}' needs a value", name), kListsOptions);
+    parts.own.push_back(words[++i]);
+  }
+  return ok;
+}
+
 Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
   Cut parts;
   const CLI::App* app = &parser.app;
@@ -131,13 +176,8 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
       return parts;
     }
     if (words[i].size() > 1 && words[i].front() == '-' && words[i] != "--") {
-      const std::string word = with_hyphens(words[i]);
-      const auto found = find_option(*app, word, in_run ? "llmlaunch run" : "llmlaunch");
-      if (!found) return found.error();
-      parts.own.push_back(word);
-      if (found->value_follows) {
-        if (i + 1 == words.size()) return usage(fmt::format("option '{}' needs a value", word), "llmlaunch run --help lists the options");
-        parts.own.push_back(words[++i]);
+      if (auto taken = take_option(*app, in_run ? "llmlaunch run" : "llmlaunch", words, i, parts); !taken) {
+        return taken.error();
       }
       continue;
     }
@@ -145,27 +185,36 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
       parts.program.assign(words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
       return parts;
     }
-    if (words[i] != "run") {
-      constexpr std::array<std::string_view, 1> kCommands{"run"};
-      const auto meant = nearest(words[i], kCommands);
-      return usage(fmt::format("unknown command '{}'", words[i]),
-                   meant.empty() ? "commands: run; llmlaunch --help tells more" : fmt::format("did you mean '{}'?", meant));
-    }
-    app = parser.run;
-    parts.own.push_back(words[i]);
+    auto command = command_word(words[i]);
+    if (!command) return command.error();
+    if (*command == "run") app = parser.run;
+    parts.own.push_back(std::move(*command));
   }
   return parts;
 }
 
+/// A count of ranks, in decimal.
+Result<std::optional<std::uint32_t>> count_of(const Parser& parser, const char* name, const std::string& text) {
+  if (parser.run->count(name) == 0) return std::optional<std::uint32_t>{};
+  std::uint32_t value = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool decimal = failed == std::errc{} && end == text.data() + text.size() && !text.starts_with('0');
+  if (decimal && value <= kMostProcesses) return std::optional{value};
+  return usage(fmt::format("{} must be a number from 1 to {}, not '{}'", name, kMostProcesses, text), kListsOptions);
+}
+
 Result<void> check_values(Parser& parser) {
   RunOptions& run = parser.values;
-  const std::string hint = "llmlaunch run --help lists the options";
-  for (const auto& [name, value] : {std::pair{"--num-processes", run.num_processes}, std::pair{"--nproc-per-node", run.nproc_per_node}}) {
-    if (value && (*value == 0 || *value > kMostProcesses)) {
-      return usage(fmt::format("{} must be from 1 to {}, not {}", name, kMostProcesses, *value), hint);
-    }
-  }
-  if (run.num_processes && run.nproc_per_node) return usage("--num-processes and --nproc-per-node exclude each other", hint);
+  const std::string hint = kListsOptions;
+  const auto num_processes = count_of(parser, "--num-processes", parser.num_processes);
+  if (!num_processes) return num_processes.error();
+  const auto nproc_per_node = count_of(parser, "--nproc-per-node", parser.nproc_per_node);
+  if (!nproc_per_node) return nproc_per_node.error();
+  run.num_processes = *num_processes;
+  run.nproc_per_node = *nproc_per_node;
+  if (parser.quiet && parser.verbose) return usage("--quiet and --verbose exclude each other", hint);
+  if (run.num_processes && run.nproc_per_node)
+    return usage("--num-processes and --nproc-per-node exclude each other", hint);
   for (const auto& [name, value] : {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts},
                                     std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}}) {
     if (*value && (*value)->empty()) return usage(fmt::format("{} is empty", name), hint);
@@ -179,7 +228,8 @@ Result<void> check_values(Parser& parser) {
   for (const auto& entry : run.env) {
     const std::string name = entry.substr(0, entry.find('='));
     if (name.empty()) return usage("--env needs NAME=VALUE or NAME", hint);
-    if (launcher::set_by_llmlaunch(name)) return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
+    if (launcher::set_by_llmlaunch(name))
+      return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
   }
   run.verbosity = parser.quiet ? Verbosity::quiet : parser.verbose ? Verbosity::verbose : Verbosity::normal;
   return ok;
@@ -198,7 +248,8 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   auto parts = cut(parser, words);
   if (!parts) return parts.error();
   try {
-    parser.app.parse(std::vector<std::string>(parts->own.rbegin(), parts->own.rend()));  // CLI11 wants the last word first
+    parser.app.parse(
+        std::vector<std::string>(parts->own.rbegin(), parts->own.rend()));  // CLI11 wants the last word first
   } catch (const CLI::CallForHelp&) {
     options.action = Options::Action::print;
     options.text = (parser.run->parsed() ? parser.run : &parser.app)->help();
@@ -208,9 +259,9 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
     options.text = "llmlaunch " LLMLAUNCH_VERSION "\n";
     return options;
   } catch (const CLI::ParseError& caught) {
-    return usage(caught.what(), "llmlaunch run --help lists the options");
+    return usage(caught.what(), kListsOptions);
   }
-  if (!parser.run->parsed()) return usage("no command given", "llmlaunch run PROGRAM starts one");
+  if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
   options.run = std::move(parser.values);
   options.run.command = std::move(parts->program);

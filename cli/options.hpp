@@ -24,16 +24,16 @@ struct RunOptions {
   std::optional<std::string> log_dir;
   std::optional<std::string> workdir;
   std::optional<std::chrono::milliseconds> timeout;
-  std::vector<std::string> env;                 ///< "K=V", or "K" alone: from llmlaunch's own environment
+  std::vector<std::string> env;  ///< "K=V", or "K" alone: from llmlaunch's own environment
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;
-  std::vector<std::string> command;             ///< the program and its words, as they came
+  std::vector<std::string> command;  ///< the program and its words, as they came
 };
 
 struct Options {
   enum class Action {
-    print,          ///< `text` to stdout, status 0: --help, --version
-    print_usage,    ///< `text` to stderr, status 64: no arguments at all
+    print,        ///< `text` to stdout, status 0: --help, --version
+    print_usage,  ///< `text` to stderr, status 64: no arguments at all
     run,
   };
   Action action = Action::run;
@@ -41,8 +41,9 @@ struct Options {
   RunOptions run;
 };
 
-/// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name on
-/// (or behind the first "--") belongs to the program and is not looked at. Errors: `Errc::usage`.
+/// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name
+/// on (or behind the first "--") belongs to the program and is not looked at. "help" and "version" stand for --help and
+/// --version. Errors: `Errc::usage`.
 Result<Options> parse_options(const std::vector<std::string>& words);
 
 }  // namespace llmlaunch::cli

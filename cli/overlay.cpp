@@ -46,7 +46,8 @@ void overlay_counts(Config& config, const RunOptions& options) {
   }
   if (options.nproc_per_node) {
     const auto hosts = std::max<std::size_t>(1, config.hosts.size());
-    config.num_processes = static_cast<std::uint32_t>(std::min<std::size_t>(UINT32_MAX, hosts * *options.nproc_per_node));
+    config.num_processes =
+        static_cast<std::uint32_t>(std::min<std::size_t>(UINT32_MAX, hosts * *options.nproc_per_node));
     config.places.insert_or_assign("num_processes", "--nproc-per-node");
     for (auto& host : config.hosts) host.slots = options.nproc_per_node;
   }
@@ -59,15 +60,18 @@ Result<void> overlay_env(Config& config, const std::string& entry, const EnvList
   if (equals != entry.npos) {
     value = entry.substr(equals + 1);
   } else {
-    const auto here = std::find_if(environment.begin(), environment.end(), [&](const auto& own) { return own.first == name; });
+    const auto here =
+        std::find_if(environment.begin(), environment.end(), [&](const auto& own) { return own.first == name; });
     if (here == environment.end()) {
-      return make_error(Errc::usage, fmt::format("--env {}: it is not set here", name), {}, fmt::format("give it a value: --env {}=…", name));
+      return make_error(Errc::usage, fmt::format("--env {}: it is not set here", name), {},
+                        fmt::format("give it a value: --env {}=…", name));
     }
     value = here->second;
   }
   // What was typed also wins over a host's own setting.
   for (auto& host : config.hosts) {
-    host.env.erase(std::remove_if(host.env.begin(), host.env.end(), [&](const auto& own) { return own.first == name; }), host.env.end());
+    host.env.erase(std::remove_if(host.env.begin(), host.env.end(), [&](const auto& own) { return own.first == name; }),
+                   host.env.end());
   }
   config.env.emplace_back(name, std::move(value));
   return ok;

@@ -64,7 +64,7 @@ void report_error(const Error& error) {
 }
 
 ExitStatus exit_status_of(const Error& error) {
-  if (error.code.category() != error_category()) return ExitStatus::internal;
+  if (error.code.category() != error_category()) return ExitStatus::io;  // a system call
   switch (static_cast<Errc>(error.code.value())) {
     case Errc::usage: return ExitStatus::usage;
     case Errc::invalid_config: return ExitStatus::config;
@@ -81,6 +81,8 @@ ExitStatus exit_status_of(const Error& error) {
     case Errc::host_key_revoked:
     case Errc::no_workdir: return ExitStatus::unavailable;
     case Errc::no_program: return ExitStatus::no_program;
+    case Errc::not_executable: return ExitStatus::not_executable;
+    case Errc::io: return ExitStatus::io;
     default: return ExitStatus::internal;
   }
 }

@@ -20,20 +20,22 @@ constexpr const char* kTrainWord = "train";
 constexpr const char* kTrainer = "llmlaunch-train";
 constexpr const char* kAgent = "llmlaunch-agent";
 
+Result<launcher::Config> read_file(const std::string& path, const std::string& cwd) {
+  auto config = launcher::load_config(path);
+  if (config) return config;
+  Error error = config.error();
+  if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
+  error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
+  return error;
+}
+
 /// The file that was named, else accelerate's default, else nothing: this machine.
-Result<launcher::Config> read_config(const RunOptions& options) {
-  if (options.config) {
-    auto config = launcher::load_config(*options.config);
-    if (config) return config;
-    Error error = config.error();
-    error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
-    return error;
-  }
-  if (const auto path = default_config()) {
-    log_info("configuration: {} (--config names another)", *path);
-    return launcher::load_config(*path);
-  }
-  return launcher::Config{};
+Result<launcher::Config> read_config(const RunOptions& options, const std::string& cwd) {
+  if (options.config) return read_file(*options.config, cwd);
+  const auto path = default_config();
+  if (!path) return launcher::Config{};
+  log_info("configuration: {} (--config names another)", printable(*path));
+  return read_file(*path, cwd);
 }
 
 Result<launcher::Command> command_of(const RunOptions& options) {
@@ -49,7 +51,7 @@ Result<launcher::Command> command_of(const RunOptions& options) {
 Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
-  auto read = read_config(options);
+  auto read = read_config(options, head->cwd);
   if (!read) return read.error();
   const auto config = with_options(std::move(*read), options, head->environment);
   if (!config) return config.error();

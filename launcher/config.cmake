@@ -8,5 +8,6 @@ add_library(llmlaunch_config STATIC
   env_rules.cpp
   hostlist.cpp
   plan.cpp
+  plan_env.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp)

@@ -20,16 +20,44 @@
 namespace llmlaunch::launcher {
 namespace {
 
-const std::vector<std::string_view> kTopLevelKeys{
-    "compute_environment", "distributed_type", "mixed_precision", "use_cpu", "debug", "num_processes", "num_machines",
-    "machine_rank", "gpu_ids", "main_process_ip", "main_process_port", "rdzv_backend", "same_network",
-    "main_training_function", "enable_cpu_affinity", "downcast_bf16", "fp8_config", "deepspeed_config", "fsdp_config",
-    "parallelism_config", "megatron_lm_config", "mpirun_config", "dynamo_config", "tpu_name", "tpu_zone", "command_file",
-    "commands", "tpu_vm", "tpu_env", "tpu_use_cluster", "tpu_use_sudo", "fp16", "dynamo_backend", "llmlaunch"};
+const std::vector<std::string_view> kTopLevelKeys{"compute_environment",
+                                                  "distributed_type",
+                                                  "mixed_precision",
+                                                  "use_cpu",
+                                                  "debug",
+                                                  "num_processes",
+                                                  "num_machines",
+                                                  "machine_rank",
+                                                  "gpu_ids",
+                                                  "main_process_ip",
+                                                  "main_process_port",
+                                                  "rdzv_backend",
+                                                  "same_network",
+                                                  "main_training_function",
+                                                  "enable_cpu_affinity",
+                                                  "downcast_bf16",
+                                                  "fp8_config",
+                                                  "deepspeed_config",
+                                                  "fsdp_config",
+                                                  "parallelism_config",
+                                                  "megatron_lm_config",
+                                                  "mpirun_config",
+                                                  "dynamo_config",
+                                                  "tpu_name",
+                                                  "tpu_zone",
+                                                  "command_file",
+                                                  "commands",
+                                                  "tpu_vm",
+                                                  "tpu_env",
+                                                  "tpu_use_cluster",
+                                                  "tpu_use_sudo",
+                                                  "fp16",
+                                                  "dynamo_backend",
+                                                  "llmlaunch"};
 
 constexpr std::array<std::string_view, 13> kDistributedTypes{
-    "NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU", "MULTI_HPU",
-    "MULTI_NEURON", "DEEPSPEED", "FSDP", "MEGATRON_LM"};
+    "NO",        "MULTI_CPU", "MULTI_GPU",    "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA",
+    "MULTI_XPU", "MULTI_HPU", "MULTI_NEURON", "DEEPSPEED", "FSDP",      "MEGATRON_LM"};
 constexpr std::array<std::string_view, 3> kElsewhereTypes{"XLA", "TPU", "XLA_SPMD"};
 
 void read_environment_kind(MapReader& top) {
@@ -46,7 +74,8 @@ void read_environment_kind(MapReader& top) {
 void read_distributed_type(MapReader& top, Config& config) {
   const auto type = top.text("distributed_type");
   if (!type) return;
-  config.distributed_type = *type == "no" || *type == "No" ? "NO" : *type;  // plain NO is a boolean to accelerate's reader
+  config.distributed_type =
+      *type == "no" || *type == "No" ? "NO" : *type;  // plain NO is a boolean to accelerate's reader
   const std::string& kind = config.distributed_type;
   if (std::find(kDistributedTypes.begin(), kDistributedTypes.end(), kind) != kDistributedTypes.end()) return;
   const YamlNode& value = *top.find("distributed_type");
@@ -83,11 +112,13 @@ void read_world(MapReader& top, Config& config) {
   } else if (const auto count = top.integer("num_processes", 1, kMost)) {
     config.num_processes = static_cast<std::uint32_t>(*count);
   }
-  if (const auto count = top.integer("num_machines", 1, kMost)) config.num_machines = static_cast<std::uint32_t>(*count);
+  if (const auto count = top.integer("num_machines", 1, kMost))
+    config.num_machines = static_cast<std::uint32_t>(*count);
   if (const auto rank = top.integer("machine_rank", 0, kMost)) {
     config.machine_rank = static_cast<std::uint32_t>(*rank);
     if (*rank >= config.num_machines.value_or(1) && config.num_machines) {
-      top.check().fail(top.find("machine_rank")->mark, fmt::format("machine_rank {} with num_machines {}", *rank, *config.num_machines),
+      top.check().fail(top.find("machine_rank")->mark,
+                       fmt::format("machine_rank {} with num_machines {}", *rank, *config.num_machines),
                        fmt::format("it must be 0 … {}", *config.num_machines - 1));
     }
   }
@@ -100,8 +131,8 @@ void read_gpu_ids(MapReader& top, Config& config) {
   std::string joined = fmt::format("{}", fmt::join(ids, ","));
   joined.erase(std::remove(joined.begin(), joined.end(), ' '), joined.end());
   // Numbers, or the UUIDs of GPUs and MIG devices.
-  const bool good = !joined.empty() && joined.front() != ',' && joined.back() != ',' && joined.find(",,") == joined.npos &&
-                    std::all_of(joined.begin(), joined.end(), [](unsigned char c) {
+  const bool good = !joined.empty() && joined.front() != ',' && joined.back() != ',' &&
+                    joined.find(",,") == joined.npos && std::all_of(joined.begin(), joined.end(), [](unsigned char c) {
                       return std::isalnum(c) || c == ',' || c == '-' || c == '/';
                     });
   if (!good) {
@@ -112,7 +143,8 @@ void read_gpu_ids(MapReader& top, Config& config) {
 }
 
 void read_main_process(MapReader& top, Config& config) {
-  if (const YamlNode* value = top.find("main_process_ip"); value && !(value->kind == YamlNode::Kind::scalar && value->text.empty())) {
+  if (const YamlNode* value = top.find("main_process_ip");
+      value && !(value->kind == YamlNode::Kind::scalar && value->text.empty())) {
     if (const auto address = top.text("main_process_ip")) {
       in6_addr six{};
       const bool is_six = inet_pton(AF_INET6, address->substr(0, address->find('%')).c_str(), &six) == 1;
@@ -120,20 +152,30 @@ void read_main_process(MapReader& top, Config& config) {
         return std::isalnum(c) || c == '.' || c == '-' || c == '_';
       });
       if (!is_six && !is_name) {
-        top.check().fail(value->mark, fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
-                         address->find('@') != address->npos ? "a user belongs to llmlaunch.ssh.user" : "");
+        top.check().fail(
+            value->mark,
+            fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
+            address->find('@') != address->npos ? "a user belongs to llmlaunch.ssh.user" : "");
       }
       config.main_process_ip = address;
     }
   }
-  if (const auto port = top.integer("main_process_port", 0, 65535)) config.main_process_port = static_cast<std::uint16_t>(*port);
+  if (const auto port = top.integer("main_process_port", 0, 65535))
+    config.main_process_port = static_cast<std::uint16_t>(*port);
+}
+
+void note(MapReader& top, Config& config, std::string_view key, std::string_view what) {
+  config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
 }
 
 /// What accelerate would have handed to the ranks and llmlaunch does not yet: never dropped in silence.
 void note_what_is_not_passed_on(MapReader& top, Config& config) {
-  const auto note = [&](std::string_view key, std::string_view what) {
-    config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
-  };
+  constexpr std::string_view kNotPassedOn = "is not passed on to the ranks by this version of llmlaunch";
+  for (const std::string_view kind : {"DEEPSPEED", "FSDP", "MEGATRON_LM"}) {
+    if (config.distributed_type != kind) continue;
+    note(top, config, "distributed_type",
+         fmt::format("{} {}: accelerate's ranks start as for MULTI_GPU", kind, kNotPassedOn));
+  }
   for (const std::string_view key : {"fp8_config", "deepspeed_config", "fsdp_config", "parallelism_config",
                                      "megatron_lm_config", "mpirun_config", "dynamo_config"}) {
     const YamlNode* section = top.find(key);
@@ -141,20 +183,30 @@ void note_what_is_not_passed_on(MapReader& top, Config& config) {
     if (section->kind != YamlNode::Kind::mapping) {
       top.refuse(key, *section, "a mapping");
     } else if (!section->items.empty()) {
-      note(key, "is not passed on to the ranks by this version of llmlaunch");
+      note(top, config, key, kNotPassedOn);
     }
   }
   if (const auto backend = top.text("dynamo_backend"); backend && *backend != "NO" && *backend != "no") {
-    note("dynamo_backend", "is not passed on to the ranks by this version of llmlaunch");
+    note(top, config, "dynamo_backend", kNotPassedOn);
   }
+}
+
+void note_what_has_no_effect(MapReader& top, Config& config) {
   if (top.boolean("enable_cpu_affinity").value_or(false)) {
-    note("enable_cpu_affinity", "has no effect: ranks are not pinned to cores");
+    note(top, config, "enable_cpu_affinity", "has no effect: ranks are not pinned to cores");
   }
   if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
-    note("rdzv_backend", fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
+    note(top, config, "rdzv_backend",
+         fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
   }
   if (config.machine_rank != 0) {
-    note("machine_rank", fmt::format("{} has no effect: the order of the hosts is the order of the ranks", config.machine_rank));
+    note(top, config, "machine_rank",
+         fmt::format("{} has no effect: the order of the hosts is the order of the ranks", config.machine_rank));
+  }
+  for (const std::string_view key : {"tpu_name", "tpu_zone", "tpu_vm", "tpu_env", "command_file", "commands"}) {
+    const YamlNode* value = top.find(key);
+    if (value && !(value->text.empty() && value->items.empty()))
+      note(top, config, key, "has no effect: it is for TPU pods");
   }
 }
 
@@ -195,6 +247,7 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   read_gpu_ids(top, config);
   read_main_process(top, config);
   note_what_is_not_passed_on(top, config);
+  note_what_has_no_effect(top, config);
   if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
   if (check.error) return *check.error;
   return config;
@@ -204,7 +257,8 @@ Result<Config> load_config(const std::string& path) {
   const auto failed = [&](const char* call) {
     const int cause = errno;
     Error error = system_error(cause, call, path);
-    error.what = fmt::format("cannot read the configuration: {}", std::error_code(cause, std::generic_category()).message());
+    error.what =
+        fmt::format("cannot read the configuration: {}", std::error_code(cause, std::generic_category()).message());
     error.code = make_error_code(cause == ENOENT || cause == ENOTDIR ? Errc::not_found : Errc::io);
     return error;
   };

@@ -20,12 +20,12 @@ namespace llmlaunch::launcher {
 /// Environment variables in the order written. A later entry wins over an earlier one of the same name.
 using EnvList = std::vector<std::pair<std::string, std::string>>;
 
-/// Does the name say that the value is a secret (*TOKEN*, *KEY*, *SECRET*, *PASSWORD*, *CREDENTIAL*, in any case)? Such
-/// values are masked in everything printed.
+/// Does the name say that the value is a secret (*TOKEN*, *KEY*, *SECRET*, *PASSWORD*, *CREDENTIAL*, in any case; a
+/// TOKENIZER is none)? Such values are masked in everything printed.
 bool names_secret(std::string_view variable);
 
-/// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and never
-/// forwarded from the head.
+/// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and
+/// never forwarded from the head.
 bool set_by_llmlaunch(std::string_view variable);
 
 /// "90", "1.5", "500ms", "30s", "5m", "2h". Nothing for everything else, negative or longer than a year.
@@ -42,57 +42,57 @@ struct SshSettings {
   std::optional<std::string> config_file;      ///< instead of ~/.ssh/config; "none" reads no file
   std::vector<std::string> known_hosts_files;  ///< instead of UserKnownHostsFile; the first one takes new keys
   std::optional<HostKeyPolicy> host_key_policy;
-  bool use_agent = true;                       ///< ask the ssh-agent of $SSH_AUTH_SOCK
-  std::uint32_t fanout = 64;                   ///< hosts that connect at the same time
+  bool use_agent = true;      ///< ask the ssh-agent of $SSH_AUTH_SOCK
+  std::uint32_t fanout = 64;  ///< hosts that connect at the same time
 };
 
 /// `llmlaunch.timeouts`, each a deadline for one step.
 struct Timeouts {
-  std::chrono::milliseconds connect{10'000};     ///< TCP, key exchange and authentication, each
-  std::chrono::milliseconds start{60'000};       ///< from the authenticated session to the agent's ready
-  std::chrono::milliseconds rendezvous{300'000}; ///< until all ranks have joined, for the ranks that join
-  std::chrono::milliseconds grace{10'000};       ///< between the first signal and SIGKILL
-  std::chrono::milliseconds head{15'000};        ///< agent without any byte from the head → stops its ranks
-  std::optional<std::chrono::milliseconds> run;  ///< the whole job, `--timeout`
+  std::chrono::milliseconds connect{10'000};      ///< TCP, key exchange and authentication, each
+  std::chrono::milliseconds start{60'000};        ///< from the authenticated session to the agent's ready
+  std::chrono::milliseconds rendezvous{300'000};  ///< until all ranks have joined, for the ranks that join
+  std::chrono::milliseconds grace{10'000};        ///< between the first signal and SIGKILL
+  std::chrono::milliseconds head{15'000};         ///< agent without any byte from the head → stops its ranks
+  std::optional<std::chrono::milliseconds> run;   ///< the whole job, `--timeout`
 };
 
 /// One host, after ranges like gpu[01-16] are expanded.
 struct HostConfig {
-  std::string name;                        ///< as written; shown in logs and messages
-  std::optional<std::string> address;      ///< where to connect instead of `name`
+  std::string name;                    ///< as written; shown in logs and messages
+  std::optional<std::string> address;  ///< where to connect instead of `name`
   std::optional<std::string> user;
   std::optional<std::uint16_t> port;
-  std::optional<std::uint32_t> slots;      ///< ranks on this host; unset: an equal share of num_processes
+  std::optional<std::uint32_t> slots;  ///< ranks on this host; unset: an equal share of num_processes
   std::vector<std::string> identity_files;
   std::optional<std::string> workdir;
   EnvList env;
-  std::string where;                       ///< "cfg.yaml:14:7", for messages; empty when not from a file
+  std::string where;  ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
 struct Config {
-  std::string file;                        ///< for messages; empty when there is none
+  std::string file;  ///< for messages; empty when there is none
   // accelerate's top-level keys
   std::string distributed_type;
   std::optional<std::uint32_t> num_processes;  ///< ranks over all hosts together
   std::optional<std::uint32_t> num_machines;   ///< checked only: with hosts, must be their number
-  std::uint32_t machine_rank = 0;          ///< checked only: rank order is host order
+  std::uint32_t machine_rank = 0;              ///< checked only: rank order is host order
   std::optional<std::string> main_process_ip;
-  std::uint16_t main_process_port = 0;     ///< the rendezvous port; 0: the head chooses
+  std::uint16_t main_process_port = 0;  ///< the rendezvous port; 0: the head chooses
   std::string mixed_precision = "no";
   std::string gpu_ids = "all";
   bool use_cpu = false;
   bool debug = false;
   // llmlaunch:
-  std::vector<HostConfig> hosts;           ///< empty: this machine alone
+  std::vector<HostConfig> hosts;  ///< empty: this machine alone
   SshSettings ssh;
   EnvList env;
-  std::vector<std::string> forward_env;    ///< names or patterns (HF_*) taken from the head's environment
+  std::vector<std::string> forward_env;  ///< names or patterns (HF_*) taken from the head's environment
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   Timeouts timeouts;
 
   std::map<std::string, std::string, std::less<>> places;  ///< key ("num_processes") → "cfg.yaml:5:1", for messages
-  std::vector<std::string> notes;          ///< what the file asks for and does not get, each to be said aloud
+  std::vector<std::string> notes;  ///< what the file asks for and does not get, each to be said aloud
 };
 
 /// A host as written in a list: "user@name" and "[2001:db8::1]:2222" are taken apart.

@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 // More ranks than this on one host is a typing error; the agent's own limit is the same.
 constexpr std::uint64_t kMaxSlots = 4096;
 constexpr std::uint64_t kMaxFanout = 4096;
+constexpr std::string_view kNoHostsHint = "leave it out to run on this machine alone";
 
 /// Expands a list; its error is placed at the node that holds it.
 std::vector<std::string> expand_at(ConfigCheck& check, const YamlNode& at, const std::string& list) {
@@ -51,13 +52,14 @@ std::vector<std::string> read_addresses(MapReader& host, std::size_t count, std:
   if (!node || !text) return {};
   auto addresses = expand_at(host.check(), *node, *text);
   if (addresses.size() != count && !host.check().error) {
-    host.check().fail(node->mark, fmt::format("{} gives {} address{} for the {} host{} of '{}'", host.path_of("address"),
-                                              addresses.size(), addresses.size() == 1 ? "" : "es", count,
-                                              count == 1 ? "" : "s", name));
+    host.check().fail(node->mark, fmt::format("{} gives {} address{} for the {} host{} of '{}'",
+                                              host.path_of("address"), addresses.size(),
+                                              addresses.size() == 1 ? "" : "es", count, count == 1 ? "" : "s", name));
   }
   for (auto& address : addresses) {
     if (address.find('@') != address.npos || address.find("]:") != address.npos) {
-      host.check().fail(node->mark, fmt::format("{} holds more than an address: '{}'", host.path_of("address"), address),
+      host.check().fail(node->mark,
+                        fmt::format("{} holds more than an address: '{}'", host.path_of("address"), address),
                         "use the keys 'user' and 'port'");
     }
     if (address.starts_with('[')) address = address.substr(1, address.size() - 2);  // [2001:db8::1]
@@ -72,8 +74,9 @@ std::vector<std::string> read_identities(MapReader& map) {
 }
 
 void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::string& path, Config& config) {
-  MapReader map(check, item, path,
-                {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir", "env"});
+  MapReader map(
+      check, item, path,
+      {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir", "env"});
   if (map.find("name") && map.find("host")) {
     check.fail(map.key_mark("host"), fmt::format("{} has both 'name' and 'host'", path), "they mean the same");
   }
@@ -138,7 +141,7 @@ void read_hosts(ConfigCheck& check, const YamlNode& hosts, Config& config) {
   } else {
     read_item(hosts, "llmlaunch.hosts");
   }
-  if (config.hosts.empty()) check.fail(hosts.mark, "llmlaunch.hosts is empty", "leave it out to run on this machine alone");
+  if (config.hosts.empty()) check.fail(hosts.mark, "llmlaunch.hosts is empty", kNoHostsHint);
   if (!check.error) check_duplicates(check, marks, config);
 }
 
@@ -163,6 +166,19 @@ void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
   }
   ssh.use_agent = map.boolean("use_agent").value_or(ssh.use_agent);
   if (const auto fanout = map.integer("fanout", 1, kMaxFanout)) ssh.fanout = static_cast<std::uint32_t>(*fanout);
+}
+
+void read_forward_env(MapReader& map, Config& config) {
+  config.forward_env = map.texts("forward_env");
+  for (const auto& pattern : config.forward_env) {
+    const auto equals = pattern.find('=');
+    if (equals == pattern.npos) continue;
+    // What stands behind '=' may be a secret: it is not repeated.
+    map.check().fail(map.find("forward_env")->mark,
+                     fmt::format("{} takes names and patterns; '{}' has a value", map.path_of("forward_env"),
+                                 pattern.substr(0, equals)),
+                     "values belong to llmlaunch.env");
+  }
 }
 
 void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeouts) {
@@ -197,16 +213,20 @@ HostConfig host_named(std::string_view written) {
 }
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
-  MapReader map(check, section, "llmlaunch",
-                {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"});
+  MapReader map(check, section, "llmlaunch", {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"});
   for (const std::string_view key : {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"}) {
     const ConfigMark mark = map.key_mark(key);
     if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.place(mark));
   }
-  if (const YamlNode* hosts = map.find("hosts")) read_hosts(check, *hosts, config);
+  if (const YamlNode* hosts = map.find("hosts")) {
+    read_hosts(check, *hosts, config);
+  } else if (const ConfigMark key = map.key_mark("hosts"); key.line != 0) {
+    // Hosts that are all commented out: never a quiet run on this machine.
+    check.fail(key, "llmlaunch.hosts is empty", kNoHostsHint);
+  }
   if (const YamlNode* ssh = map.find("ssh")) read_ssh(check, *ssh, config.ssh);
   config.env = map.env("env");
-  config.forward_env = map.texts("forward_env");
+  read_forward_env(map, config);
   config.workdir = map.text("workdir");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
   if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);

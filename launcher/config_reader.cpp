@@ -26,6 +26,15 @@ std::string described(const YamlNode& value) {
   return fmt::format("'{}…'", value.text.substr(0, end));
 }
 
+std::string what_was_meant(std::string_view key, const std::vector<std::string_view>& known) {
+  const auto before_colon = key.substr(0, key.find(':'));  // "num_machines:2" is one word to YAML
+  if (before_colon != key && std::find(known.begin(), known.end(), before_colon) != known.end()) {
+    return fmt::format("a blank is missing behind '{}:'", before_colon);
+  }
+  const std::string_view meant = nearest(key, known);
+  return meant.empty() ? "" : fmt::format("did you mean '{}'?", meant);
+}
+
 }  // namespace
 
 void ConfigCheck::fail(ConfigMark mark, std::string_view what, std::string_view note) {
@@ -44,18 +53,18 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
 MapReader::MapReader(ConfigCheck& check, const YamlNode& mapping, std::string path, std::vector<std::string_view> known)
     : check_(check), mapping_(mapping), path_(std::move(path)) {
   if (mapping.kind != YamlNode::Kind::mapping) {
-    const std::string what = path_.empty() ? "the file must hold a mapping of keys to values, not "
-                                           : fmt::format("{} must be a mapping of keys to values, not ", path_);
-    check_.fail(mapping.mark, what + described(mapping));
+    // A file that was named by mistake may be a list of secrets: its text is not repeated.
+    const bool whole_text = path_.empty() && mapping.kind == YamlNode::Kind::scalar;
+    check_.fail(mapping.mark,
+                fmt::format("{} must {} a mapping of keys to values, not {}", path_.empty() ? "the file" : path_,
+                            path_.empty() ? "hold" : "be", whole_text ? "a text" : described(mapping)));
     return;
   }
   for (std::size_t i = 0; i + 1 < mapping.items.size(); i += 2) {
     const YamlNode& key = mapping.items[i];
     if (std::find(known.begin(), known.end(), key.text) != known.end()) continue;
-    const std::string_view meant = nearest(key.text, known);
     const std::string inside = path_.empty() ? "" : fmt::format(" in {}", path_);
-    check_.fail(key.mark, fmt::format("unknown key {}{}", described(key), inside),
-                meant.empty() ? "" : fmt::format("did you mean '{}'?", meant));
+    check_.fail(key.mark, fmt::format("unknown key {}{}", described(key), inside), what_was_meant(key.text, known));
   }
 }
 
@@ -98,7 +107,8 @@ std::optional<std::string> MapReader::text(std::string_view key) {
   const YamlNode* value = scalar(key, "a text");
   if (!value) return std::nullopt;
   if (value->text.empty() || value->text.find('\0') != std::string::npos) {
-    check_.fail(value->mark, fmt::format("{} {}", path_of(key), value->text.empty() ? "is empty" : "holds a zero byte"));
+    check_.fail(value->mark,
+                fmt::format("{} {}", path_of(key), value->text.empty() ? "is empty" : "holds a zero byte"));
     return std::nullopt;
   }
   return value->text;
@@ -117,11 +127,13 @@ std::vector<std::string> MapReader::texts(std::string_view key) {
     return all;
   }
   for (const YamlNode& item : value->items) {
-    const bool good = item.kind == YamlNode::Kind::scalar && !item.text.empty() && item.text.find('\0') == item.text.npos;
+    const bool good =
+        item.kind == YamlNode::Kind::scalar && !item.text.empty() && item.text.find('\0') == item.text.npos;
     if (good) {
       all.push_back(item.text);
     } else {
-      check_.fail(item.mark, fmt::format("{} must be a text or a list of texts; {} is neither", path_of(key), described(item)));
+      check_.fail(item.mark,
+                  fmt::format("{} must be a text or a list of texts; {} is neither", path_of(key), described(item)));
     }
   }
   return all;
@@ -144,7 +156,8 @@ std::optional<std::uint64_t> MapReader::integer(std::string_view key, std::uint6
   const YamlNode* value = scalar(key, must);
   if (!value) return std::nullopt;
   const auto number = parse_integer(value->text);
-  if (!number || *number < 0 || static_cast<std::uint64_t>(*number) < least || static_cast<std::uint64_t>(*number) > most) {
+  if (!number || *number < 0 || static_cast<std::uint64_t>(*number) < least ||
+      static_cast<std::uint64_t>(*number) > most) {
     refuse(key, *value, must);
     return std::nullopt;
   }
@@ -179,7 +192,7 @@ EnvList MapReader::env(std::string_view key) {
   for (std::size_t i = 0; i + 1 < value->items.size(); i += 2) {
     const YamlNode& name = value->items[i];
     const YamlNode& content = value->items[i + 1];
-    // The values may be secrets: messages name the variable and never its value.
+    // The values may be secrets: messages name the variable, show its line, and never its value.
     if (name.text.empty() || name.text.find_first_of(std::string_view("=\0", 2)) != name.text.npos) {
       check_.fail(name.mark, fmt::format("{}: a variable's name cannot be empty or hold '='", path));
     } else if (set_by_llmlaunch(name.text)) {

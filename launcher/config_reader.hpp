@@ -36,8 +36,8 @@ class MapReader {
   ConfigMark key_mark(std::string_view key) const;
   std::string path_of(std::string_view key) const;
 
-  std::optional<std::string> text(std::string_view key);                 ///< not empty, no zero byte
-  std::vector<std::string> texts(std::string_view key);                  ///< one text or a list of texts
+  std::optional<std::string> text(std::string_view key);  ///< not empty, no zero byte
+  std::vector<std::string> texts(std::string_view key);   ///< one text or a list of texts
   std::optional<bool> boolean(std::string_view key);
   std::optional<std::uint64_t> integer(std::string_view key, std::uint64_t least, std::uint64_t most);
   std::optional<std::chrono::milliseconds> duration(std::string_view key, std::chrono::milliseconds least);

@@ -14,7 +14,9 @@ namespace {
 // A terminal's usual width less the line number: an environment value of 100 kB must not fill the screen.
 constexpr std::size_t kShownCharacters = 100;
 
-bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }  // UTF-8
+bool continues_character(char c) {
+  return (static_cast<unsigned char>(c) & 0xc0) == 0x80;
+}  // UTF-8
 
 std::vector<std::string> characters_of(std::string_view text) {
   std::vector<std::string> characters;
@@ -29,7 +31,9 @@ std::vector<std::string> characters_of(std::string_view text) {
   return characters;
 }
 
-bool is_name_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+bool is_name_character(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
 
 /// The line up to the first value whose name says that it is a secret.
 std::string without_secrets(std::string_view line) {

@@ -22,6 +22,8 @@ class ConfigSource {
  public:
   /// `text` is copied. `name` stands in messages.
   ConfigSource(std::string name, std::string_view text);
+  ConfigSource(const ConfigSource&) = delete;  // the lines point into the text
+  ConfigSource& operator=(const ConfigSource&) = delete;
 
   const std::string& name() const { return name_; }
   /// "cfg.yaml:14:1"

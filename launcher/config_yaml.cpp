@@ -9,6 +9,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -30,6 +31,10 @@ class TreeBuilder final : public YAML::EventHandler {
   explicit TreeBuilder(const ConfigSource& source) : source_(source) {}
 
   YamlNode take_root() { return std::move(root_); }
+  /// Of the latest key or value.
+  ConfigMark last_mark() const { return last_mark_; }
+  /// Of the innermost list or mapping that has not ended.
+  ConfigMark open_mark() const { return open_.empty() ? ConfigMark{1, 1} : open_.back().node.mark; }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ > 1) stop(mark, "a second document; one file holds one configuration");
@@ -55,7 +60,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (++aliases_ > kMaxConfigAliases) stop(mark, fmt::format("more than {} aliases", kMaxConfigAliases));
     const auto found = anchors_.find(anchor);
     if (found == anchors_.end()) stop(mark, "an alias inside the value that it names");
-    count(mark, found->second.nodes);
+    count(at(mark), found->second.nodes);
     YamlNode copy = found->second.node;
     copy.mark = at(mark);
     attach(std::move(copy));
@@ -100,14 +105,14 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   YamlNode node(YamlNode::Kind kind, const YAML::Mark& mark) {
-    count(mark, 1);
     YamlNode made;
     made.kind = kind;
-    made.mark = at(mark);
+    made.mark = last_mark_ = at(mark);
+    count(made.mark, 1);
     return made;
   }
 
-  void count(const YAML::Mark& mark, std::size_t more) {
+  void count(ConfigMark mark, std::size_t more) {
     nodes_ += more;
     if (nodes_ > kMaxConfigNodes) stop(mark, fmt::format("more than {} keys and values", kMaxConfigNodes));
   }
@@ -131,7 +136,10 @@ class TreeBuilder final : public YAML::EventHandler {
     Open done = std::move(open_.back());
     open_.pop_back();
     const std::size_t nodes = nodes_ - done.nodes_before;
-    if (done.anchor != 0) anchors_[done.anchor] = {done.node, nodes};
+    if (done.anchor != 0) {
+      count(done.node.mark, nodes);  // the kept copy: anchors around anchors multiply, too
+      anchors_[done.anchor] = {done.node, nodes};
+    }
     attach(std::move(done.node));
   }
 
@@ -190,6 +198,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   const ConfigSource& source_;
   YamlNode root_;
+  ConfigMark last_mark_{1, 1};
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Anchored> anchors_;
   std::size_t nodes_ = 0;
@@ -197,9 +206,52 @@ class TreeBuilder final : public YAML::EventHandler {
   int documents_ = 0;
 };
 
-/// yaml-cpp's own words, with the usual reason first: a tab where YAML wants spaces.
-Error syntax_error(const ConfigSource& source, const YAML::Exception& caught) {
+/// "num_machines:2", which is one word to YAML and goes on in the next line.
+bool lacks_blank(std::string_view line) {
+  const auto colon = line.find(':');
+  return colon != line.npos && colon + 1 < line.size() && line[colon + 1] != ' ' && line.find(": ") == line.npos;
+}
+
+/// What people who write host names and patterns do not expect of YAML.
+std::string_view usual_reason(const ConfigSource& source, const YAML::Exception& caught, ConfigMark mark) {
+  const std::string_view line = source.line(mark.line);
+  const std::string_view message = caught.msg;
+  if (message.find("anchor") != message.npos || message.find("alias") != message.npos) {
+    return "a text that begins with '*' or '&' needs quotes";
+  }
+  const auto offset = static_cast<std::size_t>(std::max(caught.mark.column, 0));
+  if (message == YAML::ErrorMsg::UNKNOWN_TOKEN && offset < line.size() &&
+      std::string_view("@%`").find(line[offset]) < 3) {
+    return "a text that begins with '@', '%' or '`' needs quotes";
+  }
+  if (message == YAML::ErrorMsg::MAP_VALUE && mark.line > 1 && lacks_blank(source.line(mark.line - 1))) {
+    return "is a blank missing behind the ':' of the line before?";
+  }
+  const auto outer = line.find('[');
+  const auto inner = outer == line.npos ? outer : line.find('[', outer + 1);  // [gpu[01-02], login]
+  const bool range =
+      inner != line.npos && inner + 1 < line.size() && std::isdigit(static_cast<unsigned char>(line[inner + 1]));
+  return range ? "inside a list, a name with brackets needs quotes: ['gpu[01-16]']" : "";
+}
+
+/// Has the text nothing more from this line on?
+bool ends_before(const ConfigSource& source, std::size_t line_number) {
+  for (; line_number <= source.line_count(); ++line_number) {
+    if (source.line(line_number).find_first_not_of(" \t") != std::string_view::npos) return false;
+  }
+  return true;
+}
+
+/// yaml-cpp's own words, with the usual reasons first: an end that is missing, a tab where YAML wants spaces.
+Error syntax_error(const ConfigSource& source, const YAML::Exception& caught, const TreeBuilder& builder) {
+  if (caught.msg == YAML::ErrorMsg::DOC_IN_SCALAR || caught.msg == YAML::ErrorMsg::EOF_IN_SCALAR) {
+    return source.error_at(builder.last_mark(), "a text in quotes that begins here has no closing quote");
+  }
   const auto line_number = static_cast<std::size_t>(std::max(caught.mark.line, 0)) + 1;
+  const bool list = caught.msg == YAML::ErrorMsg::END_OF_SEQ_FLOW;
+  if ((list || caught.msg == YAML::ErrorMsg::END_OF_MAP_FLOW) && ends_before(source, line_number)) {
+    return source.error_at(builder.open_mark(), list ? "a '[' without ']'" : "a '{' without '}'");
+  }
   for (const std::size_t candidate : {line_number, line_number - 1}) {
     if (candidate < 1 || candidate > source.line_count()) continue;
     const auto line = source.line(candidate);
@@ -209,7 +261,8 @@ Error syntax_error(const ConfigSource& source, const YAML::Exception& caught) {
     return source.error_at(source.mark_at(candidate, tab), "a tab in the indentation", "YAML indents by spaces");
   }
   const auto mark = source.mark_at(line_number, static_cast<std::size_t>(std::max(caught.mark.column, 0)));
-  return source.error_at(caught.mark.is_null() ? ConfigMark{} : mark, "not valid YAML: " + caught.msg);
+  if (caught.mark.is_null()) return source.error_at({}, "not valid YAML: " + caught.msg);
+  return source.error_at(mark, "not valid YAML: " + caught.msg, usual_reason(source, caught, mark));
 }
 
 /// The byte offset of the first byte that is no UTF-8, if there is one.
@@ -234,10 +287,12 @@ Result<void> check_bytes(const ConfigSource& source, std::string_view text) {
     return source.mark_at(static_cast<std::size_t>(lines) + 1, start == before.npos ? at : at - start - 1);
   };
   if (const auto zero = text.find('\0'); zero != text.npos) {
-    return source.error_at({}, "this is no text file: it has a zero byte", fmt::format("see {}", source.place(place_of(zero))));
+    return source.error_at({}, "this is no text file: it has a zero byte",
+                           fmt::format("see {}", source.place(place_of(zero))));
   }
   if (const auto at = not_utf8(text)) {
-    return source.error_at({}, "this is not UTF-8 text", fmt::format("the first wrong byte is at {}", source.place(place_of(*at))));
+    return source.error_at({}, "this is not UTF-8 text",
+                           fmt::format("the first wrong byte is at {}", source.place(place_of(*at))));
   }
   return ok;
 }
@@ -249,10 +304,11 @@ Result<YamlNode> parse_yaml(const ConfigSource& source, const std::string& text)
     return source.error_at({}, fmt::format("the file has {} bytes; at most {} are read", text.size(), kMaxConfigBytes));
   }
   if (auto checked = check_bytes(source, text); !checked) return checked.error();
+  TreeBuilder builder(source);
   try {
-    std::istringstream stream(text);
+    // yaml-cpp 0.7 takes the end of the file for a closing quote when a line ends there, but not the end of a document.
+    std::istringstream stream(text + (text.ends_with('\n') ? "...\n" : "\n...\n"));
     YAML::Parser parser(stream);
-    TreeBuilder builder(source);
     while (parser.HandleNextDocument(builder)) {
     }
     YamlNode root = builder.take_root();
@@ -261,7 +317,7 @@ Result<YamlNode> parse_yaml(const ConfigSource& source, const std::string& text)
   } catch (const Stopped& stopped) {
     return stopped.error;
   } catch (const YAML::Exception& caught) {
-    return syntax_error(source, caught);
+    return syntax_error(source, caught, builder);
   }
 }
 

@@ -24,9 +24,10 @@ struct YamlNode {
   enum class Kind { null, scalar, sequence, mapping };
   Kind kind = Kind::null;
   ConfigMark mark;
-  std::string text;             ///< of a scalar
-  bool quoted = false;          ///< "8" and not 8: a text, whatever it looks like
-  std::vector<YamlNode> items;  ///< of a sequence; of a mapping key, value, key, value … (keys are scalars, all different)
+  std::string text;     ///< of a scalar
+  bool quoted = false;  ///< "8" and not 8: a text, whatever it looks like
+  std::vector<YamlNode>
+      items;  ///< of a sequence; of a mapping key, value, key, value … (keys are scalars, all different)
 };
 
 /// An empty document is an empty mapping. Errors: `Errc::invalid_config` with place and line.

@@ -21,10 +21,18 @@ constexpr std::size_t kMaxIndexDigits = 18;
 // A list of kMaxHosts names of usual length written out in full.
 constexpr std::size_t kMaxListBytes = 4u << 20;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-bool is_number(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), is_digit); }
-bool is_padded(std::string_view digits) { return digits.size() > 1 && digits.front() == '0'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_blank(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+bool is_number(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), is_digit);
+}
+bool is_padded(std::string_view digits) {
+  return digits.size() > 1 && digits.front() == '0';
+}
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
@@ -192,6 +200,7 @@ void append_names(const Pattern& pattern, std::size_t bracket, const std::string
 
 /// "fe80::1%eth0" and "[2001:db8::1]:2222" are addresses, not patterns.
 bool is_ipv6(std::string_view item) {
+  if (item.find('\0') != item.npos) return false;  // inet_pton would read up to there
   if (item.starts_with('[')) {
     const auto close = item.find(']');
     if (close == item.npos) return false;
@@ -202,11 +211,22 @@ bool is_ipv6(std::string_view item) {
   const auto zone = item.find('%');
   if (zone != item.npos) {
     const auto name = item.substr(zone + 1);
-    const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_'; };
+    const auto allowed = [](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_';
+    };
     if (name.empty() || name.size() > 32 || !std::all_of(name.begin(), name.end(), allowed)) return false;
   }
   in6_addr address{};
   return inet_pton(AF_INET6, std::string(item.substr(0, zone)).c_str(), &address) == 1;
+}
+
+/// Of an IPv6 address in brackets.
+Result<void> check_port(std::string_view item) {
+  const auto colon = item.find("]:");
+  if (colon == item.npos) return ok;
+  const auto digits = item.substr(colon + 2);
+  if (digits.size() <= 5 && to_number(digits) >= 1 && to_number(digits) <= 65535) return ok;
+  return bad(fmt::format("the port in '{}' must be from 1 to 65535", shown(item)));
 }
 
 /// The end of the item that begins at `at`: a comma inside brackets does not split the list.
@@ -231,6 +251,7 @@ Result<std::vector<std::string>> expand_hostlist(std::string_view list) {
     const std::string_view item = trimmed(list.substr(at, end - at));
     if (item.empty()) return bad(fmt::format("a comma too many in '{}'", shown(list)));
     if (is_ipv6(item)) {
+      if (auto checked = check_port(item); !checked) return checked.error();
       names.emplace_back(item);
     } else {
       const auto pattern = parse_item(item);
@@ -249,7 +270,8 @@ Result<std::vector<std::string>> expand_hostlist(std::string_view list) {
   }
 }
 
-// --- folding ----------------------------------------------------------------------------------------------------------
+// --- folding
+// ----------------------------------------------------------------------------------------------------------
 namespace {
 
 /// A name, or names already folded, cut into what can vary and what cannot.

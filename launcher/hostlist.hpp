@@ -1,5 +1,6 @@
 /// \file
-/// Host lists as pdsh, Slurm and Flux write them: "gpu[01-16],login0". Order is rank order; nothing is sorted or dropped.
+/// Host lists as pdsh, Slurm and Flux write them: "gpu[01-16],login0". Order is rank order; nothing is sorted or
+/// dropped.
 #pragma once
 
 #include <cstddef>

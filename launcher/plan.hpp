@@ -16,40 +16,40 @@ namespace llmlaunch::launcher {
 struct RankPlan {
   Rank rank{};
   std::uint32_t local_rank = 0;
-  EnvList env;                             ///< beyond the host's: RANK, LOCAL_RANK, …
+  EnvList env;  ///< beyond the host's: RANK, LOCAL_RANK, …
 };
 
 struct HostPlan {
   std::string name;
   NodeRank node_rank{};
-  bool local = false;                      ///< "localhost" or no hosts at all: no ssh, the same agent over a socket pair
-  std::string address;                     ///< where to connect; the name unless given. ~/.ssh/config is applied later
-  std::optional<std::string> user;         ///< host's, else llmlaunch.ssh's, else unset
+  bool local = false;               ///< no hosts at all, or "localhost" without address, user, port and key: no ssh
+  std::string address;              ///< where to connect; the name unless given. ~/.ssh/config is applied later
+  std::optional<std::string> user;  ///< host's, else llmlaunch.ssh's, else unset
   std::optional<std::uint16_t> port;
   std::vector<std::string> identity_files;
-  std::string workdir;                     ///< empty: the login directory (ssh) or the head's own (local)
-  EnvList env;                             ///< for all ranks of the host
+  std::string workdir;  ///< empty: the login directory (ssh) or the head's own (local); "~/x" is below home
+  EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
 };
 
 /// A program of llmlaunch's own that hosts get pushed when they lack it.
 struct PushedProgram {
-  std::string name;                        ///< "llmlaunch-train"
-  std::string local_path;                  ///< on the head
+  std::string name;        ///< "llmlaunch-train"
+  std::string local_path;  ///< on the head
 };
 
 struct LaunchPlan {
   std::string job_id;
   std::uint32_t world_size = 0;
   std::vector<HostPlan> hosts;
-  std::vector<std::string> argv;           ///< the same on every rank; argv[0] is looked up in the host's PATH
-  std::optional<PushedProgram> program;    ///< set for `train`: argv[0] becomes the pushed file
-  std::string rendezvous_address;          ///< main_process_ip, or empty: the address by which each host sees the head
-  std::uint16_t rendezvous_port = 0;       ///< 0: chosen
+  std::vector<std::string> argv;         ///< the same on every rank; argv[0] is looked up in the host's PATH
+  std::optional<PushedProgram> program;  ///< set for `train`: argv[0] becomes the pushed file
+  std::string rendezvous_address;        ///< main_process_ip, or empty: the address by which each host sees the head
+  std::uint16_t rendezvous_port = 0;     ///< 0: chosen
   SshSettings ssh;
   Timeouts timeouts;
   std::string log_dir;
-  std::vector<std::string> notes;          ///< what was asked for and is not done, each to be said aloud
+  std::vector<std::string> notes;  ///< what was asked for and is not done, each to be said aloud
 };
 
 /// What `make_plan` needs beside the file.
@@ -59,9 +59,9 @@ struct Command {
 };
 struct HeadFacts {
   std::string job_id;
-  EnvList environment;                     ///< the head's own; forward_env picks from it
+  EnvList environment;  ///< the head's own; forward_env picks from it
   std::string cwd;
-  std::uint32_t cores = 1;                 ///< for OMP_NUM_THREADS of local ranks only when nothing else is known
+  std::uint32_t cores = 1;  ///< for OMP_NUM_THREADS of local ranks only when nothing else is known
 };
 
 /// Errors: `Errc::invalid_config` (num_processes not divisible, hosts × slots ≠ num_processes, duplicate host,

@@ -1,1 +1,217 @@
+// Words of the command line → `Options`. Nothing is touched: no file, no environment.
+#include "cli/options.hpp"
+
 #include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::cli;
+using Words = std::vector<std::string>;
+
+namespace {
+
+RunOptions parsed(const Words& words) {
+  auto options = parse_options(words);
+  INFO((options ? "" : to_string(options.error())));
+  REQUIRE(options.has_value());
+  REQUIRE(options->action == Options::Action::run);
+  return std::move(options->run);
+}
+
+std::string message(const Words& words) {
+  const auto options = parse_options(words);
+  if (options) return "no error";
+  CHECK(options.error().code == Errc::usage);
+  return to_string(options.error());
+}
+
+const std::string kLists = "\n   hint: llmlaunch run --help lists the options";
+
+const std::string kRunHelp =
+    "Run a program on all hosts, or the built-in trainer ('train')\n"
+    "Usage: llmlaunch run [OPTIONS] PROGRAM [ARGS…]\n"
+    "       llmlaunch run [OPTIONS] train [TRAINER FLAGS…]\n"
+    "\n"
+    "Options:\n"
+    "  -h,--help                   Print this help and exit\n"
+    "  -c,--config FILE            Configuration: accelerate's YAML, with or without 'llmlaunch:'\n"
+    "  --hosts LIST                Hosts instead of the file's: gpu[01-16],login0\n"
+    "  -n,--num-processes N        Ranks on all hosts together\n"
+    "  --nproc-per-node N          Ranks on each host\n"
+    "  --log-dir DIR               Where the run directory is made\n"
+    "  --workdir DIR               Where the ranks start, on every host\n"
+    "  --timeout TIME              Stop the job after this time: 90, 30s, 5m, 2h\n"
+    "  --env NAME[=VALUE] ...      Set a variable for all ranks; NAME alone passes the value on that it has here\n"
+    "  -q,--quiet                  Say nothing but warnings and errors\n"
+    "  -v,--verbose                Say more\n"
+    "  --dry-run                   Print the plan; start nothing, contact no host\n"
+    "\n"
+    "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
+    "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
+    "Without --config: accelerate's default file if there is one, else this machine alone.\n";
+
+const std::string kHelp =
+    "Starts a training job on any number of machines over ssh.\n"
+    "Usage: llmlaunch [OPTIONS] [SUBCOMMAND]\n"
+    "\n"
+    "Options:\n"
+    "  -V,--version                Display program version information and exit\n"
+    "  -h,--help                   Print this help and exit\n"
+    "\n"
+    "Subcommands:\n"
+    "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
+    "\n"
+    "llmlaunch COMMAND --help tells more about a command.\n";
+
+}  // namespace
+
+TEST_CASE("every option of run is read, in each of its spellings") {
+  const RunOptions run =
+      parsed({"run", "--config", "c.yaml", "--hosts=gpu[01-02]", "-n", "4", "--log_dir=logs", "--workdir", "/w x",
+              "--timeout", "90s", "--env", "A=b c", "--env=B", "-v", "--dry-run", "prog"});
+  CHECK(run.config == "c.yaml");
+  CHECK(run.hosts == "gpu[01-02]");
+  CHECK(run.num_processes == 4u);
+  CHECK(run.nproc_per_node == std::nullopt);
+  CHECK(run.log_dir == "logs");
+  CHECK(run.workdir == "/w x");
+  CHECK(run.timeout == std::chrono::seconds(90));
+  CHECK(run.env == Words{"A=b c", "B"});
+  CHECK(run.verbosity == Verbosity::verbose);
+  CHECK(run.dry_run);
+  CHECK(run.command == Words{"prog"});
+
+  CHECK(parsed({"run", "-cx.yaml", "p"}).config == "x.yaml");
+  CHECK(parsed({"run", "--config=x=y.yaml", "p"}).config == "x=y.yaml");
+  CHECK(parsed({"run", "--num_processes", "12", "p"}).num_processes == 12u);
+  CHECK(parsed({"run", "--num-processes=12", "p"}).num_processes == 12u);
+  CHECK(parsed({"run", "-n12", "p"}).num_processes == 12u);
+  CHECK(parsed({"run", "--nproc_per_node=3", "p"}).nproc_per_node == 3u);
+  CHECK(parsed({"run", "-q", "p"}).verbosity == Verbosity::quiet);
+  CHECK(parsed({"run", "--dry_run", "p"}).dry_run);
+}
+
+TEST_CASE("nothing given leaves everything open") {
+  const RunOptions run = parsed({"run", "prog"});
+  CHECK_FALSE(run.config.has_value());
+  CHECK_FALSE(run.hosts.has_value());
+  CHECK_FALSE(run.num_processes.has_value());
+  CHECK_FALSE(run.nproc_per_node.has_value());
+  CHECK_FALSE(run.log_dir.has_value());
+  CHECK_FALSE(run.workdir.has_value());
+  CHECK_FALSE(run.timeout.has_value());
+  CHECK(run.env.empty());
+  CHECK(run.verbosity == Verbosity::normal);
+  CHECK_FALSE(run.dry_run);
+}
+
+TEST_CASE("everything from the program's name on belongs to the program") {
+  CHECK(parsed({"run", "python", "train.py", "--config", "x", "--help", "-n", "8", "--", "-q"}).command ==
+        Words{"python", "train.py", "--config", "x", "--help", "-n", "8", "--", "-q"});
+  CHECK(parsed({"run", "-q", "--", "--odd-name", "--config"}).command == Words{"--odd-name", "--config"});
+  CHECK(parsed({"run", "--", "--", "x"}).command == Words{"--", "x"});
+  CHECK(parsed({"run", "p", "", " ", "a b", "'q'", "\"r\"", "[1,2]", "{x}", "\xff\n", "--log_dir=y"}).command ==
+        Words{"p", "", " ", "a b", "'q'", "\"r\"", "[1,2]", "{x}", "\xff\n", "--log_dir=y"});
+  CHECK(parsed({"run", "-n", "2", "run", "run"}).command == Words{"run", "run"});
+  CHECK(parsed({"run", "train", "--use_cpu"}).command == Words{"train", "--use_cpu"});
+}
+
+TEST_CASE("values that look like options, lists or quoted words stay as they are") {
+  CHECK(parsed({"run", "--config", "--help", "p"}).config == "--help");
+  CHECK(parsed({"run", "--config", "--", "p"}).config == "--");
+  CHECK(parsed({"run", "--hosts", "[1-2]", "p"}).hosts == "[1-2]");
+  CHECK(parsed({"run", "--hosts=[1-2].lab,[3].lab", "p"}).hosts == "[1-2].lab,[3].lab");
+  CHECK(parsed({"run", "--log-dir", "[a,b]", "p"}).log_dir == "[a,b]");
+  CHECK(
+      parsed({"run", "--env", "A=\"x\"", "--env", "B='y'", "--env", "C=[1,2]", "--env", "D=--env", "--env", "E=", "p"})
+          .env == Words{"A=\"x\"", "B='y'", "C=[1,2]", "D=--env", "E="});
+  CHECK(parsed({"run", "--env", "A_B=c_d", "--env=E_F=g_h", "p"}).env == Words{"A_B=c_d", "E_F=g_h"});
+}
+
+TEST_CASE("a wrong command line is answered with what was meant or where to look") {
+  struct Row {
+    Words words;
+    std::string message;
+  };
+  const std::vector<Row> rows{
+      {{"run"},
+       "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
+      {{"run", "--"},
+       "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
+      {{"rnu", "x"}, "unknown command 'rnu'\n   hint: did you mean 'run'?"},
+      {{"python", "x.py"}, "unknown command 'python'\n   hint: a program is started by: llmlaunch run python"},
+      {{"train"}, "unknown command 'train'\n   hint: a program is started by: llmlaunch run train"},
+      {{""}, "unknown command ''\n   hint: a program is started by: llmlaunch run PROGRAM"},
+      {{"--"}, "unknown command '--'\n   hint: a program is started by: llmlaunch run PROGRAM"},
+      {{"--verson"}, "unknown option '--verson'\n   hint: did you mean '--version'?"},
+      {{"--config", "x", "run", "p"}, "unknown option '--config'\n   hint: llmlaunch --help lists the options"},
+      {{"run", "--confg", "x", "p"}, "unknown option '--confg'\n   hint: did you mean '--config'?"},
+      {{"run", "--num_proceses=2", "p"}, "unknown option '--num-proceses'\n   hint: did you mean '--num-processes'?"},
+      {{"run", "--whatever-it-is", "p"}, "unknown option '--whatever-it-is'" + kLists},
+      {{"run", "-x", "p"}, "unknown option '-x'" + kLists},
+      {{"run", "--config"}, "option '--config' needs a value" + kLists},
+      {{"run", "--config="}, "--config is empty" + kLists},
+      {{"run", "--config", "", "p"}, "--config is empty" + kLists},
+      {{"run", "--hosts", "", "p"}, "--hosts is empty" + kLists},
+      {{"run", "--log-dir=", "p"}, "--log-dir is empty" + kLists},
+      {{"run", "--workdir=", "p"}, "--workdir is empty" + kLists},
+      {{"run", "-c", "a", "--config=b", "p"}, "option '--config' is given twice" + kLists},
+      {{"run", "--quiet=3", "p"}, "option '--quiet' takes no value" + kLists},
+      {{"run", "--dry_run=no", "p"}, "option '--dry-run' takes no value" + kLists},
+      {{"run", "-q", "-v", "p"}, "--quiet and --verbose exclude each other" + kLists},
+      {{"run", "-n", "0", "p"}, "--num-processes must be a number from 1 to 262144, not '0'" + kLists},
+      {{"run", "-n", "-1", "p"}, "--num-processes must be a number from 1 to 262144, not '-1'" + kLists},
+      {{"run", "-n", "010", "p"}, "--num-processes must be a number from 1 to 262144, not '010'" + kLists},
+      {{"run", "-n", "8x", "p"}, "--num-processes must be a number from 1 to 262144, not '8x'" + kLists},
+      {{"run", "-n", "", "p"}, "--num-processes must be a number from 1 to 262144, not ''" + kLists},
+      {{"run", "-n", "262145", "p"}, "--num-processes must be a number from 1 to 262144, not '262145'" + kLists},
+      {{"run", "--nproc-per-node=two", "p"}, "--nproc-per-node must be a number from 1 to 262144, not 'two'" + kLists},
+      {{"run", "-n", "2", "--nproc-per-node", "2", "p"},
+       "--num-processes and --nproc-per-node exclude each other" + kLists},
+      {{"run", "--timeout", "0", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not '0'" + kLists},
+      {{"run", "--timeout", "-5", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not '-5'" + kLists},
+      {{"run", "--timeout", "soon", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not 'soon'" + kLists},
+      {{"run", "--timeout=", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not ''" + kLists},
+      {{"run", "--env", "=x", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
+      {{"run", "--env", "", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
+      {{"run", "--env", "RANK=3", "p"}, "--env RANK: llmlaunch gives every rank its own RANK"},
+      {{"-h", "--version", "x"}, "unknown command 'x'\n   hint: a program is started by: llmlaunch run x"},
+  };
+  for (const auto& row : rows) {
+    std::string typed;
+    for (const auto& word : row.words) typed += word + " ";
+    INFO(typed);
+    CHECK(message(row.words) == row.message);
+  }
+}
+
+TEST_CASE("help is printed by every spelling, and wins over a missing program") {
+  for (const Words& words : {Words{"--help"}, Words{"-h"}, Words{"help"}}) {
+    const auto options = parse_options(words);
+    REQUIRE(options.has_value());
+    CHECK(options->action == Options::Action::print);
+    CHECK(options->text == kHelp);
+  }
+  for (const Words& words :
+       {Words{"run", "--help"}, Words{"run", "-h"}, Words{"help", "run"}, Words{"run", "-n", "2", "--help", "p"}}) {
+    const auto options = parse_options(words);
+    REQUIRE(options.has_value());
+    CHECK(options->action == Options::Action::print);
+    CHECK(options->text == kRunHelp);
+  }
+}
+
+TEST_CASE("no words at all are a wrong call, answered by the help") {
+  const auto options = parse_options({});
+  REQUIRE(options.has_value());
+  CHECK(options->action == Options::Action::print_usage);
+  CHECK(options->text == kHelp);
+}
+
+TEST_CASE("the version is printed by every spelling") {
+  for (const char* word : {"--version", "-V", "version"}) {
+    const auto options = parse_options({word});
+    REQUIRE(options.has_value());
+    CHECK(options->action == Options::Action::print);
+    CHECK(options->text == "llmlaunch " LLMLAUNCH_VERSION "\n");
+  }
+}

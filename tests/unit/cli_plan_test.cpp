@@ -1,1 +1,348 @@
+// From typed words and a file to what is printed by --dry-run: the overlay, the plan as text, this machine's own facts.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+
+#include "cli/dry_run.hpp"
+#include "cli/head.hpp"
+#include "cli/run.hpp"
 #include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::cli;
+using launcher::Config;
+using launcher::EnvList;
+using launcher::LaunchPlan;
+using Words = std::vector<std::string>;
+
+namespace {
+
+/// As `run_command` does it, with a file's text and without its helpers.
+Result<Config> overlaid(const std::string& text, Words words, const EnvList& environment = {}) {
+  words.insert(words.begin(), "run");
+  words.push_back("prog");
+  const auto options = parse_options(words);
+  REQUIRE(options.has_value());
+  auto config = launcher::parse_config(text, "cfg.yaml");
+  INFO((config ? "" : to_string(config.error())));
+  REQUIRE(config.has_value());
+  return with_options(std::move(*config), options->run, environment);
+}
+
+Config good(const std::string& text, const Words& words, const EnvList& environment = {}) {
+  auto config = overlaid(text, words, environment);
+  INFO((config ? "" : to_string(config.error())));
+  REQUIRE(config.has_value());
+  return std::move(*config);
+}
+
+std::string message(const std::string& text, const Words& words, const EnvList& environment = {}) {
+  const auto config = overlaid(text, words, environment);
+  if (!config) {
+    CHECK(config.error().code == Errc::usage);
+    return to_string(config.error());
+  }
+  const auto plan = launcher::make_plan(*config, {{"prog"}, {}}, {"job", environment, "/here", 8});
+  return plan ? "no error" : to_string(plan.error());
+}
+
+std::string described(const Config& config, const launcher::Command& command, const EnvList& environment = {}) {
+  const auto plan = launcher::make_plan(config, command, {"20260102-030405-abcd", environment, "/here", 8});
+  INFO((plan ? "" : to_string(plan.error())));
+  REQUIRE(plan.has_value());
+  return describe_plan(*plan);
+}
+
+/// A directory of this test, gone afterwards.
+struct TemporaryDirectory {
+  std::filesystem::path path;
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "llmlaunch-cli-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;  // a left-over directory fails no test
+    std::filesystem::remove_all(path, ignored);
+  }
+  void put(const std::string& name) const {
+    std::filesystem::create_directories((path / name).parent_path());
+    std::ofstream(path / name) << "x\n";
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what was typed wins over the file") {
+  const Config config = good(
+      "num_processes: 2\n"
+      "llmlaunch:\n"
+      "  hosts: [a, {name: b, workdir: /own, env: {X: own, Y: own}}]\n"
+      "  env: {X: file}\n"
+      "  workdir: /file\n"
+      "  log_dir: file-logs\n"
+      "  timeouts: {run: 1h}\n",
+      {"-n", "6", "--workdir", "/typed", "--log-dir", "typed-logs", "--timeout", "5m", "--env", "X=typed", "--env",
+       "X=last"});
+  CHECK(config.num_processes == 6u);
+  CHECK(config.workdir == "/typed");
+  CHECK(config.hosts[1].workdir == std::nullopt);
+  CHECK(config.log_dir == "typed-logs");
+  CHECK(config.timeouts.run == std::chrono::minutes(5));
+  CHECK(config.env.back() == std::pair<std::string, std::string>{"X", "last"});
+  CHECK(config.hosts[1].env == EnvList{{"Y", "own"}});
+}
+
+TEST_CASE("--hosts names the hosts of the run, and the file still knows them") {
+  const std::string file =
+      "num_machines: 3\nllmlaunch: {hosts: [a, {name: b, address: 10.0.0.2, port: 2200, slots: 2, user: u}, c]}";
+  const Config config = good(file, {"--hosts", "x[1-2],b,me@a"});
+  REQUIRE(config.hosts.size() == 4);
+  CHECK(config.num_machines == std::nullopt);
+  CHECK(config.hosts[0].name == "x1");
+  CHECK(config.hosts[0].slots == std::nullopt);
+  CHECK(config.hosts[2].name == "b");
+  CHECK(config.hosts[2].address == "10.0.0.2");
+  CHECK(config.hosts[2].port == 2200);
+  CHECK(config.hosts[2].slots == 2u);
+  CHECK(config.hosts[2].user == "u");
+  CHECK(config.hosts[3].name == "a");
+  CHECK(config.hosts[3].user == "me");
+  CHECK(good(file, {"--hosts", "me@b"}).hosts[0].user == "me");
+  CHECK(message("", {"--hosts", "a,a"}) ==
+        "--hosts: host 'a' is listed twice\n   hint: for more ranks on one host set its 'slots'");
+  CHECK(message("", {"--hosts", "n[3-1]"}) == "--hosts: bad range '3-1' in 'n[3-1]': it runs backwards");
+  CHECK(message("", {"--hosts", "a b"}) == "--hosts: blank inside 'a b'\n   hint: separate hosts by commas");
+  CHECK(message("", {"--hosts", " "}) == "--hosts names no host");
+}
+
+TEST_CASE("--nproc-per-node counts on each host, whatever the file says") {
+  const std::string file = "num_processes: 3\nllmlaunch: {hosts: [a, {name: b, slots: 2}]}";
+  const Config config = good(file, {"--nproc-per-node", "4"});
+  CHECK(config.num_processes == 8u);
+  CHECK(config.hosts[0].slots == 4u);
+  CHECK(config.hosts[1].slots == 4u);
+  CHECK(good("", {"--nproc-per-node", "4"}).num_processes == 4u);
+  CHECK(good("", {"--nproc-per-node", "2", "--hosts", "a,b,c"}).num_processes == 6u);
+}
+
+TEST_CASE("a number that was typed is blamed by its flag, one of the file by its line") {
+  const std::string file = "num_processes: 4\nllmlaunch: {hosts: 'a,b'}";
+  CHECK(message(file, {"-n", "5"}) ==
+        "--num-processes: num_processes 5 is not divisible by 2 hosts\n   hint: set slots for each host, or change "
+        "num_processes");
+  CHECK(message(file, {"--hosts", "a,b,c"}) ==
+        "cfg.yaml:1:1: num_processes 4 is not divisible by 3 hosts\n   hint: set slots for each host, or change "
+        "num_processes");
+  CHECK(message(file, {"--nproc-per-node", "5000"}) ==
+        "--nproc-per-node: 5000 ranks on host 'a': at most 4096 are possible");
+  CHECK(message(file, {}) == "no error");
+}
+
+TEST_CASE("--env NAME passes on what is set here, and says when it is not") {
+  CHECK(good("", {"--env", "A", "--env", "B"}, {{"A", "a=b\n"}, {"B", ""}}).env == EnvList{{"A", "a=b\n"}, {"B", ""}});
+  CHECK(good("", {"--env", "A=x=y", "--env", "B="}).env == EnvList{{"A", "x=y"}, {"B", ""}});
+  CHECK(message("", {"--env", "A"}) == "--env A: it is not set here\n   hint: give it a value: --env A=…");
+}
+
+TEST_CASE("a plan is printed whole: way, place, environment and command of every rank") {
+  const Config config = good(
+      "distributed_type: MULTI_GPU\n"
+      "mixed_precision: bf16\n"
+      "gpu_ids: 0,1\n"
+      "main_process_ip: 10.0.0.1\n"
+      "main_process_port: 29500\n"
+      "llmlaunch:\n"
+      "  hosts:\n"
+      "    - {name: gpu01, slots: 2, address: 10.0.0.11, user: train, port: 2222}\n"
+      "    - {name: gpu02, slots: 1, workdir: /scratch dir}\n"
+      "  env: {HF_TOKEN: hf_secret, GREETING: \"it's\"}\n"
+      "  workdir: ~/run\n",
+      {});
+  CHECK(described(config, {{"python", "train.py", "--name=two words"}, {}}) ==
+        "plan: 3 ranks on 2 hosts: gpu[01-02]\n"
+        "rendezvous: 10.0.0.1, port 29500\n"
+        "logs: llmlaunch-logs/20260102-030405-abcd\n"
+        "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
+        "\n"
+        "host gpu01 (node_rank 0, ranks 0-1)\n"
+        "  by       ssh train@10.0.0.11:2222\n"
+        "  workdir  run (below the login directory)\n"
+        "  env      PYTHONUNBUFFERED=1\n"
+        "  env      ACCELERATE_MIXED_PRECISION=bf16\n"
+        "  env      ACCELERATE_USE_CPU=false\n"
+        "  env      CUDA_VISIBLE_DEVICES=0,1\n"
+        "  env      HF_TOKEN=********\n"
+        "  env      GREETING='it'\\''s'\n"
+        "  env      WORLD_SIZE=3\n"
+        "  env      LOCAL_WORLD_SIZE=2\n"
+        "  env      LOCAL_SIZE=2\n"
+        "  env      GROUP_RANK=0\n"
+        "  env      NODE_RANK=0\n"
+        "  env      CROSS_RANK=0\n"
+        "  env      GROUP_WORLD_SIZE=2\n"
+        "  env      CROSS_SIZE=2\n"
+        "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
+        "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_HOST=gpu01\n"
+        "  rank 0: RANK=0 LOCAL_RANK=0 python train.py '--name=two words'\n"
+        "  rank 1: RANK=1 LOCAL_RANK=1 python train.py '--name=two words'\n"
+        "\n"
+        "host gpu02 (node_rank 1, rank 2)\n"
+        "  by       ssh gpu02\n"
+        "  workdir  '/scratch dir'\n"
+        "  env      PYTHONUNBUFFERED=1\n"
+        "  env      ACCELERATE_MIXED_PRECISION=bf16\n"
+        "  env      ACCELERATE_USE_CPU=false\n"
+        "  env      CUDA_VISIBLE_DEVICES=0,1\n"
+        "  env      HF_TOKEN=********\n"
+        "  env      GREETING='it'\\''s'\n"
+        "  env      WORLD_SIZE=3\n"
+        "  env      LOCAL_WORLD_SIZE=1\n"
+        "  env      LOCAL_SIZE=1\n"
+        "  env      GROUP_RANK=1\n"
+        "  env      NODE_RANK=1\n"
+        "  env      CROSS_RANK=1\n"
+        "  env      GROUP_WORLD_SIZE=2\n"
+        "  env      CROSS_SIZE=2\n"
+        "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
+        "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_HOST=gpu02\n"
+        "  rank 2: RANK=2 LOCAL_RANK=0 python train.py '--name=two words'\n");
+}
+
+TEST_CASE("a plan of the trainer on this machine says what is pushed and where it starts") {
+  const Config config = good("use_cpu: true", {});
+  const launcher::Command train{{"llmlaunch-train"},
+                                launcher::PushedProgram{"llmlaunch-train", "/opt/llmlaunch-train"}};
+  CHECK(described(config, train) ==
+        "plan: 1 rank on 1 host: localhost\n"
+        "rendezvous: at the address by which each host sees this machine, a free port\n"
+        "logs: llmlaunch-logs/20260102-030405-abcd\n"
+        "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
+        "\n"
+        "host localhost (node_rank 0, rank 0)\n"
+        "  by       this machine, without ssh\n"
+        "  workdir  (the current directory)\n"
+        "  pushed   llmlaunch-train (when the host lacks it)\n"
+        "  env      PYTHONUNBUFFERED=1\n"
+        "  env      ACCELERATE_MIXED_PRECISION=no\n"
+        "  env      ACCELERATE_USE_CPU=true\n"
+        "  env      OMP_NUM_THREADS=8\n"
+        "  env      WORLD_SIZE=1\n"
+        "  env      LOCAL_WORLD_SIZE=1\n"
+        "  env      LOCAL_SIZE=1\n"
+        "  env      GROUP_RANK=0\n"
+        "  env      NODE_RANK=0\n"
+        "  env      CROSS_RANK=0\n"
+        "  env      GROUP_WORLD_SIZE=1\n"
+        "  env      CROSS_SIZE=1\n"
+        "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
+        "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_HOST=localhost\n"
+        "  rank 0: RANK=0 LOCAL_RANK=0 llmlaunch-train --use_cpu\n");
+}
+
+TEST_CASE("a printed plan holds no secret, no endless value and no byte that a terminal obeys") {
+  const std::string odd = "\x1b[2J\n";
+  const Config config = good("", {"--env", "MY_API_KEY", "--env", "LONG", "--env", "ODD"},
+                             {{"MY_API_KEY", "sesame"}, {"LONG", std::string(1000, 'x')}, {"ODD", odd}});
+  const std::string text = described(config, {{"prog", odd}, {}});
+  CHECK(text.find("sesame") == text.npos);
+  CHECK(text.find("  env      MY_API_KEY=********\n") != text.npos);
+  CHECK(text.find(fmt::format("  env      LONG={:x>160}… (1000 bytes)\n", "")) != text.npos);
+  CHECK(text.find("  env      ODD=$'\\x1b[2J\\n'\n") != text.npos);
+  CHECK(text.find("prog $'\\x1b[2J\\n'\n") != text.npos);
+  CHECK(text.find('\x1b') == text.npos);
+}
+
+TEST_CASE("an IPv6 address and its port are told apart") {
+  const std::string text =
+      described(good("llmlaunch: {hosts: ['[2001:db8::1]:2222', '2001:db8::2']}", {}), {{"prog"}, {}});
+  CHECK(text.find("  by       ssh [2001:db8::1]:2222\n") != text.npos);
+  CHECK(text.find("  by       ssh 2001:db8::2\n") != text.npos);
+}
+
+TEST_CASE("words are quoted so that a shell gives them back") {
+  struct Row {
+    const char* word;
+    const char* quoted;
+  };
+  const Row rows[] = {{"plain-1.0_x@y:z/%+,=", "plain-1.0_x@y:z/%+,="},
+                      {"", "''"},
+                      {"a b", "'a b'"},
+                      {"$HOME", "'$HOME'"},
+                      {"it's", "'it'\\''s'"},
+                      {"*", "'*'"},
+                      {"~", "'~'"},
+                      {"a\nb", "$'a\\nb'"},
+                      {"\t'\\\x01", "$'\\t\\'\\\\\\x01'"},
+                      {"gr\u00fcn", "'gr\u00fcn'"}};
+  for (const auto& row : rows) CHECK(shell_quoted(row.word) == row.quoted);
+}
+
+TEST_CASE("this machine's facts are those that a plan needs") {
+  ::setenv("LLMLAUNCH_TEST_FACT", "a=b", 1);
+  const auto facts = head_facts();
+  REQUIRE(facts.has_value());
+  CHECK(std::regex_match(facts->job_id, std::regex("\\d{8}-\\d{6}-[0-9a-f]{4}")));
+  CHECK(facts->cwd == std::filesystem::current_path().string());
+  CHECK(facts->cores >= 1u);
+  const EnvList one{{"LLMLAUNCH_TEST_FACT", "a=b"}};
+  CHECK(std::search(facts->environment.begin(), facts->environment.end(), one.begin(), one.end()) !=
+        facts->environment.end());
+  ::unsetenv("LLMLAUNCH_TEST_FACT");
+}
+
+TEST_CASE("a program of llmlaunch's own is found, or the places are named that lack it") {
+  const TemporaryDirectory directory;
+  ::setenv("LLMLAUNCH_LIBEXEC", directory.path.c_str(), 1);
+  const auto missing = find_helper("llmlaunch-agent");
+  REQUIRE_FALSE(missing.has_value());
+  CHECK(missing.error().code == Errc::not_found);
+  CHECK(to_string(missing.error()) ==
+        fmt::format("llmlaunch's own program llmlaunch-agent is missing; looked in {}\n"
+                    "   hint: install it there, or set LLMLAUNCH_LIBEXEC to the directory that has it",
+                    directory.path.string()));
+  std::filesystem::create_directory(directory.path / "llmlaunch-agent");
+  CHECK_FALSE(find_helper("llmlaunch-agent").has_value());
+  directory.put("llmlaunch-train");
+  CHECK(find_helper("llmlaunch-train").value() == (directory.path / "llmlaunch-train").string());
+  ::unsetenv("LLMLAUNCH_LIBEXEC");
+  const std::string own = std::filesystem::read_symlink("/proc/self/exe").filename().string();
+  CHECK(find_helper(own).value() == std::filesystem::read_symlink("/proc/self/exe").string());
+}
+
+TEST_CASE("accelerate's default file is looked for where accelerate writes it") {
+  const TemporaryDirectory home;
+  ::unsetenv("HF_HOME");
+  ::unsetenv("XDG_CACHE_HOME");
+  ::setenv("HOME", home.path.c_str(), 1);
+  CHECK(default_config() == std::nullopt);
+  home.put(".cache/huggingface/accelerate/default_config.json");
+  CHECK(default_config() == (home.path / ".cache/huggingface/accelerate/default_config.json").string());
+  home.put(".cache/huggingface/accelerate/default_config.yaml");
+  CHECK(default_config() == (home.path / ".cache/huggingface/accelerate/default_config.yaml").string());
+  ::setenv("XDG_CACHE_HOME", (home.path / "xdg").c_str(), 1);
+  CHECK(default_config() == std::nullopt);
+  home.put("xdg/huggingface/accelerate/default_config.yaml");
+  CHECK(default_config() == (home.path / "xdg/huggingface/accelerate/default_config.yaml").string());
+  ::setenv("HF_HOME", "~/hf", 1);
+  CHECK(default_config() == std::nullopt);
+  home.put("hf/accelerate/default_config.yml");
+  CHECK(default_config() == (home.path / "hf/accelerate/default_config.yml").string());
+  CHECK(expand_home("~") == home.path.string());
+  CHECK(expand_home("~/x") == (home.path / "x").string());
+  CHECK(expand_home("~you/x") == "~you/x");
+  CHECK(expand_home("/x/~") == "/x/~");
+  CHECK(good("", {"--log-dir", "~/logs"}).log_dir == (home.path / "logs").string());
+  ::unsetenv("HF_HOME");
+  ::unsetenv("XDG_CACHE_HOME");
+  ::unsetenv("HOME");
+  CHECK(default_config() == std::nullopt);
+  CHECK(expand_home("~/x") == "~/x");
+}

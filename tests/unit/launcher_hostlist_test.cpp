@@ -76,9 +76,11 @@ TEST_CASE("a bad host list is refused with the bad piece named") {
       {"n[1,]", "bad range '' in 'n[1,]': it is empty"},
       {"n[a]", "bad range 'a' in 'n[a]': expected a number, or two numbers with '-' between them"},
       {"n[1-2-3]", "bad range '1-2-3' in 'n[1-2-3]': expected a number, or two numbers with '-' between them"},
-      {"n[01-010]", "bad range '01-010' in 'n[01-010]': the bounds are padded to different widths\n"
-                    "   hint: write 01-10 or 001-010"},
-      {"n[1-03]", "bad range '1-03' in 'n[1-03]': the bounds are padded to different widths\n   hint: write 1-3 or 01-03"},
+      {"n[01-010]",
+       "bad range '01-010' in 'n[01-010]': the bounds are padded to different widths\n"
+       "   hint: write 01-10 or 001-010"},
+      {"n[1-03]",
+       "bad range '1-03' in 'n[1-03]': the bounds are padded to different widths\n   hint: write 1-3 or 01-03"},
       {"n[1-100000000]", "'n[1-100000000]' names more than 65536 hosts"},
       {"n[0-999999999999999999]", "'n[0-999999999999999999]' names more than 65536 hosts"},
       {"n[1-1000]x[1-1000]", "'n[1-1000]x[1-1000]' names more than 65536 hosts"},
@@ -100,6 +102,9 @@ TEST_CASE("a bad host list is refused with the bad piece named") {
       {"n\x1b[2J", "'?' cannot stand in a host name: 'n?[2J'"},
       {"-oProxyCommand=x",
        "'-oProxyCommand=x' begins with '-'\n   hint: exclusions and groups are not supported; write the host names"},
+      {"[::1]:0", "the port in '[::1]:0' must be from 1 to 65535"},
+      {"[::1]:65536", "the port in '[::1]:65536' must be from 1 to 65535"},
+      {"a,[::1]:99999999999999999999", "the port in '[::1]:99999999999999999999' must be from 1 to 65535"},
       {"@gpu", "'@gpu' begins with '@'\n   hint: exclusions and groups are not supported; write the host names"},
   };
   for (const auto& row : rows) {
@@ -111,6 +116,13 @@ TEST_CASE("a bad host list is refused with the bad piece named") {
   }
 }
 
+TEST_CASE("a zero byte does not end an address") {
+  const auto names = expand_hostlist(std::string_view("fe80::1\0x", 9));
+  REQUIRE_FALSE(names.has_value());
+  CHECK(to_string(names.error()) ==
+        "':' in 'fe80::1?x'\n   hint: give a port with the key 'port' and the number of ranks with the key 'slots'");
+}
+
 TEST_CASE("the limits of a host list are those that are named") {
   CHECK(expand_hostlist("n[1-65536]")->size() == kMaxHosts);
   CHECK(expand_hostlist("n[0-255]x[0-255]")->size() == kMaxHosts);
@@ -118,7 +130,8 @@ TEST_CASE("the limits of a host list are those that are named") {
   CHECK(expand_hostlist(std::string(320, 'n')).has_value());
   CHECK(to_string(expand_hostlist(std::string(321, 'n')).error()) ==
         "a name of '" + std::string(60, 'n') + "…' is longer than 320 bytes");
-  CHECK(to_string(expand_hostlist(std::string((4u << 20) + 1, 'n')).error()) == "the host list is longer than 4194304 bytes");
+  CHECK(to_string(expand_hostlist(std::string((4u << 20) + 1, 'n')).error()) ==
+        "the host list is longer than 4194304 bytes");
 }
 
 TEST_CASE("folding keeps the order and the padding") {

@@ -1,1 +1,356 @@
+// Who runs what, where, with which environment; and every way in which numbers of a file do not fit together.
+#include "launcher/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using Names = std::vector<std::string>;
+
+namespace {
+
+HeadFacts head_with(EnvList environment = {}) {
+  return {"20260102-030405-abcd", std::move(environment), "/here", 8};
+}
+
+Config parsed(const std::string& text) {
+  auto config = parse_config(text, "cfg.yaml");
+  INFO(text << (config ? "" : to_string(config.error())));
+  REQUIRE(config.has_value());
+  return std::move(*config);
+}
+
+LaunchPlan planned(const std::string& text, const HeadFacts& head = head_with(),
+                   const Command& command = {{"prog"}, {}}) {
+  auto plan = make_plan(parsed(text), command, head);
+  INFO(text << (plan ? "" : to_string(plan.error())));
+  REQUIRE(plan.has_value());
+  return std::move(*plan);
+}
+
+std::string message(const std::string& text) {
+  const auto plan = make_plan(parsed(text), {{"prog"}, {}}, head_with());
+  if (plan) return "no error";
+  CHECK(plan.error().code == Errc::invalid_config);
+  return to_string(plan.error());
+}
+
+/// "name=value …", in order.
+std::string shown(const EnvList& env) {
+  std::string text;
+  for (const auto& [name, value] : env) text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  return text;
+}
+
+std::string value(const EnvList& env, std::string_view name) {
+  std::string found = "(none)";
+  for (const auto& [key, text] : env) {
+    if (key != name) continue;
+    CHECK(found == "(none)");  // a variable is there once, or programs differ in which one they see
+    found = text;
+  }
+  return found;
+}
+
+/// "a:0-7 b:8" from the plan's hosts.
+std::string placement(const LaunchPlan& plan) {
+  std::string text;
+  for (const auto& host : plan.hosts) {
+    text += fmt::format("{}{}:{}-{}", text.empty() ? "" : " ", host.name, number(host.ranks.front().rank),
+                        number(host.ranks.back().rank));
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a plan without any file is one rank on this machine") {
+  const auto plan = make_plan(Config{}, {{"prog", "--flag"}, {}}, head_with({{"PATH", "/bin"}}));
+  REQUIRE(plan.has_value());
+  CHECK(plan->job_id == "20260102-030405-abcd");
+  CHECK(plan->world_size == 1);
+  CHECK(plan->argv == Names{"prog", "--flag"});
+  CHECK_FALSE(plan->program.has_value());
+  CHECK(plan->rendezvous_address.empty());
+  CHECK(plan->rendezvous_port == 0);
+  CHECK(plan->log_dir == "llmlaunch-logs");
+  CHECK(plan->notes.empty());
+  REQUIRE(plan->hosts.size() == 1);
+  CHECK(plan->hosts[0].name == "localhost");
+  CHECK(plan->hosts[0].local);
+  CHECK(plan->hosts[0].workdir.empty());
+  CHECK(shown(plan->hosts[0].env) ==
+        "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false OMP_NUM_THREADS=8 WORLD_SIZE=1 "
+        "LOCAL_WORLD_SIZE=1 LOCAL_SIZE=1 GROUP_RANK=0 NODE_RANK=0 CROSS_RANK=0 GROUP_WORLD_SIZE=1 CROSS_SIZE=1 "
+        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 LLMLAUNCH_HOST=localhost");
+  REQUIRE(plan->hosts[0].ranks.size() == 1);
+  CHECK(shown(plan->hosts[0].ranks[0].env) == "RANK=0 LOCAL_RANK=0");
+}
+
+TEST_CASE("ranks are numbered in the order of the hosts, by slots or by an equal share") {
+  CHECK(placement(planned("llmlaunch: {hosts: 'b,a'}")) == "b:0-0 a:1-1");
+  CHECK(placement(planned("num_processes: 6\nllmlaunch: {hosts: 'c,b,a'}")) == "c:0-1 b:2-3 a:4-5");
+  CHECK(placement(planned("llmlaunch: {hosts: [{name: b, slots: 3}, {name: a, slots: 1}]}")) == "b:0-2 a:3-3");
+  CHECK(placement(planned("num_processes: 4\nllmlaunch: {hosts: [{name: b, slots: 3}, {name: a, slots: 1}]}")) ==
+        "b:0-2 a:3-3");
+  CHECK(placement(planned("num_processes: 7\nllmlaunch: {hosts: [{name: b, slots: 3}, a, c]}")) == "b:0-2 a:3-4 c:5-6");
+  CHECK(placement(planned("num_processes: 3")) == "localhost:0-2");
+  CHECK(placement(planned("num_processes: -1")) == "localhost:0-0");
+}
+
+TEST_CASE("every rank and every host knows its place under every launcher's name for it") {
+  const LaunchPlan plan = planned("llmlaunch: {hosts: [{name: b, slots: 1}, {name: a, slots: 2}]}");
+  CHECK(plan.world_size == 3);
+  const HostPlan& host = plan.hosts[1];
+  CHECK(number(host.node_rank) == 1);
+  CHECK(shown(host.env) ==
+        "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false WORLD_SIZE=3 LOCAL_WORLD_SIZE=2 "
+        "LOCAL_SIZE=2 GROUP_RANK=1 NODE_RANK=1 CROSS_RANK=1 GROUP_WORLD_SIZE=2 CROSS_SIZE=2 "
+        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 LLMLAUNCH_HOST=a");
+  REQUIRE(host.ranks.size() == 2);
+  CHECK(host.ranks[0].rank == Rank{1});
+  CHECK(host.ranks[1].local_rank == 1);
+  CHECK(shown(host.ranks[0].env) == "RANK=1 LOCAL_RANK=0");
+  CHECK(shown(host.ranks[1].env) == "RANK=2 LOCAL_RANK=1");
+}
+
+TEST_CASE("numbers that do not fit together are refused with their place and the remedy") {
+  struct Row {
+    const char* text;
+    const char* message;
+  };
+  const Row rows[] = {
+      {"num_processes: 7\nllmlaunch: {hosts: 'a,b'}",
+       "cfg.yaml:1:1: num_processes 7 is not divisible by 2 hosts\n   hint: set slots for each host, or change "
+       "num_processes"},
+      {"num_processes: 1\nllmlaunch: {hosts: 'a,b'}",
+       "cfg.yaml:1:1: num_processes 1 is less than one rank for each of 2 hosts\n"
+       "   hint: it counts the ranks of all hosts together"},
+      {"num_processes: 5\nllmlaunch: {hosts: [{name: 'a[1-2]', slots: 2}]}",
+       "cfg.yaml:1:1: num_processes is 5, but the slots of 2 hosts add up to 4\n"
+       "   hint: set num_processes: 4, or change the slots"},
+      {"num_processes: 6\nllmlaunch: {hosts: [{name: a, slots: 1}, b, c]}",
+       "cfg.yaml:1:1: num_processes 6 less 1 rank on hosts with slots = 5 is not divisible by 2 hosts without slots\n"
+       "   hint: set slots for each host, or change num_processes"},
+      {"num_processes: 2\nllmlaunch: {hosts: [{name: a, slots: 4}, b]}",
+       "cfg.yaml:1:1: num_processes 2 less 4 ranks on hosts with slots leaves 0 for 1 host without slots\n"
+       "   hint: num_processes counts the ranks of all hosts together, those with slots included"},
+      {"llmlaunch:\n  hosts:\n    - {name: a, slots: 4}\n    - b\n",
+       "cfg.yaml:4:7: host 'b' has no slots, and there is no num_processes to share\n"
+       "   hint: set slots for it, or add num_processes"},
+      {"distributed_type: MULTI_GPU\nllmlaunch: {hosts: 'a,b'}",
+       "cfg.yaml:1:1: distributed_type MULTI_GPU needs num_processes, the ranks on all hosts together\n"
+       "   hint: add num_processes, or slots for each host"},
+      {"num_machines: 3\nllmlaunch: {hosts: 'a,b'}",
+       "cfg.yaml:1:1: num_machines is 3, but 2 hosts are given\n   hint: make them equal, or leave num_machines out"},
+      {"num_machines: 3\nllmlaunch: {hosts: a}",
+       "cfg.yaml:1:1: num_machines is 3, but 1 host is given\n   hint: make them equal, or leave num_machines out"},
+      {"num_machines: 2\n",
+       "cfg.yaml:1:1: num_machines is 2, but no hosts are given\n"
+       "   hint: list the machines under llmlaunch.hosts, or with --hosts"},
+      {"machine_rank: 1\n",
+       "cfg.yaml:1:1: machine_rank is 1, but there is only 1 host\n"
+       "   hint: leave it out: the order of the hosts is the order of the ranks"},
+      {"machine_rank: 2\nllmlaunch: {hosts: 'a,b'}",
+       "cfg.yaml:1:1: machine_rank is 2, but there are only 2 hosts\n"
+       "   hint: leave it out: the order of the hosts is the order of the ranks"},
+      {"num_processes: 4097\n", "cfg.yaml:1:1: 4097 ranks on host 'localhost': at most 4096 are possible"},
+      {"num_processes: 266240\nllmlaunch: {hosts: 'a[1-65]'}",
+       "cfg.yaml:1:1: 266240 ranks: at most 262144 are possible"},
+      {"num_processes: 2147483647\nllmlaunch: {hosts: a}",
+       "cfg.yaml:1:1: 2147483647 ranks on host 'a': at most 4096 are possible"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.text);
+    CHECK(message(row.text) == row.message);
+  }
+}
+
+TEST_CASE("a host that is listed twice is refused, also where no file was read") {
+  Config config;
+  config.hosts = {host_named("a"), host_named("x@a")};
+  config.hosts[1].where = "--hosts";
+  const auto plan = make_plan(config, {{"prog"}, {}}, head_with());
+  REQUIRE_FALSE(plan.has_value());
+  CHECK(to_string(plan.error()) ==
+        "--hosts: host 'a' is listed twice\n   hint: for more ranks on one host set its 'slots'");
+}
+
+TEST_CASE("nothing to run is a wrong command line") {
+  const auto plan = make_plan(Config{}, {}, head_with());
+  REQUIRE_FALSE(plan.has_value());
+  CHECK(plan.error().code == Errc::usage);
+  CHECK(to_string(plan.error()) == "no program to run");
+}
+
+TEST_CASE("a host's own settings come before those of the ssh section") {
+  const LaunchPlan plan = planned(
+      "main_process_ip: 10.0.0.1\n"
+      "main_process_port: 29500\n"
+      "llmlaunch:\n"
+      "  hosts:\n"
+      "    - a\n"
+      "    - {name: b, address: 10.0.0.2, user: u2, port: 2200, identity_file: k2, workdir: /w2}\n"
+      "  ssh: {user: u1, port: 22, identity_file: k1, fanout: 3}\n"
+      "  workdir: /w1\n"
+      "  log_dir: logs\n"
+      "  timeouts: {grace: 3}\n");
+  CHECK(plan.rendezvous_address == "10.0.0.1");
+  CHECK(plan.rendezvous_port == 29500);
+  CHECK(plan.ssh.fanout == 3u);
+  CHECK(plan.timeouts.grace == std::chrono::seconds(3));
+  CHECK(plan.log_dir == "logs");
+  const HostPlan& a = plan.hosts[0];
+  CHECK((a.address == "a" && a.user == "u1" && a.port == 22 && a.identity_files == Names{"k1"} && a.workdir == "/w1"));
+  const HostPlan& b = plan.hosts[1];
+  CHECK((b.address == "10.0.0.2" && b.user == "u2" && b.port == 2200 && b.identity_files == Names{"k2"} &&
+         b.workdir == "/w2"));
+}
+
+TEST_CASE("localhost needs no ssh, unless its entry says how to log in") {
+  CHECK(planned("llmlaunch: {hosts: localhost}").hosts[0].local);
+  CHECK(planned("llmlaunch: {hosts: localhost, ssh: {user: u, port: 22, identity_file: k}}").hosts[0].local);
+  CHECK(planned("llmlaunch: {hosts: [{name: localhost, slots: 2, workdir: /x, env: {A: b}}]}").hosts[0].local);
+  for (const char* entry : {"{name: localhost, address: 127.0.0.1}", "{name: localhost, port: 2222}", "me@localhost",
+                            "{name: localhost, identity_file: k}", "127.0.0.1", "Localhost"}) {
+    INFO(entry);
+    CHECK_FALSE(planned(fmt::format("llmlaunch: {{hosts: [{}]}}", entry)).hosts[0].local);
+  }
+}
+
+TEST_CASE("a working directory below home is one on every host") {
+  const auto workdir = [](const char* written, const char* host, EnvList environment) {
+    return planned(fmt::format("llmlaunch: {{hosts: {}, workdir: '{}'}}", host, written),
+                   head_with(std::move(environment)))
+        .hosts[0]
+        .workdir;
+  };
+  CHECK(workdir("~/run", "a", {{"HOME", "/home/me"}}) == "run");
+  CHECK(workdir("~", "a", {{"HOME", "/home/me"}}).empty());
+  CHECK(workdir("~/run/x", "localhost", {{"HOME", "/home/me"}}) == "/home/me/run/x");
+  CHECK(workdir("~/", "localhost", {{"HOME", "/home/me"}}) == "/home/me");
+  CHECK(workdir("~/run", "localhost", {}) == "~/run");
+  CHECK(workdir("~you/run", "a", {{"HOME", "/home/me"}}) == "~you/run");
+  CHECK(workdir("/x/~/y", "a", {}) == "/x/~/y");
+}
+
+TEST_CASE("OMP_NUM_THREADS shares this machine's cores, unless somebody has said otherwise") {
+  const auto threads = [](const std::string& text, EnvList environment = {}) {
+    return value(planned(text, head_with(std::move(environment))).hosts[0].env, "OMP_NUM_THREADS");
+  };
+  CHECK(threads("num_processes: 1") == "8");
+  CHECK(threads("num_processes: 3") == "2");
+  CHECK(threads("num_processes: 16") == "1");
+  CHECK(threads("num_processes: 2\nllmlaunch: {env: {OMP_NUM_THREADS: 5}}") == "5");
+  CHECK(threads("llmlaunch: {hosts: [{name: localhost, env: {OMP_NUM_THREADS: 6}}]}") == "6");
+  CHECK(threads("num_processes: 2", {{"OMP_NUM_THREADS", "7"}}) == "(none)");  // ranks on this machine inherit it
+  CHECK(threads("llmlaunch: {hosts: a}") == "(none)");  // another machine's cores are not known here
+}
+
+TEST_CASE("gpu_ids become CUDA_VISIBLE_DEVICES, where there are GPUs to be used") {
+  const auto devices = [](const std::string& text) {
+    return value(planned(text).hosts[0].env, "CUDA_VISIBLE_DEVICES");
+  };
+  CHECK(devices("gpu_ids: 1,3") == "1,3");
+  CHECK(devices("gpu_ids: [1, 3]") == "1,3");
+  CHECK(devices("gpu_ids: all") == "(none)");
+  CHECK(devices("debug: false") == "(none)");
+  CHECK(devices("gpu_ids: 1,3\nuse_cpu: true") == "(none)");
+  CHECK(devices("gpu_ids: 1,3\ndistributed_type: MULTI_CPU") == "(none)");
+  CHECK(devices("gpu_ids: 1,3\nllmlaunch: {env: {CUDA_VISIBLE_DEVICES: 7}}") == "7");
+}
+
+TEST_CASE("accelerate's scripts find what its launcher would have set") {
+  const EnvList env = planned("mixed_precision: bf16\nuse_cpu: true\ndebug: true").hosts[0].env;
+  CHECK(value(env, "ACCELERATE_MIXED_PRECISION") == "bf16");
+  CHECK(value(env, "ACCELERATE_USE_CPU") == "true");
+  CHECK(value(env, "ACCELERATE_DEBUG_MODE") == "true");
+  CHECK(value(planned("distributed_type: MULTI_CPU").hosts[0].env, "ACCELERATE_USE_CPU") == "true");
+  CHECK(value(planned("debug: false").hosts[0].env, "ACCELERATE_DEBUG_MODE") == "(none)");
+}
+
+TEST_CASE("the later layer of the environment wins, and llmlaunch's own variables always do") {
+  const EnvList head{{"A", "head"},         {"B", "head"}, {"C", "head"}, {"RANK", "99"}, {"LLMLAUNCH_TOKEN", "old"},
+                     {"MASTER_ADDR", "old"}};
+  const LaunchPlan plan = planned(
+      "llmlaunch:\n"
+      "  hosts: [{name: a, env: {C: host}}, b]\n"
+      "  env: {B: all, C: all, PYTHONUNBUFFERED: '0'}\n"
+      "  forward_env: ['*']\n",
+      head_with(head));
+  for (const auto& [name, text] : EnvList{{"A", "head"},
+                                          {"B", "all"},
+                                          {"C", "host"},
+                                          {"PYTHONUNBUFFERED", "0"},
+                                          {"RANK", "(none)"},
+                                          {"LLMLAUNCH_TOKEN", "(none)"},
+                                          {"MASTER_ADDR", "(none)"},
+                                          {"WORLD_SIZE", "2"}}) {
+    INFO(name);
+    CHECK(value(plan.hosts[0].env, name) == text);
+  }
+  CHECK(value(plan.hosts[1].env, "C") == "all");
+  CHECK(plan.notes.empty());
+}
+
+TEST_CASE("forward_env picks names and patterns, and says which name is not there") {
+  const EnvList head{{"HF_HOME", "/hf"}, {"HF_TOKEN", "hf_secret"}, {"XHF_", "no"},
+                     {"hf_low", "no"},   {"WANDB_API_KEY", ""},     {"N1", "1"},
+                     {"N2", "2"}};
+  const LaunchPlan plan =
+      planned("llmlaunch:\n  forward_env: [HF_*, WANDB_API_KEY, 'N[1]', NO_*, AWS_KEY, RANK]\n", head_with(head));
+  const EnvList& env = plan.hosts[0].env;
+  CHECK(value(env, "HF_HOME") == "/hf");
+  CHECK(value(env, "HF_TOKEN") == "hf_secret");
+  CHECK(value(env, "WANDB_API_KEY").empty());
+  CHECK(value(env, "N1") == "1");
+  for (const char* name : {"XHF_", "hf_low", "N2"}) CHECK(value(env, name) == "(none)");
+  CHECK(plan.notes == Names{"cfg.yaml:2:3: forward_env names AWS_KEY, which is not set here",
+                            "cfg.yaml:2:3: forward_env names RANK, which llmlaunch sets for each rank itself"});
+}
+
+TEST_CASE("values reach the plan byte for byte, and never its command line") {
+  const std::string odd = "a b\n'\"$(id)\\;\xff\x01";
+  Config config;
+  config.env = {{"ODD", odd}, {"API_TOKEN", "sesame"}};
+  const auto plan = make_plan(config, {{"prog", odd, "", "--x=$HOME"}, {}}, head_with({{"HF_TOKEN", "hf_secret"}}));
+  REQUIRE(plan.has_value());
+  CHECK(value(plan->hosts[0].env, "ODD") == odd);
+  CHECK(value(plan->hosts[0].env, "API_TOKEN") == "sesame");
+  CHECK(plan->argv == Names{"prog", odd, "", "--x=$HOME"});
+}
+
+TEST_CASE("the built-in trainer is pushed, and told to stay on the CPU where the file says so") {
+  const Command train{{"llmlaunch-train", "--max_steps", "3"},
+                      PushedProgram{"llmlaunch-train", "/opt/llmlaunch-train"}};
+  const auto argv = [&](const std::string& text, Command command) { return planned(text, head_with(), command).argv; };
+  const LaunchPlan plan = planned("debug: false", head_with(), train);
+  REQUIRE(plan.program.has_value());
+  CHECK(plan.program->name == "llmlaunch-train");
+  CHECK(plan.program->local_path == "/opt/llmlaunch-train");
+  CHECK(plan.argv == Names{"llmlaunch-train", "--max_steps", "3"});
+  CHECK(argv("use_cpu: true", train) == Names{"llmlaunch-train", "--use_cpu", "--max_steps", "3"});
+  CHECK(argv("distributed_type: MULTI_CPU", train) == Names{"llmlaunch-train", "--use_cpu", "--max_steps", "3"});
+  for (const char* flag : {"--use_cpu", "--use-cpu", "--use_cpu=false", "--use-cpu=true"}) {
+    Command said = train;
+    said.argv.push_back(flag);
+    CHECK(argv("use_cpu: true", said) == said.argv);
+  }
+  CHECK(argv("use_cpu: true", {{"prog"}, {}}) == Names{"prog"});
+}
+
+TEST_CASE("a plan for many hosts has each of them once, in order") {
+  const LaunchPlan plan = planned("num_processes: 8192\nllmlaunch: {hosts: 'gpu[0001-1024]'}");
+  CHECK(plan.world_size == 8192);
+  REQUIRE(plan.hosts.size() == 1024);
+  std::uint32_t next = 0;
+  for (const auto& host : plan.hosts) {
+    REQUIRE(host.name == fmt::format("gpu{:04}", number(host.node_rank) + 1));
+    for (const auto& rank : host.ranks) REQUIRE(number(rank.rank) == next++);
+  }
+  CHECK(next == 8192);
+}
