@@ -104,8 +104,9 @@ class CudaBackend final : public Backend {
       const auto t = static_cast<double>(step);
       const AdamWStep numbers = {
           .decay = static_cast<float>(1 - adamw_.learning_rate * adamw_.weight_decay),
-          .beta1 = static_cast<float>(adamw_.beta1),
+          .share1 = static_cast<float>(1 - adamw_.beta1),
           .beta2 = static_cast<float>(adamw_.beta2),
+          .share2 = static_cast<float>(1 - adamw_.beta2),
           .epsilon = static_cast<float>(adamw_.epsilon),
           .step_size = static_cast<float>(adamw_.learning_rate / (1 - std::pow(adamw_.beta1, t))),
           .root_correction = static_cast<float>(std::sqrt(1 - std::pow(adamw_.beta2, t))),

@@ -131,8 +131,8 @@ __global__ void adamw_kernel(float* parameters, float* first_moment, float* seco
   if (i >= count) return;
   const float g = gradient[i];
   const float p = parameters[i] * step.decay;
-  const float m = first_moment[i] + (g - first_moment[i]) * (1.0F - step.beta1);
-  const float v = second_moment[i] * step.beta2 + (1.0F - step.beta2) * g * g;
+  const float m = first_moment[i] + (g - first_moment[i]) * step.share1;
+  const float v = second_moment[i] * step.beta2 + step.share2 * g * g;
   first_moment[i] = m;
   second_moment[i] = v;
   parameters[i] = p - step.step_size * m / (sqrtf(v) / step.root_correction + step.epsilon);

@@ -40,9 +40,10 @@ void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const f
 void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
                      cudaStream_t stream);
 
-/// One AdamW step, weight decay first. `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).
+/// One AdamW step, weight decay first. `share1` = 1 - beta1 and `share2` = 1 - beta2, which in float would lose digits;
+/// `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).
 struct AdamWStep {
-  float decay, beta1, beta2, epsilon, step_size, root_correction;
+  float decay, share1, beta2, share2, epsilon, step_size, root_correction;
 };
 void adamw(float* parameters, float* first_moment, float* second_moment, const float* gradient, std::size_t count,
            const AdamWStep& step, cudaStream_t stream);

@@ -1,0 +1,239 @@
+// The CPU backend by itself: gradients against finite differences, batches of every size, threads, errors.
+#include "trainer/cpu_backend.hpp"
+
+#include <cmath>
+#include <numeric>
+
+#include "tests/support/catch.hpp"
+#include "trainer/init.hpp"
+#include "trainer/random.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+constexpr std::size_t kImage = 28 * 28;
+const GradientReady kIgnore = [](std::size_t) -> Result<void> { return ok; };
+
+struct Images {
+  explicit Images(std::size_t count, std::uint64_t seed = 1) : values(count * kImage), labels(count) {
+    RandomSequence random(seed);
+    for (float& value : values) value = random.between(-0.5F, 2.5F);
+    for (std::uint8_t& label : labels) label = static_cast<std::uint8_t>(random.below(10));
+  }
+  Batch batch(std::size_t first = 0, std::size_t count = static_cast<std::size_t>(-1)) const {
+    const std::size_t number = std::min(count, labels.size() - first);
+    return {.images = std::span(values).subspan(first * kImage, number * kImage),
+            .labels = std::span(labels).subspan(first, number)};
+  }
+  std::vector<float> values;
+  std::vector<std::uint8_t> labels;
+};
+
+std::unique_ptr<Backend> make_backend(bool dropout = false, std::uint32_t threads = 1, std::uint32_t rank = 0) {
+  auto backend = make_cpu_backend({}, {.on = dropout, .seed = 4, .rank = rank}, threads);
+  REQUIRE(backend);
+  REQUIRE((*backend)->load_parameters(initial_parameters(1)));
+  return std::move(*backend);
+}
+
+std::vector<float> gradient_of(Backend& backend, const Batch& batch, std::uint64_t step = 1) {
+  REQUIRE(backend.forward_backward(batch, step, kIgnore));
+  return {backend.gradient().begin(), backend.gradient().end()};
+}
+
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_CASE("it says what it is") {
+  CHECK_THAT(make_backend(false, 1)->description(),
+             Catch::StartsWith("cpu (oneDNN ") && Catch::EndsWith(", 1 thread)"));
+  CHECK_THAT(make_backend(false, 2)->description(), Catch::EndsWith(", 2 threads)"));
+}
+
+TEST_CASE("every tensor's gradient is the slope of the loss") {
+  const Images images(8);
+  for (const bool dropout : {false, true}) {
+    const auto backend = make_backend(dropout);
+    const std::vector<float> gradient = gradient_of(*backend, images.batch(), 3);
+    const std::vector<float> parameters = initial_parameters(1);
+    for (const Parameter& parameter : kParameters) {
+      // Along the gradient itself, so that the slope is not lost in rounding.
+      const auto begin = static_cast<std::ptrdiff_t>(parameter.first);
+      const auto end = begin + static_cast<std::ptrdiff_t>(parameter.count);
+      const double norm = std::sqrt(
+          std::inner_product(gradient.begin() + begin, gradient.begin() + end, gradient.begin() + begin, 0.0));
+      REQUIRE(norm > 0);
+      const double length = 1e-3;
+      double losses[2];
+      for (const int side : {0, 1}) {
+        std::vector<float> moved = parameters;
+        for (std::size_t i = parameter.first; i < parameter.first + parameter.count; ++i) {
+          moved[i] += static_cast<float>((side == 0 ? -length : length) / norm) * gradient[i];
+        }
+        REQUIRE(backend->load_parameters(moved));
+        const auto result = backend->forward_backward(images.batch(), 3, kIgnore);
+        REQUIRE(result);
+        losses[side] = result->loss_sum / static_cast<double>(result->count);
+      }
+      CAPTURE(parameter.name, dropout);
+      CHECK((losses[1] - losses[0]) / (2 * length) == Approx(norm).epsilon(0.01));
+    }
+  }
+}
+
+TEST_CASE("single entries of the gradient are slopes, too") {
+  const Images images(4);
+  const auto backend = make_backend();
+  const std::vector<float> gradient = gradient_of(*backend, images.batch());
+  for (const Parameter& parameter : kParameters) {
+    // The largest entry: its slope is furthest above the rounding of the loss.
+    const auto begin = gradient.begin() + static_cast<std::ptrdiff_t>(parameter.first);
+    const auto largest = std::max_element(begin, begin + static_cast<std::ptrdiff_t>(parameter.count),
+                                          [](float a, float b) { return std::abs(a) < std::abs(b); });
+    const auto index = static_cast<std::size_t>(largest - gradient.begin());
+    double losses[2];
+    for (const int side : {0, 1}) {
+      std::vector<float> moved = initial_parameters(1);
+      moved[index] += side == 0 ? -2e-3F : 2e-3F;
+      REQUIRE(backend->load_parameters(moved));
+      losses[side] = backend->forward_backward(images.batch(), 1, kIgnore)->loss_sum / 4;
+    }
+    CAPTURE(parameter.name, index);
+    CHECK((losses[1] - losses[0]) / 4e-3 == Approx(*largest).epsilon(0.05).margin(2e-4));
+  }
+}
+
+TEST_CASE("gradients become ready from the last layer on, bias before weight, and are complete by then") {
+  const Images images(3);
+  const auto backend = make_backend();
+  std::vector<std::size_t> order;
+  std::vector<float> seen(kParameterValues);
+  REQUIRE(backend->forward_backward(images.batch(), 1, [&](std::size_t index) -> Result<void> {
+    order.push_back(index);
+    const auto tensor = backend->gradient().subspan(kParameters[index].first, kParameters[index].count);
+    std::copy(tensor.begin(), tensor.end(), seen.begin() + static_cast<std::ptrdiff_t>(kParameters[index].first));
+    return ok;
+  }));
+  CHECK(order == std::vector<std::size_t>{7, 6, 5, 4, 3, 2, 1, 0});
+  CHECK(std::equal(seen.begin(), seen.end(), backend->gradient().begin()));
+}
+
+TEST_CASE("an error of ready ends the pass and is returned") {
+  const Images images(3);
+  const auto backend = make_backend();
+  std::size_t calls = 0;
+  const auto result = backend->forward_backward(images.batch(), 1, [&](std::size_t index) -> Result<void> {
+    ++calls;
+    if (index == 5) return make_error(Errc::closed, "lost rank 2");
+    return ok;
+  });
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == Errc::closed);
+  CHECK(result.error().what == "lost rank 2");
+  CHECK(calls == 3);
+  // The next pass is whole again.
+  CHECK(gradient_of(*backend, images.batch()) == gradient_of(*make_backend(), images.batch()));
+}
+
+TEST_CASE("batches of any size: the mean of unequal pieces, weighted, is the gradient of the whole") {
+  const Images images(13);
+  const auto backend = make_backend();
+  const std::vector<float> whole = gradient_of(*backend, images.batch());
+  std::vector<float> sum(kParameterValues, 0.0F);
+  std::size_t first = 0;
+  for (const std::size_t count : {1U, 2U, 3U, 5U, 2U}) {  // more sizes than are kept, and one again
+    const std::vector<float> piece = gradient_of(*backend, images.batch(first, count));
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += piece[i] * static_cast<float>(count) / 13;
+    first += count;
+  }
+  REQUIRE(first == 13);
+  CHECK(relative_difference(sum, whole) < 1e-5);
+}
+
+TEST_CASE("one thread and two give the same numbers up to rounding, and each the same bits again") {
+  const Images images(17);
+  const std::vector<float> one = gradient_of(*make_backend(true, 1), images.batch());
+  const std::vector<float> two = gradient_of(*make_backend(true, 2), images.batch());
+  CHECK(relative_difference(two, one) < 1e-5);
+  CHECK(gradient_of(*make_backend(true, 1), images.batch()) == one);
+  CHECK(gradient_of(*make_backend(true, 2), images.batch()) == two);
+}
+
+TEST_CASE("dropout's masks change with step and rank, and repeat for the same") {
+  const Images images(5);
+  const auto backend = make_backend(true);
+  const std::vector<float> first = gradient_of(*backend, images.batch(), 1);
+  CHECK(gradient_of(*backend, images.batch(), 2) != first);
+  CHECK(gradient_of(*backend, images.batch(), 1) == first);
+  CHECK(gradient_of(*make_backend(true, 1, 1), images.batch(), 1) != first);
+  CHECK(gradient_of(*make_backend(false), images.batch(), 1) != first);
+}
+
+TEST_CASE("evaluation knows no dropout, and its pieces make no difference") {
+  const Images images(150);  // three pieces
+  const auto with = make_backend(true);
+  const auto whole = with->evaluate(images.batch());
+  REQUIRE(whole);
+  CHECK(whole->count == 150);
+  const auto trained = make_backend(false)->forward_backward(images.batch(), 1, kIgnore);
+  REQUIRE(trained);
+  CHECK(whole->loss_sum == Approx(trained->loss_sum).epsilon(1e-6));
+  CHECK(whole->correct == trained->correct);
+  double sum = 0;
+  for (std::size_t i = 0; i < 150; ++i) sum += with->evaluate(images.batch(i, 1))->loss_sum;
+  CHECK(sum == Approx(whole->loss_sum).epsilon(1e-6));
+}
+
+TEST_CASE("it learns a batch by heart") {
+  const Images images(16);
+  const auto backend = make_backend(true);
+  for (std::uint64_t step = 1; step <= 40; ++step) {
+    REQUIRE(backend->forward_backward(images.batch(), step, kIgnore));
+    REQUIRE(backend->optimizer_step(step));
+  }
+  const auto result = backend->evaluate(images.batch());
+  REQUIRE(result);
+  CHECK(result->correct == 16);
+  CHECK(result->loss_sum / 16 < 0.5);
+}
+
+TEST_CASE("parameters come back as they were loaded") {
+  const auto backend = make_backend();
+  const std::vector<float> other = initial_parameters(8);
+  REQUIRE(backend->load_parameters(other));
+  CHECK(*backend->copy_parameters() == other);
+  CHECK(std::equal(other.begin(), other.end(), backend->parameters().begin()));
+}
+
+TEST_CASE("what cannot be computed is refused in words") {
+  const auto backend = make_backend();
+  Images images(2);
+  images.labels[1] = 10;
+  const auto label = backend->evaluate(images.batch());
+  REQUIRE_FALSE(label);
+  CHECK(label.error().code == Errc::invalid_argument);
+  CHECK(label.error().what == "label 10; labels are 0 to 9");
+  const Batch uneven{.images = std::span(images.values).first(kImage), .labels = images.labels};
+  const auto pixels = backend->forward_backward(uneven, 1, kIgnore);
+  REQUIRE_FALSE(pixels);
+  CHECK(pixels.error().what == "a batch of 2 labels and 784 pixels, not 1568");
+  const auto empty = backend->forward_backward({}, 1, kIgnore);
+  REQUIRE_FALSE(empty);
+  CHECK(empty.error().what == "a batch without images");
+  const auto few = backend->load_parameters(std::vector<float>(3));
+  REQUIRE_FALSE(few);
+  CHECK(few.error().what == "3 parameters; BasicNet has 1199882");
+  const auto threads = make_cpu_backend({}, {}, 0);
+  REQUIRE_FALSE(threads);
+  CHECK(threads.error().code == Errc::invalid_argument);
+}

@@ -1,0 +1,26 @@
+# The numerical core of the trainer: data, order, weights, and BasicNet on the CPU by oneDNN.
+#
+# Not find_package(dnnl): Debian's configuration of it also wants OpenCL's headers, which nothing here needs.
+find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+
+add_library(llmlaunch_trainer_core STATIC
+  cpu_backend.cpp
+  cpu_kernels.cpp
+  cpu_layers.cpp
+  cpu_network.cpp
+  dataset.cpp
+  digits.cpp
+  idx.cpp
+  init.cpp
+  sampler.cpp
+)
+# oneDNN runs on GCC's OpenMP; it must be asked for its number of threads there, also by a program built with Clang.
+target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})
+target_link_libraries(llmlaunch_trainer_core
+  PUBLIC llmlaunch_base
+  PRIVATE ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
+# The same bytes on every machine.
+set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+# Nobody asks for errno or traps of these loops, and without them they are vectorised.
+set_source_files_properties(cpu_kernels.cpp PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")

@@ -1,0 +1,93 @@
+// Plain loops over flat arrays, written so that the compiler vectorises them. Called by the CPU's network and backend.
+#include "trainer/cpu_kernels.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+
+#include "trainer/random.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr std::size_t kClasses = 10;
+using Row = std::span<const float, kClasses>;
+
+Row row_of(std::span<const float> logits, std::size_t index) {
+  return logits.subspan(index * kClasses).first<kClasses>();
+}
+
+/// log Σ exp, of a row whose largest logit is `largest`, relative to it.
+double log_sum(Row row, double largest) {
+  double sum = 0;
+  for (const float logit : row) sum += std::exp(logit - largest);
+  return std::log(sum);
+}
+
+}  // namespace
+
+void drop_out(std::span<float> values, float p, std::uint64_t seed, std::uint64_t draw) {
+  // Golden-ratio steps keep neighbouring seeds and draws apart before the numbers are mixed; as on the GPU.
+  const std::uint64_t key = seed * 0x9e3779b97f4a7c15ULL + draw * 0xd1342543de82ef95ULL;
+  const float factor = 1.0F / (1.0F - p);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] *= unit_interval(random_bits(key, i)) < p ? 0.0F : factor;
+  }
+}
+
+void relu_backward(std::span<float> gradient, std::span<const float> output, float factor) {
+  assert(gradient.size() == output.size());
+  for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = output[i] > 0 ? gradient[i] * factor : 0.0F;
+}
+
+BatchResult softmax_loss(std::span<const float> logits, std::span<const std::uint8_t> labels) {
+  BatchResult result;
+  result.count = labels.size();
+  for (std::size_t b = 0; b < labels.size(); ++b) {
+    const Row row = row_of(logits, b);
+    const auto best = std::max_element(row.begin(), row.end());
+    const double largest = *best;
+    result.loss_sum += log_sum(row, largest) - (row[labels[b]] - largest);
+    if (best - row.begin() == labels[b]) ++result.correct;
+  }
+  return result;
+}
+
+void softmax_loss_backward(std::span<float> gradient, std::span<const float> logits,
+                           std::span<const std::uint8_t> labels) {
+  const double scale = 1 / static_cast<double>(labels.size());
+  for (std::size_t b = 0; b < labels.size(); ++b) {
+    const Row row = row_of(logits, b);
+    const double largest = *std::max_element(row.begin(), row.end());
+    const double sum = log_sum(row, largest);
+    for (std::size_t c = 0; c < kClasses; ++c) {
+      const double softmax = std::exp(row[c] - largest - sum);
+      gradient[b * kClasses + c] = static_cast<float>((softmax - (c == labels[b] ? 1 : 0)) * scale);
+    }
+  }
+}
+
+void adamw_step(std::span<float> parameters, std::span<float> first_moment, std::span<float> second_moment,
+                std::span<const float> gradient, const AdamWOptions& options, std::uint64_t step) {
+  const auto t = static_cast<double>(step);
+  const auto decay = static_cast<float>(1 - options.learning_rate * options.weight_decay);
+  const auto share1 = static_cast<float>(1 - options.beta1);
+  const auto beta2 = static_cast<float>(options.beta2);
+  const auto share2 = static_cast<float>(1 - options.beta2);
+  const auto epsilon = static_cast<float>(options.epsilon);
+  const auto step_size = static_cast<float>(options.learning_rate / (1 - std::pow(options.beta1, t)));
+  const auto root_correction = static_cast<float>(std::sqrt(1 - std::pow(options.beta2, t)));
+  float* const p = parameters.data();
+  float* const m = first_moment.data();
+  float* const v = second_moment.data();
+  const float* const g = gradient.data();
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    m[i] += (g[i] - m[i]) * share1;
+    v[i] = v[i] * beta2 + share2 * g[i] * g[i];
+    p[i] = p[i] * decay - step_size * m[i] / (std::sqrt(v[i]) / root_correction + epsilon);
+  }
+}
+
+}  // namespace llmlaunch::trainer

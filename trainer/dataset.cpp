@@ -1,0 +1,118 @@
+// Finds and reads MNIST's files, and hands out batches. The format itself is idx.cpp's.
+#include "trainer/dataset.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+/// All bytes of a file, at most `limit`.
+Result<Bytes> read_file(const std::string& path, std::size_t limit) {
+  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
+  if (!file) return system_error(errno, "open", path);
+  Bytes bytes;
+  std::array<std::byte, 65536> piece;
+  for (;;) {
+    const std::size_t count = std::fread(piece.data(), 1, piece.size(), file.get());
+    if (std::ferror(file.get()) != 0) return system_error(errno, "read", path);
+    if (count == 0) return bytes;
+    if (count > limit - bytes.size()) {
+      return make_error(Errc::invalid_config, fmt::format("is larger than the limit of {} bytes", limit), path, kHint);
+    }
+    bytes.insert(bytes.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+}
+
+/// What there is of "train-images-idx3-ubyte" and its other spellings.
+Result<std::string> find_file(const std::string& folder, const std::string& subject, const std::string& kind) {
+  const std::string names[] = {subject + "-" + kind, subject + "." + kind, subject + "-" + kind + ".gz",
+                               subject + "." + kind + ".gz"};
+  for (const std::string& name : names) {
+    const std::filesystem::path path = std::filesystem::path(folder) / name;
+    std::error_code ignored;  // a file that exists but cannot be read is told by the reading
+    if (std::filesystem::exists(path, ignored)) return path.string();
+  }
+  return make_error(Errc::not_found, fmt::format("has neither {} nor {}, plain or .gz", names[0], names[1]), folder,
+                    kHint);
+}
+
+Result<Bytes> load_file(const std::string& path, std::size_t limit) {
+  auto bytes = read_file(path, limit);
+  if (!bytes || !path.ends_with(".gz")) return bytes;
+  return unpack_gzip(*bytes, limit, path);
+}
+
+}  // namespace
+
+void Dataset::keep_first(std::uint64_t wanted) {
+  const std::size_t kept = std::min<std::uint64_t>(wanted, count());
+  labels.resize(kept);
+  images.resize(kept * kImageValues);
+}
+
+Result<Dataset> load_mnist(const std::string& folder, Split split) {
+  std::error_code ignored;  // whatever it is, it is no folder to read from
+  if (!std::filesystem::is_directory(folder, ignored)) {
+    return make_error(Errc::not_found, "no such folder", folder, kHint);
+  }
+  const std::string set = split == Split::train ? "train" : "t10k";
+  const auto image_path = find_file(folder, set + "-images", "idx3-ubyte");
+  if (!image_path) return image_path.error();
+  const auto label_path = find_file(folder, set + "-labels", "idx1-ubyte");
+  if (!label_path) return label_path.error();
+  const auto image_file = load_file(*image_path, kMaxImageFileBytes);
+  if (!image_file) return image_file.error();
+  const auto label_file = load_file(*label_path, kMaxLabelFileBytes);
+  if (!label_file) return label_file.error();
+  auto images = parse_idx_images(*image_file, *image_path);
+  if (!images) return images.error();
+  auto labels = parse_idx_labels(*label_file, *label_path);
+  if (!labels) return labels.error();
+  if (images->size() != labels->size() * kImageValues) {
+    return make_error(
+        Errc::invalid_config,
+        fmt::format("has {} labels, but {} has {} images", labels->size(), *image_path, images->size() / kImageValues),
+        *label_path, "both files must be of the same set");
+  }
+  return Dataset{std::move(*images), std::move(*labels)};
+}
+
+float normalised(std::uint8_t pixel) {
+  return static_cast<float>((pixel / 255.0 - 0.1307) / 0.3081);
+}
+
+void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,
+                std::span<std::uint8_t> labels) {
+  static const auto kNormalised = [] {
+    std::array<float, 256> table{};
+    for (std::size_t pixel = 0; pixel < table.size(); ++pixel) {
+      table[pixel] = normalised(static_cast<std::uint8_t>(pixel));
+    }
+    return table;
+  }();
+  assert(images.size() == positions.size() * kImageValues && labels.size() == positions.size());
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    assert(positions[i] < from.count());
+    const std::uint8_t* pixels = from.images.data() + positions[i] * kImageValues;
+    std::transform(pixels, pixels + kImageValues, images.begin() + static_cast<std::ptrdiff_t>(i * kImageValues),
+                   [&](std::uint8_t pixel) { return kNormalised[pixel]; });
+    labels[i] = from.labels[positions[i]];
+  }
+}
+
+}  // namespace llmlaunch::trainer

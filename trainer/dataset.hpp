@@ -1,0 +1,40 @@
+/// \file
+/// Labelled images in memory, and MNIST's files as such. Used by the training loop on every rank; a dataset that is
+/// only read may be shared by threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/idx.hpp"
+
+namespace llmlaunch::trainer {
+
+/// Images of 28 × 28 bytes (0 background, 255 ink), row by row, one after another, and a label of 0 … 9 for each.
+struct Dataset {
+  std::vector<std::uint8_t> images;  // (N, 28, 28)
+  std::vector<std::uint8_t> labels;  // (N)
+
+  std::size_t count() const { return labels.size(); }
+  /// Drops all but the first `wanted` images.
+  void keep_first(std::uint64_t wanted);
+};
+
+enum class Split { train, test };
+
+/// Reads train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) from `folder`; also with a dot before
+/// "idx", also with .gz. The plain file wins. `Errc::not_found` names a missing folder or file, `Errc::invalid_config`
+/// a damaged one, with the value found and the one expected; a file that cannot be read gives the system's error.
+Result<Dataset> load_mnist(const std::string& folder, Split split);
+
+/// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081.
+float normalised(std::uint8_t pixel);
+
+/// The images and labels at `positions`, normalised. `images` has room for 784 values for each, `labels` for one.
+void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,
+                std::span<std::uint8_t> labels);
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,155 @@
+// Checks and cuts MNIST's files. Called by dataset.cpp; touches no file.
+#include "trainer/idx.hpp"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <limits>
+#include <utility>
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr std::uint32_t kImageMagic = 0x0803;  // bytes, three dimensions
+constexpr std::uint32_t kLabelMagic = 0x0801;  // bytes, one dimension
+constexpr std::size_t kImageHeader = 16;
+constexpr std::size_t kLabelHeader = 8;
+constexpr const char* kHint = "fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
+
+Error damaged(const std::string& name, std::string what) {
+  return make_error(Errc::invalid_config, std::move(what), name, kHint);
+}
+
+/// The big-endian word at `at`; the caller has checked that it is there.
+std::uint32_t word(ByteView file, std::size_t at) {
+  std::uint32_t value = 0;
+  for (const std::byte byte : file.subspan(at, 4)) value = value << 8U | std::to_integer<std::uint32_t>(byte);
+  return value;
+}
+
+/// Checks magic and count; gives the count.
+Result<std::uint64_t> check_header(ByteView file, const std::string& name, std::uint32_t magic,
+                                   std::size_t header_bytes, const char* items) {
+  if (file.size() < header_bytes) {
+    return damaged(name, fmt::format("is truncated: {} bytes, but the header alone has {}", file.size(), header_bytes));
+  }
+  if (word(file, 0) != magic) {
+    return damaged(name,
+                   fmt::format("begins with {:08x}; a file of {} begins with {:08x}", word(file, 0), items, magic));
+  }
+  const std::uint64_t count = word(file, 4);
+  if (count == 0) return damaged(name, fmt::format("holds no {}: its header says 0", items));
+  if (count > kMaxImages) {
+    return damaged(name, fmt::format("claims {} {}; the limit is {}", count, items, kMaxImages));
+  }
+  return count;
+}
+
+/// What follows the header must be `count` items, no more and no less.
+Result<void> check_length(ByteView file, const std::string& name, std::uint64_t count, const char* items,
+                          std::size_t header_bytes, std::size_t item_bytes) {
+  const std::uint64_t expected = header_bytes + count * item_bytes;
+  if (file.size() < expected) {
+    return damaged(name, fmt::format("is truncated: {} bytes, but {} {} need {}", file.size(), count, items, expected));
+  }
+  if (file.size() > expected) {
+    return damaged(name, fmt::format("has {} bytes after its {} {}: {} bytes instead of {}", file.size() - expected,
+                                     count, items, file.size(), expected));
+  }
+  return ok;
+}
+
+std::vector<std::uint8_t> contents(ByteView bytes) {
+  std::vector<std::uint8_t> values(bytes.size());
+  std::transform(bytes.begin(), bytes.end(), values.begin(),
+                 [](std::byte byte) { return std::to_integer<std::uint8_t>(byte); });
+  return values;
+}
+
+/// An inflating stream that goes with its owner.
+class Inflater {
+ public:
+  explicit Inflater(ByteView packed) {
+    assert(packed.size() <= std::numeric_limits<uInt>::max());
+    // zlib does not write through next_in.
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(packed.data()));
+    stream_.avail_in = static_cast<uInt>(packed.size());
+    constexpr int kGzipOnly = 16 + MAX_WBITS;
+    good_ = inflateInit2(&stream_, kGzipOnly) == Z_OK;
+  }
+  ~Inflater() {
+    if (good_) inflateEnd(&stream_);
+  }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  bool good() const { return good_; }
+  std::size_t unread() const { return stream_.avail_in; }
+  const char* message() const { return stream_.msg == nullptr ? "no gzip data" : stream_.msg; }
+
+  /// Fills `room` as far as the input goes; gives zlib's status and how many bytes came.
+  std::pair<int, std::size_t> next(std::span<std::byte> room) {
+    stream_.next_out = reinterpret_cast<Bytef*>(room.data());
+    stream_.avail_out = static_cast<uInt>(room.size());
+    const int status = inflate(&stream_, Z_NO_FLUSH);
+    return {status, room.size() - stream_.avail_out};
+  }
+
+ private:
+  z_stream stream_{};
+  bool good_ = false;
+};
+
+}  // namespace
+
+Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name) {
+  const auto count = check_header(file, name, kImageMagic, kImageHeader, "images");
+  if (!count) return count.error();
+  const std::uint32_t rows = word(file, 8);
+  const std::uint32_t columns = word(file, 12);
+  if (rows != kImageSide || columns != kImageSide) {
+    return damaged(name, fmt::format("holds images of {} x {}; BasicNet takes 28 x 28", rows, columns));
+  }
+  if (auto whole = check_length(file, name, *count, "images", kImageHeader, kImageValues); !whole) return whole.error();
+  return contents(file.subspan(kImageHeader));
+}
+
+Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::string& name) {
+  const auto count = check_header(file, name, kLabelMagic, kLabelHeader, "labels");
+  if (!count) return count.error();
+  if (auto whole = check_length(file, name, *count, "labels", kLabelHeader, 1); !whole) return whole.error();
+  std::vector<std::uint8_t> labels = contents(file.subspan(kLabelHeader));
+  const auto wrong = std::find_if(labels.begin(), labels.end(), [](std::uint8_t label) { return label > 9; });
+  if (wrong != labels.end()) {
+    return damaged(name, fmt::format("label {} is {}; labels are 0 to 9", wrong - labels.begin(), *wrong));
+  }
+  return labels;
+}
+
+Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string& name) {
+  Inflater inflater(packed);
+  if (!inflater.good()) return make_error(Errc::out_of_resources, "zlib cannot start: no memory", name);
+  Bytes unpacked;
+  std::array<std::byte, 65536> piece;
+  for (;;) {
+    const auto [status, count] = inflater.next(piece);
+    if (count > limit - unpacked.size()) {
+      return damaged(name, fmt::format("unpacks to more than the limit of {} bytes", limit));
+    }
+    unpacked.insert(unpacked.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
+    if (status == Z_STREAM_END) break;
+    if (status == Z_MEM_ERROR) return make_error(Errc::out_of_resources, "zlib has no memory to unpack", name);
+    // zlib stops here when the input ends early.
+    if (status == Z_BUF_ERROR || (status == Z_OK && count == 0 && inflater.unread() == 0)) {
+      return damaged(name, fmt::format("is truncated: its gzip data ends after {} bytes", packed.size()));
+    }
+    if (status != Z_OK) return damaged(name, fmt::format("cannot be unpacked: {}", inflater.message()));
+  }
+  if (inflater.unread() > 0) return damaged(name, fmt::format("has {} bytes after its gzip data", inflater.unread()));
+  return unpacked;
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,38 @@
+/// \file
+/// MNIST's file format, as bytes in memory: big-endian header, then one byte per pixel or label. Pure functions; the
+/// dataset reads the files.
+///
+///     images: 00 00 08 03, count (4 bytes), rows 28 (4), columns 28 (4), count × 784 bytes
+///     labels: 00 00 08 01, count (4 bytes), count × 1 byte, each 0 … 9
+///
+/// Every error is `Errc::invalid_config` with the file's name as `where`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/frame.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+inline constexpr std::size_t kImageSide = 28;
+inline constexpr std::size_t kImageValues = kImageSide * kImageSide;
+
+/// Room for every published set of this format (EMNIST has 814,255 images), and the bound of what a file can make us
+/// hold in memory: 784 MB.
+inline constexpr std::uint64_t kMaxImages = 1'000'000;
+inline constexpr std::size_t kMaxImageFileBytes = 16 + kMaxImages * kImageValues;
+inline constexpr std::size_t kMaxLabelFileBytes = 8 + kMaxImages;
+
+/// The pixels, count × 784. Memory is taken only for bytes that are there, whatever the header says.
+Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name);
+/// The labels, each at most 9.
+Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::string& name);
+
+/// Unpacks one gzip member. What comes out beyond `limit` bytes is an error, found before memory for it is taken.
+Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string& name);
+
+}  // namespace llmlaunch::trainer
