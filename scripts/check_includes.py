@@ -39,7 +39,7 @@ ROOMS = {
     },
     "trainer": {
         "rooms": ["trainer/cuda", "rendezvous/client.hpp", "rendezvous/message.hpp", "rendezvous/base"],
-        "libraries": ["fmt", "CLI11", "zlib", "libcrypto", "oneDNN", "Gloo"],
+        "libraries": ["fmt", "CLI11", "zlib", "libcrypto", "oneDNN", "OpenMP", "Gloo"],
     },
     "trainer/cuda": {
         "rooms": ["trainer", "rendezvous/client.hpp", "rendezvous/message.hpp", "rendezvous/base"],
@@ -74,6 +74,7 @@ LIBRARIES = {
     "Catch2": ["catch2/"],
     "Gloo": ["gloo/"],
     "MPI": ["mpi.h"],
+    "OpenMP": ["omp.h"],
     "expected": ["tl/expected.hpp"],
     "fmt": ["fmt/"],
     "json": ["nlohmann/"],

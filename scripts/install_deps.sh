@@ -31,6 +31,10 @@ test_packages=(
   openssh-client         # ssh-keygen, ssh-agent for tests and quickstart
   libopenmpi-dev         # MPI_Allreduce to compare Gloo's sums with
   openmpi-bin            # mpirun
+  csh                    # login shells that the bootstrap line must get through: BSD csh,
+  tcsh                   # ... tcsh
+  fish                   # ... and fish
+  busybox                # sh and tools of small systems, for the same test
   clang                  # the tsan and fuzz presets
   libclang-rt-14-dev     # clang's sanitizer and fuzzer runtimes
   clang-format           # layout check

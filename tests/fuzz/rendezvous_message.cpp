@@ -1,7 +1,7 @@
 // Rendezvous streams: whatever decodes must encode, and decode again to the same message.
 #include "rendezvous/message.hpp"
 
-#include "fuzz.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;

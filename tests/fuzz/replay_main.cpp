@@ -5,7 +5,7 @@
 #include <iterator>
 #include <vector>
 
-#include "fuzz.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "fuzz.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;

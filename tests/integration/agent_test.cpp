@@ -193,20 +193,22 @@ TEST_CASE("a program that cannot be run is refused before any rank starts") {
   TemporaryDirectory directory;
   std::ofstream(directory.path() + "/train.py") << "print(1)\n";
   struct Row {
-    std::string program, what;
+    std::string program;
+    Errc code;
+    std::string what;
   };
   const std::vector<Row> rows = {
-      {"no-such-program", "no program 'no-such-program' in PATH (/nowhere:" + directory.path() + ")"},
-      {"/no/such/program", "no program '/no/such/program': No such file or directory"},
-      {directory.path(), "'" + directory.path() + "' is a directory, not a program"},
-      {directory.path() + "/train.py", "'" + directory.path() + "/train.py' is not executable"},
-      {"train.py", "'" + directory.path() + "/train.py' is not executable"},
+      {"no-such-program", Errc::no_program, "no program 'no-such-program' in PATH (/nowhere:" + directory.path() + ")"},
+      {"/no/such/program", Errc::no_program, "no program '/no/such/program': No such file or directory"},
+      {directory.path(), Errc::not_executable, "'" + directory.path() + "' is a directory, not a program"},
+      {directory.path() + "/train.py", Errc::not_executable, "'" + directory.path() + "/train.py' is not executable"},
+      {"train.py", Errc::not_executable, "'" + directory.path() + "/train.py' is not executable"},
   };
   for (const Row& row : rows) {
     Prepare prepare = AgentDriver::job({row.program});
     prepare.env = {{"PATH", "/nowhere:" + directory.path()}};
     const Failed failed = prepare_fails(prepare);
-    CHECK(failed.code == static_cast<int>(Errc::no_program));
+    CHECK(failed.code == static_cast<int>(row.code));
     CHECK(failed.rank == -1);
     CHECK(failed.what == row.what);
     CHECK_FALSE(failed.hint.empty());

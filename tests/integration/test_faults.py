@@ -332,17 +332,20 @@ def test_kill_9_of_the_head_ends_ranks_that_ignore_sigterm_too(hosts):
     hosts.nothing_left(run, within=15)
 
 
-def agents_on(hosts, name):
-    found = processes_with(f"LLMLAUNCH_TEST_HOST={name}", )
+def agent_and_watchman(hosts, name):
+    """The two processes of the agent on a host: the watchman is the other one's parent."""
+    found = processes_with(f"LLMLAUNCH_TEST_HOST={name}")
     here = processes_with(f"LLMLAUNCH_TEST_HOSTS={hosts.directory}")
-    return [pid for pid, line in found.items() if pid in here and "RANK" not in line and "agent" in line]
+    pids = [pid for pid, line in found.items() if pid in here and "RANK" not in line and "agent" in line]
+    assert len(pids) == 2, f"agent and watchman on {name}: {pids}"
+    return (pids[1], pids[0]) if pids[1] in children_of(pids[0]) else (pids[0], pids[1])
 
 
-def test_kill_9_of_an_agent_is_seen_and_leaves_no_rank(hosts):
+@pytest.mark.parametrize("which", ["agent", "watchman"])
+def test_kill_9_of_an_agent_or_its_watchman_is_seen_and_leaves_no_rank(hosts, which):
     run = staying(hosts)
-    agents = agents_on(hosts, "test02")
-    assert len(agents) == 1, f"agents on test02: {agents}"
-    os.kill(agents[0], signal.SIGKILL)
+    agent, watchman = agent_and_watchman(hosts, "test02")
+    os.kill(agent if which == "agent" else watchman, signal.SIGKILL)
     run.finish(60)
     assert run.status == 69, str(run)
     assert "test02" in headline(run), str(run)
@@ -361,13 +364,16 @@ def test_a_lost_ssh_connection_is_named_and_leaves_no_rank(hosts):
     hosts.nothing_left(run, within=15)
 
 
-def test_a_reader_that_goes_away_ends_the_job_and_leaves_nothing(hosts):
-    """`llmlaunch run … | head -1`: the terminal side is closed while ranks still write."""
+def test_a_reader_that_goes_away_is_told_and_the_job_goes_on(hosts):
+    """`llmlaunch run … | less`, and q: hours of training do not end for that. The run directory gets every line."""
     read_end, write_end = os.pipe()
-    run = hosts.start(PYTHON, "-c", "while True: print('line ' * 10)", stdout=write_end)
+    count = 20_000
+    run = hosts.start(PYTHON, "-c", f"for n in range({count}): print('line', n)", stdout=write_end)
     os.close(write_end)
     assert os.read(read_end, 10)
     os.close(read_end)
     run.finish(60)
-    assert run.status != 0, str(run)
+    assert run.status == 0, str(run)
+    assert run.err.count("nobody reads it any more") == 1 and "merged.log" in run.err, str(run)
+    assert (hosts.run_directory() / "merged.log").read_text().count("line ") == 3 * count
     hosts.nothing_left(run)

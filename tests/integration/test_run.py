@@ -11,6 +11,7 @@ from conftest import PYTHON, wait_until
 HOSTS = 2
 
 SHOW = r"""
+import os
 names = "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE NODE_RANK GROUP_RANK GROUP_WORLD_SIZE LLMLAUNCH_HOST".split()
 print(" ".join(f"{name}={os.environ.get(name)}" for name in names))
 """
@@ -185,7 +186,8 @@ def test_ssh_hosts_and_this_machine_in_one_job(hosts):
 
     run = hosts.run("sh", "-c", "echo $RANK on $LLMLAUNCH_HOST", config=hosts.config(change))
     assert run.status == 0, str(run)
-    assert lines_by_rank(run.out) == {0: ["0 on test01"], 1: ["1 on test02"], 2: ["2 on localhost"]}
+    found = {rank: [line.strip() for line in lines] for rank, lines in lines_by_rank(run.out).items()}  # names are padded
+    assert found == {0: ["0 on test01"], 1: ["1 on test02"], 2: ["2 on localhost"]}
     hosts.nothing_left(run)
 
 

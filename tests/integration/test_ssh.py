@@ -1,0 +1,269 @@
+"""ssh as people have it: keys in ssh-agent or behind a passphrase, configuration files, servers that hang up or are none."""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from conftest import wait_until
+
+HOSTS = 2
+
+
+def make_key(hosts, name, passphrase=""):
+    file = hosts.head / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", str(file)], check=True)
+    return file
+
+
+def allow(hosts, key):
+    with open(hosts.directory / "authorized_keys", "a") as file:
+        file.write(key.with_suffix(".pub").read_text())
+
+
+@pytest.fixture
+def agent(hosts, tmp_path):
+    """An ssh-agent with a socket of its own; gives (environment, function that adds a key)."""
+    path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    wait_until(path.exists, "the agent's socket")
+    env = {"SSH_AUTH_SOCK": str(path)}
+
+    def add(key, passphrase=None):
+        asking = dict(os.environ, **env)
+        if passphrase is not None:
+            program = tmp_path / "askpass"
+            program.write_text(f"#!/bin/sh\necho {passphrase}\n")
+            program.chmod(0o700)
+            asking.update(SSH_ASKPASS=str(program), SSH_ASKPASS_REQUIRE="force", DISPLAY=":0")
+        subprocess.run(["ssh-add", "-q", str(key)], env=asking, check=True, stdin=subprocess.DEVNULL)
+
+    yield env, add
+    process.terminate()
+    process.wait()
+
+
+def with_ssh(hosts, **settings):
+    def change(data):
+        ssh = data["llmlaunch"]["ssh"]
+        for name, value in settings.items():
+            if value is None:
+                ssh.pop(name, None)
+            else:
+                ssh[name] = value
+
+    return hosts.config(change)
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+def test_a_key_that_only_ssh_agent_has_signs_in(hosts, agent):
+    env, add = agent
+    key = make_key(hosts, "only_in_agent")
+    allow(hosts, key)
+    add(key)
+    key.unlink()
+    run = hosts.run("echo", "in", config=with_ssh(hosts, identity_file=None), env=env)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    refused = hosts.run("true", config=with_ssh(hosts, identity_file=None, use_agent=False), env=env)
+    assert refused.status == 69 and "there is no key to sign in with" in refused.err, str(refused)
+    hosts.nothing_left(run)
+
+
+def test_the_key_of_the_named_file_goes_first_however_many_keys_the_agent_has(hosts, agent):
+    """sshd hangs up after six keys (MaxAuthTries); the right one is the ninth of the agent."""
+    env, add = agent
+    for number in range(8):
+        add(make_key(hosts, f"stranger{number}"))
+    key = make_key(hosts, "ninth", passphrase="open sesame")
+    allow(hosts, key)
+    add(key, passphrase="open sesame")
+    run = hosts.run("echo", "in", config=with_ssh(hosts, identity_file=str(key)), env=env)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    hosts.nothing_left(run)
+
+
+def test_too_many_keys_are_named_as_the_reason(hosts, agent):
+    env, add = agent
+    for number in range(8):
+        add(make_key(hosts, f"no_good{number}"))
+    run = hosts.run("true", config=with_ssh(hosts, identity_file=None), env=env)
+    assert run.status == 69, str(run)
+    assert "key 'no_good7' of ssh-agent" in run.err and "Too many authentication failures" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_key_with_a_passphrase_that_no_agent_has_is_named_and_nobody_is_asked(hosts):
+    key = make_key(hosts, "locked", passphrase="open sesame")
+    run = hosts.run("true", config=with_ssh(hosts, identity_file=str(key)))
+    assert run.status == 69, str(run)
+    assert str(key) in run.err and "passphrase" in run.err and "ssh-add" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_key_that_others_can_read_is_not_used(hosts):
+    key = hosts.head / "open_key"
+    shutil.copy(hosts.directory / "user_key", key)
+    key.chmod(0o644)
+    run = hosts.run("true", config=with_ssh(hosts, identity_file=str(key)))
+    assert run.status == 69, str(run)
+    assert str(key) in run.err and "chmod 600" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_an_agent_that_never_answers_costs_its_deadline_and_not_the_job(hosts, tmp_path):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen(8)
+
+        def change(data):
+            data["llmlaunch"]["timeouts"] = {"connect": 2}
+            data["llmlaunch"]["ssh"]["identity_file"] = "/nonexistent/key"
+
+        run = hosts.run("true", config=hosts.config(change), env={"SSH_AUTH_SOCK": str(tmp_path / "silent")})
+    assert run.status == 69, str(run)
+    assert "authentication" in run.err or "ssh-agent has not answered" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+# --- configuration files -----------------------------------------------------------------------------------------------
+def ssh_config(hosts, extra):
+    """A file that knows addresses and ports, wildcard defaults last as people write them; and hosts that need it."""
+    file = hosts.head / f"ssh_config-{len(list(hosts.head.iterdir()))}"
+    listed = hosts.base["llmlaunch"]["hosts"]
+    file.write_text("".join(f"Host {host['name']}\n  HostName {host['address']}\n  Port {host['port']}\n" for host in listed)
+                    + f"Host test*\n  User {listed[0]['user']}\n" + extra)
+
+    def change(data):
+        data["llmlaunch"]["hosts"] = [{"name": host["name"], "slots": 1} for host in listed]
+        data["llmlaunch"]["ssh"] = {"config_file": str(file)}
+
+    return file, hosts.config(change)
+
+
+def test_everything_comes_from_the_ssh_configuration(hosts):
+    _, config = ssh_config(hosts, f"  IdentityFile {hosts.directory}/user_key\n"
+                                  f"  UserKnownHostsFile {hosts.directory}/known_hosts\n")
+    run = hosts.run("sh", "-c", "echo $LLMLAUNCH_TEST_HOST", config=config)
+    assert run.status == 0, str(run)
+    assert "[rank 0 test01] test01" in run.out and "[rank 1 test02] test02" in run.out, str(run)
+    hosts.nothing_left(run)
+
+
+def test_accept_new_from_the_ssh_configuration_writes_the_keys_down(hosts, tmp_path):
+    known = tmp_path / "fresh" / "known_hosts"
+    _, config = ssh_config(hosts, f"  IdentityFile {hosts.directory}/user_key\n  UserKnownHostsFile {known}\n"
+                                  "  StrictHostKeyChecking accept-new\n")
+    run = hosts.run("echo", "in", config=config)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    assert len(known.read_text().splitlines()) == 2
+    again = hosts.run("echo", "in", config=config)
+    assert again.status == 0 and "accepted" not in again.err, str(again)
+    assert len(known.read_text().splitlines()) == 2
+    hosts.nothing_left(run)
+
+
+def test_a_jump_host_is_refused_with_the_line_that_asks_for_it(hosts):
+    file, config = ssh_config(hosts, "  ProxyJump bastion\n")
+    line = len(file.read_text().splitlines())
+    run = hosts.run("true", config=config)
+    assert run.status == 69 or run.status == 78, str(run)
+    assert f"{file}:{line}" in run.err and "ProxyJump" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_mistake_in_the_ssh_configuration_is_named_with_its_line(hosts):
+    file, config = ssh_config(hosts, "  Port many\n")
+    line = len(file.read_text().splitlines())
+    run = hosts.run("true", config=config)
+    assert run.status == 78, str(run)
+    assert f"{file}:{line}" in run.err and "many" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+# --- servers -----------------------------------------------------------------------------------------------------------
+class Door:
+    """A TCP server in front of a host's sshd. `treat(connection, number)` gets every connection; True: pass it on."""
+
+    def __init__(self, to, treat):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.to, self.treat, self.count = to, treat, 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            self.count += 1
+            if self.treat(connection, self.count):
+                beyond = socket.create_connection(self.to)
+                for a, b in ((connection, beyond), (beyond, connection)):
+                    threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
+            else:
+                connection.close()
+
+    @staticmethod
+    def _copy(a, b):
+        try:
+            while piece := a.recv(1 << 16):
+                b.sendall(piece)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            a.close()
+            b.close()
+
+    def close(self):
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.thread.join(10)
+
+
+def through(hosts, door):
+    def change(data):
+        host = data["llmlaunch"]["hosts"][1]
+        host.update(address="127.0.0.1", port=door.port)
+        # The key is recorded for the real port.
+        data["llmlaunch"]["ssh"]["host_key_policy"] = "accept-new"
+        data["llmlaunch"]["ssh"]["known_hosts_file"] = str(hosts.head / f"known-{door.port}")
+
+    return hosts.config(change)
+
+
+def test_connections_that_sshd_drops_are_made_again(hosts):
+    """What MaxStartups does: the connection is accepted and closed before a banner was sent."""
+    door = Door(("127.0.0.3", hosts.port("test02")), lambda connection, number: number > 2)
+    run = hosts.run("echo", "in", config=through(hosts, door))
+    door.close()
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    assert door.count == 3
+    hosts.nothing_left(run)
+
+
+def test_a_server_that_is_no_sshd_is_named(hosts):
+    def web_server(connection, _):
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" * 20)
+        return False
+
+    door = Door(None, web_server)
+    run = hosts.run("true", config=through(hosts, door))
+    door.close()
+    assert run.status == 69, str(run)
+    assert "test02" in run.err and re.search(r"key exchange", run.err), str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_name_that_does_not_exist_is_named(hosts):
+    def change(data):
+        data["llmlaunch"]["hosts"][1].update(name="no-such-host.invalid")
+        data["llmlaunch"]["hosts"][1].pop("address")
+
+    run = hosts.run("true", config=hosts.config(change))
+    assert run.status == 69, str(run)
+    assert "no-such-host.invalid" in run.err and "address" in run.err, str(run)
+    hosts.nothing_left(run)
