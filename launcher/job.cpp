@@ -117,7 +117,7 @@ void Job::watch_signals() {
 }
 
 asio::awaitable<void> Job::take_signals() {
-  while (true) {
+  while (!finished_) {
     const auto [error, number] = co_await signals_.async_wait(await_tuple);
     if (error) co_return;
     apply(state_.on_signal(number, now()));

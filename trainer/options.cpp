@@ -59,6 +59,7 @@ class HelpLayout final : public CLI::Formatter {
 void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   const std::map<std::string, DeviceChoice> devices = {
       {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
+  const std::map<std::string, bool> levels = {{"warning", false}, {"info", true}};
   const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
   const auto from_one = CLI::Range(std::uint32_t{1}, std::uint32_t{1'000'000'000});
   const auto share = CLI::Range(0.0, 1.0);
@@ -103,6 +104,9 @@ void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   app.add_option("--logging_steps", o.logging_steps, "print the loss every so many steps")
       ->capture_default_str()
       ->check(from_one);
+  app.add_option("--log_level_replica", o.replicas_speak, "info: every rank prints what rank 0 prints")
+      ->default_str("warning")
+      ->transform(CLI::CheckedTransformer(levels).description("warning|info"));
   app.add_option("--device", o.device, "auto takes a GPU where there is one")
       ->default_str("auto")
       ->transform(CLI::CheckedTransformer(devices).description("auto|cpu|cuda"));

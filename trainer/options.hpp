@@ -30,6 +30,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   bool dropout = true;
   std::uint32_t logging_steps = 10;
+  bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
   std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;

@@ -67,7 +67,7 @@ class Training {
 
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (world_.rank != 0) return;
+    if (world_.rank != 0 && !options_.replicas_speak) return;
     const std::string line = fmt::format(format, std::forward<Args>(args)...) + "\n";
     std::fputs(line.c_str(), stdout);
     std::fflush(stdout);
@@ -206,12 +206,13 @@ Result<void> train(const TrainOptions& options, World& world, const DevicePlan& 
   auto engine = make_engine(options, world, plan);
   if (!engine) return engine.error();
   if (world.rank == 0) {
-    const std::string why = plan.why.empty() ? std::string() : fmt::format(" ({})", plan.why);
-    fmt::print("device {}{}\n", plan.cuda ? "cuda" : "cpu", why);
-    fmt::print("llmlaunch-train {}: {}, {}, {}\n", LLMLAUNCH_VERSION,
+    fmt::print("llmlaunch-train {}: {}, {}\n", LLMLAUNCH_VERSION,
                world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
-               engine->comm->description(), engine->backend->description());
+               engine->comm->description());
   }
+  // From every rank: which device a host gave is the first thing to look at when one of them is slow.
+  fmt::print("device {}{}\n", engine->backend->description(),
+             plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
   return Training(options, world, *engine, *data, *losses).run();
 }
 

@@ -22,6 +22,8 @@ constexpr const char* kCiphers =
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr";
 // After this long without an answer the kernel gives the connection up; the agents' pings notice a dead host earlier.
 constexpr unsigned kUserTimeoutMs = 60'000;
+// How libssh reports what the server says when it ends a connection.
+constexpr std::string_view kGoodbye = "Received SSH_MSG_DISCONNECT: ";
 
 void set_option(int fd, int level, int option, int value) {
   // Advice to the kernel: without it everything works, only slower.
@@ -169,10 +171,14 @@ bool Session::peer_hung_up() const {
 Error Session::failure(std::string_view doing) const {
   if (closed_) return make_error(Errc::canceled, "the connection was closed");
   const std::string said = ssh_get_error(session_.get());
-  const char* goodbye = ssh_get_disconnect_message(session_.get());
-  if (goodbye != nullptr && *goodbye != '\0')
-    return make_error(Errc::refused, fmt::format("sshd ended the connection during {}: {}", doing, goodbye));
-  if (peer_hung_up()) return make_error(Errc::closed, fmt::format("sshd closed the connection during {}", doing));
+  if (said.starts_with(kGoodbye)) {  // "Received SSH_MSG_DISCONNECT: 2:Too many authentication failures"
+    const std::size_t colon = said.find(':', kGoodbye.size());
+    const std::string reason = said.substr(colon == said.npos ? kGoodbye.size() : colon + 1);
+    return make_error(Errc::refused, fmt::format("sshd ended the connection during {}: {}", doing, reason));
+  }
+  const bool socket_failed = said.empty() || said.starts_with("Socket ");
+  if (socket_failed && peer_hung_up())
+    return make_error(Errc::closed, fmt::format("sshd closed the connection during {}", doing));
   return make_error(Errc::protocol, fmt::format("{} failed: {}", doing, said.empty() ? "no reason was given" : said));
 }
 

@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -304,9 +305,13 @@ def test_ctrl_c_while_hosts_are_still_connecting_ends_at_once(hosts):
         connection, _ = silent.accept()  # the head is connecting now
         connection.recv(1)
         os.kill(run.pid, signal.SIGINT)
+        pressed = time.monotonic()
         run.finish(30)
+        ended_after = time.monotonic() - pressed
         connection.close()
     assert run.status == 130, str(run)
+    # The job's end once waited for a signal that never came, until a limit of 5 s.
+    assert ended_after < 4 * (3 if SCALE > 1 else 1), f"{ended_after:.1f} s after Ctrl-C\n{run}"
     started_nowhere(hosts, run)
     hosts.nothing_left(run)
 

@@ -38,7 +38,7 @@ def losses(file):
 
 @pytest.mark.skipif(SCALE > 1, reason="a whole epoch takes minutes under sanitizers; the short runs below stay")
 def test_two_ssh_hosts_train_one_epoch_to_97_percent(hosts):
-    run = hosts.run("train", timeout=300)
+    run = hosts.run("train", "--log_level_replica", "info", timeout=300)
     assert run.status == 0, str(run)
     assert accuracy(run) >= 97.0, str(run)
     (by_rank,) = hashes(run).values()
@@ -48,7 +48,8 @@ def test_two_ssh_hosts_train_one_epoch_to_97_percent(hosts):
 
 def test_two_hosts_with_two_ranks_give_the_losses_of_one_process_with_the_fourfold_batch(hosts):
     steps = 20 if SCALE == 1 else 4
-    same = ["--max_steps", steps, "--dropout", "off", "--seed", 7, "--train_samples", 4 * 16 * steps, "--eval_samples", 100]
+    same = ["--max_steps", steps, "--dropout", "off", "--seed", 7, "--train_samples", 4 * 16 * steps, "--eval_samples", 100,
+            "--log_level_replica", "info"]
     curves = {}
     for name, batch, config in (
             ("four ranks", 16, hosts.config(slots=2)),
