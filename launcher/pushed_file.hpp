@@ -1,10 +1,12 @@
 /// \file
-/// A program of llmlaunch's own on its way to hosts that lack it: named by content, read piece by piece, so that its
-/// size costs the head no memory however many hosts ask for it.
+/// A program of llmlaunch's own, or a library of it, on its way to hosts that lack it: named by content, read piece by
+/// piece, so that its size costs the head no memory however many hosts ask for it.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "launcher/agent/protocol.hpp"
 #include "launcher/agent/unique_fd.hpp"
@@ -28,5 +30,8 @@ class PushedFile {
   std::string path_;
   agent::FileSpec spec_;
 };
+
+/// What a job pushes: the plan's program, then its libraries. In the order of Prepare::files.
+using PushedFiles = std::vector<std::shared_ptr<const PushedFile>>;
 
 }  // namespace llmlaunch::launcher

@@ -203,17 +203,32 @@ std::vector<std::string> AgentLoop::argv() const {
   return words;
 }
 
+// Where the files that come with a pushed program are: all but the program itself, each in a directory of its own.
+std::vector<std::string> AgentLoop::library_directories() const {
+  const Prepare& prepare = state_.prepare();
+  std::vector<std::string> directories;
+  if (!prepare.argv[0].starts_with(kPushedArgvPrefix)) return directories;
+  const std::string name = prepare.argv[0].substr(kPushedArgvPrefix.size());
+  for (const FileSpec& file : prepare.files) {
+    if (file.name == name) continue;
+    const std::string path = cache_.path_of(file);
+    directories.push_back(path.substr(0, path.rfind('/')));
+  }
+  return directories;
+}
+
 Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
                                    std::vector<std::string>& env) {
   const Prepare& prepare = state_.prepare();
   EnvList place;  // as after `cd`: programs that trust PWD must not find the agent's
   if (prepare.workdir.starts_with('/')) place.emplace_back("PWD", prepare.workdir);
   env = overlay_env(environment_, {&place, &prepare.env, &rank.env, &go_env});
+  if (auto found = prepend_library_path(env, library_directories()); !found) return found;
   const std::vector<std::string> words = argv();
   if (auto fits = check_exec_size(words, env, exec_limits()); !fits) return fits;
   path = words[0];
   if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
-  Result<std::string> program = find_program(words[0], env, prepare.workdir);
+  Result<std::string> program = find_program(words[0], env, directory_of(prepare.workdir));
   if (!program) return program.error();
   path = *program;
   return ok;
@@ -246,7 +261,7 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       apply(state_.on_start_failed(i, checked.error()));
       continue;
     }
-    Result<RankProcess> process = start_rank(path, words, env, prepare.workdir);
+    Result<RankProcess> process = start_rank(path, words, env, directory_of(prepare.workdir));
     if (!process) {
       apply(state_.on_start_failed(i, process.error()));
       continue;

@@ -43,6 +43,7 @@ class AgentLoop {
                           std::vector<std::string>& env);
   void start_ranks(const EnvList& env);
   std::vector<std::string> argv() const;
+  std::vector<std::string> library_directories() const;
 
   void read_head();
   void write_head();

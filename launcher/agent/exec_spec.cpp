@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -54,6 +55,13 @@ int program_errno(const std::string& path) {
   return ::faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0 ? 0 : errno;
 }
 
+constexpr const char* kQuotesHint =
+    "its name has blanks: write the program and its arguments without quotes around them all";
+
+bool is_whole_command(const std::string& name) {
+  return name.find(' ') != std::string::npos;
+}
+
 Error not_runnable(const std::string& path, int error) {
   if (error == EISDIR)
     return make_error(Errc::not_executable, "'" + path + "' is a directory, not a program", {}, "name the file to run");
@@ -63,7 +71,19 @@ Error not_runnable(const std::string& path, int error) {
                       python ? "run it as: python3 " + path : "chmod +x it, or name the program that runs it");
   }
   return make_error(Errc::no_program, "no program '" + path + "': " + text_of(error), {},
-                    "the command must exist on every host; llmlaunch.workdir is where a relative path starts");
+                    is_whole_command(path)
+                        ? kQuotesHint
+                        : "the command must exist on every host; llmlaunch.workdir is where a relative path starts");
+}
+
+// What to do about a name that is nowhere in PATH.
+std::string missing_hint(const std::string& name, const std::string& workdir) {
+  const int here = program_errno(in_directory("./" + name, workdir));
+  if (here == 0) return "there is ./" + name + " in the working directory: write ./" + name;
+  if (here == EACCES)
+    return not_runnable("./" + name, here).hint + "; there is ./" + name + " in the working directory";
+  if (is_whole_command(name)) return kQuotesHint;
+  return "install it on this host, give its full path, or set PATH in llmlaunch.env";
 }
 
 }  // namespace
@@ -124,6 +144,30 @@ const std::string* find_env(const std::vector<std::string>& env, std::string_vie
   for (const std::string& entry : env)
     if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=') return &entry;
   return nullptr;
+}
+
+Result<void> prepend_library_path(std::vector<std::string>& env, const std::vector<std::string>& directories) {
+  constexpr std::string_view kAssign = "LD_LIBRARY_PATH=";
+  std::string path(kAssign);
+  for (const std::string& directory : directories) {
+    if (directory.find_first_of(":;") != std::string::npos) {
+      return make_error(
+          Errc::invalid_argument,
+          "the loader cannot look for pushed libraries in '" + directory + "': it splits names at ':' and ';'", {},
+          "set XDG_CACHE_HOME on this host to a directory without them");
+    }
+    path += (path.size() == kAssign.size() ? "" : ":") + directory;
+  }
+  if (directories.empty()) return ok;
+  const auto set =
+      std::find_if(env.begin(), env.end(), [&](const std::string& entry) { return entry.starts_with(kAssign); });
+  if (set == env.end()) {
+    env.push_back(std::move(path));
+  } else {  // an empty value is no path at all, where an empty part of one is the working directory
+    const std::string users = set->substr(kAssign.size());
+    *set = users.empty() ? path : path + ":" + users;
+  }
+  return ok;
 }
 
 ExecLimits exec_limits() {
@@ -187,14 +231,24 @@ Result<std::string> find_program(const std::string& name, const std::vector<std:
   if (nearly) return *nearly;
   const std::string shown = path.size() <= kShownPathBytes ? path : path.substr(0, kShownPathBytes) + "…";
   return make_error(Errc::no_program, "no program '" + name + "' in PATH (" + shown + ")", {},
-                    "install it on this host, give its full path, or set PATH in llmlaunch.env");
+                    missing_hint(name, workdir));
 }
 
-Result<void> check_workdir(const std::string& path) {
-  if (path.empty()) return ok;
-  const auto no_workdir = [&path](const std::string& why) {
-    return make_error(Errc::no_workdir, "working directory '" + path + "': " + why, {},
-                      "create it on this host, or set llmlaunch.workdir to one that every host has");
+std::string directory_of(const std::string& workdir) {
+  return workdir.starts_with("~/") ? workdir.substr(2) : workdir;
+}
+
+Result<void> check_workdir(const std::string& workdir) {
+  if (workdir.empty()) return ok;
+  const std::string path = directory_of(workdir);
+  const auto no_workdir = [&](const std::string& why) {
+    std::error_code unknown;  // where the agent stands; without it the name says enough
+    const std::filesystem::path here = std::filesystem::current_path(unknown);
+    const bool is_short = !path.starts_with('/') && !unknown;
+    return make_error(
+        Errc::no_workdir,
+        "working directory '" + workdir + "'" + (is_short ? " (" + (here / path).string() + ")" : "") + ": " + why, {},
+        "create it on this host, or set llmlaunch.workdir to one that every host has");
   };
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return no_workdir(text_of(errno));

@@ -25,6 +25,10 @@ std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
 /// The first "NAME=value" entry of this name, or nullptr. Points into `env`.
 const std::string* find_env(const std::vector<std::string>& env, std::string_view name);
 
+/// Puts directories of pushed libraries in front of LD_LIBRARY_PATH; what the user set comes after them. Nothing
+/// happens without directories. Errc::invalid_argument for a ':' or ';' in one: the loader would split it there.
+Result<void> prepend_library_path(std::vector<std::string>& env, const std::vector<std::string>& directories);
+
 /// What the kernel takes: one string, and all of argv and environment with their pointers.
 struct ExecLimits {
   std::size_t string_bytes = 0;
@@ -36,10 +40,14 @@ ExecLimits exec_limits();
 Result<void> check_exec_size(const std::vector<std::string>& argv, const std::vector<std::string>& env,
                              const ExecLimits& limits);
 
-/// The file that execvp would run for `name` in `workdir`, with the rank's own PATH. Errors: Errc::no_program.
+/// The directory that a workdir means to an agent in the login directory: "~/x" is x there.
+std::string directory_of(const std::string& workdir);
+/// The file that execvp would run for `name` in `workdir`, with the rank's own PATH. Errors: Errc::no_program
+/// or not_executable, with a hint where a file of that name is in `workdir` or the name is a whole command.
 Result<std::string> find_program(const std::string& name, const std::vector<std::string>& env,
                                  const std::string& workdir);
-/// Is it a directory that this user may enter? Empty means where the agent stands. Errors: Errc::no_workdir.
-Result<void> check_workdir(const std::string& path);
+/// Is `workdir`, as it was written, a directory that this user may enter? Empty means where the agent stands. Errors:
+/// Errc::no_workdir with both names, the written one and where it was looked for.
+Result<void> check_workdir(const std::string& workdir);
 
 }  // namespace llmlaunch::launcher::agent

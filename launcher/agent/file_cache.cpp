@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <openssl/sha.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include "launcher/agent/exec_spec.hpp"
 #include "launcher/agent/unique_fd.hpp"
@@ -18,9 +20,9 @@
 namespace llmlaunch::launcher::agent {
 namespace {
 
-std::string hex_of(const unsigned char (&digest)[SHA256_DIGEST_LENGTH]) {
+std::string hex_of(std::span<const unsigned char> bytes) {
   std::string text;
-  for (const unsigned char byte : digest) {
+  for (const unsigned char byte : bytes) {
     text += "0123456789abcdef"[byte >> 4];
     text += "0123456789abcdef"[byte & 15];
   }
@@ -33,10 +35,20 @@ std::string finish(SHA256_CTX& hash) {
   return hex_of(digest);
 }
 
+// For files that are being written: hosts may share one home and, in containers, name and pids as well.
+std::string random_name() {
+  unsigned char bytes[8];
+  ssize_t got = 0;
+  do got = ::getrandom(bytes, sizeof(bytes), 0);
+  while (got < 0 && errno == EINTR);
+  return hex_of(bytes);
+}
+
 // Ours and nobody else's to write, and programs may run there. Empty, or why not.
 std::string refusal_of(const std::string& directory, mode_t forbidden) {
   struct stat info {};
-  if (::stat(directory.c_str(), &info) != 0) return std::error_code(errno, std::generic_category()).message();
+  // Not what a link leads to: its owner could lead it elsewhere between here and the exec.
+  if (::lstat(directory.c_str(), &info) != 0) return std::error_code(errno, std::generic_category()).message();
   if (!S_ISDIR(info.st_mode)) return "not a directory";
   if (info.st_uid != ::geteuid()) return "belongs to another user";
   if ((info.st_mode & forbidden) != 0) return "open to other users";
@@ -57,6 +69,12 @@ void make_directories(const std::string& path) {
 std::string value_of(const std::vector<std::string>& env, const std::string& name) {
   const std::string* entry = find_env(env, name);
   return entry ? entry->substr(name.size() + 1) : std::string();
+}
+
+Error not_written(int error, const FileSpec& file, const std::string& path, const std::string& where) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return system_error(error, "write " + std::to_string(file.size) + " bytes to " + path, where,
+                      full ? "make room there, or set XDG_CACHE_HOME on this host to a directory that has it" : "");
 }
 
 }  // namespace
@@ -132,8 +150,7 @@ Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const F
     fresh->index = index;
     const std::string parent = directory_ + "/" + file.hash;
     make_directories(parent);
-    fresh->temporary = parent + "/" + file.name + "." + std::to_string(::getpid()) + ".part";
-    ::unlink(fresh->temporary.c_str());  // of an agent that had this pid and was killed
+    fresh->temporary = parent + "/" + file.name + "." + random_name() + ".part";
     fresh->fd = UniqueFd(::open(fresh->temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0700));
     if (!fresh->fd) return system_error(errno, "create " + fresh->temporary, where);
     if (::fchmod(fresh->fd.value(), 0700) != 0) return system_error(errno, "chmod " + fresh->temporary, where);
@@ -149,7 +166,7 @@ Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const F
   for (ByteView rest = chunk.data; !rest.empty();) {
     const ssize_t put = ::write(writing.fd.value(), rest.data(), rest.size());
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return system_error(errno, "write " + writing.temporary, where);
+    if (put < 0) return not_written(errno, file, writing.temporary, where);
     rest = rest.subspan(static_cast<std::size_t>(put));
   }
   if (!chunk.last) return ok;

@@ -57,7 +57,9 @@ struct RankSpec {
   std::uint32_t rank = 0;
   EnvList env;  // on top of Prepare::env
 };
-struct FileSpec {  // becomes <cache>/<hash>/<name>; argv[0] = "llmlaunch-file:<name>" means it
+// Becomes <cache>/<hash>/<name>. argv[0] = "llmlaunch-file:<name>" means it; the other files are then shared libraries
+// of that program, and LD_LIBRARY_PATH of the ranks begins with their directories.
+struct FileSpec {
   std::string name;
   std::string hash;  // SHA-256, 64 hex digits
   std::uint64_t size = 0;
@@ -70,7 +72,7 @@ struct Prepare {
   std::uint64_t window_bytes = kDefaultWindowBytes;
   std::uint32_t grace_ms = 10'000;
   std::uint32_t head_timeout_ms = 15'000;
-  std::string workdir;  // empty: where the agent was started
+  std::string workdir;  // empty: where the agent was started; "~/x": x below that
   std::vector<std::string> argv;
   EnvList env;
   std::vector<RankSpec> ranks;

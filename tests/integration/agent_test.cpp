@@ -372,6 +372,67 @@ TEST_CASE("a pushed program is taken once, checked, and run") {
   CHECK(std::distance(std::filesystem::directory_iterator(directory), {}) == 1);  // no half file is left
 }
 
+TEST_CASE("a pushed program alone gets the directories of the libraries that came with it, before the user's") {
+  TemporaryDirectory cache;
+  const std::string script = "#!/bin/sh\nprintf %s \"${LD_LIBRARY_PATH-unset}\"\n";
+  const FileSpec tool{"tool", "32abe5b0f3c47b1597ab2144ba1459dea7d24872d5120071c81aa8e3628298e6", script.size()};
+  const FileSpec one{"libone.so.1", "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed", 3};
+  const FileSpec two{"libtwo.so.2", "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3", 3};
+  const std::vector<std::string> contents = {"one", script, "two"};
+  const std::string top = cache.path() + "/llmlaunch/";
+  const std::string pushed = top + one.hash + ":" + top + two.hash;
+  struct Row {
+    std::string program;
+    EnvList inherited, of_job, of_rank;
+    std::string wanted;
+  };
+  const std::vector<Row> rows = {
+      {"llmlaunch-file:tool", {}, {}, {}, pushed},
+      {"llmlaunch-file:tool", {{"LD_LIBRARY_PATH", "/host"}}, {}, {}, pushed + ":/host"},
+      {"llmlaunch-file:tool", {{"LD_LIBRARY_PATH", "/host"}}, {{"LD_LIBRARY_PATH", "/job"}}, {}, pushed + ":/job"},
+      {"llmlaunch-file:tool", {}, {{"LD_LIBRARY_PATH", "/job"}}, {{"LD_LIBRARY_PATH", "/r:/s"}}, pushed + ":/r:/s"},
+      {top + tool.hash + "/tool", {}, {{"LD_LIBRARY_PATH", "/job"}}, {}, "/job"},
+      {top + tool.hash + "/tool", {}, {{"LD_LIBRARY_PATH", ""}}, {}, ""},
+  };
+  for (const Row& row : rows) {
+    INFO(row.program << ' ' << row.wanted);
+    EnvList environment = row.inherited;
+    environment.emplace_back("XDG_CACHE_HOME", cache.path());
+    AgentDriver agent(kProgram, environment);
+    Prepare prepare = AgentDriver::job({row.program});
+    prepare.env.insert(prepare.env.end(), row.of_job.begin(), row.of_job.end());
+    prepare.ranks[0].env.insert(prepare.ranks[0].env.end(), row.of_rank.begin(), row.of_rank.end());
+    prepare.files = {one, tool, two};
+    agent.send(prepare);
+    AgentMessage answer = agent.next();
+    while (const auto* need = std::get_if<NeedFile>(&answer)) {
+      const ByteView bytes = as_bytes(contents[need->index]);
+      agent.send(FileChunk{need->index, true, Bytes(bytes.begin(), bytes.end())});
+      answer = agent.next();
+    }
+    REQUIRE(std::holds_alternative<Ready>(answer));
+    agent.send(Go{});
+    agent.run_to_done();
+    CHECK(agent.ranks[0].out == row.wanted);
+    CHECK(agent.wait_for_end() == 0);
+  }
+}
+
+TEST_CASE("a cache whose path the loader would split is refused before any rank starts") {
+  TemporaryDirectory top;
+  const std::string cache = top.path() + "/a:b";
+  Prepare prepare = AgentDriver::job({"llmlaunch-file:tool"});
+  prepare.files = {{"tool", std::string(64, 'a'), 1}, {"libone.so.1", std::string(64, 'b'), 1}};
+  AgentDriver agent(kProgram, {{"XDG_CACHE_HOME", cache}});
+  agent.send(prepare);
+  const Failed failed = agent.expect<Failed>();
+  CHECK(failed.what == "the loader cannot look for pushed libraries in '" + cache + "/llmlaunch/" +
+                           std::string(64, 'b') + "': it splits names at ':' and ';'");
+  agent.send(Stop{});
+  agent.expect<Done>();
+  CHECK(agent.wait_for_end() == 0);
+}
+
 TEST_CASE("the agent is small: at most 2 MB as a file and 6 MB resident") {
 #ifdef LLMLAUNCH_SANITIZED
   WARN("not checked: a sanitizer's runtime is many times the agent's own size and cannot be linked statically");

@@ -1,5 +1,8 @@
 // What a rank's exec gets: names and values that are refused, how environments lie on one another, what is too large.
 #include "launcher/agent/exec_spec.hpp"
+
+#include <filesystem>
+
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -89,6 +92,38 @@ TEST_CASE("a variable is found by its whole name") {
   CHECK(find_env(env, "PAT") == nullptr);
 }
 
+TEST_CASE("directories of pushed libraries come before what the user set, and nothing else changes") {
+  struct Row {
+    std::vector<std::string> env, directories, wanted;
+  };
+  const std::vector<Row> rows = {
+      {{"A=1"}, {"/c/1", "/c/2"}, {"A=1", "LD_LIBRARY_PATH=/c/1:/c/2"}},
+      {{"LD_LIBRARY_PATH=/u:/v", "A=1"}, {"/c/1"}, {"LD_LIBRARY_PATH=/c/1:/u:/v", "A=1"}},
+      // No path is not the same as an empty part of one, which means the working directory.
+      {{"LD_LIBRARY_PATH="}, {"/c/1"}, {"LD_LIBRARY_PATH=/c/1"}},
+      {{"LD_LIBRARY_PATH=:/u"}, {"/c/1"}, {"LD_LIBRARY_PATH=/c/1::/u"}},
+      {{"LD_LIBRARY_PATHS=/u"}, {"/c/1"}, {"LD_LIBRARY_PATHS=/u", "LD_LIBRARY_PATH=/c/1"}},
+      {{"LD_LIBRARY_PATH=/u"}, {}, {"LD_LIBRARY_PATH=/u"}},
+      {{"A=1"}, {}, {"A=1"}},
+  };
+  for (const Row& row : rows) {
+    std::vector<std::string> env = row.env;
+    REQUIRE(prepend_library_path(env, row.directories));
+    CHECK(env == row.wanted);
+  }
+}
+
+TEST_CASE("a directory that the loader would split is refused by name") {
+  for (const std::string directory : {"/home/a:b/c", "/home/a;b/c"}) {
+    std::vector<std::string> env = {"LD_LIBRARY_PATH=/u"};
+    const auto refused = prepend_library_path(env, {"/c", directory});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().what ==
+          "the loader cannot look for pushed libraries in '" + directory + "': it splits names at ':' and ';'");
+    CHECK(env == std::vector<std::string>{"LD_LIBRARY_PATH=/u"});
+  }
+}
+
 TEST_CASE("what the kernel would refuse is refused by name and size, and no value is shown") {
   const ExecLimits limits{10, 100};
   CHECK(check_exec_size({"1234567890"}, {"A=34567890"}, limits));
@@ -121,7 +156,42 @@ TEST_CASE("programs are looked for as execvp does it") {
   const auto nowhere = find_program("sh", {"PATH=/nowhere"}, "");
   REQUIRE_FALSE(nowhere);
   CHECK(nowhere.error().what == "no program 'sh' in PATH (/nowhere)");
+  CHECK(nowhere.error().hint == "install it on this host, give its full path, or set PATH in llmlaunch.env");
   const auto directory = find_program("/bin", {}, "");
   REQUIRE_FALSE(directory);
   CHECK(directory.error().what == "'/bin' is a directory, not a program");
+}
+
+TEST_CASE("a program that is not found comes with what was probably meant") {
+  const auto hint = [](const std::string& name, const std::string& workdir) {
+    const auto found = find_program(name, {"PATH=/nowhere"}, workdir);
+    REQUIRE_FALSE(found);
+    return found.error().hint;
+  };
+  CHECK(hint("sh", "/bin") == "there is ./sh in the working directory: write ./sh");
+  CHECK(hint("passwd", "/etc") ==
+        "chmod +x it, or name the program that runs it; there is ./passwd in the working "
+        "directory");
+  const std::string quotes = "its name has blanks: write the program and its arguments without quotes around them all";
+  CHECK(hint("python3 x.py", "") == quotes);
+  CHECK(hint("python3 ./x.py", "") == quotes);
+}
+
+TEST_CASE("a working directory is shown as it was written and where it was looked for") {
+  CHECK(check_workdir(""));
+  CHECK(check_workdir("/"));
+  const auto message = [](const std::string& workdir) {
+    const auto checked = check_workdir(workdir);
+    REQUIRE_FALSE(checked);
+    CHECK(checked.error().code == Errc::no_workdir);
+    return checked.error().what;
+  };
+  const std::string here = std::filesystem::current_path().string();
+  const std::string none = "): No such file or directory";
+  CHECK(message("~/no such/x") == "working directory '~/no such/x' (" + here + "/no such/x" + none);
+  CHECK(message("no such") == "working directory 'no such' (" + here + "/no such" + none);
+  CHECK(message("/no/such") == "working directory '/no/such': No such file or directory");
+  CHECK(message("/dev/null") == "working directory '/dev/null': not a directory");
+  CHECK(directory_of("~/a/~/b") == "a/~/b");
+  CHECK(directory_of("~you") == "~you");
 }
