@@ -100,8 +100,7 @@ Bytes encode_identities(const std::vector<AgentIdentity>& identities) {
   return answer;
 }
 
-AgentClient::AgentClient(asio::any_io_executor executor, std::chrono::milliseconds timeout)
-    : executor_(std::move(executor)), timeout_(timeout), agent_(executor_) {}
+AgentClient::AgentClient(asio::any_io_executor executor) : executor_(std::move(executor)), agent_(executor_) {}
 
 asio::awaitable<Result<void>> AgentClient::connect(std::string path) {
   const auto self = shared_from_this();
@@ -112,9 +111,9 @@ asio::awaitable<Result<void>> AgentClient::connect(std::string path) {
   co_return ok;
 }
 
-asio::awaitable<Result<Bytes>> AgentClient::ask(Bytes request) {
+asio::awaitable<Result<Bytes>> AgentClient::ask(Bytes request, std::chrono::milliseconds timeout) {
   const auto self = shared_from_this();
-  const Deadline deadline(executor_, timeout_, [self] { self->close(); });
+  const Deadline deadline(executor_, timeout, [self] { self->close(); });
   const Bytes framed = with_length(request);
   const auto [failed, put] = co_await asio::async_write(agent_, asio::buffer(framed), await_tuple);
   // Not by `?:`: GCC 12 destroys both of its results when one is awaited.
@@ -122,18 +121,20 @@ asio::awaitable<Result<Bytes>> AgentClient::ask(Bytes request) {
   if (!failed) answer = co_await read_message(agent_);
   if (deadline.expired())
     co_return make_error(Errc::timed_out, fmt::format("ssh-agent has not answered within {:g} s",
-                                                      static_cast<double>(timeout_.count()) / 1000));
+                                                      static_cast<double>(timeout.count()) / 1000));
   co_return answer;
 }
 
-asio::awaitable<Result<std::vector<AgentIdentity>>> AgentClient::identities() {
+asio::awaitable<Result<std::vector<AgentIdentity>>> AgentClient::identities(std::chrono::milliseconds timeout) {
   const Bytes request{kRequestIdentities};
-  const auto answer = co_await ask(request);
+  const auto answer = co_await ask(request, timeout);
   if (!answer) co_return answer.error();
   co_return decode_identities(*answer);
 }
 
-Result<int> AgentClient::open_view(std::vector<AgentIdentity> shown) {
+Result<int> AgentClient::open_view(std::vector<AgentIdentity> shown, std::chrono::milliseconds sign_timeout) {
+  boost::system::error_code ignored;  // of a view that is done with
+  if (view_) view_->close(ignored);
   auto theirs = Socket(executor_);
   view_ = std::make_shared<Socket>(executor_);
   boost::system::error_code error;
@@ -142,12 +143,12 @@ Result<int> AgentClient::open_view(std::vector<AgentIdentity> shown) {
   theirs.native_non_blocking(false, error);
   const int descriptor = error ? -1 : theirs.release(error);
   if (error) return from_asio(error, "a socket pair for ssh-agent");
-  spawn_or_die(executor_, "view of ssh-agent", serve(shared_from_this(), view_, std::move(shown)));
+  spawn_or_die(executor_, "view of ssh-agent", serve(shared_from_this(), view_, std::move(shown), sign_timeout));
   return descriptor;
 }
 
 asio::awaitable<void> AgentClient::serve(std::shared_ptr<AgentClient> self, std::shared_ptr<Socket> view,
-                                         std::vector<AgentIdentity> shown) {
+                                         std::vector<AgentIdentity> shown, std::chrono::milliseconds sign_timeout) {
   const auto is_shown = [&shown](ByteView blob) {
     return std::any_of(shown.begin(), shown.end(),
                        [&](const AgentIdentity& one) { return std::ranges::equal(one.blob, blob); });
@@ -159,7 +160,7 @@ asio::awaitable<void> AgentClient::serve(std::shared_ptr<AgentClient> self, std:
     if (request->front() == kRequestIdentities) {
       answer = encode_identities(shown);
     } else if (request->front() == kSignRequest && is_shown(Fields(ByteView(*request).subspan(1)).string())) {
-      auto signature = co_await self->ask(*request);
+      auto signature = co_await self->ask(*request, sign_timeout);
       if (signature) answer = std::move(*signature);
     }
     const Bytes framed = with_length(answer);

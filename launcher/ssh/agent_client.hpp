@@ -24,27 +24,27 @@ struct AgentIdentity {
 class AgentClient : public std::enable_shared_from_this<AgentClient> {
  public:
   using Socket = asio::local::stream_protocol::socket;
-  AgentClient(asio::any_io_executor executor, std::chrono::milliseconds timeout);
+  explicit AgentClient(asio::any_io_executor executor);
 
   /// `Errc::unreachable` when nobody listens at `path`.
   asio::awaitable<Result<void>> connect(std::string path);
   /// `Errc::timed_out`, `Errc::closed`, `Errc::protocol`; an agent that is locked shows none.
-  asio::awaitable<Result<std::vector<AgentIdentity>>> identities();
+  asio::awaitable<Result<std::vector<AgentIdentity>>> identities(std::chrono::milliseconds timeout);
 
   /// A socket for a program that shall see only `shown`; signing requests for these go on to the agent. It is served
-  /// until one of the ends is closed.
-  Result<int> open_view(std::vector<AgentIdentity> shown);
+  /// until one of the ends is closed, or the next view is opened.
+  /// `sign_timeout`: for one signature.
+  Result<int> open_view(std::vector<AgentIdentity> shown, std::chrono::milliseconds sign_timeout);
 
   /// Ends views and pending calls. Idempotent.
   void close();
 
  private:
-  asio::awaitable<Result<Bytes>> ask(Bytes request);
+  asio::awaitable<Result<Bytes>> ask(Bytes request, std::chrono::milliseconds timeout);
   static asio::awaitable<void> serve(std::shared_ptr<AgentClient> self, std::shared_ptr<Socket> view,
-                                     std::vector<AgentIdentity> shown);
+                                     std::vector<AgentIdentity> shown, std::chrono::milliseconds sign_timeout);
 
   asio::any_io_executor executor_;
-  std::chrono::milliseconds timeout_;
   Socket agent_;
   std::shared_ptr<Socket> view_;
 };

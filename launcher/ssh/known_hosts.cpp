@@ -156,6 +156,21 @@ HostKeyAnswer KnownHosts::check(const std::string& name, const HostKey& key) con
   return helps || plain.status == HostKeyStatus::revoked ? plain : answer;
 }
 
+HostKeyAnswer KnownHosts::check_any(const std::vector<std::string>& names, const HostKey& key) const {
+  const auto rank = [](HostKeyStatus status) {
+    constexpr HostKeyStatus kOrder[] = {HostKeyStatus::unknown, HostKeyStatus::other_type, HostKeyStatus::ok,
+                                        HostKeyStatus::changed, HostKeyStatus::revoked};
+    return std::find(std::begin(kOrder), std::end(kOrder), status) - std::begin(kOrder);
+  };
+  HostKeyAnswer decided;
+  for (const std::string& name : names) {
+    HostKeyAnswer answer = check(name, key);
+    if (rank(answer.status) > rank(decided.status)) std::swap(answer, decided);
+    if (decided.authority_place.empty()) decided.authority_place = answer.authority_place;
+  }
+  return decided;
+}
+
 std::vector<std::string> KnownHosts::types_of(const std::string& name) const {
   std::vector<std::string> types;
   for (const PlacedLine* line : lines_->of(name)) {

@@ -65,6 +65,10 @@ class KnownHosts {
   /// that is revoked for "host" is so on every port.
   HostKeyAnswer check(const std::string& name, const HostKey& key) const;
 
+  /// The same for a host that may be recorded under any of these names, its address and its name as typed: what forbids
+  /// the key under one of them beats what allows it under another.
+  HostKeyAnswer check_any(const std::vector<std::string>& names, const HostKey& key) const;
+
   /// Types recorded for this host, in the order of the files: to ask the server for one of these first.
   std::vector<std::string> types_of(const std::string& name) const;
 
@@ -93,7 +97,7 @@ Error host_key_error(const HostKeyQuestion& question, const HostKeyAnswer& answe
 
 /// For accept-new: adds "name type base64" to the file, unless it has that line. False: it was there. Makes the folder
 /// (0700) and the file (0600), ends an unended last line, and holds flock(2) so that several launches may do so at
-/// once; it waits for that lock, for as long as others take to add their line. `hashed`: writes |1|salt|hash for the
+/// once; it waits up to 5 s for that lock, so call it off the event loop. `hashed`: writes |1|salt|hash for the
 /// name. `Errc::invalid_argument` for a name that a file cannot hold; errors of the system calls with the path.
 Result<bool> append_host_key(const std::string& file, const std::string& name, const HostKey& key, bool hashed = false);
 

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "launcher/agent/unique_fd.hpp"
 #include "launcher/ssh/known_hosts.hpp"
@@ -15,6 +17,10 @@ namespace llmlaunch::launcher::ssh {
 namespace {
 
 constexpr const char* kHint = "name a file that can be written first in llmlaunch.ssh.known_hosts_files";
+
+// Others hold the lock for the time of one short write.
+constexpr std::chrono::seconds kLockPatience{5};
+constexpr std::chrono::milliseconds kLockInterval{10};
 
 Error failed(const char* call, const std::string& file) {
   return system_error(errno, std::string("the accepted host key cannot be recorded: ") + call, file, kHint);
@@ -26,9 +32,12 @@ Result<agent::UniqueFd> open_locked(const std::string& file) {
     ::mkdir(file.substr(0, slash).c_str(), 0700);  // open says if it is missing
   agent::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!fd) return failed("open", file);
-  while (::flock(fd.value(), LOCK_EX) != 0)
-    if (errno != EINTR) return failed("flock", file);
-  return fd;
+  for (const auto give_up = std::chrono::steady_clock::now() + kLockPatience;;) {
+    if (::flock(fd.value(), LOCK_EX | LOCK_NB) == 0) return fd;
+    if (errno != EINTR && errno != EWOULDBLOCK) return failed("flock", file);
+    if (std::chrono::steady_clock::now() > give_up) return failed("another program holds its lock", file);
+    std::this_thread::sleep_for(kLockInterval);
+  }
 }
 
 Result<std::string> read_text(int fd, const std::string& file) {

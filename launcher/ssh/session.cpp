@@ -22,6 +22,11 @@ constexpr const char* kCiphers =
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr";
 // After this long without an answer the kernel gives the connection up; the agents' pings notice a dead host earlier.
 constexpr unsigned kUserTimeoutMs = 60'000;
+// Of a host whose stderr never ends, the loop takes 64 KiB before it looks at other hosts.
+constexpr int kStderrPieces = 16;
+// What OpenSSH says instead of its version when it has too many connections, or one too many from us.
+constexpr std::string_view kMaxStartups = "Exceeded MaxStartups";
+constexpr std::string_view kPenalty = "Not allowed at this time";
 // How libssh reports what the server says when it ends a connection.
 constexpr std::string_view kGoodbye = "Received SSH_MSG_DISCONNECT: ";
 
@@ -35,13 +40,14 @@ ino_t inode_of(int fd) {
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
-// A function and not a lambda: a coroutine must not capture.
-template <class Call>
-asio::awaitable<int> call_there(Call call) {
-  co_return call();
-}
-
 }  // namespace
+
+Error too_slow(const std::string& doing, const std::string& address, std::chrono::milliseconds limit) {
+  return make_error(
+      Errc::timed_out,
+      fmt::format("{} with {} was not done within {:g} s", doing, address, static_cast<double>(limit.count()) / 1000),
+      {}, "the host is overloaded, or what answers there is no sshd; llmlaunch.timeouts has the limits");
+}
 
 Session::Session(Socket socket, SessionHandle session, int descriptor)
     : socket_(std::move(socket)),
@@ -59,6 +65,7 @@ Session::~Session() {
   close();
   const ino_t ours = descriptor_ >= 0 ? inode_of(descriptor_) : 0;
   session_.reset();
+  close_agent_socket();
   // Most ways through libssh leave a descriptor that it was given open, some close it (fixed in 0.11).
   if (ours != 0 && inode_of(descriptor_) == ours) ::close(descriptor_);
 }
@@ -137,6 +144,14 @@ asio::awaitable<void> Session::wait() {
     co_await signal_.async_wait(await_tuple);
   }
   woken_ = false;
+  if (!keys_exchanged_ && first_words_.empty() && !closed_) look_at_first_words();
+}
+
+// libssh passes over lines before the version, and says only that the connection was closed.
+void Session::look_at_first_words() {
+  std::array<char, 128> words{};
+  const ssize_t got = ::recv(descriptor_, words.data(), words.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (got > 0) first_words_.assign(words.data(), static_cast<std::size_t>(got));
 }
 
 void Session::wake() {
@@ -175,6 +190,14 @@ Error Session::failure(std::string_view doing) const {
     const std::size_t colon = said.find(':', kGoodbye.size());
     const std::string reason = said.substr(colon == said.npos ? kGoodbye.size() : colon + 1);
     return make_error(Errc::refused, fmt::format("sshd ended the connection during {}: {}", doing, reason));
+  }
+  if (!keys_exchanged_ && !first_words_.empty() && !first_words_.starts_with("SSH-")) {
+    const std::string words = first_words_.substr(0, first_words_.find_first_of("\r\n"));
+    if (words.starts_with(kMaxStartups) || words.starts_with(kPenalty))
+      return make_error(Errc::closed, fmt::format("sshd takes no connection now: {}", words));
+    return make_error(Errc::protocol,
+                      fmt::format("what answers at {} is no sshd: it says '{}'", remote_address_, words), {},
+                      "check the host's 'port' and 'address'");
   }
   const bool socket_failed = said.empty() || said.starts_with("Socket ");
   if (socket_failed && peer_hung_up())
@@ -219,8 +242,10 @@ asio::awaitable<Result<SignIn>> Session::sign_in_with(ssh_key key) {
 
 asio::awaitable<Result<SignIn>> Session::sign_in_with_agent(int agent_socket, asio::thread_pool& pool) {
   const auto self = shared_from_this();
+  close_agent_socket();
+  agent_socket_ = agent_socket;
+  agent_inode_ = inode_of(agent_socket);
   if (ssh_set_agent_socket(session_.get(), agent_socket) != SSH_OK) {
-    ::close(agent_socket);
     co_return failure("handing ssh-agent to libssh");
   }
   int answer = SSH_AUTH_AGAIN;
@@ -234,6 +259,12 @@ asio::awaitable<Result<SignIn>> Session::sign_in_with_agent(int agent_socket, as
     if (answer == SSH_AUTH_AGAIN) co_await wait();
   }
   co_return sign_in_answer(answer);
+}
+
+// libssh closes the socket of its agent when the session ends, and not when it gets another one.
+void Session::close_agent_socket() {
+  if (agent_socket_ >= 0 && agent_inode_ != 0 && inode_of(agent_socket_) == agent_inode_) ::close(agent_socket_);
+  agent_socket_ = -1;
 }
 
 std::string Session::accepted_methods() const {
@@ -292,17 +323,18 @@ void Session::move_bytes() {
   give_stdin();
   // Sending reads as well: what came in meanwhile is in the channel's buffers, and no event will tell.
   take_stdout();
-  gone_ = ssh_is_connected(session_.get()) == 0 || ssh_channel_is_closed(channel_) != 0;
+  gone_ = gone_ || ssh_is_connected(session_.get()) == 0 || ssh_channel_is_closed(channel_) != 0;
   if (gone_) take_stderr();
 }
 
 void Session::take_stderr() {
   std::array<char, 4096> piece;
-  for (;;) {
+  for (int turns = 0; turns < kStderrPieces; ++turns) {
     const int got = ssh_channel_read_nonblocking(channel_, piece.data(), piece.size(), 1);
     if (got <= 0) return;  // an error is stdout's to tell
     if (stderr_sink_) stderr_sink_(std::string_view(piece.data(), static_cast<std::size_t>(got)));
   }
+  wake();  // there may be more, after the others had their turn
 }
 
 // Only as much as the reader has room for: what is not read closes the channel's window, and so slows the host down.

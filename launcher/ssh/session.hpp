@@ -13,6 +13,8 @@
 /// `sign_in_with`).
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -21,6 +23,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "launcher/ssh/known_hosts.hpp"
 #include "launcher/ssh/libssh.hpp"
@@ -35,6 +38,15 @@ struct SessionOptions {
   std::string host;                 ///< for libssh's own messages; nothing is looked up
   std::string host_key_algorithms;  ///< in order of preference, separated by commas
 };
+
+/// For `co_spawn` on a thread pool. A function and not a lambda: a coroutine must not capture.
+template <class Call>
+asio::awaitable<std::invoke_result_t<Call>> call_there(Call call) {
+  co_return call();
+}
+
+/// A step with a host that did not end in time.
+Error too_slow(const std::string& doing, const std::string& address, std::chrono::milliseconds limit);
 
 /// What a server answers to one way of signing in.
 enum class SignIn { accepted, denied, partial };
@@ -87,10 +99,12 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class Call>
   asio::awaitable<int> repeat(Call call);
   asio::awaitable<void> wait();
+  void look_at_first_words();
   void wake();
   void arm(Socket::wait_type what, bool& armed);
   void before_call();
   void after_call();
+  void close_agent_socket();
   bool lost() const;
   bool peer_hung_up() const;
   Error failure(std::string_view doing) const;
@@ -105,7 +119,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Socket socket_;
   SessionHandle session_;
-  int descriptor_;                 // libssh's own copy of the socket
+  int descriptor_;         // libssh's own copy of the socket
+  int agent_socket_ = -1;  // handed to libssh, with what it was then
+  ino_t agent_inode_ = 0;
   ssh_channel channel_ = nullptr;  // freed by ssh_free
   std::string local_address_, remote_address_;
   std::function<void(std::string_view)> stderr_sink_;
@@ -116,6 +132,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool read_armed_ = false, write_armed_ = false;
   bool hurried_ = true;
   bool keys_exchanged_ = false;
+  std::string first_words_;  // of the server, before the key exchange
   bool closed_ = false;
 
   std::optional<std::span<std::byte>> reading_;  // who waits for stdout, with the place for it

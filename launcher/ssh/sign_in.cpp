@@ -8,6 +8,12 @@
 #include <utility>
 
 namespace llmlaunch::launcher::ssh {
+namespace {
+
+// An agent lists its keys within milliseconds; signing may wait for a person, and has the time of authentication.
+constexpr std::chrono::seconds kAgentPatience{2};
+
+}  // namespace
 
 SignInAttempt::SignInAttempt(asio::any_io_executor executor, std::shared_ptr<Session> session,
                              std::shared_ptr<SshContext> context, const HostAccess& access)
@@ -30,17 +36,20 @@ asio::awaitable<Result<void>> SignInAttempt::run() {
 }
 
 asio::awaitable<void> SignInAttempt::ask_agent() {
-  agent_ = std::make_shared<AgentClient>(executor_, access_.tcp.timeout);
+  if (context_->agent_given_up(access_.agent_path)) co_return;
+  agent_ = std::make_shared<AgentClient>(executor_);
   const auto connected = co_await agent_->connect(access_.agent_path);
-  Result<std::vector<AgentIdentity>> keys = std::vector<AgentIdentity>{};
-  if (connected)
-    keys = co_await agent_->identities();
-  else
-    keys = connected.error();
-  if (keys)
+  if (!connected) {
+    unusable_.push_back(connected.error().what);
+    co_return;
+  }
+  auto keys = co_await agent_->identities(kAgentPatience);
+  if (keys) {
     agent_keys_ = std::move(*keys);
-  else
+  } else if (!closed_) {
+    context_->give_up_agent(access_.agent_path, keys.error());
     unusable_.push_back(keys.error().what);
+  }
 }
 
 bool SignInAttempt::is_named(const AgentIdentity& key) const {
@@ -57,11 +66,22 @@ asio::awaitable<Result<SignIn>> SignInAttempt::with_agent(bool named) {
     tried_.push_back(fmt::format("key '{}' of ssh-agent", key.comment));
   }
   if (shown.empty() || closed_) co_return SignIn::denied;
-  const auto view = agent_->open_view(std::move(shown));
-  if (!view) co_return view.error();
-  const auto answer = co_await session_->sign_in_with_agent(*view, context_->signing_threads());
-  partial_ = partial_ || (answer && *answer == SignIn::partial);
+  if (!co_await context_->take_agent_place(executor_, closed_)) co_return SignIn::denied;
+  const auto answer = co_await with_view(std::move(shown));
+  context_->give_agent_place();
   co_return answer;
+}
+
+asio::awaitable<Result<SignIn>> SignInAttempt::with_view(std::vector<AgentIdentity> shown) {
+  const auto limit = context_->timeouts().connect;
+  const auto view = agent_->open_view(std::move(shown), limit);
+  if (!view) co_return view.error();
+  const Deadline deadline(executor_, limit, [session = session_, agent = agent_] {
+    agent->close();
+    session->close();
+  });
+  auto answer = co_await session_->sign_in_with_agent(*view, context_->threads());
+  co_return in_time(deadline, std::move(answer));
 }
 
 asio::awaitable<Result<SignIn>> SignInAttempt::with_file(const Identity& identity) {
@@ -73,9 +93,16 @@ asio::awaitable<Result<SignIn>> SignInAttempt::with_file(const Identity& identit
     co_return SignIn::denied;
   }
   tried_.push_back(identity.path);
-  const auto answer = co_await session_->sign_in_with(identity.key);
+  const Deadline deadline(executor_, context_->timeouts().connect, [session = session_] { session->close(); });
+  auto answer = co_await session_->sign_in_with(identity.key);
+  co_return in_time(deadline, std::move(answer));
+}
+
+Result<SignIn> SignInAttempt::in_time(const Deadline& deadline, Result<SignIn> answer) {
+  if (!answer && deadline.expired())
+    return too_slow("authentication", session_->remote_address(), context_->timeouts().connect);
   partial_ = partial_ || (answer && *answer == SignIn::partial);
-  co_return answer;
+  return answer;
 }
 
 Error SignInAttempt::refused() const {
@@ -86,17 +113,24 @@ Error SignInAttempt::refused() const {
   if (!unusable_.empty()) what += fmt::format("; not usable: {}", fmt::join(unusable_, "; "));
   if (partial_) what += "; sshd took the key and asks for more than a key, which llmlaunch cannot give";
   if (!methods.empty()) what += fmt::format("; sshd accepts: {}", methods);
-  const std::string destination =
-      access_.tcp.port == 22 ? access_.tcp.host : fmt::format("-p {} {}", access_.tcp.port, access_.tcp.host);
-  return make_error(Errc::unauthenticated, std::move(what), {},
-                    fmt::format("allow your key there: ssh-copy-id -i KEY.pub {0}; or name another one: identity_file "
-                                "below the host or llmlaunch.ssh; other users: 'user'",
-                                destination));
+  return make_error(Errc::unauthenticated, std::move(what), {}, tried_.empty() ? no_key_hint() : refused_hint());
+}
+
+std::string SignInAttempt::refused_hint() const {
+  const std::string port = access_.tcp.port == 22 ? "" : fmt::format("-p {} ", access_.tcp.port);
+  return fmt::format("allow the key there: ssh-copy-id -i KEY.pub {}{}@{}; or set another 'user' or 'identity_file'",
+                     port, access_.user, access_.tcp.host);
+}
+
+std::string SignInAttempt::no_key_hint() const {
+  return unusable_.empty() ? "make one: ssh-keygen -t ed25519; or name one: llmlaunch.ssh.identity_file"
+                           : "name a key that can be used: llmlaunch.ssh.identity_file, or load one: ssh-add";
 }
 
 void SignInAttempt::close() {
   closed_ = true;
   if (agent_) agent_->close();
+  context_->wake_agent_line();
 }
 
 }  // namespace llmlaunch::launcher::ssh

@@ -18,7 +18,8 @@ class SignInAttempt {
   SignInAttempt(asio::any_io_executor executor, std::shared_ptr<Session> session, std::shared_ptr<SshContext> context,
                 const HostAccess& access);
 
-  /// `Errc::unauthenticated` names every key that was tried or could not be used, and what the server accepts.
+  /// Each key has `timeouts.connect`, from the moment on that its turn at ssh-agent has come. `Errc::unauthenticated`
+  /// names every key that was tried or could not be used, and what the server accepts.
   asio::awaitable<Result<void>> run();
 
   /// Ends what waits for ssh-agent. Idempotent.
@@ -27,9 +28,13 @@ class SignInAttempt {
  private:
   asio::awaitable<void> ask_agent();
   asio::awaitable<Result<SignIn>> with_agent(bool named);
+  asio::awaitable<Result<SignIn>> with_view(std::vector<AgentIdentity> shown);
   asio::awaitable<Result<SignIn>> with_file(const Identity& identity);
+  Result<SignIn> in_time(const Deadline& deadline, Result<SignIn> answer);
   bool is_named(const AgentIdentity& key) const;
   Error refused() const;
+  std::string refused_hint() const;
+  std::string no_key_hint() const;
 
   asio::any_io_executor executor_;
   std::shared_ptr<Session> session_;

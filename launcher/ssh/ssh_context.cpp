@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <fstream>
 #include <system_error>
 
 #include "rendezvous/base/log.hpp"
@@ -18,8 +19,8 @@ extern char** environ;
 namespace llmlaunch::launcher::ssh {
 namespace {
 
-// ssh-agent signs one at a time; two threads keep it busy while one waits for the network.
-constexpr std::size_t kSigningThreads = 2;
+// ssh-agent signs one at a time. Some more hosts at it keep it busy while others wait for the network.
+constexpr std::size_t kAgentPlaces = 8;
 
 int no_prompt(const char*, char*, std::size_t, int, int, void*) {
   return -1;
@@ -54,6 +55,23 @@ KeyHandle public_key_beside(const std::string& path) {
   return KeyHandle(read ? key : nullptr);
 }
 
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line(256, '\0');
+  file.read(line.data(), static_cast<std::streamsize>(line.size()));
+  line.resize(static_cast<std::size_t>(file.gcount()));
+  return line.substr(0, line.find('\n'));
+}
+
+// Why libssh could not read it, as far as its beginning tells.
+std::string problem_of(std::string_view beginning) {
+  if (beginning.find("PRIVATE KEY") != beginning.npos)
+    return "it has a passphrase, and nobody is asked: ssh-add it, llmlaunch signs in through ssh-agent";
+  for (const char* type : {"ssh-", "ecdsa-", "sk-"})
+    if (beginning.starts_with(type)) return "this is a public key: name the private one beside it";
+  return "it is no private key";
+}
+
 HostKeyPolicy policy_of(const SshSettings& settings, const HostSettings& host) {
   if (settings.host_key_policy) return *settings.host_key_policy;
   const bool accepts = host.host_key_checking == StrictHostKeyChecking::accept_new ||
@@ -68,13 +86,18 @@ SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user)
       timeouts_(plan.timeouts),
       config_(std::move(config)),
       user_(std::move(user)),
-      signing_threads_(kSigningThreads) {}
+      agent_places_(kAgentPlaces),
+      threads_(kAgentPlaces) {}
 
 Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan) {
   LocalUser user = local_user();
   auto config = SshConfig::load(config_files(plan.ssh.config_file, user.home), user);
-  if (!config) return config.error();
-  for (const auto& note : config->notes()) log_debug("{}", note);
+  if (!config) {
+    Error error = config.error();
+    error.code = make_error_code(Errc::invalid_config);  // whatever is wrong with the file: it was to be another one
+    return error;
+  }
+  for (const auto& note : config->notes()) log_warning("{}", note);
   return std::shared_ptr<SshContext>(new SshContext(plan, std::move(*config), std::move(user)));
 }
 
@@ -136,6 +159,32 @@ Result<KnownHosts*> SshContext::known_hosts(const std::vector<std::string>& file
   return known.get();
 }
 
+// --- ssh-agent -----------------------------------------------------------------------------------------------------
+
+asio::awaitable<bool> SshContext::take_agent_place(asio::any_io_executor executor, const bool& canceled) {
+  if (!agent_line_) agent_line_.emplace(executor);
+  while (agent_places_ == 0 && !canceled) {
+    agent_line_->expires_at(std::chrono::steady_clock::time_point::max());
+    co_await agent_line_->async_wait(await_tuple);
+  }
+  if (canceled) co_return false;
+  --agent_places_;
+  co_return true;
+}
+
+void SshContext::give_agent_place() {
+  ++agent_places_;
+  wake_agent_line();
+}
+
+void SshContext::wake_agent_line() {
+  if (agent_line_) agent_line_->cancel();
+}
+
+void SshContext::give_up_agent(const std::string& path, const Error& error) {
+  if (agents_given_up_.insert(path).second) log_warning("{}; going on without it", error.what);
+}
+
 // --- keys ----------------------------------------------------------------------------------------------------------
 
 const Identity& SshContext::identity(const std::string& path) {
@@ -150,19 +199,23 @@ const Identity& SshContext::identity(const std::string& path) {
     identity.problem = identity.missing ? "no such file" : std::generic_category().message(errno);
     return identity;
   }
+  ssh_key key = nullptr;
+  const bool readable = ssh_pki_import_privkey_file(path.c_str(), nullptr, no_prompt, nullptr, &key) == SSH_OK;
+  KeyHandle owned(readable ? key : nullptr);
+  if (!readable && ::access(path.c_str(), R_OK) != 0) {
+    identity.problem = std::generic_category().message(errno);
+    return identity;
+  }
+  if (!readable) {
+    identity.problem = problem_of(first_line(path));
+    return identity;
+  }
   // As ssh: a private key that others can read is no private key.
   if (info.st_uid == ::getuid() && (info.st_mode & 077) != 0) {
-    identity.problem = fmt::format("others may read it (mode {:04o}); chmod 600 it", info.st_mode & 07777);
+    identity.problem = fmt::format("others may read it (mode {:04o}): chmod 600 {}", info.st_mode & 07777, path);
     return identity;
   }
-  ssh_key key = nullptr;
-  if (ssh_pki_import_privkey_file(path.c_str(), nullptr, no_prompt, nullptr, &key) != SSH_OK) {
-    identity.problem = ::access(path.c_str(), R_OK) != 0
-                           ? std::generic_category().message(errno)
-                           : "it needs a passphrase (ssh-add it, llmlaunch asks ssh-agent) or is no private key";
-    return identity;
-  }
-  keys_.emplace_back(key);
+  keys_.push_back(std::move(owned));
   identity.key = key;
   identity.public_blob = public_blob(key);
   return identity;

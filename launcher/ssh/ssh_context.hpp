@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -57,8 +58,19 @@ class SshContext {
 
   const Identity& identity(const std::string& path);
 
-  /// Where calls run that wait for ssh-agent.
-  asio::thread_pool& signing_threads() { return signing_threads_; }
+  /// Where calls run that wait for ssh-agent or for a file's lock.
+  asio::thread_pool& threads() { return threads_; }
+
+  /// Waits for one of the places at ssh-agent, which signs one thing at a time: hosts that stand in line are not slow.
+  /// False when `canceled` became true meanwhile. Give the place back.
+  asio::awaitable<bool> take_agent_place(asio::any_io_executor executor, const bool& canceled);
+  void give_agent_place();
+  /// Those who wait look at their `canceled` again.
+  void wake_agent_line();
+
+  /// An agent that did not answer is not asked again in this launch. Says so once.
+  void give_up_agent(const std::string& path, const Error& error);
+  bool agent_given_up(const std::string& path) const { return agents_given_up_.contains(path); }
 
   const Timeouts& timeouts() const { return timeouts_; }
 
@@ -75,7 +87,10 @@ class SshContext {
   std::map<std::string, Identity> identities_;
   std::vector<KeyHandle> keys_;
   std::set<std::string> warned_;
-  asio::thread_pool signing_threads_;
+  std::set<std::string> agents_given_up_;
+  std::size_t agent_places_;
+  std::optional<asio::steady_timer> agent_line_;
+  asio::thread_pool threads_;
 };
 
 }  // namespace llmlaunch::launcher::ssh

@@ -25,6 +25,9 @@
 namespace llmlaunch::launcher::ssh {
 namespace {
 
+// What a login shell prints is shown, so that a failure can be understood; a flood of it would bury the ranks' lines.
+constexpr std::size_t kMaxNoiseLines = 20;
+
 std::string own_machine() {
   utsname names{};
   ::uname(&names);  // fails only for a bad pointer
@@ -55,13 +58,19 @@ class SshShell final : public RemoteShell, public std::enable_shared_from_this<S
   asio::awaitable<Result<void>> connect();
   asio::awaitable<Result<void>> within(std::chrono::milliseconds limit, std::string doing,
                                        asio::awaitable<Result<void>> step);
-  Result<void> check_host_key();
-  Result<void> accept_host_key(const HostKeyQuestion& question, KnownHosts& known);
+  asio::awaitable<Result<void>> check_host_key();
+  asio::awaitable<Result<void>> accept_host_key(const HostKeyQuestion& question, KnownHosts& known);
   asio::awaitable<Result<void>> sign_in();
   asio::awaitable<Result<void>> start_agent();
   asio::awaitable<Result<bool>> greet(AgentGreeting& greeting);
-  void tell(std::string_view line) const {
-    if (noise_ && !line.empty()) noise_(line);
+  void flush_errors() {
+    errors_.flush([this](std::string_view line) { tell(line); });
+  }
+  void tell(std::string_view line) {
+    if (!noise_ || line.empty()) return;
+    if (++told_ <= kMaxNoiseLines) noise_(line);
+    if (told_ == kMaxNoiseLines + 1) noise_("(and more, which is not shown)");
+    if (told_ > kMaxNoiseLines) last_hidden_ = line;
   }
   std::string where() const { return "host " + host_.name; }
   Error at_host(Error error) const {
@@ -78,7 +87,9 @@ class SshShell final : public RemoteShell, public std::enable_shared_from_this<S
   std::shared_ptr<Session> session_;
   std::optional<SignInAttempt> signing_in_;
   LineCutter errors_;
-  std::string early_;  // what came behind the marker: the start of the frames
+  std::string early_;        // what came behind the marker: the start of the frames
+  std::size_t told_ = 0;     // lines
+  std::string last_hidden_;  // the last one that was not shown: with a failure it is the one that matters
   OpenStep step_ = OpenStep::waiting;
   bool closed_ = false;
 };
@@ -91,6 +102,8 @@ asio::awaitable<Result<void>> SshShell::open() {
     co_return ok;
   }
   const bool asked = closed_;
+  flush_errors();
+  if (noise_ && !asked && !last_hidden_.empty()) noise_(last_hidden_);
   close();
   if (asked) co_return make_error(Errc::canceled, "the connection was closed", where());
   co_return at_host(opened.error());
@@ -99,18 +112,22 @@ asio::awaitable<Result<void>> SshShell::open() {
 asio::awaitable<Result<void>> SshShell::all_steps() {
   const auto connecting = co_await connect();
   if (!connecting) co_return connecting;
-  const auto limit = access_.tcp.timeout;
   step_ = OpenStep::key_exchange;
-  const auto exchanged = co_await within(limit, "key exchange", session_->exchange_keys());
+  const auto exchanged = co_await within(access_.tcp.timeout, "key exchange", session_->exchange_keys());
   if (!exchanged) co_return exchanged;
   step_ = OpenStep::host_key;
-  const auto trusted = check_host_key();
+  const auto trusted = co_await check_host_key();
   if (!trusted) co_return trusted;
   step_ = OpenStep::authenticating;
-  const auto signed_in = co_await within(limit, "authentication", sign_in());
+  const auto signed_in = co_await sign_in();
   if (!signed_in) co_return signed_in;
   step_ = OpenStep::starting;
-  co_return co_await within(context_->timeouts().start, "start of the agent", start_agent());
+  auto started = co_await within(context_->timeouts().start, "start of the agent", start_agent());
+  if (!started && started.error().code == Errc::timed_out)
+    started.error().hint =
+        "the login shell's startup files (.bashrc, .cshrc) take too long or wait for input; what they "
+        "started may still run there; the limit is llmlaunch.timeouts.start";
+  co_return started;
 }
 
 asio::awaitable<Result<void>> SshShell::connect() {
@@ -138,56 +155,42 @@ asio::awaitable<Result<void>> SshShell::connect() {
 // A step that is not done in time is ended by closing the session; its error then says which step it was.
 asio::awaitable<Result<void>> SshShell::within(std::chrono::milliseconds limit, std::string doing,
                                                asio::awaitable<Result<void>> step) {
-  const Deadline deadline(executor_, limit, [self = shared_from_this()] {
-    if (self->signing_in_) self->signing_in_->close();
-    self->session_->close();
-  });
+  const Deadline deadline(executor_, limit, [session = session_] { session->close(); });
   auto done = co_await std::move(step);
-  if (!done && deadline.expired())
-    co_return make_error(
-        Errc::timed_out,
-        fmt::format("{} with {} was not done within {:g} s", doing, session_->remote_address(),
-                    static_cast<double>(limit.count()) / 1000),
-        where(), "the host is overloaded, or what answers there is no sshd; timeouts are in llmlaunch.timeouts");
+  if (!done && deadline.expired()) co_return too_slow(doing, session_->remote_address(), limit);
   co_return done;
 }
 
 // --- host key ------------------------------------------------------------------------------------------------------
 
-Result<void> SshShell::check_host_key() {
+asio::awaitable<Result<void>> SshShell::check_host_key() {
   auto key = session_->server_key();
-  if (!key) return key.error();
+  if (!key) co_return key.error();
   const auto known = context_->known_hosts(access_.key_files);
-  if (!known) return known.error();
-  // The host may be recorded under the address or under the name that was typed: a refusal by either counts, then an
-  // approval by either.
-  std::optional<HostKeyAnswer> worst, best;
-  for (const auto& name : access_.key_names) {
-    const HostKeyAnswer answer = (*known)->check(name, *key);
-    if (answer.status == HostKeyStatus::ok)
-      best = answer;
-    else if (!worst || answer.status > worst->status)
-      worst = answer;
-  }
-  const bool refused = worst && (worst->status == HostKeyStatus::changed || worst->status == HostKeyStatus::revoked);
-  if (best && !refused) return ok;
-  HostKeyQuestion question{host_.name,       access_.key_names.front(), access_.tcp.host,
-                           access_.tcp.port, access_.new_keys_file,     std::move(*key)};
-  if (worst->status == HostKeyStatus::unknown && access_.policy == HostKeyPolicy::accept_new)
-    return accept_host_key(question, **known);
-  return host_key_error(question, *worst);
+  if (!known) co_return known.error();
+  const HostKeyAnswer answer = (*known)->check_any(access_.key_names, *key);
+  if (answer.status == HostKeyStatus::ok) co_return ok;
+  const HostKeyQuestion question{host_.name,       access_.key_names.front(), access_.tcp.host,
+                                 access_.tcp.port, access_.new_keys_file,     std::move(*key)};
+  if (answer.status != HostKeyStatus::unknown || access_.policy != HostKeyPolicy::accept_new)
+    co_return host_key_error(question, answer);
+  co_return co_await accept_host_key(question, **known);
 }
 
-Result<void> SshShell::accept_host_key(const HostKeyQuestion& question, KnownHosts& known) {
+asio::awaitable<Result<void>> SshShell::accept_host_key(const HostKeyQuestion& question, KnownHosts& known) {
   std::string to;
   if (!question.file.empty()) {
-    const auto added = append_host_key(question.file, question.name, question.key, access_.hash_names);
-    if (!added) return added.error();
+    const auto added =
+        co_await asio::co_spawn(context_->threads(), call_there([&question, hashed = access_.hash_names] {
+                                  return append_host_key(question.file, question.name, question.key, hashed);
+                                }),
+                                asio::use_awaitable);
+    if (!added) co_return added.error();
     to = " in " + question.file;
   }
   known.add(question.name, question.key, question.file);
   log_info("{}: new host key {} {} accepted{}", host_.name, question.key.type, fingerprint(question.key), to);
-  return ok;
+  co_return ok;
 }
 
 // --- signing in, and the agent -------------------------------------------------------------------------------------
@@ -207,7 +210,8 @@ asio::awaitable<Result<void>> SshShell::start_agent() {
   session_->on_stderr([weak = weak_from_this()](std::string_view text) {
     if (const auto self = weak.lock()) self->errors_.feed(text, [&](std::string_view line) { self->tell(line); });
   });
-  const auto started = co_await session_->exec(bootstrap_command(agent_->hash, agent_->bytes.size(), own_machine()));
+  const std::string command = bootstrap_command(agent_->hash, agent_->bytes.size(), own_machine());
+  const auto started = co_await session_->exec(command);
   if (!started) co_return started;
   AgentGreeting greeting;
   std::array<std::byte, 4096> piece;
@@ -216,8 +220,10 @@ asio::awaitable<Result<void>> SshShell::start_agent() {
     if (!got) co_return got.error();
     if (*got == 0) {
       tell(greeting.take_rest());
+      flush_errors();
       co_return make_error(Errc::closed, "the command that starts the agent ended before the agent ran", {},
-                           "is the account's login shell or a ForceCommand in the way? see what the host said");
+                           "a startup file of the login shell (.bashrc) that ends it, a login shell that is none, or a "
+                           "ForceCommand does that; what they printed is shown above");
     }
     greeting.feed(as_text(ByteView(piece).first(*got)));
     const auto there = co_await greet(greeting);
@@ -272,6 +278,7 @@ asio::awaitable<Result<void>> SshShell::write(ByteView bytes) {
 
 void SshShell::close() {
   if (std::exchange(closed_, true)) return;
+  flush_errors();
   connector_->cancel();
   if (signing_in_) signing_in_->close();
   if (session_) session_->close();

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from conftest import wait_until
+from conftest import SCALE, wait_until
 
 HOSTS = 2
 
@@ -100,6 +100,7 @@ def test_a_key_with_a_passphrase_that_no_agent_has_is_named_and_nobody_is_asked(
     run = hosts.run("true", config=with_ssh(hosts, identity_file=str(key)))
     assert run.status == 69, str(run)
     assert str(key) in run.err and "passphrase" in run.err and "ssh-add" in run.err, str(run)
+    assert "ssh-copy-id" not in run.err, str(run)  # no key was refused
     hosts.nothing_left(run)
 
 
@@ -113,18 +114,61 @@ def test_a_key_that_others_can_read_is_not_used(hosts):
     hosts.nothing_left(run)
 
 
-def test_an_agent_that_never_answers_costs_its_deadline_and_not_the_job(hosts, tmp_path):
+@pytest.mark.parametrize("content, problem", [("ssh-ed25519 AAAA me", "public key"), ("root:x:0:0", "no private key")])
+def test_a_file_that_is_no_private_key_is_named_for_what_it_is(hosts, tmp_path, content, problem):
+    file = tmp_path / "key"
+    file.write_text(content + "\n")
+    file.chmod(0o644)
+    run = hosts.run("true", config=with_ssh(hosts, identity_file=str(file)))
+    assert run.status == 69 and f"{file}: " in run.err and problem in run.err, str(run)
+    assert "chmod" not in run.err and "ssh-copy-id" not in run.err, str(run)
+
+
+def test_startup_files_that_flood_or_hang_or_end_the_shell_are_told(hosts):
+    rc = hosts.home("test01") / ".bashrc"
+    try:
+        rc.write_text("yes | head -5000\n")
+        run = hosts.run("echo", "in")
+        assert run.status == 0 and run.err.count("test01 said: y") == 20 and "which is not shown" in run.err, str(run)
+        rc.write_text("exit 7\n")
+        run = hosts.run("echo", "in")
+        assert run.status == 69 and "test01" in run.err and ".bashrc" in run.err, str(run)
+        rc.write_text("exec sleep 613\n")
+
+        def change(data):
+            data["llmlaunch"]["timeouts"] = {"start": 2}
+
+        run = hosts.run("echo", "in", config=hosts.config(change))
+        assert run.status == 69 and "start of the agent" in run.err and ".bashrc" in run.err, str(run)
+    finally:
+        rc.unlink()
+        subprocess.run(["pkill", "-f", "^sleep 613$"], check=False)  # no ssh client can end what has no terminal
+
+
+def test_an_agent_that_never_answers_costs_two_seconds_and_not_the_job(hosts, tmp_path):
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "silent"))
         silent.listen(8)
+        env = {"SSH_AUTH_SOCK": str(tmp_path / "silent")}
+        run = hosts.run("echo", "in", env=env)
+        refused = hosts.run("true", config=with_ssh(hosts, identity_file="/nonexistent/key"), env=env)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    said = "ssh-agent has not answered within 2 s"
+    assert run.err.count(said) == 1, str(run)
+    assert refused.status == 69 and said in refused.err.split("error:")[1], str(refused)
+    hosts.nothing_left(run)
 
-        def change(data):
-            data["llmlaunch"]["timeouts"] = {"connect": 2}
-            data["llmlaunch"]["ssh"]["identity_file"] = "/nonexistent/key"
 
-        run = hosts.run("true", config=hosts.config(change), env={"SSH_AUTH_SOCK": str(tmp_path / "silent")})
-    assert run.status == 69, str(run)
-    assert "authentication" in run.err or "ssh-agent has not answered" in run.err, str(run)
+def test_other_keys_of_the_agent_follow_the_named_one(hosts, agent):
+    """Two rounds with the agent on one connection. The first one's socket once kept the head waiting at its end."""
+    env, add = agent
+    named, good = make_key(hosts, "named_and_refused"), make_key(hosts, "good_at_last")
+    allow(hosts, good)
+    add(named)
+    add(good)
+    run = hosts.run("echo", "in", config=with_ssh(hosts, identity_file=str(named)), env=env)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    assert run.seconds < 4 * (3 if SCALE > 1 else 1), f"{run.seconds:.1f} s"
     hosts.nothing_left(run)
 
 
@@ -183,6 +227,11 @@ def test_a_mistake_in_the_ssh_configuration_is_named_with_its_line(hosts):
     hosts.nothing_left(run)
 
 
+def test_a_configuration_file_that_is_not_there_is_a_wrong_configuration(hosts):
+    run = hosts.run("true", config=with_ssh(hosts, config_file="/no/such/ssh_config"))
+    assert run.status == 78 and "/no/such/ssh_config" in run.err, str(run)
+
+
 # --- servers -----------------------------------------------------------------------------------------------------------
 class Door:
     """A TCP server in front of a host's sshd. `treat(connection, number)` gets every connection; True: pass it on."""
@@ -236,8 +285,13 @@ def through(hosts, door):
 
 
 def test_connections_that_sshd_drops_are_made_again(hosts):
-    """What MaxStartups does: the connection is accepted and closed before a banner was sent."""
-    door = Door(("127.0.0.3", hosts.port("test02")), lambda connection, number: number > 2)
+    """What MaxStartups does: the connection is accepted and closed before a banner was sent, or with a word about it."""
+    def busy(connection, number):
+        if number == 2:
+            connection.sendall(b"Exceeded MaxStartups\r\n")
+        return number > 2
+
+    door = Door(("127.0.0.3", hosts.port("test02")), busy)
     run = hosts.run("echo", "in", config=through(hosts, door))
     door.close()
     assert run.status == 0 and run.out.count("in") == 2, str(run)
@@ -254,7 +308,8 @@ def test_a_server_that_is_no_sshd_is_named(hosts):
     run = hosts.run("true", config=through(hosts, door))
     door.close()
     assert run.status == 69, str(run)
-    assert "test02" in run.err and re.search(r"key exchange", run.err), str(run)
+    assert "what answers at 127.0.0.1 is no sshd: it says 'HTTP/1.1 400 Bad Request'" in run.err, str(run)
+    assert door.count == 1, "it was asked again, as if it were a busy sshd"
     hosts.nothing_left(run)
 
 
@@ -267,3 +322,67 @@ def test_a_name_that_does_not_exist_is_named(hosts):
     assert run.status == 69, str(run)
     assert "no-such-host.invalid" in run.err and "address" in run.err, str(run)
     hosts.nothing_left(run)
+
+
+# --- host keys ---------------------------------------------------------------------------------------------------------
+def known_hosts(hosts, change_line):
+    """A known_hosts file in which test02's line went through `change_line`; gives file and line number."""
+    lines = (hosts.directory / "known_hosts").read_text().splitlines()
+    number = next(n for n, line in enumerate(lines) if "test02" in line)
+    lines[number] = change_line(lines[number])
+    file = hosts.head / f"known_hosts-{len(list(hosts.head.iterdir()))}"
+    file.write_text("\n".join(lines) + "\n")
+    return file, number + 1
+
+
+def test_hashed_names_are_found(hosts, tmp_path):
+    file = tmp_path / "known_hosts"
+    shutil.copy(hosts.directory / "known_hosts", file)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(file)], check=True, capture_output=True)
+    assert "test02" not in file.read_text() and "|1|" in file.read_text()
+    run = hosts.run("echo", "in", config=with_ssh(hosts, known_hosts_file=str(file)))
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+
+
+def test_a_host_that_is_known_by_a_key_of_another_type_is_refused(hosts):
+    key = hosts.head / "ecdsa"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(key)], check=True)
+    kind, blob = key.with_suffix(".pub").read_text().split()[:2]
+    file, number = known_hosts(hosts, lambda line: f"{line.split()[0]} {kind} {blob}")
+    run = hosts.run("true", config=with_ssh(hosts, known_hosts_file=str(file), host_key_policy="accept-new"))
+    assert run.status == 69, str(run)
+    assert "test02" in run.err and f"{file}:{number}" in run.err and "ecdsa" in run.err and "ed25519" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_revoked_host_key_is_refused(hosts):
+    file, number = known_hosts(hosts, lambda line: f"{line}\n@revoked * {' '.join(line.split()[1:3])}")
+    run = hosts.run("true", config=with_ssh(hosts, known_hosts_file=str(file)))
+    assert run.status == 69, str(run)
+    assert "test02" in run.err and "revoked" in run.err and f"{file}:{number + 1}" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_connected_host_costs_two_descriptors_also_with_ssh_agent(hosts, agent):
+    """One socket and libssh's copy of it: nothing of the way in stays open."""
+    env, add = agent
+    key = make_key(hosts, "for_counting")
+    allow(hosts, key)
+    add(key)
+
+    def open_files(only):
+        def change(data):
+            data["llmlaunch"]["ssh"].pop("identity_file")
+
+        # `only` first: it decides the hosts that are left.
+        text = hosts.config(change, only=only)
+        run = hosts.start("sh", "-c", "echo here; exec sleep 600", config=text, env=env)
+        wait_until(lambda: run.out.count("here") == len(only), f"all ranks\n{run}")
+        count = len(os.listdir(f"/proc/{run.pid}/fd"))
+        os.kill(run.pid, 2)
+        assert run.finish().status == 130, str(run)
+        return count
+
+    one, two = open_files(["test01"]), open_files(["test01", "test02"])
+    # Each rank has two log files as well.
+    assert two - one == 2 + 2, f"{one} open files with one host, {two} with two"

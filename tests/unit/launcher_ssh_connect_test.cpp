@@ -200,14 +200,14 @@ asio::awaitable<Result<std::string>> ask(asio::local::stream_protocol::socket& s
 TEST_CASE("a view of ssh-agent shows and signs with the chosen keys only") {
   asio::io_context io;
   const FakeAgent agent(io);
-  const auto client = std::make_shared<AgentClient>(io.get_executor(), 10s);
+  const auto client = std::make_shared<AgentClient>(io.get_executor());
   REQUIRE(run(io, client->connect(agent.path())));
-  const auto keys = run(io, client->identities());
+  const auto keys = run(io, client->identities(10s));
   REQUIRE(keys);
   REQUIRE(keys->size() == 2);
   CHECK(keys->at(1).comment == "two");
 
-  const auto descriptor = client->open_view({keys->at(1)});
+  const auto descriptor = client->open_view({keys->at(1)}, 10s);
   REQUIRE(descriptor);
   asio::local::stream_protocol::socket view(io, asio::local::stream_protocol(), *descriptor);
   const auto list = run(io, ask(view, "\x0b"));
@@ -220,14 +220,21 @@ TEST_CASE("a view of ssh-agent shows and signs with the chosen keys only") {
   CHECK(*run(io, ask(view, "\x0d" + message("key one") + message("data"))) == "\x05");
   CHECK(*run(io, ask(view, "\x13")) == "\x05");  // remove all identities
 
+  // A second view ends the first.
+  const auto other = client->open_view({keys->at(0)}, 10s);
+  REQUIRE(other);
+  CHECK_FALSE(run(io, ask(view, "\x0b")));
+  view = asio::local::stream_protocol::socket(io, asio::local::stream_protocol(), *other);
+  CHECK(*run(io, ask(view, "\x0d" + message("key one") + message("data"))) == "\x0esigned");
+
   client->close();
   CHECK_FALSE(run(io, ask(view, "\x0b")));
-  CHECK_FALSE(run(io, client->identities()));
+  CHECK_FALSE(run(io, client->identities(10s)));
 }
 
 TEST_CASE("an ssh-agent that is not there or never answers is told") {
   asio::io_context io;
-  const auto nobody = std::make_shared<AgentClient>(io.get_executor(), 10s);
+  const auto nobody = std::make_shared<AgentClient>(io.get_executor());
   CHECK(run(io, nobody->connect("/no/such/socket")).error().what ==
         "no ssh-agent at /no/such/socket: No such file or directory");
   CHECK(run(io, nobody->connect(std::string(200, 'x'))).error().code == Errc::invalid_argument);
@@ -235,9 +242,9 @@ TEST_CASE("an ssh-agent that is not there or never answers is told") {
   const std::string path =
       (std::filesystem::temp_directory_path() / ("llmlaunch-silent-" + std::to_string(::getpid()))).string();
   const asio::local::stream_protocol::acceptor silent(io, path);
-  const auto client = std::make_shared<AgentClient>(io.get_executor(), 50ms);
+  const auto client = std::make_shared<AgentClient>(io.get_executor());
   REQUIRE(run(io, client->connect(path)));
-  const auto keys = run(io, client->identities());
+  const auto keys = run(io, client->identities(50ms));
   std::filesystem::remove(path);
   REQUIRE_FALSE(keys);
   CHECK(keys.error().code == Errc::timed_out);

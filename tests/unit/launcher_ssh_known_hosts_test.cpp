@@ -281,3 +281,25 @@ TEST_CASE("files that cannot be read or written are errors that name them") {
                                         "  hint: name a file that can be "
                                         "written first in llmlaunch.ssh.known_hosts_files");
 }
+
+TEST_CASE("under several names, what forbids a key beats what allows it") {
+  const HostKey shown{"ssh-ed25519", Bytes(16, std::byte{1})}, other{"ssh-ed25519", Bytes(16, std::byte{2})};
+  const HostKey ecdsa{"ecdsa-sha2-nistp256", Bytes(16, std::byte{3})};
+  struct Row {
+    const HostKey* first;
+    const HostKey* second;
+    HostKeyStatus expected;
+  };
+  const Row rows[] = {
+      {&shown, nullptr, HostKeyStatus::ok},         {nullptr, &shown, HostKeyStatus::ok},
+      {&shown, &ecdsa, HostKeyStatus::ok},          {&other, &shown, HostKeyStatus::changed},
+      {&other, &ecdsa, HostKeyStatus::changed},     {&ecdsa, &other, HostKeyStatus::changed},
+      {nullptr, &ecdsa, HostKeyStatus::other_type}, {nullptr, nullptr, HostKeyStatus::unknown},
+  };
+  for (const Row& row : rows) {
+    KnownHosts known;
+    if (row.first != nullptr) known.add("10.0.0.1", *row.first, "file");
+    if (row.second != nullptr) known.add("gpu01", *row.second, "file");
+    CHECK(known.check_any({"10.0.0.1", "gpu01"}, shown).status == row.expected);
+  }
+}
