@@ -20,9 +20,15 @@ namespace llmlaunch::launcher {
 /// Environment variables in the order written. A later entry wins over an earlier one of the same name.
 using EnvList = std::vector<std::pair<std::string, std::string>>;
 
-/// Does the name say that the value is a secret (*TOKEN*, *KEY*, *SECRET*, *PASSWORD*, *CREDENTIAL*, in any case; a
-/// TOKENIZER is none)? Such values are masked in everything printed.
+/// Does the name of a variable or flag say that the value is a secret: *TOKEN*, *KEY*, *SECRET*, *PASSWORD*, *PASSWD*,
+/// *PASSPHRASE*, *CREDENTIAL*, *AUTH*, *PASS, *PWD, in any case? A TOKENIZER, an AUTHOR, PWD and OLDPWD are none. Such
+/// values are masked in everything printed.
 bool names_secret(std::string_view variable);
+
+/// What stands for a secret in what is printed or recorded.
+inline constexpr std::string_view kMask = "********";
+/// A command for people to read: the values of `--hf_token=x`, `--hf_token x` and `HF_TOKEN=x` are masked.
+std::vector<std::string> without_secrets(std::vector<std::string> argv);
 
 /// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and
 /// never forwarded from the head.

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "launcher/config.hpp"
 #include "rendezvous/base/env.hpp"
@@ -13,17 +14,45 @@ namespace llmlaunch::launcher {
 bool names_secret(std::string_view variable) {
   std::string upper(variable);
   std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (upper == "PWD" || upper == "OLDPWD") return false;                              // directories
   if (const auto at = upper.find("TOKENIZER"); at != upper.npos) upper.erase(at, 5);  // TOKENIZERS_PARALLELISM
-  constexpr std::array<std::string_view, 7> kWords{"TOKEN",  "KEY",        "SECRET",    "PASSWORD",
-                                                   "PASSWD", "PASSPHRASE", "CREDENTIAL"};
+  // GIT_AUTHOR_NAME is no secret, AUTHORIZATION is one.
+  if (const auto at = upper.find("AUTHOR"); at != upper.npos && upper.find("AUTHORI", at) != at) upper.erase(at, 6);
+  if (upper.ends_with("PASS") || upper.ends_with("PWD")) return true;
+  constexpr std::array<std::string_view, 8> kWords{"TOKEN",  "KEY",        "SECRET",     "PASSWORD",
+                                                   "PASSWD", "PASSPHRASE", "CREDENTIAL", "AUTH"};
   return std::any_of(kWords.begin(), kWords.end(), [&](auto word) { return upper.find(word) != upper.npos; });
 }
 
+std::vector<std::string> without_secrets(std::vector<std::string> argv) {
+  const auto is_flag = [](std::string_view word) { return word.size() > 1 && word.front() == '-'; };
+  bool value_follows = false;
+  for (std::string& word : argv) {
+    if (std::exchange(value_follows, false) && !is_flag(word)) {
+      word = kMask;
+      continue;
+    }
+    const std::size_t equals = word.find('=');
+    const std::string_view name = std::string_view(word).substr(0, equals);
+    const bool is_name = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '+';
+    });
+    if (!is_name || !names_secret(name)) continue;
+    if (equals != word.npos)
+      word.replace(equals + 1, word.npos, kMask);
+    else
+      value_follows = is_flag(word);
+  }
+  return argv;
+}
+
 bool set_by_llmlaunch(std::string_view variable) {
-  constexpr std::array<std::string_view, 17> kNames{
-      env::kRank,     env::kWorldSize, env::kLocalRank,  env::kLocalWorldSize, env::kGroupRank, env::kGroupWorldSize,
-      env::kNodeRank, env::kLocalSize, env::kCrossRank,  env::kCrossSize,      env::kJobId,     env::kGeneration,
-      env::kHost,     env::kToken,     env::kRendezvous, env::kMasterAddr,     env::kMasterPort};
+  constexpr std::array<std::string_view, 18> kNames{env::kRank,           env::kWorldSize,  env::kLocalRank,
+                                                    env::kLocalWorldSize, env::kGroupRank,  env::kGroupWorldSize,
+                                                    env::kNodeRank,       env::kLocalSize,  env::kCrossRank,
+                                                    env::kCrossSize,      env::kJobId,      env::kGeneration,
+                                                    env::kHost,           env::kToken,      env::kRendezvous,
+                                                    env::kMasterAddr,     env::kMasterPort, env::kRendezvousTimeout};
   return std::find(kNames.begin(), kNames.end(), variable) != kNames.end();
 }
 

@@ -10,10 +10,6 @@
 namespace llmlaunch::launcher {
 namespace {
 
-std::uint32_t milliseconds(std::chrono::milliseconds time) {
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(time.count(), 0, UINT32_MAX));
-}
-
 std::size_t host_of_rank_0(const LaunchPlan& plan) {
   for (std::size_t host = 0; host < plan.hosts.size(); ++host)
     for (const RankPlan& rank : plan.hosts[host].ranks)
@@ -35,6 +31,10 @@ std::string master_address(const LaunchPlan& plan, std::size_t host, const std::
 
 }  // namespace
 
+std::uint32_t message_ms(std::chrono::milliseconds time) {
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(time.count(), 0, UINT32_MAX));
+}
+
 std::string endpoint(const std::string& address, std::uint16_t port) {
   const bool v6 = address.find(':') != std::string::npos && !address.starts_with('[');
   return v6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
@@ -47,8 +47,8 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.job_id = plan.job_id;
   prepare.host = host.name;
   prepare.window_bytes = head.window_bytes;
-  prepare.grace_ms = milliseconds(plan.timeouts.grace);
-  prepare.head_timeout_ms = milliseconds(plan.timeouts.head);
+  prepare.grace_ms = message_ms(plan.timeouts.grace);
+  prepare.head_timeout_ms = message_ms(plan.timeouts.head);
   prepare.workdir = host.workdir;
   prepare.argv = plan.argv;
   prepare.env = host.env;
@@ -56,9 +56,10 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.env.emplace_back(env::kRendezvous, endpoint(address, head.rendezvous_port));
   prepare.env.emplace_back(env::kToken, head.token);
   for (const RankPlan& rank : host.ranks) prepare.ranks.push_back({number(rank.rank), rank.env});
-  if (head.file) {
-    prepare.files.push_back(*head.file);
-    prepare.argv[0] = std::string(agent::kPushedArgvPrefix) + head.file->name;
+  if (!head.files.empty()) {
+    prepare.files = head.files;
+    if (host.local) prepare.files.resize(1);
+    prepare.argv[0] = std::string(agent::kPushedArgvPrefix) + head.files[0].name;
   }
   return prepare;
 }

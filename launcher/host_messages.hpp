@@ -2,8 +2,8 @@
 /// What the head tells a host about the job: the plan, completed with what is known only while it runs. Pure.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +17,7 @@ struct HeadSide {
   std::string token;
   std::uint16_t rendezvous_port = 0;
   std::uint64_t window_bytes = 0;
-  std::optional<agent::FileSpec> file;  ///< of LaunchPlan::program
+  std::vector<agent::FileSpec> files;  ///< LaunchPlan::program, then its libraries; empty without one
 };
 
 /// Known of each host when it is open.
@@ -26,9 +26,13 @@ struct HostAddresses {
   std::string host;  ///< of the host, as the head sees it
 };
 
+/// A time as messages carry it: what does not fit is the longest that does, 49 days.
+std::uint32_t message_ms(std::chrono::milliseconds time);
+
 /// "10.0.0.1:29500", "[fd00::1]:29500".
 std::string endpoint(const std::string& address, std::uint16_t port);
 
+/// A host that is this machine is told of the program alone: its libraries are where the head found them.
 agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head,
                                const std::string& head_address);
 

@@ -34,15 +34,15 @@ std::vector<std::string> host_of_each_rank(const LaunchPlan& plan) {
 }  // namespace
 
 Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-         std::shared_ptr<ssh::SshContext> ssh, std::shared_ptr<const PushedFile> file, LogFiles files)
+         std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files)
     : plan_(plan),
       options_(options),
       agent_(std::move(agent)),
       ssh_(std::move(ssh)),
-      file_(std::move(file)),
-      state_(plan, files.directory(), now()),
+      files_(std::move(files)),
+      state_(plan, files_.size(), log_files.directory(), now()),
       began_(now()),
-      writer_(LogMux(host_of_each_rank(plan)), std::move(files), options.stdout_fd, options.stderr_fd,
+      writer_(LogMux(host_of_each_rank(plan)), std::move(log_files), options.stdout_fd, options.stderr_fd,
               [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
                 asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
               }),
@@ -51,7 +51,7 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       sessions_(plan.hosts.size()) {
   head_.token = rendezvous::make_token();
   head_.window_bytes = window_bytes(plan.hosts.size());
-  if (file_) head_.file = file_->spec();
+  for (const auto& file : files_) head_.files.push_back(file->spec());
   // From here on nothing of the event loop writes to a terminal itself: that could wait for ever.
   set_log_sink([this](LogLevel level, std::string_view line) { writer_.say(level, line); });
 }
@@ -70,6 +70,9 @@ JobResult Job::run() {
     greet();
     apply(state_.start(now()));
     while (!finished_) io_.run_one();
+    // From now on a signal ends the process as usual: what is left is to wait for a terminal that may take nothing.
+    boost::system::error_code none;
+    signals_.clear(none);
     io_.run_for(kLinger);
   }
   JobResult result = state_.result();
@@ -176,10 +179,10 @@ void Job::carry_out(Action& action) {
   } else if (const auto* file = std::get_if<SendFile>(&action)) {
     push_file(file->host, file->index);
   } else if (const auto* go = std::get_if<SendGo>(&action)) {
-    std::vector<HostAddresses> addresses;
-    for (const auto& session : sessions_)
-      addresses.push_back({session->shell().head_address(), session->shell().host_address()});
-    sessions_[go->host]->send(go_message(plan_, go->host, addresses, go->master_port));
+    if (addresses_.empty())  // the same for every host: all have connected by now
+      for (const auto& session : sessions_)
+        addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port));
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
     if (server_) server_->end_generation(ended->reason);
   } else if (const auto* words = std::get_if<Say>(&action)) {
@@ -204,13 +207,12 @@ void Job::open(HostIndex host) {
 
 std::shared_ptr<RemoteShell> Job::make_shell(const HostPlan& host) {
   if (options_.make_shell) return options_.make_shell(io_.get_executor(), host);
-  if (host.local) return make_local_shell(io_.get_executor(), host, agent_);
+  if (host.local) return make_local_shell(io_.get_executor(), host, agent_, plan_.timeouts.start);
   return ssh::make_ssh_shell(io_.get_executor(), host, agent_, ssh_);
 }
 
 void Job::push_file(HostIndex host, std::uint32_t index) {
-  if (index == 0 && file_) return sessions_[host]->push(index, file_);
-  apply(state_.on_lost(host, make_error(Errc::protocol, fmt::format("its agent asked for file {}", index)), now()));
+  sessions_[host]->push(index, files_[index]);  // JobState has looked at the index
 }
 
 void Job::finish() {

@@ -27,10 +27,10 @@ class SshContext;
 
 class Job {
  public:
-  /// `file` is the plan's program, when it has one; `ssh` is there when a host is not this machine. `agent` and `ssh`
-  /// may be null when `options.make_shell` is set.
+  /// `files`: the plan's program and its libraries, none when it has no program; `ssh` is there when a host is not this
+  /// machine. `agent` and `ssh` may be null when `options.make_shell` is set.
   Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-      std::shared_ptr<ssh::SshContext> ssh, std::shared_ptr<const PushedFile> file, LogFiles files);
+      std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files);
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
@@ -60,7 +60,7 @@ class Job {
   const LaunchOptions& options_;
   std::shared_ptr<const AgentBinary> agent_;
   std::shared_ptr<ssh::SshContext> ssh_;
-  std::shared_ptr<const PushedFile> file_;
+  PushedFiles files_;
   asio::io_context io_{1};
   JobState state_;
   HeadSide head_;
@@ -70,6 +70,7 @@ class Job {
   asio::steady_timer ticker_;
   std::unique_ptr<rendezvous::Server> server_;
   std::vector<std::shared_ptr<HostSession>> sessions_;
+  std::vector<HostAddresses> addresses_;
   bool finished_ = false;
 };
 

@@ -81,7 +81,7 @@ std::string job_record(const LaunchPlan& plan, const JobTimes& times, const JobR
   record["failure"] =
       result != nullptr && result->failure ? ordered_json(to_string(*result->failure)) : ordered_json(nullptr);
   record["world_size"] = plan.world_size;
-  record["argv"] = plan.argv;
+  record["argv"] = without_secrets(plan.argv);
   record["program"] = plan.program ? ordered_json(plan.program->name) : ordered_json(nullptr);
   record["hosts"] = hosts_of(plan);
   ordered_json ends = ordered_json::array();

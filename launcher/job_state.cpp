@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <csignal>
 
+#include "launcher/host_messages.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -18,6 +20,11 @@ bool was_dropped(const Error& error, OpenStep step) {
   const bool early = step == OpenStep::connecting || step == OpenStep::key_exchange;
   return early && (error.code == Errc::closed || error.code == std::errc::connection_reset ||
                    error.code == std::errc::broken_pipe);
+}
+
+// SIGABRT and SIGPIPE are how a program ends itself when a peer has gone: no better a cause than an exit status.
+bool came_from_outside(int signal) {
+  return signal != SIGABRT && signal != SIGPIPE;
 }
 
 Error from_agent(const agent::Failed& failed) {
@@ -32,7 +39,7 @@ std::uint64_t window_bytes(std::size_t hosts) {
   return std::clamp<std::uint64_t>(share, 1024, agent::kDefaultWindowBytes);
 }
 
-JobState::JobState(const LaunchPlan& plan, std::string run_directory, TimePoint now)
+JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now)
     : timeouts_(plan.timeouts),
       fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
       window_(launcher::window_bytes(plan.hosts.size())),
@@ -45,6 +52,7 @@ JobState::JobState(const LaunchPlan& plan, std::string run_directory, TimePoint 
   for (const HostPlan& host_plan : plan.hosts) {
     Host host;
     host.name = host_plan.name;
+    host.asked_for.assign(host_plan.local ? std::min<std::size_t>(pushed_files, 1) : pushed_files, false);
     for (const RankPlan& rank_plan : host_plan.ranks) {
       const std::uint32_t rank = number(rank_plan.rank);
       host.ranks.push_back(rank);
@@ -73,6 +81,7 @@ void JobState::open_next(Actions& actions, TimePoint now) {
 void JobState::open(HostIndex index, Actions& actions, TimePoint now) {
   Host& host = hosts_[index];
   if (host.attempts++ == 0) host.opened_first = now;
+  host.opened_last = now;
   host.phase = HostPhase::opening;
   ++opening_;
   actions.push_back(OpenHost{index});
@@ -151,19 +160,11 @@ Actions JobState::on_message(HostIndex host, agent::AgentMessage message, TimePo
   if (const auto* failed = std::get_if<agent::Failed>(&message)) return on_agent_failed(host, *failed, now);
   if (std::holds_alternative<agent::Ping>(message)) return {};
   if (std::holds_alternative<agent::Done>(message)) return on_done(host, now);
-  if (const auto* need = std::get_if<agent::NeedFile>(&message)) {
-    // Rolled back: its question came too late to be answered.
-    if (phase_ == JobPhase::stopping) return {};
-    if (hosts_[host].phase != HostPhase::preparing) return broken(host, "NeedFile", now);
-    return {SendFile{host, need->index}};
-  }
+  if (const auto* need = std::get_if<agent::NeedFile>(&message)) return on_need_file(host, need->index, now);
   if (hosts_[host].phase != HostPhase::running) return broken(host, "news of ranks that were not started", now);
   if (auto* output = std::get_if<agent::Output>(&message)) return on_output(host, std::move(*output), now);
   if (const auto* exited = std::get_if<agent::Exited>(&message)) return on_exited(host, *exited, now);
-  if (const auto* end = std::get_if<agent::OutputEnd>(&message)) {
-    if (!owns(host, end->rank)) return broken(host, "the end of another host's output", now);
-    return {EndOutput{Rank{end->rank}, end->stream}};
-  }
+  if (const auto* end = std::get_if<agent::OutputEnd>(&message)) return on_output_end(host, *end, now);
   const auto& started = std::get<agent::Started>(message);
   if (!owns(host, started.rank) || ranks_[started.rank].started || ranks_[started.rank].ended)
     return broken(host, fmt::format("Started of rank {}", started.rank), now);
@@ -180,12 +181,31 @@ Actions JobState::on_hello(HostIndex host, const agent::Hello& hello, TimePoint 
   return {SendPrepare{host}};
 }
 
+// Once for each file: every answer is the whole file, and prolongs the host's time to become ready.
+Actions JobState::on_need_file(HostIndex index, std::uint32_t file, TimePoint now) {
+  Host& host = hosts_[index];
+  // Rolled back: its question came too late to be answered.
+  if (phase_ == JobPhase::stopping) return {};
+  if (host.phase != HostPhase::preparing) return broken(index, "NeedFile", now);
+  if (file >= host.asked_for.size())
+    return broken(index, fmt::format("NeedFile of file {}, of {} that there are", file, host.asked_for.size()), now);
+  if (host.asked_for[file]) return broken(index, fmt::format("a second NeedFile of file {}", file), now);
+  host.asked_for[file] = true;
+  return {SendFile{index, file}};
+}
+
 Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint now) {
   if (phase_ == JobPhase::stopping) return {};
   if (hosts_[host].phase != HostPhase::preparing) return broken(host, "a Ready that nobody asked for", now);
+  Actions actions;
+  if (ready.free_port == 0 && owns(host, 0)) {
+    const Error error = make_error(Errc::out_of_resources, "its agent found no free TCP port for MASTER_PORT", {},
+                                   "rank 0 runs there and needs one; `ss -s` on the host shows what takes the ports");
+    fail_host(host, error, actions, now);
+    return actions;
+  }
   hosts_[host].phase = HostPhase::ready;
   hosts_[host].free_port = ready.free_port;
-  Actions actions;
   settle(actions, now);
   return actions;
 }
@@ -239,6 +259,7 @@ Actions JobState::on_done(HostIndex host, TimePoint now) {
   Actions actions;
   if (hosts_[host].phase == HostPhase::running && hosts_[host].ranks_left > 0)
     return broken(host, "Done before all of its ranks had ended", now);
+  if (!outputs_ended(hosts_[host])) return broken(host, "Done before the output of its ranks had ended", now);
   if (hosts_[host].phase != HostPhase::running && phase_ == JobPhase::starting) {
     // Something on the host asked the agent to end before there was a job.
     fail_host(host, make_error(Errc::closed, "its agent was asked to end before the job had started"), actions, now);
@@ -272,12 +293,16 @@ Actions JobState::broken(HostIndex host, const std::string& what, TimePoint now)
 // -----------------------------------------------------------------------------------------------------------
 
 void JobState::stop(Cause cause, Actions& actions, TimePoint now) {
-  if (cause_) return maybe_finish(actions);
+  if (cause_) {
+    if (is_rather_the_cause(cause, now)) cause_->rank = cause.rank;
+    return maybe_finish(actions);
+  }
   cause.running = ranks_running();
+  cause.heard = now;
   cause_ = std::move(cause);
   phase_ = JobPhase::stopping;
   actions.push_back(EndGeneration{cause_in_short(*cause_)});
-  const auto grace = static_cast<std::uint32_t>(timeouts_.grace.count());
+  const std::uint32_t grace = message_ms(timeouts_.grace);
   for (HostIndex index = 0; index < hosts_.size(); ++index) {
     Host& host = hosts_[index];
     if (over(host)) continue;
@@ -362,6 +387,25 @@ void JobState::maybe_finish(Actions& actions) {
 
 bool JobState::owns(HostIndex host, std::uint32_t rank) const {
   return rank < ranks_.size() && ranks_[rank].host == host;
+}
+
+bool JobState::is_rather_the_cause(const Cause& later, TimePoint now) const {
+  if (cause_->kind != Cause::Kind::rank || later.kind != Cause::Kind::rank) return false;
+  const auto was_killed = [this](const Cause& cause) {
+    const RankEnd& end = ranks_[cause.rank].end;
+    return end.kind == RankEnd::Kind::signaled && came_from_outside(end.value);
+  };
+  return now - cause_->heard <= kCauseWindow && was_killed(later) && !was_killed(*cause_);
+}
+
+bool& JobState::output_ended(std::uint32_t rank, agent::Stream stream) {
+  return stream == agent::Stream::err ? ranks_[rank].err_ended : ranks_[rank].out_ended;
+}
+
+bool JobState::outputs_ended(const Host& host) const {
+  return std::all_of(host.ranks.begin(), host.ranks.end(), [this](std::uint32_t rank) {
+    return !ranks_[rank].started || (ranks_[rank].out_ended && ranks_[rank].err_ended);
+  });
 }
 
 bool JobState::over(const Host& host) const {

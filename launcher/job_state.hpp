@@ -11,8 +11,9 @@
 ///            every state before running ─error→ failed;  running ─stream ends, silence, given up→ lost
 ///            every state before running ─roll back→ done (ready: after the agent's Done)
 ///
-/// First failure, by the order in which the head hears of it (the hosts' clocks may differ): it alone makes the exit
-/// status and the headline. What comes after is counted.
+/// First failure, by the order in which the head hears of it (the hosts' clocks may differ): it stops the job, and it
+/// alone makes the exit status and the headline; what comes after is counted. One thing may take its place: a rank that
+/// was killed, heard of within kCauseWindow of a rank that exited, as the exit may be its peer's answer to it.
 #pragma once
 
 #include <chrono>
@@ -49,6 +50,14 @@ inline constexpr std::chrono::milliseconds kRollCallAfter{5'000};
 inline constexpr std::chrono::milliseconds kRollCallInterval{30'000};
 /// A stopped job whose ranks have ended waits this long for a terminal that takes nothing.
 inline constexpr std::chrono::milliseconds kTerminalPatience{30'000};
+/// A killed rank's sockets end at once, so that a peer's "connection reset" and exit can be heard here before the news
+/// of the kill: two hosts' ways to the head differ by less than this, a person or a timeout that follows by more.
+inline constexpr std::chrono::milliseconds kCauseWindow{200};
+/// Behind the limits that a shell has for each step of opening a host, should one of them not hold: so many times
+/// `timeouts.connect` (a lookup, a key exchange, every key, a queue at ssh-agent) and `timeouts.start`. Never less than
+/// the second number, as ssh_config's ConnectTimeout may be longer than ours.
+inline constexpr int kOpeningSteps = 60;
+inline constexpr std::chrono::milliseconds kMinOpeningLimit{900'000};
 /// Kept of each stream of each rank for the headline.
 inline constexpr std::size_t kTailBytes = 4096;
 inline constexpr std::size_t kTailLines = 20;
@@ -115,7 +124,8 @@ class OutputTail {
 
 class JobState {
  public:
-  JobState(const LaunchPlan& plan, std::string run_directory, TimePoint now);
+  /// `pushed_files`: how many of them a host may ask for.
+  JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now);
 
   Actions start(TimePoint now);
   Actions on_opened(HostIndex host, TimePoint now);
@@ -151,6 +161,7 @@ class JobState {
     HostPhase phase = HostPhase::waiting;
     int attempts = 0;
     TimePoint opened_first;
+    TimePoint opened_last;
     TimePoint retry_at;
     TimePoint ready_by;
     TimePoint last_heard;
@@ -159,7 +170,8 @@ class JobState {
     std::size_t ranks_left = 0;        // started and not ended
     bool went = false;                 // Go was sent
     std::uint16_t free_port = 0;
-    std::uint64_t received = 0;  // output bytes; taken ≤ received, acked ≤ taken
+    std::vector<bool> asked_for;  // by index of Prepare::files
+    std::uint64_t received = 0;   // output bytes; taken ≤ received, acked ≤ taken
     std::uint64_t taken = 0;
     std::uint64_t acked = 0;
     std::optional<Error> failure;  // before the start
@@ -169,10 +181,12 @@ class JobState {
     RankEnd end;
     bool started = false;
     bool ended = false;
+    bool out_ended = false;
+    bool err_ended = false;
     OutputTail out;
     OutputTail err;
   };
-  /// Why the job ended other than by success; the first one wins.
+  /// Why the job ended other than by success; the first one wins, but for `is_rather_the_cause`.
   struct Cause {
     enum class Kind { rank, rank_start, host, start, signal, time_limit, head } kind;
     std::uint32_t rank = 0;
@@ -180,6 +194,7 @@ class JobState {
     int signal = 0;
     Error error;
     std::size_t running = 0;  // ranks that ran when it happened
+    TimePoint heard{};
   };
 
   void open_next(Actions& actions, TimePoint now);
@@ -197,7 +212,9 @@ class JobState {
   Actions on_ready(HostIndex host, const agent::Ready& ready, TimePoint now);
   Actions on_agent_failed(HostIndex host, const agent::Failed& failed, TimePoint now);
   Actions on_exited(HostIndex host, const agent::Exited& exited, TimePoint now);
+  Actions on_need_file(HostIndex host, std::uint32_t file, TimePoint now);
   Actions on_output(HostIndex host, agent::Output output, TimePoint now);
+  Actions on_output_end(HostIndex host, const agent::OutputEnd& end, TimePoint now);
   Actions on_done(HostIndex host, TimePoint now);
   Actions broken(HostIndex host, const std::string& what, TimePoint now);
   void rank_ended(std::uint32_t rank, TimePoint now);
@@ -205,6 +222,9 @@ class JobState {
   void roll_call(TimePoint now, Actions& actions);
 
   bool owns(HostIndex host, std::uint32_t rank) const;
+  bool is_rather_the_cause(const Cause& later, TimePoint now) const;
+  bool outputs_ended(const Host& host) const;
+  bool& output_ended(std::uint32_t rank, agent::Stream stream);
   bool over(const Host& host) const;
   std::size_t ranks_running() const;
 

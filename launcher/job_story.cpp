@@ -37,6 +37,29 @@ std::string signal_hint(int signal, const std::string& host) {
   }
 }
 
+// What the dynamic loader said of a program that could not even begin. It exits with 127, or with 1 for a version.
+std::string loader_hint(const std::vector<std::string>& lines, const RankEnd& end) {
+  const auto said = [&lines](std::string_view one, std::string_view other) {
+    return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
+      return line.find(one) != line.npos && line.find(other) != line.npos;
+    });
+  };
+  if (end.kind != RankEnd::Kind::exited || (end.value != 1 && end.value != kStatusNoProgram)) return {};
+  if (said("version `GLIBC_", "' not found") || said("symbol lookup error", "version GLIBC_")) {
+    return fmt::format(
+        "glibc on {} is older than the one that the program was built with; build it (for train: "
+        "llmlaunch) on a system as old as that host's, or update the host",
+        end.host);
+  }
+  if (end.value == kStatusNoProgram && said("error while loading shared libraries", "")) {
+    return fmt::format(
+        "install on {} what brings that library, or name its directory in LD_LIBRARY_PATH below "
+        "llmlaunch.env",
+        end.host);
+  }
+  return {};
+}
+
 int status_of(const Error& error) {
   if (error.code == Errc::no_program) return kStatusNoProgram;
   if (error.code == Errc::not_executable) return kStatusNotExecutable;
@@ -164,6 +187,7 @@ Error JobState::headline() const {
       error.code = make_error_code(Errc::rank_failed);
       error.what += last_words(cause.rank);
       if (end.signaled && end.kind == RankEnd::Kind::signaled) error.hint = signal_hint(end.value, end.host);
+      if (error.hint.empty()) error.hint = loader_hint(ranks_[cause.rank].err.lines(), end);
       break;
     }
     case Cause::Kind::signal: error.code = make_error_code(Errc::interrupted); break;

@@ -55,6 +55,8 @@ std::vector<std::string> OutputTail::lines() const {
 Actions JobState::on_output(HostIndex index, agent::Output output, TimePoint now) {
   Host& host = hosts_[index];
   if (!owns(index, output.rank)) return broken(index, "output of another host's rank", now);
+  if (output_ended(output.rank, output.stream))
+    return broken(index, fmt::format("output of rank {} after its end", output.rank), now);
   if (output.data.empty()) return {};
   if (host.received + output.data.size() - host.acked > window_)
     return broken(index, fmt::format("more output than its window of {} bytes", window_), now);
@@ -62,6 +64,15 @@ Actions JobState::on_output(HostIndex index, agent::Output output, TimePoint now
   host.received += output.data.size();
   (output.stream == agent::Stream::err ? ranks_[output.rank].err : ranks_[output.rank].out).append(output.data);
   return {WriteOutput{index, Rank{output.rank}, output.stream, std::move(output.data)}};
+}
+
+Actions JobState::on_output_end(HostIndex index, const agent::OutputEnd& end, TimePoint now) {
+  if (!owns(index, end.rank)) return broken(index, "the end of another host's output", now);
+  bool& ended = output_ended(end.rank, end.stream);
+  if (ended || !ranks_[end.rank].started)
+    return broken(index, fmt::format("an end of the output of rank {} out of turn", end.rank), now);
+  ended = true;
+  return {EndOutput{Rank{end.rank}, end.stream}};
 }
 
 Actions JobState::on_taken(HostIndex index, std::uint64_t bytes, TimePoint now) {
@@ -121,7 +132,15 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
     if (now >= host.retry_at && opening_ < fanout_) open(index, actions, now);
     return;
   }
-  if (over(host) || host.phase == HostPhase::waiting || host.phase == HostPhase::opening) return;
+  if (over(host) || host.phase == HostPhase::waiting) return;
+  if (host.phase == HostPhase::opening) {
+    const auto limit = std::max(kMinOpeningLimit, kOpeningSteps * timeouts_.connect + timeouts_.start);
+    if (now < host.opened_last + limit) return;
+    const Error error =
+        make_error(Errc::timed_out, fmt::format("it was neither open nor refused within {}", seconds(limit)), {},
+                   "llmlaunch.timeouts.connect and llmlaunch.timeouts.start limit the steps on the way there");
+    return fail_host(index, error, actions, now);
+  }
 
   const bool before_ready = host.phase == HostPhase::hello || host.phase == HostPhase::preparing;
   if (before_ready && now >= host.ready_by) {

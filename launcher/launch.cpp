@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <csignal>
 
+#include "launcher/descriptor_limit.hpp"
 #include "launcher/job.hpp"
 #include "launcher/job_record.hpp"
 #include "launcher/log_files.hpp"
+#include "launcher/pushed_libraries.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 #include "rendezvous/base/log.hpp"
 
@@ -29,12 +31,32 @@ class IgnoreSigpipe {
   struct sigaction before_ {};
 };
 
+// The plan's program, and what other machines may lack to run it.
+Result<PushedFiles> open_pushed_files(const LaunchPlan& plan, bool remote) {
+  PushedFiles files;
+  if (!plan.program) return files;
+  std::vector<PushedProgram> wanted = {*plan.program};
+  if (remote) {
+    Result<std::vector<PushedProgram>> libraries = libraries_of(plan.program->local_path);
+    if (!libraries) return libraries.error();
+    wanted.insert(wanted.end(), libraries->begin(), libraries->end());
+  }
+  for (const PushedProgram& one : wanted) {
+    Result<PushedFile> opened = PushedFile::open(one);
+    if (!opened) return opened.error();
+    files.push_back(std::make_shared<const PushedFile>(std::move(*opened)));
+  }
+  return files;
+}
+
 }  // namespace
 
 Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) {
   if (plan.hosts.empty() || plan.world_size == 0)
     return make_error(Errc::internal, "a plan without hosts or ranks reached run_job");
   const IgnoreSigpipe ignore_sigpipe;
+  const auto descriptors = DescriptorLimit::raise_for(plan);
+  if (!descriptors) return descriptors.error();
   std::shared_ptr<const AgentBinary> agent;
   if (!options.make_shell) {
     Result<AgentBinary> loaded = load_agent_binary(options.agent_path);
@@ -49,12 +71,8 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     if (!loaded) return loaded.error();
     ssh = std::move(*loaded);
   }
-  std::shared_ptr<const PushedFile> file;
-  if (plan.program) {
-    Result<PushedFile> opened = PushedFile::open(*plan.program);
-    if (!opened) return opened.error();
-    file = std::make_shared<const PushedFile>(std::move(*opened));
-  }
+  Result<PushedFiles> pushed = open_pushed_files(plan, remote);
+  if (!pushed) return pushed.error();
   const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
   if (!directory) return directory.error();
   const std::string record_path = *directory + "/job.json";
@@ -63,7 +81,7 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   Result<LogFiles> files = LogFiles::create(*directory, plan.world_size);
   if (!files) return files.error();
 
-  JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(file), std::move(*files)).run();
+  JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files)).run();
 
   times.ended = std::chrono::system_clock::now();
   if (auto written = replace_file(record_path, job_record(plan, times, &result)); !written) {

@@ -22,14 +22,14 @@ struct RankEnd {
   std::string host;
   std::int64_t pid = 0;
   Kind kind = Kind::not_started;
-  int value = 0;                           ///< exit status or signal number
-  bool signaled = false;                   ///< `value` is a signal; of kinds signaled and stopped
+  int value = 0;          ///< exit status or signal number
+  bool signaled = false;  ///< `value` is a signal; of kinds signaled and stopped
   bool core_dumped = false;
-  std::uint64_t ended_wall_ns = 0;         ///< the host's clock, since 1970
+  std::uint64_t ended_wall_ns = 0;  ///< the host's clock, since 1970
 };
 
 /// What `exit_status` can be beside a rank's own; sysexits.h and the shells' habit.
-inline constexpr int kStatusUnavailable = 69;   ///< a host or the rendezvous
+inline constexpr int kStatusUnavailable = 69;  ///< a host or the rendezvous
 inline constexpr int kStatusInternal = 70;
 inline constexpr int kStatusLogsIncomplete = 74;  ///< all ranks ended well, but the run directory lacks output
 inline constexpr int kStatusTimedOut = 124;
@@ -37,7 +37,7 @@ inline constexpr int kStatusNotExecutable = 126;
 inline constexpr int kStatusNoProgram = 127;
 
 struct JobResult {
-  int exit_status = 0;                     ///< as cli/exit_status.hpp documents it
+  int exit_status = 0;  ///< as cli/exit_status.hpp documents it
   /// The headline: the first failing rank or host, in whole sentences of several lines, to be printed once, as it is.
   /// Its code: rank_failed, no_program …, unreachable …, timed_out, interrupted, io (log files incomplete), internal.
   std::optional<Error> failure;
@@ -46,9 +46,9 @@ struct JobResult {
 };
 
 struct LaunchOptions {
-  std::string agent_path;                  ///< llmlaunch-agent on the head
-  int stdout_fd = 1;                       ///< ranks' stdout lines; a slow reader slows the ranks down
-  int stderr_fd = 2;                       ///< ranks' stderr lines
+  std::string agent_path;  ///< llmlaunch-agent on the head
+  int stdout_fd = 1;       ///< ranks' stdout lines; a slow reader slows the ranks down
+  int stderr_fd = 2;       ///< ranks' stderr lines
   bool quiet = false;
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;

@@ -1,6 +1,7 @@
 // The RemoteShell of a host that is this machine: forks the agent on a socket pair. The agent's bytes, its marker line
 // and its end are the same as through ssh, so that one code path serves both. make_local_shell() is in remote.hpp.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <utility>
 
 #include "launcher/agent_greeting.hpp"
+#include "launcher/descriptor_limit.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/remote.hpp"
 
@@ -21,7 +23,12 @@ namespace llmlaunch::launcher {
 namespace {
 
 using LocalSocket = asio::local::stream_protocol::socket;
-using Noise = std::function<void(std::string_view)>;
+
+// The agent's process, shared with who waits for its end.
+struct Process {
+  pid_t pid = -1;  // -1: none yet, or its status was taken and the number may be another's
+  std::function<void(std::string_view)> noise;
+};
 
 struct Child {
   pid_t pid = -1;
@@ -39,6 +46,7 @@ struct Child {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   // A group of its own: Ctrl-C at the terminal is for the head, which decides what the ranks get to know of it.
   ::setpgid(0, 0);
+  DescriptorLimit::restore_in_child();
   char* const argv[] = {const_cast<char*>(path), nullptr};
   ::execv(path, argv);
   const int error = errno;
@@ -81,10 +89,10 @@ Result<Child> fork_agent(const std::string& path) {
 
 // Reads the agent's stderr to its end and takes its status: the pipe ends when the agent does, and no earlier, as the
 // ranks do not get it. So no SIGCHLD is needed, and no zombie stays. Owns all that it uses.
-asio::awaitable<void> follow_child(asio::posix::stream_descriptor errors, pid_t pid, std::shared_ptr<Noise> sink) {
+asio::awaitable<void> follow_child(asio::posix::stream_descriptor errors, std::shared_ptr<Process> process) {
   LineCutter lines;
-  const auto show = [&sink](std::string_view line) {
-    if (*sink) (*sink)(line);
+  const auto show = [&process](std::string_view line) {
+    if (process->noise) process->noise(line);
   };
   std::string piece(4096, '\0');
   while (true) {
@@ -93,17 +101,23 @@ asio::awaitable<void> follow_child(asio::posix::stream_descriptor errors, pid_t 
     lines.feed(std::string_view(piece).substr(0, size), show);
   }
   lines.flush(show);
-  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  while (::waitpid(process->pid, nullptr, 0) < 0 && errno == EINTR) {
   }
+  process->pid = -1;
 }
 
 class LocalShell final : public RemoteShell {
  public:
-  LocalShell(asio::any_io_executor executor, const HostPlan& host, std::shared_ptr<const AgentBinary> agent)
-      : executor_(std::move(executor)), host_(host.name), agent_(std::move(agent)), channel_(executor_) {}
+  LocalShell(asio::any_io_executor executor, const HostPlan& host, std::shared_ptr<const AgentBinary> agent,
+             std::chrono::milliseconds start_limit)
+      : executor_(std::move(executor)),
+        host_(host.name),
+        agent_(std::move(agent)),
+        start_limit_(start_limit),
+        channel_(executor_) {}
   ~LocalShell() override {
     close();
-    *sink_ = nullptr;  // the agent may outlive us, and whom the sink belongs to
+    process_->noise = nullptr;  // the agent may outlive us, and whom the sink belongs to
   }
 
   asio::awaitable<Result<void>> open() override;
@@ -117,17 +131,21 @@ class LocalShell final : public RemoteShell {
  private:
   Result<void> start();
   Result<bool> take_greeting(std::string_view bytes);
+  asio::awaitable<Result<void>> await_marker();
+  void kill();
   Error ended() const;
+  Error too_slow() const;
   std::string where() const { return "host " + host_; }
   Error canceled() const { return make_error(Errc::canceled, "the channel to the agent was closed", where()); }
 
   asio::any_io_executor executor_;
   std::string host_;
   std::shared_ptr<const AgentBinary> agent_;
+  std::chrono::milliseconds start_limit_;
   LocalSocket channel_;
   AgentGreeting greeting_;
   std::string early_;  // the start of the frames, read with the marker
-  std::shared_ptr<Noise> sink_ = std::make_shared<Noise>();
+  std::shared_ptr<Process> process_ = std::make_shared<Process>();
   OpenStep step_ = OpenStep::waiting;
   bool closed_ = false;
 };
@@ -139,12 +157,12 @@ Result<void> LocalShell::start() {
     error.where = where();
     return error;
   }
-  *sink_ = noise_;
+  *process_ = {child->pid, noise_};
   boost::system::error_code code;
   channel_.assign(asio::local::stream_protocol(), child->channel, code);
   if (code) return from_asio(code, "socket of the agent", where());
   asio::posix::stream_descriptor errors(executor_, child->errors);
-  spawn_or_die(executor_, "stderr of the agent on " + host_, follow_child(std::move(errors), child->pid, sink_));
+  spawn_or_die(executor_, "stderr of the agent on " + host_, follow_child(std::move(errors), process_));
   return ok;
 }
 
@@ -173,10 +191,35 @@ Error LocalShell::ended() const {
                     "run it with --version to see whether it works here");
 }
 
+Error LocalShell::too_slow() const {
+  return make_error(
+      Errc::timed_out,
+      fmt::format("the agent '{}' was not ready within {} s", agent_->path,
+                  std::chrono::duration<double>(start_limit_).count()),
+      where(),
+      "run it with --version to see whether it works here; a slow machine may need more: llmlaunch.timeouts.start");
+}
+
+// With what it may have started: become_agent() made it the leader of a group.
+void LocalShell::kill() {
+  if (process_->pid > 0) ::kill(-process_->pid, SIGKILL);
+}
+
 asio::awaitable<Result<void>> LocalShell::open() {
   step_ = OpenStep::starting;
   Result<void> started = closed_ ? Result<void>(canceled()) : start();
   if (!started) co_return started;
+  const Deadline deadline(executor_, start_limit_, [this] {
+    kill();
+    close();
+  });
+  const Result<void> opened = co_await await_marker();
+  if (deadline.expired()) co_return too_slow();
+  if (opened) step_ = OpenStep::open;
+  co_return opened;
+}
+
+asio::awaitable<Result<void>> LocalShell::await_marker() {
   std::string piece(4096, '\0');
   while (true) {
     const auto [error, size] = co_await channel_.async_read_some(asio::buffer(piece), await_tuple);
@@ -188,10 +231,8 @@ asio::awaitable<Result<void>> LocalShell::open() {
       close();
       co_return found.error();
     }
-    if (*found) break;
+    if (*found) co_return ok;
   }
-  step_ = OpenStep::open;
-  co_return ok;
 }
 
 asio::awaitable<Result<std::size_t>> LocalShell::read_some(std::span<std::byte> buffer) {
@@ -230,8 +271,9 @@ void LocalShell::close() {
 }  // namespace
 
 std::shared_ptr<RemoteShell> make_local_shell(asio::any_io_executor executor, const HostPlan& host,
-                                              std::shared_ptr<const AgentBinary> agent) {
-  return std::make_shared<LocalShell>(std::move(executor), host, std::move(agent));
+                                              std::shared_ptr<const AgentBinary> agent,
+                                              std::chrono::milliseconds start_limit) {
+  return std::make_shared<LocalShell>(std::move(executor), host, std::move(agent), start_limit);
 }
 
 }  // namespace llmlaunch::launcher

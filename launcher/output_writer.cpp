@@ -18,7 +18,7 @@ constexpr std::size_t kBatchBytes = 64u << 10;
 
 std::string log_text(LogLevel level, std::string_view line) {
   const char* word = level == LogLevel::error ? "error: " : level == LogLevel::warning ? "warning: " : "";
-  return fmt::format("llmlaunch: {}{}\n", word, line);
+  return fmt::format("llmlaunch: {}{}\n", word, printable(line));
 }
 
 OutputWriter::OutputWriter(LogMux mux, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken)

@@ -107,7 +107,7 @@ class OutputWriter {
   std::thread thread_;  // last: it uses all of the above
 };
 
-/// "llmlaunch: warning: …\n", as base/log.hpp writes it.
+/// "llmlaunch: warning: …\n", printable, as base/log.hpp writes it.
 std::string log_text(LogLevel level, std::string_view line);
 
 }  // namespace llmlaunch::launcher

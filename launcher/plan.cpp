@@ -1,7 +1,9 @@
 // Who runs what, where, with which environment: all the arithmetic of a launch, and nothing but arithmetic.
 #include "launcher/plan.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <optional>
@@ -87,9 +89,20 @@ Slots slots_of(const std::vector<HostConfig>& hosts) {
   return slots;
 }
 
+/// A number of ranks that the hosts can share, not above `total` where there is one.
+std::uint64_t possible(std::uint64_t total, const Slots& slots) {
+  if (slots.hosts_without == 0) return slots.sum;
+  const std::uint64_t rest = total > slots.sum ? total - slots.sum : 0;
+  return slots.sum + std::max<std::uint64_t>(1, rest / slots.hosts_without) * slots.hosts_without;
+}
+
 /// num_processes shared among the hosts without slots. A remainder is an error: nobody said which host gets it.
 Result<std::uint64_t> share_of_total(const Config& config, std::uint64_t total, const Slots& slots) {
   const auto refuse = [&](std::string what, std::string hint) {
+    const bool typed =
+        place_of(config, "llmlaunch.hosts").starts_with("--") || place_of(config, "num_processes").starts_with("--");
+    if (typed)
+      hint = fmt::format("-n is the number of ranks on all hosts together, for example -n {}", possible(total, slots));
     return wrong(config, "num_processes", std::move(what), std::move(hint));
   };
   const std::string without = counted(slots.hosts_without, "host");
@@ -158,15 +171,14 @@ bool is_local(const HostConfig& host) {
   return host.name == "localhost" && !host.address && !host.user && !host.port && host.identity_files.empty();
 }
 
-/// "~" and "~/x" as a host without a shell understands them: ssh starts in the home directory, the local agent does
-/// not.
+/// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
 std::string workdir_of(const Config& config, const HostConfig& from, bool local, const HeadFacts& head) {
   const std::string written = from.workdir.value_or(config.workdir.value_or(""));
   if (written != "~" && !written.starts_with("~/")) return written;
   const std::string below = written.substr(std::min(written.find_first_not_of('/', 1), written.size()));
-  if (!local) return below;
+  if (!local) return below.empty() ? below : "~/" + below;
   const std::string* home = value_of(head.environment, "HOME");
-  if (home == nullptr) return written;
+  if (home == nullptr) return "./" + written;
   return below.empty() ? *home : *home + "/" + below;
 }
 
@@ -195,17 +207,32 @@ std::vector<RankPlan> ranks_from(std::uint32_t first, std::uint32_t count) {
   return ranks;
 }
 
-/// The built-in trainer learns from a flag that it has to stay on the CPU; other programs read ACCELERATE_USE_CPU.
-std::vector<std::string> argv_of(const Config& config, const Command& command) {
-  std::vector<std::string> argv = command.argv;
-  const auto says_so = [](const std::string& word) {
-    return word == "--use_cpu" || word == "--use-cpu" || word.starts_with("--use_cpu=") ||
-           word.starts_with("--use-cpu=");
-  };
-  if (command.program && on_cpu(config) && std::none_of(argv.begin(), argv.end(), says_so)) {
-    argv.insert(argv.begin() + 1, "--use_cpu");
+/// The bytes of an address written as digits, IPv4 within IPv6 as IPv4; empty for a name.
+std::string address_bytes(const std::string& text) {
+  in6_addr bytes{};
+  if (::inet_pton(AF_INET, text.c_str(), &bytes) == 1) return {reinterpret_cast<const char*>(&bytes), 4};
+  if (::inet_pton(AF_INET6, text.c_str(), &bytes) != 1) return {};
+  const std::string six(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+  return IN6_IS_ADDR_V4MAPPED(&bytes) ? six.substr(12) : six;
+}
+
+/// The rendezvous is served here, wherever main_process_ip points. A name is not looked up: that may block.
+void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
+  if (!config.main_process_ip || head.addresses.empty()) return;
+  const auto is_loopback = [](const std::string& bytes) { return bytes.size() == 4 && bytes[0] == 127; };
+  const std::string wanted = address_bytes(*config.main_process_ip);
+  if (wanted.empty() || is_loopback(wanted)) return;  // all of 127.0.0.0/8 is this machine
+  std::string choice;
+  for (const std::string& own : head.addresses) {
+    const std::string bytes = address_bytes(own);
+    if (bytes == wanted) return;
+    const bool for_hosts = !is_loopback(bytes) && own != "::1" && !own.starts_with("fe80:");
+    if (for_hosts) choice += (choice.empty() ? ", or take one of its own: " : ", ") + own;
   }
-  return argv;
+  notes.push_back(
+      fmt::format("{}: main_process_ip {} is no address of this machine, where the rendezvous is; leave it "
+                  "out{}",
+                  place_of(config, "main_process_ip"), *config.main_process_ip, choice));
 }
 
 }  // namespace
@@ -220,7 +247,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   LaunchPlan plan;
   plan.job_id = head.job_id;
   plan.notes = config.notes;
-  plan.argv = argv_of(config, command);
+  note_foreign_address(config, head, plan.notes);
+  plan.argv = command.argv;
   plan.program = command.program;
   plan.rendezvous_address = config.main_process_ip.value_or("");
   plan.rendezvous_port = config.main_process_port;

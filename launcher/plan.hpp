@@ -27,14 +27,14 @@ struct HostPlan {
   std::optional<std::string> user;  ///< host's, else llmlaunch.ssh's, else unset
   std::optional<std::uint16_t> port;
   std::vector<std::string> identity_files;
-  std::string workdir;  ///< empty: the login directory (ssh) or the head's own (local); "~/x" is below home
+  std::string workdir;  ///< empty: the login directory (ssh) or the head's own (local); "~/x" (ssh) is below home
   EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
 };
 
-/// A program of llmlaunch's own that hosts get pushed when they lack it.
+/// A program of llmlaunch's own, or a library of it, that hosts get pushed when they lack it.
 struct PushedProgram {
-  std::string name;        ///< "llmlaunch-train"
+  std::string name;        ///< on the host: "llmlaunch-train", "libz.so.1"
   std::string local_path;  ///< on the head
 };
 
@@ -61,7 +61,8 @@ struct HeadFacts {
   std::string job_id;
   EnvList environment;  ///< the head's own; forward_env picks from it
   std::string cwd;
-  std::uint32_t cores = 1;  ///< for OMP_NUM_THREADS of local ranks only when nothing else is known
+  std::uint32_t cores = 1;                  ///< for OMP_NUM_THREADS of local ranks only when nothing else is known
+  std::vector<std::string> addresses = {};  ///< of this machine's interfaces, as digits; empty: not known
 };
 
 /// Errors: `Errc::invalid_config` (num_processes not divisible, hosts × slots ≠ num_processes, duplicate host,

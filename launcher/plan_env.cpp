@@ -59,6 +59,7 @@ EnvList of_host_in_world(const HostPlan& host, const LaunchPlan& plan) {
           {env::kCrossSize, text(hosts)},
           {env::kJobId, plan.job_id},
           {env::kGeneration, "0"},
+          {env::kRendezvousTimeout, text(plan.timeouts.rendezvous.count())},
           {env::kHost, host.name}};
 }
 

@@ -4,6 +4,7 @@
 /// the thread of the io_context; the object outlives its pending calls (hold it by shared_ptr).
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -45,7 +46,8 @@ class RemoteShell {
   /// Ends the channel at once; pending calls complete with `Errc::canceled`. The agent sees end of file. Idempotent.
   virtual void close() = 0;
 
-  /// Which address of the head this host talks to ("10.0.0.1", "fd00::1"); known once `open` is done. Local: "127.0.0.1".
+  /// Which address of the head this host talks to ("10.0.0.1", "fd00::1"); known once `open` is done. Local:
+  /// "127.0.0.1".
   virtual std::string head_address() const = 0;
   /// The host's own address as the head reaches it. Local: "127.0.0.1".
   virtual std::string host_address() const = 0;
@@ -59,8 +61,10 @@ class RemoteShell {
   std::function<void(std::string_view)> noise_;
 };
 
-/// The body for hosts that are this machine: forks the agent on a socket pair.
+/// The body for hosts that are this machine: forks the agent on a socket pair. An agent whose marker does not come
+/// within `start_limit` is killed.
 std::shared_ptr<RemoteShell> make_local_shell(asio::any_io_executor executor, const HostPlan& host,
-                                              std::shared_ptr<const AgentBinary> agent);
+                                              std::shared_ptr<const AgentBinary> agent,
+                                              std::chrono::milliseconds start_limit);
 
 }  // namespace llmlaunch::launcher

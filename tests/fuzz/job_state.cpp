@@ -30,7 +30,7 @@ LaunchPlan plan() {
 struct Bench {
   LaunchPlan the_plan = plan();
   TimePoint now{};
-  JobState state{the_plan, "/logs", now};
+  JobState state{the_plan, 2, "/logs", now};
   std::vector<std::pair<HostIndex, std::uint64_t>> held;
   int finishes = 0;
   bool closed[kHosts] = {};

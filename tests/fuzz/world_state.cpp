@@ -1,5 +1,5 @@
-// WorldState under arbitrary peers: some hold the token and send any decodable message, some do not; time jumps. Checked:
-// every request is answered at most once, nobody unadmitted is served, and deadlines always move on.
+// WorldState under arbitrary peers: some hold the token and send any decodable message, some do not; time jumps.
+// Checked: every request is answered at most once, nobody unadmitted is served, and deadlines always move on.
 #include "rendezvous/world_state.hpp"
 
 #include <algorithm>
@@ -19,7 +19,8 @@ constexpr std::size_t kPeers = 8;
 
 class Harness {
  public:
-  Harness() : token_(*Token::parse(kToken)), world_({"job", token_, Generation{1}, {"a", "a", "b"}, milliseconds(1000)}) {}
+  Harness()
+      : token_(*Token::parse(kToken)), world_({"job", token_, Generation{1}, {"a", "a", "b"}, milliseconds(1000)}) {}
 
   void connect(std::size_t slot) {
     disconnect(slot);  // a slot holds one connection at a time
@@ -119,8 +120,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       default: {
         const std::size_t length = std::min<std::size_t>(input.u8(), input.remaining());
         auto message = decode({argument, input.raw(length)});
-        if (message) harness.message(slot, std::move(*message));
-        else harness.malformed(slot, message.error());
+        if (message)
+          harness.message(slot, std::move(*message));
+        else
+          harness.malformed(slot, message.error());
       }
     }
   }

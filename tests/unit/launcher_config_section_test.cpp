@@ -313,12 +313,33 @@ TEST_CASE("forward_env takes names, never values, and repeats none") {
 TEST_CASE("names tell secrets") {
   for (const char* name :
        {"HF_TOKEN", "hf_token", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "MYSQL_PASSWORD", "PGPASSWD",
-        "SSH_PASSPHRASE", "GOOGLE_APPLICATION_CREDENTIALS", "LLMLAUNCH_TOKEN", "TOKENIZER_TOKEN"}) {
+        "SSH_PASSPHRASE", "GOOGLE_APPLICATION_CREDENTIALS", "LLMLAUNCH_TOKEN", "TOKENIZER_TOKEN", "DB_PASS", "pgpass",
+        "MYSQL_PWD", "PROXY_AUTH", "AUTHORIZATION", "http_auth_header", "--hf-token", "--author-token"}) {
     INFO(name);
     CHECK(names_secret(name));
   }
-  for (const char* name : {"PATH", "NCCL_DEBUG", "MASTER_ADDR", "TOKENIZERS_PARALLELISM", ""})
+  for (const char* name : {"PATH", "NCCL_DEBUG", "MASTER_ADDR", "TOKENIZERS_PARALLELISM", "PWD", "OLDPWD",
+                           "GIT_AUTHOR_NAME", "PASSES", ""})
     CHECK_FALSE(names_secret(name));
+}
+
+TEST_CASE("a command is shown without the values of flags that name secrets") {
+  struct Row {
+    Names argv;
+    Names shown;
+  };
+  const std::vector<Row> rows = {
+      {{"train", "--hf_token=xyz", "--lr=1"}, {"train", "--hf_token=********", "--lr=1"}},
+      {{"train", "--hf-token", "xyz", "data"}, {"train", "--hf-token", "********", "data"}},
+      {{"env", "DB_PASS=a=b", "train"}, {"env", "DB_PASS=********", "train"}},
+      {{"train", "+wandb.api_key=xyz"}, {"train", "+wandb.api_key=********"}},
+      {{"train", "--use_auth_token", "--lr", "1"}, {"train", "--use_auth_token", "--lr", "1"}},
+      {{"train", "--tokenizer_name", "gpt2"}, {"train", "--tokenizer_name", "gpt2"}},
+      {{"train", "--password"}, {"train", "--password"}},
+      {{"sh", "-c", "echo token=$x; train"}, {"sh", "-c", "echo token=$x; train"}},
+      {{"show", "token", "data"}, {"show", "token", "data"}},
+  };
+  for (const Row& row : rows) CHECK(without_secrets(row.argv) == row.shown);
 }
 
 TEST_CASE("a time is a number with or without a unit") {

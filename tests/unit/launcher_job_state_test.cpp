@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto kOut = agent::Stream::out;
 constexpr auto kErr = agent::Stream::err;
+constexpr std::size_t kFiles = 2;  // that a host may ask for
 
 LaunchPlan plan_of(std::size_t hosts, std::uint32_t ranks_each) {
   LaunchPlan plan;
@@ -31,7 +32,7 @@ LaunchPlan plan_of(std::size_t hosts, std::uint32_t ranks_each) {
 
 /// A `JobState` with a clock that the test moves and the actions it has answered with.
 struct Bench {
-  explicit Bench(LaunchPlan p) : plan(std::move(p)), state(plan, "/logs/job-1", now) { take(state.start(now)); }
+  explicit Bench(LaunchPlan p) : plan(std::move(p)), state(plan, kFiles, "/logs/job-1", now) { take(state.start(now)); }
 
   void take(Actions more) {
     last = std::move(more);
@@ -56,8 +57,11 @@ struct Bench {
   void running() {
     for (HostIndex host = 0; host < plan.hosts.size(); ++host) ready(host);
     for (HostIndex host = 0; host < plan.hosts.size(); ++host)
-      for (const RankPlan& rank : plan.hosts[host].ranks)
-        message(host, agent::Started{number(rank.rank), 4000 + number(rank.rank)});
+      for (const RankPlan& rank : plan.hosts[host].ranks) started(number(rank.rank));
+  }
+  void started(std::uint32_t rank) {
+    message(host_of(rank), agent::Started{rank, 4000 + rank});
+    open_outputs.push_back(rank);
   }
   HostIndex host_of(std::uint32_t rank) const { return rank / plan.hosts[0].ranks.size(); }
   void exited(std::uint32_t rank, int status) {
@@ -71,7 +75,16 @@ struct Bench {
     message(host_of(rank), agent::Output{rank, stream, Bytes(bytes.begin(), bytes.end())});
     take(state.on_taken(host_of(rank), text.size(), now));
   }
-  void done(HostIndex host) { message(host, agent::Done{}); }
+  void outputs_end(std::uint32_t rank) {
+    for (const auto stream : {kOut, kErr}) message(host_of(rank), agent::OutputEnd{rank, stream});
+    std::erase(open_outputs, rank);
+  }
+  /// As agents do: after the ends of all outputs.
+  void done(HostIndex host) {
+    for (const std::uint32_t rank : std::vector(open_outputs))
+      if (host_of(rank) == host) outputs_end(rank);
+    message(host, agent::Done{});
+  }
   void tick(std::chrono::milliseconds passed) {
     now += passed;
     take(state.on_tick(now));
@@ -110,6 +123,7 @@ struct Bench {
   JobState state;
   Actions last;
   Actions all;
+  std::vector<std::uint32_t> open_outputs;  // ranks that were started and whose outputs have not ended
   int finishes = 0;
 };
 
@@ -303,11 +317,48 @@ TEST_CASE("a rank killed by SIGKILL points to the out-of-memory killer") {
   CHECK(job.story().find("out-of-memory killer does that: see dmesg on gpu01") != std::string::npos);
 }
 
+TEST_CASE("a program that its loader could not load comes with the cause, and others do not") {
+  const std::string glibc =
+      "glibc on gpu01 is older than the one that the program was built with; build it (for train: llmlaunch) on a "
+      "system as old as that host's, or update the host";
+  const std::string library =
+      "install on gpu01 what brings that library, or name its directory in LD_LIBRARY_PATH below llmlaunch.env";
+  struct Row {
+    agent::Stream stream;
+    std::string said;
+    int status;
+    std::string hint;
+  };
+  const std::vector<Row> rows = {
+      {kErr, "p: /lib/libc.so.6: version `GLIBC_2.38' not found (required by p)\n", 1, glibc},
+      {kErr, "p: /lib/libc.so.6: version `GLIBC_ABI_DT_RELR' not found (required by /c/libz.so.1)\n", 1, glibc},
+      {kErr, "p: symbol lookup error: p: undefined symbol: __isoc23_strtol, version GLIBC_2.38\n", 127, glibc},
+      {kErr, "p: error while loading shared libraries: libz.so.1: cannot open shared object file\n", 127, library},
+      {kErr, "p: error while loading shared libraries: libz.so.1: cannot open shared object file\n", 3, ""},
+      {kErr, "p: /lib/libc.so.6: version `GLIBC_2.38' not found (required by p)\n", 3, ""},
+      {kErr, "p: /lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by p)\n", 1, ""},
+      {kErr, "sh: 1: p: not found\n", 127, ""},
+      {kOut, "p: error while loading shared libraries: a log says so\n", 127, ""},
+  };
+  for (const Row& row : rows) {
+    INFO(row.said);
+    Bench job(plan_of(1, 1));
+    job.running();
+    job.output(0, row.stream, row.said);
+    job.exited(0, row.status);
+    job.done(0);
+    REQUIRE(job.state.result().failure);
+    CHECK(job.state.result().failure->hint == row.hint);
+    CHECK(job.story().find(row.said.substr(0, row.said.size() - 1)) != std::string::npos);
+    CHECK(job.status() == row.status);
+  }
+}
+
 TEST_CASE("a rank that cannot be started after Go stops the job") {
   Bench job(plan_of(2, 1));
   job.ready(0);
   job.ready(1);
-  job.message(0, agent::Started{0, 4000});
+  job.started(0);
   job.message(1, agent::Failed{static_cast<int>(Errc::out_of_resources), 1, "fork: Resource temporarily unavailable",
                                "ulimit -u"});
   CHECK(job.sent<agent::Stop>(job.last).size() == 2);
@@ -512,6 +563,15 @@ TEST_CASE("a host that breaks the protocol is lost, and no other") {
       {"a signal that is none", {agent::Exited{1, true, 0, false, false, 0}}, "Exited with signal 0"},
       {"another's output", {agent::Output{0, kOut, Bytes(1)}}, "output of another host's rank"},
       {"another's end", {agent::OutputEnd{0, kOut}}, "the end of another host's output"},
+      {"a second end",
+       {agent::OutputEnd{1, kOut}, agent::OutputEnd{1, kErr}, agent::OutputEnd{1, kOut}},
+       "an end of the output of rank 1 out of turn"},
+      {"output after its end",
+       {agent::OutputEnd{1, kErr}, agent::Output{1, kErr, Bytes(1)}},
+       "output of rank 1 after its end"},
+      {"done with an open output",
+       {agent::OutputEnd{1, kOut}, agent::Exited{1, false, 0, false, false, 0}, agent::Done{}},
+       "Done before the output of its ranks had ended"},
       {"more than its window",
        {agent::Output{1, kOut, Bytes(256u << 10)}, agent::Output{1, kOut, Bytes(1)}},
        "more output than its window"},
@@ -530,6 +590,158 @@ TEST_CASE("a host that breaks the protocol is lost, and no other") {
               std::string("host gpu02 (node_rank 1, rank 1): its agent sent ") + row.what) == 0);
     CHECK(job.sent<agent::Stop>(job.all).size() == 1);
   }
+}
+
+TEST_CASE("a host is sent each file once, and no file that there is not") {
+  struct Row {
+    std::vector<std::uint32_t> asked;
+    bool local;
+    const char* what;
+  };
+  const std::vector<Row> rows = {
+      {{0, 1}, false, ""},
+      {{1, 1}, false, "a second NeedFile of file 1"},
+      {{0, 1, 0}, false, "a second NeedFile of file 0"},
+      {{2}, false, "NeedFile of file 2, of 2 that there are"},
+      {{UINT32_MAX}, false, "NeedFile of file 4294967295, of 2 that there are"},
+      {{0, 1}, true, "NeedFile of file 1, of 1 that there are"},  // it has the libraries where the head found them
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    LaunchPlan plan = plan_of(1, 1);
+    plan.hosts[0].local = row.local;
+    Bench job(plan);
+    job.hello(0);
+    for (const std::uint32_t index : row.asked) job.message(0, agent::NeedFile{index});
+    const bool good = std::string_view(row.what).empty();
+    CHECK(job.of<SendFile>(job.all).size() == row.asked.size() - (good ? 0 : 1));
+    REQUIRE(job.finishes == (good ? 0 : 1));
+    if (good) continue;
+    CHECK(job.story().find(std::string("host gpu01 (node_rank 0, rank 0): its agent sent ") + row.what) == 0);
+  }
+}
+
+TEST_CASE("a host that asks for the same file again and again does not prolong its time") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.start = 60s;
+  Bench job(plan);
+  job.hello(0);
+  for (int i = 0; i < 100'000 && job.finishes == 0; ++i) {
+    job.message(0, agent::NeedFile{0});
+    if (!job.of<SendFile>(job.last).empty()) job.state.on_pushed(0, job.now);
+    job.tick(10ms);
+  }
+  CHECK(job.finishes == 1);
+  CHECK(job.of<SendFile>(job.all).size() == 1);
+}
+
+TEST_CASE("a host that repeats the end of an output fills no queue") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  for (int i = 0; i < 1000; ++i) job.message(0, agent::OutputEnd{0, kOut});
+  CHECK(job.of<EndOutput>(job.all).size() == 1);
+}
+
+TEST_CASE("rank 0's host needs a free port, the others do not") {
+  Bench job(plan_of(2, 1));
+  job.hello(1);
+  job.message(1, agent::Ready{0});
+  CHECK(job.finishes == 0);
+  job.hello(0);
+  job.message(0, agent::Ready{0});
+  CHECK(job.of<SendGo>(job.all).empty());
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu01 (node_rank 0, rank 0): its agent found no free TCP port for MASTER_PORT\n"
+        "   no rank was started on any host\n"
+        "   hint: rank 0 runs there and needs one; `ss -s` on the host shows what takes the ports");
+}
+
+TEST_CASE("a grace that no message can carry becomes the longest that one can") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.grace = std::chrono::hours(1200);
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  REQUIRE(job.sent<agent::Stop>(job.last).size() == 1);
+  CHECK(job.sent<agent::Stop>(job.last)[0].second.grace_ms == UINT32_MAX);
+}
+
+TEST_CASE("a shell that neither opens nor fails is given up when all its limits have passed") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.connect = 30s;
+  plan.timeouts.start = 100s;
+  Bench job(plan);
+  job.ready(0);
+  job.pass(1899s, {0});
+  CHECK(job.finishes == 0);
+  job.pass(1s, {0});
+  CHECK(job.sent<agent::Stop>(job.last).size() == 1);
+  job.done(0);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, rank 1): it was neither open nor refused within 1900 s\n"
+        "   no rank was started on any host\n"
+        "   hint: llmlaunch.timeouts.connect and llmlaunch.timeouts.start limit the steps on the way there");
+}
+
+TEST_CASE("a rank that was killed is the cause though its peer's exit was heard a moment before") {
+  Bench job(plan_of(3, 1));
+  job.running();
+  job.exited(0, 69);  // "connection reset by peer"
+  CHECK(job.sent<agent::Stop>(job.last).size() == 3);
+  job.now += kCauseWindow;
+  job.killed(2, SIGKILL, false, false);
+  job.killed(1, SIGTERM, false, true);
+  for (const HostIndex host : {0u, 1u, 2u}) job.done(host);
+  CHECK(job.status() == 137);
+  CHECK(job.story() ==
+        "rank 2 (gpu03, pid 4002) was killed by SIGKILL\n"
+        "   it wrote nothing\n"
+        "   1 rank stopped by llmlaunch, 1 rank failed after that\n"
+        "   hint: nobody here sent it; the kernel's out-of-memory killer does that: see dmesg on gpu03");
+}
+
+TEST_CASE("what else is heard after the first failure does not take its place") {
+  struct Row {
+    const char* name;
+    agent::Exited first;
+    std::chrono::milliseconds later;
+    agent::Exited second;
+    int status;
+  };
+  const std::vector<Row> rows = {
+      {"two exits", {0, false, 5, false, false, 0}, 0ms, {1, false, 77, false, false, 0}, 5},
+      {"a kill beyond the window", {0, false, 5, false, false, 0}, 201ms, {1, true, SIGKILL, false, false, 0}, 5},
+      {"a signal of ours", {0, false, 5, false, false, 0}, 0ms, {1, true, SIGTERM, false, true, 0}, 5},
+      {"two kills", {0, true, SIGSEGV, true, false, 0}, 0ms, {1, true, SIGKILL, false, false, 0}, 139},
+      {"a peer that aborts", {0, false, 5, false, false, 0}, 0ms, {1, true, SIGABRT, true, false, 0}, 5},
+      {"a peer whose socket is gone", {0, false, 5, false, false, 0}, 0ms, {1, true, SIGPIPE, false, false, 0}, 5},
+      {"a kill after an abort", {0, true, SIGABRT, true, false, 0}, 0ms, {1, true, SIGBUS, true, false, 0}, 135},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    Bench job(plan_of(2, 1));
+    job.running();
+    job.message(0, row.first);
+    job.now += row.later;
+    job.message(1, row.second);
+    for (const HostIndex host : {0u, 1u}) job.done(host);
+    CHECK(job.finishes == 1);
+    CHECK(job.status() == row.status);
+  }
+}
+
+TEST_CASE("a signal to the head stays the cause whatever dies after it") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  job.take(job.state.on_signal(SIGINT, job.now));
+  job.killed(0, SIGSEGV, true, false);
+  job.done(0);
+  CHECK(job.status() == 130);
 }
 
 TEST_CASE("the end of a stream after Done is no loss") {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "launcher/job_state.hpp"
+#include "launcher/pushed_libraries.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/fake_remote_shell.hpp"
 
@@ -380,6 +381,42 @@ TEST_CASE("a pushed program goes to the host that lacks it, whole and under its 
   for (const unsigned char byte : digest) hex += fmt::format("{:02x}", byte);
   CHECK(prepare.files[0].hash == hex);
   CHECK(prepare.files[0].size == program.size());
+}
+
+TEST_CASE("the libraries of a pushed program follow it to other machines, and not to this one") {
+  Bench bench(2, 1);
+  bench.plan.hosts[0].local = true;
+  bench.plan.program = PushedProgram{"tool", fs::canonical("/proc/self/exe").string()};
+  const auto libraries = libraries_of(bench.plan.program->local_path);
+  REQUIRE(libraries);
+  REQUIRE_FALSE(libraries->empty());
+  const auto last = static_cast<std::uint32_t>(libraries->size());
+  std::string got;
+  bench.agents[1]->on_prepare = [&](FakeRemoteShell& host, const agent::Prepare&) { host.say(agent::NeedFile{last}); };
+  bench.agents[1]->on_chunk = [&](FakeRemoteShell& host, const agent::FileChunk& chunk) {
+    CHECK(chunk.index == last);
+    got += as_text(chunk.data);
+    if (chunk.last) host.say(agent::Ready{1});
+  };
+  for (auto& agent : bench.agents) agent->on_go = exit_all;
+  CHECK(bench.run().exit_status == 0);
+  CHECK(got == read(libraries->back().local_path));
+  std::vector<std::string> names, wanted = {"tool"};
+  for (const agent::FileSpec& file : bench.agents[1]->prepare->files) names.push_back(file.name);
+  for (const PushedProgram& library : *libraries) wanted.push_back(library.name);
+  CHECK(names == wanted);
+  CHECK(bench.agents[1]->prepare->files[last].size == got.size());
+  REQUIRE(bench.agents[0]->prepare->files.size() == 1);
+  CHECK(bench.agents[0]->prepare->files[0].name == "tool");
+}
+
+TEST_CASE("a file that was never announced loses the host that asks for it") {
+  Bench bench(1, 1);
+  bench.agents[0]->on_prepare = [](FakeRemoteShell& host, const agent::Prepare&) { host.say(agent::NeedFile{0}); };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == kStatusUnavailable);
+  REQUIRE(result.failure);
+  CHECK(result.failure->what.find("its agent sent NeedFile of file 0, of 0 that there are") != std::string::npos);
 }
 
 TEST_CASE("a job that cannot be tried is an error and leaves no run directory half made") {

@@ -164,7 +164,7 @@ TEST_CASE("the record names variables and shows no value") {
   LaunchPlan plan;
   plan.job_id = "job-1";
   plan.world_size = 2;
-  plan.argv = {"python", "train.py", "not utf-8: \xff"};
+  plan.argv = {"python", "train.py", "not utf-8: \xff", "--hf_token=very secret", "--wandb-key", "very secret"};
   HostPlan host;
   host.name = "gpu01";
   host.env = {{"API_KEY", "very secret"}};
@@ -192,6 +192,8 @@ TEST_CASE("the record names variables and shows no value") {
   CHECK(text.find("very secret") == std::string::npos);
   const auto record = nlohmann::json::parse(text);
   CHECK(record["job_id"] == "job-1");
+  CHECK(record["argv"][3] == "--hf_token=********");
+  CHECK(record["argv"][5] == "********");
   CHECK(record["started_at"] == "2023-11-14T22:13:20.123Z");
   CHECK(record["ended_at"] == "2023-11-14T22:13:22.123Z");
   CHECK(record["exit_status"] == 139);
@@ -227,6 +229,7 @@ TEST_CASE("the writer sends stdout and stderr their ways and everything to the f
   bench.writer->output(0, Rank{0}, kOut, bytes_of("one\ntw"));
   bench.writer->output(0, Rank{0}, kErr, bytes_of("bad\n"));
   bench.writer->say(LogLevel::warning, "a word of our own");
+  bench.writer->say(LogLevel::info, "gpu07 said: \x1b]0;gr\u00fcn\x07");
   bench.writer->output(1, Rank{1}, kOut, bytes_of("other\n"));
   bench.writer->output(0, Rank{0}, kOut, bytes_of("o"));
   bench.writer->end(Rank{0}, kOut);
@@ -234,7 +237,9 @@ TEST_CASE("the writer sends stdout and stderr their ways and everything to the f
   CHECK(bench.credit.bytes == 6 + 4 + 6 + 1);
   bench.writer.reset();
   CHECK(out.read_to_end() == "[rank 0 a] one\n[rank 1 b] other\n[rank 0 a] two\n");
-  CHECK(err.read_to_end() == "[rank 0 a] bad\nllmlaunch: warning: a word of our own\n");
+  CHECK(err.read_to_end() ==
+        "[rank 0 a] bad\nllmlaunch: warning: a word of our own\n"
+        "llmlaunch: gpu07 said: \\x1b]0;gr\u00fcn\\x07\n");
   CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] bad\n[rank 1 b] other\n[rank 0 a] two\n");
   CHECK(read(bench.top.path / "rank-00000.out") == "one\ntwo");
   CHECK(read(bench.top.path / "rank-00000.err") == "bad\n");

@@ -86,7 +86,8 @@ TEST_CASE("a plan without any file is one rank on this machine") {
   CHECK(shown(plan->hosts[0].env) ==
         "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false OMP_NUM_THREADS=8 WORLD_SIZE=1 "
         "LOCAL_WORLD_SIZE=1 LOCAL_SIZE=1 GROUP_RANK=0 NODE_RANK=0 CROSS_RANK=0 GROUP_WORLD_SIZE=1 CROSS_SIZE=1 "
-        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 LLMLAUNCH_HOST=localhost");
+        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 "
+        "LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000 LLMLAUNCH_HOST=localhost");
   REQUIRE(plan->hosts[0].ranks.size() == 1);
   CHECK(shown(plan->hosts[0].ranks[0].env) == "RANK=0 LOCAL_RANK=0");
 }
@@ -110,7 +111,8 @@ TEST_CASE("every rank and every host knows its place under every launcher's name
   CHECK(shown(host.env) ==
         "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false WORLD_SIZE=3 LOCAL_WORLD_SIZE=2 "
         "LOCAL_SIZE=2 GROUP_RANK=1 NODE_RANK=1 CROSS_RANK=1 GROUP_WORLD_SIZE=2 CROSS_SIZE=2 "
-        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 LLMLAUNCH_HOST=a");
+        "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 "
+        "LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000 LLMLAUNCH_HOST=a");
   REQUIRE(host.ranks.size() == 2);
   CHECK(host.ranks[0].rank == Rank{1});
   CHECK(host.ranks[1].local_rank == 1);
@@ -229,11 +231,13 @@ TEST_CASE("a working directory below home is one on every host") {
         .hosts[0]
         .workdir;
   };
-  CHECK(workdir("~/run", "a", {{"HOME", "/home/me"}}) == "run");
+  CHECK(workdir("~/run", "a", {{"HOME", "/home/me"}}) == "~/run");
+  CHECK(workdir("~//run", "a", {}) == "~/run");
+  CHECK(workdir("run", "a", {}) == "run");
   CHECK(workdir("~", "a", {{"HOME", "/home/me"}}).empty());
   CHECK(workdir("~/run/x", "localhost", {{"HOME", "/home/me"}}) == "/home/me/run/x");
   CHECK(workdir("~/", "localhost", {{"HOME", "/home/me"}}) == "/home/me");
-  CHECK(workdir("~/run", "localhost", {}) == "~/run");
+  CHECK(workdir("~/run", "localhost", {}) == "./~/run");
   CHECK(workdir("~you/run", "a", {{"HOME", "/home/me"}}) == "~you/run");
   CHECK(workdir("/x/~/y", "a", {}) == "/x/~/y");
 }
@@ -324,23 +328,45 @@ TEST_CASE("values reach the plan byte for byte, and never its command line") {
   CHECK(plan->argv == Names{"prog", odd, "", "--x=$HOME"});
 }
 
-TEST_CASE("the built-in trainer is pushed, and told to stay on the CPU where the file says so") {
+TEST_CASE("the built-in trainer is pushed, and its flags stay as they were typed") {
   const Command train{{"llmlaunch-train", "--max_steps", "3"},
                       PushedProgram{"llmlaunch-train", "/opt/llmlaunch-train"}};
-  const auto argv = [&](const std::string& text, Command command) { return planned(text, head_with(), command).argv; };
   const LaunchPlan plan = planned("debug: false", head_with(), train);
   REQUIRE(plan.program.has_value());
   CHECK(plan.program->name == "llmlaunch-train");
   CHECK(plan.program->local_path == "/opt/llmlaunch-train");
   CHECK(plan.argv == Names{"llmlaunch-train", "--max_steps", "3"});
-  CHECK(argv("use_cpu: true", train) == Names{"llmlaunch-train", "--use_cpu", "--max_steps", "3"});
-  CHECK(argv("distributed_type: MULTI_CPU", train) == Names{"llmlaunch-train", "--use_cpu", "--max_steps", "3"});
-  for (const char* flag : {"--use_cpu", "--use-cpu", "--use_cpu=false", "--use-cpu=true"}) {
-    Command said = train;
-    said.argv.push_back(flag);
-    CHECK(argv("use_cpu: true", said) == said.argv);
+  // ACCELERATE_USE_CPU tells the trainer, as it tells accelerate's own scripts.
+  CHECK(planned("use_cpu: true", head_with(), train).argv == train.argv);
+}
+
+TEST_CASE("ranks learn from their environment how long they may take to join") {
+  const auto timeout = [](const std::string& text) {
+    return value(planned(text).hosts[0].env, "LLMLAUNCH_RENDEZVOUS_TIMEOUT");
+  };
+  CHECK(timeout("debug: false") == "300000");
+  CHECK(timeout("llmlaunch: {timeouts: {rendezvous: 1.5}}") == "1500");
+  CHECK(set_by_llmlaunch("LLMLAUNCH_RENDEZVOUS_TIMEOUT"));
+}
+
+TEST_CASE("a main_process_ip that is not this machine's is said aloud") {
+  HeadFacts head = head_with();
+  const auto notes = [&](const std::string& address) {
+    return planned("debug: false\nmain_process_ip: '" + address + "'", head).notes;
+  };
+  CHECK(notes("192.0.2.9").empty());  // nothing is known of this machine
+  head.addresses = {"127.0.0.1", "::1", "10.0.0.1", "fd00::1", "fe80::1"};
+  CHECK(notes("192.0.2.9") == Names{"cfg.yaml:2:1: main_process_ip 192.0.2.9 is no address of this machine, where the "
+                                    "rendezvous is; leave it out, or take one of its own: 10.0.0.1, fd00::1"});
+  CHECK(notes("fd00::2").size() == 1);
+  for (const char* own : {"10.0.0.1", "127.0.0.1", "127.3.2.1", "::1", "fd00:0::1", "::ffff:10.0.0.1", "fe80::1",
+                          "head.cluster", "nohost.invalid"}) {
+    INFO(own);
+    CHECK(notes(own).empty());
   }
-  CHECK(argv("use_cpu: true", {{"prog"}, {}}) == Names{"prog"});
+  head.addresses = {"127.0.0.1"};
+  CHECK(notes("192.0.2.9") == Names{"cfg.yaml:2:1: main_process_ip 192.0.2.9 is no address of this machine, where the "
+                                    "rendezvous is; leave it out"});
 }
 
 TEST_CASE("a plan for many hosts has each of them once, in order") {
