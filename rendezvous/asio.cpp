@@ -51,13 +51,18 @@ void Deadline::disarm() {
   state_->timer.cancel();
 }
 
-bool Deadline::expired() const { return state_->expired; }
+bool Deadline::expired() const {
+  return state_->expired;
+}
 
 Error from_asio(const boost::system::error_code& code, std::string what, std::string where, std::string hint) {
   Error error;
-  if (code == asio::error::operation_aborted) error.code = make_error_code(Errc::canceled);
-  else if (code == asio::error::eof) error.code = make_error_code(Errc::closed);
-  else error.code = std::error_code(code);
+  if (code == asio::error::operation_aborted)
+    error.code = make_error_code(Errc::canceled);
+  else if (code == asio::error::eof)
+    error.code = make_error_code(Errc::closed);
+  else
+    error.code = std::error_code(code);
   error.what = std::move(what) + ": " + code.message();
   error.where = std::move(where);
   error.hint = std::move(hint);

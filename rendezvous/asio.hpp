@@ -38,8 +38,8 @@ namespace asio = boost::asio;
 /// `auto [error, value] = co_await operation(…, await_tuple);` — no exceptions for what the network does.
 inline constexpr auto await_tuple = asio::as_tuple(asio::use_awaitable);
 
-/// Starts a coroutine. An exception that leaves it is a defect: it is reported with the name and ends the process, where
-/// `detached` would swallow it.
+/// Starts a coroutine. An exception that leaves it is a defect: it is reported with the name and ends the process,
+/// where `detached` would swallow it.
 void spawn_or_die(const asio::any_io_executor& executor, std::string name, asio::awaitable<void> body);
 
 /// Runs `on_expiry` once, unless disarmed before. Cancelling an Asio timer does not recall a handler already queued;

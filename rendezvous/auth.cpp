@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <cstring>
 
-
 namespace llmlaunch::rendezvous {
 namespace {
 
@@ -58,7 +57,9 @@ Result<Token> Token::parse(std::string_view hex) {
   return token;
 }
 
-Token::~Token() { OPENSSL_cleanse(secret_.data(), secret_.size()); }
+Token::~Token() {
+  OPENSSL_cleanse(secret_.data(), secret_.size());
+}
 
 ProofBytes Token::prove(Side side, const Hello& hello, const Nonce& server_nonce) const {
   Bytes text;
@@ -69,10 +70,9 @@ ProofBytes Token::prove(Side side, const Hello& hello, const Nonce& server_nonce
 
   ProofBytes proof{};
   unsigned length = 0;
-  const unsigned char* made =
-      ::HMAC(::EVP_sha256(), secret_.data(), static_cast<int>(secret_.size()),
-             reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-             reinterpret_cast<unsigned char*>(proof.data()), &length);
+  const unsigned char* made = ::HMAC(::EVP_sha256(), secret_.data(), static_cast<int>(secret_.size()),
+                                     reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+                                     reinterpret_cast<unsigned char*>(proof.data()), &length);
   if (made == nullptr || length != proof.size()) {
     std::fputs("llmlaunch: libcrypto has no HMAC-SHA256\n", stderr);
     std::abort();

@@ -42,7 +42,9 @@ std::string name_server(const ClientOptions& options) {
   return fmt::format("{}:{}", options.address, options.port);
 }
 
-std::string where_of(const ClientOptions& options) { return "rendezvous " + name_server(options); }
+std::string where_of(const ClientOptions& options) {
+  return "rendezvous " + name_server(options);
+}
 
 std::string name_me(const ClientOptions& options) {
   return options.host.empty() ? fmt::format("rank {}", number(options.rank)) : name_rank(options.rank, options.host);
@@ -52,12 +54,25 @@ Error error_of(const Failure& failure, const ClientOptions& options) {
   return make_error(failure.code, failure.what, where_of(options), failure.hint);
 }
 
+std::string head_hint(const ClientOptions& options) {
+  return fmt::format(
+      "{} must be an address of the machine where llmlaunch runs (main_process_ip), and TCP port {} open there "
+      "(main_process_port)",
+      options.address, options.port);
+}
+
 // The protocol's u32 of milliseconds ends at 49 days, which also keeps sums of times from overflowing.
 milliseconds bounded(milliseconds timeout) {
   return std::clamp(timeout, milliseconds(0), milliseconds(std::numeric_limits<std::uint32_t>::max()));
 }
 
-std::uint32_t to_ms(milliseconds timeout) { return static_cast<std::uint32_t>(bounded(timeout).count()); }
+milliseconds join_timeout(const ClientOptions& options) {
+  return bounded(options.join_timeout.value_or(options.timeout));
+}
+
+std::uint32_t to_ms(milliseconds timeout) {
+  return static_cast<std::uint32_t>(bounded(timeout).count());
+}
 
 // A try to join that did not succeed: whether another one may.
 struct Setback {
@@ -78,7 +93,8 @@ class Attempt {
 
   tl::expected<Joined, Setback> run() {
     auto opened = Connection::open(options_.address, options_.port, deadline_);
-    if (!opened) return setback(opened.error(), opened.error().code == Errc::not_found);
+    if (!opened && opened.error().code == Errc::not_found) return setback(unknown_name(opened.error()), true);
+    if (!opened) return setback(opened.error(), false);
     connection_.emplace(std::move(*opened));
     const TimePoint handshake_end = std::min(deadline_, steady_clock::now() + kHandshakeTimeout);
 
@@ -101,9 +117,10 @@ class Attempt {
     const auto* challenge = std::get_if<Challenge>(&*answer);
     if (challenge == nullptr) return setback(nonsense(), true);
     if (!token_.verify(challenge->proof, Token::Side::server, hello, challenge->nonce)) {
-      return setback(make_error(Errc::unauthenticated, "the server does not hold the token of this job", where_of(options_),
-                                fmt::format("another job or another user's program may serve port {}", options_.port)),
-                     true);
+      return setback(
+          make_error(Errc::unauthenticated, "the server does not hold the token of this job", where_of(options_),
+                     fmt::format("another job or another user's program may serve port {}", options_.port)),
+          true);
     }
     const Bytes proof = encode(Proof{token_.prove(Token::Side::client, hello, challenge->nonce)});
     if (auto sent = connection_->send(proof, handshake_end); !sent) return setback(sent.error(), false);
@@ -121,6 +138,11 @@ class Attempt {
   Error nonsense() const {
     return make_error(Errc::protocol, "the server does not answer as a rendezvous", where_of(options_),
                       fmt::format("another program may serve port {}", options_.port));
+  }
+
+  Error unknown_name(const Error& lookup) const {
+    return make_error(Errc::unreachable, fmt::format("no way to rendezvous {}: {}", name_server(options_), lookup.what),
+                      name_me(options_), head_hint(options_));
   }
 
   // The next message of the handshake. A Failure is the server's last word, unless it is only full.
@@ -157,13 +179,12 @@ Error no_connection(const ClientOptions& options, const Error& last) {
   const bool silent = last.code == Errc::timed_out;
   return make_error(silent ? Errc::timed_out : Errc::unreachable,
                     fmt::format("no connection to rendezvous {} within {} (generation {}): {}", name_server(options),
-                                name_duration(options.timeout), number(options.generation), last.what),
-                    name_me(options),
-                    fmt::format("open TCP port {} on the head node, or set main_process_port to an open one", options.port));
+                                name_duration(join_timeout(options)), number(options.generation), last.what),
+                    name_me(options), head_hint(options));
 }
 
 Result<Joined> join_until_deadline(const ClientOptions& options, const Token& token) {
-  const TimePoint deadline = steady_clock::now() + bounded(options.timeout);
+  const TimePoint deadline = steady_clock::now() + join_timeout(options);
   milliseconds pause = kFirstPause;
   while (true) {
     auto joined = Attempt(options, token, deadline).run();
@@ -294,8 +315,10 @@ void Client::Impl::receive(Message message) {
   }
   const std::uint32_t request = std::visit(
       [](const auto& reply) -> std::uint32_t {
-        if constexpr (requires { reply.request; }) return reply.request;
-        else return 0;
+        if constexpr (requires { reply.request; })
+          return reply.request;
+        else
+          return 0;
       },
       message);
   const std::scoped_lock lock(mutex);
@@ -369,9 +392,13 @@ Result<std::unique_ptr<Client>> Client::join(const ClientOptions& options) {
   return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
 
-Client::~Client() { impl_->leave(); }
+Client::~Client() {
+  impl_->leave();
+}
 
-const ClientOptions& Client::options() const { return impl_->options; }
+const ClientOptions& Client::options() const {
+  return impl_->options;
+}
 
 Result<void> Client::publish_unique_id(std::uint32_t index, const UniqueId& id) {
   PublishId request;
@@ -403,7 +430,9 @@ Result<void> Client::set(std::string_view key, ByteView value) {
   return ok;
 }
 
-Result<Bytes> Client::get(std::string_view key) { return get(key, impl_->options.timeout); }
+Result<Bytes> Client::get(std::string_view key) {
+  return get(key, impl_->options.timeout);
+}
 
 Result<Bytes> Client::get(std::string_view key, milliseconds timeout) {
   if (auto fits = check_key(key); !fits) return fits.error();
@@ -423,8 +452,8 @@ Result<void> Client::wait(const std::vector<std::string>& keys, milliseconds tim
     bytes += key.size() + sizeof(std::uint32_t);
   }
   if (keys.size() > kMaxWaitKeys || bytes > kMaxValueBytes) {
-    return make_error(Errc::too_large, fmt::format("waiting for {} keys of {} bytes; the limits are {} and {}", keys.size(),
-                                                   bytes, kMaxWaitKeys, kMaxValueBytes));
+    return make_error(Errc::too_large, fmt::format("waiting for {} keys of {} bytes; the limits are {} and {}",
+                                                   keys.size(), bytes, kMaxWaitKeys, kMaxValueBytes));
   }
   Wait request;
   request.timeout_ms = to_ms(timeout);
@@ -464,8 +493,10 @@ void Client::on_end(std::function<void(const Error& reason)> callback) {
   std::optional<Error> reason;
   {
     const std::scoped_lock lock(impl_->mutex);
-    if (impl_->end_reason) reason = impl_->end_reason;
-    else impl_->end_callback = std::move(callback);
+    if (impl_->end_reason)
+      reason = impl_->end_reason;
+    else
+      impl_->end_callback = std::move(callback);
   }
   if (reason) callback(*reason);
 }

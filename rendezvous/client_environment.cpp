@@ -36,8 +36,8 @@ Result<std::uint32_t> number_variable(const char* name, std::uint32_t least) {
   if (!text) return text.error();
   const auto value = number_in(*text);
   if (!value || *value < least || *value > std::numeric_limits<std::uint32_t>::max()) {
-    return make_error(Errc::invalid_argument,
-                      fmt::format("environment variable {} is {}, not a number from {} on", name, quoted(*text), least));
+    return make_error(Errc::invalid_argument, fmt::format("environment variable {} is {}, not a number from {} on",
+                                                          name, quoted(*text), least));
   }
   return static_cast<std::uint32_t>(*value);
 }
@@ -53,8 +53,8 @@ Result<void> read_rendezvous(ClientOptions& options) {
   if (bracketed) address = address.substr(1, address.size() - 2);
   const bool bare_v6 = !bracketed && address.find(':') != std::string::npos;
   if (!port || *port == 0 || *port > 65535 || address.empty() || bare_v6) {
-    return make_error(Errc::invalid_argument, fmt::format("environment variable {} is {}, not address:port", env::kRendezvous,
-                                                          quoted(*text)));
+    return make_error(Errc::invalid_argument,
+                      fmt::format("environment variable {} is {}, not address:port", env::kRendezvous, quoted(*text)));
   }
   options.address = std::move(address);
   options.port = static_cast<std::uint16_t>(*port);
@@ -72,14 +72,19 @@ Result<ClientOptions> client_options_from_environment() {
   if (!token) return token.error();
   const auto generation = number_variable(env::kGeneration, 0);
   if (!generation) return generation.error();
+  if (std::getenv(env::kRendezvousTimeout) != nullptr) {  // a launcher that sets none leaves the default
+    const auto timeout_ms = number_variable(env::kRendezvousTimeout, 1);
+    if (!timeout_ms) return timeout_ms.error();
+    options.join_timeout = std::chrono::milliseconds(*timeout_ms);
+  }
   const auto rank = number_variable(env::kRank, 0);
   if (!rank) return rank.error();
   const auto world_size = number_variable(env::kWorldSize, 1);
   if (!world_size) return world_size.error();
   if (*rank >= *world_size) {
-    return make_error(Errc::invalid_argument, fmt::format("environment variable {} is {}, but {} is {}: ranks are 0-{}",
-                                                          env::kRank, *rank, env::kWorldSize, *world_size,
-                                                          *world_size - 1));
+    return make_error(Errc::invalid_argument,
+                      fmt::format("environment variable {} is {}, but {} is {}: ranks are 0-{}", env::kRank, *rank,
+                                  env::kWorldSize, *world_size, *world_size - 1));
   }
   options.job_id = *job_id;
   options.token = *token;

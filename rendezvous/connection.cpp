@@ -12,7 +12,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <future>
 #include <memory>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace llmlaunch::rendezvous {
@@ -72,23 +75,43 @@ Result<void> connect_to(int fd, const addrinfo& address, TimePoint deadline) {
   return ok;
 }
 
-}  // namespace
+using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
 
-Result<Connection> Connection::open(const std::string& address, std::uint16_t port, TimePoint deadline) {
+Result<Addresses> look_up_now(const std::string& address, std::uint16_t port, int flags) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV;
+  hints.ai_flags = AI_NUMERICSERV | flags;
   addrinfo* found = nullptr;
   const int failure = ::getaddrinfo(address.c_str(), fmt::to_string(port).c_str(), &hints, &found);
+  if (failure == 0) return Addresses(found, &::freeaddrinfo);
   if (failure == EAI_SYSTEM) return system_error(errno, fmt::format("looking up {}", address));
-  if (failure != 0) {
-    return make_error(failure == EAI_AGAIN ? Errc::unreachable : Errc::not_found,
-                      fmt::format("looking up {}: {}", address, ::gai_strerror(failure)));
+  return make_error(failure == EAI_AGAIN ? Errc::unreachable : Errc::not_found,
+                    fmt::format("looking up {}: {}", address, ::gai_strerror(failure)));
+}
+
+/// The name service has time limits of its own, which may be minutes, and cannot be called off: a thread asks it, and
+/// is left to itself when the deadline comes first. What it touches lives as long as it does.
+Result<Addresses> look_up(const std::string& address, std::uint16_t port, TimePoint deadline) {
+  if (auto literal = look_up_now(address, port, AI_NUMERICHOST)) return literal;
+  std::packaged_task<Result<Addresses>()> task([address, port] { return look_up_now(address, port, 0); });
+  std::future<Result<Addresses>> answer = task.get_future();
+  try {
+    std::thread(std::move(task)).detach();
+  } catch (const std::system_error& caught) {
+    return system_error(caught.code().value(), fmt::format("a thread to look up {}", address));
   }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, &::freeaddrinfo);
+  if (answer.wait_until(deadline) == std::future_status::ready) return answer.get();
+  return make_error(Errc::timed_out, fmt::format("looking up {}: no answer", address));
+}
+
+}  // namespace
+
+Result<Connection> Connection::open(const std::string& address, std::uint16_t port, TimePoint deadline) {
+  const auto addresses = look_up(address, port, deadline);
+  if (!addresses) return addresses.error();
   Error last = make_error(Errc::not_found, fmt::format("looking up {}: no address", address));
-  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+  for (const addrinfo* each = addresses->get(); each != nullptr; each = each->ai_next) {
     const int fd = ::socket(each->ai_family, each->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, each->ai_protocol);
     if (fd < 0) {
       last = system_error(errno, "socket");
@@ -143,7 +166,11 @@ Result<std::size_t> Connection::receive(std::span<std::byte> into, std::optional
   }
 }
 
-void Connection::finish_sending() { ::shutdown(fd_, SHUT_WR); }
-void Connection::shut_down() { ::shutdown(fd_, SHUT_RDWR); }
+void Connection::finish_sending() {
+  ::shutdown(fd_, SHUT_WR);
+}
+void Connection::shut_down() {
+  ::shutdown(fd_, SHUT_RDWR);
+}
 
 }  // namespace llmlaunch::rendezvous

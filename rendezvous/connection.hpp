@@ -19,7 +19,7 @@ class Connection {
   using TimePoint = std::chrono::steady_clock::time_point;
 
   /// Looks the name up and tries its addresses in turn, once. Errors: `timed_out`, `not_found` for an unknown name, or
-  /// the system's code. The name service keeps its own time limits.
+  /// the system's code. A name service that does not answer in time is left to itself, in a thread of its own.
   static Result<Connection> open(const std::string& address, std::uint16_t port, TimePoint deadline);
   ~Connection();
   Connection(Connection&& other) noexcept;

@@ -39,12 +39,10 @@ struct WireCode {
   Errc code;
 };
 constexpr WireCode kWireCodes[] = {
-    {1, Errc::timed_out},         {2, Errc::canceled},          {3, Errc::refused},
-    {4, Errc::closed},            {5, Errc::protocol},          {6, Errc::too_large},
-    {7, Errc::version_mismatch},  {8, Errc::unauthenticated},   {9, Errc::duplicate_rank},
-    {10, Errc::stale_generation}, {11, Errc::wrong_world},      {12, Errc::generation_ended},
-    {13, Errc::not_found},        {14, Errc::invalid_argument}, {15, Errc::unsupported},
-    {16, Errc::out_of_resources},
+    {1, Errc::timed_out},      {2, Errc::canceled},          {3, Errc::refused},          {4, Errc::closed},
+    {5, Errc::protocol},       {6, Errc::too_large},         {7, Errc::version_mismatch}, {8, Errc::unauthenticated},
+    {9, Errc::duplicate_rank}, {10, Errc::stale_generation}, {11, Errc::wrong_world},     {12, Errc::generation_ended},
+    {13, Errc::not_found},     {14, Errc::invalid_argument}, {15, Errc::unsupported},     {16, Errc::out_of_resources},
 };
 
 std::uint16_t to_wire(Errc code) {
@@ -61,9 +59,13 @@ Errc from_wire(std::uint16_t number) {
   return Errc::refused;
 }
 
-FrameEncoder frame(Type type) { return FrameEncoder(static_cast<std::uint8_t>(type)); }
+FrameEncoder frame(Type type) {
+  return FrameEncoder(static_cast<std::uint8_t>(type));
+}
 
-std::string_view cut(std::string_view text) { return text.substr(0, kMaxReasonBytes); }
+std::string_view cut(std::string_view text) {
+  return text.substr(0, kMaxReasonBytes);
+}
 
 struct Encoder {
   Bytes operator()(const Preamble& m) const {
@@ -153,7 +155,9 @@ std::vector<std::string> keys_of(FieldReader& in) {
   return keys;
 }
 
-Bytes owned(ByteView bytes) { return Bytes(bytes.begin(), bytes.end()); }
+Bytes owned(ByteView bytes) {
+  return Bytes(bytes.begin(), bytes.end());
+}
 
 const char* name_of(Type type) {
   switch (type) {
@@ -220,7 +224,9 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
 
 }  // namespace
 
-Bytes encode(const Message& message) { return std::visit(Encoder{}, message); }
+Bytes encode(const Message& message) {
+  return std::visit(Encoder{}, message);
+}
 
 std::pair<Bytes, SharedBytes> encode_shared(const Message& message) {
   const Value* value = std::get_if<Value>(&message);
@@ -243,8 +249,8 @@ Result<Message> decode(const FrameView& frame) {
   FieldReader in(frame.payload);
   Message message = fields_of(type, frame.type, in);
   if (!in.done()) {
-    return make_error(Errc::protocol, fmt::format("a {} of {} bytes whose fields do not fit", name_of(type),
-                                                  frame.payload.size()));
+    return make_error(Errc::protocol,
+                      fmt::format("a {} of {} bytes whose fields do not fit", name_of(type), frame.payload.size()));
   }
   return message;
 }
@@ -252,8 +258,8 @@ Result<Message> decode(const FrameView& frame) {
 Result<void> check_key(std::string_view key, std::string_view noun) {
   if (key.empty()) return make_error(Errc::invalid_argument, fmt::format("an empty {}", noun));
   if (key.size() > kMaxKeyBytes) {
-    return make_error(Errc::too_large, fmt::format("{} {} has {} bytes; the limit is {}", noun, quoted(key), key.size(),
-                                                   kMaxKeyBytes));
+    return make_error(Errc::too_large,
+                      fmt::format("{} {} has {} bytes; the limit is {}", noun, quoted(key), key.size(), kMaxKeyBytes));
   }
   return ok;
 }
@@ -270,7 +276,9 @@ MessageDecoder::MessageDecoder(Side side) : preamble_due_(side == Side::server),
   if (side == Side::client) allow_large_frames();
 }
 
-void MessageDecoder::allow_large_frames() { frames_.allow_frames_of(kMaxFrameBytes); }
+void MessageDecoder::allow_large_frames() {
+  frames_.allow_frames_of(kMaxFrameBytes);
+}
 
 void MessageDecoder::feed(ByteView bytes) {
   if (error_) return;

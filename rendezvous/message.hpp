@@ -36,15 +36,16 @@
 ///     97 c Leave       (nothing)                       the rank leaves in order; the server closes
 ///     98 s Ended       generation:u32 reason:text      the generation has ended; open requests have failed before
 ///
-/// Authentication: both sides hold the job's 256-bit token, and neither sends it. A proof is HMAC-SHA256 under the token
-/// over (the word "server" or "client", both nonces, the hello's fields as listed above). The server proves first, so a client never answers a
-/// stranger; identity is judged after the proof, so a stranger learns nothing about the job. What follows the handshake
-/// is neither encrypted nor signed: who can change packets between the hosts can change this stream.
+/// Authentication: both sides hold the job's 256-bit token, and neither sends it. A proof is HMAC-SHA256 under the
+/// token over (the word "server" or "client", both nonces, the hello's fields as listed above). The server proves
+/// first, so a client never answers a stranger; identity is judged after the proof, so a stranger learns nothing about
+/// the job. What follows the handshake is neither encrypted nor signed: who can change packets between the hosts can
+/// change this stream.
 ///
 /// Version rule: the preamble's version changes when old readers would misread; preamble and Failure keep their layout
 /// for ever, so that both sides can say which versions met. `minor` counts additions: new fields at the end of a
-/// payload, which readers ignore, and new types. Unknown types: in a handshake they end the connection; later the server
-/// answers Failure(unsupported) to the u32 that every request starts with, and a client ignores them.
+/// payload, which readers ignore, and new types. Unknown types: in a handshake they end the connection; later the
+/// server answers Failure(unsupported) to the u32 that every request starts with, and a client ignores them.
 ///
 /// Example: after the handshake a client sets key "k" to ":".
 ///
@@ -258,7 +259,8 @@ Result<void> check_key(std::string_view key, std::string_view noun = "key");
 /// Whether a value fits: `Errc::too_large` names the key.
 Result<void> check_value(std::string_view key, std::size_t value_bytes);
 
-/// Bytes → messages | need more | error that ends the stream; no socket. After an error every further call gives it again.
+/// Bytes → messages | need more | error that ends the stream; no socket. After an error every further call gives it
+/// again.
 class MessageDecoder {
  public:
   enum class Side { server, client };  ///< the reader's side: a server's stream starts with a preamble

@@ -10,7 +10,6 @@
 #include <array>
 #include <deque>
 #include <map>
-#include <type_traits>
 #include <utility>
 
 #include "rendezvous/auth.hpp"
@@ -59,11 +58,13 @@ std::string name_endpoint(const tcp::endpoint& endpoint) {
   return fmt::format("{}:{}", address.to_string(), endpoint.port());
 }
 
-// A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and the
-// reader, when it paused, that the queue has drained.
+// A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and
+// the reader, when it paused, that the queue has drained.
 struct Peer {
   Peer(tcp::socket accepted, PeerId number)
-      : socket(std::move(accepted)), id(number), wake(socket.get_executor(), steady_clock::time_point::max()),
+      : socket(std::move(accepted)),
+        id(number),
+        wake(socket.get_executor(), steady_clock::time_point::max()),
         drained(socket.get_executor(), steady_clock::time_point::max()) {}
 
   tcp::socket socket;
@@ -88,11 +89,6 @@ struct Peer {
   }
 };
 
-template <class... Args>
-void call(std::function<void(Args...)> callback, const std::type_identity_t<Args>&... args) {
-  if (callback) callback(args...);
-}
-
 Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const tcp::endpoint& endpoint) {
   boost::system::error_code error;
   tcp::acceptor acceptor(executor);
@@ -109,9 +105,10 @@ Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const tcp::e
   failure.code = error == asio::error::address_family_not_supported ? make_error_code(Errc::unsupported)
                                                                     : make_error_code(Errc::io);
   if (error == asio::error::address_in_use) {
-    failure.hint = fmt::format("another program uses port {} ('ss -ltnp' shows which): stop it, or set main_process_port to "
-                               "a free port, or to 0 to have one chosen",
-                               endpoint.port());
+    failure.hint = fmt::format(
+        "another program uses port {} ('ss -ltnp' shows which): stop it, or set main_process_port to "
+        "a free port, or to 0 to have one chosen",
+        endpoint.port());
   } else if (error == asio::error::access_denied) {
     failure.hint = "ports below 1024 belong to root: set main_process_port to a higher one";
   } else if (error == boost::system::errc::address_not_available) {
@@ -129,8 +126,9 @@ Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const Server
   boost::system::error_code error;
   const asio::ip::address address = asio::ip::make_address(options.bind_address, error);
   if (error) {
-    return make_error(Errc::invalid_argument,
-                      fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", options.bind_address));
+    return make_error(
+        Errc::invalid_argument,
+        fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", options.bind_address));
   }
   return listen(executor, tcp::endpoint(address, options.port));
 }
@@ -160,21 +158,21 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::size_t refusals = 0;
   std::map<PeerId, std::shared_ptr<Peer>> peers;
   bool closed = false;
-  std::function<void()> complete_callback;
-  std::function<void(const Error&)> failure_callback;
-  std::function<void(Rank, const Error&)> lost_callback;
 };
 
 asio::awaitable<void> Server::Impl::accept(Self self) {
+  bool failing = false;
   while (!self->closed) {
     auto [error, socket] = co_await self->acceptor.async_accept(await_tuple);
     if (self->closed) co_return;
     if (error) {
-      log_warning("rendezvous: accept: {}", error.message());
+      // Once, however long it lasts.
+      if (!std::exchange(failing, true)) log_warning("rendezvous: no connection can be taken: {}", error.message());
       asio::steady_timer pause(self->executor, kAcceptPause);
       co_await pause.async_wait(await_tuple);
       continue;
     }
+    if (std::exchange(failing, false)) log_info("rendezvous: connections are taken again");
     boost::system::error_code gone;
     const tcp::endpoint remote = socket.remote_endpoint(gone);
     if (gone) continue;
@@ -247,10 +245,12 @@ void Server::Impl::carry_out(Actions actions) {
     if (closed) return;
     if (auto* sent = std::get_if<Send>(&action)) send(sent->peer, sent->message);
     if (auto* ended = std::get_if<Close>(&action)) close(ended->peer, ended->reason);
-    // Copies: a callback may close the server, which drops them.
-    if (std::holds_alternative<Complete>(action)) call(complete_callback);
-    if (auto* failed = std::get_if<FailJob>(&action)) call(failure_callback, failed->reason);
-    if (auto* lost = std::get_if<RankLost>(&action)) call(lost_callback, lost->rank, lost->reason);
+    if (std::holds_alternative<Complete>(action)) log_debug("rendezvous: all ranks have joined");
+    if (auto* failed = std::get_if<FailJob>(&action)) log_warning("rendezvous: {}", to_string(failed->reason));
+    // News, not a verdict: its agent knows how it ended.
+    if (auto* lost = std::get_if<RankLost>(&action)) {
+      log_debug("rendezvous: rank {} went without a word: {}", number(lost->rank), to_string(lost->reason));
+    }
   }
   arm_tick();
 }
@@ -281,7 +281,8 @@ void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {
   }
   peer->closing = true;
   // The world counts open connections; those that linger must not pile up behind its back.
-  if (peers.size() > world.max_connections() + kSpareConnections) return forget(peer, make_error(Errc::closed, "closed"));
+  if (peers.size() > world.max_connections() + kSpareConnections)
+    return forget(peer, make_error(Errc::closed, "closed"));
   peer->linger.emplace(executor, kLingerTimeout, [weak = std::weak_ptr<Peer>(peer), self = weak_from_this()] {
     const auto late = weak.lock();
     const auto alive = self.lock();
@@ -324,19 +325,22 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
   if (!token) return token.error();
   if (options.hosts.empty()) return make_error(Errc::invalid_argument, "a rendezvous needs at least one rank");
   if (options.job_id.size() > kMaxNameBytes) {
-    return make_error(Errc::too_large, fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(),
-                                                   kMaxNameBytes));
+    return make_error(Errc::too_large,
+                      fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(), kMaxNameBytes));
   }
   auto acceptor = listen(executor, options);
   if (!acceptor) return acceptor.error();
-  WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts), options.join_timeout};
+  WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
+                     options.join_timeout};
   auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)));
   spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 
 Server::Server(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Server::~Server() { close(); }
+Server::~Server() {
+  close();
+}
 
 std::uint16_t Server::port() const {
   boost::system::error_code error;
@@ -355,16 +359,10 @@ void Server::close() {
   impl_->acceptor.close(ignored);
   impl_->tick.cancel();
   for (const auto& [id, peer] : std::exchange(impl_->peers, {})) peer->shut();
-  impl_->complete_callback = nullptr;
-  impl_->failure_callback = nullptr;
-  impl_->lost_callback = nullptr;
 }
 
-std::uint32_t Server::joined() const { return impl_->world.joined(); }
-void Server::on_complete(std::function<void()> callback) { impl_->complete_callback = std::move(callback); }
-void Server::on_failure(std::function<void(const Error&)> callback) { impl_->failure_callback = std::move(callback); }
-void Server::on_rank_lost(std::function<void(Rank, const Error&)> callback) {
-  impl_->lost_callback = std::move(callback);
+std::uint32_t Server::joined() const {
+  return impl_->world.joined();
 }
 
 }  // namespace llmlaunch::rendezvous

@@ -1,11 +1,12 @@
 /// \file
-/// The rendezvous of one job, served on the head: one TCP port, bound before any host is told its number. A shell around
-/// `WorldState`, which decides. Belongs to the thread of its executor.
+/// The rendezvous of one job, served on the head: one TCP port, bound before any host is told its number. A shell
+/// around `WorldState`, which decides. Belongs to the thread of its executor. What the user should know goes to the
+/// log: a warning when this generation cannot succeed (ranks are missing at the join deadline, their NCCL differs),
+/// while the ranks that wait are told and end with it; who came and went only with LogLevel::debug.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,11 +19,11 @@ namespace llmlaunch::rendezvous {
 
 struct ServerOptions {
   std::string job_id;
-  std::string token;                     ///< 64 hex digits
+  std::string token;  ///< 64 hex digits
   Generation generation{};
-  std::vector<std::string> hosts;        ///< host of each rank, index = rank; its size is the world size
-  std::string bind_address;              ///< empty: all addresses, IPv6 and IPv4
-  std::uint16_t port = 0;                ///< 0: the kernel chooses
+  std::vector<std::string> hosts;  ///< host of each rank, index = rank; its size is the world size
+  std::string bind_address;        ///< empty: all addresses, IPv6 and IPv4
+  std::uint16_t port = 0;          ///< 0: the kernel chooses
   /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
   std::chrono::milliseconds join_timeout{300'000};
 };
@@ -43,14 +44,7 @@ class Server {
   /// Closes listener and connections. Idempotent.
   void close();
 
-  std::uint32_t joined() const;          ///< ranks that have joined so far
-  /// Called on the executor's thread when all ranks have joined.
-  void on_complete(std::function<void()> callback);
-  /// Called once when this generation cannot succeed: ranks are missing at the join deadline, or their NCCL differs.
-  /// Waiting ranks have been told already.
-  void on_failure(std::function<void(const Error&)> callback);
-  /// Called when a rank's connection ends although it did not leave. News, not a verdict: its agent knows how it ended.
-  void on_rank_lost(std::function<void(Rank, const Error&)> callback);
+  std::uint32_t joined() const;  ///< ranks that have joined so far
 
  private:
   struct Impl;

@@ -16,13 +16,12 @@ Result<void> Store::set(std::string_view key, Bytes value) {
   const std::size_t freed = found == pairs_.end() ? 0 : key.size() + found->second->size();
   const std::size_t bytes_after = bytes_ - freed + key.size() + value.size();
   if (found == pairs_.end() && pairs_.size() >= max_keys_) {
-    return make_error(Errc::out_of_resources,
-                      fmt::format("the store holds {} keys, its limit; key {} is one too many", max_keys_, quoted(key)));
+    return make_error(Errc::out_of_resources, fmt::format("the store holds {} keys, its limit; key {} is one too many",
+                                                          max_keys_, quoted(key)));
   }
   if (bytes_after > max_bytes_) {
-    return make_error(Errc::out_of_resources,
-                      fmt::format("the store would hold {} bytes with key {}; the limit is {}", bytes_after, quoted(key),
-                                  max_bytes_));
+    return make_error(Errc::out_of_resources, fmt::format("the store would hold {} bytes with key {}; the limit is {}",
+                                                          bytes_after, quoted(key), max_bytes_));
   }
   bytes_ = bytes_after;
   pairs_.insert_or_assign(std::string(key), std::make_shared<const Bytes>(std::move(value)));

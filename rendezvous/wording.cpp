@@ -12,7 +12,9 @@ constexpr std::size_t kMaxQuotedBytes = 64;
 
 }  // namespace
 
-std::string name_rank(Rank rank, std::string_view host) { return fmt::format("rank {} ({})", number(rank), host); }
+std::string name_rank(Rank rank, std::string_view host) {
+  return fmt::format("rank {} ({})", number(rank), host);
+}
 
 std::string name_ranks(const std::vector<Rank>& ranks, const std::vector<std::string>& hosts) {
   const auto host_of = [&](std::size_t i) { return std::string_view(hosts.at(number(ranks[i]))); };
@@ -46,8 +48,10 @@ std::string quoted(std::string_view text) {
   std::string out = "'";
   for (const char letter : text.substr(0, kMaxQuotedBytes)) {
     const auto byte = static_cast<unsigned char>(letter);
-    if (byte < 0x20 || byte >= 0x7f || letter == '\'' || letter == '\\') out += fmt::format("\\x{:02x}", byte);
-    else out += letter;
+    if (byte < 0x20 || byte >= 0x7f || letter == '\'' || letter == '\\')
+      out += fmt::format("\\x{:02x}", byte);
+    else
+      out += letter;
   }
   return out + (text.size() > kMaxQuotedBytes ? "…'" : "'");
 }

@@ -1,5 +1,5 @@
-// What admitted ranks ask for: unique ids, the store, barriers. A request that cannot be answered yet is held back until
-// its answer exists, its time is up, its peer cancels or goes, or the generation ends; `take` is the one way out.
+// What admitted ranks ask for: unique ids, the store, barriers. A request that cannot be answered yet is held back
+// until its answer exists, its time is up, its peer cancels or goes, or the generation ends; `take` is the one way out.
 #include <fmt/format.h>
 
 #include <cassert>
@@ -23,8 +23,9 @@ void WorldState::serve(PeerId id, Peer& peer, Message& message, TimePoint now) {
   }
   if (const auto* unknown = std::get_if<Unknown>(&message)) {
     if (unknown->request == 0) return;
-    return fail(id, unknown->request, make_error(Errc::unsupported, fmt::format("this rendezvous knows no request of type {}",
-                                                                               unknown->type)));
+    return fail(
+        id, unknown->request,
+        make_error(Errc::unsupported, fmt::format("this rendezvous knows no request of type {}", unknown->type)));
   }
   std::visit(
       [&](auto& request) {
@@ -46,14 +47,16 @@ void WorldState::serve(PeerId id, Peer& peer, Message& message, TimePoint now) {
 
 void WorldState::on(PeerId id, Peer&, PublishId& message, TimePoint) {
   if (message.index >= kMaxUniqueIds) {
-    return fail(id, message.request, make_error(Errc::too_large, fmt::format("unique id {}: the limit is {} per generation",
-                                                                             message.index, kMaxUniqueIds)));
+    return fail(id, message.request,
+                make_error(Errc::too_large,
+                           fmt::format("unique id {}: the limit is {} per generation", message.index, kMaxUniqueIds)));
   }
   const auto [stored, fresh] = ids_.emplace(message.index, message.id);
   if (!fresh && stored->second != message.id) {
-    return fail(id, message.request, make_error(Errc::refused, fmt::format("unique id {} of generation {} is published "
-                                                                           "already, with other bytes",
-                                                                           message.index, number(options_.generation))));
+    return fail(id, message.request,
+                make_error(Errc::refused, fmt::format("unique id {} of generation {} is published "
+                                                      "already, with other bytes",
+                                                      message.index, number(options_.generation))));
   }
   send(id, Done{message.request});
   while (id_waiters_.contains(message.index)) {
@@ -64,8 +67,9 @@ void WorldState::on(PeerId id, Peer&, PublishId& message, TimePoint) {
 
 void WorldState::on(PeerId id, Peer& peer, GetId& message, TimePoint now) {
   if (message.index >= kMaxUniqueIds) {
-    return fail(id, message.request, make_error(Errc::too_large, fmt::format("unique id {}: the limit is {} per generation",
-                                                                             message.index, kMaxUniqueIds)));
+    return fail(id, message.request,
+                make_error(Errc::too_large,
+                           fmt::format("unique id {}: the limit is {} per generation", message.index, kMaxUniqueIds)));
   }
   if (const auto found = ids_.find(message.index); found != ids_.end()) {
     return send(id, Id{message.request, found->second});
@@ -113,8 +117,8 @@ void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
   if (const auto fits = check_key(message.name, "barrier name"); !fits) return fail(id, message.request, fits.error());
   if (const auto error = absence(message.name)) return fail(id, message.request, *error);
   const auto found = barriers_.find(message.name);
-  const std::size_t waiting = found == barriers_.end() ? 0 : found->second.size();
-  if (waiting > 0 && found->second.contains(peer.hello.rank)) {
+  const std::size_t waiting = found == barriers_.end() ? 0 : found->second.waiting.size();
+  if (waiting > 0 && found->second.waiting.contains(peer.hello.rank)) {
     return fail(id, message.request,
                 make_error(Errc::invalid_argument, fmt::format("rank {} already waits in barrier {}",
                                                                number(peer.hello.rank), quoted(message.name))));
@@ -125,7 +129,7 @@ void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
   }
   send(id, Done{message.request});
   while (barriers_.contains(message.name)) {
-    const Open open = take(barriers_.at(message.name).begin()->second);
+    const Open open = take(barriers_.at(message.name).waiting.begin()->second);
     send(open.peer, Done{open.request});
   }
 }
@@ -134,11 +138,12 @@ void WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_
                       Subject subject, TimePoint now) {
   if (failed_) return fail(id, request, *failed_);
   if (peer.open.size() >= kMaxOpenRequests || peer.open_bytes + bytes > kMaxOpenRequestBytes) {
-    return fail(id, request,
-                make_error(Errc::out_of_resources,
-                           fmt::format("rank {} has {} requests with {} bytes of keys waiting; the limits are {} and {}",
-                                       number(peer.hello.rank), peer.open.size(), peer.open_bytes, kMaxOpenRequests,
-                                       kMaxOpenRequestBytes)));
+    return fail(
+        id, request,
+        make_error(Errc::out_of_resources,
+                   fmt::format("rank {} has {} requests with {} bytes of keys waiting; the limits are {} and {}",
+                               number(peer.hello.rank), peer.open.size(), peer.open_bytes, kMaxOpenRequests,
+                               kMaxOpenRequestBytes)));
   }
   const OpenId open_id = next_open_++;
   Open open;
@@ -153,7 +158,11 @@ void WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_
   if (const auto* keys = std::get_if<ForKeys>(&subject)) {
     for (const std::string& key : keys->missing) key_waiters_[key].insert(open_id);
   }
-  if (const auto* barrier = std::get_if<ForBarrier>(&subject)) barriers_[barrier->name].emplace(open.rank, open_id);
+  if (const auto* barrier = std::get_if<ForBarrier>(&subject)) {
+    OpenBarrier& entered = barriers_[barrier->name];
+    entered.waiting.emplace(open.rank, open_id);
+    entered.arrived.insert(open.rank);
+  }
   open.subject = std::move(subject);
   peer.open.emplace(request, open_id);
   peer.open_bytes += bytes;
@@ -184,8 +193,8 @@ WorldState::Open WorldState::take(OpenId id) {
   }
   if (const auto* barrier = std::get_if<ForBarrier>(&open.subject)) {
     const auto found = barriers_.find(barrier->name);
-    found->second.erase(open.rank);
-    if (found->second.empty()) barriers_.erase(found);
+    found->second.waiting.erase(open.rank);
+    if (found->second.waiting.empty()) barriers_.erase(found);
   }
   return open;
 }
@@ -211,9 +220,12 @@ void WorldState::wake(const std::string& key) {
 // A rank has gone: barriers wait for all ranks, and unique id 0 comes from rank 0.
 void WorldState::fail_hopes_on(Rank rank) {
   while (!barriers_.empty()) {
-    const Error error = *absence(barriers_.begin()->first);
-    const Open open = take(barriers_.begin()->second.begin()->second);
-    fail(open.peer, open.request, error);
+    const std::string name = barriers_.begin()->first;
+    const Error error = *absence(name);
+    while (barriers_.contains(name)) {
+      const Open open = take(barriers_.at(name).waiting.begin()->second);
+      fail(open.peer, open.request, error);
+    }
   }
   while (rank == Rank{0} && id_waiters_.contains(0)) {
     const Open open = take(*id_waiters_.at(0).begin());
@@ -236,19 +248,35 @@ std::optional<Error> WorldState::absence(const std::string& barrier) const {
     if (slots_[rank].presence == Presence::lost) lost.push_back(Rank{rank});
     if (slots_[rank].presence == Presence::left) left.push_back(Rank{rank});
   }
-  const std::string who = lost.empty() ? name_ranks(left, options_.hosts) + (left.size() == 1 ? " has" : " have") + " left"
-                                       : name_ranks(lost, options_.hosts) + " lost the connection";
+  const std::string who = lost.empty()
+                              ? name_ranks(left, options_.hosts) + (left.size() == 1 ? " has" : " have") + " left"
+                              : name_ranks(lost, options_.hosts) + " lost the connection";
   return make_error(Errc::closed, fmt::format("barrier {} cannot complete: {}", quoted(barrier), who));
 }
 
 std::optional<Error> WorldState::rootless(std::uint32_t index) const {
   const Presence root = slots_[0].presence;
   if (index != 0 || (root != Presence::lost && root != Presence::left)) return std::nullopt;
-  return make_error(Errc::closed, fmt::format("{} {} before it published unique id 0", name_rank(Rank{0}, served_host(Rank{0})),
-                                              root == Presence::lost ? "lost the connection" : "left"));
+  return make_error(Errc::closed,
+                    fmt::format("{} {} before it published unique id 0", name_rank(Rank{0}, served_host(Rank{0})),
+                                root == Presence::lost ? "lost the connection" : "left"));
 }
 
-Error WorldState::timeout_error(const Open& open) const {
+// Of a barrier in which the time of somebody has passed. Who waited is not to blame, also when it went before the
+// others.
+std::string WorldState::who_is_late(const OpenBarrier& barrier) const {
+  std::vector<Rank> late, gave_up;
+  for (std::uint32_t rank = 0; rank < slots_.size(); ++rank) {
+    if (!barrier.arrived.contains(Rank{rank}))
+      late.push_back(Rank{rank});
+    else if (!barrier.waiting.contains(Rank{rank}))
+      gave_up.push_back(Rank{rank});
+  }
+  if (!late.empty()) return name_ranks(late, options_.hosts) + " did not arrive";
+  return name_ranks(gave_up, options_.hosts) + " had waited and gone when the last rank arrived";
+}
+
+Error WorldState::timeout_error(const Open& open, TimeoutWords& words) const {
   const std::string within = name_duration(open.timeout);
   std::string what;
   if (const auto* unique_id = std::get_if<ForId>(&open.subject)) {
@@ -265,19 +293,20 @@ Error WorldState::timeout_error(const Open& open) const {
     }
     const std::size_t all = keys->missing.size();
     if (all > kNamedKeys) named += fmt::format(" and {} more", all - kNamedKeys);
-    what = fmt::format("{} {} {} not set within {}", all == 1 ? "key" : "keys", named, all == 1 ? "was" : "were", within);
+    what =
+        fmt::format("{} {} {} not set within {}", all == 1 ? "key" : "keys", named, all == 1 ? "was" : "were", within);
   } else if (const auto* barrier = std::get_if<ForBarrier>(&open.subject)) {
-    const auto& arrived = barriers_.at(barrier->name);
-    std::vector<Rank> late;
-    for (std::uint32_t rank = 0; rank < slots_.size(); ++rank) {
-      if (!arrived.contains(Rank{rank})) late.push_back(Rank{rank});
-    }
-    what = fmt::format("barrier {} was not complete within {}: {} did not arrive", quoted(barrier->name), within,
-                       name_ranks(late, options_.hosts));
+    const auto [late, fresh] = words.barriers.try_emplace(barrier->name);
+    if (fresh) late->second = who_is_late(barriers_.at(barrier->name));
+    what = fmt::format("barrier {} was not complete within {}: {}", quoted(barrier->name), within, late->second);
   }
-  if (const auto missing = missing_ranks(); !missing.empty()) {
-    what += fmt::format("; {} {} not joined", name_ranks(missing, options_.hosts), missing.size() == 1 ? "has" : "have");
+  if (!words.unjoined) {
+    const auto missing = missing_ranks();
+    words.unjoined = missing.empty() ? std::string()
+                                     : fmt::format("; {} {} not joined", name_ranks(missing, options_.hosts),
+                                                   missing.size() == 1 ? "has" : "have");
   }
+  what += *words.unjoined;
   return make_error(Errc::timed_out, std::move(what));
 }
 

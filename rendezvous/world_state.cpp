@@ -12,7 +12,9 @@
 namespace llmlaunch::rendezvous {
 namespace {
 
-std::string host_or(const std::string& host, const std::string& address) { return host.empty() ? address : host; }
+std::string host_or(const std::string& host, const std::string& address) {
+  return host.empty() ? address : host;
+}
 
 }  // namespace
 
@@ -43,8 +45,10 @@ Actions WorldState::on_connect(PeerId id, std::string address, const Nonce& nonc
 Actions WorldState::on_message(PeerId id, Message message, TimePoint now) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return {};  // closed already; its last bytes were still on the way
-  if (found->second.step == Step::admitted) serve(id, found->second, message, now);
-  else handshake(id, found->second, message, now);
+  if (found->second.step == Step::admitted)
+    serve(id, found->second, message, now);
+  else
+    handshake(id, found->second, message, now);
   return take_actions();
 }
 
@@ -60,13 +64,14 @@ Actions WorldState::on_disconnect(PeerId id, const Error& reason, TimePoint) {
 
 Actions WorldState::on_tick(TimePoint now) {
   while (!handshakes_.empty() && peers_.at(*handshakes_.begin()).handshake_deadline <= now) {
-    reject(*handshakes_.begin(), make_error(Errc::timed_out, fmt::format("no handshake within {}",
-                                                                         name_duration(kHandshakeTimeout))));
+    reject(*handshakes_.begin(),
+           make_error(Errc::timed_out, fmt::format("no handshake within {}", name_duration(kHandshakeTimeout))));
   }
   if (join_deadline_ && *join_deadline_ <= now) miss_join_deadline();
+  TimeoutWords words;
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     const OpenId due = deadlines_.begin()->second;
-    const Error error = timeout_error(open_.at(due));
+    const Error error = timeout_error(open_.at(due), words);
     const Open open = take(due);
     fail(open.peer, open.request, error);
   }
@@ -139,8 +144,10 @@ void WorldState::admit(PeerId id, Peer& peer, TimePoint now) {
     nccl_version_ = hello.nccl_version;
   }
   Slot& slot = slots_[number(hello.rank)];
-  if (slot.presence == Presence::absent) ++joined_;
-  else --gone_;
+  if (slot.presence == Presence::absent)
+    ++joined_;
+  else
+    --gone_;
   slot = Slot{Presence::present, id, hello.pid, host_or(hello.host, peer.address)};
   peer.step = Step::admitted;
   handshakes_.erase(id);
@@ -162,19 +169,21 @@ std::optional<Error> WorldState::objection(const Hello& hello, const Peer& peer)
                                                  quoted(hello.job_id), quoted(options_.job_id)));
   }
   if (hello.generation < options_.generation) {
-    return refuse(Errc::stale_generation, fmt::format("{} belongs to generation {}, which has ended; this is generation {}",
-                                                      me, number(hello.generation), number(options_.generation)));
+    return refuse(Errc::stale_generation,
+                  fmt::format("{} belongs to generation {}, which has ended; this is generation {}", me,
+                              number(hello.generation), number(options_.generation)));
   }
   if (hello.generation > options_.generation) {
     return refuse(Errc::wrong_world, fmt::format("{} belongs to generation {}, this is generation {}", me,
                                                  number(hello.generation), number(options_.generation)));
   }
   if (hello.world_size != slots_.size()) {
-    return refuse(Errc::wrong_world, fmt::format("{} expects a world of {} ranks, this job has {}", me, hello.world_size,
-                                                 slots_.size()));
+    return refuse(Errc::wrong_world,
+                  fmt::format("{} expects a world of {} ranks, this job has {}", me, hello.world_size, slots_.size()));
   }
   if (rank >= slots_.size()) {
-    return refuse(Errc::wrong_world, fmt::format("{} is no rank of this job: its ranks are 0-{}", me, slots_.size() - 1));
+    return refuse(Errc::wrong_world,
+                  fmt::format("{} is no rank of this job: its ranks are 0-{}", me, slots_.size() - 1));
   }
   if (end_reason_) {
     return refuse(Errc::stale_generation, fmt::format("{} comes too late: generation {} has ended: {}", me,
@@ -182,15 +191,17 @@ std::optional<Error> WorldState::objection(const Hello& hello, const Peer& peer)
   }
   const Slot& slot = slots_[rank];
   if (slot.presence == Presence::present) {
-    return refuse(Errc::duplicate_rank, fmt::format("{}, pid {}, joins as rank {}, but {}, pid {}, already has", host_or(hello.host, peer.address),
-                                                    hello.pid, rank, slot.host, slot.pid));
+    return refuse(Errc::duplicate_rank,
+                  fmt::format("{}, pid {}, joins as rank {}, but {}, pid {}, already has",
+                              host_or(hello.host, peer.address), hello.pid, rank, slot.host, slot.pid));
   }
   if (slot.presence == Presence::lost && slot.pid != hello.pid) {
     return refuse(Errc::refused, fmt::format("{}, pid {}, comes in place of pid {}, which lost its connection; a lost "
                                              "rank is replaced in a new generation only",
                                              me, hello.pid, slot.pid));
   }
-  if (failed_) return refuse(static_cast<Errc>(failed_->code.value()), fmt::format("{} cannot join: {}", me, failed_->what));
+  if (failed_)
+    return refuse(static_cast<Errc>(failed_->code.value()), fmt::format("{} cannot join: {}", me, failed_->what));
   return std::nullopt;
 }
 
@@ -237,9 +248,9 @@ void WorldState::remove(PeerId id, Presence presence, const Error& reason) {
 
 void WorldState::miss_join_deadline() {
   const std::vector<Rank> missing = missing_ranks();
-  give_up(make_error(Errc::timed_out, fmt::format("{} {} not joined within {}", name_ranks(missing, options_.hosts),
-                                                  missing.size() == 1 ? "has" : "have",
-                                                  name_duration(options_.join_timeout))));
+  give_up(make_error(Errc::timed_out,
+                     fmt::format("{} {} not joined within {}", name_ranks(missing, options_.hosts),
+                                 missing.size() == 1 ? "has" : "have", name_duration(options_.join_timeout))));
 }
 
 // The world will not be whole: tells those who wait, and from now on those who would.

@@ -26,15 +26,26 @@ namespace llmlaunch::rendezvous {
 enum class PeerId : std::uint64_t {};
 using TimePoint = std::chrono::steady_clock::time_point;
 
-struct Send { PeerId peer{}; Message message; };
+struct Send {
+  PeerId peer{};
+  Message message;
+};
 /// Ends the connection once everything sent before is out. No reason: the peer left in order.
-struct Close { PeerId peer{}; std::optional<Error> reason; };
+struct Close {
+  PeerId peer{};
+  std::optional<Error> reason;
+};
 /// All ranks have joined.
 struct Complete {};
 /// A rank's connection ended without a Leave.
-struct RankLost { Rank rank{}; Error reason; };
+struct RankLost {
+  Rank rank{};
+  Error reason;
+};
 /// This generation cannot succeed; its waiters have been told.
-struct FailJob { Error reason; };
+struct FailJob {
+  Error reason;
+};
 using Action = std::variant<Send, Close, Complete, RankLost, FailJob>;
 using Actions = std::vector<Action>;
 
@@ -88,10 +99,28 @@ class WorldState {
     std::uint32_t pid = 0;
     std::string host;  // as the rank itself says
   };
-  struct ForId { std::uint32_t index; };
-  struct ForValue { std::string key; };
-  struct ForKeys { std::set<std::string> missing; };
-  struct ForBarrier { std::string name; };
+  struct ForId {
+    std::uint32_t index;
+  };
+  struct ForValue {
+    std::string key;
+  };
+  struct ForKeys {
+    std::set<std::string> missing;
+  };
+  struct ForBarrier {
+    std::string name;
+  };
+  /// Ended and forgotten with its last waiter, so that names that nobody waits for cost nothing.
+  struct OpenBarrier {
+    std::map<Rank, OpenId> waiting;
+    std::set<Rank> arrived;  // those whose time has passed, too
+  };
+  /// What the messages of one tick have in common, put together once.
+  struct TimeoutWords {
+    std::optional<std::string> unjoined;
+    std::map<std::string, std::string> barriers;
+  };
   using Subject = std::variant<ForId, ForValue, ForKeys, ForBarrier>;
   /// A request that is held back.
   struct Open {
@@ -131,7 +160,8 @@ class WorldState {
   void wake(const std::string& key);
   void fail_hopes_on(Rank rank);
   void fail_all_open(const Error& error);
-  Error timeout_error(const Open& open) const;
+  Error timeout_error(const Open& open, TimeoutWords& words) const;
+  std::string who_is_late(const OpenBarrier& barrier) const;
   std::optional<Error> absence(const std::string& barrier) const;
   std::optional<Error> rootless(std::uint32_t index) const;
 
@@ -148,9 +178,9 @@ class WorldState {
   std::uint32_t gone_ = 0;  // ranks left or lost now
   bool complete_ = false;   // all ranks have joined
   std::optional<TimePoint> join_deadline_;
-  std::optional<Error> failed_;            // why this generation cannot succeed
+  std::optional<Error> failed_;  // why this generation cannot succeed
   std::optional<std::string> end_reason_;
-  std::optional<Rank> nccl_reference_;     // the first rank that named an NCCL version
+  std::optional<Rank> nccl_reference_;  // the first rank that named an NCCL version
   std::uint32_t nccl_version_ = 0;
 
   Store store_;
@@ -160,7 +190,7 @@ class WorldState {
   std::set<std::pair<TimePoint, OpenId>> deadlines_;
   std::map<std::uint32_t, std::set<OpenId>> id_waiters_;
   std::unordered_map<std::string, std::set<OpenId>> key_waiters_;
-  std::map<std::string, std::map<Rank, OpenId>> barriers_;
+  std::map<std::string, OpenBarrier> barriers_;
 };
 
 }  // namespace llmlaunch::rendezvous

@@ -6,12 +6,12 @@
 namespace llmlaunch::env {
 
 // The world, as torchrun names it.
-inline constexpr const char* kRank = "RANK";                          // 0 … WORLD_SIZE-1
+inline constexpr const char* kRank = "RANK";  // 0 … WORLD_SIZE-1
 inline constexpr const char* kWorldSize = "WORLD_SIZE";
-inline constexpr const char* kLocalRank = "LOCAL_RANK";               // 0 … LOCAL_WORLD_SIZE-1 on this host
+inline constexpr const char* kLocalRank = "LOCAL_RANK";  // 0 … LOCAL_WORLD_SIZE-1 on this host
 inline constexpr const char* kLocalWorldSize = "LOCAL_WORLD_SIZE";
-inline constexpr const char* kGroupRank = "GROUP_RANK";               // index of the host
-inline constexpr const char* kGroupWorldSize = "GROUP_WORLD_SIZE";    // number of hosts
+inline constexpr const char* kGroupRank = "GROUP_RANK";             // index of the host
+inline constexpr const char* kGroupWorldSize = "GROUP_WORLD_SIZE";  // number of hosts
 inline constexpr const char* kMasterAddr = "MASTER_ADDR";
 inline constexpr const char* kMasterPort = "MASTER_PORT";
 // The same under the names of other launchers' workers.
@@ -23,9 +23,10 @@ inline constexpr const char* kCrossSize = "CROSS_SIZE";
 // llmlaunch's own.
 inline constexpr const char* kJobId = "LLMLAUNCH_JOB_ID";
 inline constexpr const char* kGeneration = "LLMLAUNCH_GENERATION";
-inline constexpr const char* kRendezvous = "LLMLAUNCH_RENDEZVOUS";    // address:port, or [v6 address]:port
-inline constexpr const char* kToken = "LLMLAUNCH_TOKEN";              // 64 hex digits; a secret
-inline constexpr const char* kHost = "LLMLAUNCH_HOST";                // the host's name in the configuration
+inline constexpr const char* kRendezvous = "LLMLAUNCH_RENDEZVOUS";                 // address:port, or [v6 address]:port
+inline constexpr const char* kRendezvousTimeout = "LLMLAUNCH_RENDEZVOUS_TIMEOUT";  // milliseconds to join it
+inline constexpr const char* kToken = "LLMLAUNCH_TOKEN";                           // 64 hex digits; a secret
+inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in the configuration
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kOmpNumThreads = "OMP_NUM_THREADS";

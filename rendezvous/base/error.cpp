@@ -55,7 +55,9 @@ const std::error_category& error_category() noexcept {
   return category;
 }
 
-std::error_code make_error_code(Errc code) noexcept { return {static_cast<int>(code), error_category()}; }
+std::error_code make_error_code(Errc code) noexcept {
+  return {static_cast<int>(code), error_category()};
+}
 
 Error make_error(Errc code, std::string what, std::string where, std::string hint) {
   return {make_error_code(code), std::move(what), std::move(where), std::move(hint)};

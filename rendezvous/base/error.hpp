@@ -13,37 +13,37 @@ namespace llmlaunch {
 
 /// Conditions that code reacts to. Each has one sentence, see `error_category()`.
 enum class Errc {
-  timed_out = 1,         ///< a deadline passed
-  canceled,              ///< stopped on request
-  refused,               ///< the peer is there and said no
-  unreachable,           ///< no connection could be made
-  closed,                ///< the peer closed the connection
-  protocol,              ///< the peer sent bytes that the protocol does not allow
-  too_large,             ///< a named limit was passed
-  version_mismatch,      ///< the two sides speak different versions
-  unauthenticated,       ///< wrong token, refused key
-  duplicate_rank,        ///< a rank joined twice
-  stale_generation,      ///< the message belongs to a generation that has ended
-  wrong_world,           ///< world size or job id differ
-  generation_ended,      ///< the generation ended while waiting
-  not_found,             ///< no such key, file, program or host
-  invalid_argument,      ///< a value out of its range
-  invalid_config,        ///< the configuration file is wrong
-  usage,                 ///< the command line is wrong
-  io,                    ///< a system call failed
-  host_key_unknown,      ///< the host's key is in no known_hosts file
-  host_key_changed,      ///< another key of this type is recorded for the host
-  host_key_other,        ///< only keys of other types are recorded for the host
-  host_key_revoked,      ///< the key is marked as revoked
-  no_program,            ///< the command does not exist or may not be executed
-  no_workdir,            ///< the working directory does not exist or may not be entered
-  out_of_resources,      ///< no memory, processes, descriptors or space
-  unsupported,           ///< this build or this machine cannot do it
-  interrupted,           ///< a signal asked us to stop
-  locked,                ///< another run holds the lock
-  not_executable,        ///< the command exists and may not be executed
-  rank_failed,           ///< a rank of the job ended with a failure
-  internal,              ///< a defect of llmlaunch
+  timed_out = 1,     ///< a deadline passed
+  canceled,          ///< stopped on request
+  refused,           ///< the peer is there and said no
+  unreachable,       ///< no connection could be made
+  closed,            ///< the peer closed the connection
+  protocol,          ///< the peer sent bytes that the protocol does not allow
+  too_large,         ///< a named limit was passed
+  version_mismatch,  ///< the two sides speak different versions
+  unauthenticated,   ///< wrong token, refused key
+  duplicate_rank,    ///< a rank joined twice
+  stale_generation,  ///< the message belongs to a generation that has ended
+  wrong_world,       ///< world size or job id differ
+  generation_ended,  ///< the generation ended while waiting
+  not_found,         ///< no such key, file, program or host
+  invalid_argument,  ///< a value out of its range
+  invalid_config,    ///< the configuration file is wrong
+  usage,             ///< the command line is wrong
+  io,                ///< a system call failed
+  host_key_unknown,  ///< the host's key is in no known_hosts file
+  host_key_changed,  ///< another key of this type is recorded for the host
+  host_key_other,    ///< only keys of other types are recorded for the host
+  host_key_revoked,  ///< the key is marked as revoked
+  no_program,        ///< the command does not exist or may not be executed
+  no_workdir,        ///< the working directory does not exist or may not be entered
+  out_of_resources,  ///< no memory, processes, descriptors or space
+  unsupported,       ///< this build or this machine cannot do it
+  interrupted,       ///< a signal asked us to stop
+  locked,            ///< another run holds the lock
+  not_executable,    ///< the command exists and may not be executed
+  rank_failed,       ///< a rank of the job ended with a failure
+  internal,          ///< a defect of llmlaunch
 };
 
 /// The category of `Errc`; `message()` gives one sentence for each.

@@ -51,8 +51,8 @@ Result<std::optional<FrameView>> FrameDecoder::next() {
   }
   if (rest.size() - kLengthBytes < length) return std::optional<FrameView>();
   consumed_ += kLengthBytes + length;
-  return std::optional(FrameView{std::to_integer<std::uint8_t>(rest[kLengthBytes]),
-                                 rest.subspan(kFrameHeaderBytes, length - 1)});
+  return std::optional(
+      FrameView{std::to_integer<std::uint8_t>(rest[kLengthBytes]), rest.subspan(kFrameHeaderBytes, length - 1)});
 }
 
 Bytes FrameDecoder::take_rest() {
@@ -62,7 +62,9 @@ Bytes FrameDecoder::take_rest() {
   return rest;
 }
 
-FrameEncoder::FrameEncoder(std::uint8_t type) : frame_(kLengthBytes) { frame_.push_back(std::byte{type}); }
+FrameEncoder::FrameEncoder(std::uint8_t type) : frame_(kLengthBytes) {
+  frame_.push_back(std::byte{type});
+}
 
 FrameEncoder& FrameEncoder::u8(std::uint8_t value) {
   frame_.push_back(std::byte{value});
@@ -100,12 +102,22 @@ std::uint64_t FieldReader::integer(std::size_t width) {
   const ByteView field = raw(width);
   return failed_ ? 0 : read_little_endian(field);
 }
-std::uint8_t FieldReader::u8() { return static_cast<std::uint8_t>(integer(1)); }
-std::uint16_t FieldReader::u16() { return static_cast<std::uint16_t>(integer(2)); }
-std::uint32_t FieldReader::u32() { return static_cast<std::uint32_t>(integer(4)); }
-std::uint64_t FieldReader::u64() { return integer(8); }
+std::uint8_t FieldReader::u8() {
+  return static_cast<std::uint8_t>(integer(1));
+}
+std::uint16_t FieldReader::u16() {
+  return static_cast<std::uint16_t>(integer(2));
+}
+std::uint32_t FieldReader::u32() {
+  return static_cast<std::uint32_t>(integer(4));
+}
+std::uint64_t FieldReader::u64() {
+  return integer(8);
+}
 
-ByteView FieldReader::bytes() { return raw(u32()); }
+ByteView FieldReader::bytes() {
+  return raw(u32());
+}
 
 ByteView FieldReader::raw(std::size_t count) {
   if (failed_ || count > rest_.size()) {

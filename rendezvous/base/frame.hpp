@@ -1,5 +1,6 @@
 /// \file
-/// Frames: the unit of every byte stream of ours (rendezvous over TCP, agent over ssh). Bytes in, frames out; no socket.
+/// Frames: the unit of every byte stream of ours (rendezvous over TCP, agent over ssh). Bytes in, frames out; no
+/// socket.
 ///
 ///     frame   = length type payload      length: u32, counts type and payload, so it is at least 1
 ///     type    = u8                       its meaning belongs to the protocol on top
@@ -23,7 +24,9 @@ namespace llmlaunch {
 using Bytes = std::vector<std::byte>;
 using ByteView = std::span<const std::byte>;
 
-inline ByteView as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline ByteView as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 inline std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -73,9 +76,9 @@ class FrameEncoder {
   FrameEncoder& u32(std::uint32_t value);
   FrameEncoder& u64(std::uint64_t value);
   FrameEncoder& i64(std::int64_t value) { return u64(static_cast<std::uint64_t>(value)); }
-  FrameEncoder& bytes(ByteView value);                                         ///< u32 length + data
+  FrameEncoder& bytes(ByteView value);  ///< u32 length + data
   FrameEncoder& text(std::string_view value) { return bytes(as_bytes(value)); }
-  FrameEncoder& raw(ByteView value);                                           ///< data of a width both sides know
+  FrameEncoder& raw(ByteView value);  ///< data of a width both sides know
   Bytes finish() &&;
 
  private:

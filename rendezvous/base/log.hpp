@@ -13,8 +13,12 @@ namespace llmlaunch {
 
 enum class LogLevel { error, warning, info, debug };
 
-/// Who gets the lines (without newline). The default writes "llmlaunch: …\n" to stderr.
+/// Who gets the lines (without newline, printable). The default writes "llmlaunch: …\n" to stderr.
 using LogSinkFunction = std::function<void(LogLevel, std::string_view line)>;
+
+/// `text` without what a terminal would obey: control characters, and bytes that are no UTF-8, become \xNN. Letters,
+/// newlines and tabs stay. For whatever came from a file or another host; log lines need no call of it.
+std::string printable(std::string_view text);
 
 void set_log_level(LogLevel most_verbose);
 LogLevel log_level();

@@ -15,7 +15,8 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using tl::expected<T, Error>::expected;
   /// A failed result: `return make_error(Errc::closed, …);` works in every function that gives a `Result`.
-  Result(Error error) : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 };
 
 /// The value-less success: `return ok;`
@@ -26,8 +27,9 @@ template <>
 class [[nodiscard]] Result<void> : public tl::expected<void, Error> {
  public:
   Result() = default;
-  Result(Ok) {}                                                                     // NOLINT(google-explicit-constructor)
-  Result(Error error) : tl::expected<void, Error>(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(Ok) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : tl::expected<void, Error>(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 };
 
 }  // namespace llmlaunch

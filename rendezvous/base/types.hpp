@@ -14,8 +14,14 @@ enum class NodeRank : std::uint32_t {};
 /// One admitted world; a restart makes the next one.
 enum class Generation : std::uint32_t {};
 
-constexpr std::uint32_t number(Rank rank) { return static_cast<std::uint32_t>(rank); }
-constexpr std::uint32_t number(NodeRank rank) { return static_cast<std::uint32_t>(rank); }
-constexpr std::uint32_t number(Generation generation) { return static_cast<std::uint32_t>(generation); }
+constexpr std::uint32_t number(Rank rank) {
+  return static_cast<std::uint32_t>(rank);
+}
+constexpr std::uint32_t number(NodeRank rank) {
+  return static_cast<std::uint32_t>(rank);
+}
+constexpr std::uint32_t number(Generation generation) {
+  return static_cast<std::uint32_t>(generation);
+}
 
 }  // namespace llmlaunch

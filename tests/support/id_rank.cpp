@@ -40,8 +40,8 @@ Result<void> take_part(const std::function<Result<UniqueId>()>& make_id, int ncc
   const auto all = (*client)->get("received");
   if (!all) return all.error();
   if (as_text(*all) != fmt::to_string(options->world_size)) {
-    return make_error(Errc::internal, fmt::format("{} ranks were counted in a world of {}", as_text(*all),
-                                                  options->world_size));
+    return make_error(Errc::internal,
+                      fmt::format("{} ranks were counted in a world of {}", as_text(*all), options->world_size));
   }
   return (*client)->barrier("end");
 }

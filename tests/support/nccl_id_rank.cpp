@@ -18,8 +18,8 @@ int main() {
   const auto make_id = []() -> Result<rendezvous::UniqueId> {
     ncclUniqueId id{};
     if (const ncclResult_t code = ncclGetUniqueId(&id); code != ncclSuccess) {
-      return make_error(Errc::unsupported, fmt::format("ncclGetUniqueId: {} ({})", ncclGetErrorString(code),
-                                                       ncclGetLastError(nullptr)),
+      return make_error(Errc::unsupported,
+                        fmt::format("ncclGetUniqueId: {} ({})", ncclGetErrorString(code), ncclGetLastError(nullptr)),
                         {}, "NCCL_SOCKET_IFNAME chooses the network interface");
     }
     rendezvous::UniqueId bytes;

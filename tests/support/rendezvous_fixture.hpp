@@ -1,11 +1,12 @@
 /// \file
-/// A rendezvous server on its own thread, for tests that talk to it over loopback sockets.
+/// A rendezvous server on its own thread, for tests that talk to it over loopback sockets, and what it says meanwhile.
 #pragma once
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <condition_variable>
 #include <future>
 #include <memory>
-#include <optional>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -13,10 +14,53 @@
 #include <vector>
 
 #include "rendezvous/asio.hpp"
+#include "rendezvous/base/log.hpp"
 #include "rendezvous/client.hpp"
 #include "rendezvous/server.hpp"
 
 namespace llmlaunch::rendezvous {
+
+/// The log of this process, as long as the object lives, the most verbose level included.
+class LogLines {
+ public:
+  LogLines() {
+    set_log_level(LogLevel::debug);
+    set_log_sink([this](LogLevel level, std::string_view line) {
+      const std::scoped_lock lock(mutex_);
+      lines_.emplace_back(level, line);
+      added_.notify_all();
+    });
+  }
+  ~LogLines() {
+    set_log_sink(nullptr);
+    set_log_level(LogLevel::info);
+  }
+  LogLines(const LogLines&) = delete;
+  LogLines& operator=(const LogLines&) = delete;
+
+  /// The first line of this level that holds `text`, as soon as there is one.
+  std::string wait_for(LogLevel level, std::string_view text) {
+    std::unique_lock lock(mutex_);
+    std::size_t seen = 0;
+    while (true) {
+      for (; seen < lines_.size(); ++seen)
+        if (lines_[seen].first == level && lines_[seen].second.find(text) != std::string::npos)
+          return lines_[seen].second;
+      added_.wait(lock);
+    }
+  }
+  std::size_t count(std::string_view text) {
+    const std::scoped_lock lock(mutex_);
+    std::size_t found = 0;
+    for (const auto& [level, line] : lines_) found += line.find(text) != std::string::npos ? 1 : 0;
+    return found;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable added_;
+  std::vector<std::pair<LogLevel, std::string>> lines_;
+};
 
 class ServedRendezvous {
  public:
@@ -24,11 +68,6 @@ class ServedRendezvous {
     auto started = Server::start(context_.get_executor(), options_);
     if (!started) throw std::runtime_error(to_string(started.error()));
     server_ = std::move(*started);
-    server_->on_complete([this] { complete_.set_value(); });
-    server_->on_failure([this](const Error& error) { failure_.set_value(error); });
-    server_->on_rank_lost([this](Rank rank, const Error&) {
-      if (!std::exchange(any_lost_, true)) lost_.set_value(rank);
-    });
     port_ = server_->port();
     thread_ = std::thread([this] { context_.run(); });
   }
@@ -74,21 +113,24 @@ class ServedRendezvous {
   Server& server() { return *server_; }
   std::uint16_t port() const { return port_; }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  void wait_until_complete() { complete_.get_future().wait(); }
-  Error wait_for_failure() { return failure_.get_future().get(); }
-  /// The first rank whose connection was lost.
-  Rank wait_for_loss() { return lost_.get_future().get(); }
+  LogLines& log() { return log_; }
+  /// Lets the server run for so long.
+  void pass(std::chrono::milliseconds time) {
+    on_thread([this, time] {
+      asio::steady_timer timer(context_, time);
+      bool over = false;
+      timer.async_wait([&over](const boost::system::error_code&) { over = true; });
+      while (!over) context_.run_one();
+    });
+  }
 
  private:
+  LogLines log_;
   ServerOptions options_;
   asio::io_context context_;
   asio::executor_work_guard<asio::io_context::executor_type> work_{context_.get_executor()};
   std::unique_ptr<Server> server_;
   std::uint16_t port_ = 0;
-  std::promise<void> complete_;
-  std::promise<Error> failure_;
-  std::promise<Rank> lost_;
-  bool any_lost_ = false;
   std::thread thread_;
 };
 

@@ -34,6 +34,40 @@ TEST_CASE("lines more verbose than the level are not written") {
   CHECK(captured.lines[1] == std::pair(LogLevel::warning, std::string("w 2")));
 }
 
+TEST_CASE("text of a file or a host cannot steer the terminal, and keeps its letters") {
+  struct Row {
+    std::string text;
+    std::string shown;
+  };
+  const std::vector<Row> rows = {
+      {"a\tb\nc", "a\tb\nc"},
+      {"\x1b[2J\r\x07\x7f", "\\x1b[2J\\x0d\\x07\\x7f"},
+      {std::string(1, '\0'), "\\x00"},
+      {"gr\u00fcn \u2026 \u65e5 \U0001f600", "gr\u00fcn \u2026 \u65e5 \U0001f600"},
+      {"\u00a0", "\u00a0"},
+      {"\xc2\x9b"
+       "2J",
+       "\\xc2\\x9b2J"},  // C1's CSI, as UTF-8
+      {"\x9b"
+       "2J",
+       "\\x9b2J"},                 // and as Latin-1
+      {"gr\xfcn", "gr\\xfcn"},     // no UTF-8
+      {"\xe2\x80", "\\xe2\\x80"},  // cut
+      {"\xc0\x9b", "\\xc0\\x9b"},  // ESC, in more bytes than it takes
+      {"\xe0\x80\x9b", "\\xe0\\x80\\x9b"},
+      {"\xed\xa0\x80", "\\xed\\xa0\\x80"},           // half a surrogate pair
+      {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"},  // beyond Unicode
+  };
+  for (const Row& row : rows) CHECK(printable(row.text) == row.shown);
+}
+
+TEST_CASE("a log line reaches its sink printable") {
+  Captured captured;
+  log_info("gpu07 said: {}", "\x1b]0;title\x07 gr\u00fcn");
+  REQUIRE(captured.lines.size() == 1);
+  CHECK(captured.lines[0].second == "gpu07 said: \\x1b]0;title\\x07 gr\u00fcn");
+}
+
 TEST_CASE("lines of many threads all arrive, one at a time") {
   Captured captured;
   std::vector<std::thread> threads;

@@ -22,7 +22,7 @@ struct Environment {
   }
   ~Environment() {
     for (const char* name : {env::kRendezvous, env::kJobId, env::kToken, env::kGeneration, env::kRank, env::kWorldSize,
-                             env::kHost}) {
+                             env::kHost, env::kRendezvousTimeout}) {
       ::unsetenv(name);
     }
   }
@@ -51,6 +51,18 @@ TEST_CASE("a rank finds its rendezvous in the environment") {
   CHECK(options->host == "gpu02");
 }
 
+TEST_CASE("the time to join is the job's, where the launcher says it") {
+  const Environment environment;
+  CHECK(client_options_from_environment()->join_timeout == std::nullopt);
+  Environment::set(env::kRendezvousTimeout, "1500");
+  CHECK(client_options_from_environment()->join_timeout == std::chrono::milliseconds(1500));
+  for (const char* wrong : {"0", "3s", "-1", "4294967296"}) {
+    Environment::set(env::kRendezvousTimeout, wrong);
+    CHECK(failure() ==
+          std::string("environment variable LLMLAUNCH_RENDEZVOUS_TIMEOUT is '") + wrong + "', not a number from 1 on");
+  }
+}
+
 TEST_CASE("IPv6 addresses stand in brackets, names alone") {
   const Environment environment;
   Environment::set(env::kRendezvous, "[fd00::1]:29400");
@@ -66,8 +78,9 @@ TEST_CASE("IPv6 addresses stand in brackets, names alone") {
 TEST_CASE("a missing or wrong variable is named") {
   const Environment environment;
   ::unsetenv(env::kToken);
-  CHECK(failure() == "environment variable LLMLAUNCH_TOKEN is not set\n"
-                     "   hint: start the program with 'llmlaunch run', which sets this variable for every rank");
+  CHECK(failure() ==
+        "environment variable LLMLAUNCH_TOKEN is not set\n"
+        "   hint: start the program with 'llmlaunch run', which sets this variable for every rank");
   Environment::set(env::kToken, "secret");
   Environment::set(env::kRank, "one");
   CHECK(failure() == "environment variable RANK is 'one', not a number from 0 on");

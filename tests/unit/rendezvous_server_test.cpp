@@ -1,6 +1,11 @@
 // The server over real sockets: what a hostile, broken or slow peer can do, and what binding a port can meet.
 #include "rendezvous/server.hpp"
 
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "rendezvous/auth.hpp"
 #include "rendezvous/connection.hpp"
 #include "tests/support/catch.hpp"
@@ -13,7 +18,9 @@ using std::chrono::steady_clock;
 
 namespace {
 
-steady_clock::time_point soon() { return steady_clock::now() + seconds(60); }
+steady_clock::time_point soon() {
+  return steady_clock::now() + seconds(60);
+}
 
 // A peer that writes bytes as it likes.
 struct RawPeer {
@@ -151,7 +158,7 @@ TEST_CASE("a peer that asks and does not read loses its connection, and the othe
   REQUIRE(client);
   REQUIRE((*client)->get("asked"));
   REQUIRE((*client)->set("large", Bytes(kMaxValueBytes)));
-  CHECK(served.wait_for_loss() == Rank{1});
+  served.log().wait_for(LogLevel::debug, "rendezvous: rank 1 went without a word: the peer does not read: ");
   CHECK((*client)->get("large")->size() == kMaxValueBytes);
 }
 
@@ -177,6 +184,35 @@ TEST_CASE("many small requests for large values are answered one by one to a pee
   }
 }
 
+TEST_CASE("connections that cannot be taken for want of descriptors are said once, until they can be again") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  const std::string complaint = "rendezvous: no connection can be taken: Too many open files";
+  const std::string relief = "rendezvous: connections are taken again";
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const int peer = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  REQUIRE(peer >= 0);
+  // The peer has the lowest number that was free: below the limit there is none left for the server's end.
+  const rlimit few{static_cast<rlim_t>(peer) + 1, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(served.port());
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool connected = ::connect(peer, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0;  // in the backlog
+  served.log().wait_for(LogLevel::warning, complaint);
+  // Nothing tells of a try that was not logged: time for three more.
+  served.pass(std::chrono::milliseconds(350));
+  const std::size_t complaints = served.log().count(complaint);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(connected);
+  served.log().wait_for(LogLevel::info, relief);
+  CHECK(complaints == 1);
+  check_job_still_works(served);
+  CHECK(served.log().count(relief) == 1);
+  ::close(peer);
+}
+
 TEST_CASE("a port in use is said with what to do") {
   ServedRendezvous served(ServedRendezvous::world_of(1));
   asio::io_context context;
@@ -187,9 +223,12 @@ TEST_CASE("a port in use is said with what to do") {
   const std::string port = std::to_string(served.port());
   CHECK(second.error().code == Errc::io);
   CHECK(to_string(second.error()) ==
-        "the rendezvous cannot listen on 127.0.0.1:" + port + ": Address already in use\n   hint: another program uses "
-        "port " + port + " ('ss -ltnp' shows which): stop it, or set main_process_port to a free port, or to 0 to have "
-        "one chosen");
+        "the rendezvous cannot listen on 127.0.0.1:" + port +
+            ": Address already in use\n   hint: another program uses "
+            "port " +
+            port +
+            " ('ss -ltnp' shows which): stop it, or set main_process_port to a free port, or to 0 to have "
+            "one chosen");
 }
 
 TEST_CASE("addresses that cannot be bound, and options that make no job, are refused") {

@@ -16,8 +16,7 @@ TEST_CASE("ranks are named with their hosts, neighbours together") {
     many.push_back("h" + std::to_string(i));
     all.push_back(Rank{i});
   }
-  CHECK(name_ranks(all, many) ==
-        "ranks 0 (h0), 1 (h1), 2 (h2), 3 (h3), 4 (h4), 5 (h5), 6 (h6), 7 (h7) and 4 more");
+  CHECK(name_ranks(all, many) == "ranks 0 (h0), 1 (h1), 2 (h2), 3 (h3), 4 (h4), 5 (h5), 6 (h6), 7 (h7) and 4 more");
 }
 
 TEST_CASE("durations, keys and NCCL versions as people write them") {

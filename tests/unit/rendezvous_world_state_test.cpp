@@ -1,5 +1,7 @@
 #include "rendezvous/world_state.hpp"
 
+#include <fmt/format.h>
+
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -103,7 +105,9 @@ struct World {
     for (std::uint32_t rank = 0; rank < size; ++rank) enter(rank);
     REQUIRE(state.joined() == size);
   }
-  Lines say(std::uint64_t peer, Message message) { return shown(state.on_message(PeerId{peer}, std::move(message), now)); }
+  Lines say(std::uint64_t peer, Message message) {
+    return shown(state.on_message(PeerId{peer}, std::move(message), now));
+  }
   Lines lose(std::uint64_t peer) {
     return shown(state.on_disconnect(PeerId{peer}, make_error(Errc::closed, "reset"), now));
   }
@@ -235,8 +239,8 @@ TEST_CASE("a handshake has a deadline") {
   world.state.on_connect(PeerId{1}, "10.0.0.9:5", Nonce{}, world.now);
   CHECK(world.state.next_deadline() == world.now + kHandshakeTimeout);
   CHECK(world.after(kHandshakeTimeout - milliseconds(1)).empty());
-  CHECK(world.after(milliseconds(1)) == Lines{"1: failure 0 timed out: no handshake within 10 s",
-                                              "1: close 10.0.0.9:5: no handshake within 10 s"});
+  CHECK(world.after(milliseconds(1)) ==
+        Lines{"1: failure 0 timed out: no handshake within 10 s", "1: close 10.0.0.9:5: no handshake within 10 s"});
   CHECK_FALSE(world.state.next_deadline());
 }
 
@@ -283,10 +287,10 @@ TEST_CASE("different NCCL versions are reported with both hosts, to all who wait
   other.nccl_version = 21903;
   const std::string text = "rank 2 (gpu02) has NCCL 2.19.3, but rank 0 (gpu01) has NCCL 2.28.7";
   const std::string hint = "all ranks must load the same version of NCCL: compare libnccl.so.2 on both hosts";
-  CHECK(world.enter(3, other) ==
-        Lines{"3: failure 0 the two sides speak different versions: " + text + " | " + hint,
-              "3: close 10.0.0.9:5: " + text + "\n   hint: " + hint,
-              "2: failure 1 the two sides speak different versions: " + text + " | " + hint, "fail " + text});
+  CHECK(world.enter(3, other) == Lines{"3: failure 0 the two sides speak different versions: " + text + " | " + hint,
+                                       "3: close 10.0.0.9:5: " + text + "\n   hint: " + hint,
+                                       "2: failure 1 the two sides speak different versions: " + text + " | " + hint,
+                                       "fail " + text});
 }
 
 TEST_CASE("unique ids: published, waited for, several, and never twice") {
@@ -299,8 +303,8 @@ TEST_CASE("unique ids: published, waited for, several, and never twice") {
   CHECK(world.say(2, PublishId{2, 1, id_of(43)}) == Lines{"2: done 2"});
   CHECK(world.say(1, GetId{2, 1, 1000}) == Lines{"1: id 2 43"});
   CHECK(world.say(1, PublishId{3, 0, id_of(42)}) == Lines{"1: done 3"});
-  CHECK(world.say(1, PublishId{4, 0, id_of(44)}) ==
-        Lines{"1: failure 4 refused by the other side: unique id 0 of generation 2 is published already, with other bytes"});
+  CHECK(world.say(1, PublishId{4, 0, id_of(44)}) == Lines{"1: failure 4 refused by the other side: unique id 0 of "
+                                                          "generation 2 is published already, with other bytes"});
   CHECK(world.say(1, GetId{5, kMaxUniqueIds, 1}) ==
         Lines{"1: failure 5 larger than the limit: unique id 1024: the limit is 1024 per generation"});
   CHECK_FALSE(world.state.next_deadline());
@@ -310,13 +314,13 @@ TEST_CASE("the wait for a unique id ends by time, by cancel, and when rank 0 goe
   World world;
   world.enter_all();
   world.say(2, GetId{1, 0, 1500});
-  CHECK(world.after(milliseconds(1500)) ==
-        Lines{"2: failure 1 timed out: unique id 0 was not published within 1.5 s"});
+  CHECK(world.after(milliseconds(1500)) == Lines{"2: failure 1 timed out: unique id 0 was not published within 1.5 s"});
   world.say(2, GetId{2, 0, 1500});
   CHECK(world.say(2, Cancel{2}) == Lines{"2: failure 2 stopped on request: canceled by the client"});
   world.say(2, GetId{3, 0, 1500});
-  const std::string text = "the other side closed the connection: rank 0 (gpu01) lost the connection before it published "
-                           "unique id 0";
+  const std::string text =
+      "the other side closed the connection: rank 0 (gpu01) lost the connection before it published "
+      "unique id 0";
   CHECK(world.lose(1) == Lines{"lost rank 0", "2: failure 3 " + text});
   CHECK(world.say(2, GetId{4, 0, 1500}) == Lines{"2: failure 4 " + text});
 }
@@ -335,7 +339,8 @@ TEST_CASE("the store: get and wait before set, add wakes too") {
         Lines{"4: failure 4 invalid value: cannot add to key 'k': its value 'v' is not a number"});
   CHECK(world.say(4, Get{5, "", 1}) == Lines{"4: failure 5 invalid value: an empty key"});
   CHECK(world.say(4, Set{6, std::string(kMaxKeyBytes + 1, 'k'), {}}) ==
-        Lines{"4: failure 6 larger than the limit: key '" + std::string(64, 'k') + "…' has 8193 bytes; the limit is 8192"});
+        Lines{"4: failure 6 larger than the limit: key '" + std::string(64, 'k') +
+              "…' has 8193 bytes; the limit is 8192"});
   CHECK_FALSE(world.state.next_deadline());
 }
 
@@ -389,6 +394,56 @@ TEST_CASE("a barrier ends by time with the names of those who did not arrive") {
   CHECK_FALSE(world.state.next_deadline());
 }
 
+TEST_CASE("a barrier blames nobody who waited in it, whoever's time is up first") {
+  const std::string late = "rank 2 (gpu02) did not arrive";
+  const auto failure = [](int peer, int request, const std::string& within, const std::string& why) {
+    return fmt::format("{}: failure {} timed out: barrier 'b' was not complete within {}: {}", peer, request, within,
+                       why);
+  };
+  World world;
+  world.enter_all();
+  for (const std::uint64_t peer : {1u, 2u, 4u}) world.say(peer, Barrier{1, "b", 1000});
+  CHECK(world.after(seconds(1)) ==
+        Lines{failure(1, 1, "1 s", late), failure(2, 1, "1 s", late), failure(4, 1, "1 s", late)});
+  CHECK_FALSE(world.state.next_deadline());
+
+  world.say(1, Barrier{2, "b", 1000});
+  world.say(2, Barrier{2, "b", 2000});
+  world.say(4, Barrier{2, "b", 3000});
+  CHECK(world.after(seconds(1)) == Lines{failure(1, 2, "1 s", late)});
+  CHECK(world.after(seconds(1)) == Lines{failure(2, 2, "2 s", late)});
+  world.say(3, Barrier{2, "b", 500});
+  CHECK(world.after(milliseconds(500)) ==
+        Lines{failure(3, 2, "500 ms", "ranks 0-1 (gpu01) had waited and gone when the last rank arrived")});
+  CHECK(world.after(milliseconds(500)) ==
+        Lines{failure(4, 2, "3 s", "ranks 0-1 (gpu01), 2 (gpu02) had waited and gone when the last rank arrived")});
+
+  // What was is forgotten with the last who waited.
+  world.say(2, Barrier{3, "b", 1000});
+  CHECK(world.after(seconds(1)) == Lines{failure(2, 3, "1 s", "ranks 0 (gpu01), 2-3 (gpu02) did not arrive")});
+}
+
+TEST_CASE("a rank that gave up a barrier may come again, and then it opens") {
+  World world({"gpu01", "gpu02"});
+  world.enter_all();
+  world.say(1, Barrier{1, "b", 1000});
+  CHECK(world.after(seconds(1)).size() == 1);
+  CHECK(world.say(2, Barrier{1, "b", 1000}).empty());
+  CHECK(world.say(1, Barrier{2, "b", 1000}) == Lines{"1: done 2", "2: done 1"});
+}
+
+TEST_CASE("a thousand ranks whose time is up in one tick all hear of the one that is late") {
+  constexpr std::uint32_t kRanks = 1000;
+  std::vector<std::string> hosts;
+  for (std::uint32_t rank = 0; rank < kRanks; ++rank) hosts.push_back("host" + std::to_string(rank));
+  World world(hosts);
+  world.enter_all();
+  for (std::uint32_t rank = 1; rank < kRanks; ++rank) world.say(rank + 1, Barrier{1, "b", 1000});
+  const Lines told = world.after(seconds(1));
+  REQUIRE(told.size() == kRanks - 1);
+  for (const std::string& line : told) REQUIRE(line.ends_with(": rank 0 (host0) did not arrive"));
+}
+
 TEST_CASE("a rank that goes ends the barriers that need it") {
   World world;
   world.enter_all();
@@ -433,8 +488,9 @@ TEST_CASE("the end of the generation reaches every waiter and every rank, and re
         Lines{"1: failure 1 " + text, "1: ended 2 rank 1 exited with 3", "2: ended 2 rank 1 exited with 3"});
   CHECK(world.state.end_generation("again", world.now).empty());
   CHECK(world.say(2, Set{1, "k", {}}) == Lines{"2: failure 1 " + text});
-  CHECK(world.enter(2).at(0) == "3: failure 0 this generation has ended: rank 2 (gpu02) comes too late: generation 2 has "
-                                "ended: rank 1 exited with 3");
+  CHECK(world.enter(2).at(0) ==
+        "3: failure 0 this generation has ended: rank 2 (gpu02) comes too late: generation 2 has "
+        "ended: rank 1 exited with 3");
   CHECK(world.lose(1).empty());
   CHECK(world.say(2, Leave{}) == Lines{"2: close"});
 }
@@ -445,9 +501,10 @@ TEST_CASE("a peer may not have endlessly many requests held back") {
   for (std::uint32_t request = 1; request <= kMaxOpenRequests; ++request) {
     REQUIRE(world.say(1, Get{request, "k", 1000}).empty());
   }
-  CHECK(world.say(1, Get{9999, "k", 1000}) ==
-        Lines{"1: failure 9999 out of resources: rank 0 has 256 requests with 256 bytes of keys waiting; the limits are "
-              "256 and 16777216"});
+  CHECK(
+      world.say(1, Get{9999, "k", 1000}) ==
+      Lines{"1: failure 9999 out of resources: rank 0 has 256 requests with 256 bytes of keys waiting; the limits are "
+            "256 and 16777216"});
   CHECK(world.say(2, Get{1, "k", 1000}).empty());
   CHECK(world.say(2, Set{2, "k", {}}).size() == 1 + kMaxOpenRequests + 1);
 }
