@@ -27,7 +27,7 @@ bool is_control(char c) {
 }
 
 std::string shown_entry(const std::string& name, const std::string& value) {
-  if (launcher::names_secret(name)) return fmt::format("{}=********", name);
+  if (launcher::names_secret(name)) return fmt::format("{}={}", name, launcher::kMask);
   if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
   std::size_t end = kShownValueBytes;
   while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
@@ -36,7 +36,7 @@ std::string shown_entry(const std::string& name, const std::string& value) {
 
 std::string shown_argv(const LaunchPlan& plan) {
   std::string text;
-  for (const auto& word : plan.argv) text += (text.empty() ? "" : " ") + shell_quoted(word);
+  for (const auto& word : launcher::without_secrets(plan.argv)) text += (text.empty() ? "" : " ") + shell_quoted(word);
   return text;
 }
 
@@ -55,6 +55,7 @@ std::string shown_way(const HostPlan& host) {
 }
 
 std::string shown_workdir(const HostPlan& host) {
+  if (host.workdir.starts_with("~/")) return "~/" + shell_quoted(std::string_view(host.workdir).substr(2));
   if (!host.workdir.empty()) {
     const bool below_home = !host.local && host.workdir.front() != '/';
     return shell_quoted(host.workdir) + (below_home ? " (below the login directory)" : "");
@@ -65,7 +66,10 @@ std::string shown_workdir(const HostPlan& host) {
 void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
   text += fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
   text += fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
-  if (plan.program) text += fmt::format("  pushed   {} (when the host lacks it)\n", plan.program->name);
+  if (plan.program) {
+    text += fmt::format("  pushed   {} (when the host lacks {})\n",
+                        plan.program->name + (host.local ? "" : " and its libraries"), host.local ? "it" : "them");
+  }
   for (const auto& [name, value] : host.env) text += fmt::format("  env      {}\n", shown_entry(name, value));
   for (const auto& rank : host.ranks) {
     std::string own;

@@ -8,7 +8,8 @@ namespace llmlaunch::cli {
 enum class ExitStatus : int {
   done = 0,
   usage = 64,        ///< the command line is wrong
-  unavailable = 69,  ///< a host or the rendezvous: not reachable, key refused, no working directory, connection lost
+  unavailable = 69,  ///< a host or the rendezvous: not reachable, key refused, no working directory, connection lost;
+                     ///< or this machine has too few descriptors or too little memory for them
   internal = 70,     ///< a defect of llmlaunch, or a part of it is not installed
   io = 74,           ///< a file: the run directory cannot be made, or lacks output although the ranks ended well
   locked = 75,       ///< another run holds the lock
@@ -18,6 +19,7 @@ enum class ExitStatus : int {
   no_program = 127,      ///< the program does not exist
   hung_up = 129,         ///< SIGHUP
   interrupted = 130,     ///< SIGINT
+  quit = 131,            ///< SIGQUIT
   terminated = 143,      ///< SIGTERM
 };
 

@@ -1,7 +1,11 @@
 // Looks at this machine, changes nothing.
 #include "cli/head.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +16,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
+#include <memory>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -38,6 +43,26 @@ Result<std::string> new_job_id() {
                      parts.tm_hour, parts.tm_min, parts.tm_sec, chance);
 }
 
+/// The addresses of the interfaces that are up.
+Result<std::vector<std::string>> own_addresses() {
+  ifaddrs* found = nullptr;
+  if (::getifaddrs(&found) != 0) return system_error(errno, "getifaddrs");
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(found, &::freeifaddrs);
+  std::vector<std::string> addresses;
+  for (const ifaddrs* each = found; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_UP) == 0) continue;
+    char text[INET6_ADDRSTRLEN] = {};
+    if (each->ifa_addr->sa_family == AF_INET) {
+      const auto* four = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
+      addresses.emplace_back(::inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
+    } else if (each->ifa_addr->sa_family == AF_INET6) {
+      const auto* six = reinterpret_cast<const sockaddr_in6*>(each->ifa_addr);
+      addresses.emplace_back(::inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
+    }
+  }
+  return addresses;
+}
+
 bool is_file(const std::string& path) {
   struct stat found {};
   return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
@@ -55,6 +80,9 @@ Result<launcher::HeadFacts> head_facts() {
     const auto equals = text.find('=', 1);  // a name may not be empty
     if (equals != text.npos) facts.environment.emplace_back(text.substr(0, equals), text.substr(equals + 1));
   }
+  auto addresses = own_addresses();
+  if (!addresses) return addresses.error();
+  facts.addresses = std::move(*addresses);
   std::error_code failed;
   facts.cwd = fs::current_path(failed).string();
   if (failed) return system_error(failed.value(), "the current directory cannot be read");

@@ -1,4 +1,8 @@
 // The llmlaunch program: words in, status out. The one place that ends the process.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -7,6 +11,7 @@
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "rendezvous/base/result.hpp"
 
 namespace {
 
@@ -17,6 +22,16 @@ int print(const std::string& text, std::FILE* to, ExitStatus status) {
   if (std::fwrite(text.data(), 1, text.size(), to) == text.size() && std::fflush(to) == 0) return cli::number(status);
   cli::report_error(make_error(Errc::io, "the text could not be written"));
   return cli::number(ExitStatus::internal);
+}
+
+// Started with one of them closed (`2>&-`), the next file or socket would get its number, and what is said its bytes.
+Result<void> hold_standard_descriptors() {
+  int fd = 0;
+  do fd = ::open("/dev/null", O_RDWR);  // each gets the lowest free number
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd < 0) return system_error(errno, "open /dev/null");
+  ::close(fd);
+  return ok;
 }
 
 int run(const std::vector<std::string>& words) {
@@ -37,6 +52,10 @@ int run(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   try {
+    if (const auto held = hold_standard_descriptors(); !held) {
+      cli::report_error(held.error());
+      return cli::number(ExitStatus::internal);
+    }
     return run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
   } catch (const std::exception& caught) {
     cli::report_error(make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()));

@@ -268,6 +268,9 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (options.run.command.empty()) {
     return usage("run: no program given", "llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train");
   }
+  if (options.run.command.front().empty()) {
+    return usage("run: the program's name is empty", "a variable in its place may not be set");
+  }
   return options;
 }
 

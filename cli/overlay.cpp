@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 #include "cli/head.hpp"
@@ -14,6 +16,27 @@ namespace {
 using launcher::Config;
 using launcher::EnvList;
 using launcher::HostConfig;
+
+/// What the file's num_processes comes to for a choice of its hosts: their slots, and the share of those without. Not
+/// known when one is not the file's, or the file's own division leaves a remainder.
+std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<HostConfig>& chosen) {
+  std::uint64_t rest = *file.num_processes;
+  std::uint64_t without_slots = 0;
+  for (const auto& host : file.hosts) {
+    rest -= std::min<std::uint64_t>(rest, host.slots.value_or(0));
+    if (!host.slots) ++without_slots;
+  }
+  if (without_slots > 0 && rest % without_slots != 0) return std::nullopt;
+  const std::uint64_t share = without_slots > 0 ? rest / without_slots : 0;
+  std::uint64_t ranks = 0;
+  for (const auto& host : chosen) {
+    const bool known =
+        std::any_of(file.hosts.begin(), file.hosts.end(), [&](const auto& own) { return own.name == host.name; });
+    if (!known) return std::nullopt;
+    ranks += host.slots ? *host.slots : share;
+  }
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(UINT32_MAX, ranks));
+}
 
 /// `--hosts`: the hosts of the run. One that the file has as well keeps its address, port, slots and the rest.
 Result<void> overlay_hosts(Config& config, const std::string& list) {
@@ -33,8 +56,12 @@ Result<void> overlay_hosts(Config& config, const std::string& list) {
     host.where = "--hosts";
     hosts.push_back(std::move(host));
   }
+  if (config.num_processes) {
+    if (const auto ranks = ranks_of(config, hosts)) config.num_processes = ranks;
+  }
   config.hosts = std::move(hosts);
-  config.num_machines.reset();  // the file's number counts the file's hosts
+  config.num_machines.reset();  // the file's numbers count the file's hosts
+  config.machine_rank = 0;
   config.places.insert_or_assign("llmlaunch.hosts", "--hosts");
   return ok;
 }

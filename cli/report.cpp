@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/log.hpp"
+
 namespace llmlaunch::cli {
 namespace {
 
@@ -16,19 +18,6 @@ constexpr std::string_view kCyan = "\x1b[36m";
 constexpr std::string_view kPlain = "\x1b[0m";
 
 }  // namespace
-
-std::string printable(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 std::string format_error(const Error& error, bool colour) {
   Error bare = error;
@@ -67,13 +56,19 @@ ExitStatus exit_status_of(const Error& error) {
   if (error.code.category() != error_category()) return ExitStatus::io;  // a system call
   switch (static_cast<Errc>(error.code.value())) {
     case Errc::usage: return ExitStatus::usage;
-    case Errc::invalid_config: return ExitStatus::config;
+    case Errc::invalid_config:
+    case Errc::invalid_argument:  // before a job ran, values and what exceeds a limit come from configuration
+    case Errc::too_large: return ExitStatus::config;
     case Errc::locked: return ExitStatus::locked;
     case Errc::interrupted: return ExitStatus::interrupted;
     case Errc::timed_out:
     case Errc::refused:
     case Errc::unreachable:
     case Errc::closed:
+    case Errc::protocol:
+    case Errc::version_mismatch:
+    case Errc::unsupported:
+    case Errc::out_of_resources:
     case Errc::unauthenticated:
     case Errc::host_key_unknown:
     case Errc::host_key_changed:
@@ -83,8 +78,16 @@ ExitStatus exit_status_of(const Error& error) {
     case Errc::no_program: return ExitStatus::no_program;
     case Errc::not_executable: return ExitStatus::not_executable;
     case Errc::io: return ExitStatus::io;
-    default: return ExitStatus::internal;
+    case Errc::not_found:  // a part of llmlaunch that is not installed; a configuration file has its own condition
+    case Errc::canceled:
+    case Errc::duplicate_rank:
+    case Errc::stale_generation:
+    case Errc::wrong_world:
+    case Errc::generation_ended:
+    case Errc::rank_failed:
+    case Errc::internal: return ExitStatus::internal;
   }
+  return ExitStatus::internal;  // a number that is no condition
 }
 
 }  // namespace llmlaunch::cli

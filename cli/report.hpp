@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "cli/exit_status.hpp"
 #include "rendezvous/base/error.hpp"
@@ -22,8 +21,5 @@ void report_error(const Error& error);
 
 /// For errors met before a job ran; a job's own status comes with its result.
 ExitStatus exit_status_of(const Error& error);
-
-/// `text` without bytes that a terminal would obey; newlines and tabs stay.
-std::string printable(std::string_view text);
 
 }  // namespace llmlaunch::cli

@@ -2,9 +2,15 @@
 #include "cli/run.hpp"
 
 #include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
+#include <string_view>
 
 #include "cli/dry_run.hpp"
 #include "cli/head.hpp"
@@ -73,12 +79,39 @@ int fail(const Error& error) {
   return number(exit_status_of(error));
 }
 
+/// `train --help`: a question that needs no host and no configuration.
+bool asks_trainer(const std::vector<std::string>& command) {
+  constexpr std::array<std::string_view, 3> kQuestions{"-h", "--help", "--version"};
+  return command.front() == kTrainWord &&
+         std::find_first_of(command.begin() + 1, command.end(), kQuestions.begin(), kQuestions.end()) != command.end();
+}
+
+/// The trainer itself answers, on our stdout; its status is ours.
+int answer_of_trainer(const RunOptions& options) {
+  auto command = command_of(options);
+  if (!command) return fail(command.error());
+  std::vector<char*> argv;
+  for (auto& word : command->argv) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const std::string& path = command->program->local_path;
+  pid_t pid = 0;
+  if (const int failed = ::posix_spawn(&pid, path.c_str(), nullptr, nullptr, argv.data(), environ); failed != 0) {
+    return fail(system_error(failed, "starting " + path));
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return fail(system_error(errno, "waiting for " + path));
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 }  // namespace
 
 int run_command(const RunOptions& options) {
   set_log_level(options.verbosity == Verbosity::quiet     ? LogLevel::warning
                 : options.verbosity == Verbosity::verbose ? LogLevel::debug
                                                           : LogLevel::info);
+  if (asks_trainer(options.command)) return answer_of_trainer(options);
   const auto plan = plan_of(options);
   if (!plan) return fail(plan.error());
   for (const auto& note : plan->notes) log_warning("{}", printable(note));

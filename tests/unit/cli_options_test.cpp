@@ -135,6 +135,9 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
   const std::vector<Row> rows{
       {{"run"},
        "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
+      {{"run", "--config", "c", "", "x"},
+       "run: the program's name is empty\n   hint: a variable in its place may not be set"},
+      {{"run", "--", ""}, "run: the program's name is empty\n   hint: a variable in its place may not be set"},
       {{"run", "--"},
        "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
       {{"rnu", "x"}, "unknown command 'rnu'\n   hint: did you mean 'run'?"},

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -120,6 +121,31 @@ TEST_CASE("--hosts names the hosts of the run, and the file still knows them") {
   CHECK(message("", {"--hosts", " "}) == "--hosts names no host");
 }
 
+TEST_CASE("a choice of the file's hosts has the ranks that they have in the file") {
+  struct Row {
+    const char* file;
+    const char* hosts;
+    std::uint32_t ranks;
+  };
+  const Row rows[] = {
+      {"num_processes: 4\nmachine_rank: 1\nllmlaunch: {hosts: 'a,b'}", "a", 2},
+      {"num_processes: 4\nllmlaunch: {hosts: 'a,b'}", "me@b", 2},
+      {"num_processes: 4\nllmlaunch: {hosts: 'a,b'}", "b,a", 4},
+      {"num_processes: 8\nllmlaunch: {hosts: [{name: a, slots: 2}, b, c]}", "a,c", 5},
+      {"num_processes: 3\nllmlaunch: {hosts: [{name: a, slots: 2}, {name: b, slots: 1}]}", "b", 1},
+      {"num_processes: 4\nllmlaunch: {hosts: 'a,b'}", "a,c", 4},  // of a stranger nothing is known
+      {"num_processes: 4", "a", 4},
+      {"num_processes: 5\nllmlaunch: {hosts: 'a,b'}", "a", 5},  // the file cannot say how many
+  };
+  for (const Row& row : rows) {
+    INFO(row.file << " --hosts " << row.hosts);
+    CHECK(good(row.file, {"--hosts", row.hosts}).num_processes == row.ranks);
+    CHECK(message(row.file, {"--hosts", row.hosts}) == "no error");
+  }
+  CHECK(good(rows[0].file, {"--hosts", "a", "-n", "3"}).num_processes == 3u);
+  CHECK(good("llmlaunch: {hosts: 'a,b'}", {"--hosts", "a"}).num_processes == std::nullopt);
+}
+
 TEST_CASE("--nproc-per-node counts on each host, whatever the file says") {
   const std::string file = "num_processes: 3\nllmlaunch: {hosts: [a, {name: b, slots: 2}]}";
   const Config config = good(file, {"--nproc-per-node", "4"});
@@ -133,11 +159,22 @@ TEST_CASE("--nproc-per-node counts on each host, whatever the file says") {
 TEST_CASE("a number that was typed is blamed by its flag, one of the file by its line") {
   const std::string file = "num_processes: 4\nllmlaunch: {hosts: 'a,b'}";
   CHECK(message(file, {"-n", "5"}) ==
-        "--num-processes: num_processes 5 is not divisible by 2 hosts\n   hint: set slots for each host, or change "
-        "num_processes");
+        "--num-processes: num_processes 5 is not divisible by 2 hosts\n   hint: -n is the number of ranks on all hosts "
+        "together, for example -n 4");
   CHECK(message(file, {"--hosts", "a,b,c"}) ==
-        "cfg.yaml:1:1: num_processes 4 is not divisible by 3 hosts\n   hint: set slots for each host, or change "
-        "num_processes");
+        "cfg.yaml:1:1: num_processes 4 is not divisible by 3 hosts\n   hint: -n is the number of ranks on all hosts "
+        "together, for example -n 3");
+  CHECK(
+      message(file, {"--hosts", "a,b,c,d,e"}) ==
+      "cfg.yaml:1:1: num_processes 4 is less than one rank for each of 5 hosts\n   hint: -n is the number of ranks on "
+      "all hosts together, for example -n 5");
+  CHECK(message("llmlaunch: {hosts: [{name: a, slots: 2}, b]}", {"-n", "2"}) ==
+        "--num-processes: num_processes 2 less 2 ranks on hosts with slots leaves 0 for 1 host without slots\n   hint: "
+        "-n is the number of ranks on all hosts together, for example -n 3");
+  CHECK(
+      message("llmlaunch: {hosts: [{name: a, slots: 2}]}", {"-n", "3"}) ==
+      "--num-processes: num_processes is 3, but the slots of 1 host add up to 2\n   hint: -n is the number of ranks on "
+      "all hosts together, for example -n 2");
   CHECK(message(file, {"--nproc-per-node", "5000"}) ==
         "--nproc-per-node: 5000 ranks on host 'a': at most 4096 are possible");
   CHECK(message(file, {}) == "no error");
@@ -171,7 +208,7 @@ TEST_CASE("a plan is printed whole: way, place, environment and command of every
         "\n"
         "host gpu01 (node_rank 0, ranks 0-1)\n"
         "  by       ssh train@10.0.0.11:2222\n"
-        "  workdir  run (below the login directory)\n"
+        "  workdir  ~/run\n"
         "  env      PYTHONUNBUFFERED=1\n"
         "  env      ACCELERATE_MIXED_PRECISION=bf16\n"
         "  env      ACCELERATE_USE_CPU=false\n"
@@ -188,6 +225,7 @@ TEST_CASE("a plan is printed whole: way, place, environment and command of every
         "  env      CROSS_SIZE=2\n"
         "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
         "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000\n"
         "  env      LLMLAUNCH_HOST=gpu01\n"
         "  rank 0: RANK=0 LOCAL_RANK=0 python train.py '--name=two words'\n"
         "  rank 1: RANK=1 LOCAL_RANK=1 python train.py '--name=two words'\n"
@@ -211,8 +249,16 @@ TEST_CASE("a plan is printed whole: way, place, environment and command of every
         "  env      CROSS_SIZE=2\n"
         "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
         "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000\n"
         "  env      LLMLAUNCH_HOST=gpu02\n"
         "  rank 2: RANK=2 LOCAL_RANK=0 python train.py '--name=two words'\n");
+}
+
+TEST_CASE("a plan of the trainer on other machines says that its libraries go with it") {
+  const launcher::Command train{{"llmlaunch-train"},
+                                launcher::PushedProgram{"llmlaunch-train", "/opt/llmlaunch-train"}};
+  const std::string text = described(good("llmlaunch: {hosts: [gpu01]}", {}), train);
+  CHECK(text.find("\n  pushed   llmlaunch-train and its libraries (when the host lacks them)\n") != std::string::npos);
 }
 
 TEST_CASE("a plan of the trainer on this machine says what is pushed and where it starts") {
@@ -243,20 +289,21 @@ TEST_CASE("a plan of the trainer on this machine says what is pushed and where i
         "  env      CROSS_SIZE=1\n"
         "  env      LLMLAUNCH_JOB_ID=20260102-030405-abcd\n"
         "  env      LLMLAUNCH_GENERATION=0\n"
+        "  env      LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000\n"
         "  env      LLMLAUNCH_HOST=localhost\n"
-        "  rank 0: RANK=0 LOCAL_RANK=0 llmlaunch-train --use_cpu\n");
+        "  rank 0: RANK=0 LOCAL_RANK=0 llmlaunch-train\n");
 }
 
 TEST_CASE("a printed plan holds no secret, no endless value and no byte that a terminal obeys") {
   const std::string odd = "\x1b[2J\n";
   const Config config = good("", {"--env", "MY_API_KEY", "--env", "LONG", "--env", "ODD"},
                              {{"MY_API_KEY", "sesame"}, {"LONG", std::string(1000, 'x')}, {"ODD", odd}});
-  const std::string text = described(config, {{"prog", odd}, {}});
+  const std::string text = described(config, {{"prog", odd, "--password", "sesame", "--api-key=sesame"}, {}});
   CHECK(text.find("sesame") == text.npos);
   CHECK(text.find("  env      MY_API_KEY=********\n") != text.npos);
   CHECK(text.find(fmt::format("  env      LONG={:x>160}… (1000 bytes)\n", "")) != text.npos);
   CHECK(text.find("  env      ODD=$'\\x1b[2J\\n'\n") != text.npos);
-  CHECK(text.find("prog $'\\x1b[2J\\n'\n") != text.npos);
+  CHECK(text.find("prog $'\\x1b[2J\\n' --password '********' '--api-key=********'\n") != text.npos);
   CHECK(text.find('\x1b') == text.npos);
 }
 
@@ -291,6 +338,7 @@ TEST_CASE("this machine's facts are those that a plan needs") {
   REQUIRE(facts.has_value());
   CHECK(std::regex_match(facts->job_id, std::regex("\\d{8}-\\d{6}-[0-9a-f]{4}")));
   CHECK(facts->cwd == std::filesystem::current_path().string());
+  CHECK(std::count(facts->addresses.begin(), facts->addresses.end(), "127.0.0.1") == 1);
   CHECK(facts->cores >= 1u);
   const EnvList one{{"LLMLAUNCH_TEST_FACT", "a=b"}};
   CHECK(std::search(facts->environment.begin(), facts->environment.end(), one.begin(), one.end()) !=
