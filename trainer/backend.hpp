@@ -21,14 +21,14 @@ struct Parameter {
   std::size_t first, count;
 };
 inline constexpr std::array<Parameter, 8> kParameters = {{
-    {"conv1.weight", 0, 288},               // (32, 1, 3, 3)
-    {"conv1.bias", 288, 32},                // (32)
-    {"conv2.weight", 320, 18'432},          // (64, 32, 3, 3)
-    {"conv2.bias", 18'752, 64},             // (64)
-    {"fc1.weight", 18'816, 1'179'648},      // (128, 9216)
-    {"fc1.bias", 1'198'464, 128},           // (128)
-    {"fc2.weight", 1'198'592, 1'280},       // (10, 128)
-    {"fc2.bias", 1'199'872, 10},            // (10)
+    {"conv1.weight", 0, 288},           // (32, 1, 3, 3)
+    {"conv1.bias", 288, 32},            // (32)
+    {"conv2.weight", 320, 18'432},      // (64, 32, 3, 3)
+    {"conv2.bias", 18'752, 64},         // (64)
+    {"fc1.weight", 18'816, 1'179'648},  // (128, 9216)
+    {"fc1.bias", 1'198'464, 128},       // (128)
+    {"fc2.weight", 1'198'592, 1'280},   // (10, 128)
+    {"fc2.bias", 1'199'872, 10},        // (10)
 }};
 inline constexpr std::size_t kParameterValues = 1'199'882;
 

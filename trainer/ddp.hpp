@@ -73,8 +73,8 @@ class GradientReducer {
   bool rebuilt_ = false;
 };
 
-/// SHA-256 of the bytes, as 64 hex digits.
-std::string digest(ByteView bytes);
+/// SHA-256 of the bytes, as 64 hex digits. `Errc::unsupported` when libcrypto cannot make it (a FIPS or broken setup).
+Result<std::string> digest(ByteView bytes);
 
 /// Checks that every rank holds the same text. The error names the ranks that differ from rank 0: "parameters after
 /// epoch 1 differ: …". Collective: all ranks get the same answer. `text` is as long on each.

@@ -54,7 +54,7 @@ Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& 
 Result<DevicePlan> choose_device(DeviceChoice choice) {
   if (choice == DeviceChoice::cpu) return DevicePlan{.cuda = false, .nccl_version = 0, .why = "--use_cpu"};
   if (choice == DeviceChoice::automatic && told_to_use_cpu()) {
-    return DevicePlan{.cuda = false, .nccl_version = 0, .why = "ACCELERATE_USE_CPU"};
+    return DevicePlan{.cuda = false, .nccl_version = 0, .why = "ACCELERATE_USE_CPU (use_cpu: true)"};
   }
   const auto nccl_version = usable_nccl();
   if (nccl_version) return DevicePlan{.cuda = true, .nccl_version = *nccl_version, .why = {}};

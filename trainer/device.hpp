@@ -21,8 +21,8 @@ struct DevicePlan {
 };
 
 /// `automatic` takes a GPU where there is one that can be used. Asked for a GPU that cannot: `Errc::unsupported` says
-/// what is missing and what to do. ACCELERATE_USE_CPU, as accelerate sets it for use_cpu in its YAML, counts as
-/// --use_cpu.
+/// what is missing and what to do. ACCELERATE_USE_CPU, as accelerate sets it for use_cpu in its YAML, keeps
+/// `automatic` on the CPU; what was typed wins over it.
 Result<DevicePlan> choose_device(DeviceChoice choice);
 
 /// A backend and the communicator of its memory. The communicator is to be destroyed first.

@@ -67,10 +67,10 @@ void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
   app.add_option("--train_samples", o.train_samples,
                  fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
-      ->check(CLI::NonNegativeNumber);
+      ->check(from_one);
   app.add_option("--eval_samples", o.eval_samples,
                  fmt::format("use only so many test images; how many to draw (default {})", kDrawnEvalSamples))
-      ->check(CLI::NonNegativeNumber);
+      ->check(from_one);
   app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size, "images per rank and step")
       ->capture_default_str()
       ->check(from_one);

@@ -74,7 +74,7 @@ class Training {
   }
 
   /// What must be the same everywhere for the ranks to be one job.
-  std::string job_fingerprint() const {
+  Result<std::string> job_fingerprint() const {
     const TrainOptions& o = options_;
     return digest(as_bytes(fmt::format(
         "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(), data_.test.count(), data_.description,
@@ -86,7 +86,9 @@ class Training {
   Result<void> start() {
     say("{} train and {} test images ({}), {} steps of {} x {} images", data_.train.count(), data_.test.count(),
         data_.description, total_steps_, world_.world_size, options_.per_device_train_batch_size);
-    if (auto same = check_equal_on_all_ranks(comm_, job_fingerprint(), "flags and data"); !same) return same;
+    const auto fingerprint = job_fingerprint();
+    if (!fingerprint) return fingerprint.error();
+    if (auto same = check_equal_on_all_ranks(comm_, *fingerprint, "flags and data"); !same) return same;
     if (auto loaded = backend_.load_parameters(initial_parameters(options_.seed)); !loaded) return loaded;
     return comm_.broadcast(backend_.parameters());
   }
@@ -138,12 +140,13 @@ class Training {
   Result<void> check_parameters(std::uint64_t epoch) {
     const auto parameters = backend_.copy_parameters();
     if (!parameters) return parameters.error();
-    const std::string hash = digest(std::as_bytes(std::span(*parameters)));
-    if (auto equal = check_equal_on_all_ranks(comm_, hash, fmt::format("parameters after epoch {}", epoch + 1));
+    const auto hash = digest(std::as_bytes(std::span(*parameters)));
+    if (!hash) return hash.error();
+    if (auto equal = check_equal_on_all_ranks(comm_, *hash, fmt::format("parameters after epoch {}", epoch + 1));
         !equal) {
       return equal;
     }
-    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, epochs_, hash.substr(0, kShownHash),
+    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, epochs_, hash->substr(0, kShownHash),
         world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
     return ok;
   }

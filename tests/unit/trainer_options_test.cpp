@@ -122,6 +122,8 @@ TEST_CASE("what cannot be understood is named") {
        "did you mean --per_device_train_batch_size?"},
       {{"--fp16"}, "unknown argument '--fp16'", help},
       {{"surplus"}, "unknown argument 'surplus'", help},
+      {{"--train_samples", "0"}, "--train_samples: Value 0 not in range 1 to 1000000000", help},
+      {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},
       {{"--max_steps", "0"}, "--max_steps: 0 is neither -1 nor above 0", ""},
       {{"--use_cpu", "--device", "cuda"}, "--use_cpu and --device cuda contradict each other", ""},
   };

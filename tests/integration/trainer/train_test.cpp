@@ -247,6 +247,21 @@ TEST_CASE("a rank that comes too late to find the rendezvous says where it looke
   }
 }
 
+TEST_CASE("a rank that cannot reach the rendezvous ends within the job's time for it, as unavailable") {
+  for (const std::string address : {"nohost.invalid:29400", "127.0.0.1:1"}) {
+    const ServedRendezvous served({"alpha", "beta"});
+    auto environment = served.environment(1);
+    environment["LLMLAUNCH_RENDEZVOUS"] = address;
+    environment["LLMLAUNCH_RENDEZVOUS_TIMEOUT"] = "200";
+    ChildProcess lost(command({}), environment);
+    const int status = lost.wait();
+    INFO(lost.output());
+    CHECK(status == 69);
+    CHECK_THAT(lost.output(), Catch::Contains("rank 1 (beta): no ") && Catch::Contains("rendezvous " + address) &&
+                                  Catch::Contains("must be an address of the machine where llmlaunch runs"));
+  }
+}
+
 TEST_CASE("without a GPU --device cuda says what is missing, and auto trains on the CPU") {
   const Words short_run = {"--train_samples", "64", "--eval_samples", "10", "--max_steps", "1"};
   Words automatic = {kProgram};
@@ -267,5 +282,8 @@ TEST_CASE("without a GPU --device cuda says what is missing, and auto trains on 
   from_accelerate["ACCELERATE_USE_CPU"] = "true";
   ChildProcess told(automatic, from_accelerate);
   REQUIRE(told.wait() == 0);
-  CHECK_THAT(told.output(), Catch::Contains("; ACCELERATE_USE_CPU\n"));
+  CHECK_THAT(told.output(), Catch::Contains("; ACCELERATE_USE_CPU (use_cpu: true)\n"));
+  ChildProcess typed({kProgram, "--device", "cuda"}, from_accelerate);  // what was typed wins over the configuration
+  CHECK(typed.wait() == 69);
+  CHECK_THAT(typed.output(), Catch::StartsWith("llmlaunch-train: error: no GPU: "));
 }
