@@ -20,13 +20,14 @@ using llmlaunch::test::TemporaryDirectory;
 
 namespace {
 
-std::shared_ptr<RemoteShell> shell_of(asio::io_context& context, const std::string& program) {
+std::shared_ptr<RemoteShell> shell_of(asio::io_context& context, const std::string& program,
+                                      std::chrono::milliseconds start_limit = std::chrono::seconds(60)) {
   auto binary = std::make_shared<AgentBinary>();
   binary->path = program;
   HostPlan host;
   host.name = "localhost";
   host.local = true;
-  return make_local_shell(context.get_executor(), host, binary);
+  return make_local_shell(context.get_executor(), host, binary, start_limit);
 }
 
 // A program of the test's own in the agent's place.
@@ -143,6 +144,21 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
   CHECK(as_text(all) == "frames");
   std::sort(noise.begin(), noise.end());
   CHECK(noise == std::vector<std::string>{"broken", "no newline", "to this host", "welcome"});
+  no_child_is_left();
+}
+
+TEST_CASE("an agent that never says that it is ready is killed at its limit, with all that it started") {
+  TemporaryDirectory directory;
+  asio::io_context context;
+  const auto shell = shell_of(context, script(directory, "sleep 1000\n"), std::chrono::milliseconds(50));
+  Result<void> opened;
+  run(context, open_into(shell, opened));
+  REQUIRE_FALSE(opened);
+  CHECK(opened.error().code == Errc::timed_out);
+  CHECK(to_string(opened.error()) ==
+        "host localhost: the agent '" + directory.path() +
+            "/agent' was not ready within 0.05 s\n   hint: run it with --version to see whether it works here; a slow "
+            "machine may need more: llmlaunch.timeouts.start");
   no_child_is_left();
 }
 

@@ -2,9 +2,12 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 
-from conftest import PYTHON, SCALE, processes_with, wait_until
+import pytest
+
+from conftest import BIN, PYTHON, SCALE, processes_with, wait_until
 
 HOSTS = 4
 LINES = 1_000_000 // (20 if SCALE > 1 else 1)
@@ -199,3 +202,23 @@ def test_stdout_and_stderr_of_a_rank_stay_apart_and_complete(hosts):
             numbers[int(rank)].append(int(number))
         assert numbers == {rank: list(range(per_stream)) for rank in range(4)}
     hosts.nothing_left(run)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_with_standard_descriptors_closed_the_files_hold_each_line_once_and_nothing_else(closed, tmp_path):
+    """merged.log would get the number of stderr, and with it what llmlaunch says and every line of stderr again."""
+    config = tmp_path / "two.yaml"
+    config.write_text(f"num_processes: 2\nllmlaunch: {{log_dir: {tmp_path}/logs}}\n")
+    program = "import os, sys; print('out', os.environ['RANK']); print('err', os.environ['RANK'], file=sys.stderr)"
+    command = [str(BIN / "llmlaunch"), "run", "--config", str(config), PYTHON, "-c", program]
+    ended = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *command], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stderr == "", ended
+    lines = sorted(f"[rank {rank} localhost] {stream} {rank}" for rank in (0, 1) for stream in ("out", "err"))
+    if closed == "2>&-":
+        assert sorted(ended.stdout.splitlines()) == [line for line in lines if "out" in line]
+    directory, = (tmp_path / "logs").iterdir()
+    assert sorted((directory / "merged.log").read_text().splitlines()) == lines
+    for rank in (0, 1):
+        assert (directory / f"rank-{rank:05}.out").read_text() == f"out {rank}\n"
+        assert (directory / f"rank-{rank:05}.err").read_text() == f"err {rank}\n"

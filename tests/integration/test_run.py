@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, wait_until
+from conftest import BIN, PYTHON, wait_until
 
 HOSTS = 2
 
@@ -225,4 +225,32 @@ def test_a_dry_run_prints_the_plan_and_touches_no_host(hosts):
     for word in ("test01", "test02", "echo"):
         assert word in run.out + run.err, str(run)
     assert "[rank" not in run.out
+    assert {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names} == before
+
+
+def run_with_limit(hosts, limit, config, *command):
+    """llmlaunch in a shell that allows so many open files ("-Sn 40": may be raised, "-n 40": not)."""
+    file = hosts.head / f"limited-{len(list(hosts.head.iterdir()))}.yaml"
+    file.write_text(config)
+    words = ["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", str(BIN / "llmlaunch"), "run", "--config", str(file), *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=hosts.head)
+
+
+def test_a_low_limit_of_open_files_is_raised_for_the_head_and_not_for_ranks(hosts):
+    def on_this_machine(data):
+        data["llmlaunch"]["hosts"] = [{"name": "localhost", "slots": 2}]
+        data["num_machines"], data["num_processes"] = 1, 2
+
+    ended = run_with_limit(hosts, "-Sn 60", hosts.config(slots=4), "true")
+    assert ended.returncode == 0, ended
+    ended = run_with_limit(hosts, "-Sn 60", hosts.config(on_this_machine), "sh", "-c", "ulimit -Sn")
+    assert lines_by_rank(ended.stdout) == {0: ["60"], 1: ["60"]}, ended
+
+
+def test_a_hard_limit_of_open_files_that_is_too_low_is_told_before_any_host_is_asked(hosts):
+    before = {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names}
+    ended = run_with_limit(hosts, "-n 60", hosts.config(slots=4), "true")
+    assert ended.returncode == 69, ended
+    assert "2 hosts and 8 ranks need 160 open files, and the limit of this shell is 60" in ended.stderr, ended
+    assert "ulimit -Hn" in ended.stderr, ended
     assert {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names} == before

@@ -3,10 +3,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
 from conftest import BIN, MARK, SCALE, processes_with
+from test_run import bytes_sent_to
 
 HOSTS = 2
 
@@ -74,6 +76,75 @@ def test_two_hosts_with_two_ranks_give_the_losses_of_one_process_with_the_fourfo
     assert min(second.values()) < max(second.values()), "the loss never moved: nothing was trained"
 
 
+# What is never pushed: it has to fit the host's own loader.
+GLIBC = re.compile(r"(ld-linux.*|lib(c|m|mvec|pthread|dl|rt|resolv|util|anl|nsl|nss_(files|dns|compat)))\.so\.\d+")
+
+
+def libraries_of(pid):
+    """The shared libraries that a process has mapped, glibc's left out."""
+    with open(f"/proc/{pid}/maps") as maps:
+        files = {line.split(None, 5)[5].rstrip("\n") for line in maps if len(line.split(None, 5)) == 6}
+    return {file for file in files if re.search(r"\.so(\.|$)", file) and not GLIBC.fullmatch(os.path.basename(file))}
+
+
+def test_ranks_load_only_libraries_that_were_pushed_and_those_cross_the_wire_once(hosts):
+    caches = [hosts.home(name).resolve() / ".cache" / "llmlaunch" for name in hosts.names]
+    for cache in caches:
+        subprocess.run(["rm", "-rf", str(cache)], check=True)
+    sent = []
+    for attempt in range(2):
+        run = hosts.start("train", "--use_cpu", "--num_train_epochs", "1000", "--logging_steps", "1")
+        run.said("step ", timeout=120)
+        sent.append(bytes_sent_to(hosts, run.pid))
+        for rank, cache in enumerate(caches):
+            pids = [pid for pid, line in processes_with(f"RANK={rank}").items()
+                    if pid in processes_with(f"{MARK}={run.mark}") and line.split()[0].endswith("/llmlaunch-train")]
+            assert len(pids) == 1, f"{pids}\n{run}"
+            assert os.readlink(f"/proc/{pids[0]}/exe").startswith(f"{cache}/"), str(run)
+            libraries = libraries_of(pids[0])
+            assert {"libdnnl", "libgloo", "libstdc++"} <= {os.path.basename(file).split(".so")[0] for file in libraries}
+            assert [file for file in libraries if not file.startswith(f"{cache}/")] == [], f"the host's own\n{run}"
+        os.kill(run.pid, signal.SIGINT)
+        assert run.finish(60).status == 130, str(run)
+        hosts.nothing_left(run)
+    pushed = sum(file.stat().st_size for cache in caches for file in cache.rglob("*.so*"))
+    assert pushed > 2 * 10_000_000, f"only {pushed} bytes of libraries are on the hosts"
+    assert sent[0] > pushed, f"the first run sent {sent[0]} bytes, and {pushed} are on the hosts"
+    assert sent[1] < 2 * 64_000, f"the second run sent {sent[1]} bytes to hosts that have everything"
+    left = [file for cache in caches for file in cache.rglob("*") if GLIBC.fullmatch(file.name)]
+    assert left == [], "glibc's own parts were pushed"
+
+
+def test_a_library_that_was_damaged_on_a_host_is_sent_again(hosts):
+    short = ["train", "--use_cpu", "--max_steps", "1", "--train_samples", "256", "--eval_samples", "64"]
+    assert hosts.run(*short, timeout=300).status == 0
+    (library,) = (hosts.home("test01") / ".cache" / "llmlaunch").rglob("libgloo.so*")
+    whole = library.read_bytes()
+    library.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    run = hosts.run(*short, timeout=300)
+    assert run.status == 0, str(run)
+    assert library.read_bytes() == whole
+    hosts.nothing_left(run)
+
+
+def test_what_the_loader_says_on_a_host_reaches_the_user_with_the_cause(hosts):
+    """Real words of a real loader, from programs whose needs were changed to what no machine has."""
+    program = open("/bin/ls", "rb").read()
+    cases = [(b"GLIBC_2.", b"GLIBC_9.", 1, "version `GLIBC_9.", "glibc on test0[12] is older"),
+             (b"libselinux.so.1", b"libselinuX.so.1", 127, "error while loading shared libraries: libselinuX.so.1",
+              "install on test0[12] what brings that library")]
+    for old, new, status, words, hint in cases:
+        assert old in program, f"/bin/ls of this machine has no {old}"
+        changed = hosts.head / "changed"
+        changed.write_bytes(program.replace(old, new))
+        changed.chmod(0o755)
+        run = hosts.run(str(changed))
+        assert run.status == status, str(run)
+        assert words in run.err, str(run)
+        assert re.search(f"^ *hint: {hint}", run.err, re.M), str(run)
+        hosts.nothing_left(run)
+
+
 def test_ctrl_c_during_training_stops_both_hosts(hosts):
     run = hosts.start("train", "--num_train_epochs", "1000", "--logging_steps", "1")
     run.said("step ", timeout=120)
@@ -100,4 +171,29 @@ def test_a_wrong_flag_of_the_trainer_is_said_once_with_its_status(hosts):
     run = hosts.run("train", "--learning_rat", "1")
     assert run.status not in (0, None), str(run)
     assert "--learning_rat" in run.out + run.err, str(run)
+    hosts.nothing_left(run)
+
+
+@pytest.mark.parametrize("question, answer", [("--help", "Trains BasicNet"), ("-h", "Trains BasicNet"),
+                                              ("--version", "llmlaunch-train ")])
+def test_the_trainer_s_help_needs_no_host_and_no_configuration(hosts, question, answer):
+    run = hosts.run("train", "--max_steps", "1", question, config="no such key: 1\n")
+    assert run.status == 0 and run.err == "", str(run)
+    assert run.out.startswith(answer), str(run)
+    assert run.out.count(answer) == 1, str(run)
+
+
+# A link-local address without its interface: connect refuses it, and no packet leaves this machine.
+@pytest.mark.parametrize("address, shown", [("fe80::dead:beef", r"\[fe80::dead:beef\]"), ("nohost.invalid", "nohost.invalid")])
+def test_a_main_process_ip_that_leads_nowhere_ends_in_the_time_of_the_rendezvous(hosts, address, shown):
+    def change(data):
+        data["main_process_ip"] = address
+        data["llmlaunch"]["timeouts"] = {"rendezvous": 3}
+
+    run = hosts.run("train", "--max_steps", "1", config=hosts.config(change), timeout=60)
+    assert run.status == 69, str(run)
+    assert re.search(rf"rank [01] \(test0[12]\): no .* rendezvous {shown}:\d+", run.err), str(run)
+    assert f"{address} must be an address of the machine where llmlaunch runs (main_process_ip)" in run.err, str(run)
+    warned = f"main_process_ip {address} is no address of this machine" in run.err
+    assert warned == (address == "fe80::dead:beef"), str(run)
     hosts.nothing_left(run)
