@@ -234,6 +234,8 @@ class JobState {
   std::string cause_in_short(const Cause& cause) const;
   Error headline() const;
   Error start_failures() const;
+  Error start_failure(HostIndex host) const;
+  std::string label_of(const std::vector<HostIndex>& hosts) const;
   std::string aftermath() const;
   std::string last_words(std::uint32_t rank) const;
   int status() const;

@@ -11,6 +11,9 @@
 namespace llmlaunch::launcher {
 namespace {
 
+// Different reasons that are told one by one; of a hundred hosts that are down, ten tell the story.
+constexpr std::size_t kMaxReasons = 10;
+
 std::string count(std::size_t number, const char* noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
@@ -143,38 +146,74 @@ std::string JobState::aftermath() const {
   if (lost > 0) add(count(lost, "rank") + " lost with " + (lost == 1 ? "its" : "their") + " connection");
   if (!left_behind_.empty()) {
     std::vector<std::string> names;
-    for (const HostIndex host : left_behind_) names.push_back(hosts_[host].name);
+    std::vector<HostIndex> left = left_behind_;
+    std::sort(left.begin(), left.end());
+    for (const HostIndex host : left) names.push_back(hosts_[host].name);
     text += fmt::format(
-        "\n   processes may be left on {}: no answer to the stop within {:g} s. What has an agent ends by itself; look "
+        "\n   processes may be left on {}: nothing more was heard from there. What has an agent ends by itself; look "
         "for "
         "LLMLAUNCH_JOB_ID in their environment",
-        compress_hostlist(names), static_cast<double>((timeouts_.grace + kStopMargin).count()) / 1000);
+        compress_hostlist(names));
   }
   return text;
 }
 
+// Hosts that failed for one reason are one line. With several reasons each has its hint below it; a single one has it
+// at the end, where a reader looks for what to do.
 Error JobState::start_failures() const {
-  Error error;
-  std::vector<std::string> hints;
+  struct Group {
+    Error error;
+    std::vector<HostIndex> hosts;
+  };
+  std::vector<Group> groups;
   for (HostIndex host = 0; host < hosts_.size(); ++host) {
     if (!hosts_[host].failure) continue;
-    const Error& failure = *hosts_[host].failure;
-    std::string reason = failure.what.empty() ? failure.code.message() : failure.what;
-    // A layer below may have named the host already; ours says more about it.
-    if (!failure.where.empty() && failure.where != hosts_[host].name && failure.where != "host " + hosts_[host].name)
-      reason = failure.where + ": " + reason;
-    if (error.where.empty()) {
-      error = {failure.code, reason, host_label(host), failure.hint};
-      hints.push_back(failure.hint);
-      continue;
-    }
-    error.what += "\n   " + host_label(host) + ": " + reason;
-    if (failure.hint.empty() || std::find(hints.begin(), hints.end(), failure.hint) != hints.end()) continue;
-    error.what += "\n      hint: " + failure.hint;
-    hints.push_back(failure.hint);
+    const Error failure = start_failure(host);
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+      return group.error.what == failure.what && group.error.hint == failure.hint;
+    });
+    if (same == groups.end())
+      groups.push_back({failure, {host}});
+    else
+      same->hosts.push_back(host);
+  }
+  Error error{groups.front().error.code, {}, label_of(groups.front().hosts), {}};
+  const bool several = groups.size() > 1;
+  const std::size_t shown = std::min(groups.size(), kMaxReasons);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const Group& group = groups[i];
+    error.what += i == 0 ? group.error.what : "\n   " + label_of(group.hosts) + ": " + group.error.what;
+    const bool hint_follows = i + 1 < shown && groups[i + 1].error.hint == group.error.hint;
+    if (several && !group.error.hint.empty() && !hint_follows) error.what += "\n      hint: " + group.error.hint;
+  }
+  if (shown < groups.size()) {
+    std::vector<HostIndex> rest;
+    for (std::size_t i = shown; i < groups.size(); ++i)
+      rest.insert(rest.end(), groups[i].hosts.begin(), groups[i].hosts.end());
+    std::sort(rest.begin(), rest.end());
+    error.what += "\n   " + label_of(rest) + ": other reasons of the same kind";
   }
   error.what += "\n   no rank was started on any host";
+  if (!several) error.hint = groups.front().error.hint;
   return error;
+}
+
+// What is said of one host, without its name: a layer below may have named it already, ours says more about it.
+Error JobState::start_failure(HostIndex host) const {
+  Error failure = *hosts_[host].failure;
+  if (failure.what.empty()) failure.what = failure.code.message();
+  const bool other_place =
+      !failure.where.empty() && failure.where != hosts_[host].name && failure.where != "host " + hosts_[host].name;
+  if (other_place) failure.what = failure.where + ": " + failure.what;
+  return failure;
+}
+
+// "host gpu01 (node_rank 0, rank 0)", "3 hosts gpu[01-03]".
+std::string JobState::label_of(const std::vector<HostIndex>& hosts) const {
+  if (hosts.size() == 1) return host_label(hosts.front());
+  std::vector<std::string> names;
+  for (const HostIndex host : hosts) names.push_back(hosts_[host].name);
+  return fmt::format("{} hosts {}", hosts.size(), compress_hostlist(names));
 }
 
 Error JobState::headline() const {

@@ -38,8 +38,8 @@ Error unknown(const HostKeyQuestion& question, const HostKeyAnswer& answer, cons
     what += fmt::format("; {} names a certificate authority, which llmlaunch does not support", answer.authority_place);
   return make_error(
       Errc::host_key_unknown, what, where,
-      fmt::format("compare this fingerprint with the host's own, then: {}\n"
-                  "   or set llmlaunch.ssh.host_key_policy: accept-new, to trust hosts at their first contact",
+      fmt::format("compare this fingerprint with the host's own, then: {}; "
+                  "or set llmlaunch.ssh.host_key_policy: accept-new, to trust hosts at their first contact",
                   scan_command(question)));
 }
 

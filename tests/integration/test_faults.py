@@ -170,8 +170,8 @@ def test_an_unknown_host_key_is_refused_with_the_command_that_accepts_it(hosts):
     assert headline(run) == (f"llmlaunch: error: host test02 (node_rank 1, rank 1): the host key is not known: "
                              f"ssh-ed25519 {fingerprint(right)}"), str(run)
     assert re.search(rf"^   hint: compare this fingerprint with the host's own, then: ssh-keyscan -p {hosts.port('test02')} "
-                     rf"-t ed25519 127.0.0.3 >> {file}$", run.err, re.M), str(run)
-    assert "\n   or set llmlaunch.ssh.host_key_policy: accept-new, to trust hosts at their first contact\n" in run.err
+                     rf"-t ed25519 127.0.0.3 >> {file}; ", run.err, re.M), str(run)
+    assert "; or set llmlaunch.ssh.host_key_policy: accept-new, to trust hosts at their first contact\n" in run.err
     assert file.read_text() == before
     started_nowhere(hosts, run)
     hosts.nothing_left(run)

@@ -206,12 +206,28 @@ TEST_CASE("several hosts that fail before the start are all listed, each with it
   CHECK(job.status() == 69);
   CHECK(job.story() ==
         "host gpu01 (node_rank 0, rank 0): connection refused\n"
+        "      hint: start sshd there\n"
         "   host gpu02 (node_rank 1, rank 1): working directory '/x': No such file\n"
         "      hint: create it\n"
         "   host gpu03 (node_rank 2, rank 2): unknown key\n"
         "      hint: ssh-keyscan gpu03\n"
-        "   no rank was started on any host\n"
-        "   hint: start sshd there");
+        "   no rank was started on any host");
+}
+
+TEST_CASE("hosts that fail before the start for one reason are one line") {
+  Bench job(plan_of(4, 1));
+  job.take(job.state.on_open_failed(1, refused("connection refused"), OpenStep::connecting, job.now));
+  for (const HostIndex host : {0, 2, 3}) {
+    job.hello(host);
+    job.message(host, agent::Failed{static_cast<int>(Errc::no_workdir), -1, "working directory '/x': No such file",
+                                    "create it"});
+  }
+  CHECK(job.story() ==
+        "3 hosts gpu[01,03-04]: working directory '/x': No such file\n"
+        "      hint: create it\n"
+        "   host gpu02 (node_rank 1, rank 1): connection refused\n"
+        "      hint: start sshd there\n"
+        "   no rank was started on any host");
 }
 
 TEST_CASE("a command that does not exist is 127, one that may not be executed 126") {
@@ -438,7 +454,7 @@ TEST_CASE("a host that does not answer Stop within grace and margin is given up 
   CHECK(job.finishes == 1);
   CHECK(job.status() == 1);
   CHECK(job.story().find("rank 0 (gpu01, pid 4000) exited with status 1") == 0);
-  CHECK(job.story().find("processes may be left on gpu02: no answer to the stop within 15 s") != std::string::npos);
+  CHECK(job.story().find("processes may be left on gpu02: nothing more was heard from there") != std::string::npos);
 }
 
 TEST_CASE("output that waits for the terminal does not make a host be given up") {

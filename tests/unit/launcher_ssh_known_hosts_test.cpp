@@ -183,7 +183,7 @@ TEST_CASE("the messages about a host key say what came, what is on file and what
   CHECK(to_string(unknown) == "host gpu07: the host key is not known: ssh-ed25519 " + print +
                                   "\n   hint: compare this fingerprint with the host's own, then: ssh-keyscan -p 2222 "
                                   "-t ed25519 gpu07.example >> "
-                                  "/home/me/.ssh/known_hosts\n   or set llmlaunch.ssh.host_key_policy: accept-new, to "
+                                  "/home/me/.ssh/known_hosts; or set llmlaunch.ssh.host_key_policy: accept-new, to "
                                   "trust hosts at their first contact");
 
   const Error authority = error_for("@cert-authority " + line_of("*", kRsa));
