@@ -59,9 +59,9 @@ class Job {
   const LaunchPlan& plan_;
   const LaunchOptions& options_;
   std::shared_ptr<const AgentBinary> agent_;
-  std::shared_ptr<ssh::SshContext> ssh_;
   PushedFiles files_;
   asio::io_context io_{1};
+  std::shared_ptr<ssh::SshContext> ssh_;  // has a timer of the loop, and threads that post to it: gone before it
   JobState state_;
   HeadSide head_;
   TimePoint began_;

@@ -4,6 +4,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -104,7 +105,9 @@ class ServedRendezvous {
   /// Runs a function on the server's thread and waits for it.
   template <class Function>
   auto on_thread(Function function) -> decltype(function()) {
-    std::packaged_task<decltype(function())()> task(std::move(function));
+    // By std::function: of a task over a lambda in a header UBSan of GCC 12 says that its type is not what it is.
+    using Result = decltype(function());
+    std::packaged_task<Result()> task(std::function<Result()>(std::move(function)));
     auto result = task.get_future();
     asio::post(context_, [&task] { task(); });
     return result.get();

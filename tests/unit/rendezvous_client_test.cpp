@@ -232,18 +232,31 @@ TEST_CASE("the end of the generation reaches all waiters, once") {
 }
 
 TEST_CASE("a killed client is noticed at once, and its barrier fails by name") {
-  ServedRendezvous served(ServedRendezvous::world_of(2));
-  std::array<int, 2> ready{};
+  const ServerOptions world = ServedRendezvous::world_of(2);
+  std::array<int, 2> ready{}, told{};
   REQUIRE(::pipe(ready.data()) == 0);
-  const ClientOptions options = served.client(1);
+  REQUIRE(::pipe(told.data()) == 0);
+  // Forked before this process has threads: the child starts some of its own, which not every runtime allows later.
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+    ClientOptions options;
+    if (::read(told[0], &options.port, sizeof(options.port)) != sizeof(options.port)) ::_exit(1);
+    options.address = "127.0.0.1";
+    options.job_id = world.job_id;
+    options.generation = world.generation;
+    options.rank = Rank{1};
+    options.world_size = 2;
+    options.token = world.token;
+    options.host = world.hosts[1];
     const auto client = Client::join(options);
     const char letter = client ? 'j' : 'n';
     if (::write(ready[1], &letter, 1) != 1) ::_exit(1);
     while (true) ::pause();
   }
+  ServedRendezvous served(world);
+  const std::uint16_t port = served.port();
+  REQUIRE(::write(told[1], &port, sizeof(port)) == sizeof(port));
   char letter = 0;
   REQUIRE(::read(ready[0], &letter, 1) == 1);
   REQUIRE(letter == 'j');
@@ -255,8 +268,7 @@ TEST_CASE("a killed client is noticed at once, and its barrier fails by name") {
         "rendezvous " + served.address() + ": barrier 'start' cannot complete: rank 1 (gpu02) lost the connection");
   served.log().wait_for(LogLevel::debug, "rendezvous: rank 1 went without a word: ");
   REQUIRE(::waitpid(child, nullptr, 0) == child);
-  ::close(ready[0]);
-  ::close(ready[1]);
+  for (const int end : {ready[0], ready[1], told[0], told[1]}) ::close(end);
 }
 
 TEST_CASE("a lost server fails waiting calls and tells the callback") {
