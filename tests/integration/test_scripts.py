@@ -71,7 +71,7 @@ def test_sessions_and_orphans_end_with_the_hosts(directory):
     session = ssh(directory, host, "(setsid sleep 600 >/dev/null 2>&1 </dev/null &); echo here; exec sleep 601")
     assert session.stdout.readline() == "here\n"
     mark = f"LLMLAUNCH_TEST_HOSTS={directory}"
-    assert {line.strip() for line in processes_with(mark).values()} >= {"sleep 600", "sleep 601"}
+    wait_until(lambda: {line.strip() for line in processes_with(mark).values()} >= {"sleep 600", "sleep 601"}, "both sleeps")
     text = script("down", "--dir", directory)
     assert "left over on a host" in text and "sleep 600" in text
     assert processes_with(mark) == {}
