@@ -23,4 +23,4 @@ target_link_libraries(llmlaunch_trainer_core
 # The same bytes on every machine.
 set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 # Nobody asks for errno or traps of these loops, and without them they are vectorised.
-set_source_files_properties(cpu_kernels.cpp PROPERTIES COMPILE_OPTIONS "-fno-math-errno;-fno-trapping-math")
+set_source_files_properties(cpu_kernels.cpp PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-fno-math-errno;-fno-trapping-math")
