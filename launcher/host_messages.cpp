@@ -17,6 +17,11 @@ std::size_t host_of_rank_0(const LaunchPlan& plan) {
   return 0;
 }
 
+// Differs between the hosts, which may be one machine.
+std::string resume_name(const LaunchPlan& plan, std::size_t host, const HeadSide& head) {
+  return fmt::format("llmlaunch-{}-{}", head.resume_name, number(plan.hosts[host].node_rank));
+}
+
 std::string master_address(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
   if (!plan.rendezvous_address.empty()) return plan.rendezvous_address;
   const std::size_t master = host_of_rank_0(plan);
@@ -61,7 +66,19 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
     if (host.local) prepare.files.resize(1);
     prepare.argv[0] = std::string(agent::kPushedArgvPrefix) + head.files[0].name;
   }
+  // A head on the same machine whose socket pair ends is dead, and without a time limit nobody would wait for it.
+  if (!host.local && prepare.head_timeout_ms > 0 && !head.resume_key.empty()) {
+    prepare.resume_name = resume_name(plan, index, head);
+    prepare.resume_key = head.resume_key;
+  }
   return prepare;
+}
+
+agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head) {
+  agent::Resume resume;
+  resume.name = resume_name(plan, host, head);
+  resume.key = head.resume_key;
+  return resume;
 }
 
 agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,

@@ -18,6 +18,8 @@ struct HeadSide {
   std::uint16_t rendezvous_port = 0;
   std::uint64_t window_bytes = 0;
   std::vector<agent::FileSpec> files;  ///< LaunchPlan::program, then its libraries; empty without one
+  std::string resume_name;             ///< of this run; see agent/protocol.hpp
+  std::string resume_key;
 };
 
 /// Known of each host when it is open.
@@ -35,6 +37,9 @@ std::string endpoint(const std::string& address, std::uint16_t port);
 /// A host that is this machine is told of the program alone: its libraries are where the head found them.
 agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head,
                                const std::string& head_address);
+
+/// For the agent of this host, over another connection; what the head has is for the session to fill in.
+agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head);
 
 /// `addresses` of all hosts. MASTER_ADDR is rank 0's host as `host` reaches it, MASTER_PORT a port that was
 /// free there a moment ago.

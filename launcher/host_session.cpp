@@ -15,12 +15,35 @@ HostSession::HostSession(asio::any_io_executor executor, std::shared_ptr<RemoteS
       filled_(executor_) {}
 
 void HostSession::start() {
-  spawn_or_die(executor_, "host session", read_all(shared_from_this()));
+  spawn_or_die(executor_, "host session", read_all(shared_from_this(), shell_));
+}
+
+void HostSession::reopen(std::shared_ptr<RemoteShell> shell, agent::Resume how) {
+  if (closed_) return;
+  shell_->close();
+  shell_ = std::move(shell);
+  decoder_ = FrameDecoder(agent::kMaxAgentFrameBytes);
+  queue_.clear();
+  pushes_.clear();
+  rejoining_ = std::move(how);
+  filled_.cancel();
+  start();
 }
 
 void HostSession::send(const agent::HeadMessage& message) {
   if (closed_) return;
-  const Bytes frame = agent::encode(message);
+  agent::HeadMessage sent = message;
+  if (auto* ack = std::get_if<agent::Ack>(&sent)) {
+    heard_.output_bytes = ack->output_bytes;
+    *ack = heard_;
+  }
+  leaving_ = leaving_ || std::holds_alternative<agent::Bye>(sent);
+  const Bytes frame = agent::encode(sent);
+  if (agent::is_order(sent)) orders_.push_back(frame);
+  if (!rejoining_) enqueue(frame);
+}
+
+void HostSession::enqueue(const Bytes& frame) {
   queue_.insert(queue_.end(), frame.begin(), frame.end());
   filled_.cancel();
 }
@@ -33,7 +56,8 @@ void HostSession::push(std::uint32_t index, std::shared_ptr<const PushedFile> fi
 
 void HostSession::close() {
   if (std::exchange(closed_, true)) return;
-  shell_->close();
+  const bool says_bye = leaving_ && !rejoining_ && !queue_.empty();
+  if (!says_bye) shell_->close();
   filled_.cancel();
 }
 
@@ -41,19 +65,30 @@ void HostSession::tell(SessionEvent event) {
   if (!closed_) on_event_(std::move(event));
 }
 
-asio::awaitable<void> HostSession::read_all(std::shared_ptr<HostSession> self) {
-  const Result<void> opened = co_await self->shell_->open();
-  if (self->closed_) co_return;
+// The end of a connection that is being made again is one more failed attempt.
+void HostSession::lose(Error error) {
+  if (rejoining_)
+    tell(OpenFailed{std::move(error), shell_->step()});
+  else
+    tell(Lost{std::move(error)});
+}
+
+// --- reading -------------------------------------------------------------------------------------------------------
+
+asio::awaitable<void> HostSession::read_all(std::shared_ptr<HostSession> self, ShellPointer shell) {
+  const Result<void> opened = co_await shell->open();
+  if (self->is_over(shell)) co_return;
   if (!opened) {
-    self->tell(OpenFailed{opened.error(), self->shell_->step()});
+    self->tell(OpenFailed{opened.error(), shell->step()});
     co_return;
   }
-  spawn_or_die(self->executor_, "host writer", write_all(self));
-  self->tell(Opened{});
-  while (!self->closed_) {
-    const Result<std::size_t> got = co_await self->shell_->read_some(self->buffer_);
+  spawn_or_die(self->executor_, "host writer", write_all(self, shell));
+  if (!self->rejoining_) self->tell(Opened{});
+  while (!self->is_over(shell)) {
+    const Result<std::size_t> got = co_await shell->read_some(self->buffer_);
+    if (self->is_over(shell)) co_return;
     if (!got || *got == 0) {
-      self->tell(Lost{got ? make_error(Errc::closed, "the connection to its agent ended") : got.error()});
+      self->lose(got ? make_error(Errc::closed, "the connection to its agent ended") : got.error());
       co_return;
     }
     if (!self->deliver(ByteView(self->buffer_).first(*got))) co_return;
@@ -64,7 +99,8 @@ asio::awaitable<void> HostSession::read_all(std::shared_ptr<HostSession> self) {
 bool HostSession::deliver(ByteView bytes) {
   tell(Heard{});
   decoder_.feed(bytes);
-  while (!closed_) {
+  const ShellPointer shell = shell_;
+  while (!is_over(shell)) {
     const auto frame = decoder_.next();
     if (!frame) {
       tell(Lost{frame.error()});
@@ -76,10 +112,49 @@ bool HostSession::deliver(ByteView bytes) {
       tell(Lost{message.error()});
       return false;
     }
-    tell(std::move(*message));
+    if (!take(std::move(*message))) return false;
   }
   return true;
 }
+
+bool HostSession::take(agent::AgentMessage message) {
+  if (rejoining_) return take_answer(message);
+  const agent::Counted kind = agent::counted(message);
+  heard_.outputs += kind == agent::Counted::output ? 1 : 0;
+  heard_.events += kind == agent::Counted::event ? 1 : 0;
+  if (const auto* taken = std::get_if<agent::Taken>(&message))
+    forget_orders(taken->orders);
+  else
+    tell(std::move(message));
+  return true;
+}
+
+// Hello is the second agent's, who takes the Resume; Resumed is the first one's.
+bool HostSession::take_answer(const agent::AgentMessage& message) {
+  if (std::holds_alternative<agent::Hello>(message)) {
+    rejoining_->state = heard_;
+    enqueue(agent::encode(agent::HeadMessage(*rejoining_)));
+    return true;
+  }
+  if (const auto* resumed = std::get_if<agent::Resumed>(&message)) {
+    forget_orders(resumed->orders);
+    rejoining_.reset();
+    for (const Bytes& order : orders_) enqueue(order);
+    tell(Rejoined{});
+    return true;
+  }
+  if (std::holds_alternative<agent::Ping>(message)) return true;
+  const auto* failed = std::get_if<agent::Failed>(&message);
+  tell(NotRejoined{failed ? make_error(static_cast<Errc>(failed->code), failed->what, {}, failed->hint)
+                          : make_error(Errc::protocol, "its agent did not say whether it goes on")});
+  return false;
+}
+
+void HostSession::forget_orders(std::uint64_t taken) {
+  for (; first_order_ < taken && !orders_.empty(); ++first_order_) orders_.pop_front();
+}
+
+// --- writing -------------------------------------------------------------------------------------------------------
 
 // What goes out next: all messages that wait, else one piece of a file, else nothing.
 Result<Bytes> HostSession::next_frames() {
@@ -93,8 +168,8 @@ Result<Bytes> HostSession::next_frames() {
   return agent::encode(agent::HeadMessage(std::move(*chunk)));
 }
 
-asio::awaitable<void> HostSession::write_all(std::shared_ptr<HostSession> self) {
-  while (!self->closed_) {
+asio::awaitable<void> HostSession::write_all(std::shared_ptr<HostSession> self, ShellPointer shell) {
+  while (self->shell_ == shell && (!self->closed_ || (self->leaving_ && !self->queue_.empty()))) {
     const bool is_file = self->queue_.empty();
     const Result<Bytes> frames = self->next_frames();
     if (!frames) {
@@ -106,11 +181,12 @@ asio::awaitable<void> HostSession::write_all(std::shared_ptr<HostSession> self) 
       co_await self->filled_.async_wait(await_tuple);
       continue;
     }
-    const Result<void> written = co_await self->shell_->write(*frames);
+    const Result<void> written = co_await shell->write(*frames);
     // The reader is about to see the end of this stream, and before it what the agent had to say about it.
-    if (!written) co_return;
-    if (is_file) self->tell(Pushed{});
+    if (!written) break;
+    if (is_file && !self->is_over(shell)) self->tell(Pushed{});
   }
+  if (self->closed_) shell->close();
 }
 
 }  // namespace llmlaunch::launcher

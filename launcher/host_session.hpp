@@ -1,11 +1,14 @@
 /// \file
-/// `HostSession`: one connection to one host's agent: frames out of a queue, messages in. Says what happens and decides
-/// nothing. A host that is tried again gets a new session.
+/// `HostSession`: the way to one host's agent: frames out of a queue, messages in. Says what happens and decides
+/// nothing. A host that is tried again before its ranks run gets a new session. While they run the same session goes on
+/// over another connection: it knows what the agent has heard and what was heard of it, so that nothing is lost and
+/// nothing comes twice (agent/protocol.hpp has the rules).
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -27,7 +30,11 @@ struct Pushed {};  ///< a piece of a file went out
 struct Lost {
   Error error;
 };
-using SessionEvent = std::variant<Opened, OpenFailed, Heard, agent::AgentMessage, Pushed, Lost>;
+struct Rejoined {};   ///< the agent and this session are where they were before the cut
+struct NotRejoined {  ///< and will not be: the agent is gone, or has another head
+  Error error;
+};
+using SessionEvent = std::variant<Opened, OpenFailed, Heard, agent::AgentMessage, Pushed, Lost, Rejoined, NotRejoined>;
 
 class HostSession : public std::enable_shared_from_this<HostSession> {
  public:
@@ -40,8 +47,13 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   /// Opens the shell; after `Opened` it reads until the end.
   void start();
   void send(const agent::HeadMessage& message);
+  /// After `Lost`, or instead of waiting for it: gives the connection up and goes on over `shell`. Orders sent
+  /// meanwhile are kept for the agent. Answer: `Rejoined`, `OpenFailed` (try again), or `NotRejoined`. `how`: name and
+  /// key.
+  void reopen(std::shared_ptr<RemoteShell> shell, agent::Resume how);
   /// Sends the file after all messages that wait, and lets later messages overtake its pieces.
   void push(std::uint32_t index, std::shared_ptr<const PushedFile> file);
+  /// Ends the connection, behind a Bye if that was sent.
   void close();
 
   const RemoteShell& shell() const { return *shell_; }
@@ -52,9 +64,16 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
     std::shared_ptr<const PushedFile> file;
     std::uint64_t offset = 0;
   };
-  static asio::awaitable<void> read_all(std::shared_ptr<HostSession> self);
-  static asio::awaitable<void> write_all(std::shared_ptr<HostSession> self);
+  using ShellPointer = std::shared_ptr<RemoteShell>;
+  static asio::awaitable<void> read_all(std::shared_ptr<HostSession> self, ShellPointer shell);
+  static asio::awaitable<void> write_all(std::shared_ptr<HostSession> self, ShellPointer shell);
+  bool is_over(const ShellPointer& shell) const { return closed_ || shell_ != shell; }
   bool deliver(ByteView bytes);
+  bool take(agent::AgentMessage message);
+  bool take_answer(const agent::AgentMessage& message);
+  void lose(Error error);
+  void enqueue(const Bytes& frame);
+  void forget_orders(std::uint64_t taken);
   Result<Bytes> next_frames();
   void tell(SessionEvent event);
 
@@ -65,7 +84,12 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   Bytes buffer_;
   Bytes queue_;  // whole frames
   std::deque<Push> pushes_;
-  asio::steady_timer filled_;  // cancelled when there is something to write
+  agent::Ack heard_;                        // what was received, and the credit last given
+  std::deque<Bytes> orders_;                // that the agent has not confirmed
+  std::uint64_t first_order_ = 0;           // how many came before `orders_`
+  std::optional<agent::Resume> rejoining_;  // set: the connection was cut
+  bool leaving_ = false;                    // Bye was sent
+  asio::steady_timer filled_;               // cancelled when there is something to write
   bool closed_ = false;
 };
 

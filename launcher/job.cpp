@@ -50,6 +50,8 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       ticker_(io_),
       sessions_(plan.hosts.size()) {
   head_.token = rendezvous::make_token();
+  head_.resume_key = rendezvous::make_token();
+  head_.resume_name = rendezvous::make_token().substr(0, 16);
   head_.window_bytes = window_bytes(plan.hosts.size());
   for (const auto& file : files_) head_.files.push_back(file->spec());
   // From here on nothing of the event loop writes to a terminal itself: that could wait for ever.
@@ -173,6 +175,8 @@ void Job::carry_out(Action& action) {
     open(opening->host);
   } else if (const auto* closing = std::get_if<CloseHost>(&action)) {
     if (sessions_[closing->host]) sessions_[closing->host]->close();
+  } else if (const auto* reopening = std::get_if<ReopenHost>(&action)) {
+    reopen(reopening->host);
   } else if (const auto* prepare = std::get_if<SendPrepare>(&action)) {
     HostSession& session = *sessions_[prepare->host];
     session.send(prepare_message(plan_, prepare->host, head_, session.shell().head_address()));
@@ -195,17 +199,26 @@ void Job::carry_out(Action& action) {
 }
 
 void Job::open(HostIndex host) {
-  const std::shared_ptr<RemoteShell> shell = make_shell(plan_.hosts[host]);
-  shell->on_noise([this, host](std::string_view line) {
-    say(LogLevel::info, fmt::format("{} said: {}", plan_.hosts[host].name, line));
-  });
+  const std::shared_ptr<RemoteShell> shell = make_shell(host);
   const std::size_t read_bytes = std::min<std::size_t>(kMaxReadBytes, head_.window_bytes);
   sessions_[host] = std::make_shared<HostSession>(
       io_.get_executor(), shell, read_bytes, [this, host](SessionEvent event) { on_event(host, std::move(event)); });
   sessions_[host]->start();
 }
 
-std::shared_ptr<RemoteShell> Job::make_shell(const HostPlan& host) {
+void Job::reopen(HostIndex host) {
+  sessions_[host]->reopen(make_shell(host), resume_message(plan_, host, head_));
+}
+
+std::shared_ptr<RemoteShell> Job::make_shell(HostIndex host) {
+  const std::shared_ptr<RemoteShell> shell = shell_for(plan_.hosts[host]);
+  shell->on_noise([this, host](std::string_view line) {
+    say(LogLevel::info, fmt::format("{} said: {}", plan_.hosts[host].name, line));
+  });
+  return shell;
+}
+
+std::shared_ptr<RemoteShell> Job::shell_for(const HostPlan& host) {
   if (options_.make_shell) return options_.make_shell(io_.get_executor(), host);
   if (host.local) return make_local_shell(io_.get_executor(), host, agent_, plan_.timeouts.start);
   return ssh::make_ssh_shell(io_.get_executor(), host, agent_, ssh_);
@@ -236,6 +249,10 @@ void Job::on_event(HostIndex host, SessionEvent event) {
     state_.on_pushed(host, now());
   } else if (std::holds_alternative<Opened>(event)) {
     apply(state_.on_opened(host, now()));
+  } else if (std::holds_alternative<Rejoined>(event)) {
+    apply(state_.on_rejoined(host, now()));
+  } else if (const auto* refused = std::get_if<NotRejoined>(&event)) {
+    apply(state_.on_not_rejoined(host, refused->error, now()));
   } else if (const auto* failed = std::get_if<OpenFailed>(&event)) {
     apply(state_.on_open_failed(host, failed->error, failed->step, now()));
   } else {

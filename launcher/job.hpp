@@ -49,12 +49,14 @@ class Job {
   void apply(Actions actions);
   void carry_out(Action& action);
   void open(HostIndex host);
+  void reopen(HostIndex host);
   void on_event(HostIndex host, SessionEvent event);
   void on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken);
   void push_file(HostIndex host, std::uint32_t index);
   void say(LogLevel level, const std::string& text);
   void finish();
-  std::shared_ptr<RemoteShell> make_shell(const HostPlan& host);
+  std::shared_ptr<RemoteShell> make_shell(HostIndex host);
+  std::shared_ptr<RemoteShell> shell_for(const HostPlan& host);
 
   const LaunchPlan& plan_;
   const LaunchOptions& options_;

@@ -52,6 +52,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
   for (const HostPlan& host_plan : plan.hosts) {
     Host host;
     host.name = host_plan.name;
+    host.resumable = !host_plan.local && plan.timeouts.head.count() > 0;
     host.asked_for.assign(host_plan.local ? std::min<std::size_t>(pushed_files, 1) : pushed_files, false);
     for (const RankPlan& rank_plan : host_plan.ranks) {
       const std::uint32_t rank = number(rank_plan.rank);
@@ -102,6 +103,7 @@ Actions JobState::on_opened(HostIndex index, TimePoint now) {
 Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep step, TimePoint now) {
   Host& host = hosts_[index];
   Actions actions;
+  if (host.cut) reopen_later(index, error, now);
   if (host.phase != HostPhase::opening) return actions;
   const auto delay = kFirstRetryDelay * (1 << (host.attempts - 1)) + std::chrono::milliseconds(index % 16 * 20);
   if (was_dropped(error, step) && host.attempts < kMaxOpenAttempts &&
@@ -265,6 +267,8 @@ Actions JobState::on_done(HostIndex host, TimePoint now) {
     fail_host(host, make_error(Errc::closed, "its agent was asked to end before the job had started"), actions, now);
     return actions;
   }
+  if (hosts_[host].phase == HostPhase::running && hosts_[host].resumable)
+    actions.push_back(SendMessage{host, agent::Bye{}});
   close_host(host, HostPhase::done, actions);
   maybe_finish(actions);
   return actions;
@@ -275,7 +279,10 @@ Actions JobState::on_lost(HostIndex index, const Error& error, TimePoint now) {
   const Host& host = hosts_[index];
   if (over(host)) return actions;
   if (host.phase == HostPhase::running) {
-    lose_host(index, error, false, actions, now);
+    if (host.resumable && !host.cut && error.code != Errc::protocol && error.code != Errc::too_large)
+      cut(index, error, now + timeouts_.head, actions, now);
+    else
+      lose_host(index, error, false, actions, now);
   } else if (phase_ == JobPhase::stopping) {  // rolled back; nothing was started there
     close_host(index, HostPhase::done, actions);
     maybe_finish(actions);
@@ -308,7 +315,8 @@ void JobState::stop(Cause cause, Actions& actions, TimePoint now) {
     if (over(host)) continue;
     if (host.phase == HostPhase::running) {
       actions.push_back(SendMessage{index, agent::Stop{SIGTERM, grace}});
-      if (host.ranks_left > 0) host.done_by = now + timeouts_.grace + kStopMargin;
+      const TimePoint heard_by = host.cut ? host.cut->back_by : now;
+      if (host.ranks_left > 0) host.done_by = heard_by + timeouts_.grace + kStopMargin;
     } else if (host.phase == HostPhase::ready) {
       actions.push_back(SendMessage{index, agent::Stop{SIGTERM, 0}});
       host.done_by = now + kStopMargin;
@@ -371,6 +379,7 @@ void JobState::close_host(HostIndex index, HostPhase phase, Actions& actions) {
   if (hosts_[index].phase == HostPhase::opening) --opening_;
   hosts_[index].phase = phase;
   hosts_[index].done_by.reset();
+  hosts_[index].cut.reset();
   actions.push_back(CloseHost{index});
 }
 

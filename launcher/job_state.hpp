@@ -10,6 +10,9 @@
 ///            opening ─dropped before the key exchange→ retrying ─delay→ opening
 ///            every state before running ─error→ failed;  running ─stream ends, silence, given up→ lost
 ///            every state before running ─roll back→ done (ready: after the agent's Done)
+///            running ─connection ends→ running, cut ─made again→ running;  cut ─not in time, agent gone→ lost
+///
+/// A cut host's ranks run on, for as long as its agent waits for the head: what the head has to say to it is kept.
 ///
 /// First failure, by the order in which the head hears of it (the hosts' clocks may differ): it stops the job, and it
 /// alone makes the exit status and the headline; what comes after is counted. One thing may take its place: a rank that
@@ -45,6 +48,9 @@ inline constexpr int kMaxOpenAttempts = 6;
 inline constexpr std::chrono::milliseconds kFirstRetryDelay{200};
 /// A tick that comes this much late means that the head itself slept: silence is then nobody's fault.
 inline constexpr std::chrono::milliseconds kSleptThrough{2'000};
+/// Between attempts to reach a host again whose connection was cut; doubled each time up to the second.
+inline constexpr std::chrono::milliseconds kFirstReopenDelay{100};
+inline constexpr std::chrono::milliseconds kMaxReopenDelay{2'000};
 /// When and how often it is said who keeps a job from starting.
 inline constexpr std::chrono::milliseconds kRollCallAfter{5'000};
 inline constexpr std::chrono::milliseconds kRollCallInterval{30'000};
@@ -70,6 +76,9 @@ struct OpenHost {
   HostIndex host;
 };
 struct CloseHost {
+  HostIndex host;
+};
+struct ReopenHost {  ///< answer: on_rejoined, on_not_rejoined, or on_open_failed
   HostIndex host;
 };
 struct SendPrepare {
@@ -106,8 +115,8 @@ struct Say {
 };
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
-using Action = std::variant<OpenHost, CloseHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput, EndOutput,
-                            EndGeneration, Say, AbandonTerminal, Finish>;
+using Action = std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput,
+                            EndOutput, EndGeneration, Say, AbandonTerminal, Finish>;
 using Actions = std::vector<Action>;
 
 /// The last bytes of a stream.
@@ -136,6 +145,10 @@ class JobState {
   Actions on_message(HostIndex host, agent::AgentMessage message, TimePoint now);
   /// The stream ended, broke, or carried what the protocol does not allow.
   Actions on_lost(HostIndex host, const Error& error, TimePoint now);
+  /// The connection that was cut is made again: nothing was lost.
+  Actions on_rejoined(HostIndex host, TimePoint now);
+  /// The host can be reached, and its agent is gone.
+  Actions on_not_rejoined(HostIndex host, const Error& error, TimePoint now);
   /// A piece of a file went to the host.
   void on_pushed(HostIndex host, TimePoint now);
   /// Terminal and files have taken these bytes of the host's output.
@@ -154,6 +167,16 @@ class JobState {
  private:
   enum class JobPhase { starting, running, stopping };
   enum class HostPhase { waiting, opening, retrying, hello, preparing, ready, running, done, failed, lost };
+  /// A connection that ended while ranks ran.
+  struct Cut {
+    Error error;
+    std::string last;  // why the last attempt failed
+    TimePoint since;
+    TimePoint back_by;
+    TimePoint again_at;  // the next attempt
+    bool attempting = false;
+    int attempts = 0;
+  };
   struct Host {
     std::string name;
     std::string hostname;  // as it calls itself
@@ -169,6 +192,8 @@ class JobState {
     std::optional<TimePoint> done_by;  // stopping, or all ranks have ended
     std::size_t ranks_left = 0;        // started and not ended
     bool went = false;                 // Go was sent
+    bool resumable = false;            // its agent waits for a head that comes back
+    std::optional<Cut> cut;
     std::uint16_t free_port = 0;
     std::vector<bool> asked_for;  // by index of Prepare::files
     std::uint64_t received = 0;   // output bytes; taken ≤ received, acked ≤ taken
@@ -206,6 +231,9 @@ class JobState {
   void hurry(Actions& actions, TimePoint now);
   void lose_host(HostIndex host, Error error, bool given_up, Actions& actions, TimePoint now);
   void close_host(HostIndex host, HostPhase phase, Actions& actions);
+  void cut(HostIndex host, const Error& error, TimePoint back_by, Actions& actions, TimePoint now);
+  void reopen_later(HostIndex host, const Error& error, TimePoint now);
+  void tick_cut(HostIndex host, TimePoint now, Actions& actions);
   void maybe_finish(Actions& actions);
 
   Actions on_hello(HostIndex host, const agent::Hello& hello, TimePoint now);

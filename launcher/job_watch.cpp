@@ -151,6 +151,8 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
               actions, now);
     return;
   }
+  if (host.cut) tick_cut(index, now, actions);
+  if (over(host)) return;
   // Output that waits here for the terminal is our delay, not the host's.
   if (host.done_by && now >= *host.done_by && host.taken < host.received) host.done_by = now + kStopMargin;
   if (host.done_by && now >= *host.done_by) {
@@ -162,6 +164,14 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
     const std::string what = killed_nothing ? "its ranks have ended, but processes that they left behind have not"
                                             : "it did not stop its ranks in time";
     return lose_host(index, make_error(Errc::timed_out, what), true, actions, now);
+  }
+  if (host.cut) return;
+  // Half of the time that the agent gives a silent head is left to reach it another way.
+  if (host.resumable && host.phase == HostPhase::running && now >= host.last_heard + timeouts_.head / 2) {
+    const Error error =
+        make_error(Errc::timed_out, fmt::format("not a byte from it within {}", seconds(timeouts_.head / 2)));
+    cut(index, error, host.last_heard + timeouts_.head, actions, now);
+    return;
   }
   const bool silent = timeouts_.head.count() > 0 && now >= host.last_heard + timeouts_.head;
   if (silent && !before_ready) {
@@ -178,6 +188,68 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
     host.ping_at =
         now + (third.count() > 0 ? std::min<std::chrono::milliseconds>(third, kPingInterval) : kPingInterval);
   }
+}
+
+// --- a connection that was cut
+// --------------------------------------------------------------------------------------------------
+
+void JobState::cut(HostIndex index, const Error& error, TimePoint back_by, Actions& actions, TimePoint now) {
+  Host& host = hosts_[index];
+  host.cut = Cut{error, {}, now, back_by, now, false, 0};
+  if (host.done_by) host.done_by = back_by + timeouts_.grace + kStopMargin;
+  const auto left = std::chrono::ceil<std::chrono::seconds>(back_by - now).count();
+  actions.push_back(
+      Say{LogLevel::warning, fmt::format("{}: connection lost: {}; connecting again for {} s, its ranks run on",
+                                         host_label(index), error.what, left)});
+  tick_cut(index, now, actions);
+}
+
+void JobState::tick_cut(HostIndex index, TimePoint now, Actions& actions) {
+  Host& host = hosts_[index];
+  Cut& cut = *host.cut;
+  if (now >= cut.back_by) {
+    const auto tried = std::chrono::ceil<std::chrono::seconds>(now - cut.since).count();
+    Error error = cut.error;
+    error.what = fmt::format("connection lost: {}; it could not be reached again within {} s", error.what, tried);
+    if (!cut.last.empty()) error.what += ": " + cut.last;
+    if (error.hint.empty())
+      error.hint = "the host is down, or the way to it is cut; llmlaunch.timeouts.head is how long that is taken";
+    return lose_host(index, std::move(error), false, actions, now);
+  }
+  if (cut.attempting || now < cut.again_at) return;
+  cut.attempting = true;
+  ++cut.attempts;
+  actions.push_back(ReopenHost{index});
+}
+
+void JobState::reopen_later(HostIndex index, const Error& error, TimePoint now) {
+  Cut& cut = *hosts_[index].cut;
+  cut.last = error.what;
+  cut.attempting = false;
+  cut.again_at = now + std::min(kFirstReopenDelay * (1 << std::min(cut.attempts, 8)), kMaxReopenDelay);
+}
+
+Actions JobState::on_rejoined(HostIndex index, TimePoint now) {
+  Actions actions;
+  Host& host = hosts_[index];
+  if (!host.cut) return actions;
+  const auto gone = std::chrono::duration_cast<std::chrono::milliseconds>(now - host.cut->since);
+  host.cut.reset();
+  host.last_heard = now;
+  host.ping_at = now;
+  if (host.done_by) host.done_by = now + timeouts_.grace + kStopMargin;
+  actions.push_back(Say{LogLevel::info, fmt::format("{}: connected again after {:.1f} s; nothing was lost",
+                                                    host_label(index), static_cast<double>(gone.count()) / 1000)});
+  return actions;
+}
+
+Actions JobState::on_not_rejoined(HostIndex index, const Error& error, TimePoint now) {
+  Actions actions;
+  if (!hosts_[index].cut) return actions;
+  Error told = error;
+  told.what = fmt::format("connection lost: {}; connected again: {}", hosts_[index].cut->error.what, error.what);
+  lose_host(index, std::move(told), false, actions, now);
+  return actions;
 }
 
 void JobState::roll_call(TimePoint now, Actions& actions) {

@@ -253,12 +253,13 @@ Result<Message> Client::Impl::ask(Request request, milliseconds timeout, const s
     } while (request.request == 0 || calls.contains(request.request));
     calls.emplace(request.request, &call);
   }
+  const auto number = request.request;
   const TimePoint deadline = steady_clock::now() + timeout + kAnswerGrace;
   if (auto sent = send(std::move(request), deadline); !sent) end(sent.error());
 
   std::unique_lock lock(mutex);
   call.answered.wait_until(lock, deadline, [&] { return call.answer || end_reason; });
-  calls.erase(request.request);
+  calls.erase(number);
   if (call.answer) {
     if (const auto* failure = std::get_if<Failure>(&*call.answer)) return error_of(*failure, options);
     return std::move(*call.answer);
@@ -490,15 +491,16 @@ bool Client::ended() const {
 }
 
 void Client::on_end(std::function<void(const Error& reason)> callback) {
-  std::optional<Error> reason;
+  Error reason;
   {
     const std::scoped_lock lock(impl_->mutex);
-    if (impl_->end_reason)
-      reason = impl_->end_reason;
-    else
+    if (!impl_->end_reason) {
       impl_->end_callback = std::move(callback);
+      return;
+    }
+    reason = *impl_->end_reason;
   }
-  if (reason) callback(*reason);
+  callback(reason);
 }
 
 }  // namespace llmlaunch::rendezvous

@@ -21,7 +21,7 @@
 namespace llmlaunch::launcher::agent {
 namespace {
 
-constexpr std::size_t kFixedPolls = 3;  // stdin, stdout, signals; then two per rank
+constexpr std::size_t kFixedPolls = 5;  // stdin, stdout, signals, who brings a connection; then two per rank
 constexpr int kGroupPollMs = 100;       // a group's last process may be another's child: nobody tells us of its end
 
 TimePoint now() {
@@ -60,6 +60,20 @@ Hello hello() {
   return message;
 }
 
+bool set_nonblocking() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return false;
+  }
+  return true;
+}
+
+// For the person at the head, by the connection's stderr; who is not there cannot be told.
+void complain(const std::string& what) {
+  const std::string line = "llmlaunch-agent: warning: " + what + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
 template <class... Ts>
 struct Overloaded : Ts... {
   using Ts::operator()...;
@@ -74,6 +88,7 @@ AgentLoop::AgentLoop(std::vector<std::string> environment, std::string own_direc
       state_(now()),
       decoder_(kMaxHeadFrameBytes),
       cache_(environment_, own_directory),
+      log_(Spool(Spool::usual_directories(environment_))),
       buffer_(kMaxOutputBytes) {}
 
 int AgentLoop::run() {
@@ -82,16 +97,13 @@ int AgentLoop::run() {
   for (const int number : {SIGCHLD, SIGTERM, SIGINT}) ::sigaddset(&wanted, number);
   signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return 71;  // EX_OSERR
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
-    const int flags = ::fcntl(fd, F_GETFL);
-    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return 71;
-  }
+  if (!set_nonblocking()) return 71;
   const std::string marker = std::string(kMarkerPrefix) + std::to_string(kProtocolVersion) + "\n";
   const ByteView bytes = as_bytes(marker);
   queue_.assign(bytes.begin(), bytes.end());
   apply({SendMessage{hello()}});
 
-  while (!quitting_ || (flush_ && head_reads_ && sent_ < queue_.size())) {
+  while (!quitting_ || (flush_ && head_reads_ && (sent_ < queue_.size() || !log_.all_sent()))) {
     std::vector<pollfd> polls = poll_set();
     if (::poll(polls.data(), polls.size(), poll_timeout_ms()) < 0) {
       if (errno != EINTR) return 71;
@@ -100,10 +112,10 @@ int AgentLoop::run() {
     // The head first: its Ack opens the window, and its bytes prove that it lives before the tick asks.
     if (polls[0].revents != 0) read_head();
     if ((polls[1].revents & (POLLERR | POLLNVAL)) != 0 && head_reads_) {
-      head_reads_ = false;
-      apply(state_.on_head_gone(now()));
+      cut();
     }
     if (polls[2].revents != 0) read_signals();
+    if ((polls[3].revents | polls[4].revents) != 0) take_visitor();
     check_groups();
     read_outputs(polls);
     apply(state_.on_tick(now()));
@@ -119,6 +131,8 @@ std::vector<pollfd> AgentLoop::poll_set() const {
   polls.push_back({head_open_ ? STDIN_FILENO : -1, POLLIN, 0});
   polls.push_back({head_reads_ ? STDOUT_FILENO : -1, out_events, 0});
   polls.push_back({signals_.value(), POLLIN, 0});
+  polls.push_back({attach_point_.listener(), POLLIN, 0});
+  polls.push_back({attach_point_.visitor(), POLLIN, 0});
   const bool outputs = wants_output();
   for (const Rank& rank : ranks_) {
     polls.push_back({outputs ? rank.process.out.value() : -1, POLLIN, 0});
@@ -143,16 +157,13 @@ int AgentLoop::poll_timeout_ms() const {
 }
 
 bool AgentLoop::wants_output() const {
-  return state_.output_allowance() > 0 && queue_.size() - sent_ < kMaxQueuedBytes;
+  return state_.output_allowance() > 0 && (state_.head_lost() || log_.has_room(state_.connected()));
 }
 
 void AgentLoop::apply(Actions actions) {
   for (Action& action : actions) {
     std::visit(Overloaded{
-                   [this](const SendMessage& send) {
-                     const Bytes frame = encode(send.message);
-                     if (head_reads_) queue_.insert(queue_.end(), frame.begin(), frame.end());
-                   },
+                   [this](const SendMessage& sending) { send(sending.message); },
                    [this](const CheckHost&) { check_host(); },
                    [this](const WriteChunk& write) {
                      const std::uint32_t index = write.chunk.index;
@@ -183,6 +194,12 @@ void AgentLoop::apply(Actions actions) {
                      for (const pid_t pid : descendants()) names.push_back(name_of(pid));
                      apply(state_.on_survivors(names));
                    },
+                   [this](const Listen&) {
+                     const auto listening = attach_point_.listen(state_.prepare().resume_name);
+                     if (!listening) complain(to_string(listening.error()));
+                   },
+                   [this](const Attach& attach) { bear(attach.resume); },
+                   [this](const Confirm& confirmed) { confirm(confirmed.state); },
                    [this](const Quit& quit) {
                      quitting_ = true;
                      flush_ = quit.flush;
@@ -191,6 +208,84 @@ void AgentLoop::apply(Actions actions) {
                },
                action);
   }
+}
+
+// --- to the head and back --------------------------------------------------------------------------------------------
+
+void AgentLoop::send(const AgentMessage& message) {
+  Bytes frame = encode(message);
+  const Counted kind = counted(message);
+  if (kind == Counted::event) return log_.add_event(std::move(frame));
+  if (kind == Counted::output) {
+    const auto* output = std::get_if<Output>(&message);
+    return log_.add_output(std::move(frame), output ? static_cast<std::uint32_t>(output->data.size()) : 0);
+  }
+  if (head_reads_) queue_.insert(queue_.end(), frame.begin(), frame.end());
+}
+
+void AgentLoop::confirm(const Ack& state) {
+  if (auto confirmed = log_.confirm(state); !confirmed) apply(state_.on_head_error(confirmed.error(), now()));
+}
+
+// What the pipe to the head takes soon; the rest stays where a Stop or an Exited can overtake it.
+void AgentLoop::fill_queue() {
+  while (head_reads_ && queue_.size() - sent_ < kMaxQueuedBytes) {
+    const ByteView frame = log_.next(state_.acked_bytes(), state_.prepare().window_bytes);
+    if (frame.empty()) return;
+    queue_.insert(queue_.end(), frame.begin(), frame.end());
+  }
+}
+
+// The connection is over; what was on its way is still in the log.
+void AgentLoop::cut() {
+  head_open_ = head_reads_ = false;
+  queue_.clear();
+  sent_ = 0;
+  decoder_ = FrameDecoder(kMaxHeadFrameBytes);
+  bearer_.reset();
+  apply(state_.on_cut(now()));
+  if (state_.head_lost()) log_.clear();
+}
+
+// This agent was started for its connection only: another one has the job.
+void AgentLoop::bear(const Resume& resume) {
+  Result<UniqueFd> given = hand_over(resume);
+  if (!given) return apply(state_.on_failed(given.error()));
+  bearer_ = std::move(*given);
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO})
+    if (!null || ::dup2(null.value(), fd) < 0) break;  // then the connection lasts a little longer than it must
+  head_open_ = head_reads_ = false;
+  pollfd polls[2] = {{bearer_.value(), POLLIN, 0}, {signals_.value(), POLLIN, 0}};
+  while (::poll(polls, 2, -1) < 0 && errno == EINTR) {
+  }
+  quitting_ = true;
+}
+
+void AgentLoop::take_visitor() {
+  std::optional<Attached> attached = attach_point_.take();
+  if (!attached) return;
+  const char* refusal = nullptr;
+  if (!state_.knows(attached->resume))
+    refusal = "this agent has another head, or none any more";
+  else if (!log_.rewind(attached->resume.state))
+    refusal = "the head asks for what it cannot have";
+  if (refusal == nullptr) return take_over(std::move(*attached));
+  const Bytes frame = encode(AgentMessage(Failed{static_cast<std::int32_t>(Errc::refused), -1, refusal, {}}));
+  // A pipe that is empty takes it; who does not read it sees the end of the stream.
+  [[maybe_unused]] const ssize_t written = ::write(attached->out.value(), frame.data(), frame.size());
+}
+
+void AgentLoop::take_over(Attached attached) {
+  queue_.clear();
+  sent_ = 0;
+  decoder_ = FrameDecoder(kMaxHeadFrameBytes);
+  head_open_ = head_reads_ = true;
+  if (::dup2(attached.in.value(), STDIN_FILENO) < 0 || ::dup2(attached.out.value(), STDOUT_FILENO) < 0 ||
+      ::dup2(attached.err.value(), STDERR_FILENO) < 0 || !set_nonblocking())
+    return cut();
+  bearer_ = std::move(attached.bearer);
+  apply(state_.on_resumed(attached.resume.state, now()));
 }
 
 std::vector<std::string> AgentLoop::argv() const {
@@ -276,11 +371,7 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
 void AgentLoop::read_head() {
   const ssize_t got = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  if (got <= 0) {
-    head_open_ = false;
-    apply(state_.on_head_gone(now()));
-    return;
-  }
+  if (got <= 0) return cut();
   state_.on_head_bytes(now());
   if (state_.head_lost()) return;  // after an error there is no next frame to find
   decoder_.feed(ByteView(buffer_).first(static_cast<std::size_t>(got)));
@@ -297,18 +388,16 @@ void AgentLoop::read_head() {
 }
 
 void AgentLoop::write_head() {
+  fill_queue();
   while (head_reads_ && sent_ < queue_.size()) {
     const ssize_t put = ::write(STDOUT_FILENO, queue_.data() + sent_, queue_.size() - sent_);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) break;
-    if (put < 0) {
-      head_reads_ = false;
-      apply(state_.on_head_gone(now()));
-      break;
-    }
+    if (put < 0) return cut();
     sent_ += static_cast<std::size_t>(put);
+    fill_queue();
   }
-  if (!head_reads_ || sent_ == queue_.size()) {
+  if (sent_ == queue_.size()) {
     queue_.clear();
     sent_ = 0;
   } else if (sent_ >= kMaxQueuedBytes) {

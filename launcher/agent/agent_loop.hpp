@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "launcher/agent/agent_state.hpp"
+#include "launcher/agent/attach.hpp"
 #include "launcher/agent/file_cache.hpp"
+#include "launcher/agent/outbound_log.hpp"
 #include "launcher/agent/process.hpp"
 #include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/frame.hpp"
@@ -45,8 +47,15 @@ class AgentLoop {
   std::vector<std::string> argv() const;
   std::vector<std::string> library_directories() const;
 
+  void send(const AgentMessage& message);
+  void confirm(const Ack& state);
   void read_head();
   void write_head();
+  void fill_queue();
+  void cut();
+  void bear(const Resume& resume);
+  void take_visitor();
+  void take_over(Attached attached);
   void read_signals();
   void check_children();
   void check_groups();
@@ -63,7 +72,10 @@ class AgentLoop {
   FileCache cache_;
   UniqueFd signals_;
   std::vector<Rank> ranks_;
-  Bytes queue_;  // frames on their way to the head, from `sent_` on
+  OutboundLog log_;
+  AttachPoint attach_point_;
+  UniqueFd bearer_;  // of the connection, when another agent brought it
+  Bytes queue_;      // frames on their way to the head, from `sent_` on
   std::size_t sent_ = 0;
   std::vector<std::byte> buffer_;
   std::size_t first_output_ = 0;  // whose turn it is, for fairness

@@ -37,12 +37,23 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
     if (phase_ != Phase::waiting) return broken("a second Prepare", now);
     return on_prepare(std::move(*prepare));
   }
+  if (is_order(message)) ++orders_;
   if (auto* stop = std::get_if<Stop>(&message)) {
     if (!is_signal(stop->signal)) return broken("Stop with signal " + std::to_string(stop->signal), now);
     return on_stop(*stop, now);
   }
   if (std::holds_alternative<Ping>(message)) return {};
   if (phase_ == Phase::failed) return {};  // the head may not have read of it yet
+  if (auto* resume = std::get_if<Resume>(&message)) {
+    if (phase_ != Phase::waiting) return broken("a Resume in the midst of a job", now);
+    phase_ = Phase::bearer;
+    return {Attach{std::move(*resume)}};
+  }
+  if (std::holds_alternative<Bye>(message)) {
+    if (phase_ != Phase::leaving) return broken("a Bye before Done", now);
+    phase_ = Phase::done;
+    return {Quit{kExitDone, false}};
+  }
   if (auto* chunk = std::get_if<FileChunk>(&message)) {
     if (phase_ != Phase::receiving || chunk->index >= needed_.size() || !needed_[chunk->index])
       return broken("a FileChunk that was not asked for", now);
@@ -52,18 +63,20 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
     if (phase_ != Phase::ready) return broken("a Go that no Ready was sent for", now);
     return on_go(std::move(*go));
   }
-  if (phase_ != Phase::running) return broken("an Ack or Signal before Go", now);
-  if (const auto* ack = std::get_if<Ack>(&message)) {
-    if (ack->output_bytes > sent_bytes_) return broken("an Ack of bytes that were never sent", now);
-    acked_bytes_ = std::max(acked_bytes_, ack->output_bytes);
-    return {};
-  }
+  if (phase_ != Phase::running && phase_ != Phase::leaving) return broken("an Ack or Signal before Go", now);
+  if (const auto* ack = std::get_if<Ack>(&message)) return on_ack(*ack, now);
   const int number = std::get<Signal>(message).signal;
   if (!is_signal(number)) return broken("Signal with number " + std::to_string(number), now);
   Actions actions;
   for (std::size_t i = 0; i < ranks_.size(); ++i)
     if (ranks_[i].run == RankState::Run::running) actions.push_back(SignalMain{i, number});
   return actions;
+}
+
+Actions AgentState::on_ack(const Ack& ack, TimePoint now) {
+  if (ack.output_bytes > sent_bytes_) return broken("an Ack of bytes that were never sent", now);
+  acked_bytes_ = std::max(acked_bytes_, ack.output_bytes);
+  return {Confirm{ack}};
 }
 
 Actions AgentState::on_prepare(Prepare prepare) {
@@ -97,14 +110,17 @@ Actions AgentState::on_file_done(std::uint32_t index) {
 }
 
 Actions AgentState::on_failed(const Error& error) {
-  if (phase_ != Phase::checking && phase_ != Phase::receiving) return {};
+  if (phase_ != Phase::checking && phase_ != Phase::receiving && phase_ != Phase::bearer) return {};
   phase_ = Phase::failed;
   return {SendMessage{failed_message(error, -1)}};
 }
 
 Actions AgentState::on_go(Go go) {
   phase_ = Phase::running;
-  return {StartRanks{std::move(go.env)}};
+  Actions actions;
+  if (resumable()) actions.push_back(Listen{});
+  actions.push_back(StartRanks{std::move(go.env)});
+  return actions;
 }
 
 Actions AgentState::on_started(std::size_t index, std::int64_t pid) {
@@ -182,6 +198,7 @@ Actions AgentState::on_terminate(TimePoint now) {
 }
 
 void AgentState::begin_stop(int signal, std::chrono::milliseconds grace, TimePoint now, Actions& actions) {
+  if (phase_ == Phase::leaving) return;
   if (phase_ != Phase::running) return finish(actions);
   kill_all_at_ = kill_all_at_ ? std::min(*kill_all_at_, now + grace) : now + grace;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
@@ -226,9 +243,13 @@ Actions AgentState::on_survivors(const std::vector<std::string>& processes) {
 }
 
 void AgentState::finish(Actions& actions) {
-  if (phase_ == Phase::done) return;
-  phase_ = Phase::done;
+  if (phase_ == Phase::done || phase_ == Phase::leaving) return;
   if (!head_lost_) send(Done{}, actions);
+  if (phase_ == Phase::running && resumable() && !head_lost_) {  // until the head has heard everything
+    phase_ = Phase::leaving;
+    return;
+  }
+  phase_ = Phase::done;
   actions.push_back(Quit{head_lost_ ? kExitHeadLost : kExitDone, !head_deaf_});
 }
 
@@ -257,10 +278,37 @@ Actions AgentState::broken(const std::string& what, TimePoint now) {
   return on_head_error(make_error(Errc::protocol, "the head sent " + what), now);
 }
 
+Actions AgentState::on_cut(TimePoint now) {
+  const bool may_come_back = resumable() && !head_lost_ && (phase_ == Phase::running || phase_ == Phase::leaving);
+  if (!may_come_back) return on_head_gone(now);
+  connected_ = false;
+  return {};
+}
+
+// Compares all of it, whatever differs first.
+bool AgentState::knows(const Resume& resume) const {
+  const std::string& key = prepare_.resume_key;
+  if (head_lost_ || phase_ == Phase::done || key.empty() || resume.key.size() != key.size()) return false;
+  unsigned char difference = 0;
+  for (std::size_t i = 0; i < key.size(); ++i)
+    difference = static_cast<unsigned char>(difference | (key[i] ^ resume.key[i]));
+  return difference == 0;
+}
+
+Actions AgentState::on_resumed(const Ack& state, TimePoint now) {
+  connected_ = true;
+  last_heard_ = now;
+  ping_at_ = now + ping_interval();
+  acked_bytes_ = std::max(acked_bytes_, std::min(state.output_bytes, sent_bytes_));
+  orders_told_ = orders_;
+  return {SendMessage{Resumed{orders_}}};
+}
+
 Actions AgentState::on_head_gone(TimePoint now) {
   Actions actions;
   if (head_deaf_) return actions;
   head_deaf_ = true;
+  connected_ = false;
   if (phase_ == Phase::done) {
     actions.push_back(Quit{head_lost_ ? kExitHeadLost : kExitDone, false});
   } else {
@@ -272,6 +320,11 @@ Actions AgentState::on_head_gone(TimePoint now) {
 void AgentState::lose_head(TimePoint now, Actions& actions) {
   if (head_lost_) return;
   head_lost_ = true;
+  if (phase_ == Phase::leaving) {
+    phase_ = Phase::done;
+    actions.push_back(Quit{kExitHeadLost, !head_deaf_});
+    return;
+  }
   if (kill_all_at_) {  // stopping already: its grace may only become shorter
     kill_all_at_ = std::min(*kill_all_at_, now + grace());
   } else {
@@ -286,8 +339,12 @@ Actions AgentState::on_tick(TimePoint now) {
     actions = on_head_gone(now);
   }
   if (phase_ == Phase::done) return actions;
-  if (!head_lost_ && now >= ping_at_) {
-    send(Ping{}, actions);
+  if (!head_lost_ && connected_ && now >= ping_at_) {
+    if (resumable() && orders_ > orders_told_)
+      send(Taken{orders_}, actions);
+    else
+      send(Ping{}, actions);
+    orders_told_ = orders_;
     ping_at_ = now + ping_interval();
   }
   if (phase_ != Phase::running || nobody_left_) return actions;
@@ -311,7 +368,7 @@ TimePoint AgentState::next_tick() const {
     if (at) next = std::min(next, *at);
   };
   if (const auto timeout = head_timeout(); timeout && !head_deaf_) consider(last_heard_ + *timeout);
-  if (!head_lost_ && phase_ != Phase::done) consider(ping_at_);
+  if (!head_lost_ && connected_ && phase_ != Phase::done) consider(ping_at_);
   if (phase_ != Phase::running || nobody_left_) return next;
   consider(kill_all_at_);
   consider(sweep_at_);
@@ -321,7 +378,7 @@ TimePoint AgentState::next_tick() const {
 }
 
 std::size_t AgentState::output_allowance() const {
-  if (head_lost_) return kMaxOutputBytes;
+  if (head_lost_ || !connected_) return kMaxOutputBytes;
   const std::uint64_t ahead = sent_bytes_ - acked_bytes_;
   const std::uint64_t window = prepare_.window_bytes;
   return ahead >= window ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(window - ahead, kMaxOutputBytes));
@@ -335,6 +392,7 @@ bool AgentState::all_finished() const {
 
 std::optional<std::chrono::milliseconds> AgentState::head_timeout() const {
   if (phase_ == Phase::waiting) return kHandshakeTimeout;
+  if (phase_ == Phase::bearer) return std::nullopt;
   if (prepare_.head_timeout_ms == 0 && phase_ == Phase::done) return kHandshakeTimeout;  // it must take the rest
   if (prepare_.head_timeout_ms == 0) return std::nullopt;
   return std::chrono::milliseconds(prepare_.head_timeout_ms);

@@ -2,8 +2,12 @@
 /// `AgentState`: everything the agent decides, without a process, a pipe or a clock. The loop (agent_loop.cpp) tells it
 /// what happened and when, and carries out the actions it answers with, in their order.
 ///
-///     waiting ─Prepare→ checking ─ok→ [receiving] ─files there→ ready ─Go→ running ─nobody left→ done
+///     waiting ─Prepare→ checking ─ok→ [receiving] ─files there→ ready ─Go→ running ─nobody left→ leaving ─Bye→ done
 ///        any of the first four ─failure→ failed;  every state ─Stop or head lost→ (running: stopping) → done
+///        waiting ─Resume→ bearer: this connection is another agent's
+///
+/// A connection that ends while it runs is cut and not the head's end, if Prepare says how the head can come back: the
+/// ranks run on until it does, or until it was silent for its time. Without that there is no leaving: Done is the end.
 ///
 /// The end of a rank: its main process is reaped → Exited, SIGTERM to what is left of its group, after the grace
 /// SIGKILL. When all main processes are gone, the same for every descendant that is left, whatever group or session it
@@ -58,12 +62,19 @@ struct SignalDescendants {  ///< every process below the agent
 };
 struct CloseOutputs {};   ///< nobody is left who could write: what is open ends when it is empty
 struct FindSurvivors {};  ///< answer: on_survivors
-struct Quit {             ///< end the agent when what was sent has left it
+struct Listen {};         ///< for a head that comes back, as prepare() says
+struct Attach {           ///< answer: on_failed, or none: the agent ends with the one that took the connection
+  Resume resume;
+};
+struct Confirm {  ///< the head has these; answer when it cannot: on_head_error
+  Ack state;
+};
+struct Quit {  ///< end the agent when what was sent has left it
   int status;
   bool flush;  ///< false: nobody reads any more
 };
 using Action = std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, SignalMain, SignalGroup, SignalDescendants,
-                            CloseOutputs, FindSurvivors, Quit>;
+                            CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
 using Actions = std::vector<Action>;
 
 /// How a main process ended.
@@ -83,8 +94,14 @@ class AgentState {
   Actions on_message(HeadMessage message, TimePoint now);
   /// The head's bytes are no messages, or of another version: it is told, and treated as lost.
   Actions on_head_error(const Error& error, TimePoint now);
-  /// End of file, a broken pipe, silence.
+  /// End of file or a broken pipe. The head may come back, or this was its end.
+  Actions on_cut(TimePoint now);
+  /// The head will not come back: nothing of it was heard for its time.
   Actions on_head_gone(TimePoint now);
+  /// Is this who this agent works for?
+  bool knows(const Resume& resume) const;
+  /// The head is back, over another connection, and has what `state` says.
+  Actions on_resumed(const Ack& state, TimePoint now);
   /// The agent itself was asked to end (SIGTERM).
   Actions on_terminate(TimePoint now);
 
@@ -112,9 +129,11 @@ class AgentState {
   /// How many bytes of output may be taken from the ranks now. Without a head all of it, to be thrown away.
   std::size_t output_allowance() const;
   bool head_lost() const { return head_lost_; }
+  bool connected() const { return connected_; }
+  std::uint64_t acked_bytes() const { return acked_bytes_; }
 
  private:
-  enum class Phase { waiting, checking, receiving, ready, running, failed, done };
+  enum class Phase { waiting, bearer, checking, receiving, ready, running, leaving, failed, done };
   struct RankState {
     enum class Run { waiting, running, exited, failed } run = Run::waiting;
     bool group_alive = false;
@@ -127,7 +146,9 @@ class AgentState {
   Actions on_chunk(FileChunk chunk);
   Actions on_go(Go go);
   Actions on_stop(const Stop& stop, TimePoint now);
+  Actions on_ack(const Ack& ack, TimePoint now);
   Actions broken(const std::string& what, TimePoint now);
+  bool resumable() const { return !prepare_.resume_name.empty(); }
   void begin_stop(int signal, std::chrono::milliseconds grace, TimePoint now, Actions& actions);
   void kill_all(TimePoint now, Actions& actions);
   void finish(Actions& actions);
@@ -155,6 +176,9 @@ class AgentState {
   bool nobody_left_ = false;
   bool head_lost_ = false;  // it gives no orders any more
   bool head_deaf_ = false;  // it does not read either
+  bool connected_ = true;
+  std::uint64_t orders_ = 0;       // received
+  std::uint64_t orders_told_ = 0;  // to the head
 };
 
 }  // namespace llmlaunch::launcher::agent

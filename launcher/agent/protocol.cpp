@@ -16,6 +16,8 @@ enum class Type : std::uint8_t {
   signal,
   stop,
   head_ping,
+  resume,
+  bye,
   hello = 65,
   need_file,
   ready,
@@ -26,6 +28,8 @@ enum class Type : std::uint8_t {
   exited,
   done,
   agent_ping,
+  resumed,
+  taken,
 };
 
 FrameEncoder frame_of(Type type) {
@@ -69,6 +73,7 @@ Bytes write(const Prepare& m) {
   }
   out.u32(static_cast<std::uint32_t>(m.files.size()));
   for (const FileSpec& file : m.files) out.text(file.name).text(file.hash).u64(file.size);
+  out.text(m.resume_name).text(m.resume_key);
   return std::move(out).finish();
 }
 Bytes write(const FileChunk& m) {
@@ -82,7 +87,15 @@ Bytes write(const Go& m) {
   return std::move(out).finish();
 }
 Bytes write(const Ack& m) {
-  return std::move(frame_of(Type::ack).u64(m.output_bytes)).finish();
+  return std::move(frame_of(Type::ack).u64(m.output_bytes).u64(m.outputs).u64(m.events)).finish();
+}
+Bytes write(const Resume& m) {
+  FrameEncoder out = frame_of(Type::resume);
+  out.u16(m.version).text(m.name).text(m.key).u64(m.state.output_bytes).u64(m.state.outputs).u64(m.state.events);
+  return std::move(out).finish();
+}
+Bytes write(const Bye&) {
+  return frame_of(Type::bye).finish();
 }
 Bytes write(const Signal& m) {
   return std::move(frame_of(Type::signal).u32(static_cast<std::uint32_t>(m.signal))).finish();
@@ -121,6 +134,12 @@ Bytes write(const Exited& m) {
 }
 Bytes write(const Done&) {
   return frame_of(Type::done).finish();
+}
+Bytes write(const Resumed& m) {
+  return std::move(frame_of(Type::resumed).u64(m.orders)).finish();
+}
+Bytes write(const Taken& m) {
+  return std::move(frame_of(Type::taken).u64(m.orders)).finish();
 }
 
 Error too_many(const char* what, std::size_t count, std::size_t limit) {
@@ -176,6 +195,26 @@ Result<HeadMessage> read_prepare(FieldReader& in) {
     file.hash = in.text();
     file.size = in.u64();
   }
+  m.resume_name = in.text();
+  m.resume_key = in.text();
+  return HeadMessage(std::move(m));
+}
+
+Ack take_ack(FieldReader& in) {
+  Ack m;
+  m.output_bytes = in.u64();
+  m.outputs = in.u64();
+  m.events = in.u64();
+  return m;
+}
+
+Result<HeadMessage> read_resume(FieldReader& in) {
+  Resume m;
+  m.version = in.u16();
+  if (!in.failed() && m.version != kProtocolVersion) return wrong_version("the head", m.version);
+  m.name = in.text();
+  m.key = in.text();
+  m.state = take_ack(in);
   return HeadMessage(std::move(m));
 }
 
@@ -185,6 +224,25 @@ Error malformed(const char* sender, std::uint8_t type) {
 }
 
 }  // namespace
+
+Counted counted(const AgentMessage& message) {
+  return std::visit(
+      [](const auto& m) {
+        using M = std::decay_t<decltype(m)>;
+        if constexpr (std::is_same_v<M, Output> || std::is_same_v<M, OutputEnd> || std::is_same_v<M, Done>)
+          return Counted::output;
+        else if constexpr (std::is_same_v<M, Started> || std::is_same_v<M, Exited> || std::is_same_v<M, Failed>)
+          return Counted::event;
+        else
+          return Counted::no;
+      },
+      message);
+}
+
+bool is_order(const HeadMessage& message) {
+  return std::holds_alternative<Go>(message) || std::holds_alternative<Signal>(message) ||
+         std::holds_alternative<Stop>(message);
+}
 
 Bytes encode(const HeadMessage& message) {
   return std::visit(
@@ -230,7 +288,7 @@ Result<HeadMessage> decode_head_message(const FrameView& frame) {
       break;
     }
     case Type::go: message = Go{take_env(in)}; break;
-    case Type::ack: message = Ack{in.u64()}; break;
+    case Type::ack: message = take_ack(in); break;
     case Type::signal: message = Signal{static_cast<std::int32_t>(in.u32())}; break;
     case Type::stop: {
       Stop m;
@@ -240,6 +298,13 @@ Result<HeadMessage> decode_head_message(const FrameView& frame) {
       break;
     }
     case Type::head_ping: message = Ping{}; break;
+    case Type::resume: {
+      Result<HeadMessage> resume = read_resume(in);
+      if (!resume) return resume;
+      message = std::move(*resume);
+      break;
+    }
+    case Type::bye: message = Bye{}; break;
     default:
       return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the head");
   }
@@ -310,6 +375,8 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
     }
     case Type::done: message = Done{}; break;
     case Type::agent_ping: message = Ping{}; break;
+    case Type::resumed: message = Resumed{in.u64()}; break;
+    case Type::taken: message = Taken{in.u64()}; break;
     default:
       return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the agent");
   }

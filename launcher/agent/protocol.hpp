@@ -12,9 +12,22 @@
 ///     head  → agent  Ack                output bytes taken off the head's hands, as a running total: the credit
 ///     head  → agent  Signal | Stop      Stop: signal to main processes, grace, SIGKILL to the groups
 ///     both           Ping               keeps `head_timeout` and the head's own deadline from firing; no answer needed
-///     agent → head   Done               no process of the job is left on this host; the agent exits 0 next
+///     agent → head   Done               no process of the job is left on this host
+///     head  → agent  Bye                everything was heard: the agent exits 0
 ///
-/// End of file on stdin, or no byte for `head_timeout_ms`, is the head's death: Stop with the plan's grace, then exit.
+/// No byte for `head_timeout_ms` is the head's death: Stop with the plan's grace, then exit. End of file is the same at
+/// once where `resume_name` is empty (a head on this machine) or before Go. After Go it may be a connection that was
+/// cut: the ranks run on, their output goes to a spool, and within `head_timeout_ms` the head may come again:
+///
+///     agent → head   Hello              of a second agent, started over the new connection
+///     head  → agent  Resume             to that one, which hands its stdin and stdout to the first, by `resume_name`
+///     agent → head   Resumed | Failed   of the first, or of the second: there is none of this name
+///
+/// Both sides count, since the start, what must arrive once: the agent's outputs (Output, OutputEnd, Done), its events
+/// (Started, Exited, Failed), the head's orders (Go, Signal, Stop). Each keeps what the other has not confirmed (Ack,
+/// Taken), says with Resume or Resumed how many it has, and gets the rest again. Outputs keep their order and so do
+/// events, but events do not wait for outputs.
+///
 /// The agent sends at most `window_bytes` of Output payload beyond the last Ack, and stops reading the ranks' pipes at
 /// that point, so a slow terminal slows the ranks down and nothing grows.
 /// An unknown type from a peer of the same major version is an error (Errc::protocol): both sides are one release.
@@ -31,7 +44,7 @@
 
 namespace llmlaunch::launcher::agent {
 
-inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersion = 2;
 inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";  // + version + "\n", printed by the agent
 inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";     // + hash + "\n", printed by the sh line
 inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";     // + text + "\n", printed by the sh line
@@ -77,6 +90,8 @@ struct Prepare {
   EnvList env;
   std::vector<RankSpec> ranks;
   std::vector<FileSpec> files;
+  std::string resume_name;  // of an abstract socket; empty: a connection that ends is not made again
+  std::string resume_key;   // who comes again proves with it to be the same head
 };
 struct FileChunk {
   std::uint32_t index = 0;  // of Prepare::files
@@ -88,6 +103,8 @@ struct Go {
 };
 struct Ack {
   std::uint64_t output_bytes = 0;  // Output payload bytes taken, since the start
+  std::uint64_t outputs = 0;       // messages received, since the start: the agent need not keep them
+  std::uint64_t events = 0;
 };
 struct Signal {
   std::int32_t signal = 0;  // to the main process of each rank that runs
@@ -97,6 +114,12 @@ struct Stop {
   std::uint32_t grace_ms = 0;  // then SIGKILL to the groups; a second Stop with 0 skips what is left
 };
 struct Ping {};  // both ways
+struct Resume {
+  std::uint16_t version = kProtocolVersion;
+  std::string name, key;  // Prepare's
+  Ack state;              // what the head has
+};
+struct Bye {};
 
 // agent → head
 struct Hello {
@@ -140,9 +163,21 @@ struct Exited {
   std::uint64_t wall_time_ns = 0;  // CLOCK_REALTIME of the host
 };
 struct Done {};
+struct Resumed {
+  std::uint64_t orders = 0;  // received, since the start
+};
+struct Taken {
+  std::uint64_t orders = 0;
+};
 
-using HeadMessage = std::variant<Prepare, FileChunk, Go, Ack, Signal, Stop, Ping>;
-using AgentMessage = std::variant<Hello, NeedFile, Ready, Failed, Started, Output, OutputEnd, Exited, Done, Ping>;
+using HeadMessage = std::variant<Prepare, FileChunk, Go, Ack, Signal, Stop, Ping, Resume, Bye>;
+using AgentMessage =
+    std::variant<Hello, NeedFile, Ready, Failed, Started, Output, OutputEnd, Exited, Done, Ping, Resumed, Taken>;
+
+/// Which of the counts a message belongs to.
+enum class Counted { no, output, event };
+Counted counted(const AgentMessage& message);
+bool is_order(const HeadMessage& message);
 
 Bytes encode(const HeadMessage& message);
 Bytes encode(const AgentMessage& message);

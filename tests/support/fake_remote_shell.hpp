@@ -34,6 +34,8 @@ struct FakeAgent {
   std::function<void(Host&)> on_go;  ///< after all ranks have been reported as started
   std::function<void(Host&, const launcher::agent::Stop&)> on_stop;
   std::function<void(Host&, std::uint64_t)> on_ack;
+  /// The head comes again over another connection. By default this agent is gone.
+  std::function<void(Host&, const launcher::agent::Resume&)> on_resume;
 
   // What happened.
   int opened = 0;
@@ -41,6 +43,7 @@ struct FakeAgent {
   std::optional<launcher::agent::Go> go;
   std::vector<launcher::agent::Stop> stops;
   std::uint64_t acked = 0;
+  int byes = 0;
   bool closed = false;
   std::vector<std::uint32_t> running;
 };
@@ -153,6 +156,11 @@ class FakeRemoteShell final : public launcher::RemoteShell, public std::enable_s
     } else if (const auto* ack = std::get_if<Ack>(&message)) {
       agent_->acked = ack->output_bytes;
       if (agent_->on_ack) agent_->on_ack(*this, ack->output_bytes);
+    } else if (const auto* resume = std::get_if<Resume>(&message)) {
+      if (agent_->on_resume) return agent_->on_resume(*this, *resume);
+      say(Failed{static_cast<std::int32_t>(Errc::not_found), -1, "the agent is gone", {}});
+    } else if (std::holds_alternative<Bye>(message)) {
+      ++agent_->byes;
     }
   }
 

@@ -1,6 +1,8 @@
 llmlaunch_unit_test(launcher_agent
   SOURCES
     launcher_agent_exec_spec_test.cpp
+    launcher_agent_outbound_log_test.cpp
     launcher_agent_protocol_test.cpp
     launcher_agent_state_test.cpp
+    ../support/agent_driver.cpp
   LIBRARIES llmlaunch_agent_core)

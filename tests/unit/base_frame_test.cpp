@@ -17,7 +17,8 @@ Bytes bytes_of(std::initializer_list<int> values) {
 TEST_CASE("a frame is a little-endian length, a type and its fields") {
   FrameEncoder encoder(7);
   encoder.u8(1).u16(0x0302).u32(0x07060504).text("ab");
-  CHECK(std::move(encoder).finish() == bytes_of({14, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 2, 0, 0, 0, 'a', 'b'}));
+  const Bytes frame = std::move(encoder).finish();
+  CHECK(frame == bytes_of({14, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 2, 0, 0, 0, 'a', 'b'}));
 }
 
 TEST_CASE("fields come back as they were written") {

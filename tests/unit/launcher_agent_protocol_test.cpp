@@ -82,6 +82,13 @@ TEST_CASE("every message of the head survives the way to the agent") {
   CHECK(stop.signal == 2);
   CHECK(stop.grace_ms == 10'000);
   through_head(Ping{});
+  through_head(Bye{});
+  const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", {1, 2, 3}});
+  CHECK(resume.name == "name");
+  CHECK(resume.key == "key");
+  CHECK(resume.state.output_bytes == 1);
+  CHECK(resume.state.outputs == 2);
+  CHECK(resume.state.events == 3);
 }
 
 TEST_CASE("every message of the agent survives the way to the head") {
@@ -114,6 +121,8 @@ TEST_CASE("every message of the agent survives the way to the head") {
   CHECK_FALSE(through_agent(Exited{2, false, 3, false, false, 0}).signaled);
   through_agent(Done{});
   through_agent(Ping{});
+  CHECK(through_agent(Resumed{7}).orders == 7);
+  CHECK(through_agent(Taken{8}).orders == 8);
 }
 
 TEST_CASE("every frame cut short is refused, and never read beyond its end") {
@@ -165,12 +174,12 @@ TEST_CASE("another version is named before any other field is read") {
   const auto head = decode_head_message(view_of(future));
   REQUIRE_FALSE(head);
   CHECK(head.error().code == Errc::version_mismatch);
-  CHECK(head.error().what == "the head speaks version 2 of the agent protocol, this side speaks version 1");
+  CHECK(head.error().what == "the head speaks version 3 of the agent protocol, this side speaks version 2");
   const Bytes hello = encode(AgentMessage(Hello{9, "h", 1, 1}));
   const auto agent = decode_agent_message(view_of(hello));
   REQUIRE_FALSE(agent);
   CHECK(agent.error().code == Errc::version_mismatch);
-  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 1");
+  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 2");
   CHECK(agent.error().hint == "use the llmlaunch and llmlaunch-agent of one build");
 }
 

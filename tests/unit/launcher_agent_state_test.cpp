@@ -34,6 +34,8 @@ std::string text_of(const AgentMessage& message) {
     }
     std::string operator()(const Done&) { return "Done"; }
     std::string operator()(const Ping&) { return "Ping"; }
+    std::string operator()(const Resumed& m) { return "Resumed " + std::to_string(m.orders); }
+    std::string operator()(const Taken& m) { return "Taken " + std::to_string(m.orders); }
   };
   return std::visit(Visitor{}, message);
 }
@@ -53,6 +55,9 @@ std::string text_of(const Actions& actions) {
     std::string operator()(const SignalDescendants& a) { return "all " + std::to_string(a.signal); }
     std::string operator()(const CloseOutputs&) { return "close"; }
     std::string operator()(const FindSurvivors&) { return "survivors"; }
+    std::string operator()(const Listen&) { return "listen"; }
+    std::string operator()(const Attach& a) { return "attach " + a.resume.name; }
+    std::string operator()(const Confirm& a) { return "confirm " + std::to_string(a.state.outputs); }
     std::string operator()(const Quit& a) { return "quit " + std::to_string(a.status) + (a.flush ? " flush" : ""); }
   };
   std::string text;
@@ -335,4 +340,135 @@ TEST_CASE("processes that SIGKILL does not end are named to the head, once") {
         "Failed -1 2 processes do not end after SIGKILL: 7 (python3), 8 (nfs reader)");
   CHECK(text_of(state.on_survivors({})) == "");
   CHECK(text_of(state.on_tick(at(10'100))) == "group 0 9, all 9");
+}
+
+// --- a connection that is cut ---------------------------------------------------------------------------------------
+
+namespace {
+
+// As `running`, by a head that may come back.
+AgentState resumable(std::uint32_t ranks) {
+  AgentState state(kStart);
+  Prepare prepare = prepare_of(ranks);
+  prepare.resume_name = "job";
+  prepare.resume_key = "secret";
+  state.on_message(prepare, at(0));
+  state.on_checked({}, 4711);
+  CHECK(text_of(state.on_message(Go{}, at(0))) == "listen, start");
+  for (std::uint32_t i = 0; i < ranks; ++i) state.on_started(i, 1000 + i);
+  return state;
+}
+
+void end_all(AgentState& state) {
+  state.on_main_exit(0, kExitZero, at(1));
+  state.on_nobody_left();
+  state.on_output_end(0, Stream::out);
+}
+
+}  // namespace
+
+TEST_CASE("a connection that ends is the head's end when there is no way to come back") {
+  AgentState state = running(1);
+  CHECK(text_of(state.on_cut(at(1))) == "main 0 15, group 0 18");
+  CHECK(state.head_lost());
+}
+
+TEST_CASE("the ranks run on while the head is away, and are read without its credit") {
+  AgentState state = resumable(1);
+  state.on_output(0, Stream::out, Bytes(100));
+  CHECK(state.output_allowance() == 0);
+  CHECK(text_of(state.on_cut(at(1))) == "");
+  CHECK_FALSE(state.connected());
+  CHECK(state.output_allowance() == kMaxOutputBytes);
+  CHECK(text_of(state.on_output(0, Stream::out, Bytes(5000))) == "Output 10 5000");
+  CHECK(text_of(state.on_tick(at(8'999))) == "");  // no Ping: nobody is there
+}
+
+TEST_CASE("a head that is away for its time is lost, and its ranks are stopped") {
+  AgentState state = resumable(1);
+  state.on_head_bytes(at(500));
+  state.on_cut(at(1'000));
+  CHECK(state.next_tick() == at(9'500));
+  CHECK(text_of(state.on_tick(at(9'500))) == "main 0 15, group 0 18");
+  CHECK(state.head_lost());
+  Resume late;
+  late.key = "secret";
+  CHECK_FALSE(state.knows(late));
+}
+
+TEST_CASE("only who has the job's key is the head") {
+  AgentState state = resumable(1);
+  for (const char* key : {"", "Secret", "secre", "secrets"}) {
+    Resume resume;
+    resume.key = key;
+    CHECK_FALSE(state.knows(resume));
+  }
+  Resume resume;
+  resume.key = "secret";
+  CHECK(state.knows(resume));
+  CHECK_FALSE(running(1).knows(Resume{}));  // without a key nobody is
+}
+
+TEST_CASE("a head that is back hears which of its orders came, and its credit counts again") {
+  AgentState state = resumable(1);
+  state.on_message(Signal{10}, at(1));
+  state.on_cut(at(2));
+  state.on_output(0, Stream::out, Bytes(250));
+  CHECK(text_of(state.on_resumed(Ack{200, 3, 1}, at(8'000))) == "Resumed 2");  // Go and Signal
+  CHECK(state.connected());
+  CHECK(state.acked_bytes() == 200);
+  CHECK(state.output_allowance() == 50);
+  CHECK(state.next_tick() == at(11'000));  // a Ping; its silence counts from now on
+}
+
+TEST_CASE("orders are confirmed with the next sign of life") {
+  AgentState state = resumable(1);
+  state.on_head_bytes(at(2'900));
+  CHECK(text_of(state.on_tick(at(3'000))) == "Taken 1");
+  CHECK(text_of(state.on_tick(at(6'000))) == "Ping");
+}
+
+TEST_CASE("what the head has is forgotten") {
+  AgentState state = resumable(1);
+  state.on_output(0, Stream::out, Bytes(9));
+  CHECK(text_of(state.on_message(Ack{9, 1, 1}, at(1))) == "confirm 1");
+}
+
+TEST_CASE("an agent whose job is over stays until the head has heard it") {
+  AgentState state = resumable(1);
+  end_all(state);
+  CHECK(text_of(state.on_output_end(0, Stream::err)) == "OutputEnd 10, Done");
+  CHECK(text_of(state.on_cut(at(2))) == "");
+  CHECK(text_of(state.on_message(Stop{15, 0}, at(2))) == "");
+  CHECK(text_of(state.on_resumed(Ack{}, at(3))) == "Resumed 2");
+  CHECK(text_of(state.on_message(Bye{}, at(4))) == "quit 0");
+}
+
+TEST_CASE("an agent whose job is over waits for a head that is away no longer than before") {
+  AgentState state = resumable(1);
+  end_all(state);
+  state.on_output_end(0, Stream::err);
+  state.on_cut(at(2));
+  CHECK(text_of(state.on_tick(at(9'000))) == "quit 69");
+}
+
+TEST_CASE("a head that breaks the protocol after Done is not waited for") {
+  AgentState state = resumable(1);
+  end_all(state);
+  state.on_output_end(0, Stream::err);
+  CHECK(text_of(state.on_message(Go{}, at(2))) ==
+        "Failed -1 the head sent a Go that no Ready was sent for, quit 69 flush");
+}
+
+TEST_CASE("an agent that was started for a connection gives it to the one that has the job") {
+  AgentState state(kStart);
+  Resume resume;
+  resume.name = "job";
+  CHECK(text_of(state.on_message(resume, at(0))) == "attach job");
+  CHECK(text_of(state.on_failed(make_error(Errc::not_found, "none there"))) == "Failed -1 none there");
+  AgentState busy = resumable(1);
+  CHECK(text_of(busy.on_message(resume, at(0))) ==
+        "Failed -1 the head sent a Resume in the midst of a job, main 0 15, group 0 18");
+  AgentState early = resumable(1);
+  CHECK(text_of(early.on_message(Bye{}, at(0))) == "Failed -1 the head sent a Bye before Done, main 0 15, group 0 18");
 }

@@ -245,7 +245,7 @@ TEST_CASE("the first failing rank gives the status and all others are stopped") 
   CHECK(result.ranks[0].kind == RankEnd::Kind::stopped);
 }
 
-TEST_CASE("a host whose stream ends is lost") {
+TEST_CASE("a host whose stream ends and whose agent is gone is lost") {
   Bench bench(2, 1);
   bench.agents[1]->on_go = [](FakeRemoteShell& host) {
     host.output(1, kOut, "half a li");
@@ -253,7 +253,9 @@ TEST_CASE("a host whose stream ends is lost") {
   };
   const JobResult result = bench.run();
   CHECK(result.exit_status == 69);
-  CHECK(result.failure->what.find("host gpu02 (node_rank 1, rank 1): the connection to its agent ended") == 0);
+  CHECK(
+      result.failure->what.find("host gpu02 (node_rank 1, rank 1): connection lost: the connection to its agent ended; "
+                                "connected again: the agent is gone") == 0);
   CHECK(result.ranks[1].kind == RankEnd::Kind::lost);
   CHECK(bench.out() == "[rank 1 gpu02] half a li\n");
   CHECK(bench.agents[0]->stops.size() == 1);
@@ -263,9 +265,33 @@ TEST_CASE("a host that says nothing more is lost at the deadline") {
   Bench bench(1, 1);
   bench.plan.timeouts.head = std::chrono::milliseconds(300);
   bench.agents[0]->on_go = [](FakeRemoteShell&) {};
+  bench.agents[0]->on_resume = [](FakeRemoteShell&, const agent::Resume&) {};
   const JobResult result = bench.run();
   CHECK(result.exit_status == 69);
   CHECK(result.failure->code == Errc::timed_out);
+}
+
+TEST_CASE("a head that comes back gets what it has not, sends what was not heard, and says goodbye") {
+  Bench bench(1, 1);
+  FakeAgent& agent = *bench.agents[0];
+  agent.on_go = [](FakeRemoteShell& host) {
+    host.output(0, kOut, "before\n");
+    host.hang_up();
+    std::raise(SIGTERM);  // an order that this connection does not carry any more
+  };
+  agent.on_resume = [](FakeRemoteShell& host, const agent::Resume& resume) {
+    CHECK(resume.name == host.agent().prepare->resume_name);
+    CHECK(resume.key == host.agent().prepare->resume_key);
+    CHECK(resume.state.outputs == 1);
+    CHECK(resume.state.events == 1);
+    host.say(agent::Resumed{1});
+    host.output(0, kOut, "after\n");
+  };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 143);
+  CHECK(bench.out() == "[rank 0 gpu01] before\n[rank 0 gpu01] after\n");
+  CHECK(agent.stops.size() == 1);
+  CHECK(bench.err().find("connected again after") != std::string::npos);
 }
 
 TEST_CASE("bytes that are no message cost the host and end the job") {
