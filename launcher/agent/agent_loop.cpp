@@ -112,6 +112,7 @@ int AgentLoop::run() {
     // The head first: its Ack opens the window, and its bytes prove that it lives before the tick asks.
     if (polls[0].revents != 0) read_head();
     if ((polls[1].revents & (POLLERR | POLLNVAL)) != 0 && head_reads_) {
+      head_reads_ = false;
       cut();
     }
     if (polls[2].revents != 0) read_signals();
@@ -236,15 +237,16 @@ void AgentLoop::fill_queue() {
   }
 }
 
-// The connection is over; what was on its way is still in the log.
+// The head's stream has ended. It may still read, what was said before its end or why this is the end of the job.
 void AgentLoop::cut() {
-  head_open_ = head_reads_ = false;
+  head_open_ = false;
+  apply(state_.on_cut(now()));
+  if (state_.head_lost() || state_.connected()) return;
+  // It may come back, and then gets what was on its way from the log.
+  head_reads_ = false;
   queue_.clear();
   sent_ = 0;
-  decoder_ = FrameDecoder(kMaxHeadFrameBytes);
   bearer_.reset();
-  apply(state_.on_cut(now()));
-  if (state_.head_lost()) log_.clear();
 }
 
 // This agent was started for its connection only: another one has the job.
@@ -393,11 +395,14 @@ void AgentLoop::write_head() {
     const ssize_t put = ::write(STDOUT_FILENO, queue_.data() + sent_, queue_.size() - sent_);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) break;
-    if (put < 0) return cut();
+    if (put < 0) {
+      head_reads_ = false;
+      return cut();
+    }
     sent_ += static_cast<std::size_t>(put);
     fill_queue();
   }
-  if (sent_ == queue_.size()) {
+  if (!head_reads_ || sent_ == queue_.size()) {
     queue_.clear();
     sent_ = 0;
   } else if (sent_ >= kMaxQueuedBytes) {

@@ -298,7 +298,7 @@ TEST_CASE("without an Ack the agent stops at its window, control goes on, and no
   CHECK(agent.ranks[0].exit.signaled);
   CHECK(agent.largest_ahead == prepare.window_bytes);
   agent.auto_ack = true;
-  agent.send(Ack{agent.acked = agent.output_bytes});
+  agent.send_ack();
   agent.run_to_done();
   std::string expected;
   for (int i = 1; i <= 200'000; ++i) expected += std::to_string(i) + "\n";

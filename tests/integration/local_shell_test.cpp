@@ -131,7 +131,7 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
   asio::io_context context;
   const auto shell = shell_of(context, script(directory,
                                               "echo welcome; echo; echo 'to this host'; echo broken >&2\n"
-                                              "printf 'LLMLAUNCH AGENT 1\\nframes'; printf 'no newline' >&2\n"));
+                                              "printf 'LLMLAUNCH AGENT 2\\nframes'; printf 'no newline' >&2\n"));
   std::vector<std::string> noise;
   shell->on_noise([&noise](std::string_view line) { noise.emplace_back(line); });
   Bytes all;
@@ -173,8 +173,8 @@ TEST_CASE("an agent that cannot be used is named with the reason") {
   const std::vector<Row> rows = {
       {"", Errc::no_program, "the agent '" + path + "' cannot be started: No such file or directory"},
       {"exit 3\n", Errc::closed, "the agent '" + path + "' ended before it was ready"},
-      {"echo LLMLAUNCH AGENT 2; read line\n", Errc::version_mismatch,
-       "'" + path + "': the agent speaks version 2 of the agent protocol, this llmlaunch speaks version 1"},
+      {"echo LLMLAUNCH AGENT 9; read line\n", Errc::version_mismatch,
+       "'" + path + "': the agent speaks version 9 of the agent protocol, this llmlaunch speaks version 2"},
       {"exec yes noise\n", Errc::protocol, "'" + path + "': more than 1048576 bytes came and no agent among them"},
   };
   for (const Row& row : rows) {

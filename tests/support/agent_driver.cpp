@@ -85,7 +85,7 @@ AgentDriver::AgentDriver(const std::string& program, const agent::EnvList& envir
     if (::read(fd_, &byte, 1) != 1) broken("the agent ended before its marker line");
     marker += byte;
   }
-  if (marker != "LLMLAUNCH AGENT 1\n") broken("not the marker line: " + marker);
+  if (marker != "LLMLAUNCH AGENT 2\n") broken("not the marker line: " + marker);
   hello = expect<agent::Hello>();
 }
 
@@ -177,17 +177,22 @@ void AgentDriver::start(const agent::Prepare& prepare) {
   }
 }
 
+void AgentDriver::send_ack() {
+  send(agent::Ack{acked = output_bytes, outputs, 0});
+}
+
 bool AgentDriver::step() {
   return take(next());
 }
 
 bool AgentDriver::take(agent::AgentMessage message) {
+  if (agent::counted(message) == agent::Counted::output) ++outputs;
   if (auto* output = std::get_if<agent::Output>(&message)) {
     RankRecord& record = ranks[output->rank];
     (output->stream == agent::Stream::out ? record.out : record.err) += as_text(output->data);
     output_bytes += output->data.size();
     largest_ahead = std::max(largest_ahead, output_bytes - acked);
-    if (auto_ack) send(agent::Ack{acked = output_bytes});
+    if (auto_ack) send_ack();
   } else if (const auto* end = std::get_if<agent::OutputEnd>(&message)) {
     RankRecord& record = ranks[end->rank];
     bool& ended = end->stream == agent::Stream::out ? record.out_ended : record.err_ended;

@@ -57,6 +57,8 @@ class AgentDriver {
 
   void send(const agent::HeadMessage& message);
   void send_bytes(ByteView bytes);
+  /// Of all output so far.
+  void send_ack();
   /// The next message; Pings are skipped. Fails the test after 60 s or at the end of the stream.
   agent::AgentMessage next();
   /// Waits for a Ping and takes what comes before it into the records.
@@ -89,6 +91,7 @@ class AgentDriver {
   std::map<std::uint32_t, RankRecord> ranks;
   std::vector<agent::Failed> failures;
   std::uint64_t output_bytes = 0;
+  std::uint64_t outputs = 0;  ///< messages
   std::uint64_t acked = 0;
   std::uint64_t largest_ahead = 0;  ///< most Output beyond the last Ack, ever
   bool auto_ack = true;
