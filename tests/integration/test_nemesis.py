@@ -1,0 +1,80 @@
+"""Random kills: agent, watchman, rank, sshd's process of a connection, head. After each nothing is left on any host.
+
+LLMLAUNCH_NEMESIS_KILLS says how many (default 12; 500 take a quarter of an hour), LLMLAUNCH_NEMESIS_SEED repeats a run.
+"""
+import os
+import random
+import signal
+
+from conftest import PYTHON, children_of, processes_with, wait_until
+
+HOSTS = 2
+
+KILLS = int(os.environ.get("LLMLAUNCH_NEMESIS_KILLS", "12"))
+SEED = int(os.environ.get("LLMLAUNCH_NEMESIS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+
+# A rank with a child of its own group, a daemon in a session of its own, and more lines than anybody waits for.
+RANK = """
+import os, subprocess, sys, time
+subprocess.Popen(['sleep', '600'])
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+n = 0
+while True:
+    print('line', n, flush=True)
+    n += 1
+    time.sleep(0.002)
+"""
+
+
+def change(data):
+    data["llmlaunch"]["timeouts"] = {"head": 3, "grace": 1}
+
+
+def agents_of(hosts, name):
+    here = processes_with(f"LLMLAUNCH_TEST_HOST={name}")
+    ours = processes_with(f"LLMLAUNCH_TEST_HOSTS={hosts.directory}")
+    return [pid for pid, line in here.items() if pid in ours and "agent" in line]
+
+
+def ranks_of(hosts, run):
+    return [pid for pid, line in hosts.processes(run).items() if PYTHON in line]
+
+
+def victim_of(dice, hosts, run):
+    """(what, pid) of a process that is there now."""
+    what = dice.choice(["agent", "rank", "sshd", "head"])
+    name = dice.choice(hosts.names)
+    pids = {"agent": lambda: agents_of(hosts, name), "rank": lambda: ranks_of(hosts, run),
+            "sshd": lambda: children_of(hosts.sshd_pid(name)), "head": lambda: [run.pid]}[what]()
+    return (what, dice.choice(pids)) if pids else (what, None)
+
+
+def test_whatever_is_killed_nothing_is_left(hosts, request):
+    dice = random.Random(SEED)
+    killed = {}
+    for number in range(KILLS):
+        run = hosts.start(PYTHON, "-c", RANK, config=hosts.config(change, slots=2))
+        # Somewhere between the first connection and lines of all ranks.
+        wanted = dice.choice(["rendezvous", "line 0", "line 5"])
+        wait_until(lambda: wanted in run.out + run.err or run.process.poll() is not None, f"{wanted}\n{run}")
+        what, pid = victim_of(dice, hosts, run)
+        if pid is not None:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed[what] = killed.get(what, 0) + 1
+            except ProcessLookupError:
+                pass
+        if what == "sshd":  # the connection is made again; the job goes on until somebody ends it
+            os.kill(run.pid, signal.SIGTERM)
+        try:
+            run.finish(60)
+            assert run.status != 0, str(run)
+            hosts.nothing_left(run, within=20)
+        except BaseException:
+            print(f"kill {number} of {KILLS}, seed {SEED}: {what} {pid}")
+            raise
+    print(f"seed {SEED}: {killed}")
