@@ -2,11 +2,13 @@
 add_library(llmlaunch_config STATIC
   config.cpp
   config_llmlaunch.cpp
+  config_logs.cpp
   config_reader.cpp
   config_source.cpp
   config_yaml.cpp
   env_rules.cpp
   hostlist.cpp
+  log_settings.cpp
   plan.cpp
   plan_env.cpp
 )

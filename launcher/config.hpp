@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/log_settings.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
@@ -95,6 +96,7 @@ struct Config {
   std::vector<std::string> forward_env;  ///< names or patterns (HF_*) taken from the head's environment
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
+  LogSettings logs;
   Timeouts timeouts;
 
   std::map<std::string, std::string, std::less<>> places;  ///< key ("num_processes") → "cfg.yaml:5:1", for messages

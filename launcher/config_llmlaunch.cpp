@@ -213,8 +213,9 @@ HostConfig host_named(std::string_view written) {
 }
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
-  MapReader map(check, section, "llmlaunch", {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"});
-  for (const std::string_view key : {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "timeouts"}) {
+  MapReader map(check, section, "llmlaunch",
+                {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"});
+  for (const std::string_view key : {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"}) {
     const ConfigMark mark = map.key_mark(key);
     if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.place(mark));
   }
@@ -229,6 +230,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   read_forward_env(map, config);
   config.workdir = map.text("workdir");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
+  if (const YamlNode* logs = map.find("logs")) read_logs(check, *logs, config);
   if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);
 }
 

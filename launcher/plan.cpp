@@ -255,11 +255,14 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.ssh = config.ssh;
   plan.timeouts = config.timeouts;
   plan.log_dir = config.log_dir;
+  plan.logs = config.logs;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     plan.hosts.push_back(host_of(config, hosts[i], i, head));
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }
+  if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
+    return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
   const EnvList picked = forwarded(config, head, plan.notes);
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     plan.hosts[i].env = env_of_host(config, hosts[i], plan.hosts[i], plan, picked, head);

@@ -49,6 +49,7 @@ struct LaunchPlan {
   SshSettings ssh;
   Timeouts timeouts;
   std::string log_dir;
+  LogSettings logs;
   std::vector<std::string> notes;  ///< what was asked for and is not done, each to be said aloud
 };
 

@@ -1,2 +1,3 @@
 llmlaunch_fuzz_target(config SOURCES config.cpp LIBRARIES llmlaunch_config)
+llmlaunch_fuzz_target(log_settings SOURCES log_settings.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(hostlist SOURCES hostlist.cpp LIBRARIES llmlaunch_config)
