@@ -129,6 +129,10 @@ class LocalShell final : public RemoteShell {
   OpenStep step() const override { return step_; }
 
  private:
+  void enter(OpenStep step) {
+    step_ = step;
+    note_step(step);
+  }
   Result<void> start();
   Result<bool> take_greeting(std::string_view bytes);
   asio::awaitable<Result<void>> await_marker();
@@ -206,7 +210,7 @@ void LocalShell::kill() {
 }
 
 asio::awaitable<Result<void>> LocalShell::open() {
-  step_ = OpenStep::starting;
+  enter(OpenStep::starting);
   Result<void> started = closed_ ? Result<void>(canceled()) : start();
   if (!started) co_return started;
   const Deadline deadline(executor_, start_limit_, [this] {
@@ -215,7 +219,7 @@ asio::awaitable<Result<void>> LocalShell::open() {
   });
   const Result<void> opened = co_await await_marker();
   if (deadline.expired()) co_return too_slow();
-  if (opened) step_ = OpenStep::open;
+  if (opened) enter(OpenStep::open);
   co_return opened;
 }
 

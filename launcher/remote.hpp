@@ -4,10 +4,12 @@
 /// the thread of the io_context; the object outlives its pending calls (hold it by shared_ptr).
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -28,6 +30,9 @@ Result<AgentBinary> load_agent_binary(const std::string& path);
 
 /// How far a host is, for the roll call and for messages.
 enum class OpenStep { waiting, resolving, connecting, key_exchange, host_key, authenticating, starting, pushing, open };
+inline constexpr std::size_t kOpenSteps = static_cast<std::size_t>(OpenStep::open) + 1;
+/// When each step was reached, by OpenStep; unset: never. For `--timeline`.
+using StepTimes = std::array<std::optional<std::chrono::steady_clock::time_point>, kOpenSteps>;
 
 class RemoteShell {
  public:
@@ -53,12 +58,20 @@ class RemoteShell {
   virtual std::string host_address() const = 0;
 
   virtual OpenStep step() const = 0;
+  /// Of this shell, up to now.
+  const StepTimes& step_times() const { return step_times_; }
 
   /// Lines the host printed before the agent's marker (rc files, banners), and the agent's stderr, line by line.
   void on_noise(std::function<void(std::string_view line)> sink) { noise_ = std::move(sink); }
 
  protected:
+  /// To be called by a body with each step that it reaches.
+  void note_step(OpenStep step) { step_times_[static_cast<std::size_t>(step)] = std::chrono::steady_clock::now(); }
+
   std::function<void(std::string_view)> noise_;
+
+ private:
+  StepTimes step_times_;
 };
 
 /// The body for hosts that are this machine: forks the agent on a socket pair. An agent whose marker does not come

@@ -72,6 +72,10 @@ class SshShell final : public RemoteShell, public std::enable_shared_from_this<S
     if (told_ == kMaxNoiseLines + 1) noise_("(and more, which is not shown)");
     if (told_ > kMaxNoiseLines) last_hidden_ = line;
   }
+  void enter(OpenStep step) {
+    step_ = step;
+    note_step(step);
+  }
   std::string where() const { return "host " + host_.name; }
   Error at_host(Error error) const {
     if (error.where.empty()) error.where = where();
@@ -98,7 +102,7 @@ asio::awaitable<Result<void>> SshShell::open() {
   const auto self = shared_from_this();
   auto opened = co_await all_steps();
   if (opened) {
-    step_ = OpenStep::open;
+    enter(OpenStep::open);
     co_return ok;
   }
   const bool asked = closed_;
@@ -112,16 +116,16 @@ asio::awaitable<Result<void>> SshShell::open() {
 asio::awaitable<Result<void>> SshShell::all_steps() {
   const auto connecting = co_await connect();
   if (!connecting) co_return connecting;
-  step_ = OpenStep::key_exchange;
+  enter(OpenStep::key_exchange);
   const auto exchanged = co_await within(access_.tcp.timeout, "key exchange", session_->exchange_keys());
   if (!exchanged) co_return exchanged;
-  step_ = OpenStep::host_key;
+  enter(OpenStep::host_key);
   const auto trusted = co_await check_host_key();
   if (!trusted) co_return trusted;
-  step_ = OpenStep::authenticating;
+  enter(OpenStep::authenticating);
   const auto signed_in = co_await sign_in();
   if (!signed_in) co_return signed_in;
-  step_ = OpenStep::starting;
+  enter(OpenStep::starting);
   auto started = co_await within(context_->timeouts().start, "start of the agent", start_agent());
   if (!started && started.error().code == Errc::timed_out)
     started.error().hint =
@@ -131,13 +135,13 @@ asio::awaitable<Result<void>> SshShell::all_steps() {
 }
 
 asio::awaitable<Result<void>> SshShell::connect() {
-  step_ = OpenStep::resolving;
+  enter(OpenStep::resolving);
   auto access = context_->access(host_);
   if (!access) co_return access.error();
   access_ = std::move(*access);
   auto endpoints = co_await connector_->resolve(access_.tcp);
   if (!endpoints) co_return endpoints.error();
-  step_ = OpenStep::connecting;
+  enter(OpenStep::connecting);
   auto socket = co_await connector_->connect(std::move(*endpoints), access_.tcp);
   if (!socket) co_return socket.error();
   const auto known = context_->known_hosts(access_.key_files);
@@ -247,7 +251,7 @@ asio::awaitable<Result<bool>> SshShell::greet(AgentGreeting& greeting) {
       co_return make_error(Errc::refused, "the agent cannot be started: " + failed->reason);
     if (const auto* need = std::get_if<NeedAgent>(&**event)) {
       if (need->hash != agent_->hash) co_return make_error(Errc::protocol, "the host asks for another agent than ours");
-      step_ = OpenStep::pushing;
+      enter(OpenStep::pushing);
       const auto pushed = co_await session_->write(agent_->bytes);
       if (!pushed) tell("(while the agent was sent) " + pushed.error().what);  // the host's own words follow
     }

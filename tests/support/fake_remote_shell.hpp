@@ -88,9 +88,11 @@ class FakeRemoteShell final : public launcher::RemoteShell, public std::enable_s
   // The head's side.
   asio::awaitable<Result<void>> open() override {
     step_ = agent_->open_step;
+    note_step(step_);
     for (const std::string& line : agent_->noise) noise_(line);
     if (agent_->open_error && agent_->opened++ < agent_->open_failures) co_return *agent_->open_error;
     step_ = launcher::OpenStep::open;
+    note_step(step_);
     if (agent_->on_open) agent_->on_open(*this);
     say(launcher::agent::Hello{launcher::agent::kProtocolVersion, "node", 1, 8});
     co_return ok;
