@@ -31,6 +31,24 @@ std::vector<std::string> host_of_each_rank(const LaunchPlan& plan) {
   return hosts;
 }
 
+std::vector<std::string> names_of(const LaunchPlan& plan) {
+  std::vector<std::string> names;
+  for (const HostPlan& host : plan.hosts) names.push_back(host.name);
+  return names;
+}
+
+// merged.log has the console's prefix, unless that is none: there the lines would be nobody's.
+LogMux merged_lines(const LaunchPlan& plan) {
+  const std::vector<RankPlace> places = rank_places(plan);
+  const auto pieces = parse_prefix(plan.logs.prefix.value_or("none"));
+  const bool own = pieces && !pieces->empty();
+  return {own ? LinePrefix(*pieces, places) : LinePrefix(places), places.size()};
+}
+
+Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
+  return {plan.logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}};
+}
+
 }  // namespace
 
 Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
@@ -42,13 +60,15 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       ssh_(std::move(ssh)),
       state_(plan, files_.size(), log_files.directory(), now()),
       began_(now()),
-      writer_(LogMux(host_of_each_rank(plan)), std::move(log_files), options.stdout_fd, options.stderr_fd,
+      writer_(merged_lines(plan), console_of(plan, options), std::move(log_files), options.stdout_fd, options.stderr_fd,
               [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
                 asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
               }),
       signals_(io_),
       ticker_(io_),
-      sessions_(plan.hosts.size()) {
+      sessions_(plan.hosts.size()),
+      roll_call_(names_of(plan), now()),
+      timeline_(plan.job_id, names_of(plan), now()) {
   head_.token = rendezvous::make_token();
   head_.resume_key = rendezvous::make_token();
   head_.resume_name = rendezvous::make_token().substr(0, 16);
@@ -78,6 +98,7 @@ JobResult Job::run() {
     io_.run_for(kLinger);
   }
   JobResult result = state_.result();
+  keep_timeline(result);
   farewell(result);
   set_log_sink(nullptr);
   writer_.finish();
@@ -135,6 +156,8 @@ asio::awaitable<void> Job::tick() {
     const auto [error] = co_await ticker_.async_wait(await_tuple);
     if (error) co_return;
     apply(state_.on_tick(now()));
+    look_around(now());
+    show_roll_call(now());
   }
 }
 
@@ -186,11 +209,15 @@ void Job::carry_out(Action& action) {
     if (addresses_.empty())  // the same for every host: all have connected by now
       for (const auto& session : sessions_)
         addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    timeline_.note(go->host, Moment::go, now());
+    show_roll_call(now());
     sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port));
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
     if (server_) server_->end_generation(ended->reason);
   } else if (const auto* words = std::get_if<Say>(&action)) {
     say(words->level, words->text);
+  } else if (std::holds_alternative<CallRoll>(action)) {
+    say_roll_call(now());
   } else if (std::holds_alternative<AbandonTerminal>(action)) {
     writer_.abandon_terminal();
   } else {
@@ -241,6 +268,7 @@ void Job::finish() {
 // ---------------------------------------------------------------------------------------------------------------
 
 void Job::on_event(HostIndex host, SessionEvent event) {
+  note(host, event, now());
   if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
     apply(state_.on_message(host, std::move(*message), now()));
   } else if (std::holds_alternative<Heard>(event)) {

@@ -16,6 +16,8 @@
 #include "launcher/plan.hpp"
 #include "launcher/pushed_file.hpp"
 #include "launcher/remote.hpp"
+#include "launcher/roll_call.hpp"
+#include "launcher/timeline.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/server.hpp"
 
@@ -58,6 +60,13 @@ class Job {
   std::shared_ptr<RemoteShell> make_shell(HostIndex host);
   std::shared_ptr<RemoteShell> shell_for(const HostPlan& host);
 
+  // job_progress.cpp: what is shown and kept of the hosts' way.
+  void look_around(TimePoint now);
+  void show_roll_call(TimePoint now);
+  void say_roll_call(TimePoint now);
+  void note(HostIndex host, const SessionEvent& event, TimePoint now);
+  void keep_timeline(JobResult& result);
+
   const LaunchPlan& plan_;
   const LaunchOptions& options_;
   std::shared_ptr<const AgentBinary> agent_;
@@ -73,6 +82,9 @@ class Job {
   std::unique_ptr<rendezvous::Server> server_;
   std::vector<std::shared_ptr<HostSession>> sessions_;
   std::vector<HostAddresses> addresses_;
+  RollCall roll_call_;
+  std::string live_line_;  // as the writer has it
+  Timeline timeline_;
   bool finished_ = false;
 };
 

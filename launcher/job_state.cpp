@@ -44,6 +44,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
       fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
       window_(launcher::window_bytes(plan.hosts.size())),
       run_directory_(std::move(run_directory)),
+      logs_(plan.logs),
       ranks_(plan.world_size),
       started_(now),
       last_tick_(now),

@@ -31,6 +31,7 @@
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
 #include "launcher/remote.hpp"
+#include "launcher/roll_call.hpp"
 #include "rendezvous/base/error.hpp"
 #include "rendezvous/base/log.hpp"
 
@@ -113,10 +114,11 @@ struct Say {
   LogLevel level;
   std::string text;
 };
+struct CallRoll {};         ///< to be said, where no terminal shows it: who keeps the job from starting or ending
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
 using Action = std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput,
-                            EndOutput, EndGeneration, Say, AbandonTerminal, Finish>;
+                            EndOutput, EndGeneration, Say, CallRoll, AbandonTerminal, Finish>;
 using Actions = std::vector<Action>;
 
 /// The last bytes of a stream.
@@ -160,6 +162,10 @@ class JobState {
   Actions on_tick(TimePoint now);
 
   bool finished() const { return finished_; }
+  bool running() const { return phase_ == JobPhase::running; }
+  bool stopping() const { return phase_ == JobPhase::stopping; }
+  /// `step`: how far the host's shell is, for the time until it is open.
+  HostStage stage(HostIndex host, OpenStep step) const;
   const std::string& run_directory() const { return run_directory_; }
   /// Exit status, headline and every rank's end; meant for after `Finish`.
   JobResult result() const;
@@ -247,7 +253,6 @@ class JobState {
   Actions broken(HostIndex host, const std::string& what, TimePoint now);
   void rank_ended(std::uint32_t rank, TimePoint now);
   void tick_host(HostIndex host, TimePoint now, Actions& actions);
-  void roll_call(TimePoint now, Actions& actions);
 
   bool owns(HostIndex host, std::uint32_t rank) const;
   bool is_rather_the_cause(const Cause& later, TimePoint now) const;
@@ -272,6 +277,7 @@ class JobState {
   std::size_t fanout_ = 1;
   std::uint64_t window_ = 0;
   std::string run_directory_;
+  LogSettings logs_;  // which files there are to look into
   std::vector<Host> hosts_;
   std::vector<RankState> ranks_;
   JobPhase phase_ = JobPhase::starting;
@@ -282,6 +288,7 @@ class JobState {
   TimePoint last_tick_;
   TimePoint last_taken_;
   TimePoint roll_call_at_;
+  bool stop_watched_ = false;  // roll_call_at_ is that of the stop
   bool terminal_abandoned_ = false;
   bool finished_ = false;
 };

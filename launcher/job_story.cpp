@@ -20,15 +20,7 @@ std::string count(std::size_t number, const char* noun) {
 
 // "rank 3", "ranks 48-55", "ranks 0,7": as hostlist writes ranges.
 std::string rank_range(const std::vector<std::uint32_t>& ranks) {
-  std::string text;
-  for (std::size_t i = 0; i < ranks.size();) {
-    std::size_t last = i;
-    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
-    if (!text.empty()) text += ',';
-    text += last == i ? fmt::format("{}", ranks[i]) : fmt::format("{}-{}", ranks[i], ranks[last]);
-    i = last + 1;
-  }
-  return (ranks.size() == 1 ? "rank " : "ranks ") + text;
+  return (ranks.size() == 1 ? "rank " : "ranks ") + ranks_in_words(ranks);
 }
 
 // What usually stands behind an end by this signal.
@@ -122,7 +114,10 @@ std::string JobState::last_words(std::uint32_t rank) const {
   } else {
     text = fmt::format("\n   its last {} on {}:", lines.size() == 1 ? "line" : "lines", stream);
     for (const std::string& line : lines) text += "\n     | " + line;
-    if (!run_directory_.empty()) text += fmt::format("\n   all of it: {}/rank-{:05}.out, .err", run_directory_, rank);
+    if (!run_directory_.empty() && logs_.per_rank)
+      text += fmt::format("\n   all of it: {}/rank-{:05}.out, .err", run_directory_, rank);
+    else if (!run_directory_.empty() && logs_.merged)
+      text += fmt::format("\n   all of it: {}/merged.log", run_directory_);
   }
   return text;
 }

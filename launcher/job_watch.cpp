@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "launcher/hostlist.hpp"
 #include "launcher/job_state.hpp"
 
 namespace llmlaunch::launcher {
@@ -113,7 +112,11 @@ Actions JobState::on_tick(TimePoint now) {
         make_error(Errc::timed_out, "the job did not end within " + seconds(*timeouts_.run) + " (its time limit)");
     stop(Cause{Cause::Kind::time_limit, 0, 0, 0, error, 0}, actions, now);
   }
-  if (phase_ == JobPhase::starting && now >= roll_call_at_) roll_call(now, actions);
+  if (stopping() && !std::exchange(stop_watched_, true)) roll_call_at_ = cause_->heard + kRollCallAfter;
+  if (!running() && !finished_ && now >= roll_call_at_) {
+    roll_call_at_ = now + kRollCallInterval;
+    actions.push_back(CallRoll{});
+  }
 
   // Whoever stopped the job does not wait for ever for a terminal that nobody reads.
   const bool drains = std::all_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.ranks_left == 0; });
@@ -252,14 +255,26 @@ Actions JobState::on_not_rejoined(HostIndex index, const Error& error, TimePoint
   return actions;
 }
 
-void JobState::roll_call(TimePoint now, Actions& actions) {
-  roll_call_at_ = now + kRollCallInterval;
-  std::vector<std::string> missing;
-  for (const Host& host : hosts_)
-    if (!over(host) && host.phase != HostPhase::ready) missing.push_back(host.name);
-  if (missing.empty()) return;
-  actions.push_back(Say{LogLevel::info, fmt::format("waiting for {} of {} hosts: {}", missing.size(), hosts_.size(),
-                                                    compress_hostlist(missing))});
+HostStage JobState::stage(HostIndex host, OpenStep step) const {
+  switch (hosts_[host].phase) {
+    case HostPhase::waiting: return HostStage::waiting;
+    case HostPhase::retrying: return HostStage::connecting;
+    case HostPhase::opening: break;
+    case HostPhase::hello:
+    case HostPhase::preparing: return HostStage::checking;
+    case HostPhase::ready: return HostStage::ready;
+    case HostPhase::running: return hosts_[host].cut ? HostStage::connecting : HostStage::running;
+    case HostPhase::done: return HostStage::exited;
+    case HostPhase::failed:
+    case HostPhase::lost: return HostStage::failed;
+  }
+  switch (step) {
+    case OpenStep::authenticating: return HostStage::authenticating;
+    case OpenStep::starting:
+    case OpenStep::open: return HostStage::starting;
+    case OpenStep::pushing: return HostStage::pushing;
+    default: return HostStage::connecting;
+  }
 }
 
 }  // namespace llmlaunch::launcher

@@ -10,6 +10,7 @@
 #include "launcher/log_files.hpp"
 #include "launcher/pushed_libraries.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
+#include "launcher/timeline.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher {
@@ -73,12 +74,16 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   }
   Result<PushedFiles> pushed = open_pushed_files(plan, remote);
   if (!pushed) return pushed.error();
+  if (!options.timeline.empty()) {  // a place that cannot be written is known before the job, not after it
+    const Timeline nothing(plan.job_id, {}, std::chrono::steady_clock::now());
+    if (auto written = write_timeline(options.timeline, nothing); !written) return written.error();
+  }
   const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
   if (!directory) return directory.error();
   const std::string record_path = *directory + "/job.json";
   JobTimes times{std::chrono::system_clock::now(), std::nullopt};
   if (auto written = replace_file(record_path, job_record(plan, times, nullptr)); !written) return written.error();
-  Result<LogFiles> files = LogFiles::create(*directory, plan.world_size);
+  Result<LogFiles> files = LogFiles::create(*directory, plan.world_size, plan.logs);
   if (!files) return files.error();
 
   JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files)).run();

@@ -50,6 +50,10 @@ struct LaunchOptions {
   int stdout_fd = 1;       ///< ranks' stdout lines; a slow reader slows the ranks down
   int stderr_fd = 2;       ///< ranks' stderr lines
   bool quiet = false;
+  bool stdout_colors = false;
+  bool stderr_colors = false;
+  bool live_line = false;  ///< stderr is a terminal and shows how far the hosts are
+  std::string timeline;    ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
 };

@@ -1,5 +1,6 @@
 /// \file
-/// `LogMux`: bytes of many ranks in, whole lines with "[rank 48 gpu07] " in front out. Sees no descriptor and no clock.
+/// `LogMux`: bytes of many ranks in, whole lines with "[rank 48 gpu07] " in front out, every byte kept: merged.log.
+/// What the console shows of them is console.hpp's. Sees no descriptor and no clock.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/line_prefix.hpp"
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/types.hpp"
 
@@ -19,9 +21,10 @@ inline constexpr std::string_view kCutMark = "[…]";
 
 class LogMux {
  public:
-  /// `hosts[r]` is the host of rank r. Prefixes are padded to the same width.
-  explicit LogMux(const std::vector<std::string>& hosts);
+  LogMux(LinePrefix prefix, std::size_t ranks);
 
+  /// What {time} stands for in the lines that end from now on.
+  void set_time(std::string_view time) { time_ = time; }
   /// Appends to `lines` every line that these bytes complete. "\r\n" ends a line as "\n" does; a "\r" inside is kept,
   /// and so is every other byte.
   void feed(Rank rank, agent::Stream stream, ByteView bytes, std::string& lines);
@@ -30,17 +33,16 @@ class LogMux {
   /// The same for every stream that is still open, by rank; `out` gets stdout's lines, `err` stderr's.
   void end_all(std::string& out, std::string& err);
 
-  const std::string& prefix(Rank rank) const { return prefixes_[number(rank)]; }
-
  private:
   struct Partial {
     std::string bytes;
     bool continued = false;  // its line's beginning was written already
   };
   Partial& partial(Rank rank, agent::Stream stream);
-  void write_line(Rank rank, Partial& partial, std::string_view rest, bool whole, std::string& lines);
+  void write_line(Rank rank, agent::Stream stream, std::string_view rest, bool whole, std::string& lines);
 
-  std::vector<std::string> prefixes_;
+  LinePrefix prefix_;
+  std::string time_;
   std::vector<Partial> partials_;  // 2 per rank: stdout, stderr
 };
 

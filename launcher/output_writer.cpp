@@ -1,11 +1,13 @@
-// The thread that writes: rank files with the bytes as they came, then whole prefixed lines in batches to merged.log
-// and to the terminal. What is written is reported, which is the hosts' credit; nothing is decided here.
+// The thread that writes: rank files with the bytes as they came, then whole lines in batches to merged.log (`LogMux`)
+// and to the terminal (`Console`). What is written is reported, which is the hosts' credit; nothing is decided here.
 #include "launcher/output_writer.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#include <chrono>
 #include <csignal>
 
 namespace llmlaunch::launcher {
@@ -21,8 +23,10 @@ std::string log_text(LogLevel level, std::string_view line) {
   return fmt::format("llmlaunch: {}{}\n", word, printable(line));
 }
 
-OutputWriter::OutputWriter(LogMux mux, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken)
+OutputWriter::OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd,
+                           TakenFunction on_taken)
     : mux_(std::move(mux)),
+      console_(std::move(console)),
       files_(std::move(files)),
       on_taken_(std::move(on_taken)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -70,6 +74,14 @@ void OutputWriter::say(LogLevel level, std::string_view line) {
   filled_.notify_one();
 }
 
+void OutputWriter::status(std::string line) {
+  {
+    const std::scoped_lock lock(mutex_);
+    status_ = std::move(line);
+  }
+  filled_.notify_one();
+}
+
 void OutputWriter::abandon_terminal() {
   const std::uint64_t one = 1;
   // It can only fail when the counter is full, that is when the thread has been woken already.
@@ -87,27 +99,52 @@ void OutputWriter::finish() {
 }
 
 void OutputWriter::run() {
-  for (;;) {
-    std::deque<Item> items;
-    {
-      std::unique_lock lock(mutex_);
-      filled_.wait(lock, [this] { return finishing_ || !queue_.empty(); });
-      if (queue_.empty()) break;
-      items.swap(queue_);
-    }
+  std::deque<Item> items;
+  while (wait_for_work(items)) {
     while (!items.empty()) {
       take(items.front());
       items.pop_front();
     }
+    set_time();
+    console_.tick(std::chrono::steady_clock::now(), pieces_);
     flush();
+    draw_status();
   }
-  std::string out, err;
-  mux_.end_all(out, err);  // of hosts that were lost in the middle of a line
-  for (const auto& [stream, lines] : {std::pair{agent::Stream::out, &out}, std::pair{agent::Stream::err, &err}}) {
-    use_stream(stream);
-    batch_ += *lines;
-    flush();
-  }
+  end_all();
+}
+
+// False: everything is done. With no items, something that waited has its time, or there is a new status.
+bool OutputWriter::wait_for_work(std::deque<Item>& items) {
+  std::unique_lock lock(mutex_);
+  const auto there = [this] { return finishing_ || !queue_.empty() || status_.has_value(); };
+  if (const auto due = console_.due())
+    filled_.wait_until(lock, *due, there);
+  else
+    filled_.wait(lock, there);
+  if (status_) live_.set(*std::exchange(status_, std::nullopt));
+  items.swap(queue_);
+  return !finishing_ || !items.empty();
+}
+
+// Of hosts that were lost in the middle of a line.
+void OutputWriter::end_all() {
+  live_.set({});
+  set_time();
+  std::string err;
+  mux_.end_all(merged_, err);
+  merged_ += err;
+  console_.end_all(pieces_);
+  flush();
+  draw_status();
+}
+
+// Looked up once a second, not with each line.
+void OutputWriter::set_time() {
+  const std::time_t now = std::time(nullptr);
+  if (std::exchange(time_, now) == now) return;
+  const std::string text = fmt::format("{:%Y-%m-%dT%H:%M:%S}", fmt::localtime(now));
+  mux_.set_time(text);
+  console_.set_time(text);
 }
 
 void OutputWriter::take(Item& item) {
@@ -116,19 +153,22 @@ void OutputWriter::take(Item& item) {
 
 void OutputWriter::take(Output& output) {
   check(files_.write_rank(output.rank, output.stream, output.data));
-  use_stream(output.stream);
-  mux_.feed(output.rank, output.stream, output.data, batch_);
+  set_time();
+  if (files_.keeps_merged()) mux_.feed(output.rank, output.stream, output.data, merged_);
+  console_.feed(output.rank, output.stream, output.data, std::chrono::steady_clock::now(), pieces_);
   if (taken_.empty() || taken_.back().first != output.host) taken_.emplace_back(output.host, 0);
   taken_.back().second += output.data.size();
-  if (batch_.size() >= kBatchBytes) flush();
+  unwritten_ += output.data.size();
+  if (unwritten_ >= kBatchBytes || merged_.size() >= kBatchBytes) flush();
 }
 
 void OutputWriter::take(const End& end) {
-  use_stream(end.stream);
-  mux_.end(end.rank, end.stream, batch_);
+  if (files_.keeps_merged()) mux_.end(end.rank, end.stream, merged_);
+  console_.end(end.rank, end.stream, std::chrono::steady_clock::now(), pieces_);
 }
 
 void OutputWriter::take(const Line& line) {
+  console_.settle(pieces_);
   flush();
   if (line.dropped > 0) show(err_, log_text(LogLevel::warning, fmt::format("{} lines not shown", line.dropped)));
   show(err_, line.text);
@@ -136,35 +176,43 @@ void OutputWriter::take(const Line& line) {
   said_bytes_ -= line.text.size();
 }
 
-// One batch holds lines of one stream, so that stdout and stderr on the same terminal keep their order.
-void OutputWriter::use_stream(agent::Stream stream) {
-  if (stream != batch_stream_) flush();
-  batch_stream_ = stream;
-}
-
 void OutputWriter::flush() {
-  if (!batch_.empty()) {
-    check(files_.write_merged(batch_));
-    show(batch_stream_ == agent::Stream::err ? err_ : out_, batch_);
-    batch_.clear();
-    if (batch_.capacity() > 4 * kBatchBytes) batch_ = std::string();
-  }
+  if (!merged_.empty()) check(files_.write_merged(merged_));
+  merged_.clear();
+  if (merged_.capacity() > 4 * kBatchBytes) merged_ = std::string();
+  if (const auto notice = files_.take_notice()) warn(LogLevel::warning, *notice);
+  // In their order, so that stdout and stderr on the same terminal keep theirs.
+  for (const Console::Piece& piece : std::exchange(pieces_, {}))
+    show(piece.stream == agent::Stream::err ? err_ : out_, piece.text);
+  unwritten_ = 0;
   if (!taken_.empty()) on_taken_(std::exchange(taken_, {}));
 }
 
+// --- the terminal ----------------------------------------------------------------------------------------------------
+
 void OutputWriter::show(Terminal& terminal, std::string_view lines) {
+  if (const std::string erased = live_.erase(); !erased.empty()) write(err_, erased);
+  write(terminal, lines);
+}
+
+void OutputWriter::draw_status() {
+  if (const std::string bytes = live_.draw(); !bytes.empty()) write(err_, bytes);
+}
+
+void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
   if (terminal.gone) return;
-  const Result<void> written = terminal.writer.write(lines);
+  const Result<void> written = terminal.writer.write(bytes);
   if (written) return;
+  const std::string place = files_.place();
   if (written.error().code == Errc::canceled) {
     if (!std::exchange(terminal.cut, true))
-      warn(LogLevel::warning,
-           fmt::format("{} takes no more lines; the rest is only in {}/merged.log", terminal.name, files_.directory()));
+      warn(LogLevel::warning, fmt::format("{} takes no more lines; {}", terminal.name,
+                                          place.empty() ? "no file keeps the rest" : "the rest is only in " + place));
     return;
   }
   terminal.gone = true;
-  warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, all lines are in {}/merged.log", terminal.name,
-                                      written.error().what, files_.directory()));
+  warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what,
+                                      place.empty() ? "and no file keeps its lines" : "all lines are in " + place));
 }
 
 void OutputWriter::warn(LogLevel level, const std::string& text) {

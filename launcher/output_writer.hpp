@@ -6,9 +6,11 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <ctime>
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -16,7 +18,9 @@
 
 #include "launcher/agent/protocol.hpp"
 #include "launcher/agent/unique_fd.hpp"
+#include "launcher/console.hpp"
 #include "launcher/fd_writer.hpp"
+#include "launcher/live_line.hpp"
 #include "launcher/log_files.hpp"
 #include "launcher/log_mux.hpp"
 #include "rendezvous/base/log.hpp"
@@ -31,7 +35,7 @@ class OutputWriter {
   /// Bytes written, by index of the host; called on the writer's thread, must not block.
   using TakenFunction = std::function<void(std::vector<std::pair<std::size_t, std::uint64_t>> taken)>;
 
-  OutputWriter(LogMux mux, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken);
+  OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken);
   /// `finish()`.
   ~OutputWriter();
   OutputWriter(const OutputWriter&) = delete;
@@ -42,6 +46,8 @@ class OutputWriter {
   void end(Rank rank, agent::Stream stream);
   /// A line of llmlaunch's own to stderr, in order with the rest.
   void say(LogLevel level, std::string_view line);
+  /// The line below all others on the terminal of stderr; "" takes it away. Only the last one waits for its turn.
+  void status(std::string line);
   /// From now on the terminal gets only what it takes at once. The files still get everything.
   void abandon_terminal();
 
@@ -75,25 +81,33 @@ class OutputWriter {
 
   void push(Item item);
   void run();
+  bool wait_for_work(std::deque<Item>& items);
+  void end_all();
+  void set_time();
   void take(Item& item);
   void take(Output& output);
   void take(const End& end);
   void take(const Line& line);
-  void use_stream(agent::Stream stream);
   void flush();
   void show(Terminal& terminal, std::string_view lines);
+  void draw_status();
+  void write(Terminal& terminal, std::string_view bytes);
   void warn(LogLevel level, const std::string& text);
   void check(const Result<void>& written);
 
   // Of the thread alone.
   LogMux mux_;
+  Console console_;
   LogFiles files_;
   TakenFunction on_taken_;
   agent::UniqueFd wake_;
   Terminal out_;
   Terminal err_;
-  std::string batch_;
-  agent::Stream batch_stream_ = agent::Stream::out;
+  std::string merged_;         // for merged.log
+  Console::Pieces pieces_;     // for the terminal
+  std::size_t unwritten_ = 0;  // bytes of output that came since the last flush
+  LiveLine live_;
+  std::time_t time_ = 0;  // that mux_ and console_ know of
   std::vector<std::pair<std::size_t, std::uint64_t>> taken_;
 
   // Shared, under the mutex.
@@ -102,6 +116,7 @@ class OutputWriter {
   std::deque<Item> queue_;
   std::size_t said_bytes_ = 0;
   std::size_t said_dropped_ = 0;
+  std::optional<std::string> status_;
   bool finishing_ = false;
 
   std::thread thread_;  // last: it uses all of the above

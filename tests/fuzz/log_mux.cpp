@@ -12,11 +12,11 @@ namespace {
 constexpr std::size_t kRanks = 3;
 
 // What must be left of a stream: prefixes, marks and line ends taken away, "\r\n" as one line end.
-std::string text_of(std::string_view lines, const LogMux& mux, std::size_t rank) {
-  std::string text;
+std::string text_of(std::string_view lines, const LinePrefix& prefixes, std::size_t rank) {
+  std::string text, prefix;
+  prefixes.append(Rank{static_cast<std::uint32_t>(rank)}, agent::Stream::out, "", prefix);
   bool cut = false;
   while (!lines.empty()) {
-    const std::string& prefix = mux.prefix(Rank{static_cast<std::uint32_t>(rank)});
     FUZZ_CHECK(lines.substr(0, prefix.size()) == prefix);
     const std::size_t end = lines.find('\n');
     FUZZ_CHECK(end != std::string_view::npos);
@@ -49,7 +49,8 @@ std::string expected(const std::string& bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  LogMux mux({"a", "host-with-a-long-name", "b"});
+  const LinePrefix prefixes({{"a", 0, 0}, {"host-with-a-long-name", 0, 1}, {"b", 0, 2}});
+  LogMux mux(prefixes, kRanks);
   std::string in[kRanks][2], out[kRanks][2];
   // Pieces: one byte says whose, one how long; the top bit repeats the piece a thousand times, for long lines.
   std::string_view rest(reinterpret_cast<const char*>(data), size);
@@ -75,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
               out[rank][which]);
       // A "\r\n" that a cut has parted, and marks that a rank itself prints at a cut, are told apart by the unit tests.
       if (in[rank][which].size() <= kMaxLineBytes)
-        FUZZ_CHECK(text_of(out[rank][which], mux, rank) == expected(in[rank][which]));
+        FUZZ_CHECK(text_of(out[rank][which], prefixes, rank) == expected(in[rank][which]));
     }
   }
   return 0;

@@ -1,10 +1,13 @@
 llmlaunch_unit_test(launcher
   SOURCES
+    launcher_console_test.cpp
     launcher_job_state_test.cpp
     launcher_launch_test.cpp
     launcher_log_files_test.cpp
     launcher_log_mux_test.cpp
     launcher_pushed_libraries_test.cpp
+    launcher_roll_call_test.cpp
+    launcher_timeline_test.cpp
   LIBRARIES llmlaunch_launcher nlohmann_json::nlohmann_json OpenSSL::Crypto)
 
 # The same with the real agent and real processes on this machine; no sshd, no root.

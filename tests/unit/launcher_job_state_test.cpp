@@ -884,9 +884,65 @@ TEST_CASE("the end of a stream after Done is no loss") {
 TEST_CASE("who keeps the job from starting is said, now and then") {
   Bench job(plan_of(3, 1));
   job.ready(1);
-  job.pass(6s, {1});
-  REQUIRE(job.of<Say>(job.all).size() == 1);
-  CHECK(job.of<Say>(job.all)[0].text == "waiting for 2 of 3 hosts: gpu[01,03]");
+  job.pass(4s, {1});
+  CHECK(job.of<CallRoll>(job.all).empty());
+  job.pass(2s, {1});
+  CHECK(job.of<CallRoll>(job.all).size() == 1);
+  job.pass(28s, {1});
+  CHECK(job.of<CallRoll>(job.all).size() == 1);
+  job.pass(2s, {1});
+  CHECK(job.of<CallRoll>(job.all).size() == 2);
+}
+
+TEST_CASE("who keeps the job from ending is said, a while after it was stopped") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.grace = 60s;
+  Bench job(plan);
+  job.running();
+  job.pass(60s, {0, 1});
+  CHECK(job.of<CallRoll>(job.all).empty());
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  job.pass(4s, {0, 1});
+  CHECK(job.of<CallRoll>(job.all).empty());
+  job.pass(2s, {0, 1});
+  CHECK(job.of<CallRoll>(job.all).size() == 1);
+}
+
+TEST_CASE("a host's stage is its shell's step until it is open, and then what its agent said") {
+  Bench job(plan_of(3, 1));
+  using enum HostStage;
+  CHECK(job.state.stage(0, OpenStep::waiting) == connecting);
+  CHECK(job.state.stage(0, OpenStep::resolving) == connecting);
+  CHECK(job.state.stage(0, OpenStep::host_key) == connecting);
+  CHECK(job.state.stage(0, OpenStep::authenticating) == authenticating);
+  CHECK(job.state.stage(0, OpenStep::starting) == starting);
+  CHECK(job.state.stage(0, OpenStep::pushing) == pushing);
+  job.hello(0);
+  CHECK(job.state.stage(0, OpenStep::open) == checking);
+  job.ready(1);
+  CHECK(job.state.stage(1, OpenStep::open) == ready);
+  job.take(job.state.on_open_failed(2, make_error(Errc::refused, "no"), OpenStep::connecting, job.now));
+  CHECK(job.state.stage(2, OpenStep::connecting) == failed);
+  Bench other(plan_of(1, 1));
+  other.running();
+  CHECK(other.state.stage(0, OpenStep::open) == running);
+  other.take(other.state.on_lost(0, make_error(Errc::closed, "cut"), other.now));
+  CHECK(other.state.stage(0, OpenStep::open) == connecting);
+}
+
+TEST_CASE("what a failed rank wrote is where the configuration keeps it") {
+  LaunchPlan plan = plan_of(1, 1);
+  plan.logs.per_rank = GENERATE(true, false);
+  plan.logs.merged = GENERATE(true, false);
+  Bench job(plan);
+  job.running();
+  job.output(0, kErr, "bad\n");
+  job.outputs_end(0);
+  job.exited(0, 3);
+  const std::string text = to_string(*job.state.result().failure);
+  CHECK((text.find("all of it: /logs/job-1/rank-00000.out, .err") != std::string::npos) == plan.logs.per_rank);
+  CHECK((text.find("all of it: /logs/job-1/merged.log") != std::string::npos) ==
+        (plan.logs.merged && !plan.logs.per_rank));
 }
 
 TEST_CASE("a stopped job does not wait for ever for a terminal that nobody reads") {

@@ -139,6 +139,60 @@ TEST_CASE("quiet says nothing unless something fails") {
   CHECK(bench.err().empty());
 }
 
+TEST_CASE("what the console shows of the lines changes nothing in the files") {
+  Bench bench(2, 2);
+  bench.plan.logs.ranks = {{1, 1}, {3, 3}};
+  bench.plan.logs.prefix = "{rank}@{host} ";
+  bench.plan.logs.fold_lines = true;
+  bench.options.stderr_colors = true;
+  for (auto& agent : bench.agents) {
+    agent->on_go = [](FakeRemoteShell& host) {
+      for (const std::uint32_t rank : std::vector(host.agent().running)) {
+        host.output(rank, kOut, "same\n");
+        host.output(rank, kErr, "\r50%\r" + std::to_string(rank) + "00%\n");
+      }
+      exit_all(host);
+    };
+  }
+  CHECK(bench.run().exit_status == 0);
+  CHECK(bench.out() == "[1,3] ×2 same\n");
+  CHECK(bench.err().find("\x1b[36m1@gpu01 \x1b[0m\x1b[1;31m!\x1b[0m 100%\n") != std::string::npos);
+  CHECK(bench.err().find("\x1b[32m3@gpu02 \x1b[0m\x1b[1;31m!\x1b[0m 300%\n") != std::string::npos);
+  CHECK(bench.err().find("@gpu01 \x1b[0m\x1b[1;31m!\x1b[0m 000%") == std::string::npos);
+  CHECK(read(bench.directory() / "rank-00000.err") == "\r50%\r000%\n");
+  const std::string merged = read(bench.directory() / "merged.log");
+  for (const char* line : {"0@gpu01 same\n", "3@gpu02 same\n", "2@gpu02 \r50%\r200%\n"})
+    CHECK(merged.find(line) != std::string::npos);
+  bench.plan.job_id = "job-2";
+  bench.plan.logs.prefix = "none";
+  CHECK(bench.run().exit_status == 0);
+  CHECK(read(bench.top / "logs" / "job-2" / "merged.log").find("[rank 0 gpu01] same\n") != std::string::npos);
+}
+
+TEST_CASE("the timeline of a job is written, and a place that cannot be written is refused before it") {
+  Bench bench(2, 1);
+  bench.agents[0]->on_go = [](FakeRemoteShell& host) {
+    host.output(0, kOut, "x\n");
+    exit_all(host);
+  };
+  bench.agents[1]->on_go = exit_all;
+  bench.options.timeline = (bench.top / "t.txt").string();
+  CHECK(bench.run().exit_status == 0);
+  const auto trace = nlohmann::json::parse(read(bench.top / "t.json"));
+  std::vector<std::string> names[2];
+  for (const auto& event : trace["traceEvents"])
+    if (event["ph"] == "X") names[event["tid"].get<std::size_t>() - 1].push_back(event["name"]);
+  CHECK(names[0] == std::vector<std::string>{"wait", "TCP", "agent hello", "ready", "go", "first line", "end"});
+  CHECK(names[1] == std::vector<std::string>{"wait", "TCP", "agent hello", "ready", "go", "end"});
+  CHECK(read(bench.top / "t.txt").find("job job-1: ") == 0);
+  bench.plan.job_id = "job-2";
+  bench.options.timeline = "/proc/no/t.txt";
+  const auto refused = run_job(bench.plan, bench.options);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().what.find("cannot create /proc/no/t.json.new: ") == 0);
+  CHECK(bench.agents[0]->opened == 0);
+}
+
 TEST_CASE("hosts get the rendezvous, the token and the master's address, and no log shows the token") {
   Bench bench(2, 1);
   bench.plan.hosts[0].env = {{"COLOR", "deep blue"}};

@@ -126,6 +126,74 @@ TEST_CASE("rank files hold the bytes as they came, also with more ranks than ope
   CHECK(mode_of(top.path / "merged.log") == 0600);
 }
 
+TEST_CASE("a file at its limit is rotated where a line ends, and the oldest is removed and that said once") {
+  const TemporaryDirectory top;
+  LogSettings settings;
+  settings.max_file_bytes = 10;
+  settings.keep = 2;
+  auto files = LogFiles::create(top.path.string(), 2, settings);
+  REQUIRE(files);
+  const auto out = [&](const char* name) { return read(top.path / name); };
+  REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("aaaa\nbbb")));
+  CHECK(out("rank-00000.out") == "aaaa\nbbb");
+  REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("b\ncccc\ndddd\ne")));  // just fills it; then two lines and a half
+  CHECK(out("rank-00000.out.2") == "aaaa\nbbbb\n");
+  CHECK(out("rank-00000.out.1") == "cccc\ndddd\n");
+  CHECK(out("rank-00000.out") == "e");
+  CHECK_FALSE(files->take_notice());
+  REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("0123456789xyz\n")));  // a line longer than a file
+  CHECK(out("rank-00000.out.2") == "e");
+  CHECK(out("rank-00000.out.1") == "0123456789");
+  CHECK(out("rank-00000.out") == "xyz\n");
+  CHECK(files->take_notice() ==
+        (top.path / "rank-00000.out").string() +
+            " has reached 10 bytes 3 times: from here on the oldest part of such a file is removed (llmlaunch.logs: "
+            "max_file_bytes, keep)");
+  for (int i = 0; i < 5; ++i) REQUIRE(files->write_rank(Rank{1}, kErr, as_bytes("123456789\n")));
+  REQUIRE(files->write_merged("[rank 0 a] a long line\n"));
+  CHECK_FALSE(files->take_notice());
+  CHECK(out("merged.log.2") == "[rank 0 a]");
+  CHECK(out("merged.log") == "ne\n");
+  CHECK(mode_of(top.path / "rank-00000.out") == 0600);
+  CHECK_FALSE(files->incomplete());
+  CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 5 + 3 * 2);
+}
+
+TEST_CASE("with nothing to keep a file at its limit begins again") {
+  const TemporaryDirectory top;
+  LogSettings settings;
+  settings.max_file_bytes = 4;
+  settings.keep = 0;
+  auto files = LogFiles::create(top.path.string(), 1, settings);
+  REQUIRE(files);
+  REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("abc\nde")));
+  CHECK(read(top.path / "rank-00000.out") == "de");
+  CHECK(files->take_notice()->find("rank-00000.out has reached 4 bytes 1 times: from here on") != std::string::npos);
+  CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 3);
+}
+
+TEST_CASE("files that nobody asked for are not made") {
+  const TemporaryDirectory top;
+  LogSettings settings;
+  settings.per_rank = false;
+  auto files = LogFiles::create(top.path.string(), 2, settings);
+  REQUIRE(files);
+  CHECK(files->place() == top.path.string() + "/merged.log");
+  REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("x\n")));
+  CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 1);
+  const TemporaryDirectory other;
+  settings.merged = false;
+  files = LogFiles::create(other.path.string(), 2, settings);
+  REQUIRE(files);
+  CHECK(files->place().empty());
+  REQUIRE(files->write_merged("x\n"));
+  CHECK(fs::is_empty(other.path));
+  settings.per_rank = true;
+  files = LogFiles::create(other.path.string(), 2, settings);
+  REQUIRE(files);
+  CHECK(files->place() == other.path.string() + "/rank-*.out and .err");
+}
+
 TEST_CASE("a full disk is reported once and makes the files incomplete") {
   const TemporaryDirectory top;
   auto files = LogFiles::create(top.path.string(), 1);
@@ -212,8 +280,10 @@ struct WriterBench {
   explicit WriterBench(Channel& out_channel, Channel& err_channel) {
     auto files = LogFiles::create(top.path.string(), 2);
     REQUIRE(files);
-    writer = std::make_unique<OutputWriter>(LogMux({"a", "b"}), std::move(*files), out_channel.writer.value(),
-                                            err_channel.writer.value(), [this](auto taken) { credit.take(taken); });
+    const std::vector<RankPlace> places = {{"a", 0, 0}, {"b", 0, 1}};
+    writer = std::make_unique<OutputWriter>(LogMux(LinePrefix(places), 2), Console(LogSettings{}, places, {}),
+                                            std::move(*files), out_channel.writer.value(), err_channel.writer.value(),
+                                            [this](auto taken) { credit.take(taken); });
   }
   TemporaryDirectory top;
   Credit credit;
@@ -243,6 +313,34 @@ TEST_CASE("the writer sends stdout and stderr their ways and everything to the f
   CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] bad\n[rank 1 b] other\n[rank 0 a] two\n");
   CHECK(read(bench.top.path / "rank-00000.out") == "one\ntwo");
   CHECK(read(bench.top.path / "rank-00000.err") == "bad\n");
+}
+
+TEST_CASE("the status line goes away before every other line, comes back below it, and is gone at the end") {
+  Channel out, err;
+  WriterBench bench(out, err);
+  bench.writer->status("2 connecting");
+  std::string seen(12, '\0');
+  REQUIRE(::read(err.reader.value(), seen.data(), seen.size()) == 12);
+  CHECK(seen == "2 connecting");
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("bad\n"));
+  bench.credit.wait_for(4);
+  bench.writer->finish();
+  bench.writer.reset();
+  CHECK(err.read_to_end() == "\r\x1b[K[rank 0 a] bad\n2 connecting\r\x1b[K");
+}
+
+TEST_CASE("an update of a progress bar comes when its time has come, without another byte") {
+  Channel out, err;
+  WriterBench bench(out, err);
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("\r 10%\r 20%"));
+  std::string seen(100, '\0');
+  const ssize_t got = ::read(err.reader.value(), seen.data(), seen.size());  // waits for it
+  CHECK(seen.substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0))) == "[rank 0 a]  20%\n");
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("\r100%\n"));
+  bench.writer->finish();
+  bench.writer.reset();
+  CHECK(err.read_to_end() == "[rank 0 a] 100%\n");
+  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] \r 10%\r 20%\r100%\n");
 }
 
 TEST_CASE("the flags of a shared terminal stay as they are") {

@@ -11,8 +11,14 @@ namespace {
 constexpr auto kOut = agent::Stream::out;
 constexpr auto kErr = agent::Stream::err;
 
+LogMux mux_of(const std::vector<std::string>& hosts) {
+  std::vector<RankPlace> places;
+  for (const std::string& host : hosts) places.push_back({host, 0, static_cast<std::uint32_t>(places.size())});
+  return {LinePrefix(places), places.size()};
+}
+
 std::string muxed(const std::string& bytes, std::size_t piece) {
-  LogMux mux({"gpu01"});
+  LogMux mux = mux_of({"gpu01"});
   std::string lines;
   for (std::size_t at = 0; at < bytes.size(); at += piece)
     mux.feed(Rank{0}, kOut, as_bytes(std::string_view(bytes).substr(at, piece)), lines);
@@ -52,7 +58,7 @@ TEST_CASE("bytes become whole lines with rank and host in front, however they ar
 TEST_CASE("prefixes have the same width") {
   std::vector<std::string> hosts(11, "gpu1");
   hosts[10] = "big-one";
-  LogMux mux(hosts);
+  LogMux mux = mux_of(hosts);
   std::string lines;
   mux.feed(Rank{3}, kOut, as_bytes("x\n"), lines);
   mux.feed(Rank{10}, kErr, as_bytes("y\n"), lines);
@@ -60,7 +66,7 @@ TEST_CASE("prefixes have the same width") {
 }
 
 TEST_CASE("streams and ranks do not mix") {
-  LogMux mux({"a", "b"});
+  LogMux mux = mux_of({"a", "b"});
   std::string lines;
   mux.feed(Rank{0}, kOut, as_bytes("out "), lines);
   mux.feed(Rank{1}, kOut, as_bytes("other\n"), lines);
@@ -82,7 +88,7 @@ TEST_CASE("a line beyond the limit is cut into marked pieces and loses no byte")
 }
 
 TEST_CASE("what is held back is bounded") {
-  LogMux mux({"a"});
+  LogMux mux = mux_of({"a"});
   const std::string endless(1 << 20, 'x');
   std::string lines;
   std::size_t written = 0;
@@ -95,7 +101,7 @@ TEST_CASE("what is held back is bounded") {
 }
 
 TEST_CASE("end_all flushes what hosts that were lost left behind, and only once") {
-  LogMux mux({"a", "b"});
+  LogMux mux = mux_of({"a", "b"});
   std::string lines, out, err;
   mux.feed(Rank{1}, kOut, as_bytes("half"), lines);
   mux.feed(Rank{0}, kErr, as_bytes("part"), lines);

@@ -1,0 +1,73 @@
+// What a job shows of its hosts on their way: the roll call, and the record for `--timeline`. The rest is in job.cpp.
+#include <sys/ioctl.h>
+
+#include "launcher/job.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+// Of a terminal that does not say.
+constexpr std::size_t kUsualColumns = 80;
+// What the terminal itself puts behind the line: "^C" and the cursor.
+constexpr std::size_t kSpareColumns = 4;
+
+std::size_t columns_of(int fd) {
+  winsize size{};
+  const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > kSpareColumns;
+  return (known ? size.ws_col : kUsualColumns) - kSpareColumns;
+}
+
+}  // namespace
+
+void Job::look_around(TimePoint now) {
+  if (state_.stopping()) roll_call_.stopping(now);
+  for (HostIndex host = 0; host < sessions_.size(); ++host) {
+    const OpenStep step = sessions_[host] ? sessions_[host]->shell().step() : OpenStep::waiting;
+    roll_call_.set(host, state_.stage(host, step), now);
+  }
+}
+
+// While ranks run their lines have the terminal for themselves.
+void Job::show_roll_call(TimePoint now) {
+  if (!options_.live_line) return;
+  std::string line;
+  if (!finished_ && !state_.running()) line = roll_call_.line(columns_of(options_.stderr_fd), now);
+  if (line == live_line_) return;
+  live_line_ = line;
+  writer_.status(std::move(line));
+}
+
+void Job::say_roll_call(TimePoint now) {
+  if (options_.live_line) return;  // it is on the screen all the time
+  look_around(now);
+  if (const std::string sentence = roll_call_.sentence(now); !sentence.empty()) say(LogLevel::info, sentence);
+}
+
+void Job::note(HostIndex host, const SessionEvent& event, TimePoint now) {
+  if (std::holds_alternative<Opened>(event)) {
+    timeline_.open(host, sessions_[host]->shell().step_times());
+  } else if (std::holds_alternative<OpenFailed>(event)) {
+    timeline_.open(host, sessions_[host]->shell().step_times());
+    timeline_.note(host, Moment::end, now);
+  } else if (std::holds_alternative<Lost>(event) || std::holds_alternative<NotRejoined>(event)) {
+    timeline_.note(host, Moment::end, now);
+  } else if (const auto* message = std::get_if<agent::AgentMessage>(&event)) {
+    if (std::holds_alternative<agent::Hello>(*message)) timeline_.note(host, Moment::hello, now);
+    if (std::holds_alternative<agent::Ready>(*message)) timeline_.note(host, Moment::ready, now);
+    if (std::holds_alternative<agent::Output>(*message)) timeline_.note(host, Moment::first_output, now);
+    if (std::holds_alternative<agent::Done>(*message)) timeline_.note(host, Moment::end, now);
+  }
+}
+
+void Job::keep_timeline(JobResult& result) {
+  if (options_.timeline.empty()) return;
+  timeline_.finish(std::chrono::steady_clock::now());
+  const Result<void> written = write_timeline(options_.timeline, timeline_);
+  if (written) return;
+  if (result.exit_status != 0) return log_error("--timeline: {}", to_string(written.error()));
+  result.exit_status = kStatusLogsIncomplete;
+  result.failure = written.error();
+  result.failure->what = "all ranks ended well, but --timeline was not written: " + result.failure->what;
+}
+
+}  // namespace llmlaunch::launcher
