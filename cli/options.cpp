@@ -46,11 +46,17 @@ struct Parser {
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
   std::string timeout;
+  std::string prefix;
+  std::string color;
+  std::string color_by;
+  std::string ranks;
+  std::string updates_per_second;
   bool quiet = false;
   bool verbose = false;
 
   Parser();
   Parser(const Parser&) = delete;
+  void add_output_options();
 };
 
 /// One value per use: CLI11 would otherwise take "[a,b]" apart and read on into the next words.
@@ -79,9 +85,22 @@ Parser::Parser() {
   run->add_option("--env", values.env, "Set a variable for all ranks; NAME alone passes the value on that it has here")
       ->type_name("NAME[=VALUE]")
       ->allow_extra_args(false);
+  add_output_options();
   run->add_flag("-q,--quiet", quiet, "Say nothing but warnings and errors");
   run->add_flag("-v,--verbose", verbose, "Say more");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
+}
+
+void Parser::add_output_options() {
+  add_value(*run, "--prefix", prefix, "TEXT", "Before each line, with {host} {rank} {local_rank} {node_rank} {time} …");
+  add_value(*run, "--color", color, "WHEN", "auto (on a terminal), always or never");
+  add_value(*run, "--color-by", color_by, "WHAT", "One colour for each host, or for each rank");
+  add_value(*run, "--ranks", ranks, "LIST", "Show these ranks alone: 0,8-15; the files keep all");
+  run->add_flag("--fold-lines", values.fold_lines, "Show a line that many ranks write at once one time");
+  add_value(*run, "--updates-per-second", updates_per_second, "N",
+            "Of a progress bar, for each rank; 0: its end alone");
+  run->add_flag("--no-progress", values.no_progress, "Do not show on the terminal how far the hosts are");
+  add_value(*run, "--timeline", values.timeline, "FILE", "Write how long each host took for what (trace and table)");
 }
 
 /// "--log_dir=x" → "--log-dir=x". Values stay as they are.
@@ -203,6 +222,36 @@ Result<std::optional<std::uint32_t>> count_of(const Parser& parser, const char* 
   return usage(fmt::format("{} must be a number from 1 to {}, not '{}'", name, kMostProcesses, text), kListsOptions);
 }
 
+/// What may be said of output: each value by the words of the configuration key of the same name.
+Result<void> check_output(Parser& parser) {
+  RunOptions& run = parser.values;
+  const auto given = [&parser](const char* name) { return parser.run->count(name) > 0; };
+  if (given("--prefix")) {
+    if (const auto parsed = launcher::parse_prefix(parser.prefix); !parsed)
+      return usage("--prefix: " + parsed.error().what, parsed.error().hint);
+    run.prefix = parser.prefix;
+  }
+  if (given("--color") && !(run.color = launcher::color_when(parser.color)))
+    return usage(fmt::format("--color must be auto, always or never, not '{}'", parser.color), kListsOptions);
+  if (given("--color-by") && !(run.color_by = launcher::color_by(parser.color_by)))
+    return usage(fmt::format("--color-by must be host or rank, not '{}'", parser.color_by), kListsOptions);
+  if (given("--ranks")) {
+    auto ranks = launcher::parse_ranks(parser.ranks);
+    if (!ranks) return usage("--ranks: " + ranks.error().what, ranks.error().hint);
+    run.ranks = std::move(*ranks);
+  }
+  if (given("--updates-per-second")) {
+    const auto updates = launcher::parse_updates(parser.updates_per_second);
+    if (!updates)
+      return usage(fmt::format("--updates-per-second must be a number from 0 to {}, not '{}'",
+                               launcher::kMaxUpdatesPerSecond, parser.updates_per_second),
+                   kListsOptions);
+    run.updates_per_second = updates;
+  }
+  if (given("--timeline") && run.timeline.empty()) return usage("--timeline is empty", kListsOptions);
+  return ok;
+}
+
 Result<void> check_values(Parser& parser) {
   RunOptions& run = parser.values;
   const std::string hint = kListsOptions;
@@ -231,6 +280,7 @@ Result<void> check_values(Parser& parser) {
     if (launcher::set_by_llmlaunch(name))
       return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
   }
+  if (auto checked = check_output(parser); !checked) return checked;
   run.verbosity = parser.quiet ? Verbosity::quiet : parser.verbose ? Verbosity::verbose : Verbosity::normal;
   return ok;
 }

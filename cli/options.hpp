@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/config.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::cli {
@@ -24,6 +25,14 @@ struct RunOptions {
   std::optional<std::string> log_dir;
   std::optional<std::string> workdir;
   std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::string> prefix;  ///< checked
+  std::optional<launcher::ColorWhen> color;
+  std::optional<launcher::ColorBy> color_by;
+  std::vector<launcher::RankRange> ranks;  ///< empty: as the file says
+  std::optional<std::uint32_t> updates_per_second;
+  bool fold_lines = false;
+  bool no_progress = false;
+  std::string timeline;          ///< a file; empty: none
   std::vector<std::string> env;  ///< "K=V", or "K" alone: from llmlaunch's own environment
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;

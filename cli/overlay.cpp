@@ -104,6 +104,18 @@ Result<void> overlay_env(Config& config, const std::string& entry, const EnvList
   return ok;
 }
 
+void overlay_logs(Config& config, const RunOptions& options) {
+  launcher::LogSettings& logs = config.logs;
+  if (options.prefix) logs.prefix = options.prefix;
+  logs.color = options.color.value_or(logs.color);
+  logs.color_by = options.color_by.value_or(logs.color_by);
+  logs.updates_per_second = options.updates_per_second.value_or(logs.updates_per_second);
+  logs.fold_lines = logs.fold_lines || options.fold_lines;
+  if (options.ranks.empty()) return;
+  logs.ranks = options.ranks;
+  config.places.insert_or_assign("llmlaunch.logs.ranks", "--ranks");
+}
+
 }  // namespace
 
 Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment) {
@@ -113,6 +125,7 @@ Result<Config> with_options(Config config, const RunOptions& options, const EnvL
   overlay_counts(config, options);
   if (options.log_dir) config.log_dir = *options.log_dir;
   config.log_dir = expand_home(config.log_dir);
+  overlay_logs(config, options);
   if (options.workdir) {
     config.workdir = options.workdir;
     for (auto& host : config.hosts) host.workdir.reset();

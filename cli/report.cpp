@@ -17,7 +17,18 @@ constexpr std::string_view kRed = "\x1b[1;31m";
 constexpr std::string_view kCyan = "\x1b[36m";
 constexpr std::string_view kPlain = "\x1b[0m";
 
+launcher::ColorWhen chosen = launcher::ColorWhen::automatic;
+
 }  // namespace
+
+void choose_colour(launcher::ColorWhen when) {
+  chosen = when;
+}
+
+bool can_redraw(int fd) {
+  const char* terminal = std::getenv("TERM");
+  return terminal && std::string_view(terminal) != "dumb" && ::isatty(fd) == 1;
+}
 
 std::string format_error(const Error& error, bool colour) {
   Error bare = error;
@@ -34,11 +45,10 @@ std::string format_error(const Error& error, bool colour) {
 }
 
 bool wants_colour(int fd) {
+  if (chosen != launcher::ColorWhen::automatic) return chosen == launcher::ColorWhen::always;
   const char* no_colour = std::getenv("NO_COLOR");
   if (no_colour && *no_colour != '\0') return false;
-  const char* terminal = std::getenv("TERM");
-  if (!terminal || std::string_view(terminal) == "dumb") return false;
-  return ::isatty(fd) == 1;
+  return can_redraw(fd);
 }
 
 void report_error(const Error& error) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/exit_status.hpp"
+#include "launcher/config.hpp"
 #include "rendezvous/base/error.hpp"
 
 namespace llmlaunch::cli {
@@ -13,8 +14,15 @@ namespace llmlaunch::cli {
 /// text cannot steer the terminal.
 std::string format_error(const Error& error, bool colour);
 
-/// Does this descriptor show colours: a terminal, NO_COLOR not set (or empty), TERM not "dumb"?
+/// `--color` for everything that is said from now on; `automatic` until then.
+void choose_colour(launcher::ColorWhen when);
+
+/// Does this descriptor show colours? Where nothing was chosen: a terminal, NO_COLOR not set (or empty), TERM not
+/// "dumb".
 bool wants_colour(int fd);
+
+/// A terminal on which a line can be drawn again.
+bool can_redraw(int fd);
 
 /// Prints to stderr, in one write.
 void report_error(const Error& error);

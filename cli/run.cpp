@@ -111,9 +111,11 @@ int run_command(const RunOptions& options) {
   set_log_level(options.verbosity == Verbosity::quiet     ? LogLevel::warning
                 : options.verbosity == Verbosity::verbose ? LogLevel::debug
                                                           : LogLevel::info);
+  choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
   const auto plan = plan_of(options);
   if (!plan) return fail(plan.error());
+  choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan);
 
@@ -122,6 +124,10 @@ int run_command(const RunOptions& options) {
   launcher::LaunchOptions launch;
   launch.agent_path = *agent;
   launch.quiet = options.verbosity == Verbosity::quiet;
+  launch.stdout_colors = wants_colour(STDOUT_FILENO);
+  launch.stderr_colors = wants_colour(STDERR_FILENO);
+  launch.live_line = !launch.quiet && !options.no_progress && can_redraw(STDERR_FILENO);
+  launch.timeline = options.timeline;
   const auto result = launcher::run_job(*plan, launch);
   if (!result) return fail(result.error());
   if (result->failure) report_error(*result->failure);

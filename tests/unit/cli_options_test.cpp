@@ -41,6 +41,14 @@ const std::string kRunHelp =
     "  --workdir DIR               Where the ranks start, on every host\n"
     "  --timeout TIME              Stop the job after this time: 90, 30s, 5m, 2h\n"
     "  --env NAME[=VALUE] ...      Set a variable for all ranks; NAME alone passes the value on that it has here\n"
+    "  --prefix TEXT               Before each line, with {host} {rank} {local_rank} {node_rank} {time} …\n"
+    "  --color WHEN                auto (on a terminal), always or never\n"
+    "  --color-by WHAT             One colour for each host, or for each rank\n"
+    "  --ranks LIST                Show these ranks alone: 0,8-15; the files keep all\n"
+    "  --fold-lines                Show a line that many ranks write at once one time\n"
+    "  --updates-per-second N      Of a progress bar, for each rank; 0: its end alone\n"
+    "  --no-progress               Do not show on the terminal how far the hosts are\n"
+    "  --timeline FILE             Write how long each host took for what (trace and table)\n"
     "  -q,--quiet                  Say nothing but warnings and errors\n"
     "  -v,--verbose                Say more\n"
     "  --dry-run                   Print the plan; start nothing, contact no host\n"
@@ -90,6 +98,21 @@ TEST_CASE("every option of run is read, in each of its spellings") {
   CHECK(parsed({"run", "--dry_run", "p"}).dry_run);
 }
 
+TEST_CASE("every option of the output is read") {
+  const RunOptions run =
+      parsed({"run", "--prefix", "{rank}: ", "--color=always", "--color-by", "rank", "--ranks", "0,8-15",
+              "--fold_lines", "--updates-per-second=5", "--no-progress", "--timeline", "t.json", "prog"});
+  CHECK(run.prefix == "{rank}: ");
+  CHECK(run.color == launcher::ColorWhen::always);
+  CHECK(run.color_by == launcher::ColorBy::rank);
+  CHECK(run.ranks == std::vector<launcher::RankRange>{{0, 0}, {8, 15}});
+  CHECK(run.fold_lines);
+  CHECK(run.updates_per_second == 5u);
+  CHECK(run.no_progress);
+  CHECK(run.timeline == "t.json");
+  CHECK(parsed({"run", "--prefix=", "p"}).prefix == "");
+}
+
 TEST_CASE("nothing given leaves everything open") {
   const RunOptions run = parsed({"run", "prog"});
   CHECK_FALSE(run.config.has_value());
@@ -102,6 +125,14 @@ TEST_CASE("nothing given leaves everything open") {
   CHECK(run.env.empty());
   CHECK(run.verbosity == Verbosity::normal);
   CHECK_FALSE(run.dry_run);
+  CHECK_FALSE(run.prefix.has_value());
+  CHECK_FALSE(run.color.has_value());
+  CHECK_FALSE(run.color_by.has_value());
+  CHECK(run.ranks.empty());
+  CHECK_FALSE(run.fold_lines);
+  CHECK_FALSE(run.updates_per_second.has_value());
+  CHECK_FALSE(run.no_progress);
+  CHECK(run.timeline.empty());
 }
 
 TEST_CASE("everything from the program's name on belongs to the program") {
@@ -160,6 +191,16 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"run", "-c", "a", "--config=b", "p"}, "option '--config' is given twice" + kLists},
       {{"run", "--quiet=3", "p"}, "option '--quiet' takes no value" + kLists},
       {{"run", "--dry_run=no", "p"}, "option '--dry-run' takes no value" + kLists},
+      {{"run", "--prefix", "{rnak} ", "p"},
+       "--prefix: the prefix names '{rnak}', which is none of {host}, {rank}, {local_rank}, {node_rank}, {time}, "
+       "{stream}, {world_size}\n   hint: did you mean '{rank}'?"},
+      {{"run", "--color", "yes", "p"}, "--color must be auto, always or never, not 'yes'" + kLists},
+      {{"run", "--color-by=", "p"}, "--color-by must be host or rank, not ''" + kLists},
+      {{"run", "--ranks", "a", "p"}, "--ranks: 'a' is no rank and no range of ranks\n   hint: ranks look like 0,8-15"},
+      {{"run", "--ranks", "", "p"}, "--ranks: '' is no rank and no range of ranks\n   hint: ranks look like 0,8-15"},
+      {{"run", "--updates-per-second", "101", "p"},
+       "--updates-per-second must be a number from 0 to 100, not '101'" + kLists},
+      {{"run", "--timeline=", "p"}, "--timeline is empty" + kLists},
       {{"run", "-q", "-v", "p"}, "--quiet and --verbose exclude each other" + kLists},
       {{"run", "-n", "0", "p"}, "--num-processes must be a number from 1 to 262144, not '0'" + kLists},
       {{"run", "-n", "-1", "p"}, "--num-processes must be a number from 1 to 262144, not '-1'" + kLists},

@@ -78,6 +78,25 @@ struct TemporaryDirectory {
 
 }  // namespace
 
+TEST_CASE("what is typed of the output wins over the file, and ranks that do not exist are refused") {
+  const std::string file =
+      "llmlaunch:\n  hosts: [a, b]\n  logs: {prefix: '{rank} ', color: never, ranks: 1, fold_lines: true, keep: 3}\n";
+  const Config as_file = good(file, {});
+  CHECK(as_file.logs.prefix == "{rank} ");
+  CHECK(as_file.logs.ranks == std::vector<launcher::RankRange>{{1, 1}});
+  CHECK(as_file.logs.fold_lines);
+  const Config typed = good(file, {"--prefix", "none", "--color=auto", "--ranks", "0", "--updates-per-second", "9"});
+  CHECK(typed.logs.prefix == "none");
+  CHECK(typed.logs.color == launcher::ColorWhen::automatic);
+  CHECK(typed.logs.ranks == std::vector<launcher::RankRange>{{0, 0}});
+  CHECK(typed.logs.updates_per_second == 9);
+  CHECK(typed.logs.keep == 3);
+  CHECK(message(file, {"--ranks", "0,2"}) ==
+        "--ranks: ranks to be shown: rank 2 does not exist: the job has ranks 0-1");
+  CHECK(message("llmlaunch:\n  logs: {ranks: 1}\n", {}) ==
+        "cfg.yaml:2:17: ranks to be shown: rank 1 does not exist: the job has rank 0 alone");
+}
+
 TEST_CASE("what was typed wins over the file") {
   const Config config = good(
       "num_processes: 2\n"
