@@ -67,16 +67,19 @@ def children_of(pid):
 class Run:
     """One llmlaunch that was started. Its output is taken off by threads, so that it never waits for the test."""
 
-    def __init__(self, command, env, cwd, mark, stdout=None):
+    def __init__(self, command, env, cwd, mark, stdout=None, stderr=None):
         self.mark = mark
         self.command = [os.fsdecode(word) for word in command]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout or subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True)
+            stderr=stderr or subprocess.PIPE, start_new_session=True)
         self.pid = self.process.pid
         self.out_bytes, self.err_bytes = bytearray(), bytearray()
-        self._readers = [threading.Thread(target=self._take, args=(self.process.stderr, self.err_bytes), daemon=True)]
+        self._readers = []
+        if stderr is None:
+            self._readers.append(
+                threading.Thread(target=self._take, args=(self.process.stderr, self.err_bytes), daemon=True))
         if stdout is None:
             self._readers.append(
                 threading.Thread(target=self._take, args=(self.process.stdout, self.out_bytes), daemon=True))
@@ -171,7 +174,7 @@ class Hosts:
             change(data)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
-    def start(self, *arguments, config=None, options=(), env=None, stdout=None):
+    def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None):
         """Starts `llmlaunch run [options] --config … arguments` and returns at once."""
         mark = uuid.uuid4().hex
         text = self.config() if config is None else config
@@ -182,7 +185,7 @@ class Hosts:
         environment.update({"HOME": str(self.head / "home"), "TMPDIR": str(self.head / "tmp"), MARK: mark})
         environment.update(env or {})
         command = [str(BIN / "llmlaunch"), "run", "--config", str(file), *options, *arguments]
-        run = Run(command, environment, self.head, mark, stdout)
+        run = Run(command, environment, self.head, mark, stdout, stderr)
         run.config_file = file
         self.runs.append(run)
         return run

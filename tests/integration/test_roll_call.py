@@ -1,0 +1,173 @@
+"""The roll call: on a terminal one line that is drawn again and goes away; elsewhere a sentence now and then."""
+import fcntl
+import os
+import re
+import signal
+import socket
+import struct
+import termios
+import threading
+
+from conftest import PYTHON, wait_until
+
+HOSTS = 2
+
+
+class Screen:
+    """A terminal that remembers each state of its lowest line. Knows what llmlaunch uses: \\r, \\n, erase, colours."""
+
+    def __init__(self, columns=100):
+        self.master, self.slave = os.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.columns = columns
+        self.rows, self.column, self.states, self.raw = [""], 0, [], bytearray()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        while True:
+            try:
+                piece = os.read(self.master, 1 << 16)
+            except OSError:  # the last one who had it open is gone
+                return
+            if not piece:
+                return
+            self.raw += piece
+            for token in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", piece.decode(errors="replace")):
+                self._take(token)
+            self.states.append(self.rows[-1])
+
+    def _take(self, token):
+        row = self.rows[-1]
+        if token == "\n":
+            self.rows.append("")
+        elif token == "\r":
+            self.column = 0
+        elif token == "\x1b[K":
+            self.rows[-1] = row[:self.column]
+        elif token.startswith("\x1b"):
+            assert token.endswith("m"), f"the cursor was moved: {token!r}"
+        else:
+            self.rows[-1] = row[:self.column] + token + row[self.column + len(token):]
+            self.column += len(token)
+
+    def close(self):
+        os.close(self.slave)
+        self.reader.join(10)
+        os.close(self.master)
+
+
+def with_terminal(hosts, screen, *arguments, **more):
+    env = {"TERM": "xterm", "NO_COLOR": "1", **more.pop("env", {})}
+    return hosts.start(*arguments, stdout=screen.slave, stderr=screen.slave, env=env, **more)
+
+
+def gate_of(hosts, name):
+    """The host's login shell waits until somebody writes into the gate."""
+    gate = hosts.home(name) / "gate"
+    os.mkfifo(gate)
+    (hosts.home(name) / ".bashrc").write_text("read line < ~/gate\n")
+    return gate
+
+
+def open_gate(hosts, name, gate):
+    gate.write_text("go\n")
+    gate.unlink()
+    (hosts.home(name) / ".bashrc").unlink()
+
+
+def test_a_terminal_shows_who_keeps_the_job_and_nothing_of_it_stays(hosts):
+    gate = gate_of(hosts, "test02")
+    screen = Screen()
+    run = with_terminal(hosts, screen, "echo", "hello")
+    wait_until(lambda: any("waiting for 1 of 2: test02 starting agent 3 s" in state for state in screen.states),
+               "the slow host on the screen")
+    open_gate(hosts, "test02", gate)
+    run.finish()
+    screen.close()
+    assert run.status == 0, screen.rows
+    lines = [state for state in screen.states if state.startswith("llmlaunch: 1 starting agent, 1 ready")]
+    assert lines and max(len(line) for line in screen.states) < screen.columns
+    rows = [row for row in screen.rows if row]
+    assert re.fullmatch(r"llmlaunch: 2 hosts, 2 ranks; rendezvous port \d+; logs in .*", rows[0]), rows
+    assert sorted(rows[1:3]) == ["[rank 0 test01] hello", "[rank 1 test02] hello"], rows
+    assert re.fullmatch(r"llmlaunch: 2 ranks ended well after [\d.]+ s", rows[3]) and len(rows) == 4, rows
+    hosts.nothing_left(run)
+
+
+def test_a_failure_takes_the_line_away_before_it_speaks(hosts):
+    with socket.create_server(("127.0.0.3", 0)) as silent:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = silent.getsockname()[1]
+            data["llmlaunch"]["timeouts"] = {"connect": 4}
+
+        screen = Screen(columns=60)
+        run = with_terminal(hosts, screen, "echo", "hello", config=hosts.config(change))
+        run.finish()
+        screen.close()
+    assert run.status == 69, screen.rows
+    assert any(re.fullmatch(r"llmlaunch: waiting for 1 of 2: test02 connecting 3 s", state)
+               for state in screen.states), screen.states  # the counts have no room beside it
+    assert not any("connecting" in row and "waiting for" in row for row in screen.rows), screen.rows
+    assert any(row.startswith("llmlaunch: error: host test02") for row in screen.rows), screen.rows
+    hosts.nothing_left(run)
+
+
+def test_a_stop_that_takes_long_is_shown_too(hosts):
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 60}
+
+    body = ("import os, signal\nif os.environ['RANK'] == '1': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "print('on', flush=True)\nwhile True: signal.pause()")
+    screen = Screen()
+    run = with_terminal(hosts, screen, PYTHON, "-c", body, config=hosts.config(change))
+    wait_until(lambda: sum(row.endswith("] on") for row in screen.rows) == 2, "two ranks that run")
+    wait_until(lambda: screen.rows[-1] == "", "a screen that is the ranks' own")
+    os.kill(run.pid, signal.SIGINT)
+    wait_until(lambda: any("stopping: 1 running, 1 exited; waiting for 1 of 2: test02 running 3 s" in state
+                           for state in screen.states), f"who is waited for\n{screen.rows}")
+    os.kill(run.pid, signal.SIGINT)
+    run.finish()
+    screen.close()
+    assert run.status == 130, screen.rows
+    assert not any("stopping: " in row and "exited" in row for row in screen.rows), screen.rows
+    hosts.nothing_left(run)
+
+
+def test_no_progress_and_no_terminal_mean_plain_lines(hosts):
+    for way in ("option", "dumb terminal", "pipe"):
+        gate = gate_of(hosts, "test02")
+        if way == "pipe":
+            run = hosts.start("true", env={"TERM": "xterm"})
+            run.said("llmlaunch: waiting for 1 of 2 hosts: test02 starting agent (5 s)\n")
+        else:
+            screen = Screen(columns=200)
+            run = with_terminal(hosts, screen, "true", options=("--no-progress",) if way == "option" else (),
+                                env={} if way == "option" else {"TERM": "dumb"})
+            wait_until(lambda: "llmlaunch: waiting for 1 of 2 hosts: test02 starting agent (5 s)" in screen.rows,
+                       "the sentence on the screen")
+        open_gate(hosts, "test02", gate)
+        run.finish()
+        assert run.status == 0, str(run)
+        if way == "pipe":
+            assert "\x1b" not in run.err and "\r" not in run.err, str(run)
+        else:
+            screen.close()
+            assert b"\x1b" not in screen.raw, screen.raw
+        hosts.nothing_left(run)
+
+
+def test_a_terminal_has_colours_unless_it_says_no(hosts):
+    for env, coloured in (({"NO_COLOR": ""}, True), ({}, False), ({"NO_COLOR": "", "TERM": "dumb"}, False)):
+        screen = Screen()
+        run = with_terminal(hosts, screen, "echo", "hello", env=env)
+        run.finish()
+        screen.close()
+        assert run.status == 0, screen.rows
+        assert (b"\x1b[36m[rank 0 test01] \x1b[0mhello" in screen.raw) == coloured, screen.raw
+        assert "[rank 0 test01] hello" in screen.rows
+    screen = Screen()
+    run = with_terminal(hosts, screen, "echo", "hello", env={"NO_COLOR": "1"}, options=("--color", "always"))
+    run.finish()
+    screen.close()
+    assert b"\x1b[36m[rank 0 test01] \x1b[0mhello" in screen.raw, screen.raw
