@@ -40,8 +40,16 @@ def agents_of(hosts, name):
     return [pid for pid, line in here.items() if pid in ours and "agent" in line]
 
 
+def leads_its_group(pid):
+    try:
+        return os.getpgid(pid) == pid and os.getsid(pid) != pid
+    except ProcessLookupError:
+        return False
+
+
 def ranks_of(hosts, run):
-    return [pid for pid, line in hosts.processes(run).items() if PYTHON in line]
+    """Main processes, not what they have forked."""
+    return [pid for pid, line in hosts.processes(run).items() if PYTHON in line and leads_its_group(pid)]
 
 
 def victim_of(dice, hosts, run):
