@@ -36,11 +36,18 @@ struct Child {
   int errors = -1;
 };
 
-// What happens between fork and exec: only calls that are safe there.
+// What happens between vfork and exec, in the parent's memory: system calls and nothing else. All signals are blocked
+// until none has a handler any more that would run there.
 [[noreturn]] void become_agent(const char* path, int channel, int errors, int report) {
   ::dup2(channel, STDIN_FILENO);
   ::dup2(channel, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    struct sigaction action {};
+    if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;
+    action.sa_handler = SIG_DFL;
+    ::sigaction(number, &action, nullptr);
+  }
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -68,9 +75,14 @@ Result<Child> fork_agent(const std::string& path) {
   };
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0) return fail("socketpair");
   if (::pipe2(errors, O_CLOEXEC) != 0 || ::pipe2(report, O_CLOEXEC) != 0) return fail("pipe");
-  const pid_t pid = ::fork();
-  if (pid < 0) return fail("fork");
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Not fork, which copies the head's page tables, once for each of a thousand simulated hosts.
+  const pid_t pid = ::vfork();
   if (pid == 0) become_agent(path.c_str(), channel[1], errors[1], report[1]);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return fail("vfork");
   close_all({channel[1], errors[1], report[1]});
   int error = 0;
   ssize_t got = 0;
