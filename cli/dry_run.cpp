@@ -49,9 +49,10 @@ std::string shown_ranks(const HostPlan& host) {
 std::string shown_way(const HostPlan& host) {
   if (host.local) return "this machine, without ssh";
   const bool six = host.address.find(':') != host.address.npos;
-  return fmt::format("ssh {}{}{}", host.user ? *host.user + "@" : "",
+  const bool jumps = host.proxy_jump && *host.proxy_jump != "none";
+  return fmt::format("ssh {}{}{}{}", host.user ? *host.user + "@" : "",
                      six && host.port ? "[" + host.address + "]" : host.address,
-                     host.port ? fmt::format(":{}", *host.port) : "");
+                     host.port ? fmt::format(":{}", *host.port) : "", jumps ? " through " + *host.proxy_jump : "");
 }
 
 std::string shown_workdir(const HostPlan& host) {

@@ -11,5 +11,6 @@ add_library(llmlaunch_config STATIC
   log_settings.cpp
   plan.cpp
   plan_env.cpp
+  proxy_jump.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp)

@@ -51,6 +51,8 @@ struct SshSettings {
   std::optional<HostKeyPolicy> host_key_policy;
   bool use_agent = true;      ///< ask the ssh-agent of $SSH_AUTH_SOCK
   std::uint32_t fanout = 64;  ///< hosts that connect at the same time
+  /// The way to all hosts, checked (proxy_jump.hpp); "none": directly.
+  std::optional<std::string> proxy_jump;
 };
 
 /// `llmlaunch.timeouts`, each a deadline for one step.
@@ -74,6 +76,8 @@ struct HostConfig {
   std::optional<std::string> workdir;
   EnvList env;
   std::string where;  ///< "cfg.yaml:14:7", for messages; empty when not from a file
+  /// As in SshSettings.
+  std::optional<std::string> proxy_jump;
 };
 
 struct Config {

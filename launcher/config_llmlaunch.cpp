@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "launcher/hostlist.hpp"
+#include "launcher/proxy_jump.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -73,10 +74,21 @@ std::vector<std::string> read_identities(MapReader& map) {
   return files;
 }
 
+/// The jump hosts of a host or of all hosts, as they were written.
+std::optional<std::string> read_proxy_jump(MapReader& map) {
+  const auto text = map.text("proxy_jump");
+  if (!text) return std::nullopt;
+  if (const auto way = parse_proxy_jump(*text); !way) {
+    map.check().fail(map.find("proxy_jump")->mark, fmt::format("{}: {}", map.path_of("proxy_jump"), way.error().what),
+                     way.error().hint);
+  }
+  return text;
+}
+
 void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::string& path, Config& config) {
-  MapReader map(
-      check, item, path,
-      {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir", "env"});
+  MapReader map(check, item, path,
+                {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir",
+                 "env", "proxy_jump"});
   if (map.find("name") && map.find("host")) {
     check.fail(map.key_mark("host"), fmt::format("{} has both 'name' and 'host'", path), "they mean the same");
   }
@@ -95,6 +107,7 @@ void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::stri
   shared.identity_files = read_identities(map);
   shared.workdir = map.text("workdir");
   shared.env = map.env("env");
+  shared.proxy_jump = read_proxy_jump(map);
   shared.where = check.place(item);
   const auto addresses = read_addresses(map, names.size(), *list);
   if (check.error) return;
@@ -148,7 +161,7 @@ void read_hosts(ConfigCheck& check, const YamlNode& hosts, Config& config) {
 void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
   MapReader map(check, section, "llmlaunch.ssh",
                 {"user", "port", "identity_file", "identity_files", "config_file", "known_hosts_file",
-                 "known_hosts_files", "host_key_policy", "use_agent", "fanout"});
+                 "known_hosts_files", "host_key_policy", "use_agent", "fanout", "proxy_jump"});
   ssh.user = map.text("user");
   if (const auto port = map.integer("port", 1, 65535)) ssh.port = static_cast<std::uint16_t>(*port);
   ssh.identity_files = read_identities(map);
@@ -166,6 +179,7 @@ void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
   }
   ssh.use_agent = map.boolean("use_agent").value_or(ssh.use_agent);
   if (const auto fanout = map.integer("fanout", 1, kMaxFanout)) ssh.fanout = static_cast<std::uint32_t>(*fanout);
+  ssh.proxy_jump = read_proxy_jump(map);
 }
 
 void read_forward_env(MapReader& map, Config& config) {

@@ -168,7 +168,8 @@ Result<std::vector<std::uint32_t>> share_out(const Config& config, const std::ve
 
 /// This machine needs no ssh, unless the entry says how to log in to it.
 bool is_local(const HostConfig& host) {
-  return host.name == "localhost" && !host.address && !host.user && !host.port && host.identity_files.empty();
+  return host.name == "localhost" && !host.address && !host.user && !host.port && host.identity_files.empty() &&
+         !host.proxy_jump;
 }
 
 /// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
@@ -193,6 +194,7 @@ HostPlan host_of(const Config& config, const HostConfig& from, std::size_t index
   host.port = from.port ? from.port : config.ssh.port;
   host.identity_files = from.identity_files.empty() ? config.ssh.identity_files : from.identity_files;
   host.workdir = workdir_of(config, from, host.local, head);
+  host.proxy_jump = from.proxy_jump ? from.proxy_jump : config.ssh.proxy_jump;
   return host;
 }
 

@@ -22,7 +22,7 @@ struct RankPlan {
 struct HostPlan {
   std::string name;
   NodeRank node_rank{};
-  bool local = false;               ///< no hosts at all, or "localhost" without address, user, port and key: no ssh
+  bool local = false;               ///< no hosts at all, or "localhost" without any setting of ssh: no ssh
   std::string address;              ///< where to connect; the name unless given. ~/.ssh/config is applied later
   std::optional<std::string> user;  ///< host's, else llmlaunch.ssh's, else unset
   std::optional<std::uint16_t> port;
@@ -30,6 +30,7 @@ struct HostPlan {
   std::string workdir;  ///< empty: the login directory (ssh) or the head's own (local); "~/x" (ssh) is below home
   EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
+  std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it
 };
 
 /// A program of llmlaunch's own, or a library of it, that hosts get pushed when they lack it.
