@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "launcher/config.hpp"
+#include "launcher/proxy_jump.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher::ssh {
@@ -47,14 +48,14 @@ enum class AddressFamily { any, inet, inet6 };
 
 /// A setting that applies to the host and that llmlaunch does not carry out.
 struct UnsupportedSetting {
-  std::string keyword;  ///< as written: "ProxyJump"
+  std::string keyword;  ///< as written: "BindAddress"
   std::string value;
   std::string place;    ///< "/home/me/.ssh/config:12"
-  std::string reason;   ///< "llmlaunch connects directly, not through other hosts"
+  std::string reason;   ///< "the system chooses the address that connections leave from"
   bool refuse = false;  ///< connecting without it goes elsewhere or is less safe: do not connect
 };
 
-/// "ProxyJump bastion (/home/me/.ssh/config:12): llmlaunch connects directly …", for an error (refuse) or a warning.
+/// "BindAddress 10.0.0.1 (/home/me/.ssh/config:12): the system chooses …", for an error (refuse) or a warning.
 std::string to_string(const UnsupportedSetting& setting);
 
 /// All that holds for one host, defaults filled in and "~", %x and ${…} expanded.
@@ -73,14 +74,24 @@ struct HostSettings {
   std::optional<bool> hash_known_hosts;
   std::optional<std::chrono::seconds> connect_timeout;
   AddressFamily address_family = AddressFamily::any;
+  /// The way there: jump hosts, or a command whose stdin and stdout lead there; the one that comes first in the files.
+  /// Both empty: directly.
+  std::vector<JumpStop> jumps;
+  std::string proxy_command;
+  std::string proxy_place;                     ///< "file:line" of that line
+  std::vector<std::string> certificate_files;  ///< beside those that lie next to an identity file
+  /// ServerAliveInterval × ServerAliveCountMax: after so long without an answer the connection is given up.
+  std::optional<std::chrono::seconds> alive_limit;
+  bool batch_mode = false;  ///< nobody is asked anything
   std::vector<UnsupportedSetting> unsupported;
 };
 
-/// The host to look up. `user` and `port` are what llmlaunch's own configuration says, which wins over the files.
+/// The host to look up. The rest is what llmlaunch's own configuration says, which wins over the files.
 struct HostQuery {
   std::string name;  ///< as typed
   std::optional<std::string> user;
   std::optional<std::uint16_t> port;
+  std::optional<std::string> address = std::nullopt;  ///< in place of HostName
 };
 
 /// The files behind an `Include` pattern (absolute, globs not yet resolved), each as path and text.

@@ -58,13 +58,18 @@ class Walk {
   std::optional<std::string> token(char name) const;
   std::vector<std::string> files(Keyword keyword, const std::vector<std::string>& defaults);
   void identities(HostSettings& settings);
+  void proxy(HostSettings& settings);
+  void alive(HostSettings& settings) const;
+  std::optional<std::string> fill_in(std::string_view value, const ConfigLine& line);
   std::optional<std::string> agent();
-  void cannot(const ConfigLine& line, std::string_view value, std::string reason);
+  void cannot(const ConfigLine& line, std::string_view value, std::string reason, bool refuse = false);
 
   const LocalUser& user_;
   const HostQuery& host_;
   std::vector<std::pair<Keyword, Found>> found_;
   std::vector<std::pair<std::string, const ConfigLine*>> identity_files_;
+  std::vector<std::pair<std::string, const ConfigLine*>> certificate_files_;
+  const ConfigLine* proxy_ = nullptr;           // of a command and a jump host, ssh takes the one that comes first
   std::set<std::string, std::less<>> decided_;  // keywords of `unsupported_` that have their first value
   std::vector<UnsupportedSetting> unsupported_;
 };
@@ -88,10 +93,15 @@ void Walk::take(const ConfigLine& line) {
   const Keyword keyword = line.rule->keyword;
   if (keyword == Keyword::harmless || keyword == Keyword::ignore_unknown) return;
   if (keyword == Keyword::unsupported) return take_unsupported(line);
-  if (keyword == Keyword::identity_file) {
+  if (keyword == Keyword::identity_file || keyword == Keyword::certificate_file) {
+    auto& files = keyword == Keyword::identity_file ? identity_files_ : certificate_files_;
     const std::string& value = line.values.front();
     const auto same = [&](const auto& entry) { return entry.first == value; };
-    if (std::none_of(identity_files_.begin(), identity_files_.end(), same)) identity_files_.emplace_back(value, &line);
+    if (std::none_of(files.begin(), files.end(), same)) files.emplace_back(value, &line);
+    return;
+  }
+  if (keyword == Keyword::proxy_jump || keyword == Keyword::proxy_command) {
+    if (proxy_ == nullptr) proxy_ = &line;
     return;
   }
   // In ssh this "none" is the same as no line at all.
@@ -100,9 +110,7 @@ void Walk::take(const ConfigLine& line) {
 }
 
 void Walk::take_unsupported(const ConfigLine& line) {
-  // Of a command and a jump host, ssh takes the one that comes first.
-  const bool proxy = line.rule->name == "proxyjump" || line.rule->name == "proxycommand";
-  if (!decided_.insert(proxy ? "proxy" : std::string(line.rule->name)).second) return;
+  if (!decided_.insert(std::string(line.rule->name)).second) return;
   if (lower_case(line.values.front()) == line.rule->harmless_value) return;
   unsupported_.push_back(
       {line.written, line.values.front(), line.place, std::string(line.rule->reason), line.rule->refuse});
@@ -146,6 +154,7 @@ const std::string* Walk::first(Keyword keyword) const {
 }
 
 std::string Walk::host_name() const {
+  if (host_.address) return lower_case(*host_.address);
   const std::string* value = first(Keyword::host_name);
   return lower_case(value ? expand_host_name(*value, host_.name) : host_.name);
 }
@@ -171,8 +180,8 @@ std::optional<std::string> Walk::token(char name) const {
   }
 }
 
-void Walk::cannot(const ConfigLine& line, std::string_view value, std::string reason) {
-  unsupported_.push_back({line.written, std::string(value), line.place, std::move(reason), false});
+void Walk::cannot(const ConfigLine& line, std::string_view value, std::string reason, bool refuse) {
+  unsupported_.push_back({line.written, std::string(value), line.place, std::move(reason), refuse});
 }
 
 std::optional<std::string> Walk::expand(std::string_view value, const ConfigLine& line) {
@@ -209,6 +218,60 @@ std::optional<std::string> Walk::expand(std::string_view value, const ConfigLine
     }
   }
   return text;
+}
+
+// Percent signs alone: what a shell does with the rest is the shell's. What is filled in must mean nothing to it, as in
+// ssh: a host's name is no program.
+std::optional<std::string> Walk::fill_in(std::string_view value, const ConfigLine& line) {
+  constexpr std::string_view kForShells = "'`\"$\\;&<>|(){}*?[]~# \t\r\n";
+  std::string text;
+  for (std::size_t at = 0; at < value.size(); ++at) {
+    if (value[at] != '%') {
+      text += value[at];
+      continue;
+    }
+    const char name = ++at < value.size() ? value[at] : '\0';
+    constexpr std::string_view kNames = "%hnpr";
+    const auto filled = kNames.find(name) == kNames.npos ? std::nullopt : token(name);
+    if (!filled || filled->starts_with('-') || filled->find_first_of(kForShells) != filled->npos) {
+      cannot(line, value,
+             filled ? fmt::format("'{}' in place of %{} is no plain name", *filled, name)
+                    : fmt::format("'{}' is not known here", value.substr(at - 1, 2)),
+             true);
+      return std::nullopt;
+    }
+    text += *filled;
+  }
+  return text;
+}
+
+// Without what is said here one would go elsewhere: what cannot be done is refused.
+void Walk::proxy(HostSettings& settings) {
+  if (proxy_ == nullptr || lower_case(proxy_->values.front()) == "none") return;
+  settings.proxy_place = proxy_->place;
+  const auto text = fill_in(proxy_->values.front(), *proxy_);
+  if (!text) return;
+  if (proxy_->rule->keyword == Keyword::proxy_command) {
+    settings.proxy_command = *text;
+    return;
+  }
+  auto way = parse_proxy_jump(*text);
+  if (way)
+    settings.jumps = std::move(*way);
+  else
+    cannot(*proxy_, *text, way.error().what, true);
+}
+
+// ssh's own numbers for what is not said: never, and three times.
+void Walk::alive(HostSettings& settings) const {
+  const std::string* interval = first(Keyword::server_alive_interval);
+  const std::string* count = first(Keyword::server_alive_count_max);
+  const std::chrono::seconds every =
+      interval ? parse_time(*interval).value_or(std::chrono::seconds(0)) : std::chrono::seconds(0);
+  const int times = count ? parse_count(*count).value_or(3) : 3;
+  constexpr std::chrono::seconds kLongest{86'400};
+  if (every.count() > 0 && times > 0)
+    settings.alive_limit = std::min(kLongest, std::min(every, kLongest) * std::min(times, 86'400));
 }
 
 std::vector<std::string> Walk::files(Keyword keyword, const std::vector<std::string>& defaults) {
@@ -255,6 +318,10 @@ HostSettings Walk::settings() {
   if (const std::string* value = first(Keyword::port)) settings.port = parse_port(*value).value_or(kDefaultSshPort);
   if (host_.port) settings.port = *host_.port;
   identities(settings);
+  for (const auto& [value, line] : certificate_files_) {
+    if (lower_case(value) == "none") continue;
+    if (auto path = expand(value, *line)) settings.certificate_files.push_back(std::move(*path));
+  }
   settings.identity_agent = agent();
   settings.user_known_hosts_files = files(Keyword::user_known_hosts_file, {own, own + "2"});
   settings.global_known_hosts_files = files(Keyword::global_known_hosts_file, {global, global + "2"});
@@ -267,6 +334,9 @@ HostSettings Walk::settings() {
   if (settings.connect_timeout == std::chrono::seconds(0)) settings.connect_timeout.reset();  // for ever, as unset
   if (const std::string* value = first(Keyword::address_family))
     settings.address_family = parse_family(*value).value_or(AddressFamily::any);
+  if (const std::string* value = first(Keyword::batch_mode)) settings.batch_mode = parse_flag(*value) == true;
+  proxy(settings);
+  alive(settings);
   settings.unsupported = std::move(unsupported_);
   return settings;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "launcher/proxy_jump.hpp"
 #include "launcher/ssh/ssh_config_lines.hpp"
 #include "launcher/ssh/ssh_pattern.hpp"
 
@@ -32,18 +33,19 @@ constexpr KeywordRule kRules[] = {
     {"connecttimeout", Keyword::connect_timeout},
     {"addressfamily", Keyword::address_family},
     {"ignoreunknown", Keyword::ignore_unknown},
+    {"proxycommand", Keyword::proxy_command, Words::rest},
+    {"proxyjump", Keyword::proxy_jump},
+    {"certificatefile", Keyword::certificate_file},
+    {"serveraliveinterval", Keyword::server_alive_interval},
+    {"serveralivecountmax", Keyword::server_alive_count_max},
+    {"batchmode", Keyword::batch_mode},
 
     // Connecting without these goes elsewhere, or trusts what ssh would not.
-    {"proxycommand", Keyword::unsupported, Words::rest, "none", "llmlaunch connects directly, not through a program",
-     true},
-    {"proxyjump", Keyword::unsupported, Words::one, "none", "llmlaunch connects directly, not through other hosts",
-     true},
     {"revokedhostkeys", Keyword::unsupported, Words::one, "none",
      "llmlaunch reads revoked keys from @revoked lines of known_hosts only", true},
     {"refuseconnection", Keyword::unsupported, Words::rest, {}, "ssh would refuse this host too", true},
 
     // Connecting without these may fail; it then says so.
-    {"certificatefile", Keyword::unsupported, Words::one, "none", "llmlaunch offers keys without certificates"},
     {"pkcs11provider", Keyword::unsupported, Words::one, "none", kNoModules},
     {"smartcarddevice", Keyword::unsupported, Words::one, "none", kNoModules},
     {"securitykeyprovider", Keyword::unsupported, Words::one, "internal", kNoModules},
@@ -65,7 +67,6 @@ constexpr std::string_view kHarmless[] = {
     "addkeystoagent",
     "addressfamilies",
     "afstokenpassing",
-    "batchmode",
     "canonicaldomains",
     "canonicalizefallbacklocal",
     "canonicalizemaxdots",
@@ -135,8 +136,6 @@ constexpr std::string_view kHarmless[] = {
     "rhostsrsaauthentication",
     "rsaauthentication",
     "sendenv",
-    "serveralivecountmax",
-    "serveraliveinterval",
     "sessiontype",
     "setenv",
     "skeyauthentication",
@@ -177,6 +176,11 @@ bool bad_host_name(std::string_view text) {
   return false;
 }
 
+// What stands in place of percent signs is looked at when it is known.
+bool bad_way(const std::string& text) {
+  return text.find('%') == text.npos && lower_case(text) != "none" && !parse_proxy_jump(text);
+}
+
 bool names_several(const std::vector<std::string>& values) {
   const auto none = [](const std::string& value) { return lower_case(value) == "none"; };
   return values.size() > 1 && std::any_of(values.begin(), values.end(), none);
@@ -203,6 +207,13 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (error != std::errc() || end != text.data() + text.size() || port == 0) return std::nullopt;
   return port;
+}
+
+std::optional<int> parse_count(std::string_view text) {
+  int count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 0) return std::nullopt;
+  return count;
 }
 
 std::optional<StrictHostKeyChecking> parse_checking(std::string_view text) {
@@ -244,10 +255,14 @@ std::string complaint_about(const ConfigLine& line) {
   switch (line.rule->keyword) {
     case Keyword::port: return parse_port(value) ? "" : "must be a number from 1 to 65535";
     case Keyword::identities_only:
+    case Keyword::batch_mode:
     case Keyword::hash_known_hosts: return parse_flag(value) ? "" : "must be yes or no";
     case Keyword::strict_host_key_checking: return parse_checking(value) ? "" : "must be yes, no, ask or accept-new";
     case Keyword::address_family: return parse_family(value) ? "" : "must be any, inet or inet6";
+    case Keyword::server_alive_count_max: return parse_count(value) ? "" : "must be a number";
+    case Keyword::server_alive_interval:
     case Keyword::connect_timeout: return parse_time(value) ? "" : "must be a time like 30 or 1m30s, or none";
+    case Keyword::proxy_jump: return bad_way(value) ? "must be [user@]host[:port], several with commas, or none" : "";
     case Keyword::host_name: return bad_host_name(value) ? "may have no other percent signs than %h and %%" : "";
     case Keyword::user_known_hosts_file:
     case Keyword::global_known_hosts_file: return names_several(line.values) ? "must be files, or none alone" : "";

@@ -33,6 +33,12 @@ enum class Keyword {
   connect_timeout,
   address_family,
   ignore_unknown,
+  proxy_command,
+  proxy_jump,
+  certificate_file,
+  server_alive_interval,
+  server_alive_count_max,
+  batch_mode,
   unsupported,
   harmless,
 };
@@ -107,6 +113,7 @@ class ConfigParser {
 // Values. Nothing for text that ssh would refuse.
 std::optional<bool> parse_flag(std::string_view text);
 std::optional<std::uint16_t> parse_port(std::string_view text);
+std::optional<int> parse_count(std::string_view text);
 std::optional<StrictHostKeyChecking> parse_checking(std::string_view text);
 std::optional<AddressFamily> parse_family(std::string_view text);
 /// "30", "1m30s"; "none" is 0 seconds.

@@ -27,6 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     FUZZ_CHECK(settings.port != 0);
     FUZZ_CHECK(settings.identities_are_default ? settings.identity_files.size() == 5 : true);
     FUZZ_CHECK(!settings.identity_agent || !settings.identity_agent->empty());
+    FUZZ_CHECK(settings.jumps.empty() || settings.proxy_command.empty());
+    FUZZ_CHECK(settings.jumps.size() <= launcher::kMaxJumps);
+    for (const auto& stop : settings.jumps) FUZZ_CHECK(!stop.host.empty() && stop.port.value_or(1) != 0);
     for (const UnsupportedSetting& setting : settings.unsupported)
       FUZZ_CHECK(!setting.reason.empty() && !setting.place.empty());
     FUZZ_CHECK(config->for_host({name, "me", std::uint16_t{1}}).port == 1);

@@ -213,28 +213,78 @@ TEST_CASE("the agent to ask is the one that the file names") {
 
 TEST_CASE("what llmlaunch does not do is kept with its place, for the hosts that it is set for") {
   const SshConfig config = parsed(
-      "Host inner*\n  ProxyJump me@bastion:22\nHost old\n  ProxyCommand nc -X connect \"%h\" %p\nHost card\n  "
-      "PKCS11Provider /lib/p.so\n"
-      "Host *\n  CertificateFile none\n  ProxyJump late\n  BindAddress 10.0.0.1\n");
+      "Host inner*\n  RevokedHostKeys /etc/ssh/revoked\nHost card\n  PKCS11Provider /lib/p.so\n"
+      "Host *\n  RevokedHostKeys none\n  BindAddress 10.0.0.1\n");
   const auto inner = config.for_host({"inner7", {}, {}}).unsupported;
   REQUIRE(inner.size() == 2);
   CHECK(inner[0].refuse);
-  CHECK(to_string(inner[0]) == "ProxyJump me@bastion:22 (cfg:2): llmlaunch connects directly, not through other hosts");
+  CHECK(
+      to_string(inner[0]) ==
+      "RevokedHostKeys /etc/ssh/revoked (cfg:2): llmlaunch reads revoked keys from @revoked lines of known_hosts only");
   CHECK(!inner[1].refuse);
   CHECK(to_string(inner[1]) ==
-        "BindAddress 10.0.0.1 (cfg:10): the system chooses the address that connections leave from");
-  const auto old = config.for_host({"old", {}, {}}).unsupported;
-  REQUIRE(old.size() == 2);  // the later ProxyJump does not count: ssh takes the first of both
-  CHECK(old[0].keyword == "ProxyCommand");
-  CHECK(old[0].value == "nc -X connect \"%h\" %p");
+        "BindAddress 10.0.0.1 (cfg:7): the system chooses the address that connections leave from");
   CHECK(config.for_host({"card", {}, {}}).unsupported[0].value == "/lib/p.so");
 }
 
 TEST_CASE("a harmless value of a keyword that is not supported decides for later lines") {
-  CHECK(settings_of("ProxyJump none\nHost *\nProxyCommand nc %h\n", "a").unsupported.empty());
+  CHECK(settings_of("RevokedHostKeys none\nHost *\nRevokedHostKeys /a\n", "a").unsupported.empty());
   CHECK(settings_of("CanonicalizeHostname no\nPubkeyAuthentication yes\nRevokedHostKeys none\n", "a")
             .unsupported.empty());
   CHECK(settings_of("RevokedHostKeys /etc/ssh/revoked\n", "a").unsupported.at(0).refuse);
+}
+
+TEST_CASE("the way to a host is what comes first of ProxyJump and ProxyCommand, none too") {
+  const SshConfig config = parsed(
+      "Host inner*\n  ProxyJump me@bastion:22,ssh://deep\nHost old\n  ProxyCommand nc -X connect \"%h\" %p # %%\n"
+      "Host free\n  ProxyCommand None\nHost open\n  ProxyJump none\nHost *\n  ProxyJump %h-gate\n  ProxyCommand late\n"
+      "  User me\n  Port 2222\n");
+  const HostSettings inner = config.for_host({"inner7", {}, {}});
+  CHECK(to_string(inner.jumps) == "me@bastion:22,deep");
+  CHECK(inner.proxy_command.empty());
+  CHECK(inner.proxy_place == "cfg:2");
+  const HostSettings old = config.for_host({"old", {}, {}});
+  CHECK(old.jumps.empty());
+  CHECK(old.proxy_command == "nc -X connect \"old\" 2222 # %");
+  CHECK(old.proxy_place == "cfg:4");
+  for (const char* name : {"free", "open"}) {
+    CHECK(config.for_host({name, {}, {}}).jumps.empty());
+    CHECK(config.for_host({name, {}, {}}).proxy_command.empty());
+  }
+  CHECK(to_string(config.for_host({"else", {}, {}}).jumps) == "else-gate");
+  CHECK(settings_of("HostName real\nProxyCommand x %n %h %r\n", "typed").proxy_command == "x typed real me");
+}
+
+TEST_CASE("a way that cannot be gone is refused for the hosts that it is set for") {
+  const auto bad = [](const std::string& text, const std::string& name) {
+    const auto unsupported = settings_of(text, name).unsupported;
+    REQUIRE(unsupported.size() == 1);
+    CHECK(unsupported[0].refuse);
+    return to_string(unsupported[0]);
+  };
+  CHECK(bad("ProxyCommand nc %h %C\n", "a") == "ProxyCommand nc %h %C (cfg:1): '%C' is not known here");
+  CHECK(bad("ProxyCommand nc %\n", "a") == "ProxyCommand nc % (cfg:1): '%' is not known here");
+  CHECK(bad("ProxyCommand nc %h\n", "a;reboot") ==
+        "ProxyCommand nc %h (cfg:1): 'a;reboot' in place of %h is no plain name");
+  CHECK(bad("ProxyCommand nc %h\n", "-oX") == "ProxyCommand nc %h (cfg:1): '-ox' in place of %h is no plain name");
+  CHECK(bad("ProxyJump %r@%h:x\n", "a") ==
+        "ProxyJump me@a:x (cfg:1): 'me@a:x' is no jump host: a port is a number from 1 to 65535");
+}
+
+TEST_CASE("certificates add up, the time of life is a product, and nobody is asked in batch mode") {
+  const HostSettings settings =
+      settings_of("CertificateFile ~/a-cert.pub\nCertificateFile /b\nServerAliveInterval 5\nBatchMode yes\n", "a");
+  CHECK(joined(settings.certificate_files) == "/home/me/a-cert.pub /b");
+  CHECK(settings.alive_limit == std::chrono::seconds(15));
+  CHECK(settings.batch_mode);
+  CHECK(settings_of("ServerAliveInterval 1m\nServerAliveCountMax 2\n", "a").alive_limit == std::chrono::seconds(120));
+  CHECK(settings_of("ServerAliveInterval 0\n", "a").alive_limit == std::nullopt);
+  CHECK(settings_of("ServerAliveInterval 52w\nServerAliveCountMax 999999999\n", "a").alive_limit ==
+        std::chrono::seconds(86'400));
+  const HostSettings none = settings_of("CertificateFile none\n", "a");
+  CHECK(none.certificate_files.empty());
+  CHECK(none.alive_limit == std::nullopt);
+  CHECK(!none.batch_mode);
 }
 
 TEST_CASE("unknown keywords and criteria are noted once, with their place") {
@@ -274,6 +324,10 @@ TEST_CASE("a line that ssh would refuse is refused with file, line, column and t
            Case{"Match host", "cfg:1:7: Match host has no pattern"},
            Case{"Match all host a", "cfg:1:7: Match all must stand alone"},
            Case{"ProxyCommand", "cfg:1:13: ProxyCommand has no value"},
+           Case{"ProxyJump a,@b", "cfg:1:11: ProxyJump must be [user@]host[:port], several with commas, or none"},
+           Case{"ServerAliveInterval often", "cfg:1:21: ServerAliveInterval must be a time"},
+           Case{"ServerAliveCountMax -1", "cfg:1:21: ServerAliveCountMax must be a number"},
+           Case{"BatchMode maybe", "cfg:1:11: BatchMode must be yes or no"},
        }) {
     INFO(text);
     CHECK(to_string(error_of(text)).substr(0, std::string_view(begin).size()) == begin);
