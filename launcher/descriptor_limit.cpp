@@ -13,8 +13,9 @@
 namespace llmlaunch::launcher {
 namespace {
 
-// A socket and libssh's copy of it; two more while ssh-agent signs, or the pipes of an agent on this machine.
-constexpr std::uint64_t kPerHost = 4;
+// A socket and libssh's copy of it; one more behind a jump host or a ProxyCommand; two more while ssh-agent signs, or
+// the pipes of an agent on this machine.
+constexpr std::uint64_t kPerHost = 5;
 // The terminal, the event loop, the record, pushed files, a name lookup, and what the process was started with.
 constexpr std::uint64_t kSpare = 128;
 

@@ -15,13 +15,6 @@ namespace {
 
 using agent::HeadMessage;
 
-// The connection was there and went away before sshd had answered with a key: its MaxStartups is the usual cause.
-bool was_dropped(const Error& error, OpenStep step) {
-  const bool early = step == OpenStep::connecting || step == OpenStep::key_exchange;
-  return early && (error.code == Errc::closed || error.code == std::errc::connection_reset ||
-                   error.code == std::errc::broken_pipe);
-}
-
 // SIGABRT and SIGPIPE are how a program ends itself when a peer has gone: no better a cause than an exit status.
 bool came_from_outside(int signal) {
   return signal != SIGABRT && signal != SIGPIPE;
@@ -107,7 +100,7 @@ Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep s
   if (host.cut) reopen_later(index, error, now);
   if (host.phase != HostPhase::opening) return actions;
   const auto delay = kFirstRetryDelay * (1 << (host.attempts - 1)) + std::chrono::milliseconds(index % 16 * 20);
-  if (was_dropped(error, step) && host.attempts < kMaxOpenAttempts &&
+  if (dropped_early(error, step) && host.attempts < kMaxOpenAttempts &&
       now + delay < host.opened_first + timeouts_.connect) {
     close_host(index, HostPhase::retrying, actions);
     host.retry_at = now + delay;

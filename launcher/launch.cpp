@@ -68,7 +68,7 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   const bool remote =
       std::any_of(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local; });
   if (remote && !options.make_shell) {
-    auto loaded = ssh::load_ssh_context(plan);
+    auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password});
     if (!loaded) return loaded.error();
     ssh = std::move(*loaded);
   }

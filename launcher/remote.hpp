@@ -34,6 +34,14 @@ inline constexpr std::size_t kOpenSteps = static_cast<std::size_t>(OpenStep::ope
 /// When each step was reached, by OpenStep; unset: never. For `--timeline`.
 using StepTimes = std::array<std::optional<std::chrono::steady_clock::time_point>, kOpenSteps>;
 
+/// The connection was there and went away before sshd had answered with a key: its MaxStartups is the usual cause, and
+/// another try may do.
+inline bool dropped_early(const Error& error, OpenStep step) {
+  const bool early = step == OpenStep::connecting || step == OpenStep::key_exchange;
+  return early && (error.code == Errc::closed || error.code == std::errc::connection_reset ||
+                   error.code == std::errc::broken_pipe);
+}
+
 class RemoteShell {
  public:
   virtual ~RemoteShell() = default;

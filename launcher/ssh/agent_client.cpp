@@ -90,6 +90,22 @@ Result<std::vector<AgentIdentity>> decode_identities(ByteView answer) {
   return identities;
 }
 
+std::optional<Bytes> signing_request(const Bytes& request, const std::vector<AgentIdentity>& shown) {
+  if (request.empty() || request.front() != kSignRequest) return std::nullopt;
+  const ByteView body = ByteView(request).subspan(1);
+  Fields fields(body);
+  const ByteView blob = fields.string();
+  const auto one = std::find_if(shown.begin(), shown.end(),
+                                [&](const AgentIdentity& each) { return std::ranges::equal(each.blob, blob); });
+  if (fields.failed() || one == shown.end()) return std::nullopt;
+  if (one->signed_by.empty()) return request;
+  Bytes other{kSignRequest};
+  put_string(other, one->signed_by);
+  const ByteView rest = body.subspan(4 + blob.size());  // what to sign, and how
+  other.insert(other.end(), rest.begin(), rest.end());
+  return other;
+}
+
 Bytes encode_identities(const std::vector<AgentIdentity>& identities) {
   Bytes answer{kIdentitiesAnswer};
   put_u32(answer, static_cast<std::uint32_t>(identities.size()));
@@ -149,18 +165,15 @@ Result<int> AgentClient::open_view(std::vector<AgentIdentity> shown, std::chrono
 
 asio::awaitable<void> AgentClient::serve(std::shared_ptr<AgentClient> self, std::shared_ptr<Socket> view,
                                          std::vector<AgentIdentity> shown, std::chrono::milliseconds sign_timeout) {
-  const auto is_shown = [&shown](ByteView blob) {
-    return std::any_of(shown.begin(), shown.end(),
-                       [&](const AgentIdentity& one) { return std::ranges::equal(one.blob, blob); });
-  };
   for (;;) {
     const auto request = co_await read_message(*view);
     if (!request) co_return;  // they have closed their end, or we ours
     Bytes answer{kFailure};
     if (request->front() == kRequestIdentities) {
       answer = encode_identities(shown);
-    } else if (request->front() == kSignRequest && is_shown(Fields(ByteView(*request).subspan(1)).string())) {
-      auto signature = co_await self->ask(*request, sign_timeout);
+    } else if (auto signing = signing_request(*request, shown)) {
+      Bytes asked = std::move(*signing);
+      auto signature = co_await self->ask(std::move(asked), sign_timeout);
       if (signature) answer = std::move(*signature);
     }
     const Bytes framed = with_length(answer);

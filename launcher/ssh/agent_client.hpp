@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ namespace llmlaunch::launcher::ssh {
 struct AgentIdentity {
   Bytes blob;           ///< the public key
   std::string comment;  ///< often the path of its file
+  /// The key that the agent signs with for this one, which is a certificate that it does not have; empty: itself.
+  Bytes signed_by = {};
 };
 
 /// One connection to ssh-agent. Calls one after the other, from the executor's thread.
@@ -52,5 +55,8 @@ class AgentClient : public std::enable_shared_from_this<AgentClient> {
 /// Bodies of the two messages that we read and write ourselves; for tests and the fuzz target.
 Result<std::vector<AgentIdentity>> decode_identities(ByteView answer);
 Bytes encode_identities(const std::vector<AgentIdentity>& identities);
+/// What the agent is asked for when who sees only `shown` sends this request: nothing unless it is for a signature by
+/// one of these.
+std::optional<Bytes> signing_request(const Bytes& request, const std::vector<AgentIdentity>& shown);
 
 }  // namespace llmlaunch::launcher::ssh

@@ -1,6 +1,7 @@
 # What ssh needs and libssh does not do: decisions over plain data, with neither libssh nor Asio.
 add_library(llmlaunch_ssh_core STATIC
   bootstrap.cpp
+  certificate.cpp
   host_key_error.cpp
   known_hosts.cpp
   known_hosts_append.cpp

@@ -35,7 +35,10 @@ std::string scan_command(const HostKeyQuestion& question) {
 Error unknown(const HostKeyQuestion& question, const HostKeyAnswer& answer, const std::string& where) {
   std::string what = fmt::format("the host key is not known: {}", shown(question.key));
   if (!answer.authority_place.empty())
-    what += fmt::format("; {} names a certificate authority, which llmlaunch does not support", answer.authority_place);
+    what += fmt::format(
+        "; {} names a certificate authority for it, but libssh 0.10, which llmlaunch is built on, asks hosts for plain "
+        "keys only and never sees their certificates",
+        answer.authority_place);
   return make_error(
       Errc::host_key_unknown, what, where,
       fmt::format("compare this fingerprint with the host's own, then: {}; "

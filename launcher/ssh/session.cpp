@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,8 +19,6 @@ namespace {
 // GCM is the fastest where the CPU has AES instructions; libssh itself would begin with chacha20.
 constexpr const char* kCiphers =
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr";
-// After this long without an answer the kernel gives the connection up; the agents' pings notice a dead host earlier.
-constexpr unsigned kUserTimeoutMs = 60'000;
 // Of a host whose stderr never ends, the loop takes 64 KiB before it looks at other hosts.
 constexpr int kStderrPieces = 16;
 // What OpenSSH says instead of its version when it has too many connections, or one too many from us.
@@ -35,11 +32,6 @@ void set_option(int fd, int level, int option, int value) {
   (void)::setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-ino_t inode_of(int fd) {
-  struct stat info {};
-  return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
-}
-
 }  // namespace
 
 Error too_slow(const std::string& doing, const std::string& address, std::chrono::milliseconds limit) {
@@ -49,36 +41,39 @@ Error too_slow(const std::string& doing, const std::string& address, std::chrono
       {}, "the host is overloaded, or what answers there is no sshd; llmlaunch.timeouts has the limits");
 }
 
-Session::Session(Socket socket, SessionHandle session, int descriptor)
-    : socket_(std::move(socket)),
+Session::Session(Transport transport, SessionHandle session, int descriptor)
+    : stream_(std::move(transport.stream)),
       session_(std::move(session)),
       descriptor_(descriptor),
-      signal_(socket_.get_executor()),
-      reader_signal_(socket_.get_executor()),
-      writer_signal_(socket_.get_executor()) {
-  boost::system::error_code gone;  // then the first wait says so
-  local_address_ = socket_.local_endpoint(gone).address().to_string();
-  remote_address_ = socket_.remote_endpoint(gone).address().to_string();
-}
+      inode_(inode_of(descriptor)),
+      head_address_(std::move(transport.head_address)),
+      host_address_(std::move(transport.host_address)),
+      peer_(std::move(transport.peer)),
+      address_is_guess_(transport.is_guess),
+      way_ended_(std::move(transport.ended)),
+      close_way_(std::move(transport.on_close)),
+      signal_(stream_.get_executor()),
+      reader_signal_(stream_.get_executor()),
+      writer_signal_(stream_.get_executor()) {}
 
 Session::~Session() {
   close();
-  const ino_t ours = descriptor_ >= 0 ? inode_of(descriptor_) : 0;
   session_.reset();
   close_agent_socket();
   // Most ways through libssh leave a descriptor that it was given open, some close it (fixed in 0.11).
-  if (ours != 0 && inode_of(descriptor_) == ours) ::close(descriptor_);
+  // One that it has closed may have its number at another session by now.
+  if (inode_ != 0 && inode_of(descriptor_) == inode_) ::close(descriptor_);
 }
 
-Result<std::shared_ptr<Session>> Session::make(Socket socket, const SessionOptions& options) {
+Result<std::shared_ptr<Session>> Session::make(Transport transport, const SessionOptions& options) {
   SessionHandle handle(ssh_new());
   if (!handle) return make_error(Errc::out_of_resources, "no memory for an ssh session");
-  const int descriptor = ::fcntl(socket.native_handle(), F_DUPFD_CLOEXEC, 3);
+  const int descriptor = ::fcntl(transport.stream.native_handle(), F_DUPFD_CLOEXEC, 3);
   if (descriptor < 0) return system_error(errno, "dup of a socket");
   set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(kUserTimeoutMs));
-  std::shared_ptr<Session> session(new Session(std::move(socket), std::move(handle), descriptor));
+  set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(options.alive_limit.count()));
+  std::shared_ptr<Session> session(new Session(std::move(transport), std::move(handle), descriptor));
   if (auto configured = session->configure(options); !configured) return configured.error();
   return session;
 }
@@ -113,22 +108,9 @@ void Session::after_call() {
   if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(descriptor_, F_SETFL, flags | O_NONBLOCK);
 }
 
-template <class Call>
-asio::awaitable<int> Session::repeat(Call call) {
-  while (!closed_) {
-    before_call();
-    const int answer = call();
-    after_call();
-    if (answer != SSH_AGAIN) co_return answer;
-    if (lost()) break;
-    co_await wait();
-  }
-  co_return SSH_ERROR;
-}
-
-void Session::arm(Socket::wait_type what, bool& armed) {
+void Session::arm(Stream::wait_type what, bool& armed) {
   if (std::exchange(armed, true)) return;
-  socket_.async_wait(what, [self = shared_from_this(), &armed](const boost::system::error_code&) {
+  stream_.async_wait(what, [self = shared_from_this(), &armed](const boost::system::error_code&) {
     armed = false;
     self->wake();
   });
@@ -137,8 +119,8 @@ void Session::arm(Socket::wait_type what, bool& armed) {
 asio::awaitable<void> Session::wait() {
   if (closed_) co_return;
   before_call();
-  arm(Socket::wait_read, read_armed_);
-  if ((ssh_get_status(session_.get()) & SSH_WRITE_PENDING) != 0) arm(Socket::wait_write, write_armed_);
+  arm(Stream::wait_read, read_armed_);
+  if (is_clogged()) arm(Stream::wait_write, write_armed_);
   if (!woken_) {
     signal_.expires_at(std::chrono::steady_clock::time_point::max());
     co_await signal_.async_wait(await_tuple);
@@ -163,8 +145,9 @@ void Session::close() {
   if (std::exchange(closed_, true)) return;
   boost::system::error_code ignored;  // of a socket that is given up
   // Both: the first ends what libssh has, also on another thread, the second what waits here.
-  socket_.shutdown(Socket::shutdown_both, ignored);
-  socket_.close(ignored);
+  if (stream_.is_open()) ::shutdown(stream_.native_handle(), SHUT_RDWR);
+  stream_.close(ignored);
+  if (close_way_) close_way_();
   wake();
   reader_signal_.cancel();
   writer_signal_.cancel();
@@ -177,6 +160,11 @@ bool Session::lost() const {
   return keys_exchanged_ && ssh_is_connected(session_.get()) == 0;
 }
 
+bool Session::has_unread() const {
+  std::byte next{};
+  return ::recv(descriptor_, &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 bool Session::peer_hung_up() const {
   std::byte next{};
   const ssize_t got = ::recv(descriptor_, &next, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -185,6 +173,7 @@ bool Session::peer_hung_up() const {
 
 Error Session::failure(std::string_view doing) const {
   if (closed_) return make_error(Errc::canceled, "the connection was closed");
+  if (way_ended_ && *way_ended_) return **way_ended_;
   const std::string said = ssh_get_error(session_.get());
   if (said.starts_with(kGoodbye)) {  // "Received SSH_MSG_DISCONNECT: 2:Too many authentication failures"
     const std::size_t colon = said.find(':', kGoodbye.size());
@@ -195,8 +184,7 @@ Error Session::failure(std::string_view doing) const {
     const std::string words = first_words_.substr(0, first_words_.find_first_of("\r\n"));
     if (words.starts_with(kMaxStartups) || words.starts_with(kPenalty))
       return make_error(Errc::closed, fmt::format("sshd takes no connection now: {}", words));
-    return make_error(Errc::protocol,
-                      fmt::format("what answers at {} is no sshd: it says '{}'", remote_address_, words), {},
+    return make_error(Errc::protocol, fmt::format("what answers at {} is no sshd: it says '{}'", peer_, words), {},
                       "check the host's 'port' and 'address'");
   }
   const bool socket_failed = said.empty() || said.starts_with("Socket ");
@@ -206,6 +194,15 @@ Error Session::failure(std::string_view doing) const {
 }
 
 // --- key exchange and host key -------------------------------------------------------------------------------------
+
+asio::awaitable<Result<void>> Session::await_banner() {
+  const int answer = co_await repeat([this] {
+    const int now = ssh_connect(session_.get());
+    return now == SSH_AGAIN && ssh_get_serverbanner(session_.get()) != nullptr ? SSH_OK : now;
+  });
+  if (answer != SSH_OK || closed_) co_return failure("the wait for its banner");
+  co_return ok;
+}
 
 asio::awaitable<Result<void>> Session::exchange_keys() {
   const int answer = co_await repeat([this] { return ssh_connect(session_.get()); });
@@ -223,71 +220,6 @@ Result<HostKey> Session::server_key() const {
   return HostKey{type_name(key.get()), std::move(blob)};
 }
 
-// --- signing in ----------------------------------------------------------------------------------------------------
-
-Result<SignIn> Session::sign_in_answer(int answer) const {
-  if (closed_ || answer == SSH_AUTH_ERROR) return failure("authentication");
-  if (answer == SSH_AUTH_SUCCESS) return SignIn::accepted;
-  return answer == SSH_AUTH_PARTIAL ? SignIn::partial : SignIn::denied;
-}
-
-asio::awaitable<Result<SignIn>> Session::sign_in_with(ssh_key key) {
-  static_assert(static_cast<int>(SSH_AUTH_AGAIN) != static_cast<int>(SSH_AGAIN));
-  const int answer = co_await repeat([this, key] {
-    const int now = ssh_userauth_publickey(session_.get(), nullptr, key);
-    return now == SSH_AUTH_AGAIN ? SSH_AGAIN : now == SSH_AUTH_ERROR ? SSH_ERROR : now;
-  });
-  co_return sign_in_answer(answer == SSH_ERROR ? SSH_AUTH_ERROR : answer);
-}
-
-asio::awaitable<Result<SignIn>> Session::sign_in_with_agent(int agent_socket, asio::thread_pool& pool) {
-  const auto self = shared_from_this();
-  close_agent_socket();
-  agent_socket_ = agent_socket;
-  agent_inode_ = inode_of(agent_socket);
-  if (ssh_set_agent_socket(session_.get(), agent_socket) != SSH_OK) {
-    co_return failure("handing ssh-agent to libssh");
-  }
-  int answer = SSH_AUTH_AGAIN;
-  while (answer == SSH_AUTH_AGAIN && !closed_) {
-    before_call();
-    answer = co_await asio::co_spawn(
-        pool, call_there([session = session_.get()] { return ssh_userauth_agent(session, nullptr); }),
-        asio::use_awaitable);
-    after_call();
-    if (answer == SSH_AUTH_AGAIN && lost()) answer = SSH_AUTH_ERROR;
-    if (answer == SSH_AUTH_AGAIN) co_await wait();
-  }
-  co_return sign_in_answer(answer);
-}
-
-// libssh closes the socket of its agent when the session ends, and not when it gets another one.
-void Session::close_agent_socket() {
-  if (agent_socket_ >= 0 && agent_inode_ != 0 && inode_of(agent_socket_) == agent_inode_) ::close(agent_socket_);
-  agent_socket_ = -1;
-}
-
-std::string Session::accepted_methods() const {
-  constexpr std::array<std::pair<int, const char*>, 5> kMethods = {
-      {{SSH_AUTH_METHOD_PUBLICKEY, "publickey"},
-       {SSH_AUTH_METHOD_PASSWORD, "password"},
-       {SSH_AUTH_METHOD_INTERACTIVE, "keyboard-interactive"},
-       {SSH_AUTH_METHOD_HOSTBASED, "hostbased"},
-       {SSH_AUTH_METHOD_GSSAPI_MIC, "gssapi-with-mic"}}};
-  const int methods = ssh_userauth_list(session_.get(), nullptr);
-  std::vector<std::string_view> names;
-  for (const auto& [bit, name] : kMethods)
-    if ((methods & bit) != 0) names.emplace_back(name);
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
-std::string Session::banner() const {
-  const TextHandle text(ssh_get_issue_banner(session_.get()));
-  std::string banner = text ? text.get() : "";
-  while (!banner.empty() && (banner.back() == '\n' || banner.back() == '\r')) banner.pop_back();
-  return banner;
-}
-
 // --- the command ---------------------------------------------------------------------------------------------------
 
 asio::awaitable<Result<void>> Session::exec(const std::string& command) {
@@ -297,7 +229,7 @@ asio::awaitable<Result<void>> Session::exec(const std::string& command) {
   if (opened != SSH_OK || closed_) co_return failure("opening a session channel");
   const int started = co_await repeat([this, &command] { return ssh_channel_request_exec(channel_, command.c_str()); });
   if (started != SSH_OK || closed_) co_return failure("starting a command");
-  spawn_or_die(socket_.get_executor(), "ssh session", pump(shared_from_this()));
+  spawn_or_die(stream_.get_executor(), "ssh session", pump(shared_from_this()));
   co_return ok;
 }
 
@@ -311,6 +243,14 @@ asio::awaitable<void> Session::pump(std::shared_ptr<Session> self) {
   }
   self->reader_signal_.cancel();
   self->writer_signal_.cancel();
+  self->carried_ = nullptr;
+  if (const auto ended = std::exchange(self->carrying_ended_, nullptr)) ended(self->failure("the transfer"));
+}
+
+void Session::carry(std::function<void()> move, std::function<void(const Error&)> ended) {
+  carried_ = std::move(move);
+  carrying_ended_ = std::move(ended);
+  spawn_or_die(stream_.get_executor(), "ssh session", pump(shared_from_this()));
 }
 
 bool Session::is_over() const {
@@ -318,6 +258,11 @@ bool Session::is_over() const {
 }
 
 void Session::move_bytes() {
+  if (carried_) {
+    carried_();
+    gone_ = gone_ || ssh_is_connected(session_.get()) == 0;
+    return;
+  }
   take_stderr();
   take_stdout();
   give_stdin();

@@ -27,6 +27,8 @@
 
 #include "launcher/ssh/known_hosts.hpp"
 #include "launcher/ssh/libssh.hpp"
+#include "launcher/ssh/secret.hpp"
+#include "launcher/ssh/transport.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
@@ -37,6 +39,8 @@ struct SessionOptions {
   std::string user;
   std::string host;                 ///< for libssh's own messages; nothing is looked up
   std::string host_key_algorithms;  ///< in order of preference, separated by commas
+  /// After so long without an answer from the network the connection is given up; for TCP alone.
+  std::chrono::milliseconds alive_limit{60'000};
 };
 
 /// For `co_spawn` on a thread pool. A function and not a lambda: a coroutine must not capture.
@@ -44,6 +48,10 @@ template <class Call>
 asio::awaitable<std::invoke_result_t<Call>> call_there(Call call) {
   co_return call();
 }
+
+/// Which file a descriptor is, 0 for none: libssh closes some that it was given, and the number may be another's by
+/// then.
+ino_t inode_of(int fd);
 
 /// A step with a host that did not end in time.
 Error too_slow(const std::string& doing, const std::string& address, std::chrono::milliseconds limit);
@@ -53,24 +61,37 @@ enum class SignIn { accepted, denied, partial };
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  using Socket = asio::ip::tcp::socket;
+  using Stream = asio::posix::stream_descriptor;
 
-  static Result<std::shared_ptr<Session>> make(Socket socket, const SessionOptions& options);
+  static Result<std::shared_ptr<Session>> make(Transport transport, const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Banner and key exchange. `Errc::closed`: the server hung up before its key was there (sshd's MaxStartups does it).
+  /// Until the server has said that it is one: its version. Errors as those of `exchange_keys`, the next step.
+  asio::awaitable<Result<void>> await_banner();
+  /// `Errc::closed`: the server hung up before its key was there (sshd's MaxStartups does it).
   asio::awaitable<Result<void>> exchange_keys();
   Result<HostKey> server_key() const;
 
-  /// Offers one key and signs with it.
+  /// Offers one key and signs with it, or with its certificate when it has one.
   asio::awaitable<Result<SignIn>> sign_in_with(ssh_key key);
+  /// Whether the server would take the key or certificate; the private half is not needed.
+  asio::awaitable<Result<SignIn>> would_take(ssh_key key);
+  /// By the method `password`.
+  asio::awaitable<Result<SignIn>> sign_in_with_password(const Secret& password);
+  /// By the method `keyboard-interactive`, when it comes to one hidden question. `Errc::unsupported` names what else
+  /// was asked.
+  asio::awaitable<Result<SignIn>> sign_in_with_answer(const Secret& answer);
+  /// Without anything: some servers need no more, and all say what they accept.
+  asio::awaitable<Result<SignIn>> sign_in_with_nothing();
   /// The same with every key that the agent behind `agent_socket` shows. libssh talks to an agent blocking, so this
   /// runs on `pool`; close the other end of the socket to end it. Takes the descriptor over.
   asio::awaitable<Result<SignIn>> sign_in_with_agent(int agent_socket, asio::thread_pool& pool);
   /// "publickey, password"; empty before the first refusal.
   std::string accepted_methods() const;
+  /// Bits SSH_AUTH_METHOD_…; 0 before the first refusal.
+  int accepted_bits() const { return ssh_userauth_list(session_.get(), nullptr); }
   /// What the server prints before anybody signs in, without its last newline.
   std::string banner() const;
 
@@ -89,19 +110,34 @@ class Session : public std::enable_shared_from_this<Session> {
   /// Ends everything at once: pending calls give `Errc::canceled`. Idempotent.
   void close();
 
-  std::string local_address() const { return local_address_; }
-  std::string remote_address() const { return remote_address_; }
+  /// Of the head and of the host, see `Transport`.
+  const std::string& head_address() const { return head_address_; }
+  const std::string& host_address() const { return host_address_; }
+  bool address_is_guess() const { return address_is_guess_; }
+  /// For messages.
+  const std::string& peer() const { return peer_; }
+
+  // For who moves bytes instead of `exec`, see forwards.hpp.
+  /// From now on `move` is called whenever libssh may have something or can take something; at last `ended`, once.
+  void carry(std::function<void()> move, std::function<void(const Error&)> ended);
+  asio::any_io_executor executor() { return stream_.get_executor(); }
+  ssh_session handle() { return session_.get(); }
+  /// Calls `move` again.
+  void wake();
+  /// Bytes wait here that the network has not taken: who has more to send holds it back.
+  bool is_clogged() const { return (ssh_get_status(session_.get()) & SSH_WRITE_PENDING) != 0; }
+  /// The socket has bytes that libssh has not read.
+  bool has_unread() const;
 
  private:
-  Session(Socket socket, SessionHandle session, int descriptor);
+  Session(Transport transport, SessionHandle session, int descriptor);
   Result<void> configure(const SessionOptions& options);
 
   template <class Call>
   asio::awaitable<int> repeat(Call call);
   asio::awaitable<void> wait();
   void look_at_first_words();
-  void wake();
-  void arm(Socket::wait_type what, bool& armed);
+  void arm(Stream::wait_type what, bool& armed);
   void before_call();
   void after_call();
   void close_agent_socket();
@@ -109,6 +145,8 @@ class Session : public std::enable_shared_from_this<Session> {
   bool peer_hung_up() const;
   Error failure(std::string_view doing) const;
   Result<SignIn> sign_in_answer(int answer) const;
+  template <class Call>
+  asio::awaitable<Result<SignIn>> repeat_sign_in(Call call);
 
   static asio::awaitable<void> pump(std::shared_ptr<Session> self);
   void move_bytes();
@@ -117,14 +155,20 @@ class Session : public std::enable_shared_from_this<Session> {
   void take_stdout();
   void give_stdin();
 
-  Socket socket_;
+  Stream stream_;
   SessionHandle session_;
   int descriptor_;         // libssh's own copy of the socket
+  ino_t inode_;            // of that
   int agent_socket_ = -1;  // handed to libssh, with what it was then
   ino_t agent_inode_ = 0;
   ssh_channel channel_ = nullptr;  // freed by ssh_free
-  std::string local_address_, remote_address_;
+  std::string head_address_, host_address_, peer_;
+  bool address_is_guess_;
+  std::shared_ptr<const std::optional<Error>> way_ended_;
+  std::function<void()> close_way_;
   std::function<void(std::string_view)> stderr_sink_;
+  std::function<void()> carried_;
+  std::function<void(const Error&)> carrying_ended_;
 
   asio::steady_timer signal_;  // libssh may go on
   asio::steady_timer reader_signal_, writer_signal_;
@@ -142,5 +186,18 @@ class Session : public std::enable_shared_from_this<Session> {
   bool gone_ = false;  // the connection is; what was received before can still be read
   std::optional<Error> broken_;
 };
+
+template <class Call>
+asio::awaitable<int> Session::repeat(Call call) {
+  while (!closed_) {
+    before_call();
+    const int answer = call();
+    after_call();
+    if (answer != SSH_AGAIN) co_return answer;
+    if (lost()) break;
+    co_await wait();
+  }
+  co_return SSH_ERROR;
+}
 
 }  // namespace llmlaunch::launcher::ssh

@@ -1,6 +1,7 @@
 /// \file
 /// Signs in on one host with the keys that its user has: keys of ssh-agent that belong to a named file first, then the
-/// files, then the other keys of the agent; the order of ssh itself. Asks nobody anything.
+/// files, then the other keys of the agent; the order of ssh itself. The certificate of a key goes before the key. A
+/// passphrase is asked for when the host would take the key; the password of `--ask-pass` is what comes last.
 #pragma once
 
 #include <memory>
@@ -22,14 +23,23 @@ class SignInAttempt {
   /// names every key that was tried or could not be used, and what the server accepts.
   asio::awaitable<Result<void>> run();
 
-  /// Ends what waits for ssh-agent. Idempotent.
+  /// Ends what waits for ssh-agent or for a person. Idempotent.
   void close();
+
+  /// Somebody was asked meanwhile: sshd may have lost patience (LoginGraceTime).
+  bool has_waited() const { return has_waited_; }
 
  private:
   asio::awaitable<void> ask_agent();
   asio::awaitable<Result<SignIn>> with_agent(bool named);
   asio::awaitable<Result<SignIn>> with_view(std::vector<AgentIdentity> shown);
   asio::awaitable<Result<SignIn>> with_file(const Identity& identity);
+  asio::awaitable<Result<SignIn>> with_certificates(const Identity& identity);
+  asio::awaitable<Result<SignIn>> with_key(ssh_key key, std::string label);
+  asio::awaitable<Result<SignIn>> is_wanted(const Identity& identity);
+  asio::awaitable<Result<SignIn>> with_password();
+  void show_with_certificates(const AgentIdentity& key, std::vector<AgentIdentity>& shown);
+  std::vector<std::string> certificates_of(const std::string& identity_file) const;
   Result<SignIn> in_time(const Deadline& deadline, Result<SignIn> answer);
   bool is_named(const AgentIdentity& key) const;
   Error refused() const;
@@ -44,6 +54,9 @@ class SignInAttempt {
   std::vector<AgentIdentity> agent_keys_;
   std::vector<std::string> tried_;  // "/home/me/.ssh/id_ed25519", "key 'me@laptop' of ssh-agent"
   std::vector<std::string> unusable_;
+  std::string password_answer_;  // what came of the password; empty: it was not sent
+  bool has_waited_ = false;
+  bool certified_ = false;  // a certificate was tried
   bool partial_ = false;
   bool closed_ = false;
 };

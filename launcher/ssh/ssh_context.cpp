@@ -4,14 +4,13 @@
 
 #include <fmt/format.h>
 #include <pwd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
-#include <fstream>
-#include <system_error>
 
+#include "launcher/ssh/jump_host.hpp"
+#include "launcher/ssh/ssh_pattern.hpp"
+#include "launcher/ssh/terminal.hpp"
 #include "rendezvous/base/log.hpp"
 
 extern char** environ;
@@ -19,12 +18,9 @@ extern char** environ;
 namespace llmlaunch::launcher::ssh {
 namespace {
 
-// ssh-agent signs one at a time. Some more hosts at it keep it busy while others wait for the network.
+// ssh-agent signs one at a time. Some more hosts at it keep it busy while others wait for the network. Each holds a
+// thread, and one more is for who waits for a person.
 constexpr std::size_t kAgentPlaces = 8;
-
-int no_prompt(const char*, char*, std::size_t, int, int, void*) {
-  return -1;
-}
 
 EnvList own_environment() {
   EnvList entries;
@@ -49,27 +45,13 @@ LocalUser local_user() {
   return user;
 }
 
-KeyHandle public_key_beside(const std::string& path) {
-  ssh_key key = nullptr;
-  const bool read = ssh_pki_import_pubkey_file((path + ".pub").c_str(), &key) == SSH_OK;
-  return KeyHandle(read ? key : nullptr);
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line(256, '\0');
-  file.read(line.data(), static_cast<std::streamsize>(line.size()));
-  line.resize(static_cast<std::size_t>(file.gcount()));
-  return line.substr(0, line.find('\n'));
-}
-
-// Why libssh could not read it, as far as its beginning tells.
-std::string problem_of(std::string_view beginning) {
-  if (beginning.find("PRIVATE KEY") != beginning.npos)
-    return "it has a passphrase, and nobody is asked: ssh-add it, llmlaunch signs in through ssh-agent";
-  for (const char* type : {"ssh-", "ecdsa-", "sk-"})
-    if (beginning.starts_with(type)) return "this is a public key: name the private one beside it";
-  return "it is no private key";
+Result<Secret> ask_password() {
+  auto typed = ask_before_all("Password for all hosts: ");
+  if (!typed && typed.error().code == Errc::unsupported)
+    return make_error(Errc::usage, "--ask-pass: there is no terminal to ask for a password at", {},
+                      "run it in the foreground of a terminal, or sign in with a key: ssh-copy-id");
+  if (typed && typed->empty()) return make_error(Errc::usage, "--ask-pass: no password was typed");
+  return typed;
 }
 
 HostKeyPolicy policy_of(const SshSettings& settings, const HostSettings& host) {
@@ -81,15 +63,21 @@ HostKeyPolicy policy_of(const SshSettings& settings, const HostSettings& host) {
 
 }  // namespace
 
-SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user)
+SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask,
+                       std::optional<Secret> password)
     : settings_(plan.ssh),
       timeouts_(plan.timeouts),
+      head_is_named_(!plan.rendezvous_address.empty()),
       config_(std::move(config)),
       user_(std::move(user)),
       agent_places_(kAgentPlaces),
-      threads_(kAgentPlaces) {}
+      password_(std::move(password)),
+      threads_(kAgentPlaces + 1),
+      keys_(may_ask, threads_) {}
 
-Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan) {
+SshContext::~SshContext() = default;
+
+Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan, const Questions& questions) {
   LocalUser user = local_user();
   auto config = SshConfig::load(config_files(plan.ssh.config_file, user.home), user);
   if (!config) {
@@ -98,7 +86,15 @@ Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan) {
     return error;
   }
   for (const auto& note : config->notes()) log_warning("{}", note);
-  return std::shared_ptr<SshContext>(new SshContext(plan, std::move(*config), std::move(user)));
+  std::optional<Secret> password;
+  if (questions.ask_password) {
+    auto typed = ask_password();
+    if (!typed) return typed.error();
+    password.emplace(std::move(*typed));
+  }
+  const bool may_ask = !questions.batch && has_terminal();
+  return std::shared_ptr<SshContext>(
+      new SshContext(plan, std::move(*config), std::move(user), may_ask, std::move(password)));
 }
 
 void SshContext::warn_once(const std::string& text) {
@@ -110,7 +106,58 @@ std::string SshContext::expanded(const std::string& path) const {
 }
 
 Result<HostAccess> SshContext::access(const HostPlan& host) {
-  HostSettings found = config_.for_host({host.name, host.user, host.port});
+  HostQuery query{host.name, host.user, host.port};
+  if (!host.address.empty() && host.address != host.name) query.address = host.address;
+  HostSettings wanted = config_.for_host(query);
+  if (host.proxy_jump) {
+    auto way = parse_proxy_jump(*host.proxy_jump);
+    if (!way) return way.error();
+    wanted.jumps = std::move(*way);
+    wanted.proxy_command.clear();
+    wanted.proxy_place = "llmlaunch.ssh.proxy_jump";
+    std::erase_if(wanted.unsupported,
+                  [](const auto& setting) { return lower_case(setting.keyword).starts_with("proxy"); });
+  }
+  if (!host.identity_files.empty()) {
+    wanted.identity_files = host.identity_files;
+    wanted.identities_are_default = false;
+  }
+  return access_by(wanted, host.name);
+}
+
+Result<HostAccess> SshContext::access_jump(const std::vector<JumpStop>& way) {
+  const JumpStop& last = way.back();
+  HostSettings found = config_.for_host({last.host, last.user, last.port});
+  if (way.size() > 1) {
+    found.jumps.assign(way.begin(), way.end() - 1);
+    found.proxy_command.clear();
+  }
+  // A key that is named for all hosts may be the jump host's as well; one that its own lines name goes first.
+  if (found.identities_are_default && !settings_.identity_files.empty()) found.identity_files.clear();
+  found.identity_files.insert(found.identity_files.end(), settings_.identity_files.begin(),
+                              settings_.identity_files.end());
+  found.identities_are_default = found.identities_are_default && settings_.identity_files.empty();
+  return access_by(found, last.host);
+}
+
+// The first stop may itself be reached through others, as its own lines say.
+Result<std::vector<JumpStop>> SshContext::whole_way(std::vector<JumpStop> way) const {
+  while (!way.empty()) {
+    const JumpStop first = way.front();
+    const HostSettings found = config_.for_host({first.host, first.user, first.port});
+    if (found.jumps.empty()) break;
+    way.insert(way.begin(), found.jumps.begin(), found.jumps.end());
+    if (way.size() > kMaxJumps)
+      return make_error(Errc::invalid_config,
+                        fmt::format("{}: the way to jump host {} leads through {}, and has no end", found.proxy_place,
+                                    to_string(first), to_string(found.jumps)),
+                        {},
+                        fmt::format("leave the jump host out of the block that it stands in: Host * !{}", first.host));
+  }
+  return way;
+}
+
+Result<HostAccess> SshContext::access_by(const HostSettings& found, std::string name) {
   for (const auto& setting : found.unsupported) {
     if (setting.refuse)
       return make_error(Errc::unsupported, to_string(setting), {},
@@ -118,20 +165,31 @@ Result<HostAccess> SshContext::access(const HostPlan& host) {
     warn_once(to_string(setting));
   }
   HostAccess access;
-  // An address in llmlaunch's own configuration is more to the point than HostName.
-  access.tcp.host = host.address.empty() || host.address == host.name ? found.host_name : host.address;
+  access.name = std::move(name);
+  access.tcp.host = found.host_name;
   access.tcp.port = found.port;
   access.tcp.family = found.address_family;
   const bool own_default = timeouts_.connect == Timeouts{}.connect;
   access.tcp.timeout = own_default && found.connect_timeout ? *found.connect_timeout : timeouts_.connect;
   access.user = found.user;
   access.identities_only = found.identities_only;
+  access.certificate_files = found.certificate_files;
+  access.ask_nobody = found.batch_mode;
   if (settings_.use_agent) access.agent_path = found.identity_agent.value_or("");
-
-  access.identity_files = host.identity_files.empty() ? found.identity_files : host.identity_files;
-  access.files_are_named = !host.identity_files.empty() || !found.identities_are_default;
+  access.identity_files = found.identity_files;
+  access.files_are_named = !found.identities_are_default;
   for (auto& file : access.identity_files) file = expanded(file);
+  auto way = whole_way(found.jumps);
+  if (!way) return way.error();
+  access.jumps = std::move(*way);
+  access.proxy_command = found.proxy_command;
+  access.proxy_place = found.proxy_place;
+  access.alive_limit = found.alive_limit;
+  add_host_keys(found, access);
+  return access;
+}
 
+void SshContext::add_host_keys(const HostSettings& found, HostAccess& access) const {
   std::vector<std::string> own =
       settings_.known_hosts_files.empty() ? found.user_known_hosts_files : settings_.known_hosts_files;
   for (auto& file : own) file = expanded(file);
@@ -141,11 +199,26 @@ Result<HostAccess> SshContext::access(const HostPlan& host) {
                           found.global_known_hosts_files.end());
   const std::string alias = found.host_key_alias.value_or("");
   access.key_names.push_back(known_hosts_name(access.tcp.host, access.tcp.port, alias));
-  const std::string typed = known_hosts_name(host.name, access.tcp.port, alias);
+  const std::string typed = known_hosts_name(access.name, access.tcp.port, alias);
   if (typed != access.key_names.front()) access.key_names.push_back(typed);
   access.policy = policy_of(settings_, found);
   access.hash_names = found.hash_known_hosts.value_or(false);
-  return access;
+}
+
+std::shared_ptr<JumpHost> SshContext::jump_host(asio::any_io_executor executor, const std::vector<JumpStop>& way) {
+  auto& jump = jump_hosts_[to_string(way)];
+  if (!jump) jump = std::make_shared<JumpHost>(executor, way);
+  return jump;
+}
+
+void SshContext::tell_guess(const HostAccess& access, const std::string& head_address) {
+  if (head_is_named_) return;
+  const std::string way = access.jumps.empty() ? "a ProxyCommand" : "jump host " + to_string(access.jumps);
+  const std::string text = fmt::format(
+      "hosts behind {} are told that this machine is {} (for the rendezvous); if they cannot reach it there, set "
+      "main_process_ip to an address that they can",
+      way, head_address);
+  if (warned_.insert(text).second) log_info("{}", text);
 }
 
 Result<KnownHosts*> SshContext::known_hosts(const std::vector<std::string>& files) {
@@ -159,66 +232,8 @@ Result<KnownHosts*> SshContext::known_hosts(const std::vector<std::string>& file
   return known.get();
 }
 
-// --- ssh-agent -----------------------------------------------------------------------------------------------------
-
-asio::awaitable<bool> SshContext::take_agent_place(asio::any_io_executor executor, const bool& canceled) {
-  if (!agent_line_) agent_line_.emplace(executor);
-  while (agent_places_ == 0 && !canceled) {
-    agent_line_->expires_at(std::chrono::steady_clock::time_point::max());
-    co_await agent_line_->async_wait(await_tuple);
-  }
-  if (canceled) co_return false;
-  --agent_places_;
-  co_return true;
-}
-
-void SshContext::give_agent_place() {
-  ++agent_places_;
-  wake_agent_line();
-}
-
-void SshContext::wake_agent_line() {
-  if (agent_line_) agent_line_->cancel();
-}
-
 void SshContext::give_up_agent(const std::string& path, const Error& error) {
   if (agents_given_up_.insert(path).second) log_warning("{}; going on without it", error.what);
-}
-
-// --- keys ----------------------------------------------------------------------------------------------------------
-
-const Identity& SshContext::identity(const std::string& path) {
-  const auto [at, added] = identities_.try_emplace(path);
-  Identity& identity = at->second;
-  if (!added) return identity;
-  identity.path = path;
-  if (const KeyHandle beside = public_key_beside(path)) identity.public_blob = public_blob(beside.get());
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) {
-    identity.missing = errno == ENOENT || errno == ENOTDIR;
-    identity.problem = identity.missing ? "no such file" : std::generic_category().message(errno);
-    return identity;
-  }
-  ssh_key key = nullptr;
-  const bool readable = ssh_pki_import_privkey_file(path.c_str(), nullptr, no_prompt, nullptr, &key) == SSH_OK;
-  KeyHandle owned(readable ? key : nullptr);
-  if (!readable && ::access(path.c_str(), R_OK) != 0) {
-    identity.problem = std::generic_category().message(errno);
-    return identity;
-  }
-  if (!readable) {
-    identity.problem = problem_of(first_line(path));
-    return identity;
-  }
-  // As ssh: a private key that others can read is no private key.
-  if (info.st_uid == ::getuid() && (info.st_mode & 077) != 0) {
-    identity.problem = fmt::format("others may read it (mode {:04o}): chmod 600 {}", info.st_mode & 07777, path);
-    return identity;
-  }
-  keys_.push_back(std::move(owned));
-  identity.key = key;
-  identity.public_blob = public_blob(key);
-  return identity;
 }
 
 }  // namespace llmlaunch::launcher::ssh

@@ -1,5 +1,5 @@
 /// \file
-/// What all ssh sessions of one launch share: ~/.ssh/config, known_hosts and private keys, each read once; and what
+/// What all ssh sessions of one launch share: ~/.ssh/config, known_hosts, keys and passwords, each read once; and what
 /// these say about one host. All calls from the thread of the event loop.
 #pragma once
 
@@ -12,61 +12,72 @@
 #include <vector>
 
 #include "launcher/plan.hpp"
+#include "launcher/ssh/key_ring.hpp"
 #include "launcher/ssh/known_hosts.hpp"
-#include "launcher/ssh/libssh.hpp"
+#include "launcher/ssh/places.hpp"
+#include "launcher/ssh/secret.hpp"
 #include "launcher/ssh/ssh_config.hpp"
+#include "launcher/ssh/ssh_shell.hpp"
 #include "launcher/ssh/tcp_connect.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher::ssh {
 
-/// A private key file. Read at its first use; the key stays with the context.
-struct Identity {
-  std::string path;
-  ssh_key key = nullptr;  ///< null when the file has no key that can be used as it is, see `problem`
-  Bytes public_blob;      ///< also of a key with a passphrase, when its .pub file is there
-  std::string problem;    ///< "needs a passphrase", "no such file"
-  bool missing = false;
-};
+class JumpHost;
 
-/// How to reach one host and sign in there.
+/// How to reach one host, or one jump host, and sign in there.
 struct HostAccess {
+  std::string name;  ///< for messages
   TcpTarget tcp;
   std::string user;
   std::vector<std::string> identity_files;
   bool files_are_named = false;  ///< by the user, so that a missing file is worth a word
   bool identities_only = false;
-  std::string agent_path;              ///< ssh-agent's socket; empty: none is asked
-  std::vector<std::string> key_names;  ///< names to look up in known_hosts
-  std::vector<std::string> key_files;  ///< known_hosts files; the first one takes new keys
-  std::string new_keys_file;           ///< empty: new keys are not written down
+  std::vector<std::string> certificate_files;  ///< named; beside them those that lie next to an identity file
+  bool ask_nobody = false;                     ///< BatchMode
+  std::string agent_path;                      ///< ssh-agent's socket; empty: none is asked
+  std::vector<std::string> key_names;          ///< names to look up in known_hosts
+  std::vector<std::string> key_files;          ///< known_hosts files; the first one takes new keys
+  std::string new_keys_file;                   ///< empty: new keys are not written down
   HostKeyPolicy policy = HostKeyPolicy::strict;
   bool hash_names = false;
+  /// The way there, see `HostSettings`: at most one of the two.
+  std::vector<JumpStop> jumps;
+  std::string proxy_command;
+  std::string proxy_place;
+  std::optional<std::chrono::milliseconds> alive_limit;
 };
 
 class SshContext {
  public:
   /// Reads the ssh configuration for the hosts of this plan. Errors name file and line.
-  static Result<std::shared_ptr<SshContext>> load(const LaunchPlan& plan);
+  /// `Errc::usage`: a password is to be asked for, and there is no terminal.
+  static Result<std::shared_ptr<SshContext>> load(const LaunchPlan& plan, const Questions& questions);
+  ~SshContext();
+  SshContext(const SshContext&) = delete;
+  SshContext& operator=(const SshContext&) = delete;
 
   /// `Errc::unsupported` when ~/.ssh/config asks for something that we do not do and must not leave out.
   Result<HostAccess> access(const HostPlan& host);
+  /// The same for the last host of a way. The other stops lead to it; the first one's own configuration says how it is
+  /// reached.
+  Result<HostAccess> access_jump(const std::vector<JumpStop>& way);
+  /// The one session to the last host of this way, for all hosts behind it.
+  std::shared_ptr<JumpHost> jump_host(asio::any_io_executor executor, const std::vector<JumpStop>& way);
 
   /// The known_hosts of these files, loaded once.
   Result<KnownHosts*> known_hosts(const std::vector<std::string>& files);
 
-  const Identity& identity(const std::string& path);
+  KeyRing& keys() { return keys_; }
+  /// What was typed for `--ask-pass`; null without it. Wiped with the context, at the end of the launch.
+  const Secret* password() const { return password_ ? &*password_ : nullptr; }
 
-  /// Where calls run that wait for ssh-agent or for a file's lock.
+  /// Where calls run that wait for ssh-agent, for a file's lock or for a person.
   asio::thread_pool& threads() { return threads_; }
 
-  /// Waits for one of the places at ssh-agent, which signs one thing at a time: hosts that stand in line are not slow.
-  /// False when `canceled` became true meanwhile. Give the place back.
-  asio::awaitable<bool> take_agent_place(asio::any_io_executor executor, const bool& canceled);
-  void give_agent_place();
-  /// Those who wait look at their `canceled` again.
-  void wake_agent_line();
+  /// At ssh-agent, which signs one thing at a time: hosts that stand in line are not slow.
+  Places& agent_places() { return agent_places_; }
 
   /// An agent that did not answer is not asked again in this launch. Says so once.
   void give_up_agent(const std::string& path, const Error& error);
@@ -74,23 +85,30 @@ class SshContext {
 
   const Timeouts& timeouts() const { return timeouts_; }
 
+  /// A host that is not reached directly may not reach the head either, and nobody can know: says so once for each way.
+  void tell_guess(const HostAccess& access, const std::string& head_address);
+
  private:
-  SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user);
+  SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask, std::optional<Secret> password);
   void warn_once(const std::string& text);
+  Result<HostAccess> access_by(const HostSettings& found, std::string name);
+  Result<std::vector<JumpStop>> whole_way(std::vector<JumpStop> way) const;
+  void add_host_keys(const HostSettings& found, HostAccess& access) const;
   std::string expanded(const std::string& path) const;
 
   SshSettings settings_;
   Timeouts timeouts_;
+  bool head_is_named_;  // by main_process_ip
   SshConfig config_;
   LocalUser user_;
   std::map<std::vector<std::string>, std::unique_ptr<KnownHosts>> known_hosts_;
-  std::map<std::string, Identity> identities_;
-  std::vector<KeyHandle> keys_;
   std::set<std::string> warned_;
   std::set<std::string> agents_given_up_;
-  std::size_t agent_places_;
-  std::optional<asio::steady_timer> agent_line_;
+  std::map<std::string, std::shared_ptr<JumpHost>> jump_hosts_;
+  Places agent_places_;
+  std::optional<Secret> password_;
   asio::thread_pool threads_;
+  KeyRing keys_;
 };
 
 }  // namespace llmlaunch::launcher::ssh

@@ -1,6 +1,5 @@
-// From a host's name to its agent's first byte: resolve, connect, key exchange, host key, sign in, one exec. Each step
-// has its own deadline, and its failure names the host. What libssh wants is session.cpp's, policy on keys is
-// known_hosts.cpp's and sign_in.cpp's.
+// From a host's name to its agent's first byte: a login (login.cpp), one exec, the agent's greeting. A failure names
+// the host. What libssh wants is session.cpp's.
 #include "launcher/ssh/ssh_shell.hpp"
 
 #include <fmt/format.h>
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,11 +14,9 @@
 #include "launcher/agent_greeting.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/ssh/bootstrap.hpp"
+#include "launcher/ssh/login.hpp"
 #include "launcher/ssh/session.hpp"
-#include "launcher/ssh/sign_in.hpp"
 #include "launcher/ssh/ssh_context.hpp"
-#include "launcher/ssh/tcp_connect.hpp"
-#include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -38,29 +34,19 @@ class SshShell final : public RemoteShell, public std::enable_shared_from_this<S
  public:
   SshShell(asio::any_io_executor executor, const HostPlan& host, std::shared_ptr<const AgentBinary> agent,
            std::shared_ptr<SshContext> context)
-      : executor_(std::move(executor)),
-        host_(host),
-        agent_(std::move(agent)),
-        context_(std::move(context)),
-        connector_(std::make_shared<TcpConnector>(executor_)) {}
+      : executor_(std::move(executor)), host_(host), agent_(std::move(agent)), context_(std::move(context)) {}
   ~SshShell() override { close(); }
 
   asio::awaitable<Result<void>> open() override;
   asio::awaitable<Result<std::size_t>> read_some(std::span<std::byte> buffer) override;
   asio::awaitable<Result<void>> write(ByteView bytes) override;
   void close() override;
-  std::string head_address() const override { return session_ ? session_->local_address() : ""; }
-  std::string host_address() const override { return session_ ? session_->remote_address() : ""; }
+  std::string head_address() const override { return session_ ? session_->head_address() : ""; }
+  std::string host_address() const override { return session_ ? session_->host_address() : ""; }
   OpenStep step() const override { return step_; }
 
  private:
   asio::awaitable<Result<void>> all_steps();
-  asio::awaitable<Result<void>> connect();
-  asio::awaitable<Result<void>> within(std::chrono::milliseconds limit, std::string doing,
-                                       asio::awaitable<Result<void>> step);
-  asio::awaitable<Result<void>> check_host_key();
-  asio::awaitable<Result<void>> accept_host_key(const HostKeyQuestion& question, KnownHosts& known);
-  asio::awaitable<Result<void>> sign_in();
   asio::awaitable<Result<void>> start_agent();
   asio::awaitable<Result<bool>> greet(AgentGreeting& greeting);
   void flush_errors() {
@@ -86,10 +72,8 @@ class SshShell final : public RemoteShell, public std::enable_shared_from_this<S
   const HostPlan& host_;
   std::shared_ptr<const AgentBinary> agent_;
   std::shared_ptr<SshContext> context_;
-  std::shared_ptr<TcpConnector> connector_;
-  HostAccess access_;
+  std::shared_ptr<Login> login_;
   std::shared_ptr<Session> session_;
-  std::optional<SignInAttempt> signing_in_;
   LineCutter errors_;
   std::string early_;        // what came behind the marker: the start of the frames
   std::size_t told_ = 0;     // lines
@@ -114,100 +98,31 @@ asio::awaitable<Result<void>> SshShell::open() {
 }
 
 asio::awaitable<Result<void>> SshShell::all_steps() {
-  const auto connecting = co_await connect();
-  if (!connecting) co_return connecting;
-  enter(OpenStep::key_exchange);
-  const auto exchanged = co_await within(access_.tcp.timeout, "key exchange", session_->exchange_keys());
-  if (!exchanged) co_return exchanged;
-  enter(OpenStep::host_key);
-  const auto trusted = co_await check_host_key();
-  if (!trusted) co_return trusted;
-  enter(OpenStep::authenticating);
-  const auto signed_in = co_await sign_in();
-  if (!signed_in) co_return signed_in;
-  enter(OpenStep::starting);
-  auto started = co_await within(context_->timeouts().start, "start of the agent", start_agent());
-  if (!started && started.error().code == Errc::timed_out)
-    started.error().hint =
-        "the login shell's startup files (.bashrc, .cshrc) take too long or wait for input; what they "
-        "started may still run there; the limit is llmlaunch.timeouts.start";
-  co_return started;
-}
-
-asio::awaitable<Result<void>> SshShell::connect() {
-  enter(OpenStep::resolving);
   auto access = context_->access(host_);
   if (!access) co_return access.error();
-  access_ = std::move(*access);
-  auto endpoints = co_await connector_->resolve(access_.tcp);
-  if (!endpoints) co_return endpoints.error();
-  enter(OpenStep::connecting);
-  auto socket = co_await connector_->connect(std::move(*endpoints), access_.tcp);
-  if (!socket) co_return socket.error();
-  const auto known = context_->known_hosts(access_.key_files);
-  if (!known) co_return known.error();
-  std::vector<std::string> types;
-  for (const auto& name : access_.key_names)
-    for (auto& type : (*known)->types_of(name)) types.push_back(std::move(type));
-  auto session = Session::make(std::move(*socket), {access_.user, access_.tcp.host, host_key_algorithms(types)});
+  const std::weak_ptr<SshShell> weak = weak_from_this();
+  const auto hear = [weak](std::string_view line) {
+    if (const auto self = weak.lock()) self->tell(line);
+  };
+  const auto note = [weak](OpenStep step) {
+    if (const auto self = weak.lock()) self->enter(step);
+  };
+  login_ = std::make_shared<Login>(executor_, context_, hear, note);
+  auto session = co_await login_->run(*access);
   if (!session) co_return session.error();
   session_ = std::move(*session);
   if (closed_) session_->close();
-  co_return ok;
-}
-
-// A step that is not done in time is ended by closing the session; its error then says which step it was.
-asio::awaitable<Result<void>> SshShell::within(std::chrono::milliseconds limit, std::string doing,
-                                               asio::awaitable<Result<void>> step) {
+  if (session_->address_is_guess()) context_->tell_guess(*access, session_->head_address());
+  enter(OpenStep::starting);
+  const auto limit = context_->timeouts().start;
   const Deadline deadline(executor_, limit, [session = session_] { session->close(); });
-  auto done = co_await std::move(step);
-  if (!done && deadline.expired()) co_return too_slow(doing, session_->remote_address(), limit);
-  co_return done;
-}
-
-// --- host key ------------------------------------------------------------------------------------------------------
-
-asio::awaitable<Result<void>> SshShell::check_host_key() {
-  auto key = session_->server_key();
-  if (!key) co_return key.error();
-  const auto known = context_->known_hosts(access_.key_files);
-  if (!known) co_return known.error();
-  const HostKeyAnswer answer = (*known)->check_any(access_.key_names, *key);
-  if (answer.status == HostKeyStatus::ok) co_return ok;
-  const HostKeyQuestion question{host_.name,       access_.key_names.front(), access_.tcp.host,
-                                 access_.tcp.port, access_.new_keys_file,     std::move(*key)};
-  if (answer.status != HostKeyStatus::unknown || access_.policy != HostKeyPolicy::accept_new)
-    co_return host_key_error(question, answer);
-  co_return co_await accept_host_key(question, **known);
-}
-
-asio::awaitable<Result<void>> SshShell::accept_host_key(const HostKeyQuestion& question, KnownHosts& known) {
-  std::string to;
-  if (!question.file.empty()) {
-    const auto added =
-        co_await asio::co_spawn(context_->threads(), call_there([&question, hashed = access_.hash_names] {
-                                  return append_host_key(question.file, question.name, question.key, hashed);
-                                }),
-                                asio::use_awaitable);
-    if (!added) co_return added.error();
-    to = " in " + question.file;
-  }
-  known.add(question.name, question.key, question.file);
-  log_info("{}: new host key {} {} accepted{}", host_.name, question.key.type, fingerprint(question.key), to);
-  co_return ok;
-}
-
-// --- signing in, and the agent -------------------------------------------------------------------------------------
-
-asio::awaitable<Result<void>> SshShell::sign_in() {
-  signing_in_.emplace(executor_, session_, context_, access_);
-  const auto signed_in = co_await signing_in_->run();
-  signing_in_.reset();
-  if (!signed_in && !closed_) {  // a banner often says why
-    LineCutter lines;
-    lines.feed(session_->banner() + "\n", [this](std::string_view line) { tell(line); });
-  }
-  co_return signed_in;
+  const auto started = co_await start_agent();
+  if (started || !deadline.expired()) co_return started;
+  Error error = too_slow("start of the agent", session_->peer(), limit);
+  error.hint =
+      "the login shell's startup files (.bashrc, .cshrc) take too long or wait for input; what they started may still "
+      "run there; the limit is llmlaunch.timeouts.start";
+  co_return error;
 }
 
 asio::awaitable<Result<void>> SshShell::start_agent() {
@@ -283,15 +198,14 @@ asio::awaitable<Result<void>> SshShell::write(ByteView bytes) {
 void SshShell::close() {
   if (std::exchange(closed_, true)) return;
   flush_errors();
-  connector_->cancel();
-  if (signing_in_) signing_in_->close();
+  if (login_) login_->close();
   if (session_) session_->close();
 }
 
 }  // namespace
 
-Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan) {
-  return SshContext::load(plan);
+Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions) {
+  return SshContext::load(plan, questions);
 }
 
 std::shared_ptr<RemoteShell> make_ssh_shell(asio::any_io_executor executor, const HostPlan& host,

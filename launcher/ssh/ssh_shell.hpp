@@ -13,9 +13,15 @@ namespace llmlaunch::launcher::ssh {
 
 class SshContext;
 
-/// What the sessions of a launch share. Once per launch; `Errc::invalid_config` with file:line when ~/.ssh/config is
-/// wrong.
-Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan);
+/// What a person may be asked at the terminal.
+struct Questions {
+  bool batch = false;         ///< nothing, as if there were no terminal
+  bool ask_password = false;  ///< for a password, at once, for hosts that take no key
+};
+
+/// What the sessions of a launch share. Once per launch, before it catches signals: it may ask. `Errc::invalid_config`
+/// with file:line when ~/.ssh/config is wrong, `Errc::usage` when somebody is to be asked and there is no terminal.
+Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions);
 
 /// `host` must outlive the shell.
 std::shared_ptr<RemoteShell> make_ssh_shell(asio::any_io_executor executor, const HostPlan& host,

@@ -1,3 +1,4 @@
 llmlaunch_fuzz_target(ssh_config SOURCES ssh_config.cpp LIBRARIES llmlaunch_ssh_core)
 llmlaunch_fuzz_target(known_hosts SOURCES known_hosts.cpp LIBRARIES llmlaunch_ssh_core)
 llmlaunch_fuzz_target(agent_greeting SOURCES agent_greeting.cpp LIBRARIES llmlaunch_agent_greeting)
+llmlaunch_fuzz_target(ssh_certificate SOURCES ssh_certificate.cpp LIBRARIES llmlaunch_ssh_core)

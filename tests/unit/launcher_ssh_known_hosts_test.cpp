@@ -188,7 +188,8 @@ TEST_CASE("the messages about a host key say what came, what is on file and what
 
   const Error authority = error_for("@cert-authority " + line_of("*", kRsa));
   CHECK(authority.what == "the host key is not known: ssh-ed25519 " + print +
-                              "; kh:1 names a certificate authority, which llmlaunch does not support");
+                              "; kh:1 names a certificate authority for it, but libssh 0.10, which llmlaunch is "
+                              "built on, asks hosts for plain keys only and never sees their certificates");
 
   const Error changed = error_for(line_of("[gpu07]:2222", kEdNew));
   CHECK(changed.code == Errc::host_key_changed);

@@ -2,6 +2,7 @@ llmlaunch_unit_test(launcher_ssh
   SOURCES
     launcher_agent_greeting_test.cpp
     launcher_ssh_bootstrap_test.cpp
+    launcher_ssh_certificate_test.cpp
     launcher_ssh_config_test.cpp
     launcher_ssh_known_hosts_test.cpp
     ../support/bootstrap_host.cpp

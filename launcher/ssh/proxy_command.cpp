@@ -1,0 +1,132 @@
+// Starts and ends a ProxyCommand; see proxy_command.hpp.
+#include "launcher/ssh/proxy_command.hpp"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <utility>
+
+#include "launcher/agent/unique_fd.hpp"
+#include "launcher/descriptor_limit.hpp"
+#include "launcher/line_cutter.hpp"
+#include "launcher/ssh/transport.hpp"
+
+namespace llmlaunch::launcher::ssh {
+namespace {
+
+// A command whose connection has ended goes at once; one that was told to go has this long.
+constexpr std::chrono::milliseconds kPatience{1'000};
+// How often it is looked at meanwhile. Its stderr may be another file, and may be closed, so that no descriptor tells.
+constexpr std::chrono::milliseconds kGlance{10};
+
+// What happens between fork and exec: only calls that are safe there.
+[[noreturn]] void become_command(const char* shell, const char* command, int channel, int errors, pid_t head) {
+  ::dup2(channel, STDIN_FILENO);
+  ::dup2(channel, STDOUT_FILENO);
+  ::dup2(errors, STDERR_FILENO);
+  // Sockets of other hosts must not stay open here: their ends would not be seen.
+  ::close_range(STDERR_FILENO + 1, ~0U, 0);
+  ::setsid();  // a process group of its own, and no terminal
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (::getppid() != head) ::_exit(127);  // it died before it could be watched
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  DescriptorLimit::restore_in_child();
+  ::execl(shell, shell, "-c", command, static_cast<char*>(nullptr));
+  ::_exit(127);
+}
+
+}  // namespace
+
+ProxyCommand::ProxyCommand(asio::any_io_executor executor, pid_t pid, Noise noise)
+    : executor_(std::move(executor)), pid_(pid), noise_(std::move(noise)) {}
+
+ProxyCommand::~ProxyCommand() {
+  reap();
+}
+
+Result<ProxyCommand::Started> ProxyCommand::start(asio::any_io_executor executor, const std::string& command,
+                                                  Noise noise) {
+  auto pair = make_socket_pair(executor);
+  if (!pair) return pair.error();
+  const agent::UniqueFd theirs(pair->theirs);
+  int errors[2];
+  if (::pipe2(errors, O_CLOEXEC) != 0) return system_error(errno, "pipe for a ProxyCommand");
+  asio::posix::stream_descriptor said(executor, errors[0]);
+  const agent::UniqueFd saying(errors[1]);
+  const char* own = std::getenv("SHELL");
+  const std::string shell = own != nullptr && *own == '/' ? own : "/bin/sh";
+  const std::string line = "exec " + command;
+  const pid_t head = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return system_error(errno, "fork for a ProxyCommand");
+  if (pid == 0) become_command(shell.c_str(), line.c_str(), theirs.value(), saying.value(), head);
+  std::shared_ptr<ProxyCommand> started(new ProxyCommand(executor, pid, std::move(noise)));
+  spawn_or_die(executor, "stderr of a ProxyCommand", follow_errors(started, std::move(said)));
+  return Started{std::move(started), std::move(pair->ours)};
+}
+
+asio::awaitable<void> ProxyCommand::follow_errors(std::shared_ptr<ProxyCommand> self,
+                                                  asio::posix::stream_descriptor errors) {
+  LineCutter lines;
+  const auto show = [&self](std::string_view line) {
+    if (!self->closed_) self->noise_(line);
+  };
+  std::string piece(4096, '\0');
+  while (true) {
+    const auto [error, size] = co_await errors.async_read_some(asio::buffer(piece), await_tuple);
+    if (error) break;
+    lines.feed(std::string_view(piece).substr(0, size), show);
+  }
+  lines.flush(show);
+}
+
+// Leaves it a zombie, so that its group still is what its number says.
+bool ProxyCommand::has_ended() {
+  siginfo_t info{};
+  const bool asked = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+  if (!asked || info.si_pid == 0) return !asked;
+  status_ = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+  return true;
+}
+
+asio::awaitable<std::optional<int>> ProxyCommand::await_end() {
+  const auto self = shared_from_this();
+  asio::steady_timer glance(executor_);
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (pid_ > 0 && !has_ended() && std::chrono::steady_clock::now() < until) {
+    glance.expires_after(kGlance);
+    co_await glance.async_wait(await_tuple);
+  }
+  co_return status_;
+}
+
+void ProxyCommand::close() {
+  if (std::exchange(closed_, true) || pid_ <= 0) return;
+  ::kill(-pid_, SIGTERM);
+  spawn_or_die(executor_, "end of a ProxyCommand", end(shared_from_this()));
+}
+
+asio::awaitable<void> ProxyCommand::end(std::shared_ptr<ProxyCommand> self) {
+  (void)co_await self->await_end();
+  self->reap();
+}
+
+// Whatever is left of its group goes with it.
+void ProxyCommand::reap() {
+  if (pid_ <= 0) return;
+  ::kill(-pid_, SIGKILL);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+}
+
+}  // namespace llmlaunch::launcher::ssh
