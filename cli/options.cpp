@@ -88,6 +88,8 @@ Parser::Parser() {
   add_output_options();
   run->add_flag("-q,--quiet", quiet, "Say nothing but warnings and errors");
   run->add_flag("-v,--verbose", verbose, "Say more");
+  run->add_flag("--ask-pass", values.ask_pass, "Ask for a password, once, for hosts that take no key");
+  run->add_flag("--batch", values.batch, "Ask for nothing, not even a key's passphrase");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
 }
 
@@ -262,6 +264,7 @@ Result<void> check_values(Parser& parser) {
   run.num_processes = *num_processes;
   run.nproc_per_node = *nproc_per_node;
   if (parser.quiet && parser.verbose) return usage("--quiet and --verbose exclude each other", hint);
+  if (run.ask_pass && run.batch) return usage("--ask-pass and --batch exclude each other", hint);
   if (run.num_processes && run.nproc_per_node)
     return usage("--num-processes and --nproc-per-node exclude each other", hint);
   for (const auto& [name, value] : {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts},

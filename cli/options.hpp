@@ -37,6 +37,8 @@ struct RunOptions {
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;
   std::vector<std::string> command;  ///< the program and its words, as they came
+  bool ask_pass = false;             ///< ask for a password, once for all hosts
+  bool batch = false;                ///< ask for nothing at all
 };
 
 struct Options {

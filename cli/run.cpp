@@ -128,6 +128,8 @@ int run_command(const RunOptions& options) {
   launch.stderr_colors = wants_colour(STDERR_FILENO);
   launch.live_line = !launch.quiet && !options.no_progress && can_redraw(STDERR_FILENO);
   launch.timeline = options.timeline;
+  launch.batch = options.batch;
+  launch.ask_password = options.ask_pass;
   const auto result = launcher::run_job(*plan, launch);
   if (!result) return fail(result.error());
   if (result->failure) report_error(*result->failure);

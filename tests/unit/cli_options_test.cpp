@@ -51,6 +51,8 @@ const std::string kRunHelp =
     "  --timeline FILE             Write how long each host took for what (trace and table)\n"
     "  -q,--quiet                  Say nothing but warnings and errors\n"
     "  -v,--verbose                Say more\n"
+    "  --ask-pass                  Ask for a password, once, for hosts that take no key\n"
+    "  --batch                     Ask for nothing, not even a key's passphrase\n"
     "  --dry-run                   Print the plan; start nothing, contact no host\n"
     "\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
