@@ -5,13 +5,16 @@ ctest gives LLMLAUNCH_BIN_DIR (the build under test) and LLMLAUNCH_TEST_SCALE (a
 sanitizer builds). By hand:  LLMLAUNCH_BIN_DIR=build/dev/bin /usr/bin/python3 -m pytest tests/integration
 """
 import copy
+import fcntl
 import glob
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 import uuid
@@ -67,13 +70,14 @@ def children_of(pid):
 class Run:
     """One llmlaunch that was started. Its output is taken off by threads, so that it never waits for the test."""
 
-    def __init__(self, command, env, cwd, mark, stdout=None, stderr=None):
+    def __init__(self, command, env, cwd, mark, stdout=None, stderr=None, terminal=None):
         self.mark = mark
         self.command = [os.fsdecode(word) for word in command]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout or subprocess.PIPE,
-            stderr=stderr or subprocess.PIPE, start_new_session=True)
+            stderr=stderr or subprocess.PIPE, start_new_session=True,
+            preexec_fn=(lambda: fcntl.ioctl(terminal.theirs, termios.TIOCSCTTY, 0)) if terminal else None)
         self.pid = self.process.pid
         self.out_bytes, self.err_bytes = bytearray(), bytearray()
         self._readers = []
@@ -137,6 +141,41 @@ class Run:
         return f"$ {' '.join(self.command)}\n--- stdout\n{clipped(self.out)}\n--- stderr\n{clipped(self.err)}"
 
 
+class Terminal:
+    """A terminal to sit at: what the program writes to /dev/tty is in `shown`."""
+
+    def __init__(self):
+        self.ours, self.theirs = os.openpty()
+        self.bytes = bytearray()
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self):
+        while True:
+            try:
+                self.bytes += os.read(self.ours, 4096)
+            except OSError:
+                return
+
+    @property
+    def shown(self):
+        return bytes(self.bytes).decode(errors="replace")
+
+    def type(self, text):
+        os.write(self.ours, text.encode())
+
+    def asks(self, text, times=1):
+        wait_until(lambda: self.shown.count(text) >= times, f"{times} × {text!r} on the terminal, which shows {self.shown!r}")
+        # The prompt is written when echo is off already.
+        assert not self.echoes(), self.shown
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.theirs)[3] & termios.ECHO)
+
+    def close(self):
+        os.close(self.theirs)
+        os.close(self.ours)
+
+
 class Hosts:
     """N pretend hosts and the head's side of them. `base` is the parsed YAML that test_hosts.sh wrote."""
 
@@ -174,7 +213,7 @@ class Hosts:
             change(data)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
-    def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None):
+    def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None, terminal=None):
         """Starts `llmlaunch run [options] --config … arguments` and returns at once."""
         mark = uuid.uuid4().hex
         text = self.config() if config is None else config
@@ -185,7 +224,7 @@ class Hosts:
         environment.update({"HOME": str(self.head / "home"), "TMPDIR": str(self.head / "tmp"), MARK: mark})
         environment.update(env or {})
         command = [str(BIN / "llmlaunch"), "run", "--config", str(file), *options, *arguments]
-        run = Run(command, environment, self.head, mark, stdout, stderr)
+        run = Run(command, environment, self.head, mark, stdout, stderr, terminal)
         run.config_file = file
         self.runs.append(run)
         return run
@@ -232,6 +271,65 @@ class Hosts:
         return pathlib.Path(f"/proc/{self.sshd_pid(name)}").exists()
 
 
+class ExtraSshd:
+    """One more sshd beside the hosts: the first host's own, with another port, key and log, and lines of its own."""
+
+    number = 0
+
+    def __init__(self, hosts, *lines, name=None, under=()):
+        ExtraSshd.number += 1
+        self.hosts, self.address = hosts, f"127.0.9.{ExtraSshd.number}"
+        self.name = name or f"extra{ExtraSshd.number}"
+        self.folder = hosts.head / f"sshd-{ExtraSshd.number}"
+        self.folder.mkdir()
+        key = self.folder / "host_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        with socket.socket() as probe:
+            probe.bind((self.address, 0))
+            self.port = probe.getsockname()[1]
+        theirs = {"ListenAddress": f"{self.address}:{self.port}", "HostKey": str(key), "LogLevel": "DEBUG1",
+                  "PidFile": str(self.folder / "pid")}
+        theirs.update(line.split(" ", 1) for line in lines)
+        base = (hosts.directory / "test01" / "sshd.conf").read_text().splitlines()
+        kept = [line for line in base if line.split(" ", 1)[0] not in theirs]
+        (self.folder / "sshd.conf").write_text("\n".join([f"{k} {v}" for k, v in theirs.items()] + kept) + "\n")
+        self.log = self.folder / "log"
+        self.process = subprocess.Popen(
+            [*under, "/usr/sbin/sshd", "-D", "-E", str(self.log), "-f", str(self.folder / "sshd.conf")],
+            start_new_session=True)
+        wait_until((self.folder / "pid").exists, "the extra sshd's pid file")
+        self.known = f"[{self.address}]:{self.port} " + " ".join(key.with_suffix(".pub").read_text().split()[:2])
+
+    def said(self, text):
+        return self.log.read_text(errors="replace").count(text)
+
+    def stanza(self, *lines):
+        return "\n  ".join([f"Host {self.name}", f"HostName {self.address}", f"Port {self.port}", *lines]) + "\n"
+
+    def as_host(self):
+        """An entry for `hosts`."""
+        return {"name": self.name, "address": self.address, "port": self.port, "slots": 1,
+                "user": self.hosts.base["llmlaunch"]["hosts"][0]["user"]}
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def extra_sshd(hosts):
+    """Starts more sshd's: extra_sshd("AllowTcpForwarding no", name="gate")."""
+    made = []
+
+    def make(*lines, **more):
+        made.append(ExtraSshd(hosts, *lines, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
 def bring_up(count, *options):
     """Starts hosts and returns (Hosts, function that takes them down and fails when a process was left on one)."""
     top = pathlib.Path(tempfile.mkdtemp(prefix="llmlaunch-it-"))
@@ -258,6 +356,13 @@ def bring_up(count, *options):
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
     return hosts, down
+
+
+@pytest.fixture
+def terminal():
+    made = Terminal()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -209,12 +209,34 @@ def test_accept_new_from_the_ssh_configuration_writes_the_keys_down(hosts, tmp_p
     hosts.nothing_left(run)
 
 
-def test_a_jump_host_is_refused_with_the_line_that_asks_for_it(hosts):
-    file, config = ssh_config(hosts, "  ProxyJump bastion\n")
-    line = len(file.read_text().splitlines())
-    run = hosts.run("true", config=config)
-    assert run.status == 69 or run.status == 78, str(run)
-    assert f"{file}:{line}" in run.err and "ProxyJump" in run.err, str(run)
+def test_what_is_not_supported_is_named_once_with_its_line(hosts):
+    file, config = ssh_config(hosts, f"  IdentityFile {hosts.directory}/user_key\n"
+                                     f"  UserKnownHostsFile {hosts.directory}/known_hosts\n"
+                                     "  BindAddress 127.0.0.1\n  Ciphers aes128-ctr\n  NoSuchWord 1\n"
+                                     "Match exec \"true\"\n  User nobody\nMatch canonical\n  User nobody\n"
+                                     "Match final all\n  User nobody\n")
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "BindAddress" in text)
+    run = hosts.run("echo", "in", config=config)
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    for number, words in ((line, "BindAddress 127.0.0.1"), (line + 1, "Ciphers aes128-ctr"), (line + 2, "NoSuchWord"),
+                          (line + 3, "Match exec"), (line + 5, "Match canonical"), (line + 7, "Match final")):
+        found = [text for text in run.err.splitlines() if f"{file}:{number}" in text]
+        assert len(found) == 1 and words in found[0], (words, str(run))
+    hosts.nothing_left(run)
+
+
+def test_include_match_and_an_alias_for_the_host_key(hosts, tmp_path):
+    """The key stands in an included block that is chosen by Match; the host's key is known under its alias alone."""
+    line = (hosts.directory / "known_hosts").read_text().splitlines()[0]
+    known, more = tmp_path / "known", tmp_path / "more"
+    known.write_text(" ".join(["first-of-all"] + line.split()[1:]) + "\n")
+    user = hosts.base["llmlaunch"]["hosts"][0]["user"]
+    more.write_text(f"Match originalhost test0* user {user}\n  IdentityFile {hosts.directory}/user_key\n"
+                    f"  HostKeyAlias first-of-all\n  UserKnownHostsFile {known}\nMatch !localuser nobody-here\n"
+                    "  StrictHostKeyChecking yes\n")
+    _, config = ssh_config(hosts, f"Include {more}\n")
+    run = hosts.run("echo", "in", config=config, options=("--hosts", "test01"))
+    assert run.status == 0 and run.out.count("in") == 1, str(run)
     hosts.nothing_left(run)
 
 
