@@ -2,13 +2,14 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 
 import pytest
 
-from conftest import SCALE, wait_until
+from conftest import SCALE, children_of, wait_until
 
 HOSTS = 2
 
@@ -332,6 +333,52 @@ def test_a_server_that_is_no_sshd_is_named(hosts):
     assert run.status == 69, str(run)
     assert "what answers at 127.0.0.1 is no sshd: it says 'HTTP/1.1 400 Bad Request'" in run.err, str(run)
     assert door.count == 1, "it was asked again, as if it were a busy sshd"
+    hosts.nothing_left(run)
+
+
+def short(config, seconds):
+    return config.replace("log_dir", f"timeouts: {{connect: {seconds}}}\n  log_dir")
+
+
+@pytest.mark.parametrize("words, step", [(b"", "the wait for sshd's banner with 127.0.0.1 was not done within 1 s"),
+                                         (b"SSH-2.0-sleepy\r\n", "key exchange with 127.0.0.1 was not done within 1 s")],
+                         ids=["banner", "key exchange"])
+def test_a_server_that_falls_silent_is_told_with_the_step(hosts, words, step):
+    """What accepts connections and says nothing, or says that it is an sshd and then nothing."""
+    held = []
+
+    def silent(connection, _):
+        connection.sendall(words)
+        held.append(connection.dup())
+        return False
+
+    door = Door(None, silent)
+    run = hosts.run("true", config=short(through(hosts, door), 1))
+    door.close()
+    for connection in held:
+        connection.close()
+    assert run.status == 69 and step in run.err and "llmlaunch.timeouts" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_an_sshd_that_does_not_decide_on_a_key_is_told_as_such(hosts, extra_sshd):
+    """AuthorizedKeysCommand hangs, as one does whose directory server is away."""
+    sshd = extra_sshd("AuthorizedKeysCommand /bin/sleep 616", "AuthorizedKeysCommandUser root", "AuthorizedKeysFile none")
+    known = hosts.head / f"known-{sshd.port}"
+    known.write_text(sshd.known + "\n")
+
+    def change(data):
+        data["llmlaunch"]["hosts"] = [sshd.as_host()]
+        data["llmlaunch"]["ssh"].update(known_hosts_file=str(known))
+        data["llmlaunch"]["timeouts"] = {"connect": 2}
+        data.update(num_machines=1, num_processes=1)
+
+    run = hosts.run("true", config=hosts.config(change))
+    assert run.status == 69 and f"authentication with {sshd.address} was not done within 2 s" in run.err, str(run)
+    todo = children_of(sshd.process.pid)
+    while todo:
+        todo += children_of(todo[0])
+        os.kill(todo.pop(0), signal.SIGKILL)
     hosts.nothing_left(run)
 
 

@@ -4,6 +4,8 @@ import re
 import signal
 import subprocess
 
+import yaml
+
 from conftest import SCALE, processes_with, wait_until
 
 HOSTS = 4
@@ -155,6 +157,34 @@ def test_a_way_that_leads_back_to_the_jump_host_is_refused(hosts, extra_sshd):
 def test_a_way_that_cannot_be_one_is_refused_with_its_place(hosts):
     run = hosts.run("true", config=behind(hosts, [], proxy_jump="me@:22"))
     assert run.status == 78 and "llmlaunch.ssh.proxy_jump" in run.err and "'me@:22' is no jump host" in run.err, str(run)
+
+
+def test_no_more_than_eight_hosts_sign_in_through_a_jump_host_at_a_time(hosts, extra_sshd):
+    """Behind it one sshd, which decides on keys when it is told to, stands for twelve hosts."""
+    jump = extra_sshd()
+    gate = hosts.head / "gate"
+    gate.mkdir()
+    sshd = extra_sshd("AuthorizedKeysFile none", "AuthorizedKeysCommandUser root",
+                      f"AuthorizedKeysCommand /usr/bin/python3 {gate / 'wait.py'}")
+    (gate / "wait.py").write_text(f"import os,time\nwhile not os.path.exists({str(gate / 'open')!r}): time.sleep(0.02)\n"
+                                  f"print(open({str(hosts.directory / 'authorized_keys')!r}).read())\n")
+
+    def change(data):
+        data["llmlaunch"]["hosts"] = [dict(sshd.as_host(), name=f"behind{number}") for number in range(12)]
+        data.update(num_machines=12, num_processes=12)
+
+    text = behind(hosts, [jump, sshd], proxy_jump=jump.name, only=("test02",))
+    data = yaml.safe_load(text)
+    change(data)
+    run = hosts.start("echo", "in", config=yaml.safe_dump(data, sort_keys=False))
+    wait_until(lambda: jump.said(f"target {sshd.address} port {sshd.port}") == 8, "eight of them")
+    run.said("waiting for 12 of 12 hosts")  # five seconds later
+    assert jump.said(f"target {sshd.address} port {sshd.port}") == 8, "no ninth one"
+    (gate / "open").touch()
+    run.finish()
+    assert run.status == 0 and len(re.findall(r"\] +in$", run.out, re.M)) == 12, str(run)
+    assert jump.said(f"target {sshd.address} port {sshd.port}") == 12 and jump.said("Accepted publickey") == 1
+    hosts.nothing_left(run)
 
 
 def test_a_jump_host_that_goes_away_during_the_job_is_named(hosts, extra_sshd):
