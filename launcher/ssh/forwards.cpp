@@ -69,6 +69,8 @@ struct Forwards::Forward : std::enable_shared_from_this<Forward> {
   std::optional<Result<void>> opened;
   bool news = false;  // the channel has bytes, or has ended
   bool read_armed = false, write_armed = false;
+  bool leaving = false;      // our end is closed, and all that came from it was sent
+  bool peer_closed = false;  // and the jump host has passed it on
   bool over = false;
   Bytes up, down;  // taken from the socket, and from the channel, and not yet passed on
 
@@ -76,13 +78,16 @@ struct Forwards::Forward : std::enable_shared_from_this<Forward> {
     static_cast<Forward*>(self)->news = true;
     return 0;  // it stays where it is
   }
-  static void on_end(ssh_session, ssh_channel, void* self) { static_cast<Forward*>(self)->news = true; }
+  static void on_eof(ssh_session, ssh_channel, void* self) { static_cast<Forward*>(self)->news = true; }
+  static void on_close(ssh_session, ssh_channel, void* self) {
+    static_cast<Forward*>(self)->news = static_cast<Forward*>(self)->peer_closed = true;
+  }
   bool is_asked_for() const { return channel != nullptr && !opened; }
   void watch() {
     callbacks.userdata = this;
     callbacks.channel_data_function = on_data;
-    callbacks.channel_eof_function = on_end;
-    callbacks.channel_close_function = on_end;
+    callbacks.channel_eof_function = on_eof;
+    callbacks.channel_close_function = on_close;
     ssh_callbacks_init(&callbacks);
     ssh_set_channel_callbacks(channel, &callbacks);
   }
@@ -159,7 +164,8 @@ void Forwards::move() {
   take_packets();
   const auto all = forwards_;
   for (const auto& one : all) advance(*one);
-  if (std::erase_if(forwards_, [](const auto& one) { return one->over; }) > 0 && on_end_) on_end_();
+  std::erase_if(forwards_, [](const auto& one) { return one->over; });
+  if (forwards_.empty() && on_end_) on_end_();
 }
 
 void Forwards::take_packets() {
@@ -174,13 +180,18 @@ void Forwards::take_packets() {
 void Forwards::advance(Forward& one) {
   if (!one.opened && may_ask(one)) try_open(one);
   if (!one.opened || !*one.opened || one.over) return;
+  one.over = one.leaving && one.peer_closed;
+  if (one.over) drop(one);
+  if (one.leaving) return;
   bool moved = true;
   for (int pieces = 0; moved && pieces < kPiecesPerTurn; ++pieces) {
-    const bool came = to_inside(one), went = !one.over && to_channel(one);
+    const bool came = to_inside(one), went = !one.over && !one.leaving && to_channel(one);
     moved = came || went;
   }
   if (one.over) drop(one);
-  if (moved && !one.over) session_->wake();
+  if (one.over) return;
+  if (one.leaving) ssh_channel_close(one.channel);  // which may read the answer to it as well
+  if (moved || one.leaving) session_->wake();
 }
 
 bool Forwards::may_ask(const Forward& one) const {
@@ -232,7 +243,7 @@ bool Forwards::to_inside(Forward& one) {
   if (errno == EAGAIN)
     arm(one, one.inside.wait_write, one.write_armed);
   else if (errno != EINTR)
-    one.over = true;  // they have closed their end
+    one.leaving = true;  // they have closed their end
   return false;
 }
 
@@ -245,7 +256,7 @@ bool Forwards::to_channel(Forward& one) {
     const int error = errno;
     one.up.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
     if (got < 0 && error == EAGAIN) arm(one, one.inside.wait_read, one.read_armed);
-    one.over = got == 0 || (got < 0 && error != EAGAIN && error != EINTR);
+    one.leaving = got == 0 || (got < 0 && error != EAGAIN && error != EINTR);
     if (got <= 0) return false;
   }
   const int put = ssh_channel_write(one.channel, one.up.data(), static_cast<std::uint32_t>(one.up.size()));

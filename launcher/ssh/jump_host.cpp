@@ -111,11 +111,13 @@ asio::awaitable<Result<void>> JumpHost::sign_in(std::shared_ptr<SshContext> cont
 
 // Called whenever somebody has left, or the session has ended.
 void JumpHost::look_around() {
-  if (forwards_ && (forwards_->ended() || (users_ == 0 && forwards_->idle()))) {
+  const bool done_with = forwards_ && users_ == 0 && forwards_->idle() && !session_->is_clogged();
+  if (forwards_ && (forwards_->ended() || done_with)) {
     // It may be the one that calls.
     const auto done = std::exchange(forwards_, nullptr);
     const auto session = std::exchange(session_, nullptr);
     done->close();
+    log_debug("jump host {}: left", name());
   }
   if (users_ == 0 && login_ && opening_) login_->close();
 }

@@ -22,6 +22,8 @@ namespace {
 
 // A command whose connection has ended goes at once; one that was told to go has this long.
 constexpr std::chrono::milliseconds kPatience{1'000};
+// For what it still has to pass on, when its stdin has ended.
+constexpr std::chrono::milliseconds kFarewell{500};
 // How often it is looked at meanwhile. Its stderr may be another file, and may be closed, so that no descriptor tells.
 constexpr std::chrono::milliseconds kGlance{10};
 
@@ -99,9 +101,13 @@ bool ProxyCommand::has_ended() {
 }
 
 asio::awaitable<std::optional<int>> ProxyCommand::await_end() {
+  return await_end_within(kPatience);
+}
+
+asio::awaitable<std::optional<int>> ProxyCommand::await_end_within(std::chrono::milliseconds patience) {
   const auto self = shared_from_this();
   asio::steady_timer glance(executor_);
-  const auto until = std::chrono::steady_clock::now() + kPatience;
+  const auto until = std::chrono::steady_clock::now() + patience;
   while (pid_ > 0 && !has_ended() && std::chrono::steady_clock::now() < until) {
     glance.expires_after(kGlance);
     co_await glance.async_wait(await_tuple);
@@ -111,12 +117,15 @@ asio::awaitable<std::optional<int>> ProxyCommand::await_end() {
 
 void ProxyCommand::close() {
   if (std::exchange(closed_, true) || pid_ <= 0) return;
-  ::kill(-pid_, SIGTERM);
   spawn_or_die(executor_, "end of a ProxyCommand", end(shared_from_this()));
 }
 
 asio::awaitable<void> ProxyCommand::end(std::shared_ptr<ProxyCommand> self) {
-  (void)co_await self->await_end();
+  const auto ended = co_await self->await_end_within(kFarewell);
+  if (!ended && self->pid_ > 0) {
+    ::kill(-self->pid_, SIGTERM);
+    (void)co_await self->await_end_within(kPatience);
+  }
   self->reap();
 }
 

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -35,12 +36,14 @@ class ProxyCommand : public std::enable_shared_from_this<ProxyCommand> {
   /// Its exit status, 128+n after a signal; nothing when it still runs after a second.
   asio::awaitable<std::optional<int>> await_end();
 
-  /// SIGTERM to its group, SIGKILL a second later. Idempotent.
+  /// For when its stdin has ended: half a second to go by itself, then SIGTERM to its group, SIGKILL a second later.
+  /// Idempotent.
   void close();
 
  private:
   ProxyCommand(asio::any_io_executor executor, pid_t pid, Noise noise);
   static asio::awaitable<void> follow_errors(std::shared_ptr<ProxyCommand> self, asio::posix::stream_descriptor errors);
+  asio::awaitable<std::optional<int>> await_end_within(std::chrono::milliseconds patience);
   static asio::awaitable<void> end(std::shared_ptr<ProxyCommand> self);
   bool has_ended();
   void reap();

@@ -209,6 +209,24 @@ def jump_sessions(jump):
     return found
 
 
+def test_a_session_to_the_jump_host_that_is_cut_is_made_again_once_for_all_hosts(hosts, extra_sshd):
+    jump = extra_sshd()
+    program = "echo here; until [ -e \"$0\" ]; do sleep 0.05; done; echo there"
+    enough = hosts.head / f"enough-{jump.port}"
+    run = hosts.start("sh", "-c", program, str(enough), config=behind(hosts, [jump], proxy_jump=jump.name))
+    wait_until(lambda: run.out.count("here") == 3, "all ranks")
+    for pid in jump_sessions(jump):
+        if pid != jump.process.pid:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: jump.said("Accepted publickey") == 2, f"the second session\n{run}")
+    wait_until(lambda: all(jump.said(f"target 127.0.0.{last} port") >= 2 for last in (3, 4, 5)), "all hosts once more")
+    enough.touch()
+    run.finish()
+    assert run.status == 0 and run.out.count("there") == 3, str(run)
+    assert jump.said("Accepted publickey") == 2
+    hosts.nothing_left(run)
+
+
 def test_bytes_go_through_a_jump_host_as_they_are_and_wait_for_a_slow_reader(hosts, extra_sshd):
     """More than all windows together from three hosts at once, and back-pressure: the terminal takes nothing at first."""
     jump = extra_sshd()
