@@ -276,16 +276,16 @@ class ExtraSshd:
 
     number = 0
 
-    def __init__(self, hosts, *lines, name=None, under=()):
+    def __init__(self, hosts, *lines, name=None, under=(), address=None):
         ExtraSshd.number += 1
-        self.hosts, self.address = hosts, f"127.0.9.{ExtraSshd.number}"
+        self.hosts, self.address = hosts, address or f"127.0.9.{ExtraSshd.number}"
         self.name = name or f"extra{ExtraSshd.number}"
         self.folder = hosts.head / f"sshd-{ExtraSshd.number}"
         self.folder.mkdir()
         key = self.folder / "host_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         with socket.socket() as probe:
-            probe.bind((self.address, 0))
+            probe.bind(("127.0.0.1" if address else self.address, 0))
             self.port = probe.getsockname()[1]
         theirs = {"ListenAddress": f"{self.address}:{self.port}", "HostKey": str(key), "LogLevel": "DEBUG1",
                   "PidFile": str(self.folder / "pid")}

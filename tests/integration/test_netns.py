@@ -1,5 +1,10 @@
 """The same over separate networks: each host has its own network namespace, addresses and hostname. Needs root."""
+import os
 import re
+import subprocess
+
+import pytest
+import yaml
 
 HOSTS = 2
 HOST_OPTIONS = ["--netns"]
@@ -28,4 +33,62 @@ def test_hosts_with_networks_of_their_own_reach_the_head_and_say_their_own_names
 def test_training_crosses_the_bridge(hosts):
     run = hosts.run("train", "--max_steps", "4", timeout=300)
     assert run.status == 0, str(run)
+    hosts.nothing_left(run)
+
+
+@pytest.fixture
+def far_host(hosts, extra_sshd):
+    """A host in a network of its own behind test01: this machine has no way to it. (sshd, its network's name)"""
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    gate = next(name for name in names if name.startswith((hosts.directory / "netns").read_text().strip() + "-")
+                and name.endswith("test01"))
+    far = f"far{os.getpid()}"
+
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True)
+
+    ip("netns", "add", far)
+    try:
+        ip("-n", gate, "link", "add", "inner", "type", "veth", "peer", "name", "eth0", "netns", far)
+        ip("-n", gate, "addr", "add", "198.51.100.1/24", "dev", "inner")
+        ip("-n", gate, "link", "set", "inner", "up")
+        for words in (["addr", "add", "198.51.100.2/24", "dev", "eth0"], ["link", "set", "eth0", "up"],
+                      ["link", "set", "lo", "up"]):
+            ip("-n", far, *words)
+        yield extra_sshd(name="far", address="198.51.100.2", under=["ip", "netns", "exec", far])
+    finally:
+        subprocess.run(["ip", "-n", gate, "link", "del", "inner"], check=False)
+        subprocess.run(["ip", "netns", "del", far], check=False)
+
+
+def behind_the_gate(hosts, sshd):
+    gate = hosts.base["llmlaunch"]["hosts"][0]
+    known = hosts.head / "known-far"
+    known.write_text((hosts.directory / "known_hosts").read_text() + sshd.known + "\n")
+    data = yaml.safe_load(hosts.config())
+    data["llmlaunch"]["hosts"] = [dict(sshd.as_host(), proxy_jump=gate["address"])]
+    data["llmlaunch"]["ssh"]["known_hosts_file"] = str(known)
+    data.update(num_machines=1, num_processes=1)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def test_a_host_that_only_the_jump_host_reaches_runs_ranks(hosts, far_host):
+    run = hosts.run("echo", "in", config=behind_the_gate(hosts, far_host))
+    assert run.status == 0 and run.out.count("in") == 1, str(run)
+    direct = yaml.safe_load(behind_the_gate(hosts, far_host))
+    del direct["llmlaunch"]["hosts"][0]["proxy_jump"]
+    direct["llmlaunch"]["timeouts"] = {"connect": 1}
+    refused = hosts.run("true", config=yaml.safe_dump(direct))
+    assert refused.status == 69 and "198.51.100.2" in refused.err, str(refused)
+    hosts.nothing_left(run)
+
+
+def test_a_host_that_does_not_reach_the_head_is_told_what_to_set(hosts, far_host):
+    """Its only way is the jump host, and no packet of it comes to the head: the rank says where it tried, and why."""
+    config = yaml.safe_load(behind_the_gate(hosts, far_host))
+    config["llmlaunch"]["timeouts"] = {"rendezvous": 3}
+    run = hosts.run("train", "--max_steps", "1", config=yaml.safe_dump(config), timeout=120)
+    assert run.status != 0, str(run)
+    assert "set main_process_ip to an address that they can" in run.err, str(run)
+    assert re.search(r"must be an address of the machine where llmlaunch runs \(main_process_ip\)", run.err), str(run)
     hosts.nothing_left(run)
