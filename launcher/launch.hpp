@@ -52,8 +52,8 @@ struct LaunchOptions {
   bool quiet = false;
   bool stdout_colors = false;
   bool stderr_colors = false;
-  bool live_line = false;  ///< stderr is a terminal and shows how far the hosts are
-  std::string timeline;    ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
+  bool live_line = false;     ///< stderr is a terminal and shows how far the hosts are
+  std::string timeline;       ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.

@@ -1,5 +1,5 @@
-// A certificate and a key, whatever bytes they are: one of them is of the other, or not, and nothing beyond their ends is
-// looked at.
+// A certificate and a key, whatever bytes they are: one of them is of the other, or not, and nothing beyond their ends
+// is looked at.
 #include "launcher/ssh/certificate.hpp"
 
 #include "tests/fuzz/fuzz.hpp"

@@ -232,6 +232,11 @@ TEST_CASE("a harmless value of a keyword that is not supported decides for later
   CHECK(settings_of("CanonicalizeHostname no\nPubkeyAuthentication yes\nRevokedHostKeys none\n", "a")
             .unsupported.empty());
   CHECK(settings_of("RevokedHostKeys /etc/ssh/revoked\n", "a").unsupported.at(0).refuse);
+  CHECK(settings_of("ProxyUseFdpass no\nVerifyHostKeyDNS no\nRemoteCommand none\nHostbasedAuthentication no\n", "a")
+            .unsupported.empty());
+  CHECK(settings_of("ProxyUseFdpass yes\n", "a").unsupported.at(0).refuse);
+  CHECK(to_string(settings_of("SetEnv A=b C=d\n", "a").unsupported.at(0)) ==
+        "SetEnv A=b C=d (cfg:1): variables for ranks stand in llmlaunch.env");
 }
 
 TEST_CASE("the way to a host is what comes first of ProxyJump and ProxyCommand, none too") {
