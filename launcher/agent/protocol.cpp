@@ -18,6 +18,9 @@ enum class Type : std::uint8_t {
   head_ping,
   resume,
   bye,
+  input = 32,
+  input_end,
+  pause,
   hello = 65,
   need_file,
   ready,
@@ -30,6 +33,9 @@ enum class Type : std::uint8_t {
   agent_ping,
   resumed,
   taken,
+  noise = 96,
+  input_taken,
+  paused,
 };
 
 FrameEncoder frame_of(Type type) {
@@ -74,6 +80,7 @@ Bytes write(const Prepare& m) {
   out.u32(static_cast<std::uint32_t>(m.files.size()));
   for (const FileSpec& file : m.files) out.text(file.name).text(file.hash).u64(file.size);
   out.text(m.resume_name).text(m.resume_key);
+  put(out, m.settings);
   return std::move(out).finish();
 }
 Bytes write(const FileChunk& m) {
@@ -103,6 +110,15 @@ Bytes write(const Signal& m) {
 Bytes write(const Stop& m) {
   return std::move(frame_of(Type::stop).u32(static_cast<std::uint32_t>(m.signal)).u32(m.grace_ms)).finish();
 }
+Bytes write(const Input& m) {
+  return std::move(frame_of(Type::input).u64(m.offset).bytes(m.data)).finish();
+}
+Bytes write(const InputEnd&) {
+  return frame_of(Type::input_end).finish();
+}
+Bytes write(const Pause& m) {
+  return std::move(frame_of(Type::pause).u8(m.paused ? 1 : 0)).finish();
+}
 Bytes write(const Hello& m) {
   return std::move(frame_of(Type::hello).u16(m.version).text(m.hostname).i64(m.pid).u32(m.cores)).finish();
 }
@@ -110,7 +126,7 @@ Bytes write(const NeedFile& m) {
   return std::move(frame_of(Type::need_file).u32(m.index)).finish();
 }
 Bytes write(const Ready& m) {
-  return std::move(frame_of(Type::ready).u16(m.free_port)).finish();
+  return std::move(frame_of(Type::ready).u16(m.free_port).u32(m.omp_threads)).finish();
 }
 Bytes write(const Failed& m) {
   FrameEncoder out = frame_of(Type::failed);
@@ -140,6 +156,15 @@ Bytes write(const Resumed& m) {
 }
 Bytes write(const Taken& m) {
   return std::move(frame_of(Type::taken).u64(m.orders)).finish();
+}
+Bytes write(const Noise& m) {
+  return std::move(frame_of(Type::noise).text(cut(m.text))).finish();
+}
+Bytes write(const InputTaken& m) {
+  return std::move(frame_of(Type::input_taken).u64(m.bytes)).finish();
+}
+Bytes write(const Paused&) {
+  return frame_of(Type::paused).finish();
 }
 
 Error too_many(const char* what, std::size_t count, std::size_t limit) {
@@ -197,6 +222,9 @@ Result<HeadMessage> read_prepare(FieldReader& in) {
   }
   m.resume_name = in.text();
   m.resume_key = in.text();
+  Result<RankSettings> settings = take_settings(in);
+  if (!settings) return settings.error();
+  m.settings = std::move(*settings);
   return HeadMessage(std::move(m));
 }
 
@@ -241,7 +269,8 @@ Counted counted(const AgentMessage& message) {
 
 bool is_order(const HeadMessage& message) {
   return std::holds_alternative<Go>(message) || std::holds_alternative<Signal>(message) ||
-         std::holds_alternative<Stop>(message);
+         std::holds_alternative<Stop>(message) || std::holds_alternative<Pause>(message) ||
+         std::holds_alternative<Input>(message) || std::holds_alternative<InputEnd>(message);
 }
 
 Bytes encode(const HeadMessage& message) {
@@ -297,6 +326,17 @@ Result<HeadMessage> decode_head_message(const FrameView& frame) {
       message = m;
       break;
     }
+    case Type::input: {
+      Input m;
+      m.offset = in.u64();
+      const ByteView data = in.bytes();
+      if (data.size() > kInputWindowBytes) return too_many("input bytes", data.size(), kInputWindowBytes);
+      m.data.assign(data.begin(), data.end());
+      message = std::move(m);
+      break;
+    }
+    case Type::input_end: message = InputEnd{}; break;
+    case Type::pause: message = Pause{take_flag(in, bad)}; break;
     case Type::head_ping: message = Ping{}; break;
     case Type::resume: {
       Result<HeadMessage> resume = read_resume(in);
@@ -328,7 +368,13 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
       break;
     }
     case Type::need_file: message = NeedFile{in.u32()}; break;
-    case Type::ready: message = Ready{in.u16()}; break;
+    case Type::ready: {
+      Ready m;
+      m.free_port = in.u16();
+      m.omp_threads = in.u32();
+      message = m;
+      break;
+    }
     case Type::failed: {
       Failed m;
       m.code = static_cast<std::int32_t>(in.u32());
@@ -374,6 +420,9 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
       break;
     }
     case Type::done: message = Done{}; break;
+    case Type::noise: message = Noise{in.text()}; break;
+    case Type::input_taken: message = InputTaken{in.u64()}; break;
+    case Type::paused: message = Paused{}; break;
     case Type::agent_ping: message = Ping{}; break;
     case Type::resumed: message = Resumed{in.u64()}; break;
     case Type::taken: message = Taken{in.u64()}; break;

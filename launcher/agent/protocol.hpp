@@ -11,6 +11,12 @@
 ///                    a rank that could not be started has one Failed with its number instead of all these
 ///     head  → agent  Ack                output bytes taken off the head's hands, as a running total: the credit
 ///     head  → agent  Signal | Stop      Stop: signal to main processes, grace, SIGKILL to the groups
+///     head  → agent  Input*, InputEnd   stdin for the ranks of Prepare::settings.stdin_ranks, after Go
+///     agent → head   InputTaken         what those ranks have taken of it: the credit, as a running total. A Taken
+///                                       comes with it, so that the head need not keep the input
+///     head  → agent  Pause              of the ranks' groups; the agent answers Paused, and while the connection lasts
+///                                       has no `head_timeout` until the Pause that ends it. Between Prepare and Done
+///     agent → head   Noise*             before Ready: what setup lines print
 ///     both           Ping               keeps `head_timeout` and the head's own deadline from firing; no answer needed
 ///     agent → head   Done               no process of the job is left on this host
 ///     head  → agent  Bye                everything was heard: the agent exits 0
@@ -24,7 +30,8 @@
 ///     agent → head   Resumed | Failed   of the first, or of the second: there is none of this name
 ///
 /// Both sides count, since the start, what must arrive once: the agent's outputs (Output, OutputEnd, Done), its events
-/// (Started, Exited, Failed), the head's orders (Go, Signal, Stop). Each keeps what the other has not confirmed (Ack,
+/// (Started, Exited, Failed), the head's orders (Go, Signal, Stop,
+/// Pause, Input, InputEnd). Each keeps what the other has not confirmed (Ack,
 /// Taken), says with Resume or Resumed how many it has, and gets the rest again. Outputs keep their order and so do
 /// events, but events do not wait for outputs.
 ///
@@ -40,6 +47,7 @@
 #include <variant>
 #include <vector>
 
+#include "launcher/agent/settings.hpp"
 #include "rendezvous/base/frame.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -60,6 +68,9 @@ inline constexpr std::size_t kMaxRanksPerHost = 4096;
 inline constexpr std::size_t kMaxFilesPerHost = 64;
 // Texts of Failed, so that they fit a frame whatever a path or a PATH holds. `encode` cuts longer ones, marked.
 inline constexpr std::size_t kMaxTextBytes = 16u << 10;
+// Of stdin, on the way to a host and waiting there; what a pipe holds as well.
+inline constexpr std::uint64_t kInputWindowBytes = 64u << 10;
+inline constexpr std::uint64_t kNobodyReads = UINT64_MAX;
 
 using EnvList = std::vector<std::pair<std::string, std::string>>;
 
@@ -92,6 +103,7 @@ struct Prepare {
   std::vector<FileSpec> files;
   std::string resume_name;  // of an abstract socket; empty: a connection that ends is not made again
   std::string resume_key;   // who comes again proves with it to be the same head
+  RankSettings settings;
 };
 struct FileChunk {
   std::uint32_t index = 0;  // of Prepare::files
@@ -113,6 +125,14 @@ struct Stop {
   std::int32_t signal = 15;    // to the main processes now
   std::uint32_t grace_ms = 0;  // then SIGKILL to the groups; a second Stop with 0 skips what is left
 };
+struct Input {
+  std::uint64_t offset = 0;  // of the first byte, since the start
+  Bytes data;                // at most kInputWindowBytes beyond the last InputTaken
+};
+struct InputEnd {};
+struct Pause {
+  bool paused = true;  // false: go on
+};
 struct Ping {};  // both ways
 struct Resume {
   std::uint16_t version = kProtocolVersion;
@@ -132,7 +152,8 @@ struct NeedFile {
   std::uint32_t index = 0;
 };
 struct Ready {
-  std::uint16_t free_port = 0;  // a TCP port that was free on this host a moment ago: MASTER_PORT if rank 0 is here
+  std::uint16_t free_port = 0;    // a TCP port that was free on this host a moment ago: MASTER_PORT if rank 0 is here
+  std::uint32_t omp_threads = 0;  // OMP_NUM_THREADS as the agent chose it for its ranks; 0: it did not
 };
 struct Failed {            // before Go: the host cannot run the job. After Go: rank could not be started
                            // or, with rank -1, the host is lost: processes that not even SIGKILL ends
@@ -163,6 +184,14 @@ struct Exited {
   std::uint64_t wall_time_ns = 0;  // CLOCK_REALTIME of the host
 };
 struct Done {};
+struct Noise {
+  std::string text;  // one line
+};
+struct InputTaken {
+  std::uint64_t bytes = 0;  // Input taken by all ranks that read; kNobodyReads: there is no such rank any more
+};
+struct Paused {};
+
 struct Resumed {
   std::uint64_t orders = 0;  // received, since the start
 };
@@ -170,9 +199,9 @@ struct Taken {
   std::uint64_t orders = 0;
 };
 
-using HeadMessage = std::variant<Prepare, FileChunk, Go, Ack, Signal, Stop, Ping, Resume, Bye>;
-using AgentMessage =
-    std::variant<Hello, NeedFile, Ready, Failed, Started, Output, OutputEnd, Exited, Done, Ping, Resumed, Taken>;
+using HeadMessage = std::variant<Prepare, FileChunk, Go, Ack, Signal, Stop, Input, InputEnd, Pause, Ping, Resume, Bye>;
+using AgentMessage = std::variant<Hello, NeedFile, Ready, Failed, Started, Output, OutputEnd, Exited, Done, Noise,
+                                  InputTaken, Paused, Ping, Resumed, Taken>;
 
 /// Which of the counts a message belongs to.
 enum class Counted { no, output, event };

@@ -45,6 +45,13 @@ Prepare sample_prepare() {
   m.env = {{"A", "1"}, {"EMPTY", ""}, {"LONG", std::string(100'000, 'x')}};
   m.ranks = {{7, {{"RANK", "7"}}}, {8, {}}};
   m.files = {{"llmlaunch-train", std::string(64, 'a'), 1ull << 40}};
+  m.settings.limits = {{"nofile", 65'536}, {"core", kUnlimited}};
+  m.settings.umask = 027;
+  m.settings.cpu_bind = CpuBind::gpu;
+  m.settings.choose_omp_threads = true;
+  m.settings.setup = {"source ~/venv/bin/activate", "echo 'two\nlines'"};
+  m.settings.setup_timeout_ms = 7;
+  m.settings.stdin_ranks = {7, 4'000'000'000};
   return m;
 }
 
@@ -71,6 +78,8 @@ TEST_CASE("every message of the head survives the way to the agent") {
   CHECK(prepare.files[0].hash == std::string(64, 'a'));
   CHECK(prepare.files[0].size == 1ull << 40);
 
+  CHECK(prepare.settings == sent.settings);
+
   const FileChunk chunk = through_head(FileChunk{3, true, data_of(kFileChunkBytes)});
   CHECK(chunk.index == 3);
   CHECK(chunk.last);
@@ -81,6 +90,12 @@ TEST_CASE("every message of the head survives the way to the agent") {
   const Stop stop = through_head(Stop{2, 10'000});
   CHECK(stop.signal == 2);
   CHECK(stop.grace_ms == 10'000);
+  const Input input = through_head(Input{1ull << 40, data_of(kInputWindowBytes)});
+  CHECK(input.offset == 1ull << 40);
+  CHECK(input.data == data_of(kInputWindowBytes));
+  through_head(InputEnd{});
+  CHECK(through_head(Pause{true}).paused);
+  CHECK_FALSE(through_head(Pause{false}).paused);
   through_head(Ping{});
   through_head(Bye{});
   const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", {1, 2, 3}});
@@ -97,7 +112,12 @@ TEST_CASE("every message of the agent survives the way to the head") {
   CHECK(hello.pid == 4'194'304);
   CHECK(hello.cores == 128);
   CHECK(through_agent(NeedFile{9}).index == 9);
-  CHECK(through_agent(Ready{65535}).free_port == 65535);
+  const Ready ready = through_agent(Ready{65535, 64});
+  CHECK(ready.free_port == 65535);
+  CHECK(ready.omp_threads == 64);
+  CHECK(through_agent(Noise{"Loading cuda/12"}).text == "Loading cuda/12");
+  CHECK(through_agent(InputTaken{kNobodyReads}).bytes == kNobodyReads);
+  through_agent(Paused{});
   const Failed failed = through_agent(Failed{22, -1, "no program", "install it"});
   CHECK(failed.code == 22);
   CHECK(failed.rank == -1);
@@ -126,8 +146,14 @@ TEST_CASE("every message of the agent survives the way to the head") {
 }
 
 TEST_CASE("every frame cut short is refused, and never read beyond its end") {
-  const HeadMessage from_head[] = {
-      sample_prepare(), FileChunk{1, false, data_of(3)}, Go{{{"A", "b"}}}, Ack{1}, Signal{2}, Stop{2, 3}};
+  const HeadMessage from_head[] = {sample_prepare(),
+                                   FileChunk{1, false, data_of(3)},
+                                   Go{{{"A", "b"}}},
+                                   Ack{1},
+                                   Signal{2},
+                                   Stop{2, 3},
+                                   Input{1, data_of(2)},
+                                   Pause{true}};
   for (const HeadMessage& message : from_head) {
     const Bytes frame = encode(message);
     // The long value of the sample needs no cut at each of its bytes.
@@ -146,6 +172,8 @@ TEST_CASE("every frame cut short is refused, and never read beyond its end") {
                                      Started{1, 1},
                                      Output{1, Stream::out, data_of(2)},
                                      OutputEnd{1, Stream::err},
+                                     Noise{"n"},
+                                     InputTaken{1},
                                      Exited{}};
   for (const AgentMessage& message : from_agent) {
     const Bytes frame = encode(message);
@@ -201,6 +229,25 @@ TEST_CASE("limits of the agent protocol are enforced by name") {
   const auto files = decode_head_message(view_of(encode(HeadMessage(many))));
   REQUIRE_FALSE(files);
   CHECK(files.error().what == "65 files in one message; the limit is 64");
+}
+
+TEST_CASE("limits of settings and input are enforced by name") {
+  const auto refusal = [](const HeadMessage& message) {
+    const auto decoded = decode_head_message(view_of(encode(message)));
+    return decoded ? std::string("taken") : decoded.error().what;
+  };
+  Prepare prepare;
+  prepare.settings.setup.assign(kMaxSetupLines + 1, "true");
+  CHECK(refusal(prepare) == "257 setup lines in one message; the limit is 256");
+  prepare.settings.setup = {std::string(kMaxSetupLineBytes + 1, 'x')};
+  CHECK(refusal(prepare) == "65537 bytes of a setup line in one message; the limit is 65536");
+  prepare.settings.setup.clear();
+  prepare.settings.limits.assign(kMaxLimits + 1, {"nofile", 1});
+  CHECK(refusal(prepare) == "65 limits in one message; the limit is 64");
+  prepare.settings.limits.clear();
+  prepare.settings.cpu_bind = static_cast<CpuBind>(4);
+  CHECK(refusal(prepare) == "settings of ranks with a value that means nothing");
+  CHECK(refusal(Input{0, data_of(kInputWindowBytes + 1)}) == "65537 input bytes in one message; the limit is 65536");
 }
 
 TEST_CASE("a count that the frame cannot hold costs no memory") {
