@@ -1,0 +1,13 @@
+/// \file
+/// The text of a small file, such as those below /proc and /sys.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace llmlaunch::launcher::agent {
+
+/// At most `max_bytes` of it; empty when it cannot be read.
+std::string small_file(const std::string& path, std::size_t max_bytes);
+
+}  // namespace llmlaunch::launcher::agent
