@@ -5,7 +5,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -21,8 +20,10 @@
 namespace llmlaunch::launcher::agent {
 namespace {
 
-constexpr std::size_t kFixedPolls = 5;  // stdin, stdout, signals, who brings a connection; then two per rank
-constexpr int kGroupPollMs = 100;       // a group's last process may be another's child: nobody tells us of its end
+// stdin, stdout, signals, who brings a connection (2), report and noise of the setup lines; then two per rank, then one
+// per reader of stdin
+constexpr std::size_t kFixedPolls = 7;
+constexpr int kGroupPollMs = 100;  // a group's last process may be another's child: nobody tells us of its end
 
 TimePoint now() {
   return std::chrono::steady_clock::now();
@@ -83,11 +84,12 @@ Overloaded(Ts...) -> Overloaded<Ts...>;
 
 }  // namespace
 
-AgentLoop::AgentLoop(std::vector<std::string> environment, std::string own_directory)
+AgentLoop::AgentLoop(std::vector<std::string> environment, std::string own_directory, CgroupPath cgroup)
     : environment_(std::move(environment)),
       state_(now()),
       decoder_(kMaxHeadFrameBytes),
       cache_(environment_, own_directory),
+      cgroup_(cgroup),
       log_(Spool(Spool::usual_directories(environment_))),
       buffer_(kMaxOutputBytes) {}
 
@@ -105,6 +107,7 @@ int AgentLoop::run() {
 
   while (!quitting_ || (flush_ && head_reads_ && (sent_ < queue_.size() || !log_.all_sent()))) {
     std::vector<pollfd> polls = poll_set();
+    const std::size_t first_reader = kFixedPolls + 2 * ranks_.size();
     if (::poll(polls.data(), polls.size(), poll_timeout_ms()) < 0) {
       if (errno != EINTR) return 71;
       for (pollfd& entry : polls) entry.revents = 0;
@@ -115,10 +118,13 @@ int AgentLoop::run() {
       head_reads_ = false;
       cut();
     }
+    if (setup_ && (polls[5].revents != 0 || polls[6].revents != 0)) read_setup();
+    check_setup_deadline();
     if (polls[2].revents != 0) read_signals();
     if ((polls[3].revents | polls[4].revents) != 0) take_visitor();
     check_groups();
     read_outputs(polls);
+    write_inputs(std::span(polls).subspan(first_reader));
     apply(state_.on_tick(now()));
     write_head();
   }
@@ -134,10 +140,16 @@ std::vector<pollfd> AgentLoop::poll_set() const {
   polls.push_back({signals_.value(), POLLIN, 0});
   polls.push_back({attach_point_.listener(), POLLIN, 0});
   polls.push_back({attach_point_.visitor(), POLLIN, 0});
+  polls.push_back({setup_ ? setup_->process.report.value() : -1, POLLIN, 0});
+  polls.push_back({setup_ ? setup_->process.noise.value() : -1, POLLIN, 0});
   const bool outputs = wants_output();
   for (const Rank& rank : ranks_) {
     polls.push_back({outputs ? rank.process.out.value() : -1, POLLIN, 0});
     polls.push_back({outputs ? rank.process.err.value() : -1, POLLIN, 0});
+  }
+  for (std::size_t reader = 0; reader < readers_.size(); ++reader) {
+    const short events = input_.waiting(reader).empty() ? 0 : POLLOUT;
+    polls.push_back({ranks_[readers_[reader]].process.in.value(), events, 0});
   }
   return polls;
 }
@@ -145,7 +157,8 @@ std::vector<pollfd> AgentLoop::poll_set() const {
 int AgentLoop::poll_timeout_ms() const {
   // What nobody can write to any more never becomes readable: it is looked at, not waited for.
   if (nobody_left_ && wants_output() && !quitting_) return 0;
-  const TimePoint next = state_.next_tick();
+  const TimePoint next =
+      setup_ && !setup_->timed_out ? std::min(state_.next_tick(), setup_->deadline) : state_.next_tick();
   int timeout = -1;
   if (next != TimePoint::max()) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now()).count();
@@ -183,12 +196,15 @@ void AgentLoop::apply(Actions actions) {
                      const Rank& rank = ranks_[signal.index];
                      if (rank.group_alive) ::kill(-rank.process.pid, signal.signal);
                    },
-                   [](const SignalDescendants& signal) {
+                   [this](const SignalDescendants& signal) {
                      // The common end: nobody is left, and /proc need not be read.
                      siginfo_t info{};
                      if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD) return;
+                     if (signal.signal == SIGKILL) cgroup_.kill();
                      signal_descendants(signal.signal);
                    },
+                   [this](const TakeInput& take) { take_input(take.input); },
+                   [this](const EndInput&) { input_.end(); },
                    [this](const CloseOutputs&) { nobody_left_ = true; },
                    [this](const FindSurvivors&) {
                      std::vector<std::string> names;
@@ -287,6 +303,7 @@ void AgentLoop::take_over(Attached attached) {
       ::dup2(attached.err.value(), STDERR_FILENO) < 0 || !set_nonblocking())
     return cut();
   bearer_ = std::move(attached.bearer);
+  input_.tell_again();
   apply(state_.on_resumed(attached.resume.state, now()));
 }
 
@@ -319,10 +336,10 @@ Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, 
   const Prepare& prepare = state_.prepare();
   EnvList place;  // as after `cd`: programs that trust PWD must not find the agent's
   if (prepare.workdir.starts_with('/')) place.emplace_back("PWD", prepare.workdir);
-  env = overlay_env(environment_, {&place, &prepare.env, &rank.env, &go_env});
+  env = overlay_env(environment_, {&place, &host_env_, &rank.env, &go_env});
   if (auto found = prepend_library_path(env, library_directories()); !found) return found;
   const std::vector<std::string> words = argv();
-  if (auto fits = check_exec_size(words, env, exec_limits()); !fits) return fits;
+  if (auto fits = check_exec_size(words, env, exec_limits(conditions_.front().limits)); !fits) return fits;
   path = words[0];
   if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
   Result<std::string> program = find_program(words[0], env, directory_of(prepare.workdir));
@@ -335,6 +352,15 @@ void AgentLoop::check_host() {
   const Prepare& prepare = state_.prepare();
   if (auto valid = check_prepare(prepare); !valid) return apply(state_.on_failed(valid.error()));
   if (auto workdir = check_workdir(prepare.workdir); !workdir) return apply(state_.on_failed(workdir.error()));
+  host_env_ = prepare.env;
+  if (prepare.settings.setup.empty()) return check_ranks();
+  begin_setup();
+}
+
+// With the environment that the ranks will have: a setup line may have changed PATH.
+void AgentLoop::check_ranks() {
+  const Prepare& prepare = state_.prepare();
+  if (auto settled = settle_conditions(); !settled) return apply(state_.on_failed(settled.error()));
   std::string path;
   std::vector<std::string> env;
   for (const RankSpec& rank : prepare.ranks)
@@ -342,12 +368,14 @@ void AgentLoop::check_host() {
   std::vector<std::uint32_t> missing;
   for (std::uint32_t i = 0; i < prepare.files.size(); ++i)
     if (cache_.find(prepare.files[i]).empty()) missing.push_back(i);
-  apply(state_.on_checked(std::move(missing), free_tcp_port()));
+  apply(state_.on_checked(std::move(missing), free_tcp_port(), omp_threads_));
 }
 
 void AgentLoop::start_ranks(const EnvList& go_env) {
   const Prepare& prepare = state_.prepare();
   ranks_.resize(prepare.ranks.size());
+  if (cgroup_.make(prepare.job_id, prepare.host))
+    for (RankConditions& conditions : conditions_) conditions.cgroup_entrance = cgroup_.entrance();
   const auto valid = check_env(go_env);
   const std::vector<std::string> words = argv();
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
@@ -358,7 +386,7 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       apply(state_.on_start_failed(i, checked.error()));
       continue;
     }
-    Result<RankProcess> process = start_rank(path, words, env, directory_of(prepare.workdir));
+    Result<RankProcess> process = start_rank(path, words, env, directory_of(prepare.workdir), conditions_[i]);
     if (!process) {
       apply(state_.on_start_failed(i, process.error()));
       continue;
@@ -367,6 +395,7 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
     ranks_[i].started = ranks_[i].group_alive = true;
     apply(state_.on_started(i, ranks_[i].process.pid));
   }
+  open_inputs();
   check_children();  // a rank may have ended before the last one was started; none may have started
 }
 
@@ -427,6 +456,10 @@ void AgentLoop::check_children() {
   int status = 0;
   pid_t pid = 0;
   while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
+    if (setup_ && pid == setup_->process.pid) {
+      end_setup(status);
+      continue;
+    }
     const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [pid](const Rank& candidate) {
       return candidate.started && !candidate.exited && candidate.process.pid == pid;
     });

@@ -2,20 +2,27 @@
 /// The agent's shell: one thread, one poll. Tells `AgentState` what happened and carries out what it answers.
 #pragma once
 
+#include <poll.h>
+
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "launcher/agent/agent_state.hpp"
 #include "launcher/agent/attach.hpp"
 #include "launcher/agent/file_cache.hpp"
+#include "launcher/agent/job_cgroup.hpp"
 #include "launcher/agent/outbound_log.hpp"
 #include "launcher/agent/process.hpp"
+#include "launcher/agent/rank_input.hpp"
+#include "launcher/agent/setup_process.hpp"
+#include "launcher/agent/setup_script.hpp"
 #include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/frame.hpp"
-
-struct pollfd;
 
 namespace llmlaunch::launcher::agent {
 
@@ -25,7 +32,8 @@ inline constexpr std::size_t kMaxQueuedBytes = 256u << 10;
 class AgentLoop {
  public:
   /// `environment`: "NAME=value", what the ranks inherit. `own_directory`: where the agent's program lies.
-  AgentLoop(std::vector<std::string> environment, std::string own_directory);
+  /// `cgroup`: where the watchman looks for the job's.
+  AgentLoop(std::vector<std::string> environment, std::string own_directory, CgroupPath cgroup);
 
   /// Speaks on stdin and stdout until the job is over; returns the exit status. SIGCHLD, SIGTERM and SIGINT must be
   /// blocked, SIGPIPE ignored.
@@ -38,9 +46,16 @@ class AgentLoop {
     bool exited = false;
     bool group_alive = false;
   };
+  struct Setup {
+    SetupProcess process;
+    SetupReport report;
+    TimePoint deadline;
+    bool timed_out = false;
+  };
 
   void apply(Actions actions);
   void check_host();
+  void check_ranks();
   Result<void> check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
                           std::vector<std::string>& env);
   void start_ranks(const EnvList& env);
@@ -49,6 +64,21 @@ class AgentLoop {
 
   void send(const AgentMessage& message);
   void confirm(const Ack& state);
+  // agent_setup.cpp
+  void begin_setup();
+  void read_setup();
+  void check_setup_deadline();
+  void end_setup(int status);
+  const std::string* value_for(const RankSpec& rank, std::string_view name) const;
+  std::vector<std::optional<unsigned>> gpus_of_ranks() const;
+  Result<void> settle_conditions();
+  // agent_input.cpp
+  void open_inputs();
+  void take_input(const Input& input);
+  void close_input(std::size_t reader);
+  void write_input(std::size_t reader);
+  void write_inputs(std::span<const pollfd> ready);
+
   void read_head();
   void write_head();
   void fill_queue();
@@ -70,8 +100,15 @@ class AgentLoop {
   AgentState state_;
   FrameDecoder decoder_;
   FileCache cache_;
+  JobCgroup cgroup_;
   UniqueFd signals_;
+  std::optional<Setup> setup_;              // while it runs
+  EnvList host_env_;                        // Prepare::env, and what the agent adds for all ranks
+  std::vector<RankConditions> conditions_;  // of each rank, once checked
+  std::uint32_t omp_threads_ = 0;
   std::vector<Rank> ranks_;
+  std::vector<std::size_t> readers_;  // which ranks take input_
+  RankInput input_;
   OutboundLog log_;
   AttachPoint attach_point_;
   UniqueFd bearer_;  // of the connection, when another agent brought it

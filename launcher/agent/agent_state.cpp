@@ -43,6 +43,10 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
     return on_stop(*stop, now);
   }
   if (std::holds_alternative<Ping>(message)) return {};
+  if (const auto* pause = std::get_if<Pause>(&message)) {
+    if (phase_ == Phase::waiting) return broken("a Pause before Prepare", now);
+    return on_pause(pause->paused, now);
+  }
   if (phase_ == Phase::failed) return {};  // the head may not have read of it yet
   if (auto* resume = std::get_if<Resume>(&message)) {
     if (phase_ != Phase::waiting) return broken("a Resume in the midst of a job", now);
@@ -64,6 +68,8 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
     return on_go(std::move(*go));
   }
   if (phase_ != Phase::running && phase_ != Phase::leaving) return broken("an Ack or Signal before Go", now);
+  if (auto* input = std::get_if<Input>(&message)) return {TakeInput{std::move(*input)}};
+  if (std::holds_alternative<InputEnd>(message)) return {EndInput{}};
   if (const auto* ack = std::get_if<Ack>(&message)) return on_ack(*ack, now);
   const int number = std::get<Signal>(message).signal;
   if (!is_signal(number)) return broken("Signal with number " + std::to_string(number), now);
@@ -87,9 +93,11 @@ Actions AgentState::on_prepare(Prepare prepare) {
   return {CheckHost{}};
 }
 
-Actions AgentState::on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port) {
+Actions AgentState::on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port,
+                               std::uint32_t omp_threads) {
   if (phase_ != Phase::checking) return {};
   free_port_ = free_port;
+  omp_threads_ = omp_threads;
   Actions actions;
   needed_.assign(prepare_.files.size(), false);
   for (const std::uint32_t index : missing_files) {
@@ -97,7 +105,7 @@ Actions AgentState::on_checked(std::vector<std::uint32_t> missing_files, std::ui
     send(NeedFile{index}, actions);
   }
   phase_ = missing_files.empty() ? Phase::ready : Phase::receiving;
-  if (phase_ == Phase::ready) send(Ready{free_port_}, actions);
+  if (phase_ == Phase::ready) send(Ready{free_port_, omp_threads_}, actions);
   return actions;
 }
 
@@ -106,7 +114,12 @@ Actions AgentState::on_file_done(std::uint32_t index) {
   needed_[index] = false;
   if (std::find(needed_.begin(), needed_.end(), true) != needed_.end()) return {};
   phase_ = Phase::ready;
-  return {SendMessage{Ready{free_port_}}};
+  return {SendMessage{Ready{free_port_, omp_threads_}}};
+}
+
+Actions AgentState::on_noise(std::string line) {
+  if (phase_ != Phase::checking) return {};
+  return {SendMessage{Noise{std::move(line)}}};
 }
 
 Actions AgentState::on_failed(const Error& error) {
@@ -147,6 +160,14 @@ Actions AgentState::on_output_end(std::size_t index, Stream stream) {
   Actions actions;
   if (!head_lost_) send(OutputEnd{prepare_.ranks[index].rank, stream}, actions);
   maybe_done(actions);
+  return actions;
+}
+
+Actions AgentState::on_input_taken(const InputTaken& taken) {
+  Actions actions;
+  orders_told_ = orders_;
+  send(Taken{orders_}, actions);
+  send(taken, actions);
   return actions;
 }
 
@@ -191,6 +212,17 @@ Actions AgentState::on_stop(const Stop& stop, TimePoint now) {
   return actions;
 }
 
+Actions AgentState::on_pause(bool paused, TimePoint now) {
+  paused_ = paused;
+  ping_at_ = std::min(ping_at_, now + ping_interval());
+  Actions actions;
+  // A job that is being stopped goes on ending.
+  for (std::size_t i = 0; i < ranks_.size() && !kill_all_at_; ++i)
+    if (ranks_[i].group_alive) actions.push_back(SignalGroup{i, paused ? SIGSTOP : SIGCONT});
+  if (paused) send(Paused{}, actions);
+  return actions;
+}
+
 Actions AgentState::on_terminate(TimePoint now) {
   Actions actions;
   if (phase_ != Phase::done) begin_stop(SIGTERM, grace(), now, actions);
@@ -200,6 +232,7 @@ Actions AgentState::on_terminate(TimePoint now) {
 void AgentState::begin_stop(int signal, std::chrono::milliseconds grace, TimePoint now, Actions& actions) {
   if (phase_ == Phase::leaving) return;
   if (phase_ != Phase::running) return finish(actions);
+  paused_ = false;
   kill_all_at_ = kill_all_at_ ? std::min(*kill_all_at_, now + grace) : now + grace;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     if (ranks_[i].run != RankState::Run::running) continue;
@@ -282,6 +315,7 @@ Actions AgentState::on_cut(TimePoint now) {
   const bool may_come_back = resumable() && !head_lost_ && (phase_ == Phase::running || phase_ == Phase::leaving);
   if (!may_come_back) return on_head_gone(now);
   connected_ = false;
+  if (paused_) last_heard_ = now;  // until now its silence meant nothing
   return {};
 }
 
@@ -394,6 +428,7 @@ std::optional<std::chrono::milliseconds> AgentState::head_timeout() const {
   if (phase_ == Phase::waiting) return kHandshakeTimeout;
   if (phase_ == Phase::bearer) return std::nullopt;
   if (prepare_.head_timeout_ms == 0 && phase_ == Phase::done) return kHandshakeTimeout;  // it must take the rest
+  if (paused_ && connected_) return std::nullopt;
   if (prepare_.head_timeout_ms == 0) return std::nullopt;
   return std::chrono::milliseconds(prepare_.head_timeout_ms);
 }

@@ -11,7 +11,9 @@
 ///
 /// The end of a rank: its main process is reaped → Exited, SIGTERM to what is left of its group, after the grace
 /// SIGKILL. When all main processes are gone, the same for every descendant that is left, whatever group or session it
-/// chose. The job is over when the agent has no child (as the subreaper it is the parent of every orphan below it).
+/// chose. A paused job (SIGSTOP to its groups) has no `head_timeout` while it is connected; the end of the connection
+/// stops it like any other. The job is over when the agent has no child (as the subreaper it is the parent of every
+/// orphan below it).
 #pragma once
 
 #include <chrono>
@@ -60,6 +62,10 @@ struct SignalGroup {
 struct SignalDescendants {  ///< every process below the agent
   int signal;
 };
+struct TakeInput {  ///< for the ranks' stdin; what breaks the protocol comes back by on_head_error
+  Input input;
+};
+struct EndInput {};
 struct CloseOutputs {};   ///< nobody is left who could write: what is open ends when it is empty
 struct FindSurvivors {};  ///< answer: on_survivors
 struct Listen {};         ///< for a head that comes back, as prepare() says
@@ -74,7 +80,7 @@ struct Quit {  ///< end the agent when what was sent has left it
   bool flush;  ///< false: nobody reads any more
 };
 using Action = std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, SignalMain, SignalGroup, SignalDescendants,
-                            CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
+                            TakeInput, EndInput, CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
 using Actions = std::vector<Action>;
 
 /// How a main process ended.
@@ -105,12 +111,16 @@ class AgentState {
   /// The agent itself was asked to end (SIGTERM).
   Actions on_terminate(TimePoint now);
 
-  Actions on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port);
+  Actions on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port, std::uint32_t omp_threads = 0);
+  /// Setup lines have printed this line.
+  Actions on_noise(std::string line);
   Actions on_failed(const Error& error);
   Actions on_file_done(std::uint32_t index);
 
   Actions on_started(std::size_t index, std::int64_t pid);
   Actions on_start_failed(std::size_t index, const Error& error);
+  /// Ranks have taken input. While the head is connected.
+  Actions on_input_taken(const InputTaken& taken);
   Actions on_main_exit(std::size_t index, const MainExit& exit, TimePoint now);
   /// The rank's process group is empty. Its number may be another's from now on.
   void on_group_gone(std::size_t index) { ranks_[index].group_alive = false; }
@@ -147,6 +157,7 @@ class AgentState {
   Actions on_go(Go go);
   Actions on_stop(const Stop& stop, TimePoint now);
   Actions on_ack(const Ack& ack, TimePoint now);
+  Actions on_pause(bool paused, TimePoint now);
   Actions broken(const std::string& what, TimePoint now);
   bool resumable() const { return !prepare_.resume_name.empty(); }
   void begin_stop(int signal, std::chrono::milliseconds grace, TimePoint now, Actions& actions);
@@ -165,6 +176,8 @@ class AgentState {
   std::vector<RankState> ranks_;
   std::vector<bool> needed_;  // by index of Prepare::files: asked for and not whole
   std::uint16_t free_port_ = 0;
+  std::uint32_t omp_threads_ = 0;
+  bool paused_ = false;  // the head stands still with its job: its silence means nothing
   std::uint64_t sent_bytes_ = 0;
   std::uint64_t acked_bytes_ = 0;
   TimePoint last_heard_;

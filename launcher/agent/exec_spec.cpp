@@ -3,7 +3,6 @@
 #include "launcher/agent/exec_spec.hpp"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +111,10 @@ Result<void> check_prepare(const Prepare& prepare) {
     if (!seen.insert(rank.rank).second) return invalid("rank " + std::to_string(rank.rank) + " is listed twice");
     if (auto checked = check_env(rank.env); !checked) return checked;
   }
+  for (const std::string& line : prepare.settings.setup)
+    if (has_nul(line)) return invalid("a setup line with a NUL byte");
+  for (const std::uint32_t rank : prepare.settings.stdin_ranks)
+    if (seen.count(rank) == 0) return invalid("stdin for rank " + std::to_string(rank) + ", which is not on this host");
   for (const FileSpec& file : prepare.files) {
     if (!is_plain_name(file.name)) return invalid("a file to push whose name is no plain name: '" + file.name + "'");
     if (!is_hash(file.hash)) return invalid("file '" + file.name + "': the hash is not 64 hex digits");
@@ -170,13 +173,14 @@ Result<void> prepend_library_path(std::vector<std::string>& env, const std::vect
   return ok;
 }
 
-ExecLimits exec_limits() {
+ExecLimits exec_limits(const std::vector<RankLimit>& limits) {
   constexpr std::size_t kLeast = 128u << 10;
   constexpr std::size_t kMost = 6u << 20;
-  rlimit stack{};
+  rlimit stack = own_limit(RLIMIT_STACK);
+  for (const RankLimit& limit : limits)
+    if (limit.resource == RLIMIT_STACK) stack = limit.value;
   std::size_t total = kMost;
-  if (::getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY)
-    total = std::clamp<std::size_t>(stack.rlim_cur / 4, kLeast, kMost);
+  if (stack.rlim_cur != RLIM_INFINITY) total = std::clamp<std::size_t>(stack.rlim_cur / 4, kLeast, kMost);
   return {kMaxArgStringBytes - 1, total};
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/agent/rank_limits.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -34,8 +35,8 @@ struct ExecLimits {
   std::size_t string_bytes = 0;
   std::size_t total_bytes = 0;
 };
-/// Of this process: Linux takes a quarter of the stack limit, at least 128 KiB and at most 6 MiB.
-ExecLimits exec_limits();
+/// Of a rank with these limits: Linux takes a quarter of the stack limit, at least 128 KiB and at most 6 MiB.
+ExecLimits exec_limits(const std::vector<RankLimit>& limits);
 /// Errc::too_large that names sizes and the longest string, by the variable's name and never its value.
 Result<void> check_exec_size(const std::vector<std::string>& argv, const std::vector<std::string>& env,
                              const ExecLimits& limits);

@@ -34,7 +34,7 @@ void kill_what_is_left() {
   }
 }
 
-[[noreturn]] void watch(pid_t agent, const sigset_t& signals) {
+[[noreturn]] void watch(pid_t agent, const sigset_t& signals, const CgroupPath& cgroup) {
   // Only the agent holds the control path, so that its end is the end of the stream.
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null >= 0) {
@@ -53,7 +53,9 @@ void kill_what_is_left() {
     pid_t reaped = 0;
     while ((reaped = ::waitpid(-1, &status, WNOHANG)) > 0) {
       if (reaped != agent) continue;
+      kill_cgroup(cgroup.value());
       kill_what_is_left();
+      remove_cgroup(cgroup.value());
       ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : kExitAgentKilled);
     }
   }
@@ -61,7 +63,7 @@ void kill_what_is_left() {
 
 }  // namespace
 
-Result<void> fork_under_guard() {
+Result<void> fork_under_guard(const CgroupPath& cgroup) {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int number : {SIGCHLD, SIGTERM, SIGINT}) ::sigaddset(&signals, number);
@@ -74,7 +76,7 @@ Result<void> fork_under_guard() {
   const pid_t guard = ::getpid();
   const pid_t agent = ::fork();
   if (agent < 0) return system_error(errno, "fork of the agent");
-  if (agent > 0) watch(agent, signals);
+  if (agent > 0) watch(agent, signals, cgroup);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // an orderly stop: it is the subreaper of all that is left
   if (::getppid() != guard) return make_error(Errc::interrupted, "killed while starting");
   // Not inherited by a child.

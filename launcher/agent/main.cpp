@@ -64,13 +64,14 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
   auto ready = llmlaunch::launcher::agent::close_inherited_descriptors();
-  if (ready) ready = llmlaunch::launcher::agent::fork_under_guard();
+  const llmlaunch::launcher::agent::CgroupPath cgroup;
+  if (ready) ready = llmlaunch::launcher::agent::fork_under_guard(cgroup);
   if (!ready) {
     say(STDERR_FILENO, "llmlaunch-agent: error: " + to_string(ready.error()) + "\n");
     return kExitOsError;
   }
   ::setsid();  // never fails: the process was just forked and leads no group
 
-  llmlaunch::launcher::agent::AgentLoop loop(environment(), own_directory());
+  llmlaunch::launcher::agent::AgentLoop loop(environment(), own_directory(), cgroup);
   return loop.run();
 }

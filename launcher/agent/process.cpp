@@ -4,7 +4,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -14,13 +17,17 @@
 #include <csignal>
 #include <cstdlib>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace llmlaunch::launcher::agent {
 namespace {
 
+// Each round stops all that the last one found, so that only those forked between the two are new in the next.
+constexpr int kMaxStopRounds = 50;
+
 // What the child tells when it could not become the program.
 struct ChildError {
-  enum Step : int { none, null_device, descriptors, workdir, exec } step = none;
+  enum Step : int { none, null_device, descriptors, workdir, limits, affinity, exec } step = none;
   int error = 0;
 };
 
@@ -29,9 +36,11 @@ struct ChildPlan {
   char* const* argv;
   char* const* shell_argv;  // /bin/sh path argument…, for a script without "#!", as execvp does
   char* const* env;
-  const char* workdir;  // nullptr: stay
-  int out, err, report;
+  const char* workdir;       // nullptr: stay
+  int in, out, err, report;  // in: -1 for /dev/null
   pid_t agent;
+  const RankConditions* conditions;
+  const std::vector<unsigned long>* cpus;  // as a bit mask; empty: as the agent's
 };
 
 [[noreturn]] void give_up(const ChildPlan& plan, ChildError::Step step) {
@@ -41,22 +50,33 @@ struct ChildPlan {
   ::_exit(127);
 }
 
+void take_conditions(const ChildPlan& plan) {
+  const RankConditions& conditions = *plan.conditions;
+  // Outside of the cgroup the rank is still in its process group, and below the agent.
+  if (conditions.cgroup_entrance >= 0) {
+    [[maybe_unused]] const ssize_t moved = ::write(conditions.cgroup_entrance, "0", 1);
+  }
+  if (conditions.umask != kNoUmask) ::umask(conditions.umask);
+  for (const RankLimit& limit : conditions.limits)
+    if (::setrlimit(static_cast<__rlimit_resource>(limit.resource), &limit.value) != 0)
+      give_up(plan, ChildError::limits);
+  if (plan.cpus->empty()) return;
+  const auto* mask = reinterpret_cast<const cpu_set_t*>(plan.cpus->data());
+  if (::sched_setaffinity(0, plan.cpus->size() * sizeof(unsigned long), mask) != 0) give_up(plan, ChildError::affinity);
+}
+
 [[noreturn]] void become_rank(const ChildPlan& plan) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != plan.agent) ::_exit(127);  // the agent died before the line above
-  const int null = ::open("/dev/null", O_RDONLY);
-  if (null < 0 || ::dup2(null, STDIN_FILENO) < 0) give_up(plan, ChildError::null_device);
-  if (null != STDIN_FILENO) ::close(null);
+  const int in = plan.in >= 0 ? plan.in : ::open("/dev/null", O_RDONLY);
+  if (in < 0 || ::dup2(in, STDIN_FILENO) < 0) give_up(plan, ChildError::null_device);
+  if (in != STDIN_FILENO) ::close(in);
   if (::dup2(plan.out, STDOUT_FILENO) < 0 || ::dup2(plan.err, STDERR_FILENO) < 0)
     give_up(plan, ChildError::descriptors);
   if (plan.workdir != nullptr && ::chdir(plan.workdir) != 0) give_up(plan, ChildError::workdir);
-  struct sigaction standard {};
-  standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  take_conditions(plan);
+  reset_signals();
   ::execve(plan.path, plan.argv, plan.env);
   if (errno == ENOEXEC) ::execve("/bin/sh", plan.shell_argv, plan.env);
   give_up(plan, ChildError::exec);
@@ -73,7 +93,9 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
 Error child_error(const ChildError& report, const std::string& path, const std::string& workdir) {
   switch (report.step) {
     case ChildError::workdir: return system_error(report.error, "chdir to '" + workdir + "'");
-    case ChildError::null_device: return system_error(report.error, "open /dev/null");
+    case ChildError::null_device: return system_error(report.error, "stdin of the rank");
+    case ChildError::limits: return system_error(report.error, "setrlimit");
+    case ChildError::affinity: return system_error(report.error, "sched_setaffinity");
     case ChildError::exec: {
       Error error = system_error(report.error, "exec of '" + path + "'");
       if (report.error == ENOENT)
@@ -105,13 +127,47 @@ pid_t parent_of(const char* pid) {
   return static_cast<pid_t>(std::atoi(stat.c_str() + name_end + 4));  // ") S 123"
 }
 
+std::vector<unsigned long> mask_of(const CpuList& cpus) {
+  constexpr unsigned kBits = sizeof(unsigned long) * 8;
+  std::vector<unsigned long> mask;
+  for (const unsigned cpu : cpus) {
+    if (cpu / kBits >= mask.size()) mask.resize(cpu / kBits + 1);
+    mask[cpu / kBits] |= 1ul << (cpu % kBits);
+  }
+  return mask;
+}
+
 }  // namespace
 
+void reset_signals() {
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+CpuList allowed_cpus() {
+  std::vector<unsigned long> mask(kMaxCpus / (sizeof(unsigned long) * 8));
+  const std::size_t bytes = mask.size() * sizeof(unsigned long);
+  CpuList cpus;
+  auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
+  if (::sched_getaffinity(0, bytes, set) != 0) return cpus;
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu)
+    if (CPU_ISSET_S(cpu, bytes, set)) cpus.push_back(cpu);
+  return cpus;
+}
+
 Result<RankProcess> start_rank(const std::string& path, const std::vector<std::string>& argv,
-                               const std::vector<std::string>& env, const std::string& workdir) {
-  int out[2], err[2], report[2];
-  if (::pipe2(out, O_CLOEXEC) != 0) return system_error(errno, "pipe for stdout");
+                               const std::vector<std::string>& env, const std::string& workdir,
+                               const RankConditions& conditions) {
+  int in[2] = {-1, -1}, out[2], err[2], report[2];
   RankProcess rank;
+  if (conditions.wants_input && ::pipe2(in, O_CLOEXEC) != 0) return system_error(errno, "pipe for stdin");
+  rank.in.reset(in[1]);
+  const UniqueFd in_end(in[0]);
+  if (::pipe2(out, O_CLOEXEC) != 0) return system_error(errno, "pipe for stdout");
   rank.out.reset(out[0]);
   UniqueFd out_end(out[1]);
   if (::pipe2(err, O_CLOEXEC) != 0) return system_error(errno, "pipe for stderr");
@@ -120,23 +176,27 @@ Result<RankProcess> start_rank(const std::string& path, const std::vector<std::s
   if (::pipe2(report, O_CLOEXEC) != 0) return system_error(errno, "pipe for the exec report");
   const UniqueFd report_end(report[0]);
   UniqueFd report_write(report[1]);
-  for (const int fd : {out[0], err[0]})
-    if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return system_error(errno, "O_NONBLOCK for an output pipe");
+  for (const int fd : {out[0], err[0], in[1]})
+    if (fd >= 0 && ::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return system_error(errno, "O_NONBLOCK for a rank's pipe");
 
   std::vector<std::string> shell = {"/bin/sh", path};
   shell.insert(shell.end(), argv.begin() + 1, argv.end());
   const std::vector<char*> argv_pointers = pointers_to(argv);
   const std::vector<char*> shell_pointers = pointers_to(shell);
   const std::vector<char*> env_pointers = pointers_to(env);
+  const std::vector<unsigned long> cpus = mask_of(conditions.cpus);
   const ChildPlan plan{path.c_str(),
                        argv_pointers.data(),
                        shell_pointers.data(),
                        env_pointers.data(),
                        workdir.empty() ? nullptr : workdir.c_str(),
+                       in[0],
                        out[1],
                        err[1],
                        report[1],
-                       ::getpid()};
+                       ::getpid(),
+                       &conditions,
+                       &cpus};
   rank.pid = ::fork();
   if (rank.pid < 0) return system_error(errno, "fork", {}, "too many processes of this user on the host (ulimit -u)?");
   if (rank.pid == 0) become_rank(plan);
@@ -165,10 +225,11 @@ std::vector<pid_t> descendants() {
   }
   ::closedir(directory);
   std::vector<pid_t> found = {::getpid()};
+  std::unordered_set<pid_t> known = {::getpid()};
   for (std::size_t i = 0; i < found.size(); ++i) {
     const auto [first, last] = children.equal_range(found[i]);
     for (auto child = first; child != last; ++child)
-      if (std::find(found.begin(), found.end(), child->second) == found.end()) found.push_back(child->second);
+      if (known.insert(child->second).second) found.push_back(child->second);
   }
   found.erase(found.begin());
   return found;
@@ -181,6 +242,13 @@ std::string name_of(pid_t pid) {
 }
 
 void signal_descendants(int signal) {
+  std::unordered_set<pid_t> stopped;
+  for (int round = 0; signal == SIGKILL && round < kMaxStopRounds; ++round) {
+    const std::size_t before = stopped.size();
+    for (const pid_t pid : descendants())
+      if (stopped.insert(pid).second) ::kill(pid, SIGSTOP);
+    if (stopped.size() == before) break;
+  }
   for (const pid_t pid : descendants()) ::kill(pid, signal);
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "launcher/agent/cpu_topology.hpp"
+#include "launcher/agent/rank_limits.hpp"
 #include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/result.hpp"
 
@@ -16,19 +18,37 @@ struct RankProcess {
   pid_t pid = -1;
   UniqueFd out;  ///< read ends, non-blocking
   UniqueFd err;
+  UniqueFd in;  ///< write end, non-blocking; closed when its stdin is /dev/null
 };
 
-/// Forks and executes `path` in its own process group, with /dev/null as stdin, pipes as stdout and stderr, every
-/// signal at its default, no other descriptor, and SIGKILL as soon as the agent dies. Returns when the exec has
-/// succeeded; a failed step comes back as its errno.
+/// What a rank's process is like beside its program.
+struct RankConditions {
+  std::vector<RankLimit> limits;
+  std::uint32_t umask = kNoUmask;
+  CpuList cpus;              ///< empty: those of the agent
+  int cgroup_entrance = -1;  ///< of JobCgroup
+  bool wants_input = false;  ///< a pipe as stdin
+};
+
+/// Forks and executes `path` in its own process group, with /dev/null or a pipe as stdin, pipes as stdout and stderr,
+/// every signal at its default, no other descriptor, and SIGKILL as soon as the agent dies. Returns when the exec has
+/// succeeded; a failed step comes back as its errno. Not to be in the cgroup is no failure.
 Result<RankProcess> start_rank(const std::string& path, const std::vector<std::string>& argv,
-                               const std::vector<std::string>& env, const std::string& workdir);
+                               const std::vector<std::string>& env, const std::string& workdir,
+                               const RankConditions& conditions);
+
+/// In a child between fork and exec: every signal at its default and none blocked.
+void reset_signals();
+
+/// The CPUs that this process may run on.
+CpuList allowed_cpus();
 
 /// All processes below this one, of any group or session, as /proc shows them now.
 std::vector<pid_t> descendants();
 /// "4711 (python3)", for a person.
 std::string name_of(pid_t pid);
-/// Sends the signal to all of them. Errors mean "gone meanwhile" and are no news.
+/// Sends the signal to all of them. Errors mean "gone meanwhile" and are no news. Before SIGKILL all are stopped, until
+/// a look finds nobody new: what is being killed one by one must not fork meanwhile.
 void signal_descendants(int signal);
 
 /// Closes every descriptor from 3 on, and puts /dev/null where 0, 1 or 2 are closed. A head that starts the agent

@@ -4,6 +4,7 @@
 
 #include "launcher/agent/agent_state.hpp"
 #include "launcher/agent/exec_spec.hpp"
+#include "launcher/agent/rank_input.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
@@ -21,6 +22,7 @@ FrameView view_of(const Bytes& frame) {
 // The part of the shell: every question is answered with "yes".
 struct Shell {
   AgentState state{TimePoint{}};
+  RankInput input;
   TimePoint now{};
   bool quit = false;
 
@@ -30,7 +32,10 @@ struct Shell {
       if (std::holds_alternative<CheckHost>(action)) check();
       if (const auto* write = std::get_if<WriteChunk>(&action); write && write->chunk.last)
         apply(state.on_file_done(write->chunk.index));
+      if (const auto* take = std::get_if<TakeInput>(&action)) take_input(take->input);
+      if (std::holds_alternative<EndInput>(action)) input.end();
       if (!std::holds_alternative<StartRanks>(action)) continue;
+      input = RankInput(state.prepare().ranks.size());
       for (std::size_t i = 0; i < state.prepare().ranks.size(); ++i) apply(state.on_started(i, 1));
       for (std::size_t i = 0; i < state.prepare().ranks.size() && state.output_allowance() > 0; ++i)
         apply(state.on_output(i, Stream::out, Bytes(1)));
@@ -41,6 +46,13 @@ struct Shell {
     std::vector<std::uint32_t> missing;
     for (std::uint32_t i = 0; i < state.prepare().files.size(); i += 2) missing.push_back(i);
     apply(state.on_checked(std::move(missing), 1));
+  }
+  // The first reader reads nothing, the others read at once.
+  void take_input(const Input& bytes) {
+    if (auto added = input.add(bytes); !added) return apply(state.on_head_error(added.error(), now));
+    for (std::size_t i = 1; i < state.prepare().ranks.size(); ++i) input.took(i, input.waiting(i).size());
+    require(state.prepare().ranks.empty() || input.waiting(0).size() <= kInputWindowBytes);
+    input.credit();
   }
   // The head is gone and all processes end: so must the agent.
   void end() {

@@ -207,6 +207,14 @@ bool AgentDriver::take(agent::AgentMessage message) {
     ranks[started->rank].pid = started->pid;
   } else if (const auto* failed = std::get_if<agent::Failed>(&message)) {
     failures.push_back(*failed);
+  } else if (const auto* line = std::get_if<agent::Noise>(&message)) {
+    noise.push_back(line->text);
+  } else if (const auto* taken = std::get_if<agent::InputTaken>(&message)) {
+    input_taken = taken->bytes;
+  } else if (std::holds_alternative<agent::Paused>(message)) {
+    ++pauses;
+  } else if (std::holds_alternative<agent::Taken>(message)) {
+    // this head keeps nothing
   } else if (std::holds_alternative<agent::Done>(message)) {
     done = true;
     return false;
@@ -229,6 +237,16 @@ void AgentDriver::run_until_said(std::uint32_t rank, const std::string& text) {
 void AgentDriver::run_until_exited(std::uint32_t rank) {
   while (!ranks[rank].exited)
     if (!step()) broken("Done before rank " + std::to_string(rank) + " exited");
+}
+
+void AgentDriver::run_until_input_taken(std::uint64_t bytes) {
+  while (input_taken < bytes)
+    if (!step()) broken("Done before the ranks had taken their input");
+}
+
+void AgentDriver::run_until_paused() {
+  for (const int before = pauses; pauses == before;)
+    if (!step()) broken("Done instead of Paused");
 }
 
 void AgentDriver::hang_up() {

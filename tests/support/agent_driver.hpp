@@ -80,6 +80,8 @@ class AgentDriver {
   void run_to_done();
   void run_until_said(std::uint32_t rank, const std::string& text);
   void run_until_exited(std::uint32_t rank);
+  void run_until_input_taken(std::uint64_t bytes);
+  void run_until_paused();
 
   /// The head dies: closes the channel.
   void hang_up();
@@ -90,6 +92,9 @@ class AgentDriver {
   pid_t pid = -1;  ///< of the process that was started (the guard)
   std::map<std::uint32_t, RankRecord> ranks;
   std::vector<agent::Failed> failures;
+  std::vector<std::string> noise;
+  std::uint64_t input_taken = 0;
+  int pauses = 0;  ///< Paused that came
   std::uint64_t output_bytes = 0;
   std::uint64_t outputs = 0;  ///< messages
   std::uint64_t acked = 0;

@@ -21,7 +21,10 @@ std::string text_of(const AgentMessage& message) {
   struct Visitor {
     std::string operator()(const Hello&) { return "Hello"; }
     std::string operator()(const NeedFile& m) { return "NeedFile " + std::to_string(m.index); }
-    std::string operator()(const Ready& m) { return "Ready " + std::to_string(m.free_port); }
+    std::string operator()(const Ready& m) {
+      return "Ready " + std::to_string(m.free_port) +
+             (m.omp_threads == 0 ? "" : " with " + std::to_string(m.omp_threads) + " threads");
+    }
     std::string operator()(const Failed& m) { return "Failed " + std::to_string(m.rank) + " " + m.what; }
     std::string operator()(const Started& m) { return "Started " + std::to_string(m.rank); }
     std::string operator()(const Output& m) {
@@ -33,6 +36,9 @@ std::string text_of(const AgentMessage& message) {
              (m.stopped ? " stopped" : "");
     }
     std::string operator()(const Done&) { return "Done"; }
+    std::string operator()(const Noise& m) { return "Noise " + m.text; }
+    std::string operator()(const InputTaken& m) { return "InputTaken " + std::to_string(m.bytes); }
+    std::string operator()(const Paused&) { return "Paused"; }
     std::string operator()(const Ping&) { return "Ping"; }
     std::string operator()(const Resumed& m) { return "Resumed " + std::to_string(m.orders); }
     std::string operator()(const Taken& m) { return "Taken " + std::to_string(m.orders); }
@@ -53,6 +59,8 @@ std::string text_of(const Actions& actions) {
       return "group " + std::to_string(a.index) + " " + std::to_string(a.signal);
     }
     std::string operator()(const SignalDescendants& a) { return "all " + std::to_string(a.signal); }
+    std::string operator()(const TakeInput& a) { return "input " + std::to_string(a.input.data.size()); }
+    std::string operator()(const EndInput&) { return "end of input"; }
     std::string operator()(const CloseOutputs&) { return "close"; }
     std::string operator()(const FindSurvivors&) { return "survivors"; }
     std::string operator()(const Listen&) { return "listen"; }
@@ -471,4 +479,69 @@ TEST_CASE("an agent that was started for a connection gives it to the one that h
         "Failed -1 the head sent a Resume in the midst of a job, main 0 15, group 0 18");
   AgentState early = resumable(1);
   CHECK(text_of(early.on_message(Bye{}, at(0))) == "Failed -1 the head sent a Bye before Done, main 0 15, group 0 18");
+}
+
+TEST_CASE("a paused job stops its groups, answers, and waits for its head without a limit") {
+  AgentState state = running(2);
+  CHECK(text_of(state.on_message(Pause{true}, at(100))) == "group 0 19, group 1 19, Paused");
+  CHECK(text_of(state.on_tick(at(1'000'000))) == "Ping");  // a connection that is dead shows by what cannot be sent
+  state.on_head_bytes(at(2'000'000));
+  CHECK(text_of(state.on_message(Pause{false}, at(2'000'000))) == "group 0 18, group 1 18");
+  CHECK(text_of(state.on_tick(at(2'009'000))) == "main 0 15, group 0 18, main 1 15, group 1 18");  // 9 s of silence
+}
+
+TEST_CASE("a paused job whose head dies is continued, so that it can end") {
+  AgentState state = running(1);
+  state.on_message(Pause{true}, at(0));
+  CHECK(text_of(state.on_head_gone(at(100))) == "main 0 15, group 0 18");
+  CHECK(text_of(state.on_tick(at(1'100))) == "group 0 9, all 9");
+}
+
+TEST_CASE("a paused job whose connection is cut waits for its head no longer than others") {
+  AgentState state = resumable(1);
+  state.on_message(Pause{true}, at(0));
+  CHECK(text_of(state.on_cut(at(100'000))) == "");
+  CHECK(text_of(state.on_tick(at(108'999))) == "");
+  CHECK(text_of(state.on_tick(at(109'000))) == "main 0 15, group 0 18");
+}
+
+TEST_CASE("with the credit for input its orders are confirmed, so that the head need not keep them") {
+  AgentState state = resumable(1);
+  state.on_message(Input{0, Bytes(3)}, at(0));
+  state.on_message(InputEnd{}, at(0));
+  CHECK(text_of(state.on_input_taken(InputTaken{3})) == "Taken 3, InputTaken 3");  // Go was the first
+}
+
+TEST_CASE("a Stop continues a paused job, and a job that is being stopped is not paused any more") {
+  AgentState state = running(1);
+  state.on_message(Pause{true}, at(0));
+  CHECK(text_of(state.on_message(Stop{15, 1'000}, at(10))) == "main 0 15, group 0 18");
+  CHECK(text_of(state.on_message(Pause{true}, at(20))) == "Paused");
+  CHECK(text_of(state.on_tick(at(1'010))) == "group 0 9, all 9");
+}
+
+TEST_CASE("a Pause has its time between Prepare and Done") {
+  AgentState early(kStart);
+  CHECK(text_of(early.on_message(Pause{true}, at(0))).starts_with("Failed -1 the head sent a Pause before Prepare"));
+  AgentState preparing(kStart);
+  preparing.on_message(prepare_of(1), at(0));
+  CHECK(text_of(preparing.on_message(Pause{true}, at(0))) == "Paused");
+  CHECK(text_of(preparing.on_tick(at(100'000))) == "Ping");
+}
+
+TEST_CASE("input reaches the loop while ranks run, and not before") {
+  AgentState state = running(1);
+  CHECK(text_of(state.on_message(Input{0, Bytes(3)}, at(0))) == "input 3");
+  CHECK(text_of(state.on_message(InputEnd{}, at(0))) == "end of input");
+  AgentState early(kStart);
+  early.on_message(prepare_of(1), at(0));
+  CHECK(text_of(early.on_message(Input{0, Bytes(3)}, at(0))).starts_with("Failed -1 the head sent"));
+}
+
+TEST_CASE("noise of setup lines and the chosen threads are told before the ranks start") {
+  AgentState state(kStart);
+  state.on_message(prepare_of(1), at(0));
+  CHECK(text_of(state.on_noise("loading cuda")) == "Noise loading cuda");
+  CHECK(text_of(state.on_checked({}, 1, 8)) == "Ready 1 with 8 threads");
+  CHECK(text_of(state.on_noise("too late")) == "");
 }
