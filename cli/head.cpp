@@ -18,7 +18,6 @@
 #include <filesystem>
 #include <memory>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 extern char** environ;
@@ -86,7 +85,6 @@ Result<launcher::HeadFacts> head_facts() {
   std::error_code failed;
   facts.cwd = fs::current_path(failed).string();
   if (failed) return system_error(failed.value(), "the current directory cannot be read");
-  facts.cores = std::max(1u, std::thread::hardware_concurrency());
   return facts;
 }
 

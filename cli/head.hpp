@@ -10,7 +10,7 @@
 
 namespace llmlaunch::cli {
 
-/// Environment, current directory, cores, and a new job id: "20261124-101530-4f2a" (local time, then chance).
+/// Environment, current directory, and a new job id: "20261124-101530-4f2a" (local time, then chance).
 Result<launcher::HeadFacts> head_facts();
 
 /// A program of llmlaunch's own: in $LLMLAUNCH_LIBEXEC when that is set, else beside this executable or in

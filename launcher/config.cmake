@@ -3,14 +3,17 @@ add_library(llmlaunch_config STATIC
   config.cpp
   config_llmlaunch.cpp
   config_logs.cpp
+  config_process.cpp
   config_reader.cpp
   config_source.cpp
   config_yaml.cpp
   env_rules.cpp
+  env_template.cpp
   hostlist.cpp
   log_settings.cpp
   plan.cpp
   plan_env.cpp
+  process_settings.cpp
   proxy_jump.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp)

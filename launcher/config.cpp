@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "launcher/config_llmlaunch.hpp"
+#include "launcher/config_process.hpp"
 #include "launcher/config_reader.hpp"
 #include "rendezvous/base/nearest.hpp"
 
@@ -124,24 +125,6 @@ void read_world(MapReader& top, Config& config) {
   }
 }
 
-void read_gpu_ids(MapReader& top, Config& config) {
-  const YamlNode* value = top.find("gpu_ids");
-  if (!value) return;
-  const auto ids = top.texts("gpu_ids");
-  std::string joined = fmt::format("{}", fmt::join(ids, ","));
-  joined.erase(std::remove(joined.begin(), joined.end(), ' '), joined.end());
-  // Numbers, or the UUIDs of GPUs and MIG devices.
-  const bool good = !joined.empty() && joined.front() != ',' && joined.back() != ',' &&
-                    joined.find(",,") == joined.npos && std::all_of(joined.begin(), joined.end(), [](unsigned char c) {
-                      return std::isalnum(c) || c == ',' || c == '-' || c == '/';
-                    });
-  if (!good) {
-    top.refuse("gpu_ids", *value, "'all' or a list like 0,1,2");
-    return;
-  }
-  config.gpu_ids = joined;
-}
-
 void read_main_process(MapReader& top, Config& config) {
   if (const YamlNode* value = top.find("main_process_ip");
       value && !(value->kind == YamlNode::Kind::scalar && value->text.empty())) {
@@ -192,9 +175,6 @@ void note_what_is_not_passed_on(MapReader& top, Config& config) {
 }
 
 void note_what_has_no_effect(MapReader& top, Config& config) {
-  if (top.boolean("enable_cpu_affinity").value_or(false)) {
-    note(top, config, "enable_cpu_affinity", "has no effect: ranks are not pinned to cores");
-  }
   if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
     note(top, config, "rdzv_backend",
          fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
@@ -244,7 +224,8 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   config.use_cpu = top.boolean("use_cpu").value_or(false);
   config.debug = top.boolean("debug").value_or(false);
   read_world(top, config);
-  read_gpu_ids(top, config);
+  config.gpu_ids = read_gpu_ids(top);
+  config.enable_cpu_affinity = top.boolean("enable_cpu_affinity").value_or(false);
   read_main_process(top, config);
   note_what_is_not_passed_on(top, config);
   note_what_has_no_effect(top, config);

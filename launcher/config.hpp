@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "launcher/log_settings.hpp"
+#include "launcher/process_settings.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
@@ -34,6 +35,8 @@ std::vector<std::string> without_secrets(std::vector<std::string> argv);
 /// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and
 /// never forwarded from the head.
 bool set_by_llmlaunch(std::string_view variable);
+/// One of these that says what RANK, WORLD_SIZE and the like say, for workers of other launchers.
+bool repeats_place(std::string_view variable);
 
 /// "90", "1.5", "500ms", "30s", "5m", "2h". Nothing for everything else, negative or longer than a year.
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
@@ -75,9 +78,11 @@ struct HostConfig {
   std::vector<std::string> identity_files;
   std::optional<std::string> workdir;
   EnvList env;
-  std::string where;  ///< "cfg.yaml:14:7", for messages; empty when not from a file
-  /// As in SshSettings.
-  std::optional<std::string> proxy_jump;
+  std::optional<std::string> proxy_jump;  ///< as in SshSettings
+  EnvList rank_env;                    ///< over the one for all hosts
+  std::vector<std::string> setup;      ///< after those for all hosts
+  std::optional<std::string> gpu_ids;  ///< instead of the file's
+  std::string where;                   ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
 struct Config {
@@ -90,14 +95,18 @@ struct Config {
   std::optional<std::string> main_process_ip;
   std::uint16_t main_process_port = 0;  ///< the rendezvous port; 0: the head chooses
   std::string mixed_precision = "no";
-  std::string gpu_ids = "all";
+  std::optional<std::string> gpu_ids;  ///< unset: as many as a host's slots in a GPU job, else all
   bool use_cpu = false;
   bool debug = false;
+  bool enable_cpu_affinity = false;
   // llmlaunch:
   std::vector<HostConfig> hosts;  ///< empty: this machine alone
   SshSettings ssh;
   EnvList env;
-  std::vector<std::string> forward_env;  ///< names or patterns (HF_*) taken from the head's environment
+  EnvList rank_env;  ///< values are templates, checked: env_template.hpp
+  /// Names or patterns (HF_*) taken from the head's environment, but for those that a "!…" takes away.
+  std::vector<std::string> forward_env;
+  ProcessSettings process;
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   LogSettings logs;

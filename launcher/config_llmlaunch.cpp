@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "launcher/config_process.hpp"
 #include "launcher/hostlist.hpp"
 #include "launcher/proxy_jump.hpp"
 
@@ -88,7 +89,7 @@ std::optional<std::string> read_proxy_jump(MapReader& map) {
 void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::string& path, Config& config) {
   MapReader map(check, item, path,
                 {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir",
-                 "env", "proxy_jump"});
+                 "env", "rank_env", "setup", "gpu_ids", "proxy_jump"});
   if (map.find("name") && map.find("host")) {
     check.fail(map.key_mark("host"), fmt::format("{} has both 'name' and 'host'", path), "they mean the same");
   }
@@ -108,6 +109,9 @@ void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::stri
   shared.workdir = map.text("workdir");
   shared.env = map.env("env");
   shared.proxy_jump = read_proxy_jump(map);
+  shared.rank_env = read_rank_env(map);
+  shared.setup = read_setup(map);
+  shared.gpu_ids = read_gpu_ids(map);
   shared.where = check.place(item);
   const auto addresses = read_addresses(map, names.size(), *list);
   if (check.error) return;
@@ -182,19 +186,6 @@ void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
   ssh.proxy_jump = read_proxy_jump(map);
 }
 
-void read_forward_env(MapReader& map, Config& config) {
-  config.forward_env = map.texts("forward_env");
-  for (const auto& pattern : config.forward_env) {
-    const auto equals = pattern.find('=');
-    if (equals == pattern.npos) continue;
-    // What stands behind '=' may be a secret: it is not repeated.
-    map.check().fail(map.find("forward_env")->mark,
-                     fmt::format("{} takes names and patterns; '{}' has a value", map.path_of("forward_env"),
-                                 pattern.substr(0, equals)),
-                     "values belong to llmlaunch.env");
-  }
-}
-
 void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeouts) {
   MapReader map(check, section, "llmlaunch.timeouts", {"connect", "start", "rendezvous", "grace", "head", "run"});
   constexpr milliseconds kShortest{1};
@@ -227,9 +218,10 @@ HostConfig host_named(std::string_view written) {
 }
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
-  MapReader map(check, section, "llmlaunch",
-                {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"});
-  for (const std::string_view key : {"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"}) {
+  std::vector<std::string_view> keys{"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"};
+  keys.insert(keys.end(), std::begin(kProcessKeys), std::end(kProcessKeys));
+  MapReader map(check, section, "llmlaunch", keys);
+  for (const std::string_view key : keys) {
     const ConfigMark mark = map.key_mark(key);
     if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.place(mark));
   }
@@ -242,6 +234,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   if (const YamlNode* ssh = map.find("ssh")) read_ssh(check, *ssh, config.ssh);
   config.env = map.env("env");
   read_forward_env(map, config);
+  read_process_settings(map, config);
   config.workdir = map.text("workdir");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
   if (const YamlNode* logs = map.find("logs")) read_logs(check, *logs, config);

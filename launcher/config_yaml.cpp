@@ -122,7 +122,9 @@ class TreeBuilder final : public YAML::EventHandler {
     for (const std::string_view known : {"str", "int", "float", "bool", "null", "map", "seq"}) {
       if (tag == std::string(kCoreTag) + std::string(known)) return;
     }
-    stop(mark, fmt::format("the tag '{}' is not supported; write the plain value", tag.substr(0, 60)));
+    const bool a_text = tag.starts_with('!') && !tag.starts_with("!!");
+    stop(mark, fmt::format("the tag '{}' is not supported; write {}", tag.substr(0, 60),
+                           a_text ? "quotes around a text that begins with '!'" : "the plain value"));
   }
 
   void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {

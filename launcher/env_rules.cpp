@@ -47,13 +47,48 @@ std::vector<std::string> without_secrets(std::vector<std::string> argv) {
 }
 
 bool set_by_llmlaunch(std::string_view variable) {
-  constexpr std::array<std::string_view, 18> kNames{env::kRank,           env::kWorldSize,  env::kLocalRank,
-                                                    env::kLocalWorldSize, env::kGroupRank,  env::kGroupWorldSize,
-                                                    env::kNodeRank,       env::kLocalSize,  env::kCrossRank,
-                                                    env::kCrossSize,      env::kJobId,      env::kGeneration,
-                                                    env::kHost,           env::kToken,      env::kRendezvous,
-                                                    env::kMasterAddr,     env::kMasterPort, env::kRendezvousTimeout};
+  constexpr std::array<std::string_view, 36> kNames{env::kRank,
+                                                    env::kWorldSize,
+                                                    env::kLocalRank,
+                                                    env::kLocalWorldSize,
+                                                    env::kGroupRank,
+                                                    env::kGroupWorldSize,
+                                                    env::kNodeRank,
+                                                    env::kLocalSize,
+                                                    env::kCrossRank,
+                                                    env::kCrossSize,
+                                                    env::kJobId,
+                                                    env::kGeneration,
+                                                    env::kHost,
+                                                    env::kToken,
+                                                    env::kRendezvous,
+                                                    env::kMasterAddr,
+                                                    env::kMasterPort,
+                                                    env::kRendezvousTimeout,
+                                                    env::kRoleRank,
+                                                    env::kRoleWorldSize,
+                                                    env::kElasticRunId,
+                                                    env::kElasticRestartCount,
+                                                    env::kElasticMaxRestarts,
+                                                    env::kHorovodRank,
+                                                    env::kHorovodSize,
+                                                    env::kHorovodLocalRank,
+                                                    env::kHorovodLocalSize,
+                                                    env::kHorovodCrossRank,
+                                                    env::kHorovodCrossSize,
+                                                    env::kHorovodHostname,
+                                                    env::kElasticUseAgentStore,
+                                                    env::kOmpiRank,
+                                                    env::kOmpiSize,
+                                                    env::kOmpiLocalRank,
+                                                    env::kOmpiLocalSize,
+                                                    env::kOmpiNodeRank};
   return std::find(kNames.begin(), kNames.end(), variable) != kNames.end();
+}
+
+bool repeats_place(std::string_view variable) {
+  return set_by_llmlaunch(variable) && (variable.starts_with("ROLE_") || variable.starts_with("HOROVOD_") ||
+                                        variable.starts_with("OMPI_") || variable.starts_with("TORCHELASTIC_"));
 }
 
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {

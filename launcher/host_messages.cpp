@@ -34,7 +34,24 @@ std::string master_address(const LaunchPlan& plan, std::size_t host, const std::
   return addresses[master].host;
 }
 
+agent::RankSettings settings_of(const LaunchPlan& plan, const HostPlan& host) {
+  agent::RankSettings settings;
+  settings.limits = plan.process.limits;
+  settings.umask = plan.process.umask.value_or(agent::kNoUmask);
+  settings.cpu_bind = plan.process.cpu_bind.value_or(agent::CpuBind::none);
+  settings.choose_omp_threads = host.choose_omp_threads;
+  settings.setup = host.setup;
+  settings.setup_timeout_ms = message_ms(plan.timeouts.start);
+  for (const RankPlan& rank : host.ranks)
+    if (reads_stdin(plan, rank.rank)) settings.stdin_ranks.push_back(number(rank.rank));
+  return settings;
+}
+
 }  // namespace
+
+bool reads_stdin(const LaunchPlan& plan, Rank rank) {
+  return plan.process.stdin_to == StdinTo::all || (plan.process.stdin_to == StdinTo::rank_0 && rank == Rank{0});
+}
 
 std::uint32_t message_ms(std::chrono::milliseconds time) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(time.count(), 0, UINT32_MAX));
@@ -71,6 +88,7 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
     prepare.resume_name = resume_name(plan, index, head);
     prepare.resume_key = head.resume_key;
   }
+  prepare.settings = settings_of(plan, host);
   return prepare;
 }
 

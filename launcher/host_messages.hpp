@@ -28,6 +28,9 @@ struct HostAddresses {
   std::string host;  ///< of the host, as the head sees it
 };
 
+/// Does llmlaunch's own stdin go to this rank?
+bool reads_stdin(const LaunchPlan& plan, Rank rank);
+
 /// A time as messages carry it: what does not fit is the longest that does, 49 days.
 std::uint32_t message_ms(std::chrono::milliseconds time);
 

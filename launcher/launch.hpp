@@ -47,6 +47,7 @@ struct JobResult {
 
 struct LaunchOptions {
   std::string agent_path;  ///< llmlaunch-agent on the head
+  int stdin_fd = 0;        ///< read only when the plan's stdin goes to a rank
   int stdout_fd = 1;       ///< ranks' stdout lines; a slow reader slows the ranks down
   int stderr_fd = 2;       ///< ranks' stderr lines
   bool quiet = false;
@@ -60,7 +61,8 @@ struct LaunchOptions {
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
 };
 
-/// Runs the job to its end. Takes SIGINT, SIGTERM, SIGHUP and SIGQUIT while it runs. Blocks; makes its own io_context.
+/// Runs the job to its end. Takes SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT and the plan's
+/// forward_signals while it runs. Blocks; makes its own io_context.
 /// An `Error` only when the job could not be tried (log directory, agent program); all else is in `JobResult`.
 Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options);
 

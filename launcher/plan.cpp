@@ -10,7 +10,6 @@
 #include <unordered_set>
 
 #include "launcher/plan_env.hpp"
-#include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -195,6 +194,8 @@ HostPlan host_of(const Config& config, const HostConfig& from, std::size_t index
   host.identity_files = from.identity_files.empty() ? config.ssh.identity_files : from.identity_files;
   host.workdir = workdir_of(config, from, host.local, head);
   host.proxy_jump = from.proxy_jump ? from.proxy_jump : config.ssh.proxy_jump;
+  host.setup = config.process.setup;
+  host.setup.insert(host.setup.end(), from.setup.begin(), from.setup.end());
   return host;
 }
 
@@ -202,9 +203,7 @@ std::vector<RankPlan> ranks_from(std::uint32_t first, std::uint32_t count) {
   std::vector<RankPlan> ranks;
   ranks.reserve(count);
   for (std::uint32_t local = 0; local < count; ++local) {
-    RankPlan rank{Rank{first + local}, local, {}};
-    rank.env = {{env::kRank, fmt::format("{}", first + local)}, {env::kLocalRank, fmt::format("{}", local)}};
-    ranks.push_back(std::move(rank));
+    ranks.push_back({Rank{first + local}, local, {}});
   }
   return ranks;
 }
@@ -265,9 +264,15 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   }
   if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
     return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
+  plan.process = config.process;
+  plan.process.cpu_bind = cpu_bind_of(config);
   const EnvList picked = forwarded(config, head, plan.notes);
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    plan.hosts[i].env = env_of_host(config, hosts[i], plan.hosts[i], plan, picked, head);
+    HostPlan& host = plan.hosts[i];
+    host.env = env_of_host(config, hosts[i], host, plan, picked);
+    for (RankPlan& rank : host.ranks) rank.env = env_of_rank(config, hosts[i], host, rank, plan);
+    host.choose_omp_threads = !has_omp_threads(host);
+    note_few_devices(host, plan.notes);
   }
   return plan;
 }

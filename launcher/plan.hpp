@@ -31,6 +31,8 @@ struct HostPlan {
   EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
   std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it
+  std::vector<std::string> setup;   ///< lines, for all hosts and then its own
+  bool choose_omp_threads = false;  ///< OMP_NUM_THREADS is for its agent to choose, if the host itself sets none
 };
 
 /// A program of llmlaunch's own, or a library of it, that hosts get pushed when they lack it.
@@ -49,6 +51,7 @@ struct LaunchPlan {
   std::uint16_t rendezvous_port = 0;     ///< 0: chosen
   SshSettings ssh;
   Timeouts timeouts;
+  ProcessSettings process;
   std::string log_dir;
   LogSettings logs;
   std::vector<std::string> notes;  ///< what was asked for and is not done, each to be said aloud
@@ -63,7 +66,6 @@ struct HeadFacts {
   std::string job_id;
   EnvList environment;  ///< the head's own; forward_env picks from it
   std::string cwd;
-  std::uint32_t cores = 1;                  ///< for OMP_NUM_THREADS of local ranks only when nothing else is known
   std::vector<std::string> addresses = {};  ///< of this machine's interfaces, as digits; empty: not known
 };
 

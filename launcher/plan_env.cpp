@@ -5,8 +5,10 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 
+#include "launcher/env_template.hpp"
 #include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher {
@@ -40,8 +42,34 @@ EnvList of_accelerate(const Config& config) {
   list.emplace_back(env::kMixedPrecision, config.mixed_precision);
   list.emplace_back("ACCELERATE_USE_CPU", on_cpu(config) ? "true" : "false");
   if (config.debug) list.emplace_back("ACCELERATE_DEBUG_MODE", "true");
-  if (config.gpu_ids != "all" && !on_cpu(config)) list.emplace_back(env::kCudaVisibleDevices, config.gpu_ids);
   return list;
+}
+
+/// What a vendor's libraries read to see fewer devices.
+const char* visible_devices_name(const std::string& distributed_type) {
+  if (distributed_type == "MULTI_XPU") return "ZE_AFFINITY_MASK";
+  if (distributed_type == "MULTI_NPU") return "ASCEND_RT_VISIBLE_DEVICES";
+  if (distributed_type == "MULTI_MLU") return "MLU_VISIBLE_DEVICES";
+  if (distributed_type == "MULTI_SDAA") return "SDAA_VISIBLE_DEVICES";
+  if (distributed_type == "MULTI_MUSA") return "MUSA_VISIBLE_DEVICES";
+  if (distributed_type == "MULTI_HPU") return "HABANA_VISIBLE_MODULES";
+  if (distributed_type == "MULTI_NEURON") return "NEURON_RT_VISIBLE_CORES";
+  return env::kCudaVisibleDevices;
+}
+
+bool on_nvidia(const std::string& type) {
+  return type == "MULTI_GPU" || type == "FSDP" || type == "DEEPSPEED" || type == "MEGATRON_LM";
+}
+
+/// The devices that the ranks of a host may see; nothing: all of them.
+std::optional<std::string> devices_of(const Config& config, const HostConfig& from) {
+  if (on_cpu(config)) return std::nullopt;
+  const std::optional<std::string>& ids = from.gpu_ids ? from.gpu_ids : config.gpu_ids;
+  if (ids) return *ids == "all" ? std::nullopt : ids;
+  if (!from.slots || !on_nvidia(config.distributed_type)) return std::nullopt;
+  std::string first;
+  for (std::uint32_t i = 0; i < *from.slots; ++i) first += fmt::format("{}{}", i == 0 ? "" : ",", i);
+  return first;
 }
 
 /// Where this host stands in the world, under every launcher's name for it.
@@ -57,6 +85,18 @@ EnvList of_host_in_world(const HostPlan& host, const LaunchPlan& plan) {
           {env::kCrossRank, text(number(host.node_rank))},
           {env::kGroupWorldSize, text(hosts)},
           {env::kCrossSize, text(hosts)},
+          {env::kRoleWorldSize, text(plan.world_size)},
+          {env::kElasticRunId, plan.job_id},
+          {env::kElasticRestartCount, "0"},
+          {env::kElasticMaxRestarts, "0"},
+          {env::kElasticUseAgentStore, "False"},  // rank 0 makes PyTorch's store
+          {env::kHorovodHostname, host.name},
+          {env::kHorovodSize, text(plan.world_size)},
+          {env::kHorovodLocalSize, text(local)},
+          {env::kHorovodCrossRank, text(number(host.node_rank))},
+          {env::kHorovodCrossSize, text(hosts)},
+          {env::kOmpiSize, text(plan.world_size)},
+          {env::kOmpiLocalSize, text(local)},
           {env::kJobId, plan.job_id},
           {env::kGeneration, "0"},
           {env::kRendezvousTimeout, text(plan.timeouts.rendezvous.count())},
@@ -82,12 +122,19 @@ bool on_cpu(const Config& config) {
 
 EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
   EnvList picked;
+  const auto is_denied = [&](const std::string& name) {
+    return std::any_of(config.forward_env.begin(), config.forward_env.end(), [&](const std::string& pattern) {
+      return pattern.starts_with('!') && fnmatch(pattern.c_str() + 1, name.c_str(), 0) == 0;
+    });
+  };
   for (const auto& pattern : config.forward_env) {
+    if (pattern.starts_with('!')) continue;
     bool found = false;
     for (const auto& [name, value] : head.environment) {
       if (fnmatch(pattern.c_str(), name.c_str(), 0) != 0 || set_by_llmlaunch(name)) continue;
-      picked.emplace_back(name, value);
       found = true;
+      if (is_denied(name)) continue;
+      picked.emplace_back(name, value);
     }
     const bool plain = pattern.find_first_of("*?[") == pattern.npos;
     if (plain && set_by_llmlaunch(pattern)) {
@@ -101,23 +148,61 @@ EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::
   return picked;
 }
 
+agent::CpuBind cpu_bind_of(const Config& config) {
+  if (config.process.cpu_bind) return *config.process.cpu_bind;
+  if (!config.enable_cpu_affinity) return agent::CpuBind::none;
+  return on_cpu(config) ? agent::CpuBind::numa : agent::CpuBind::gpu;
+}
+
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
-                    const EnvList& picked, const HeadFacts& head) {
-  const std::size_t ranks = host.ranks.size();
+                    const EnvList& picked) {
   Environment env;
+  // As torchrun and its kin set them, for users to change.
   env.set("PYTHONUNBUFFERED", "1");
+  env.set(env::kNcclAsyncErrors, "1");
+  env.set(env::kRoleName, "default");
+  if (cpu_bind_of(config) == agent::CpuBind::gpu) env.set(env::kCudaDeviceOrder, "PCI_BUS_ID");
   env.set_all(picked);
   env.set_all(of_accelerate(config));
+  if (auto devices = devices_of(config, from)) env.set(visible_devices_name(config.distributed_type), *devices);
   env.set_all(config.env);
   env.set_all(from.env);
-  // A remote host's cores are not known before its agent has said them; there the variable stays as it is.
-  if (host.local && !env.has(env::kOmpNumThreads)) {
-    if (value_of(head.environment, env::kOmpNumThreads) == nullptr) {
-      env.set(env::kOmpNumThreads, fmt::format("{}", std::max<std::size_t>(1, head.cores / ranks)));
-    }
-  }
   env.set_all(of_host_in_world(host, plan));
   return std::move(env).take();
+}
+
+EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan& host, const RankPlan& rank,
+                    const LaunchPlan& plan) {
+  Environment env;
+  const RankPlace place{number(rank.rank), rank.local_rank, number(host.node_rank), plan.world_size, host.name};
+  for (const EnvList* list : {&config.rank_env, &from.rank_env})
+    for (const auto& [name, value] : *list) env.set(name, expand_template(value, place));
+  const std::string global = fmt::format("{}", place.rank), local = fmt::format("{}", place.local_rank);
+  env.set_all({{env::kRank, global},
+               {env::kLocalRank, local},
+               {env::kRoleRank, global},
+               {env::kHorovodRank, global},
+               {env::kHorovodLocalRank, local},
+               {env::kOmpiRank, global},
+               {env::kOmpiLocalRank, local},
+               {env::kOmpiNodeRank, local}});
+  return std::move(env).take();
+}
+
+bool has_omp_threads(const HostPlan& host) {
+  const auto has = [](const EnvList& env) { return value_of(env, env::kOmpNumThreads) != nullptr; };
+  return has(host.env) ||
+         std::any_of(host.ranks.begin(), host.ranks.end(), [&](const RankPlan& rank) { return has(rank.env); });
+}
+
+void note_few_devices(const HostPlan& host, std::vector<std::string>& notes) {
+  const std::string* devices = value_of(host.env, env::kCudaVisibleDevices);
+  if (devices == nullptr || devices->empty()) return;
+  const auto count = static_cast<std::size_t>(std::count(devices->begin(), devices->end(), ',')) + 1;
+  if (count >= host.ranks.size()) return;
+  notes.push_back(fmt::format("host {}: {} ranks see {} GPU{} ({}={}); local ranks from {} on have none of their own",
+                              host.name, host.ranks.size(), count, count == 1 ? "" : "s", env::kCudaVisibleDevices,
+                              *devices, count));
 }
 
 }  // namespace llmlaunch::launcher

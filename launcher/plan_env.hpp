@@ -19,13 +19,24 @@ const std::string* value_of(const EnvList& list, std::string_view name);
 /// The job stays on the CPU, whatever the hosts have.
 bool on_cpu(const Config& config);
 
-/// What forward_env picks from the head's environment. A plain name that is not set there is noted; a pattern may match
-/// nothing.
+/// What forward_env picks from the head's environment: what a pattern names and no "!…" takes away, in whatever order
+/// they stand. A plain name that is not set there is noted; a pattern may match nothing.
 EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::string>& notes);
+
+/// llmlaunch.cpu_bind, else what accelerate's enable_cpu_affinity asks for.
+agent::CpuBind cpu_bind_of(const Config& config);
 
 /// The same for all ranks of the host, whose ranks and node_rank are set. A later layer wins: forwarded, accelerate's
 /// keys, llmlaunch.env, the host's env; what llmlaunch sets itself comes last.
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
-                    const EnvList& picked, const HeadFacts& head);
+                    const EnvList& picked);
+/// A rank's own, over the host's: llmlaunch.rank_env, the host's rank_env, then its place.
+EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan& host, const RankPlan& rank,
+                    const LaunchPlan& plan);
+
+/// Somebody has set OMP_NUM_THREADS for ranks of this host.
+bool has_omp_threads(const HostPlan& host);
+/// Ranks that see fewer GPUs than there are of them.
+void note_few_devices(const HostPlan& host, std::vector<std::string>& notes);
 
 }  // namespace llmlaunch::launcher

@@ -19,6 +19,27 @@ inline constexpr const char* kNodeRank = "NODE_RANK";
 inline constexpr const char* kLocalSize = "LOCAL_SIZE";
 inline constexpr const char* kCrossRank = "CROSS_RANK";
 inline constexpr const char* kCrossSize = "CROSS_SIZE";
+inline constexpr const char* kRoleName =
+    "ROLE_NAME";  // torchrun's roles; here there is one, so that ranks are the same
+inline constexpr const char* kRoleRank = "ROLE_RANK";
+inline constexpr const char* kRoleWorldSize = "ROLE_WORLD_SIZE";
+inline constexpr const char* kElasticRunId = "TORCHELASTIC_RUN_ID";
+inline constexpr const char* kElasticRestartCount = "TORCHELASTIC_RESTART_COUNT";
+inline constexpr const char* kElasticMaxRestarts = "TORCHELASTIC_MAX_RESTARTS";
+inline constexpr const char* kElasticUseAgentStore =
+    "TORCHELASTIC_USE_AGENT_STORE";  // "True": a store of the launcher's
+inline constexpr const char* kHorovodRank = "HOROVOD_RANK";
+inline constexpr const char* kHorovodSize = "HOROVOD_SIZE";
+inline constexpr const char* kHorovodLocalRank = "HOROVOD_LOCAL_RANK";
+inline constexpr const char* kHorovodLocalSize = "HOROVOD_LOCAL_SIZE";
+inline constexpr const char* kHorovodCrossRank = "HOROVOD_CROSS_RANK";
+inline constexpr const char* kHorovodCrossSize = "HOROVOD_CROSS_SIZE";
+inline constexpr const char* kHorovodHostname = "HOROVOD_HOSTNAME";
+inline constexpr const char* kOmpiRank = "OMPI_COMM_WORLD_RANK";
+inline constexpr const char* kOmpiSize = "OMPI_COMM_WORLD_SIZE";
+inline constexpr const char* kOmpiLocalRank = "OMPI_COMM_WORLD_LOCAL_RANK";
+inline constexpr const char* kOmpiLocalSize = "OMPI_COMM_WORLD_LOCAL_SIZE";
+inline constexpr const char* kOmpiNodeRank = "OMPI_COMM_WORLD_NODE_RANK";  // Open MPI's word for a rank on its host
 
 // llmlaunch's own.
 inline constexpr const char* kJobId = "LLMLAUNCH_JOB_ID";
@@ -29,6 +50,8 @@ inline constexpr const char* kToken = "LLMLAUNCH_TOKEN";                        
 inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in the configuration
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
+inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";
+inline constexpr const char* kNcclAsyncErrors = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
 inline constexpr const char* kOmpNumThreads = "OMP_NUM_THREADS";
 inline constexpr const char* kMixedPrecision = "ACCELERATE_MIXED_PRECISION";
 

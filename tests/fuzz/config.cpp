@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   for (const auto& host : config->hosts) FUZZ_CHECK(!host.name.empty() && host.name.find('@') == host.name.npos);
-  const HeadFacts head{"job", {{"HOME", "/home/me"}, {"HF_TOKEN", "sesame"}}, "/here", 8};
+  const HeadFacts head{"job", {{"HOME", "/home/me"}, {"HF_TOKEN", "sesame"}}, "/here"};
   const auto plan = make_plan(*config, {{"prog"}, {}}, head);
   if (!plan) {
     FUZZ_CHECK(plan.error().code == Errc::invalid_config);

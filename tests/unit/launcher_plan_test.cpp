@@ -14,7 +14,7 @@ using Names = std::vector<std::string>;
 namespace {
 
 HeadFacts head_with(EnvList environment = {}) {
-  return {"20260102-030405-abcd", std::move(environment), "/here", 8};
+  return {"20260102-030405-abcd", std::move(environment), "/here"};
 }
 
 Config parsed(const std::string& text) {
@@ -39,10 +39,11 @@ std::string message(const std::string& text) {
   return to_string(plan.error());
 }
 
-/// "name=value …", in order.
+/// "name=value …", in order, without what other launchers' workers read.
 std::string shown(const EnvList& env) {
   std::string text;
-  for (const auto& [name, value] : env) text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  for (const auto& [name, value] : env)
+    if (!repeats_place(name)) text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
   return text;
 }
 
@@ -84,7 +85,8 @@ TEST_CASE("a plan without any file is one rank on this machine") {
   CHECK(plan->hosts[0].local);
   CHECK(plan->hosts[0].workdir.empty());
   CHECK(shown(plan->hosts[0].env) ==
-        "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false OMP_NUM_THREADS=8 WORLD_SIZE=1 "
+        "PYTHONUNBUFFERED=1 TORCH_NCCL_ASYNC_ERROR_HANDLING=1 ROLE_NAME=default ACCELERATE_MIXED_PRECISION=no "
+        "ACCELERATE_USE_CPU=false WORLD_SIZE=1 "
         "LOCAL_WORLD_SIZE=1 LOCAL_SIZE=1 GROUP_RANK=0 NODE_RANK=0 CROSS_RANK=0 GROUP_WORLD_SIZE=1 CROSS_SIZE=1 "
         "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 "
         "LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000 LLMLAUNCH_HOST=localhost");
@@ -109,7 +111,8 @@ TEST_CASE("every rank and every host knows its place under every launcher's name
   const HostPlan& host = plan.hosts[1];
   CHECK(number(host.node_rank) == 1);
   CHECK(shown(host.env) ==
-        "PYTHONUNBUFFERED=1 ACCELERATE_MIXED_PRECISION=no ACCELERATE_USE_CPU=false WORLD_SIZE=3 LOCAL_WORLD_SIZE=2 "
+        "PYTHONUNBUFFERED=1 TORCH_NCCL_ASYNC_ERROR_HANDLING=1 ROLE_NAME=default ACCELERATE_MIXED_PRECISION=no "
+        "ACCELERATE_USE_CPU=false WORLD_SIZE=3 LOCAL_WORLD_SIZE=2 "
         "LOCAL_SIZE=2 GROUP_RANK=1 NODE_RANK=1 CROSS_RANK=1 GROUP_WORLD_SIZE=2 CROSS_SIZE=2 "
         "LLMLAUNCH_JOB_ID=20260102-030405-abcd LLMLAUNCH_GENERATION=0 "
         "LLMLAUNCH_RENDEZVOUS_TIMEOUT=300000 LLMLAUNCH_HOST=a");
@@ -242,17 +245,16 @@ TEST_CASE("a working directory below home is one on every host") {
   CHECK(workdir("/x/~/y", "a", {}) == "/x/~/y");
 }
 
-TEST_CASE("OMP_NUM_THREADS shares this machine's cores, unless somebody has said otherwise") {
-  const auto threads = [](const std::string& text, EnvList environment = {}) {
-    return value(planned(text, head_with(std::move(environment))).hosts[0].env, "OMP_NUM_THREADS");
+TEST_CASE("OMP_NUM_THREADS is for the agent to choose, unless somebody has said otherwise") {
+  const auto chosen = [](const std::string& text, EnvList environment = {}) {
+    return planned(text, head_with(std::move(environment))).hosts[0].choose_omp_threads;
   };
-  CHECK(threads("num_processes: 1") == "8");
-  CHECK(threads("num_processes: 3") == "2");
-  CHECK(threads("num_processes: 16") == "1");
-  CHECK(threads("num_processes: 2\nllmlaunch: {env: {OMP_NUM_THREADS: 5}}") == "5");
-  CHECK(threads("llmlaunch: {hosts: [{name: localhost, env: {OMP_NUM_THREADS: 6}}]}") == "6");
-  CHECK(threads("num_processes: 2", {{"OMP_NUM_THREADS", "7"}}) == "(none)");  // ranks on this machine inherit it
-  CHECK(threads("llmlaunch: {hosts: a}") == "(none)");  // another machine's cores are not known here
+  CHECK(chosen("num_processes: 3"));
+  CHECK(chosen("llmlaunch: {hosts: a}"));
+  CHECK_FALSE(chosen("num_processes: 2\nllmlaunch: {env: {OMP_NUM_THREADS: 5}}"));
+  CHECK_FALSE(chosen("llmlaunch: {hosts: [{name: localhost, env: {OMP_NUM_THREADS: 6}}]}"));
+  CHECK_FALSE(chosen("llmlaunch: {rank_env: {OMP_NUM_THREADS: '1'}}"));
+  CHECK_FALSE(chosen("llmlaunch: {forward_env: OMP_*}", {{"OMP_NUM_THREADS", "7"}}));
 }
 
 TEST_CASE("gpu_ids become CUDA_VISIBLE_DEVICES, where there are GPUs to be used") {
@@ -266,6 +268,114 @@ TEST_CASE("gpu_ids become CUDA_VISIBLE_DEVICES, where there are GPUs to be used"
   CHECK(devices("gpu_ids: 1,3\nuse_cpu: true") == "(none)");
   CHECK(devices("gpu_ids: 1,3\ndistributed_type: MULTI_CPU") == "(none)");
   CHECK(devices("gpu_ids: 1,3\nllmlaunch: {env: {CUDA_VISIBLE_DEVICES: 7}}") == "7");
+  const std::string host = "llmlaunch: {hosts: [{name: a, slots: 2, gpu_ids: '4,5'}]}";
+  CHECK(devices("gpu_ids: 1,3\n" + host) == "4,5");
+  CHECK(devices("gpu_ids: 1,3\nllmlaunch: {hosts: [{name: a, slots: 2, gpu_ids: all}]}") == "(none)");
+  // A GPU job's slots are its GPUs, as under DeepSpeed; `all` says otherwise.
+  const std::string slots = "llmlaunch: {hosts: [{name: a, slots: 3}]}";
+  for (const char* type : {"MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM"})
+    CHECK(devices(fmt::format("distributed_type: {}\n{}", type, slots)) == "0,1,2");
+  CHECK(devices(slots) == "(none)");
+  CHECK(devices("distributed_type: MULTI_GPU\ngpu_ids: all\n" + slots) == "(none)");
+  CHECK(devices("distributed_type: MULTI_GPU\nuse_cpu: true\n" + slots) == "(none)");
+}
+
+TEST_CASE("other vendors' devices have other names") {
+  const auto find = [](const char* type, const char* name) {
+    return value(planned(fmt::format("distributed_type: {}\ngpu_ids: 0,1\nnum_processes: 2", type)).hosts[0].env, name);
+  };
+  CHECK(find("MULTI_XPU", "ZE_AFFINITY_MASK") == "0,1");
+  CHECK(find("MULTI_NPU", "ASCEND_RT_VISIBLE_DEVICES") == "0,1");
+  CHECK(find("MULTI_NPU", "CUDA_VISIBLE_DEVICES") == "(none)");
+}
+
+TEST_CASE("more ranks than GPUs that they see is said aloud") {
+  CHECK(planned("num_processes: 3\ngpu_ids: 0,2").notes ==
+        Names{"host localhost: 3 ranks see 2 GPUs (CUDA_VISIBLE_DEVICES=0,2); local ranks from 2 on have none of their "
+              "own"});
+  CHECK(planned("num_processes: 2\ngpu_ids: 0,2").notes.empty());
+}
+
+TEST_CASE("cpu_bind comes from its key, or from accelerate's enable_cpu_affinity") {
+  const auto bind = [](const std::string& text) { return *planned(text).process.cpu_bind; };
+  CHECK(bind("debug: false") == agent::CpuBind::none);
+  CHECK(bind("enable_cpu_affinity: true") == agent::CpuBind::gpu);
+  CHECK(bind("enable_cpu_affinity: true\nuse_cpu: true") == agent::CpuBind::numa);
+  CHECK(bind("enable_cpu_affinity: true\nllmlaunch: {cpu_bind: core}") == agent::CpuBind::core);
+  CHECK(value(planned("llmlaunch: {cpu_bind: gpu}").hosts[0].env, "CUDA_DEVICE_ORDER") == "PCI_BUS_ID");
+  CHECK(value(planned("llmlaunch: {cpu_bind: core}").hosts[0].env, "CUDA_DEVICE_ORDER") == "(none)");
+}
+
+TEST_CASE("workers of other launchers find their place under the names that they read") {
+  const LaunchPlan plan = planned("llmlaunch: {hosts: [{name: b, slots: 1}, {name: a, slots: 2}]}");
+  const HostPlan& host = plan.hosts[1];
+  const RankPlan& rank = host.ranks[1];  // global 2 of 3, local 1 of 2, on host 1 of 2
+  struct Row {
+    const char* name;
+    const char* value;
+    bool of_rank;
+  };
+  const Row rows[] = {// torchrun
+                      {"RANK", "2", true},
+                      {"LOCAL_RANK", "1", true},
+                      {"ROLE_RANK", "2", true},
+                      {"ROLE_WORLD_SIZE", "3", false},
+                      {"ROLE_NAME", "default", false},
+                      {"WORLD_SIZE", "3", false},
+                      {"LOCAL_WORLD_SIZE", "2", false},
+                      {"GROUP_RANK", "1", false},
+                      {"GROUP_WORLD_SIZE", "2", false},
+                      {"TORCHELASTIC_RUN_ID", "20260102-030405-abcd", false},
+                      {"TORCHELASTIC_RESTART_COUNT", "0", false},
+                      {"TORCHELASTIC_MAX_RESTARTS", "0", false},
+                      {"TORCHELASTIC_USE_AGENT_STORE", "False", false},
+                      {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1", false},
+                      {"PYTHONUNBUFFERED", "1", false},
+                      // DeepSpeed, Composer
+                      {"LOCAL_SIZE", "2", false},
+                      {"CROSS_RANK", "1", false},
+                      {"CROSS_SIZE", "2", false},
+                      {"NODE_RANK", "1", false},
+                      // Horovod
+                      {"HOROVOD_RANK", "2", true},
+                      {"HOROVOD_SIZE", "3", false},
+                      {"HOROVOD_LOCAL_RANK", "1", true},
+                      {"HOROVOD_LOCAL_SIZE", "2", false},
+                      {"HOROVOD_CROSS_RANK", "1", false},
+                      {"HOROVOD_CROSS_SIZE", "2", false},
+                      {"HOROVOD_HOSTNAME", "a", false},
+                      // Open MPI
+                      {"OMPI_COMM_WORLD_RANK", "2", true},
+                      {"OMPI_COMM_WORLD_SIZE", "3", false},
+                      {"OMPI_COMM_WORLD_LOCAL_RANK", "1", true},
+                      {"OMPI_COMM_WORLD_LOCAL_SIZE", "2", false},
+                      {"OMPI_COMM_WORLD_NODE_RANK", "1", true},
+                      // accelerate
+                      {"ACCELERATE_MIXED_PRECISION", "no", false},
+                      {"ACCELERATE_USE_CPU", "false", false}};
+  for (const Row& row : rows) {
+    INFO(row.name);
+    CHECK(value(row.of_rank ? rank.env : host.env, row.name) == row.value);
+    CHECK(value(row.of_rank ? host.env : rank.env, row.name) == "(none)");
+  }
+}
+
+TEST_CASE("variables of single ranks have the rank's place in their values, and win over the host's") {
+  const LaunchPlan plan = planned(
+      "llmlaunch:\n"
+      "  hosts: [{name: a, slots: 1, env: {C: host}}, {name: b, slots: 2, rank_env: {W: 'own {local_rank}'}}]\n"
+      "  rank_env: {C: '/c/{rank}-{host}', W: '{node_rank}/{world_size}', J: '{{\"r\": {rank}}}'}\n");
+  CHECK(value(plan.hosts[0].ranks[0].env, "C") == "/c/0-a");
+  CHECK(value(plan.hosts[0].ranks[0].env, "W") == "0/3");
+  CHECK(value(plan.hosts[1].ranks[1].env, "C") == "/c/2-b");
+  CHECK(value(plan.hosts[1].ranks[1].env, "W") == "own 1");
+  CHECK(value(plan.hosts[1].ranks[1].env, "J") == "{\"r\": 2}");
+}
+
+TEST_CASE("setup lines for all hosts come before a host's own") {
+  const LaunchPlan plan = planned("llmlaunch: {setup: one, hosts: [{name: a, setup: [two, three]}, b]}");
+  CHECK(plan.hosts[0].setup == Names{"one", "two", "three"});
+  CHECK(plan.hosts[1].setup == Names{"one"});
 }
 
 TEST_CASE("accelerate's scripts find what its launcher would have set") {
@@ -315,6 +425,16 @@ TEST_CASE("forward_env picks names and patterns, and says which name is not ther
   for (const char* name : {"XHF_", "hf_low", "N2"}) CHECK(value(env, name) == "(none)");
   CHECK(plan.notes == Names{"cfg.yaml:2:3: forward_env names AWS_KEY, which is not set here",
                             "cfg.yaml:2:3: forward_env names RANK, which llmlaunch sets for each rank itself"});
+}
+
+TEST_CASE("what forward_env denies is not forwarded, wherever the denial stands") {
+  const EnvList head{{"HF_HOME", "/hf"}, {"HF_TOKEN", "hf_secret"}, {"HF_API_KEY", "k"}, {"A", "1"}};
+  const LaunchPlan plan = planned("llmlaunch: {forward_env: ['!HF_TOKEN', 'HF_*', '!*_KEY', A]}", head_with(head));
+  CHECK(value(plan.hosts[0].env, "HF_HOME") == "/hf");
+  CHECK(value(plan.hosts[0].env, "A") == "1");
+  CHECK(value(plan.hosts[0].env, "HF_TOKEN") == "(none)");
+  CHECK(value(plan.hosts[0].env, "HF_API_KEY") == "(none)");
+  CHECK(plan.notes.empty());
 }
 
 TEST_CASE("values reach the plan byte for byte, and never its command line") {
