@@ -130,16 +130,43 @@ Result<void> Job::start_rendezvous() {
 }
 
 void Job::watch_signals() {
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT}) {
     struct sigaction before {};
-    // nohup asked for this.
-    const bool unwanted =
-        number == SIGHUP && ::sigaction(number, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
-    boost::system::error_code error;
-    if (!unwanted) signals_.add(number, error);
-    if (error) log_warning("{} cannot be caught: {}", signal_name(number), error.message());
+    // nohup asked for the one, a shell without job control for the other.
+    const bool unwanted = (number == SIGHUP || number == SIGTSTP) && ::sigaction(number, nullptr, &before) == 0 &&
+                          before.sa_handler == SIG_IGN;
+    if (!unwanted) catch_signal(number);
   }
+  for (const int number : plan_.process.forward_signals) catch_signal(number);
   spawn_or_die(io_.get_executor(), "signals", take_signals());
+}
+
+void Job::catch_signal(int number) {
+  boost::system::error_code error;
+  signals_.add(number, error);
+  if (error) log_warning("{} cannot be caught: {}", signal_name(number), error.message());
+}
+
+// As a shell expects it of a job that is stopped. Where no shell could continue this one (its process group is
+// orphaned), the kernel drops the signal, and the job goes on at once.
+void Job::stop_self() {
+  boost::system::error_code none;
+  signals_.remove(SIGTSTP, none);  // back to its default
+  ::raise(SIGTSTP);
+  catch_signal(SIGTSTP);
+  apply(state_.on_continued(now()));
+}
+
+// A host that reads is asked for more as it takes what it has.
+void Job::read_stdin() {
+  if (plan_.process.stdin_to == StdinTo::none || finished_) return;
+  const std::size_t wanted = state_.input_allowance();
+  if (!input_ && wanted > 0) {
+    input_ = std::make_unique<InputReader>(io_.get_executor(), options_.stdin_fd, [this](Bytes data) {
+      apply(data.empty() ? state_.on_input_end() : state_.on_input(std::move(data)));
+    });
+  }
+  if (input_) input_->want(wanted);
 }
 
 asio::awaitable<void> Job::take_signals() {
@@ -158,6 +185,7 @@ asio::awaitable<void> Job::tick() {
     apply(state_.on_tick(now()));
     look_around(now());
     show_roll_call(now());
+    if (input_) input_->retry();
   }
 }
 
@@ -185,6 +213,7 @@ void Job::say(LogLevel level, const std::string& text) {
 
 void Job::apply(Actions actions) {
   for (Action& action : actions) carry_out(action);
+  read_stdin();
 }
 
 void Job::carry_out(Action& action) {
@@ -218,6 +247,8 @@ void Job::carry_out(Action& action) {
     say(words->level, words->text);
   } else if (std::holds_alternative<CallRoll>(action)) {
     say_roll_call(now());
+  } else if (std::holds_alternative<StopSelf>(action)) {
+    stop_self();
   } else if (std::holds_alternative<AbandonTerminal>(action)) {
     writer_.abandon_terminal();
   } else {
@@ -257,6 +288,7 @@ void Job::push_file(HostIndex host, std::uint32_t index) {
 
 void Job::finish() {
   finished_ = true;
+  if (input_) input_->close();
   for (const auto& session : sessions_)
     if (session) session->close();
   if (server_) server_->close();

@@ -10,6 +10,7 @@
 
 #include "launcher/host_messages.hpp"
 #include "launcher/host_session.hpp"
+#include "launcher/input_reader.hpp"
 #include "launcher/job_state.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/output_writer.hpp"
@@ -44,6 +45,9 @@ class Job {
   Result<void> start_rendezvous();
   void watch_signals();
   asio::awaitable<void> take_signals();
+  void catch_signal(int number);
+  void stop_self();
+  void read_stdin();
   asio::awaitable<void> tick();
   void greet();
   void farewell(const JobResult& result);
@@ -79,6 +83,7 @@ class Job {
   OutputWriter writer_;
   asio::signal_set signals_;
   asio::steady_timer ticker_;
+  std::unique_ptr<InputReader> input_;
   std::unique_ptr<rendezvous::Server> server_;
   std::vector<std::shared_ptr<HostSession>> sessions_;
   std::vector<HostAddresses> addresses_;

@@ -20,6 +20,16 @@ bool came_from_outside(int signal) {
   return signal != SIGABRT && signal != SIGPIPE;
 }
 
+std::vector<HostIndex> hosts_that_read(const LaunchPlan& plan) {
+  std::vector<HostIndex> readers;
+  for (HostIndex host = 0; host < plan.hosts.size(); ++host) {
+    const auto& ranks = plan.hosts[host].ranks;
+    if (std::any_of(ranks.begin(), ranks.end(), [&](const RankPlan& rank) { return reads_stdin(plan, rank.rank); }))
+      readers.push_back(host);
+  }
+  return readers;
+}
+
 Error from_agent(const agent::Failed& failed) {
   const std::error_code code = make_error_code(static_cast<Errc>(failed.code));
   return {code, failed.what, {}, failed.hint};
@@ -34,6 +44,8 @@ std::uint64_t window_bytes(std::size_t hosts) {
 
 JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now)
     : timeouts_(plan.timeouts),
+      forward_signals_(plan.process.forward_signals),
+      input_(hosts_that_read(plan)),
       fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
       window_(launcher::window_bytes(plan.hosts.size())),
       run_directory_(std::move(run_directory)),
@@ -48,6 +60,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
     host.name = host_plan.name;
     host.resumable = !host_plan.local && plan.timeouts.head.count() > 0;
     host.asked_for.assign(host_plan.local ? std::min<std::size_t>(pushed_files, 1) : pushed_files, false);
+    host.has_setup = !host_plan.setup.empty();
     for (const RankPlan& rank_plan : host_plan.ranks) {
       const std::uint32_t rank = number(rank_plan.rank);
       host.ranks.push_back(rank);
@@ -89,7 +102,7 @@ Actions JobState::on_opened(HostIndex index, TimePoint now) {
   --opening_;
   host.phase = HostPhase::hello;
   host.last_heard = now;
-  host.ready_by = now + timeouts_.start;
+  host.ready_by = now + timeouts_.start + (host.has_setup ? kSetupMargin : std::chrono::milliseconds{0});
   open_next(actions, now);
   return actions;
 }
@@ -144,6 +157,7 @@ void JobState::go(Actions& actions) {
     hosts_[index].ranks_left = hosts_[index].ranks.size();
     actions.push_back(SendGo{index, master_port});
   }
+  say_omp_threads(actions);
 }
 
 // --- what agents say
@@ -156,11 +170,22 @@ Actions JobState::on_message(HostIndex host, agent::AgentMessage message, TimePo
   if (const auto* failed = std::get_if<agent::Failed>(&message)) return on_agent_failed(host, *failed, now);
   if (std::holds_alternative<agent::Ping>(message)) return {};
   if (std::holds_alternative<agent::Done>(message)) return on_done(host, now);
+  if (const auto* noise = std::get_if<agent::Noise>(&message)) return on_noise(host, *noise, now);
+  if (std::holds_alternative<agent::Paused>(message)) {
+    Actions actions;
+    hosts_[host].pausing = false;
+    maybe_stop_self(now, actions);
+    return actions;
+  }
   if (const auto* need = std::get_if<agent::NeedFile>(&message)) return on_need_file(host, need->index, now);
   if (hosts_[host].phase != HostPhase::running) return broken(host, "news of ranks that were not started", now);
   if (auto* output = std::get_if<agent::Output>(&message)) return on_output(host, std::move(*output), now);
   if (const auto* exited = std::get_if<agent::Exited>(&message)) return on_exited(host, *exited, now);
   if (const auto* end = std::get_if<agent::OutputEnd>(&message)) return on_output_end(host, *end, now);
+  if (const auto* taken = std::get_if<agent::InputTaken>(&message)) {
+    if (!input_.on_taken(host, taken->bytes)) return broken(host, "InputTaken of bytes that were not sent", now);
+    return {};
+  }
   const auto& started = std::get<agent::Started>(message);
   if (!owns(host, started.rank) || ranks_[started.rank].started || ranks_[started.rank].ended)
     return broken(host, fmt::format("Started of rank {}", started.rank), now);
@@ -202,6 +227,7 @@ Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint 
   }
   hosts_[host].phase = HostPhase::ready;
   hosts_[host].free_port = ready.free_port;
+  hosts_[host].omp_threads = ready.omp_threads;
   settle(actions, now);
   return actions;
 }
@@ -327,22 +353,6 @@ Actions JobState::on_head_failed(const Error& error, TimePoint now) {
   return actions;
 }
 
-Actions JobState::on_signal(int signal, TimePoint now) {
-  Actions actions;
-  if (finished_) return actions;
-  const bool first = !cause_;
-  const std::size_t running = ranks_running();
-  if (first && running > 0) {
-    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}: stopping {} rank{} (once more: kill at once)",
-                                                         signal_name(signal), running, running == 1 ? "" : "s")});
-  } else if (first) {
-    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}", signal_name(signal))});
-  }
-  if (first) stop(Cause{Cause::Kind::signal, 0, 0, signal, {}, 0}, actions, now);
-  if (!first || running == 0) hurry(actions, now);
-  return actions;
-}
-
 // The second Ctrl-C: no grace, and no waiting for a terminal.
 void JobState::hurry(Actions& actions, TimePoint now) {
   for (HostIndex index = 0; index < hosts_.size(); ++index) {
@@ -372,6 +382,8 @@ void JobState::lose_host(HostIndex index, Error error, bool given_up, Actions& a
 void JobState::close_host(HostIndex index, HostPhase phase, Actions& actions) {
   if (hosts_[index].phase == HostPhase::opening) --opening_;
   hosts_[index].phase = phase;
+  hosts_[index].pausing = false;
+  input_.drop(index);
   hosts_[index].done_by.reset();
   hosts_[index].cut.reset();
   actions.push_back(CloseHost{index});

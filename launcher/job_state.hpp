@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/input_share.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
 #include "launcher/remote.hpp"
@@ -52,6 +53,12 @@ inline constexpr std::chrono::milliseconds kSleptThrough{2'000};
 /// Between attempts to reach a host again whose connection was cut; doubled each time up to the second.
 inline constexpr std::chrono::milliseconds kFirstReopenDelay{100};
 inline constexpr std::chrono::milliseconds kMaxReopenDelay{2'000};
+/// For hosts to stop their ranks before the head stops itself; one that is silent longer has other troubles.
+inline constexpr std::chrono::milliseconds kPausePatience{2'000};
+/// An agent names the setup line that takes too long; its word comes before the head gives the host up.
+inline constexpr std::chrono::milliseconds kSetupMargin{2'000};
+/// Lines that a host may print before it is ready; an agent sends no more than this.
+inline constexpr std::size_t kMaxNoiseLines = 1'000;
 /// When and how often it is said who keeps a job from starting.
 inline constexpr std::chrono::milliseconds kRollCallAfter{5'000};
 inline constexpr std::chrono::milliseconds kRollCallInterval{30'000};
@@ -114,11 +121,12 @@ struct Say {
   LogLevel level;
   std::string text;
 };
+struct StopSelf {};         ///< as SIGTSTP does by default; answer: on_continued, when the process runs again
 struct CallRoll {};         ///< to be said, where no terminal shows it: who keeps the job from starting or ending
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
 using Action = std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput,
-                            EndOutput, EndGeneration, Say, CallRoll, AbandonTerminal, Finish>;
+                            EndOutput, EndGeneration, Say, CallRoll, StopSelf, AbandonTerminal, Finish>;
 using Actions = std::vector<Action>;
 
 /// The last bytes of a stream.
@@ -157,7 +165,15 @@ class JobState {
   Actions on_taken(HostIndex host, std::uint64_t bytes, TimePoint now);
   /// Something on the head itself that the job needs has failed, such as the rendezvous or a pushed file.
   Actions on_head_failed(const Error& error, TimePoint now);
+  /// SIGTSTP pauses the job, SIGCONT takes that back while it is not done, SIGUSR1, SIGUSR2 and the plan's go to the
+  /// ranks; all others stop the job.
   Actions on_signal(int signal, TimePoint now);
+  /// The process stood still since StopSelf, or nothing stopped it.
+  Actions on_continued(TimePoint now);
+  /// Bytes of llmlaunch's stdin, at most `input_allowance`; and its end.
+  Actions on_input(Bytes data);
+  Actions on_input_end();
+  std::size_t input_allowance() const { return phase_ == JobPhase::running ? input_.allowance() : 0; }
   /// Deadlines, pings, retries. To be called some ten times a second.
   Actions on_tick(TimePoint now);
 
@@ -201,6 +217,10 @@ class JobState {
     bool resumable = false;            // its agent waits for a head that comes back
     std::optional<Cut> cut;
     std::uint16_t free_port = 0;
+    std::uint32_t omp_threads = 0;  // that its agent chose
+    std::size_t noise_lines = 0;
+    bool has_setup = false;
+    bool pausing = false;         // asked to, and has not answered
     std::vector<bool> asked_for;  // by index of Prepare::files
     std::uint64_t received = 0;   // output bytes; taken ≤ received, acked ≤ taken
     std::uint64_t taken = 0;
@@ -250,7 +270,16 @@ class JobState {
   Actions on_output(HostIndex host, agent::Output output, TimePoint now);
   Actions on_output_end(HostIndex host, const agent::OutputEnd& end, TimePoint now);
   Actions on_done(HostIndex host, TimePoint now);
+  Actions on_noise(HostIndex host, const agent::Noise& noise, TimePoint now);
   Actions broken(HostIndex host, const std::string& what, TimePoint now);
+  Actions on_stop_signal(int signal, TimePoint now);
+  Actions forward(int signal);
+  Actions pause(TimePoint now);
+  void unpause(Actions& actions);
+  void maybe_stop_self(TimePoint now, Actions& actions);
+  void shift_deadlines(std::chrono::steady_clock::duration by);
+  bool is_forwarded(int signal) const;
+  void say_omp_threads(Actions& actions) const;
   void rank_ended(std::uint32_t rank, TimePoint now);
   void tick_host(HostIndex host, TimePoint now, Actions& actions);
 
@@ -274,6 +303,10 @@ class JobState {
   int status() const;
 
   Timeouts timeouts_;
+  std::vector<int> forward_signals_;
+  InputShare input_;
+  std::optional<TimePoint> paused_at_;  // SIGTSTP came, and on_continued has not
+  bool stopped_self_ = false;
   std::size_t fanout_ = 1;
   std::uint64_t window_ = 0;
   std::string run_directory_;

@@ -102,9 +102,12 @@ void JobState::on_pushed(HostIndex host, TimePoint now) {
 Actions JobState::on_tick(TimePoint now) {
   Actions actions;
   if (finished_) return actions;
-  if (now - last_tick_ > kSleptThrough)
-    for (Host& host : hosts_) host.last_heard += now - last_tick_;
+  if (now - last_tick_ > kSleptThrough) shift_deadlines(now - last_tick_);
   last_tick_ = now;
+  if (paused_at_) {  // no deadline passes for hosts whose ranks stand
+    maybe_stop_self(now, actions);
+    return actions;
+  }
 
   for (HostIndex host = 0; host < hosts_.size(); ++host) tick_host(host, now, actions);
   if (timeouts_.run && now >= started_ + *timeouts_.run && !cause_) {

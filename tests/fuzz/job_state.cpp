@@ -24,6 +24,7 @@ LaunchPlan plan() {
     made.hosts.push_back(std::move(host));
   }
   made.ssh.fanout = 2;
+  made.process.stdin_to = StdinTo::all;
   return made;
 }
 
@@ -76,7 +77,7 @@ agent::AgentMessage message(Choices& choices) {
   const std::uint8_t kind = choices.next();
   const std::uint32_t rank = choices.next() % 8;
   const auto stream = rank % 2 == 0 ? agent::Stream::out : agent::Stream::err;
-  switch (kind % 11) {
+  switch (kind % 14) {
     case 0: return agent::Hello{};
     case 1: return agent::Ready{1};
     case 2:
@@ -88,6 +89,9 @@ agent::AgentMessage message(Choices& choices) {
     case 7: return agent::Exited{rank, true, choices.next(), false, choices.next() % 2 == 0, 0};
     case 8: return agent::Done{};
     case 9: return agent::Started{rank, 1};
+    case 10: return agent::Noise{"noise"};
+    case 11: return agent::InputTaken{choices.next() % 4 == 0 ? agent::kNobodyReads : std::uint64_t{rank}};
+    case 12: return agent::Paused{};
     default: return agent::Ping{};
   }
 }
@@ -101,7 +105,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   while (!choices.empty() && bench.finishes == 0) {
     const std::uint8_t what = choices.next();
     const HostIndex host = choices.next() % kHosts;
-    switch (what % 10) {
+    switch (what % 14) {
       case 0: bench.take(bench.state.on_opened(host, bench.now)); break;
       case 1: {
         const auto step = choices.next() % 2 == 0 ? OpenStep::key_exchange : OpenStep::authenticating;
@@ -115,12 +119,21 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         bench.take(bench.state.on_tick(bench.now));
         break;
       case 5: bench.taken(); break;
+      case 10: bench.take(bench.state.on_signal(choices.next() % 2 == 0 ? SIGTSTP : SIGCONT, bench.now)); break;
+      case 11: bench.take(bench.state.on_continued(bench.now)); break;
+      case 12: bench.take(bench.state.on_signal(SIGUSR1, bench.now)); break;
+      case 13: {
+        const std::size_t bytes = std::min<std::size_t>(bench.state.input_allowance(), choices.next() * 400);
+        if (bytes > 0) bench.take(bench.state.on_input(Bytes(bytes)));
+        break;
+      }
       default:
         bench.state.on_bytes(host, bench.now);
         bench.take(bench.state.on_message(host, message(choices), bench.now));
     }
   }
   // Nobody says anything any more: the deadlines must end it. Only the shell's own opening has its deadline elsewhere.
+  if (bench.finishes == 0) bench.take(bench.state.on_continued(bench.now));
   for (int i = 0; i < 200 && bench.finishes == 0; ++i) {
     for (HostIndex host = 0; host < kHosts && bench.finishes == 0; ++host)
       bench.take(

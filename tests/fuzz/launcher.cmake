@@ -2,3 +2,5 @@ llmlaunch_fuzz_target(log_mux SOURCES log_mux.cpp LIBRARIES llmlaunch_launcher_c
 llmlaunch_fuzz_target(console SOURCES console.cpp LIBRARIES llmlaunch_launcher_core)
 llmlaunch_fuzz_target(job_state SOURCES job_state.cpp LIBRARIES llmlaunch_launcher_core)
 llmlaunch_fuzz_target(agent_identities SOURCES agent_identities.cpp LIBRARIES llmlaunch_ssh)
+llmlaunch_fuzz_target(conditions SOURCES conditions.cpp LIBRARIES llmlaunch_agent_core llmlaunch_config)
+llmlaunch_fuzz_target(agent SOURCES agent_fuzz.cpp LIBRARIES llmlaunch_agent_core)

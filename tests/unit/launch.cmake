@@ -1,6 +1,7 @@
 llmlaunch_unit_test(launcher
   SOURCES
     launcher_console_test.cpp
+    launcher_job_control_test.cpp
     launcher_job_state_test.cpp
     launcher_launch_test.cpp
     launcher_log_files_test.cpp
