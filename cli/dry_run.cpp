@@ -64,6 +64,36 @@ std::string shown_workdir(const HostPlan& host) {
   return host.local ? "(the current directory)" : "(the login directory)";
 }
 
+/// A line of shell with its secrets masked, as far as words tell them.
+std::string shown_line(const std::string& line) {
+  std::vector<std::string> words;
+  for (std::size_t start = 0; start <= line.size();) {
+    const std::size_t end = std::min(line.find(' ', start), line.size());
+    words.push_back(line.substr(start, end - start));
+    start = end + 1;
+  }
+  return shell_quoted(fmt::format("{}", fmt::join(launcher::without_secrets(std::move(words)), " ")));
+}
+
+/// How the ranks run, where that is not as always.
+std::string shown_process(const LaunchPlan& plan) {
+  const auto& process = plan.process;
+  std::string text;
+  for (const auto& limit : process.limits) {
+    const std::string value = limit.value == launcher::agent::kUnlimited ? "unlimited" : fmt::format("{}", limit.value);
+    text += fmt::format("{}{} {}", text.empty() ? "limits: " : ", ", limit.name, value);
+  }
+  if (!text.empty()) text += "\n";
+  if (process.umask) text += fmt::format("umask: {:03o}\n", *process.umask);
+  constexpr const char* kBinds[] = {"none", "core", "numa", "gpu"};
+  const auto bind = process.cpu_bind.value_or(launcher::agent::CpuBind::none);
+  if (bind != launcher::agent::CpuBind::none)
+    text += fmt::format("cpu_bind: {}\n", kBinds[static_cast<std::size_t>(bind)]);
+  if (process.stdin_to != launcher::StdinTo::none)
+    text += fmt::format("stdin: to {}\n", process.stdin_to == launcher::StdinTo::all ? "all ranks" : "rank 0");
+  return text;
+}
+
 void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
   text += fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
   text += fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
@@ -71,10 +101,14 @@ void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string
     text += fmt::format("  pushed   {} (when the host lacks {})\n",
                         plan.program->name + (host.local ? "" : " and its libraries"), host.local ? "it" : "them");
   }
-  for (const auto& [name, value] : host.env) text += fmt::format("  env      {}\n", shown_entry(name, value));
+  for (const auto& line : host.setup) text += fmt::format("  setup    {}\n", shown_line(line));
+  for (const auto& [name, value] : host.env)
+    if (!launcher::repeats_place(name)) text += fmt::format("  env      {}\n", shown_entry(name, value));
+  if (host.choose_omp_threads) text += "  env      OMP_NUM_THREADS=(the cores of each rank, unless the host sets it)\n";
   for (const auto& rank : host.ranks) {
     std::string own;
-    for (const auto& [name, value] : rank.env) own += shown_entry(name, value) + " ";
+    for (const auto& [name, value] : rank.env)
+      if (!launcher::repeats_place(name)) own += shown_entry(name, value) + " ";
     text += fmt::format("  rank {}: {}{}\n", number(rank.rank), own, argv);
   }
 }
@@ -115,6 +149,10 @@ std::string describe_plan(const LaunchPlan& plan) {
       plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
+  text +=
+      "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
+      "OMPI_COMM_WORLD_*\n";
+  text += shown_process(plan);
   const std::string argv = shown_argv(plan);
   for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
   return text;

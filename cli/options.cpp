@@ -51,6 +51,9 @@ struct Parser {
   std::string color_by;
   std::string ranks;
   std::string updates_per_second;
+  std::string stdin_to;
+  std::string cpu_bind;
+  std::vector<std::string> forward_signals;
   bool quiet = false;
   bool verbose = false;
 
@@ -82,6 +85,12 @@ Parser::Parser() {
   add_value(*run, "--log-dir", values.log_dir, "DIR", "Where the run directory is made");
   add_value(*run, "--workdir", values.workdir, "DIR", "Where the ranks start, on every host");
   add_value(*run, "--timeout", timeout, "TIME", "Stop the job after this time: 90, 30s, 5m, 2h");
+  add_value(*run, "--stdin", stdin_to, "none|0|all", "Which ranks read llmlaunch's stdin; none is the default");
+  add_value(*run, "--cpu-bind", cpu_bind, "none|core|numa|gpu", "Give each rank cores of its own");
+  run->add_option("--forward-signal", forward_signals,
+                  "Signals that go to the ranks: HUP, RTMIN+1; USR1 and USR2 always do")
+      ->type_name("NAME[,NAME]")
+      ->allow_extra_args(false);
   run->add_option("--env", values.env, "Set a variable for all ranks; NAME alone passes the value on that it has here")
       ->type_name("NAME[=VALUE]")
       ->allow_extra_args(false);
@@ -254,6 +263,32 @@ Result<void> check_output(Parser& parser) {
   return ok;
 }
 
+/// How the ranks run.
+Result<void> check_process_values(Parser& parser) {
+  RunOptions& run = parser.values;
+  const auto refuse = [](std::string_view name, std::string_view words, const std::string& value) {
+    return usage(fmt::format("{} must be {}, not '{}'", name, words, value), kListsOptions);
+  };
+  if (parser.run->count("--stdin") > 0) {
+    run.stdin_to = launcher::parse_stdin(parser.stdin_to);
+    if (!run.stdin_to) return refuse("--stdin", launcher::kStdinWords, parser.stdin_to);
+  }
+  if (parser.run->count("--cpu-bind") > 0) {
+    run.cpu_bind = launcher::parse_cpu_bind(parser.cpu_bind);
+    if (!run.cpu_bind) return refuse("--cpu-bind", launcher::kCpuBindWords, parser.cpu_bind);
+  }
+  for (const std::string& list : parser.forward_signals) {
+    for (std::size_t start = 0; start <= list.size();) {
+      const std::size_t end = std::min(list.find(',', start), list.size());
+      const auto signal = launcher::parse_forwarded_signal(std::string_view(list).substr(start, end - start));
+      if (!signal) return usage("--forward-signal: " + signal.error().what, signal.error().hint);
+      run.forward_signals.push_back(*signal);
+      start = end + 1;
+    }
+  }
+  return ok;
+}
+
 Result<void> check_values(Parser& parser) {
   RunOptions& run = parser.values;
   const std::string hint = kListsOptions;
@@ -277,6 +312,7 @@ Result<void> check_values(Parser& parser) {
       return usage(fmt::format("--timeout must be a time such as 90, 30s, 5m or 2h, not '{}'", parser.timeout), hint);
     }
   }
+  if (auto checked = check_process_values(parser); !checked) return checked;
   for (const auto& entry : run.env) {
     const std::string name = entry.substr(0, entry.find('='));
     if (name.empty()) return usage("--env needs NAME=VALUE or NAME", hint);

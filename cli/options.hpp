@@ -32,7 +32,10 @@ struct RunOptions {
   std::optional<std::uint32_t> updates_per_second;
   bool fold_lines = false;
   bool no_progress = false;
-  std::string timeline;          ///< a file; empty: none
+  std::string timeline;  ///< a file; empty: none
+  std::optional<launcher::StdinTo> stdin_to;
+  std::optional<launcher::agent::CpuBind> cpu_bind;
+  std::vector<int> forward_signals;
   std::vector<std::string> env;  ///< "K=V", or "K" alone: from llmlaunch's own environment
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;

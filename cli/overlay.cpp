@@ -96,9 +96,11 @@ Result<void> overlay_env(Config& config, const std::string& entry, const EnvList
     value = here->second;
   }
   // What was typed also wins over a host's own setting.
+  const auto is_it = [&](const auto& own) { return own.first == name; };
+  std::erase_if(config.rank_env, is_it);
   for (auto& host : config.hosts) {
-    host.env.erase(std::remove_if(host.env.begin(), host.env.end(), [&](const auto& own) { return own.first == name; }),
-                   host.env.end());
+    std::erase_if(host.env, is_it);
+    std::erase_if(host.rank_env, is_it);
   }
   config.env.emplace_back(name, std::move(value));
   return ok;
@@ -130,6 +132,10 @@ Result<Config> with_options(Config config, const RunOptions& options, const EnvL
     config.workdir = options.workdir;
     for (auto& host : config.hosts) host.workdir.reset();
   }
+  if (options.stdin_to) config.process.stdin_to = *options.stdin_to;
+  if (options.cpu_bind) config.process.cpu_bind = options.cpu_bind;
+  auto& signals = config.process.forward_signals;
+  signals.insert(signals.end(), options.forward_signals.begin(), options.forward_signals.end());
   if (options.timeout) config.timeouts.run = options.timeout;
   for (const auto& entry : options.env) {
     if (auto done = overlay_env(config, entry, environment); !done) return done.error();

@@ -1,6 +1,8 @@
 // Words of the command line → `Options`. Nothing is touched: no file, no environment.
 #include "cli/options.hpp"
 
+#include <csignal>
+
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -40,6 +42,11 @@ const std::string kRunHelp =
     "  --log-dir DIR               Where the run directory is made\n"
     "  --workdir DIR               Where the ranks start, on every host\n"
     "  --timeout TIME              Stop the job after this time: 90, 30s, 5m, 2h\n"
+    "  --stdin none|0|all          Which ranks read llmlaunch's stdin; none is the default\n"
+    "  --cpu-bind none|core|numa|gpu\n"
+    "                              Give each rank cores of its own\n"
+    "  --forward-signal NAME[,NAME] ...\n"
+    "                              Signals that go to the ranks: HUP, RTMIN+1; USR1 and USR2 always do\n"
     "  --env NAME[=VALUE] ...      Set a variable for all ranks; NAME alone passes the value on that it has here\n"
     "  --prefix TEXT               Before each line, with {host} {rank} {local_rank} {node_rank} {time} …\n"
     "  --color WHEN                auto (on a terminal), always or never\n"
@@ -113,6 +120,22 @@ TEST_CASE("every option of the output is read") {
   CHECK(run.no_progress);
   CHECK(run.timeline == "t.json");
   CHECK(parsed({"run", "--prefix=", "p"}).prefix == "");
+}
+
+TEST_CASE("options about how ranks run are read, and refused with what they can be") {
+  const RunOptions run = parsed({"run", "--stdin", "0", "--cpu_bind=gpu", "--forward-signal", "HUP,SIGWINCH",
+                                 "--forward-signal", "RTMIN", "prog"});
+  CHECK(run.stdin_to == launcher::StdinTo::rank_0);
+  CHECK(run.cpu_bind == launcher::agent::CpuBind::gpu);
+  CHECK(run.forward_signals == std::vector<int>{SIGHUP, SIGWINCH, SIGRTMIN});
+  CHECK(message({"run", "--stdin", "1", "prog"}) == "--stdin must be one of none, 0, all, not '1'" + kLists);
+  CHECK(message({"run", "--cpu-bind", "", "prog"}) ==
+        "--cpu-bind must be one of none, core, numa, gpu, not ''" + kLists);
+  CHECK(message({"run", "--forward-signal", "HUP,,USR1", "prog"}) ==
+        "--forward-signal: '' is no signal\n   hint: a name such as USR1, HUP or RTMIN+1; kill -l lists them");
+  CHECK(message({"run", "--forward-signal", "TERM", "prog"}) ==
+        "--forward-signal: 'TERM' cannot be forwarded: it stops the job, and its ranks get it then: something must be "
+        "left that does");
 }
 
 TEST_CASE("nothing given leaves everything open") {
