@@ -279,7 +279,8 @@ def staying(hosts, body="", **more):
     return run
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129),
+                                            (signal.SIGQUIT, 131)])
 def test_a_signal_to_the_head_stops_every_rank(hosts, number, status):
     run = staying(hosts)
     os.kill(run.pid, number)
@@ -287,6 +288,14 @@ def test_a_signal_to_the_head_stops_every_rank(hosts, number, status):
     assert run.status == status, str(run)
     assert f"llmlaunch: warning: caught {number.name}: stopping 3 ranks (once more: kill at once)\n" in run.err, str(run)
     assert headline(run) == f"llmlaunch: error: interrupted by {number.name}", str(run)
+    hosts.nothing_left(run)
+
+
+def test_the_time_limit_stops_every_rank_with_124(hosts):
+    run = staying(hosts, options=("--timeout", "3"))
+    run.finish(60)
+    assert run.status == 124, str(run)
+    assert headline(run) == "llmlaunch: error: the job did not end within 3 s (its time limit)", str(run)
     hosts.nothing_left(run)
 
 
