@@ -64,7 +64,7 @@ TEST_CASE("proxy_jump of a host wins over that of all hosts, and a localhost wit
       "    - {name: gpu02, proxy_jump: none}\n    - {name: localhost, proxy_jump: gate}\n",
       "cfg.yaml");
   REQUIRE(config);
-  const auto plan = make_plan(*config, {{"true"}, {}}, {"job", {}, "/", 1});
+  const auto plan = make_plan(*config, {{"true"}, {}}, {"job", {}, "/"});
   REQUIRE(plan);
   CHECK(plan->hosts[0].proxy_jump == "me@gate:2222,inner");
   CHECK(plan->hosts[1].proxy_jump == "none");
