@@ -33,12 +33,12 @@ std::string variable(const char* name) {
 }
 
 Result<std::string> new_job_id() {
-  std::uint16_t chance = 0;
+  std::uint32_t chance = 0;
   if (::getrandom(&chance, sizeof chance, 0) != sizeof chance) return system_error(errno, "getrandom");
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
   if (!::localtime_r(&now, &parts)) return system_error(errno, "localtime");
-  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:04x}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:08x}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                      parts.tm_hour, parts.tm_min, parts.tm_sec, chance);
 }
 

@@ -391,7 +391,7 @@ TEST_CASE("this machine's facts are those that a plan needs") {
   ::setenv("LLMLAUNCH_TEST_FACT", "a=b", 1);
   const auto facts = head_facts();
   REQUIRE(facts.has_value());
-  CHECK(std::regex_match(facts->job_id, std::regex("\\d{8}-\\d{6}-[0-9a-f]{4}")));
+  CHECK(std::regex_match(facts->job_id, std::regex("\\d{8}-\\d{6}-[0-9a-f]{8}")));
   CHECK(facts->cwd == std::filesystem::current_path().string());
   CHECK(std::count(facts->addresses.begin(), facts->addresses.end(), "127.0.0.1") == 1);
   const EnvList one{{"LLMLAUNCH_TEST_FACT", "a=b"}};
