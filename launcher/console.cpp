@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, 10> kColors{"\x1b[36m", "\x1b[32m", "\x1b
                                                    "\x1b[96m", "\x1b[92m", "\x1b[93m", "\x1b[95m", "\x1b[94m"};
 
 LinePrefix prefix_of(const LogSettings& settings, const std::vector<RankPlace>& places) {
+  if (settings.prefix_is_host) return LinePrefix::of_hosts(places);
   if (!settings.prefix) return LinePrefix(places);
   const auto pieces = parse_prefix(*settings.prefix);
   return pieces ? LinePrefix(*pieces, places) : LinePrefix(places);  // the second cannot be: it was checked

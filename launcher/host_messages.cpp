@@ -74,9 +74,11 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.workdir = host.workdir;
   prepare.argv = plan.argv;
   prepare.env = host.env;
-  const std::string& address = plan.rendezvous_address.empty() ? head_address : plan.rendezvous_address;
-  prepare.env.emplace_back(env::kRendezvous, endpoint(address, head.rendezvous_port));
-  prepare.env.emplace_back(env::kToken, head.token);
+  if (plan.policy == StartPolicy::gang) {
+    const std::string& address = plan.rendezvous_address.empty() ? head_address : plan.rendezvous_address;
+    prepare.env.emplace_back(env::kRendezvous, endpoint(address, head.rendezvous_port));
+    prepare.env.emplace_back(env::kToken, head.token);
+  }
   for (const RankPlan& rank : host.ranks) prepare.ranks.push_back({number(rank.rank), rank.env});
   if (!head.files.empty()) {
     prepare.files = head.files;
@@ -102,6 +104,7 @@ agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const Hea
 agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
                      std::uint16_t master_port) {
   agent::Go go;
+  if (plan.policy == StartPolicy::each_host) return go;
   go.env.emplace_back(env::kMasterAddr, master_address(plan, host, addresses));
   go.env.emplace_back(env::kMasterPort, std::to_string(master_port));
   return go;

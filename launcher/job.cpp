@@ -40,13 +40,20 @@ std::vector<std::string> names_of(const LaunchPlan& plan) {
 // merged.log has the console's prefix, unless that is none: there the lines would be nobody's.
 LogMux merged_lines(const LaunchPlan& plan) {
   const std::vector<RankPlace> places = rank_places(plan);
+  if (plan.policy == StartPolicy::each_host) return {LinePrefix::of_hosts(places), places.size()};
   const auto pieces = parse_prefix(plan.logs.prefix.value_or("none"));
   const bool own = pieces && !pieces->empty();
   return {own ? LinePrefix(*pieces, places) : LinePrefix(places), places.size()};
 }
 
 Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
-  return {plan.logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}};
+  LogSettings logs = plan.logs;
+  if (plan.policy == StartPolicy::each_host) {
+    logs.prefix_is_host = true;
+    logs.ranks.clear();
+    logs.fold_lines = false;
+  }
+  return {logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}};
 }
 
 }  // namespace
@@ -60,16 +67,18 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       ssh_(std::move(ssh)),
       state_(plan, files_.size(), log_files.directory(), now()),
       began_(now()),
-      writer_(merged_lines(plan), console_of(plan, options), std::move(log_files), options.stdout_fd, options.stderr_fd,
-              [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
-                asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
-              }),
+      writer_(
+          merged_lines(plan), console_of(plan, options), std::move(log_files), options.stdout_fd, options.stderr_fd,
+          [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
+            asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
+          },
+          no_reader(), options.gather),
       signals_(io_),
       ticker_(io_),
       sessions_(plan.hosts.size()),
       roll_call_(names_of(plan), now()),
       timeline_(plan.job_id, names_of(plan), now()) {
-  head_.token = rendezvous::make_token();
+  if (!each_host()) head_.token = rendezvous::make_token();
   head_.resume_key = rendezvous::make_token();
   head_.resume_name = rendezvous::make_token().substr(0, 16);
   head_.window_bytes = window_bytes(plan.hosts.size());
@@ -78,13 +87,19 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
   set_log_sink([this](LogLevel level, std::string_view line) { writer_.say(level, line); });
 }
 
+// A command whose lines nobody takes is ended, as in a pipe of the shell; a job writes its files.
+OutputWriter::NoReaderFunction Job::no_reader() {
+  if (!each_host()) return {};
+  return [this] { asio::post(io_, [this] { apply(state_.on_signal(SIGPIPE, now())); }); };
+}
+
 Job::~Job() {
   set_log_sink(nullptr);
   writer_.finish();  // its thread must not post to an event loop that is gone
 }
 
 JobResult Job::run() {
-  if (const Result<void> started = start_rendezvous(); !started) {
+  if (const Result<void> started = each_host() ? ok : start_rendezvous(); !started) {
     apply(state_.on_head_failed(started.error(), now()));
   } else {
     watch_signals();
@@ -104,8 +119,10 @@ JobResult Job::run() {
   writer_.finish();
   if (writer_.files_incomplete() && result.exit_status == 0) {
     result.exit_status = kStatusLogsIncomplete;
-    result.failure = make_error(Errc::io, "all ranks ended well, but the log files in " + result.run_directory +
-                                              " are incomplete: output was shown and could not be written");
+    result.failure = make_error(Errc::io, result.run_directory.empty()
+                                              ? "all commands ended well, but their output could not be kept"
+                                              : "all ranks ended well, but the log files in " + result.run_directory +
+                                                    " are incomplete: output was shown and could not be written");
   }
   return result;
 }
@@ -190,6 +207,7 @@ asio::awaitable<void> Job::tick() {
 }
 
 void Job::greet() {
+  if (each_host()) return;
   const std::string where = plan_.rendezvous_address.empty()
                                 ? fmt::format("port {}", head_.rendezvous_port)
                                 : endpoint(plan_.rendezvous_address, head_.rendezvous_port);
@@ -198,7 +216,7 @@ void Job::greet() {
 }
 
 void Job::farewell(const JobResult& result) {
-  if (result.failure) return;  // told by whoever called
+  if (result.failure || each_host()) return;  // told by whoever called
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - began_);
   say(LogLevel::info, fmt::format("{} ended well after {:.1f} s", count(plan_.world_size, "rank"),
                                   static_cast<double>(took.count()) / 1000));
@@ -235,7 +253,7 @@ void Job::carry_out(Action& action) {
   } else if (const auto* file = std::get_if<SendFile>(&action)) {
     push_file(file->host, file->index);
   } else if (const auto* go = std::get_if<SendGo>(&action)) {
-    if (addresses_.empty())  // the same for every host: all have connected by now
+    if (addresses_.empty() && !each_host())  // the same for every host: all have connected by now
       for (const auto& session : sessions_)
         addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
     timeline_.note(go->host, Moment::go, now());

@@ -45,9 +45,11 @@ Actions JobState::on_stop_signal(int signal, TimePoint now) {
   if (paused_at_) unpause(actions);
   const bool first = !cause_;
   const std::size_t running = ranks_running();
-  if (first && running > 0) {
-    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}: stopping {} rank{} (once more: kill at once)",
-                                                         signal_name(signal), running, running == 1 ? "" : "s")});
+  if (signal == SIGPIPE) {  // the reader of the output went away, which was said
+  } else if (first && running > 0) {
+    actions.push_back(
+        Say{LogLevel::warning, fmt::format("caught {}: stopping {} {}{} (once more: kill at once)", signal_name(signal),
+                                           running, each_host() ? "command" : "rank", running == 1 ? "" : "s")});
   } else if (first) {
     actions.push_back(Say{LogLevel::warning, fmt::format("caught {}", signal_name(signal))});
   }
@@ -107,7 +109,8 @@ Actions JobState::on_continued(TimePoint now) {
 // Time in which this process did not run is nobody's fault.
 void JobState::shift_deadlines(std::chrono::steady_clock::duration by) {
   for (Host& host : hosts_) {
-    for (TimePoint* at : {&host.opened_first, &host.opened_last, &host.retry_at, &host.ready_by, &host.last_heard})
+    for (TimePoint* at :
+         {&host.opened_first, &host.opened_last, &host.retry_at, &host.ready_by, &host.last_heard, &host.went_at})
       *at += by;
     if (host.done_by) *host.done_by += by;
     if (!host.cut) continue;

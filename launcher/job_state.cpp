@@ -43,7 +43,10 @@ std::uint64_t window_bytes(std::size_t hosts) {
 }
 
 JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now)
-    : timeouts_(plan.timeouts),
+    : policy_(plan.policy),
+      host_timeout_(plan.host_timeout),
+      at_once_(plan.hosts_at_once),
+      timeouts_(plan.timeouts),
       forward_signals_(plan.process.forward_signals),
       input_(hosts_that_read(plan)),
       fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
@@ -82,13 +85,19 @@ Actions JobState::start(TimePoint now) {
 
 void JobState::open_next(Actions& actions, TimePoint now) {
   if (phase_ != JobPhase::starting) return;
-  for (HostIndex host = 0; host < hosts_.size() && opening_ < fanout_; ++host)
-    if (hosts_[host].phase == HostPhase::waiting) open(host, actions, now);
+  for (; next_waiting_ < hosts_.size() && may_open(); ++next_waiting_) open(next_waiting_, actions, now);
+}
+
+bool JobState::may_open() const {
+  return opening_ < fanout_ && (at_once_ == 0 || active_ < at_once_);
 }
 
 void JobState::open(HostIndex index, Actions& actions, TimePoint now) {
   Host& host = hosts_[index];
-  if (host.attempts++ == 0) host.opened_first = now;
+  if (host.attempts++ == 0) {
+    host.opened_first = now;
+    ++active_;
+  }
   host.opened_last = now;
   host.phase = HostPhase::opening;
   ++opening_;
@@ -136,7 +145,7 @@ void JobState::fail_host(HostIndex index, Error error, Actions& actions, TimePoi
 
 // Every host has answered: all are ready, or the job does not start at all.
 void JobState::settle(Actions& actions, TimePoint now) {
-  if (phase_ != JobPhase::starting) return maybe_finish(actions);
+  if (phase_ != JobPhase::starting || each_host()) return maybe_finish(actions);
   const auto is_settled = [](const Host& host) {
     return host.phase == HostPhase::ready || host.phase == HostPhase::failed;
   };
@@ -219,6 +228,10 @@ Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint 
   if (phase_ == JobPhase::stopping) return {};
   if (hosts_[host].phase != HostPhase::preparing) return broken(host, "a Ready that nobody asked for", now);
   Actions actions;
+  if (each_host()) {
+    go_alone(host, actions, now);
+    return actions;
+  }
   if (ready.free_port == 0 && owns(host, 0)) {
     const Error error = make_error(Errc::out_of_resources, "its agent found no free TCP port for MASTER_PORT", {},
                                    "rank 0 runs there and needs one; `ss -s` on the host shows what takes the ports");
@@ -246,6 +259,11 @@ Actions JobState::on_agent_failed(HostIndex host, const agent::Failed& failed, T
   if (hosts_[host].phase != HostPhase::running || !owns(host, rank) || ranks_[rank].started || ranks_[rank].ended)
     return broken(host, fmt::format("Failed of rank {}", failed.rank), now);
   rank_ended(rank, now);
+  if (each_host()) {
+    hosts_[host].failure = from_agent(failed);
+    stop_alone(host, actions, now);
+    return actions;
+  }
   stop(Cause{Cause::Kind::rank_start, rank, host, 0, from_agent(failed), 0}, actions, now);
   return actions;
 }
@@ -267,13 +285,14 @@ Actions JobState::on_exited(HostIndex host, const agent::Exited& exited, TimePoi
   rank_ended(exited.rank, now);
   Actions actions;
   const bool well = !exited.stopped && !exited.signaled && exited.value == 0;
-  if (!well) stop(Cause{Cause::Kind::rank, exited.rank, host, 0, {}, 0}, actions, now);
+  if (!well && !each_host()) stop(Cause{Cause::Kind::rank, exited.rank, host, 0, {}, 0}, actions, now);
   return actions;
 }
 
 void JobState::rank_ended(std::uint32_t rank, TimePoint now) {
   ranks_[rank].ended = true;
   Host& host = hosts_[ranks_[rank].host];
+  host.ended_at = now;
   if (--host.ranks_left == 0) host.done_by = now + timeouts_.grace + kStopMargin;
 }
 
@@ -290,6 +309,7 @@ Actions JobState::on_done(HostIndex host, TimePoint now) {
   if (hosts_[host].phase == HostPhase::running && hosts_[host].resumable)
     actions.push_back(SendMessage{host, agent::Bye{}});
   close_host(host, HostPhase::done, actions);
+  open_next(actions, now);
   maybe_finish(actions);
   return actions;
 }
@@ -372,27 +392,36 @@ void JobState::lose_host(HostIndex index, Error error, bool given_up, Actions& a
     if (ranks_[rank].ended) continue;
     ranks_[rank].ended = true;
     ranks_[rank].end.kind = RankEnd::Kind::lost;
+    host.ended_at = now;
   }
   host.ranks_left = 0;
   if (given_up || (ranks_were_left && cause_)) left_behind_.push_back(index);
   close_host(index, HostPhase::lost, actions);
+  if (each_host()) {
+    host.failure = std::move(error);
+    open_next(actions, now);
+    return maybe_finish(actions);
+  }
   stop(Cause{Cause::Kind::host, 0, index, 0, std::move(error), 0}, actions, now);
 }
 
 void JobState::close_host(HostIndex index, HostPhase phase, Actions& actions) {
-  if (hosts_[index].phase == HostPhase::opening) --opening_;
-  hosts_[index].phase = phase;
-  hosts_[index].pausing = false;
+  Host& host = hosts_[index];
+  if (host.phase == HostPhase::opening) --opening_;
+  const bool was_active = host.attempts > 0 && !over(host);
+  host.phase = phase;
+  if (was_active && over(host)) --active_;
+  host.pausing = false;
   input_.drop(index);
-  hosts_[index].done_by.reset();
-  hosts_[index].cut.reset();
+  host.done_by.reset();
+  host.cut.reset();
   actions.push_back(CloseHost{index});
 }
 
 void JobState::maybe_finish(Actions& actions) {
   if (finished_) return;
-  for (const Host& host : hosts_)
-    if (!over(host) || host.taken < host.received) return;
+  for (; next_open_ < hosts_.size(); ++next_open_)
+    if (!over(hosts_[next_open_]) || hosts_[next_open_].taken < hosts_[next_open_].received) return;
   finished_ = true;
   actions.push_back(Finish{});
 }

@@ -17,6 +17,9 @@
 /// First failure, by the order in which the head hears of it (the hosts' clocks may differ): it stops the job, and it
 /// alone makes the exit status and the headline; what comes after is counted. One thing may take its place: a rank that
 /// was killed, heard of within kCauseWindow of a rank that exited, as the exit may be its peer's answer to it.
+///
+/// Under StartPolicy::each_host the job stays in `starting` until it is stopped, a host goes from ready to running at
+/// once, and no failure of a host is another's (job_each_host.cpp).
 #pragma once
 
 #include <chrono>
@@ -225,7 +228,11 @@ class JobState {
     std::uint64_t received = 0;   // output bytes; taken ≤ received, acked ≤ taken
     std::uint64_t taken = 0;
     std::uint64_t acked = 0;
-    std::optional<Error> failure;  // before the start
+    std::optional<Error> failure;  // before the start; each_host: also why it was lost
+    // Of each_host:
+    TimePoint went_at;
+    TimePoint ended_at;
+    bool timed_out = false;
   };
   struct RankState {
     HostIndex host = 0;
@@ -283,6 +290,15 @@ class JobState {
   void rank_ended(std::uint32_t rank, TimePoint now);
   void tick_host(HostIndex host, TimePoint now, Actions& actions);
 
+  // job_each_host.cpp: hosts that concern no other.
+  bool each_host() const { return policy_ == StartPolicy::each_host; }
+  void go_alone(HostIndex host, Actions& actions, TimePoint now);
+  void stop_alone(HostIndex host, Actions& actions, TimePoint now);
+  void tick_alone(HostIndex host, TimePoint now, Actions& actions);
+  HostEnd end_of_host(HostIndex host) const;
+  JobResult result_of_each() const;
+
+  bool may_open() const;
   bool owns(HostIndex host, std::uint32_t rank) const;
   bool is_rather_the_cause(const Cause& later, TimePoint now) const;
   bool outputs_ended(const Host& host) const;
@@ -302,6 +318,9 @@ class JobState {
   std::string last_words(std::uint32_t rank) const;
   int status() const;
 
+  StartPolicy policy_ = StartPolicy::gang;
+  std::optional<std::chrono::milliseconds> host_timeout_;
+  std::size_t at_once_ = 0;  // hosts connecting or running; 0: no limit
   Timeouts timeouts_;
   std::vector<int> forward_signals_;
   InputShare input_;
@@ -317,6 +336,9 @@ class JobState {
   std::optional<Cause> cause_;
   std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
   std::size_t opening_ = 0;
+  std::size_t active_ = 0;      // opened and not over
+  HostIndex next_waiting_ = 0;  // all hosts before it were opened
+  HostIndex next_open_ = 0;     // all hosts before it are over, and their output is taken
   TimePoint started_;
   TimePoint last_tick_;
   TimePoint last_taken_;

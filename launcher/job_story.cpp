@@ -250,6 +250,7 @@ int JobState::status() const {
 }
 
 JobResult JobState::result() const {
+  if (each_host()) return result_of_each();
   JobResult result;
   result.exit_status = status();
   if (cause_) result.failure = headline();

@@ -159,6 +159,7 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
   }
   if (host.cut) tick_cut(index, now, actions);
   if (over(host)) return;
+  if (each_host()) tick_alone(index, now, actions);
   // Output that waits here for the terminal is our delay, not the host's.
   if (host.done_by && now >= *host.done_by && host.taken < host.received) host.done_by = now + kStopMargin;
   if (host.done_by && now >= *host.done_by) {

@@ -50,6 +50,21 @@ Result<PushedFiles> open_pushed_files(const LaunchPlan& plan, bool remote) {
   return files;
 }
 
+// The run directory with the first state of its record; none when the plan wants none.
+Result<LogFiles> make_log_files(const LaunchPlan& plan, const JobTimes& times) {
+  if (plan.log_dir.empty()) return LogFiles::none();
+  const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
+  if (!directory) return directory.error();
+  const auto written = replace_file(*directory + "/job.json", job_record(plan, times, nullptr));
+  if (!written) return written.error();
+  if (plan.policy == StartPolicy::gang) return LogFiles::create(*directory, plan.world_size, plan.logs);
+  std::vector<std::string> names;
+  for (const HostPlan& host : plan.hosts) names.push_back(host.name);
+  LogSettings all = plan.logs;
+  all.per_rank = all.merged = true;
+  return LogFiles::create(*directory, std::move(names), all);
+}
+
 }  // namespace
 
 Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) {
@@ -78,18 +93,16 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     const Timeline nothing(plan.job_id, {}, std::chrono::steady_clock::now());
     if (auto written = write_timeline(options.timeline, nothing); !written) return written.error();
   }
-  const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
-  if (!directory) return directory.error();
-  const std::string record_path = *directory + "/job.json";
   JobTimes times{std::chrono::system_clock::now(), std::nullopt};
-  if (auto written = replace_file(record_path, job_record(plan, times, nullptr)); !written) return written.error();
-  Result<LogFiles> files = LogFiles::create(*directory, plan.world_size, plan.logs);
+  Result<LogFiles> files = make_log_files(plan, times);
   if (!files) return files.error();
+  const std::string directory = files->directory();
 
   JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files)).run();
 
+  if (directory.empty()) return result;
   times.ended = std::chrono::system_clock::now();
-  if (auto written = replace_file(record_path, job_record(plan, times, &result)); !written) {
+  if (auto written = replace_file(directory + "/job.json", job_record(plan, times, &result)); !written) {
     log_error("{}; the record of this run is incomplete", to_string(written.error()));
     if (result.exit_status == 0) {
       result.exit_status = kStatusLogsIncomplete;

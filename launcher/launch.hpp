@@ -2,6 +2,7 @@
 /// Carries out a `LaunchPlan`: agents, gang start, rendezvous, logs, stop. Returns when nothing of the job is left.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,6 +29,26 @@ struct RankEnd {
   std::uint64_t ended_wall_ns = 0;  ///< the host's clock, since 1970
 };
 
+/// How one host of a `StartPolicy::each_host` job ended.
+struct HostEnd {
+  enum class Kind {
+    not_started,  ///< the job was stopped before
+    failed,       ///< nothing could be started there: `failure` says why
+    lost,         ///< started, and then not heard of any more: `failure`
+    timed_out,    ///< stopped by llmlaunch after LaunchPlan::host_timeout
+    stopped,      ///< stopped by llmlaunch, or by someone on the host who ended its agent
+    signaled,
+    exited,
+  };
+  std::string host;
+  Kind kind = Kind::not_started;
+  int value = 0;  ///< exit status or signal number; of kinds exited and signaled
+  bool core_dumped = false;
+  std::optional<Error> failure;
+  std::chrono::milliseconds connect{0};  ///< from the first try to connect until it was ready
+  std::chrono::milliseconds run{0};      ///< from the start of the command to its end, as the head heard of both
+};
+
 /// What `exit_status` can be beside a rank's own; sysexits.h and the shells' habit.
 inline constexpr int kStatusUnavailable = 69;  ///< a host or the rendezvous
 inline constexpr int kStatusInternal = 70;
@@ -42,8 +63,11 @@ struct JobResult {
   /// Its code: rank_failed, no_program …, unreachable …, timed_out, interrupted, io (log files incomplete), internal.
   std::optional<Error> failure;
   std::vector<RankEnd> ranks;
-  std::string run_directory;
+  std::vector<HostEnd> hosts;  ///< of StartPolicy::each_host, in the plan's order; else empty
+  std::string run_directory;   ///< empty when none was made
 };
+
+class GatheredOutput;
 
 struct LaunchOptions {
   std::string agent_path;  ///< llmlaunch-agent on the head
@@ -57,6 +81,7 @@ struct LaunchOptions {
   std::string timeline;       ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
+  GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
 };

@@ -64,6 +64,12 @@ LinePrefix::LinePrefix(const PrefixTemplate& pieces, const std::vector<RankPlace
   pad();
 }
 
+LinePrefix LinePrefix::of_hosts(const std::vector<RankPlace>& places) {
+  LinePrefix prefix;
+  for (const RankPlace& place : places) prefix.texts_.insert(prefix.texts_.end(), 2, place.host + ": ");
+  return prefix;
+}
+
 void LinePrefix::pad() {
   std::size_t width = 0;
   for (const std::string& text : texts_) width = std::max(width, width_of(text));

@@ -31,12 +31,16 @@ class LinePrefix {
   /// By the template, padded at its end to the same width; an empty one is no prefix.
   LinePrefix(const PrefixTemplate& pieces, const std::vector<RankPlace>& places);
 
+  /// "gpu07: ", as pdsh writes it: not padded. One rank on each host.
+  static LinePrefix of_hosts(const std::vector<RankPlace>& places);
+
   /// `time` is what {time} stands for; it must have the same width every time.
   void append(Rank rank, agent::Stream stream, std::string_view time, std::string& to) const;
   bool empty() const { return texts_.empty() || texts_.front().empty(); }
   bool shows_time() const { return shows_time_; }
 
  private:
+  LinePrefix() = default;
   void pad();
 
   std::vector<std::string> texts_;  // 2 per rank: stdout, stderr; kTimeMark for {time}

@@ -66,13 +66,20 @@ Result<void> replace_file(const std::string& path, std::string_view content) {
 }
 
 Result<LogFiles> LogFiles::create(std::string directory, std::uint32_t world_size, const LogSettings& settings) {
+  std::vector<std::string> stems;
+  for (std::uint32_t rank = 0; rank < world_size; ++rank) stems.push_back(fmt::format("rank-{:05}", rank));
+  return create(std::move(directory), std::move(stems), settings);
+}
+
+Result<LogFiles> LogFiles::create(std::string directory, std::vector<std::string> stems, const LogSettings& settings) {
   LogFiles files;
   files.directory_ = std::move(directory);
+  files.stems_ = std::move(stems);
   files.keeps_ranks_ = settings.per_rank;
   files.keeps_merged_ = settings.merged;
   files.max_bytes_ = settings.max_file_bytes;
   files.keep_ = settings.keep;
-  const std::uint64_t merged = std::uint64_t{2} * world_size;
+  const std::uint64_t merged = std::uint64_t{2} * files.stems_.size();
   files.given_up_.assign(merged + 1, false);
   files.sizes_.assign(merged + 1, 0);
   files.rotations_.assign(merged + 1, 0);
@@ -84,6 +91,12 @@ Result<LogFiles> LogFiles::create(std::string directory, std::uint32_t world_siz
   return files;
 }
 
+LogFiles LogFiles::none() {
+  LogFiles files;
+  files.keeps_ranks_ = files.keeps_merged_ = false;
+  return files;
+}
+
 std::string LogFiles::place() const {
   if (keeps_merged_) return directory_ + "/merged.log";
   return keeps_ranks_ ? directory_ + "/rank-*.out and .err" : "";
@@ -91,7 +104,7 @@ std::string LogFiles::place() const {
 
 std::string LogFiles::path_of(std::uint64_t key) const {
   if (key + 1 == given_up_.size()) return directory_ + "/merged.log";
-  return fmt::format("{}/rank-{:05}.{}", directory_, key / 2, key % 2 == 0 ? "out" : "err");
+  return fmt::format("{}/{}.{}", directory_, stems_[key / 2], key % 2 == 0 ? "out" : "err");
 }
 
 Result<int> LogFiles::fd_of(std::uint64_t key) {

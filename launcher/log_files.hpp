@@ -39,6 +39,10 @@ class LogFiles {
   /// Creates the files that `settings` ask for, empty, so that a full disk or a wrong mode is known before the job
   /// starts.
   static Result<LogFiles> create(std::string directory, std::uint32_t world_size, const LogSettings& settings = {});
+  /// The same with `<stem>.out` and `<stem>.err` for each rank; the names of hosts, which differ and have no '/'.
+  static Result<LogFiles> create(std::string directory, std::vector<std::string> stems, const LogSettings& settings);
+  /// No run directory: everything is taken and nothing is written.
+  static LogFiles none();
 
   /// A file that cannot be written is given up: what it holds is true up to that point. The first error of all is
   /// returned, later ones are not: one full disk is one message.
@@ -52,7 +56,7 @@ class LogFiles {
   std::optional<std::string> take_notice() { return std::exchange(notice_, std::nullopt); }
   /// Where all lines are, for people: "…/merged.log"; empty when no file keeps them.
   std::string place() const;
-  const std::string& directory() const { return directory_; }
+  const std::string& directory() const { return directory_; }  ///< empty: `none`
 
  private:
   struct OpenFile {
@@ -69,6 +73,7 @@ class LogFiles {
   Result<void> failed(Error error);
 
   std::string directory_;
+  std::vector<std::string> stems_;  // of the ranks' files
   bool keeps_ranks_ = true;
   bool keeps_merged_ = true;
   std::uint64_t max_bytes_ = 0;  // 0: no limit

@@ -62,6 +62,7 @@ std::optional<std::uint32_t> parse_updates(std::string_view text);
 struct LogSettings {
   // On the console.
   std::optional<std::string> prefix;  ///< checked by parse_prefix; unset: "[rank 48 gpu07] ", padded
+  bool prefix_is_host = false;        ///< instead: "gpu07: ", for one rank on each host
   ColorWhen color = ColorWhen::automatic;
   ColorBy color_by = ColorBy::host;
   std::vector<RankRange> ranks;          ///< whose lines are shown; empty: all

@@ -24,11 +24,13 @@ std::string log_text(LogLevel level, std::string_view line) {
 }
 
 OutputWriter::OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd,
-                           TakenFunction on_taken)
+                           TakenFunction on_taken, NoReaderFunction on_no_reader, GatheredOutput* gather)
     : mux_(std::move(mux)),
       console_(std::move(console)),
       files_(std::move(files)),
       on_taken_(std::move(on_taken)),
+      on_no_reader_(std::move(on_no_reader)),
+      gather_(gather),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       out_{FdWriter(stdout_fd, wake_.value()), "stdout"},
       err_{FdWriter(stderr_fd, wake_.value()), "stderr"} {
@@ -153,9 +155,11 @@ void OutputWriter::take(Item& item) {
 
 void OutputWriter::take(Output& output) {
   check(files_.write_rank(output.rank, output.stream, output.data));
+  if (gather_ != nullptr) check(gather_->add(output.rank, output.stream, output.data));
   set_time();
   if (files_.keeps_merged()) mux_.feed(output.rank, output.stream, output.data, merged_);
-  console_.feed(output.rank, output.stream, output.data, std::chrono::steady_clock::now(), pieces_);
+  if (gather_ == nullptr)
+    console_.feed(output.rank, output.stream, output.data, std::chrono::steady_clock::now(), pieces_);
   if (taken_.empty() || taken_.back().first != output.host) taken_.emplace_back(output.host, 0);
   taken_.back().second += output.data.size();
   unwritten_ += output.data.size();
@@ -164,7 +168,7 @@ void OutputWriter::take(Output& output) {
 
 void OutputWriter::take(const End& end) {
   if (files_.keeps_merged()) mux_.end(end.rank, end.stream, merged_);
-  console_.end(end.rank, end.stream, std::chrono::steady_clock::now(), pieces_);
+  if (gather_ == nullptr) console_.end(end.rank, end.stream, std::chrono::steady_clock::now(), pieces_);
 }
 
 void OutputWriter::take(const Line& line) {
@@ -211,6 +215,10 @@ void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
     return;
   }
   terminal.gone = true;
+  if (&terminal == &out_ && place.empty() && on_no_reader_) {
+    warn(LogLevel::warning, fmt::format("{}: {}", terminal.name, written.error().what));
+    return on_no_reader_();
+  }
   warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what,
                                       place.empty() ? "and no file keeps its lines" : "all lines are in " + place));
 }
@@ -221,8 +229,8 @@ void OutputWriter::warn(LogLevel level, const std::string& text) {
 
 void OutputWriter::check(const Result<void>& written) {
   if (written) return;
-  warn(LogLevel::error,
-       fmt::format("{}; the job goes on, its log files are INCOMPLETE from here", written.error().what));
+  warn(LogLevel::error, fmt::format("{}; the job goes on, its {} INCOMPLETE from here", written.error().what,
+                                    files_.directory().empty() ? "output is" : "log files are"));
 }
 
 }  // namespace llmlaunch::launcher

@@ -20,6 +20,7 @@
 #include "launcher/agent/unique_fd.hpp"
 #include "launcher/console.hpp"
 #include "launcher/fd_writer.hpp"
+#include "launcher/gathered_output.hpp"
 #include "launcher/live_line.hpp"
 #include "launcher/log_files.hpp"
 #include "launcher/log_mux.hpp"
@@ -35,7 +36,12 @@ class OutputWriter {
   /// Bytes written, by index of the host; called on the writer's thread, must not block.
   using TakenFunction = std::function<void(std::vector<std::pair<std::size_t, std::uint64_t>> taken)>;
 
-  OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken);
+  /// Called on the writer's thread, at most once, when nobody reads stdout any more and no file keeps the lines.
+  using NoReaderFunction = std::function<void()>;
+
+  /// With `gather`, ranks' output goes there instead of to the descriptors; llmlaunch's own lines do not.
+  OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken,
+               NoReaderFunction on_no_reader = {}, GatheredOutput* gather = nullptr);
   /// `finish()`.
   ~OutputWriter();
   OutputWriter(const OutputWriter&) = delete;
@@ -54,7 +60,7 @@ class OutputWriter {
   /// Writes what is left, ends the thread. Idempotent.
   void finish();
   /// After `finish`: output is missing from the run directory.
-  bool files_incomplete() const { return files_.incomplete(); }
+  bool files_incomplete() const { return files_.incomplete() || (gather_ != nullptr && gather_->incomplete()); }
 
  private:
   struct Output {
@@ -100,6 +106,8 @@ class OutputWriter {
   Console console_;
   LogFiles files_;
   TakenFunction on_taken_;
+  NoReaderFunction on_no_reader_;
+  GatheredOutput* gather_;
   agent::UniqueFd wake_;
   Terminal out_;
   Terminal err_;

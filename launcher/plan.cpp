@@ -257,6 +257,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.timeouts = config.timeouts;
   plan.log_dir = config.log_dir;
   plan.logs = config.logs;
+  plan.policy = command.policy;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     plan.hosts.push_back(host_of(config, hosts[i], i, head));
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
@@ -270,6 +271,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     HostPlan& host = plan.hosts[i];
     host.env = env_of_host(config, hosts[i], host, plan, picked);
+    if (plan.policy == StartPolicy::each_host) continue;  // it has no world, and its command is no worker
     for (RankPlan& rank : host.ranks) rank.env = env_of_rank(config, hosts[i], host, rank, plan);
     host.choose_omp_threads = !has_omp_threads(host);
     note_few_devices(host, plan.notes);

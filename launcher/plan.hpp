@@ -41,6 +41,12 @@ struct PushedProgram {
   std::string local_path;  ///< on the head
 };
 
+/// What the hosts of a job owe each other.
+enum class StartPolicy {
+  gang,       ///< `run`: no rank starts before all hosts are ready, and the first failure stops everything
+  each_host,  ///< `exec`: a host starts as soon as it is ready and concerns no other; one rank each, no rendezvous
+};
+
 struct LaunchPlan {
   std::string job_id;
   std::uint32_t world_size = 0;
@@ -52,15 +58,20 @@ struct LaunchPlan {
   SshSettings ssh;
   Timeouts timeouts;
   ProcessSettings process;
-  std::string log_dir;
+  std::string log_dir;  ///< empty: no run directory is made
   LogSettings logs;
   std::vector<std::string> notes;  ///< what was asked for and is not done, each to be said aloud
+  StartPolicy policy = StartPolicy::gang;
+  // Of each_host alone:
+  std::uint32_t hosts_at_once = 0;                        ///< connecting or running; 0: no limit beside ssh.fanout
+  std::optional<std::chrono::milliseconds> host_timeout;  ///< for the command on each host, from its start
 };
 
 /// What `make_plan` needs beside the file.
 struct Command {
   std::vector<std::string> argv;
   std::optional<PushedProgram> program;
+  StartPolicy policy = StartPolicy::gang;  ///< each_host wants one slot on every host
 };
 struct HeadFacts {
   std::string job_id;

@@ -103,6 +103,12 @@ EnvList of_host_in_world(const HostPlan& host, const LaunchPlan& plan) {
           {env::kHost, host.name}};
 }
 
+/// A host that concerns no other: a program that found a WORLD_SIZE would wait for a world.
+EnvList of_host_alone(const HostPlan& host, const LaunchPlan& plan) {
+  return {
+      {env::kNodeRank, fmt::format("{}", number(host.node_rank))}, {env::kJobId, plan.job_id}, {env::kHost, host.name}};
+}
+
 }  // namespace
 
 std::string place_of(const Config& config, std::string_view key) {
@@ -159,15 +165,17 @@ EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan
   Environment env;
   // As torchrun and its kin set them, for users to change.
   env.set("PYTHONUNBUFFERED", "1");
-  env.set(env::kNcclAsyncErrors, "1");
-  env.set(env::kRoleName, "default");
+  if (plan.policy == StartPolicy::gang) {
+    env.set(env::kNcclAsyncErrors, "1");
+    env.set(env::kRoleName, "default");
+  }
   if (cpu_bind_of(config) == agent::CpuBind::gpu) env.set(env::kCudaDeviceOrder, "PCI_BUS_ID");
   env.set_all(picked);
   env.set_all(of_accelerate(config));
   if (auto devices = devices_of(config, from)) env.set(visible_devices_name(config.distributed_type), *devices);
   env.set_all(config.env);
   env.set_all(from.env);
-  env.set_all(of_host_in_world(host, plan));
+  env.set_all(plan.policy == StartPolicy::gang ? of_host_in_world(host, plan) : of_host_alone(host, plan));
   return std::move(env).take();
 }
 

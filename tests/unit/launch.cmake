@@ -1,6 +1,8 @@
 llmlaunch_unit_test(launcher
   SOURCES
     launcher_console_test.cpp
+    launcher_exec_test.cpp
+    launcher_job_each_host_test.cpp
     launcher_job_control_test.cpp
     launcher_job_state_test.cpp
     launcher_launch_test.cpp

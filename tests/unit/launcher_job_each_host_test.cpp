@@ -1,0 +1,288 @@
+// The policy of exec: each host starts as soon as it is ready, and what becomes of it is nobody else's concern.
+#include <csignal>
+
+#include "launcher/exec_story.hpp"
+#include "launcher/job_state.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using namespace std::chrono_literals;
+
+namespace {
+
+LaunchPlan plan_of(std::size_t hosts) {
+  LaunchPlan plan;
+  plan.job_id = "job-1";
+  plan.argv = {"true"};
+  plan.policy = StartPolicy::each_host;
+  for (std::size_t index = 0; index < hosts; ++index) {
+    HostPlan host;
+    host.name = "gpu0" + std::to_string(index + 1);
+    host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
+    host.ranks.push_back({Rank{plan.world_size++}, 0, {}});
+    plan.hosts.push_back(std::move(host));
+  }
+  return plan;
+}
+
+struct Bench {
+  explicit Bench(LaunchPlan p) : plan(std::move(p)), state(plan, 0, "", now) { take(state.start(now)); }
+
+  void take(Actions more) {
+    last = std::move(more);
+    all.insert(all.end(), last.begin(), last.end());
+  }
+  void message(HostIndex host, agent::AgentMessage m) {
+    state.on_bytes(host, now);
+    take(state.on_message(host, std::move(m), now));
+  }
+  void ready(HostIndex host) {
+    take(state.on_opened(host, now));
+    message(host, agent::Hello{agent::kProtocolVersion, "node", 100, 8});
+    message(host, agent::Ready{0});
+  }
+  void started(HostIndex host) {
+    ready(host);
+    message(host, agent::Started{static_cast<std::uint32_t>(host), 4000});
+  }
+  void exited(HostIndex host, int value, bool signaled = false, bool stopped = false) {
+    const auto rank = static_cast<std::uint32_t>(host);
+    message(host, agent::Exited{rank, signaled, value, false, stopped, 0});
+    message(host, agent::OutputEnd{rank, agent::Stream::out});
+    message(host, agent::OutputEnd{rank, agent::Stream::err});
+    message(host, agent::Done{});
+  }
+  void tick(std::chrono::milliseconds passed) {
+    now += passed;
+    for (HostIndex host = 0; host < plan.hosts.size(); ++host) state.on_bytes(host, now);
+    take(state.on_tick(now));
+  }
+  template <class T>
+  std::vector<HostIndex> hosts_of(const Actions& actions) const {
+    std::vector<HostIndex> found;
+    for (const Action& action : actions)
+      if (const T* one = std::get_if<T>(&action)) found.push_back(one->host);
+    return found;
+  }
+  std::vector<HostIndex> stops() const {
+    std::vector<HostIndex> found;
+    for (const Action& action : all)
+      if (const auto* send = std::get_if<SendMessage>(&action))
+        if (std::holds_alternative<agent::Stop>(send->message)) found.push_back(send->host);
+    return found;
+  }
+  std::string story() const {
+    const JobResult result = state.result();
+    return result.failure ? to_string(*result.failure) : "";
+  }
+  int status() const { return state.result().exit_status; }
+
+  TimePoint now{};
+  LaunchPlan plan;
+  JobState state;
+  Actions last;
+  Actions all;
+};
+
+using Hosts = std::vector<HostIndex>;
+
+}  // namespace
+
+TEST_CASE("a host gets Go as soon as it is ready, and its failure stops nobody") {
+  Bench job(plan_of(3));
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1, 2});
+  job.ready(2);
+  CHECK(job.hosts_of<SendGo>(job.last) == Hosts{2});
+  job.message(2, agent::Started{2, 4000});
+  job.exited(2, 3);
+  CHECK_FALSE(job.state.finished());
+  job.take(job.state.on_open_failed(0, make_error(Errc::refused, "connection refused", {}, "start sshd there"),
+                                    OpenStep::authenticating, job.now));
+  CHECK_FALSE(job.state.finished());
+  job.started(1);
+  job.exited(1, 0);
+  CHECK(job.state.finished());
+  CHECK(job.stops().empty());
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "2 of 3 hosts failed\n"
+        "   unreachable: gpu01: connection refused\n"
+        "      hint: start sshd there\n"
+        "   exit 3: gpu03");
+}
+
+TEST_CASE("at most so many hosts are connecting or running, and the next begins when one is over") {
+  LaunchPlan plan = plan_of(4);
+  plan.hosts_at_once = 2;
+  Bench job(std::move(plan));
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1});
+  job.started(0);
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1});
+  job.exited(0, 0);
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1, 2});
+  job.started(1);
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "the connection ended"), job.now));
+  CHECK(job.hosts_of<ReopenHost>(job.last) == Hosts{1});
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1, 2});  // it may come back
+  job.take(job.state.on_not_rejoined(1, make_error(Errc::closed, "its agent is gone"), job.now));
+  CHECK(job.hosts_of<OpenHost>(job.all) == Hosts{0, 1, 2, 3});
+  job.take(job.state.on_open_failed(2, make_error(Errc::refused, "no"), OpenStep::host_key, job.now));
+  job.started(3);
+  job.exited(3, 0);
+  CHECK(job.state.finished());
+  CHECK(job.story() == "2 of 4 hosts failed\n   lost: gpu02: connection lost: the connection ended; connected again: its agent is gone\n   unreachable: gpu03: no");
+}
+
+TEST_CASE("a command that takes too long is stopped on its host alone") {
+  LaunchPlan plan = plan_of(2);
+  plan.host_timeout = 30s;
+  plan.timeouts.grace = 2s;
+  Bench job(std::move(plan));
+  job.started(0);
+  job.tick(10s);
+  job.started(1);
+  job.tick(19s);
+  CHECK(job.stops().empty());
+  job.tick(1s);
+  CHECK(job.stops() == Hosts{0});
+  job.exited(0, SIGTERM, true, true);
+  job.exited(1, 0);
+  CHECK(job.state.finished());
+  CHECK(job.status() == 124);
+  CHECK(job.story() == "1 of 2 hosts failed\n   timed out: gpu01: no end within 30 s");
+  CHECK(job.state.result().hosts[0].run == 30s);
+}
+
+TEST_CASE("a host that does not stop in time is given up, and said to be so") {
+  LaunchPlan plan = plan_of(2);
+  plan.host_timeout = 5s;
+  plan.timeouts.grace = 1s;
+  Bench job(std::move(plan));
+  job.started(0);
+  job.started(1);
+  job.exited(1, 0);
+  for (int i = 0; i < 12; ++i) job.tick(1s);
+  CHECK(job.state.finished());
+  CHECK(job.story() == "1 of 2 hosts failed\n   timed out: gpu01: it did not stop its ranks in time");
+}
+
+TEST_CASE("a signal stops every host and tells who had ended") {
+  LaunchPlan plan = plan_of(4);
+  plan.hosts_at_once = 3;
+  Bench job(std::move(plan));
+  job.started(0);
+  job.exited(0, 0);
+  job.started(1);
+  job.started(2);
+  job.exited(2, 7);
+  job.take(job.state.on_signal(SIGINT, job.now));
+  CHECK(std::get<Say>(job.last.front()).text == "caught SIGINT: stopping 1 command (once more: kill at once)");
+  CHECK(job.stops() == Hosts{1});
+  CHECK(job.hosts_of<CloseHost>(job.last) == Hosts{3});
+  job.exited(1, SIGTERM, true, true);
+  CHECK(job.state.finished());
+  CHECK(job.status() == 130);
+  CHECK(job.story() ==
+        "interrupted by SIGINT: 2 of 4 hosts had ended\n"
+        "   exit 0: gpu01\n"
+        "   stopped: gpu02\n"
+        "   not started: gpu04\n"
+        "   exit 7: gpu03");
+}
+
+TEST_CASE("the reader of the output that went away is the end, without a word") {
+  Bench job(plan_of(1));
+  job.started(0);
+  job.take(job.state.on_signal(SIGPIPE, job.now));
+  for (const Action& action : job.last) CHECK_FALSE(std::holds_alternative<Say>(action));
+  CHECK(job.stops() == Hosts{0});
+  job.exited(0, SIGTERM, true, true);
+  CHECK(job.status() == 141);
+}
+
+TEST_CASE("a command that could not be started ends its host and no other") {
+  Bench job(plan_of(2));
+  job.ready(0);
+  job.message(0, agent::Failed{static_cast<std::int32_t>(Errc::out_of_resources), 0, "fork: no processes left", ""});
+  CHECK(job.stops() == Hosts{0});
+  job.message(0, agent::Done{});
+  job.ready(1);
+  job.message(1, agent::Failed{static_cast<std::int32_t>(Errc::no_program), -1, "no program", "x"});
+  // Before Go it would be a failure of the start; after it, the host is lost.
+  CHECK(job.state.finished());
+  CHECK(job.story() ==
+        "2 of 2 hosts failed\n"
+        "   cannot start: gpu01: fork: no processes left\n"
+        "   lost: gpu02: no program\n"
+        "      hint: x");
+}
+
+TEST_CASE("the worst status wins: unreachable, then time, then the highest of the commands") {
+  const auto end = [](HostEnd::Kind kind, int value, std::optional<Error> failure = {}) {
+    HostEnd made;
+    made.host = "n1";
+    made.kind = kind;
+    made.value = value;
+    made.failure = std::move(failure);
+    return made;
+  };
+  const HostEnd good = end(HostEnd::Kind::exited, 0), three = end(HostEnd::Kind::exited, 3);
+  const HostEnd killed = end(HostEnd::Kind::signaled, SIGKILL), late = end(HostEnd::Kind::timed_out, 0);
+  const HostEnd away = end(HostEnd::Kind::failed, 0, make_error(Errc::unreachable, "no route"));
+  const HostEnd none = end(HostEnd::Kind::failed, 0, make_error(Errc::no_program, "no program"));
+  const HostEnd denied = end(HostEnd::Kind::failed, 0, make_error(Errc::not_executable, "denied"));
+  const HostEnd defect = end(HostEnd::Kind::failed, 0, make_error(Errc::internal, "a defect"));
+  struct Row {
+    std::vector<HostEnd> hosts;
+    int status;
+  };
+  const std::vector<Row> rows{{{}, 0},
+                              {{good, good}, 0},
+                              {{good, three, good}, 3},
+                              {{three, killed}, 137},
+                              {{killed, late, three}, 124},
+                              {{late, away, killed}, 69},
+                              {{none, three}, 127},
+                              {{denied}, 126},
+                              {{none, late}, 124},
+                              {{defect, away}, 70},
+                              {{end(HostEnd::Kind::lost, 0, make_error(Errc::closed, "gone")), late}, 69}};
+  for (const auto& row : rows) CHECK(exec_status(row.hosts) == row.status);
+}
+
+TEST_CASE("hosts that fail for one reason are one line, and of many reasons some are told") {
+  std::vector<HostEnd> hosts;
+  for (int i = 1; i <= 30; ++i) {
+    HostEnd end;
+    end.host = "n" + std::to_string(i);
+    end.kind = HostEnd::Kind::failed;
+    end.failure = make_error(Errc::unreachable, "refused", "host n" + std::to_string(i), "start sshd");
+    hosts.push_back(end);
+  }
+  CHECK(to_string(*exec_failure(hosts)) ==
+        "30 of 30 hosts failed\n   unreachable: n[1-30]: refused\n      hint: start sshd");
+  for (int i = 0; i < 30; ++i) hosts[static_cast<std::size_t>(i)].failure->what = "reason " + std::to_string(i);
+  const std::string text = to_string(*exec_failure(hosts));
+  CHECK(std::count(text.begin(), text.end(), '\n') == 21);  // 19 reasons, one hint that they share, the rest
+  CHECK(
+      text.ends_with("\n   unreachable: n19: reason 18\n      hint: start sshd\n   other reasons, 11 hosts: n[20-30]"));
+}
+
+TEST_CASE("what each host did is in the result") {
+  Bench job(plan_of(2));
+  job.now += 1s;
+  job.started(0);
+  job.now += 2s;
+  job.exited(0, SIGSEGV, true);
+  job.take(job.state.on_open_failed(1, make_error(Errc::refused, "no"), OpenStep::host_key, job.now));
+  const JobResult result = job.state.result();
+  REQUIRE(result.hosts.size() == 2);
+  CHECK(result.hosts[0].kind == HostEnd::Kind::signaled);
+  CHECK(result.hosts[0].value == SIGSEGV);
+  CHECK(result.hosts[0].connect == 1s);
+  CHECK(result.hosts[0].run == 2s);
+  CHECK(result.hosts[1].kind == HostEnd::Kind::failed);
+  CHECK(result.failure->code == Errc::refused);
+  CHECK(to_string(*result.failure) == "2 of 2 hosts failed\n   unreachable: gpu02: no\n   SIGSEGV: gpu01");
+}
