@@ -9,11 +9,14 @@ add_library(llmlaunch_config STATIC
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
+  host_expression.cpp
+  hostfile.cpp
   hostlist.cpp
+  hosts_json.cpp
   log_settings.cpp
   plan.cpp
   plan_env.cpp
   process_settings.cpp
   proxy_jump.cpp
 )
-target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp)
+target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp nlohmann_json::nlohmann_json)

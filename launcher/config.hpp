@@ -100,7 +100,8 @@ struct Config {
   bool debug = false;
   bool enable_cpu_affinity = false;
   // llmlaunch:
-  std::vector<HostConfig> hosts;  ///< empty: this machine alone
+  std::vector<HostConfig> hosts;                           ///< empty: this machine alone
+  std::map<std::string, std::string, std::less<>> groups;  ///< name → host expression, for @name
   SshSettings ssh;
   EnvList env;
   EnvList rank_env;  ///< values are templates, checked: env_template.hpp

@@ -162,6 +162,26 @@ void read_hosts(ConfigCheck& check, const YamlNode& hosts, Config& config) {
   if (!check.error) check_duplicates(check, marks, config);
 }
 
+/// Names for host expressions: "gpu: gpu[01-16]", a list of them, or null for nobody. They are read when they are used.
+void read_groups(ConfigCheck& check, const YamlNode& groups, Config& config) {
+  if (groups.kind != YamlNode::Kind::mapping)
+    return check.fail(groups.mark, "llmlaunch.groups must be a mapping of names to hosts");
+  for (std::size_t i = 0; i + 1 < groups.items.size(); i += 2) {
+    const YamlNode& name = groups.items[i];
+    const YamlNode& body = groups.items[i + 1];
+    std::string text = body.text;
+    bool good = body.kind != YamlNode::Kind::mapping && !name.text.empty();
+    for (const YamlNode& item : body.items) {
+      good = good && item.kind == YamlNode::Kind::scalar;
+      text += (text.empty() ? "" : ",") + item.text;
+    }
+    if (!good)
+      return check.fail(name.mark, fmt::format("llmlaunch.groups.{} must be a list of hosts", name.text),
+                        "as in gpu: gpu[01-16]");
+    config.groups.insert_or_assign(name.text, std::move(text));
+  }
+}
+
 void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
   MapReader map(check, section, "llmlaunch.ssh",
                 {"user", "port", "identity_file", "identity_files", "config_file", "known_hosts_file",
@@ -218,7 +238,8 @@ HostConfig host_named(std::string_view written) {
 }
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
-  std::vector<std::string_view> keys{"hosts", "ssh", "env", "forward_env", "workdir", "log_dir", "logs", "timeouts"};
+  std::vector<std::string_view> keys{"hosts",   "ssh",  "env",      "forward_env", "workdir",
+                                     "log_dir", "logs", "timeouts", "groups"};
   keys.insert(keys.end(), std::begin(kProcessKeys), std::end(kProcessKeys));
   MapReader map(check, section, "llmlaunch", keys);
   for (const std::string_view key : keys) {
@@ -231,6 +252,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
     // Hosts that are all commented out: never a quiet run on this machine.
     check.fail(key, "llmlaunch.hosts is empty", kNoHostsHint);
   }
+  if (const YamlNode* groups = map.find("groups")) read_groups(check, *groups, config);
   if (const YamlNode* ssh = map.find("ssh")) read_ssh(check, *ssh, config.ssh);
   config.env = map.env("env");
   read_forward_env(map, config);

@@ -52,6 +52,18 @@ Error bad(std::string what, std::string hint = {}) {
   return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
 }
 
+/// Where in the list the piece is that an error is about.
+class Spot {
+ public:
+  explicit Spot(std::string_view list) : begin_(list.data()) {}
+  void mark(std::string_view piece) { at_ = static_cast<std::size_t>(piece.data() - begin_); }
+  std::size_t at() const { return at_; }
+
+ private:
+  const char* begin_;
+  std::size_t at_ = 0;
+};
+
 std::uint64_t to_number(std::string_view digits) {  // at most kMaxIndexDigits digits
   std::uint64_t value = 0;
   std::from_chars(digits.data(), digits.data() + digits.size(), value);
@@ -79,8 +91,9 @@ struct Pattern {
   std::vector<Bracket> brackets;  // one fewer than literals
 };
 
-Result<Range> parse_range(std::string_view text, std::string_view item) {
+Result<Range> parse_range(std::string_view text, std::string_view item, Spot& spot) {
   const auto wrong = [&](std::string_view why, std::string hint = {}) {
+    spot.mark(text);
     return bad(fmt::format("bad range '{}' in '{}': {}", shown(text), shown(item), why), std::move(hint));
   };
   std::string_view bounds = text;
@@ -111,13 +124,14 @@ Result<Range> parse_range(std::string_view text, std::string_view item) {
   return range;
 }
 
-Result<Bracket> parse_bracket(std::string_view inside, std::string_view item) {
+Result<Bracket> parse_bracket(std::string_view inside, std::string_view item, Spot& spot) {
   Bracket bracket;
   for (std::size_t at = 0;;) {
     const auto comma = inside.find(',', at);
-    auto range = parse_range(trimmed(inside.substr(at, comma == inside.npos ? comma : comma - at)), item);
+    auto range = parse_range(trimmed(inside.substr(at, comma == inside.npos ? comma : comma - at)), item, spot);
     if (!range) return range.error();
     if (range->count() > kMaxHosts || bracket.count + range->count() > kMaxHosts) {
+      spot.mark(item);
       return bad(fmt::format("'{}' names more than {} hosts", shown(item), kMaxHosts));
     }
     bracket.count += range->count();
@@ -130,12 +144,14 @@ Result<Bracket> parse_bracket(std::string_view inside, std::string_view item) {
 
 /// A host name goes to ssh, into messages and into YAML: what means something to a shell or to the other host list
 /// dialects is refused by name rather than passed on.
-Result<void> check_literal(std::string_view literal, std::string_view item, bool first) {
+Result<void> check_literal(std::string_view literal, std::string_view item, bool first, Spot& spot) {
+  spot.mark(literal);
   if (first && (literal.starts_with('-') || literal.starts_with('@'))) {
     return bad(fmt::format("'{}' begins with '{}'", shown(item), literal.front()),
                "exclusions and groups are not supported; write the host names");
   }
-  for (const char c : literal) {
+  for (const char& c : literal) {
+    spot.mark(std::string_view(&c, 1));
     if (is_blank(c)) return bad(fmt::format("blank inside '{}'", shown(item)), "separate hosts by commas");
     if (c == ':') {
       return bad(fmt::format("':' in '{}'", shown(item)),
@@ -149,19 +165,21 @@ Result<void> check_literal(std::string_view literal, std::string_view item, bool
   return ok;
 }
 
-Result<Pattern> parse_item(std::string_view item) {
+Result<Pattern> parse_item(std::string_view item, Spot& spot) {
   Pattern pattern;
   std::size_t at = 0;
   for (;;) {
     const auto open = item.find_first_of("[]", at);
     const std::string_view literal = item.substr(at, open == item.npos ? open : open - at);
+    if (open != item.npos) spot.mark(item.substr(open));
     if (open != item.npos && item[open] == ']') return bad(fmt::format("']' without '[' in '{}'", shown(item)));
-    if (auto checked = check_literal(literal, item, at == 0); !checked) return checked.error();
+    if (auto checked = check_literal(literal, item, at == 0, spot); !checked) return checked.error();
     pattern.literals.emplace_back(literal);
     if (open == item.npos) return pattern;
+    spot.mark(item.substr(open));
     const auto close = item.find_first_of("[]", open + 1);
     if (close == item.npos || item[close] == '[') return bad(fmt::format("'[' without ']' in '{}'", shown(item)));
-    auto bracket = parse_bracket(item.substr(open + 1, close - open - 1), item);
+    auto bracket = parse_bracket(item.substr(open + 1, close - open - 1), item, spot);
     if (!bracket) return bracket.error();
     pattern.brackets.push_back(std::move(*bracket));
     at = close + 1;
@@ -242,32 +260,73 @@ std::size_t item_end(std::string_view list, std::size_t at) {
 
 }  // namespace
 
+bool is_ipv6_literal(std::string_view item) {
+  return is_ipv6(item);
+}
+
 Result<std::vector<std::string>> expand_hostlist(std::string_view list) {
+  std::size_t bad_at = 0;
+  return expand_hostlist(list, bad_at);
+}
+
+namespace {
+
+Result<std::vector<std::string>> expand(std::string_view list, Spot& spot) {
   std::vector<std::string> names;
   if (list.size() > kMaxListBytes) return bad(fmt::format("the host list is longer than {} bytes", kMaxListBytes));
   if (trimmed(list).empty()) return names;
   for (std::size_t at = 0;;) {
     const std::size_t end = item_end(list, at);
     const std::string_view item = trimmed(list.substr(at, end - at));
+    spot.mark(list.substr(at));
     if (item.empty()) return bad(fmt::format("a comma too many in '{}'", shown(list)));
+    spot.mark(item);
     if (is_ipv6(item)) {
       if (auto checked = check_port(item); !checked) return checked.error();
       names.emplace_back(item);
     } else {
-      const auto pattern = parse_item(item);
+      const auto pattern = parse_item(item, spot);
       if (!pattern) return pattern.error();
+      spot.mark(item);
       const auto count = measure(*pattern, item);
       if (!count) return count.error();
       if (names.size() + *count > kMaxHosts) {
         return bad(fmt::format("the list names more than {} hosts, at '{}'", kMaxHosts, shown(item)));
       }
-      names.reserve(names.size() + *count);
+      // Twice as much each time: reserve() itself makes room for what is asked and no more, for every item anew.
+      if (names.capacity() < names.size() + *count)
+        names.reserve(std::max(names.size() + *count, 2 * names.capacity()));
       append_names(*pattern, 0, {}, names);
     }
     if (names.size() > kMaxHosts) return bad(fmt::format("the list names more than {} hosts", kMaxHosts));
     if (end >= list.size()) return names;
     at = end + 1;
   }
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> expand_hostlist(std::string_view list, std::size_t& bad_at) {
+  Spot spot(list);
+  auto names = expand(list, spot);
+  bad_at = names ? 0 : std::min(spot.at(), list.size());
+  return names;
+}
+
+Result<std::vector<std::size_t>> places_of_slice(std::string_view slice, std::size_t count) {
+  Spot spot(slice);
+  const auto bracket = parse_bracket(slice, slice, spot);
+  if (!bracket) return bracket.error();
+  std::vector<std::size_t> places;
+  places.reserve(bracket->count);
+  for (const Range& range : bracket->ranges) {
+    if (range.low + (range.count() - 1) * range.step >= count) {
+      return bad(fmt::format("slice '{}': there {} only {} host{}, counted from 0", shown(slice),
+                             count == 1 ? "is" : "are", count, count == 1 ? "" : "s"));
+    }
+    for (std::uint64_t n = 0, at = range.low; n < range.count(); ++n, at += range.step) places.push_back(at);
+  }
+  return places;
 }
 
 // --- folding

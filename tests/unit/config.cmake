@@ -1,5 +1,13 @@
 llmlaunch_unit_test(launcher_config
-  SOURCES launcher_hostlist_test.cpp launcher_config_test.cpp launcher_config_section_test.cpp
-    launcher_config_process_test.cpp launcher_log_settings_test.cpp launcher_plan_test.cpp launcher_proxy_jump_test.cpp
-  LIBRARIES llmlaunch_config)
+  SOURCES
+    launcher_config_process_test.cpp
+    launcher_config_section_test.cpp
+    launcher_config_test.cpp
+    launcher_host_expression_test.cpp
+    launcher_hostfile_test.cpp
+    launcher_hostlist_test.cpp
+    launcher_log_settings_test.cpp
+    launcher_plan_test.cpp
+    launcher_proxy_jump_test.cpp
+  LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
 target_compile_definitions(unit_launcher_config PRIVATE LLMLAUNCH_CONFIGS="${PROJECT_SOURCE_DIR}/configs")

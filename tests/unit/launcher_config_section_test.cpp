@@ -358,3 +358,18 @@ TEST_CASE("a time is a number with or without a unit") {
     CHECK(parse_duration(wrong) == std::nullopt);
   }
 }
+
+TEST_CASE("groups are names for host expressions, read when they are used") {
+  const auto config = parse_config(
+      "llmlaunch:\n  groups:\n    gpu: gpu[01-16]\n    all: ['@gpu', login0]\n    none:\n    bad: n[2-1]\n",
+      "cfg.yaml");
+  REQUIRE(config.has_value());
+  CHECK(config->groups == std::map<std::string, std::string, std::less<>>{
+                              {"gpu", "gpu[01-16]"}, {"all", "@gpu,login0"}, {"none", ""}, {"bad", "n[2-1]"}});
+  const auto wrong = parse_config("llmlaunch:\n  groups:\n    gpu: {a: b}\n", "cfg.yaml");
+  REQUIRE_FALSE(wrong.has_value());
+  CHECK(to_string(wrong.error()).starts_with("cfg.yaml:3:5: llmlaunch.groups.gpu must be a list of hosts"));
+  const auto list = parse_config("llmlaunch:\n  groups: [a]\n", "cfg.yaml");
+  REQUIRE_FALSE(list.has_value());
+  CHECK(to_string(list.error()).starts_with("cfg.yaml:2:11: llmlaunch.groups must be a mapping of names to hosts"));
+}
