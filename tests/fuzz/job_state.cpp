@@ -1,5 +1,5 @@
-// The head's decisions under agents that say anything in any order: nobody else's rank is touched, a job always comes
-// to its end, and its end always has a story that fits its status.
+// The head's decisions, under both policies, under agents that say anything in any order: nobody else's rank is
+// touched, a job always comes to its end, and its end always has a story that fits its status.
 #include "launcher/job_state.hpp"
 
 #include <csignal>
@@ -14,13 +14,17 @@ namespace {
 
 constexpr std::size_t kHosts = 3;
 
-LaunchPlan plan() {
+LaunchPlan plan(StartPolicy policy) {
   LaunchPlan made;
   made.job_id = "job";
+  made.policy = policy;
+  made.hosts_at_once = 2;
+  made.host_timeout = 5s;
   for (std::size_t index = 0; index < kHosts; ++index) {
     HostPlan host;
     host.name = "h" + std::to_string(index);
-    for (int local = 0; local < 2; ++local) host.ranks.push_back({Rank{made.world_size++}, 0, {}});
+    for (int local = 0; local < (policy == StartPolicy::gang ? 2 : 1); ++local)
+      host.ranks.push_back({Rank{made.world_size++}, 0, {}});
     made.hosts.push_back(std::move(host));
   }
   made.ssh.fanout = 2;
@@ -29,7 +33,8 @@ LaunchPlan plan() {
 }
 
 struct Bench {
-  LaunchPlan the_plan = plan();
+  explicit Bench(StartPolicy policy) : the_plan(plan(policy)) {}
+  LaunchPlan the_plan;
   TimePoint now{};
   JobState state{the_plan, 2, "/logs", now};
   std::vector<std::pair<HostIndex, std::uint64_t>> held;
@@ -45,12 +50,13 @@ struct Bench {
       if (const auto* send = std::get_if<SendMessage>(&action)) FUZZ_CHECK(!closed[send->host]);
       if (std::holds_alternative<SendGo>(action)) ++go;
       if (auto* write = std::get_if<WriteOutput>(&action)) {
-        FUZZ_CHECK(number(write->rank) / 2 == write->host);
+        FUZZ_CHECK(number(write->rank) / the_plan.hosts[0].ranks.size() == write->host);
         held.emplace_back(write->host, write->data.size());
       }
       if (std::holds_alternative<Finish>(action)) ++finishes;
     }
-    FUZZ_CHECK(go == 0 || go == static_cast<int>(kHosts));  // all or nothing
+    const bool gang = the_plan.policy == StartPolicy::gang;  // all or nothing
+    FUZZ_CHECK(gang ? go == 0 || go == static_cast<int>(kHosts) : go <= static_cast<int>(kHosts));
   }
   void taken() {
     for (const auto& [host, bytes] : std::exchange(held, {}))
@@ -96,11 +102,8 @@ agent::AgentMessage message(Choices& choices) {
   }
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  Choices choices(data, size);
-  Bench bench;
+void drive(Choices choices, StartPolicy policy) {
+  Bench bench(policy);
   bench.take(bench.state.start(bench.now));
   while (!choices.empty() && bench.finishes == 0) {
     const std::uint8_t what = choices.next();
@@ -145,5 +148,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FUZZ_CHECK(bench.finishes == 1);
   const JobResult result = bench.state.result();
   FUZZ_CHECK(result.failure.has_value() == (result.exit_status != 0));
+  FUZZ_CHECK(result.hosts.size() == (policy == StartPolicy::gang ? 0 : kHosts));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  for (const StartPolicy policy : {StartPolicy::gang, StartPolicy::each_host}) drive(Choices(data, size), policy);
   return 0;
 }
