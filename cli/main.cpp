@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/exec.hpp"
+#include "cli/hosts.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
@@ -44,6 +46,8 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::print: return print(options->text, stdout, ExitStatus::done);
     case cli::Options::Action::print_usage: return print(options->text, stderr, ExitStatus::usage);
     case cli::Options::Action::run: return cli::run_command(options->run);
+    case cli::Options::Action::exec: return cli::exec_command(options->exec);
+    case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
   }
   return cli::number(ExitStatus::internal);
 }

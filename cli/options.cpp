@@ -7,10 +7,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <memory>
 #include <string_view>
 
+#include "cli/exec_options.hpp"
+#include "cli/hosts_options.hpp"
+#include "cli/option_values.hpp"
 #include "launcher/config.hpp"
 #include "rendezvous/base/nearest.hpp"
 
@@ -23,10 +25,6 @@ constexpr const char* kRunFooter =
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
     "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
     "Without --config: accelerate's default file if there is one, else this machine alone.";
-
-Error usage(std::string what, std::string hint = "llmlaunch --help shows how it is called") {
-  return make_error(Errc::usage, std::move(what), {}, std::move(hint));
-}
 
 /// CLI11 knows nothing of the program behind the options.
 class RunHelp final : public CLI::Formatter {
@@ -42,6 +40,8 @@ constexpr const char* kListsOptions = "llmlaunch run --help lists the options";
 struct Parser {
   CLI::App app{"Starts a training job on any number of machines over ssh."};
   CLI::App* run = nullptr;
+  ExecParser exec;
+  HostsParser hosts;
   RunOptions values;
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
@@ -62,12 +62,6 @@ struct Parser {
   void add_output_options();
 };
 
-/// One value per use: CLI11 would otherwise take "[a,b]" apart and read on into the next words.
-template <class T>
-void add_value(CLI::App& app, const char* names, T& target, const char* type, const char* text) {
-  app.add_option(names, target, text)->type_name(type)->allow_extra_args(false);
-}
-
 Parser::Parser() {
   app.name("llmlaunch");
   app.set_version_flag("-V,--version", "llmlaunch " LLMLAUNCH_VERSION);
@@ -80,6 +74,8 @@ Parser::Parser() {
   add_value(*run, "-c,--config", values.config, "FILE",
             "Configuration: accelerate's YAML, with or without 'llmlaunch:'");
   add_value(*run, "--hosts", values.hosts, "LIST", "Hosts instead of the file's: gpu[01-16],login0");
+  add_value(*run, "--hostfile", values.hostfile, "FILE",
+            "Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …");
   add_value(*run, "-n,--num-processes", num_processes, "N", "Ranks on all hosts together");
   add_value(*run, "--nproc-per-node", nproc_per_node, "N", "Ranks on each host");
   add_value(*run, "--log-dir", values.log_dir, "DIR", "Where the run directory is made");
@@ -100,6 +96,8 @@ Parser::Parser() {
   run->add_flag("--ask-pass", values.ask_pass, "Ask for a password, once, for hosts that take no key");
   run->add_flag("--batch", values.batch, "Ask for nothing, not even a key's passphrase");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
+  exec.add_to(app);
+  hosts.add_to(app);
 }
 
 void Parser::add_output_options() {
@@ -150,15 +148,21 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
   }
   const bool takes_value = option->get_items_expected_max() > 0;
   const bool inside = is_long ? equals != word.npos : word.size() > 2;
-  if (is_long && inside && !takes_value) return usage(fmt::format("option '{}' takes no value", name), kListsOptions);
+  if (is_long && inside && !takes_value)
+    return usage(fmt::format("option '{}' takes no value", name), lists_options(command));
   return Found{option, takes_value && !inside};
 }
 
+const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
+  const auto found = app.get_subcommands([&name](const CLI::App* one) { return one->get_name() == name; });
+  return found.empty() ? nullptr : found.front();
+}
+
 /// A word where a command is expected, as CLI11 is to read it.
-Result<std::string> command_word(const std::string& word) {
-  if (word == "run") return word;
+Result<std::string> command_word(const CLI::App& app, const std::string& word) {
+  if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 3> kCommands{"run", "help", "version"};
+  constexpr std::array<std::string_view, 5> kCommands{"run", "exec", "hosts", "help", "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
@@ -183,14 +187,14 @@ Result<void> take_option(const CLI::App& app, const std::string& command, const 
   const std::string name = word.substr(0, equals);
   const bool takes_one = found->option->get_items_expected_max() == 1;
   if (takes_one && std::find(parts.seen.begin(), parts.seen.end(), found->option) != parts.seen.end()) {
-    return usage(fmt::format("option '{}' is given twice", name), kListsOptions);
+    return usage(fmt::format("option '{}' is given twice", name), lists_options(command));
   }
   parts.seen.push_back(found->option);
   parts.own.push_back(name);
   if (equals != word.npos) {
     parts.own.push_back(word.substr(equals + 1));  // apart: to CLI11 "--x=" would be "--x" without a value
   } else if (found->value_follows) {
-    if (i + 1 == words.size()) return usage(fmt::format("option '{}' needs a value", name), kListsOptions);
+    if (i + 1 == words.size()) return usage(fmt::format("option '{}' needs a value", name), lists_options(command));
     parts.own.push_back(words[++i]);
   }
   return ok;
@@ -200,37 +204,30 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
   Cut parts;
   const CLI::App* app = &parser.app;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    const bool in_run = app == parser.run;
-    if (words[i] == "--" && in_run) {
-      parts.program.assign(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, words.end());
+    const bool in_command = app != &parser.app;
+    if (words[i] == "--" && in_command) {
+      parts.program.insert(parts.program.end(), words.begin() + static_cast<std::ptrdiff_t>(i) + 1, words.end());
       return parts;
     }
     if (words[i].size() > 1 && words[i].front() == '-' && words[i] != "--") {
-      if (auto taken = take_option(*app, in_run ? "llmlaunch run" : "llmlaunch", words, i, parts); !taken) {
-        return taken.error();
-      }
+      const std::string command = in_command ? "llmlaunch " + app->get_name() : "llmlaunch";
+      if (auto taken = take_option(*app, command, words, i, parts); !taken) return taken.error();
       continue;
     }
-    if (in_run) {
+    if (app == parser.hosts.app) {  // takes expressions, with options between them
+      parts.program.push_back(words[i]);
+      continue;
+    }
+    if (in_command) {
       parts.program.assign(words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
       return parts;
     }
-    auto command = command_word(words[i]);
+    auto command = command_word(parser.app, words[i]);
     if (!command) return command.error();
-    if (*command == "run") app = parser.run;
+    if (const CLI::App* found = subcommand(parser.app, *command)) app = found;
     parts.own.push_back(std::move(*command));
   }
   return parts;
-}
-
-/// A count of ranks, in decimal.
-Result<std::optional<std::uint32_t>> count_of(const Parser& parser, const char* name, const std::string& text) {
-  if (parser.run->count(name) == 0) return std::optional<std::uint32_t>{};
-  std::uint32_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool decimal = failed == std::errc{} && end == text.data() + text.size() && !text.starts_with('0');
-  if (decimal && value <= kMostProcesses) return std::optional{value};
-  return usage(fmt::format("{} must be a number from 1 to {}, not '{}'", name, kMostProcesses, text), kListsOptions);
 }
 
 /// What may be said of output: each value by the words of the configuration key of the same name.
@@ -292,9 +289,9 @@ Result<void> check_process_values(Parser& parser) {
 Result<void> check_values(Parser& parser) {
   RunOptions& run = parser.values;
   const std::string hint = kListsOptions;
-  const auto num_processes = count_of(parser, "--num-processes", parser.num_processes);
+  const auto num_processes = count_value(*parser.run, "--num-processes", parser.num_processes, kMostProcesses);
   if (!num_processes) return num_processes.error();
-  const auto nproc_per_node = count_of(parser, "--nproc-per-node", parser.nproc_per_node);
+  const auto nproc_per_node = count_value(*parser.run, "--nproc-per-node", parser.nproc_per_node, kMostProcesses);
   if (!nproc_per_node) return nproc_per_node.error();
   run.num_processes = *num_processes;
   run.nproc_per_node = *nproc_per_node;
@@ -302,23 +299,17 @@ Result<void> check_values(Parser& parser) {
   if (run.ask_pass && run.batch) return usage("--ask-pass and --batch exclude each other", hint);
   if (run.num_processes && run.nproc_per_node)
     return usage("--num-processes and --nproc-per-node exclude each other", hint);
-  for (const auto& [name, value] : {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts},
-                                    std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}}) {
+  for (const auto& [name, value] :
+       {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts}, std::pair{"--hostfile", &run.hostfile},
+        std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}}) {
     if (*value && (*value)->empty()) return usage(fmt::format("{} is empty", name), hint);
   }
-  if (parser.run->count("--timeout") > 0) {
-    run.timeout = launcher::parse_duration(parser.timeout);
-    if (!run.timeout || run.timeout->count() == 0) {
-      return usage(fmt::format("--timeout must be a time such as 90, 30s, 5m or 2h, not '{}'", parser.timeout), hint);
-    }
-  }
+  const auto timeout = time_value(*parser.run, "--timeout", parser.timeout);
+  if (!timeout) return timeout.error();
+  run.timeout = *timeout;
+  if (run.hosts && run.hostfile) return usage("--hosts and --hostfile exclude each other", hint);
   if (auto checked = check_process_values(parser); !checked) return checked;
-  for (const auto& entry : run.env) {
-    const std::string name = entry.substr(0, entry.find('='));
-    if (name.empty()) return usage("--env needs NAME=VALUE or NAME", hint);
-    if (launcher::set_by_llmlaunch(name))
-      return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
-  }
+  if (auto checked = check_env_entries(run.env, hint); !checked) return checked.error();
   if (auto checked = check_output(parser); !checked) return checked;
   run.verbosity = parser.quiet ? Verbosity::quiet : parser.verbose ? Verbosity::verbose : Verbosity::normal;
   return ok;
@@ -341,7 +332,8 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
         std::vector<std::string>(parts->own.rbegin(), parts->own.rend()));  // CLI11 wants the last word first
   } catch (const CLI::CallForHelp&) {
     options.action = Options::Action::print;
-    options.text = (parser.run->parsed() ? parser.run : &parser.app)->help();
+    const auto named = parser.app.get_subcommands();
+    options.text = (named.empty() ? &parser.app : named.front())->help();
     return options;
   } catch (const CLI::CallForVersion&) {
     options.action = Options::Action::print;
@@ -350,6 +342,8 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   } catch (const CLI::ParseError& caught) {
     return usage(caught.what(), kListsOptions);
   }
+  if (parser.exec.app->parsed()) return parser.exec.options(std::move(parts->program));
+  if (parser.hosts.app->parsed()) return parser.hosts.options(std::move(parts->program));
   if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
   options.run = std::move(parser.values);

@@ -20,6 +20,7 @@ enum class Verbosity { quiet, normal, verbose };
 struct RunOptions {
   std::optional<std::string> config;
   std::optional<std::string> hosts;
+  std::optional<std::string> hostfile;
   std::optional<std::uint32_t> num_processes;   ///< over all hosts
   std::optional<std::uint32_t> nproc_per_node;  ///< on each host
   std::optional<std::string> log_dir;
@@ -44,15 +45,59 @@ struct RunOptions {
   bool batch = false;                ///< ask for nothing at all
 };
 
+/// Which hosts, as they were typed. What they come to is decided in cli/host_choice.cpp.
+struct HostWords {
+  std::vector<std::string> include;    ///< -w, or the words of `hosts`: host expressions
+  std::vector<std::string> exclude;    ///< -x
+  std::vector<std::string> hostfiles;  ///< --hostfile
+  std::optional<std::string> from;     ///< --from: how the hostfiles are written; unset: seen from their text
+};
+
+/// `llmlaunch exec [options] PROGRAM [ARGS…]`
+struct ExecOptions {
+  std::optional<std::string> config;
+  HostWords hosts;
+  std::optional<std::uint32_t> fanout;  ///< hosts at the same time, connecting or running
+  std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::chrono::milliseconds> connect_timeout;
+  std::optional<std::string> user;
+  std::optional<std::string> workdir;
+  std::optional<std::string> log_dir;
+  std::vector<std::string> env;
+  bool shell = false;  ///< the command is one line for sh
+  bool lines = false;  ///< "gpu01: line" as it comes
+  bool json = false;
+  Verbosity verbosity = Verbosity::normal;
+  bool dry_run = false;
+  std::vector<std::string> command;
+};
+
+/// `llmlaunch hosts [options] EXPR…`
+struct HostsOptions {
+  std::optional<std::string> config;
+  HostWords hosts;
+  std::optional<std::string> slice;  ///< "0-18/2,20": by place, from 0
+  std::optional<std::uint32_t> pick;
+  std::optional<std::uint32_t> split;
+  std::string separator = "\n";
+  bool fold = false;
+  bool count = false;
+  bool json = false;
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
     print_usage,  ///< `text` to stderr, status 64: no arguments at all
     run,
+    exec,
+    hosts,
   };
   Action action = Action::run;
   std::string text;
   RunOptions run;
+  ExecOptions exec;
+  HostsOptions hosts;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <unordered_map>
 
 #include "cli/head.hpp"
+#include "cli/host_choice.hpp"
 #include "cli/run.hpp"
-#include "launcher/hostlist.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -38,31 +37,26 @@ std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<Host
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(UINT32_MAX, ranks));
 }
 
-/// `--hosts`: the hosts of the run. One that the file has as well keeps its address, port, slots and the rest.
-Result<void> overlay_hosts(Config& config, const std::string& list) {
-  const auto names = launcher::expand_hostlist(list);
-  if (!names) return make_error(Errc::usage, "--hosts: " + names.error().what, {}, names.error().hint);
-  if (names->empty()) return make_error(Errc::usage, "--hosts names no host");
-  std::unordered_map<std::string_view, const HostConfig*> known;
-  for (const auto& host : config.hosts) known.emplace(host.name, &host);
-  std::vector<HostConfig> hosts;
-  for (const auto& name : *names) {
-    HostConfig host = launcher::host_named(name);
-    if (const auto found = known.find(host.name); found != known.end()) {
-      HostConfig from_file = *found->second;
-      if (host.user) from_file.user = host.user;
-      host = std::move(from_file);
-    }
-    host.where = "--hosts";
-    hosts.push_back(std::move(host));
-  }
+/// `--hosts` or `--hostfile`: the hosts of the run. One that the file has as well keeps its address, port, slots and
+/// the rest, unless the host file says how many slots.
+Result<void> overlay_hosts(Config& config, const RunOptions& options, const launcher::HostSources& sources) {
+  HostWords words;
+  const std::string option = options.hosts ? "--hosts" : "--hostfile";
+  if (options.hosts) words.include.push_back(*options.hosts);
+  if (options.hostfile) words.hostfiles.push_back(*options.hostfile);
+  auto choice = choose_hosts(config, words, {sources, {}}, option);
+  if (!choice) return choice.error();
+  config.notes.insert(config.notes.end(), choice->notes.begin(), choice->notes.end());
+  std::vector<HostConfig> hosts = std::move(choice->hosts);
+  if (hosts.empty()) return make_error(Errc::usage, option + " names no host");
+  if (choice->slots_given) config.num_processes.reset();  // the file's total is of other slots
   if (config.num_processes) {
     if (const auto ranks = ranks_of(config, hosts)) config.num_processes = ranks;
   }
   config.hosts = std::move(hosts);
   config.num_machines.reset();  // the file's numbers count the file's hosts
   config.machine_rank = 0;
-  config.places.insert_or_assign("llmlaunch.hosts", "--hosts");
+  config.places.insert_or_assign("llmlaunch.hosts", option);
   return ok;
 }
 
@@ -79,6 +73,8 @@ void overlay_counts(Config& config, const RunOptions& options) {
     for (auto& host : config.hosts) host.slots = options.nproc_per_node;
   }
 }
+
+}  // namespace
 
 Result<void> overlay_env(Config& config, const std::string& entry, const EnvList& environment) {
   const auto equals = entry.find('=');
@@ -106,6 +102,8 @@ Result<void> overlay_env(Config& config, const std::string& entry, const EnvList
   return ok;
 }
 
+namespace {
+
 void overlay_logs(Config& config, const RunOptions& options) {
   launcher::LogSettings& logs = config.logs;
   if (options.prefix) logs.prefix = options.prefix;
@@ -120,9 +118,10 @@ void overlay_logs(Config& config, const RunOptions& options) {
 
 }  // namespace
 
-Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment) {
-  if (options.hosts) {
-    if (auto done = overlay_hosts(config, *options.hosts); !done) return done.error();
+Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment,
+                            const launcher::HostSources& sources) {
+  if (options.hosts || options.hostfile) {
+    if (auto done = overlay_hosts(config, options, sources); !done) return done.error();
   }
   overlay_counts(config, options);
   if (options.log_dir) config.log_dir = *options.log_dir;

@@ -14,6 +14,7 @@
 
 #include "cli/dry_run.hpp"
 #include "cli/head.hpp"
+#include "cli/host_choice.hpp"
 #include "cli/report.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
@@ -26,22 +27,13 @@ constexpr const char* kTrainWord = "train";
 constexpr const char* kTrainer = "llmlaunch-train";
 constexpr const char* kAgent = "llmlaunch-agent";
 
-Result<launcher::Config> read_file(const std::string& path, const std::string& cwd) {
-  auto config = launcher::load_config(path);
-  if (config) return config;
-  Error error = config.error();
-  if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
-  error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
-  return error;
-}
-
 /// The file that was named, else accelerate's default, else nothing: this machine.
 Result<launcher::Config> read_config(const RunOptions& options, const std::string& cwd) {
-  if (options.config) return read_file(*options.config, cwd);
+  if (options.config) return read_config_file(*options.config, cwd);
   const auto path = default_config();
   if (!path) return launcher::Config{};
   log_info("configuration: {} (--config names another)", printable(*path));
-  return read_file(*path, cwd);
+  return read_config_file(*path, cwd);
 }
 
 Result<launcher::Command> command_of(const RunOptions& options) {
@@ -59,19 +51,11 @@ Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   if (!head) return head.error();
   auto read = read_config(options, head->cwd);
   if (!read) return read.error();
-  const auto config = with_options(std::move(*read), options, head->environment);
+  const auto config = with_options(std::move(*read), options, head->environment, host_world(head->environment).sources);
   if (!config) return config.error();
   const auto command = command_of(options);
   if (!command) return command.error();
   return launcher::make_plan(*config, *command, *head);
-}
-
-int print_plan(const launcher::LaunchPlan& plan) {
-  const std::string text = describe_plan(plan);
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  if (written) return number(ExitStatus::done);
-  report_error(make_error(Errc::io, "the plan could not be written to stdout"));
-  return number(ExitStatus::internal);
 }
 
 int fail(const Error& error) {
@@ -107,10 +91,31 @@ int answer_of_trainer(const RunOptions& options) {
 
 }  // namespace
 
+Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd) {
+  auto config = launcher::load_config(path);
+  if (config) return config;
+  Error error = config.error();
+  if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
+  error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
+  return error;
+}
+
+int print_plan(const launcher::LaunchPlan& plan) {
+  const std::string text = describe_plan(plan);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (written) return number(ExitStatus::done);
+  report_error(make_error(Errc::io, "the plan could not be written to stdout"));
+  return number(ExitStatus::internal);
+}
+
+LogLevel log_level_of(Verbosity verbosity) {
+  return verbosity == Verbosity::quiet     ? LogLevel::warning
+         : verbosity == Verbosity::verbose ? LogLevel::debug
+                                           : LogLevel::info;
+}
+
 int run_command(const RunOptions& options) {
-  set_log_level(options.verbosity == Verbosity::quiet     ? LogLevel::warning
-                : options.verbosity == Verbosity::verbose ? LogLevel::debug
-                                                          : LogLevel::info);
+  set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
   const auto plan = plan_of(options);

@@ -4,13 +4,25 @@
 
 #include "cli/options.hpp"
 #include "launcher/config.hpp"
+#include "launcher/host_expression.hpp"
+#include "launcher/plan.hpp"
+#include "rendezvous/base/log.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::cli {
 
-/// The file's values overlaid by what was typed. `environment` is the head's own, for `--env NAME`.
+/// The file's values overlaid by what was typed. `environment` is the head's own, for `--env NAME`. Host files are read
+/// through `sources`.
 Result<launcher::Config> with_options(launcher::Config config, const RunOptions& options,
-                                      const launcher::EnvList& environment);
+                                      const launcher::EnvList& environment, const launcher::HostSources& sources = {});
+
+// What exec shares with run.
+/// `--env NAME[=VALUE]` over the file's and the hosts' own.
+Result<void> overlay_env(launcher::Config& config, const std::string& entry, const launcher::EnvList& environment);
+Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd);
+LogLevel log_level_of(Verbosity verbosity);
+/// For --dry-run: the plan to stdout; the status to exit with.
+int print_plan(const launcher::LaunchPlan& plan);
 
 /// Prints its own errors; returns the status to exit with.
 int run_command(const RunOptions& options);

@@ -37,6 +37,7 @@ const std::string kRunHelp =
     "  -h,--help                   Print this help and exit\n"
     "  -c,--config FILE            Configuration: accelerate's YAML, with or without 'llmlaunch:'\n"
     "  --hosts LIST                Hosts instead of the file's: gpu[01-16],login0\n"
+    "  --hostfile FILE             Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …\n"
     "  -n,--num-processes N        Ranks on all hosts together\n"
     "  --nproc-per-node N          Ranks on each host\n"
     "  --log-dir DIR               Where the run directory is made\n"
@@ -76,6 +77,8 @@ const std::string kHelp =
     "\n"
     "Subcommands:\n"
     "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
+    "  exec                        Run a command on all hosts and show what they said, grouped\n"
+    "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
     "\n"
     "llmlaunch COMMAND --help tells more about a command.\n";
 

@@ -136,8 +136,10 @@ TEST_CASE("--hosts names the hosts of the run, and the file still knows them") {
   CHECK(good(file, {"--hosts", "me@b"}).hosts[0].user == "me");
   CHECK(message("", {"--hosts", "a,a"}) ==
         "--hosts: host 'a' is listed twice\n   hint: for more ranks on one host set its 'slots'");
-  CHECK(message("", {"--hosts", "n[3-1]"}) == "--hosts: bad range '3-1' in 'n[3-1]': it runs backwards");
-  CHECK(message("", {"--hosts", "a b"}) == "--hosts: blank inside 'a b'\n   hint: separate hosts by commas");
+  CHECK(message("", {"--hosts", "n[3-1]"}) ==
+        "--hosts: bad range '3-1' in 'n[3-1]': it runs backwards\n   n[3-1]\n     ^");
+  CHECK(message("", {"--hosts", "a b"}) ==
+        "--hosts: blank inside 'a b'\n   a b\n    ^\n   hint: separate hosts by commas");
   CHECK(message("", {"--hosts", " "}) == "--hosts names no host");
 }
 
@@ -447,4 +449,31 @@ TEST_CASE("accelerate's default file is looked for where accelerate writes it") 
   ::unsetenv("HOME");
   CHECK(default_config() == std::nullopt);
   CHECK(expand_home("~/x") == "~/x");
+}
+
+TEST_CASE("run takes hosts and slots from a host file") {
+  const auto run_with = [](const std::string& config_text, const std::string& hostfile, Words words) {
+    words.insert(words.begin(), {"run", "--hostfile", "h"});
+    words.push_back("prog");
+    launcher::HostSources sources;
+    sources.read_file = [hostfile](const std::string&) { return Result<std::string>(hostfile); };
+    return with_options(*launcher::parse_config(config_text, "cfg.yaml"), parse_options(words)->run, {}, sources);
+  };
+  const std::string file = "num_processes: 8\nllmlaunch: {hosts: [{name: a, port: 2222, slots: 8}]}\n";
+  const auto config = run_with(file, "a slots=2\nb slots=4\n", {});
+  REQUIRE(config.has_value());
+  CHECK(config->num_processes == std::nullopt);
+  REQUIRE(config->hosts.size() == 2);
+  CHECK(config->hosts[0].port == 2222);
+  CHECK(config->hosts[0].slots == 2u);
+  CHECK(config->hosts[1].slots == 4u);
+  const auto plan = launcher::make_plan(*config, {{"prog"}, {}}, {"job", {}, "/here", 8});
+  REQUIRE(plan.has_value());
+  CHECK(plan->world_size == 6);
+  CHECK(run_with("num_processes: 8\n", "a\nb\n", {})->num_processes == 8u);  // no slots: the total stays, shared out
+  CHECK(run_with("", "a\nb\n", {"-n", "4"})->num_processes == 4u);
+  CHECK(to_string(run_with("", "# none\n", {}).error()) == "--hostfile names no host");
+  CHECK(to_string(run_with("", "a slots=x\n", {}).error()) == "h:1:3: slots must be a number from 1 to 4096, not 'x'");
+  CHECK(to_string(parse_options({"run", "--hosts", "a", "--hostfile", "h", "p"}).error())
+            .starts_with("--hosts and --hostfile exclude each other"));
 }

@@ -1,0 +1,107 @@
+// `llmlaunch exec`. The order is that of run: read everything, decide everything, then touch the first host.
+#include "cli/exec.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+
+#include "cli/dry_run.hpp"
+#include "cli/head.hpp"
+#include "cli/report.hpp"
+#include "cli/run.hpp"
+#include "launcher/exec.hpp"
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::cli {
+namespace {
+
+constexpr const char* kAgent = "llmlaunch-agent";
+
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
+
+std::string temporary_directory() {
+  const char* given = std::getenv("TMPDIR");
+  return given && *given != '\0' ? given : "/tmp";
+}
+
+int fail(const Error& error) {
+  report_error(error);
+  return number(exit_status_of(error));
+}
+
+/// A sink that writes it all, or says that nobody reads.
+launcher::TextSink sink_of(int fd) {
+  return [fd](std::string_view text) -> Result<void> {
+    while (!text.empty()) {
+      const ssize_t put = ::write(fd, text.data(), text.size());
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return system_error(errno, fd == STDOUT_FILENO ? "write to stdout" : "write to stderr");
+      text.remove_prefix(static_cast<std::size_t>(put));
+    }
+    return ok;
+  };
+}
+
+Result<launcher::LaunchPlan> plan_of(const ExecOptions& options) {
+  if (is_glob_accident(options, exists))
+    return make_error(Errc::usage,
+                      fmt::format("the command would be '{}', which is a file here like the host '{}'",
+                                  options.command.front(), options.hosts.include.front()),
+                      {}, "the shell has put names of files in the place of a pattern: write -w 'n[1-3]' in quotes");
+  auto head = head_facts();
+  if (!head) return head.error();
+  // A named host needs no file, and a default file of accelerate's has nothing to say about ssh.
+  auto read =
+      options.config ? read_config_file(*options.config, head->cwd) : Result<launcher::Config>(launcher::Config{});
+  if (!read) return read.error();
+  const auto config = with_exec_options(std::move(*read), options, host_world(head->environment));
+  if (!config) return config.error();
+  auto plan = launcher::make_plan(*config, {options.command, {}, launcher::StartPolicy::each_host}, *head);
+  if (!plan) return plan;
+  plan->hosts_at_once = options.fanout.value_or(0);
+  plan->host_timeout = options.timeout;
+  return plan;
+}
+
+Result<void> show(const ExecOptions& options, const launcher::LaunchPlan& plan, const launcher::JobResult& result,
+                  const launcher::GatheredOutput& gathered) {
+  if (options.json) return launcher::write_json(plan, result, gathered, sink_of(STDOUT_FILENO));
+  return launcher::write_groups(result.hosts, gathered, sink_of(STDOUT_FILENO), sink_of(STDERR_FILENO));
+}
+
+}  // namespace
+
+int exec_command(const ExecOptions& options) {
+  set_log_level(log_level_of(options.verbosity));
+  const auto plan = plan_of(options);
+  if (!plan) return fail(plan.error());
+  for (const auto& note : plan->notes) log_warning("{}", printable(note));
+  if (options.dry_run) return print_plan(*plan);
+
+  const auto agent = find_helper(kAgent);
+  if (!agent) return fail(agent.error());
+  launcher::GatheredOutput gathered(plan->hosts.size(), temporary_directory());
+  launcher::LaunchOptions launch;
+  launch.agent_path = *agent;
+  launch.quiet = options.verbosity == Verbosity::quiet;
+  launch.gather = options.lines ? nullptr : &gathered;
+  const auto result = launcher::run_job(*plan, launch);
+  if (!result) return fail(result.error());
+  std::optional<Error> unshown;
+  if (!options.lines)
+    if (auto shown = show(options, *plan, *result, gathered); !shown) unshown = shown.error();
+  if (result->failure && result->exit_status != 128 + SIGPIPE) report_error(*result->failure);
+  if (!unshown) return result->exit_status;
+  report_error(*unshown);
+  return result->exit_status != 0 ? result->exit_status : number(ExitStatus::io);
+}
+
+}  // namespace llmlaunch::cli

@@ -1,0 +1,66 @@
+// `llmlaunch hosts`: expressions and options in any order.
+#include "cli/hosts_options.hpp"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "cli/exec_options.hpp"
+#include "cli/option_values.hpp"
+
+namespace llmlaunch::cli {
+namespace {
+
+constexpr std::uint32_t kMost = 65'536;
+
+constexpr const char* kFooter =
+    "EXPR is a host list (gpu[01-64],login0), ^FILE, - for stdin, /REGEX/, -HOST, and these with the operators\n"
+    ", ! & ^ (union, difference, intersection, one of both) from left to right. Behind -- it may begin with '-'.\n"
+    "Without EXPR and --hostfile: the file that WCOLL names, else the hosts of --config.";
+
+class HostsHelp final : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "Usage: llmlaunch hosts [OPTIONS] EXPR…\n       llmlaunch hosts [OPTIONS] --hostfile FILE\n";
+  }
+};
+
+}  // namespace
+
+void HostsParser::add_to(CLI::App& parent) {
+  app = parent.add_subcommand("hosts", "Expand, fold, count, split and convert lists of hosts");
+  app->formatter(std::make_shared<HostsHelp>());
+  app->set_help_flag("-h,--help", "Print this help and exit");
+  app->footer(kFooter);
+  add_host_options(*app, values_.hosts, false);
+  add_value(*app, "-c,--config", values_.config, "FILE", "Configuration whose hosts are meant, or its groups");
+  app->add_flag("--fold", values_.fold, "One line: gpu[01-64],login0");
+  app->add_flag("--count", values_.count, "Their number");
+  app->add_flag("--json", values_.json, "An array of objects: name, user, port, slots");
+  add_value(*app, "--slice", values_.slice, "LIST", "Only those at these places, from 0: 0-18/2,20");
+  add_value(*app, "--pick", pick_, "N", "Only N of them, by chance");
+  add_value(*app, "--split", split_, "N", "In N parts of nearly the same size, each folded on a line");
+  add_value(*app, "--separator", values_.separator, "TEXT",
+            "Between hosts instead of a new line; \\n and \\t are known");
+}
+
+Result<Options> HostsParser::options(std::vector<std::string> expressions) {
+  if (auto checked = check_host_options(*app, values_.hosts); !checked) return checked.error();
+  const auto pick = count_value(*app, "--pick", pick_, kMost);
+  if (!pick) return pick.error();
+  const auto split = count_value(*app, "--split", split_, kMost);
+  if (!split) return split.error();
+  values_.pick = *pick;
+  values_.split = *split;
+  const int forms = int{values_.fold} + int{values_.count} + int{values_.json} + int{values_.split.has_value()};
+  if (forms > 1) return usage("--fold, --count, --split and --json exclude each other", lists_options(*app));
+  for (const auto& word : expressions)
+    if (word.empty()) return usage("hosts: an expression is empty", "a variable in its place may not be set");
+  Options options;
+  options.action = Options::Action::hosts;
+  options.hosts = std::move(values_);
+  options.hosts.hosts.include = std::move(expressions);
+  return options;
+}
+
+}  // namespace llmlaunch::cli

@@ -1,0 +1,39 @@
+// The text of an option → its value, with the same words for a wrong one in every command.
+#include "cli/option_values.hpp"
+
+#include <charconv>
+
+#include "launcher/config.hpp"
+
+namespace llmlaunch::cli {
+
+Result<std::optional<std::uint32_t>> count_value(const CLI::App& command, const char* name, const std::string& text,
+                                                 std::uint32_t most) {
+  if (command.count(name) == 0) return std::optional<std::uint32_t>{};
+  std::uint32_t value = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool decimal = failed == std::errc{} && end == text.data() + text.size() && !text.starts_with('0');
+  if (decimal && value <= most) return std::optional{value};
+  return usage(fmt::format("{} must be a number from 1 to {}, not '{}'", name, most, text), lists_options(command));
+}
+
+Result<std::optional<std::chrono::milliseconds>> time_value(const CLI::App& command, const char* name,
+                                                            const std::string& text) {
+  if (command.count(name) == 0) return std::optional<std::chrono::milliseconds>{};
+  const auto time = launcher::parse_duration(text);
+  if (time && time->count() > 0) return time;
+  return usage(fmt::format("{} must be a time such as 90, 30s, 5m or 2h, not '{}'", name, text),
+               lists_options(command));
+}
+
+Result<void> check_env_entries(const std::vector<std::string>& entries, const std::string& hint) {
+  for (const auto& entry : entries) {
+    const std::string name = entry.substr(0, entry.find('='));
+    if (name.empty()) return usage("--env needs NAME=VALUE or NAME", hint);
+    if (launcher::set_by_llmlaunch(name))
+      return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
+  }
+  return ok;
+}
+
+}  // namespace llmlaunch::cli
