@@ -78,6 +78,7 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       sessions_(plan.hosts.size()),
       roll_call_(names_of(plan), now()),
       timeline_(plan.job_id, names_of(plan), now()) {
+  if (options.gather != nullptr) roll_call_.until_ended();
   if (!each_host()) head_.token = rendezvous::make_token();
   head_.resume_key = rendezvous::make_token();
   head_.resume_name = rendezvous::make_token().substr(0, 16);

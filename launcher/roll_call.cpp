@@ -64,6 +64,7 @@ void RollCall::stopping(TimePoint now) {
 // A host that waits for its turn, as others connect, keeps nobody waiting.
 bool RollCall::is_awaited(const Host& host) const {
   if (stopping_) return host.stage < HostStage::exited;
+  if (until_ended_ && host.stage == HostStage::running) return true;
   return host.stage != HostStage::waiting && host.stage < HostStage::ready;
 }
 

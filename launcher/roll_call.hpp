@@ -39,6 +39,9 @@ class RollCall {
   /// From now on those are waited for whose ranks still run.
   void stopping(TimePoint now);
 
+  /// Hosts that run are waited for as well: nothing is seen of them before they have ended.
+  void until_ended() { until_ended_ = true; }
+
   /// "llmlaunch: 2 connecting, 126 ready; waiting for 2 of 128: gpu07 connecting 4 s, gpu09 connecting 3 s": the second
   /// half when a host is slow, slowest first. At most `width` letters, names left out for "…" where it is longer.
   std::string line(std::size_t width, TimePoint now) const;
@@ -58,6 +61,7 @@ class RollCall {
 
   std::vector<Host> hosts_;
   bool stopping_ = false;
+  bool until_ended_ = false;
 };
 
 }  // namespace llmlaunch::launcher

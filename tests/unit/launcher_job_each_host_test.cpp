@@ -3,6 +3,7 @@
 
 #include "launcher/exec_story.hpp"
 #include "launcher/job_state.hpp"
+#include "launcher/roll_call.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -285,4 +286,23 @@ TEST_CASE("what each host did is in the result") {
   CHECK(result.hosts[1].kind == HostEnd::Kind::failed);
   CHECK(result.failure->code == Errc::refused);
   CHECK(to_string(*result.failure) == "2 of 2 hosts failed\n   unreachable: gpu02: no\n   SIGSEGV: gpu01");
+}
+
+TEST_CASE("who is waited for is said: hosts that have not begun, or with gathered output have not ended") {
+  for (const bool gathered : {false, true}) {
+    const TimePoint begin{};
+    RollCall roll_call({"gpu01", "gpu02", "gpu03"}, begin);
+    if (gathered) roll_call.until_ended();
+    roll_call.set(0, HostStage::exited, begin);
+    roll_call.set(1, HostStage::running, begin);
+    roll_call.set(2, HostStage::connecting, begin);
+    CHECK(roll_call.sentence(begin + 5s) ==
+          (gathered ? "waiting for 2 of 3 hosts: gpu02 running (5 s), gpu03 connecting (5 s)"
+                    : "waiting for 1 of 3 hosts: gpu03 connecting (5 s)"));
+  }
+  Bench job(plan_of(1));
+  job.started(0);
+  job.tick(kRollCallAfter);
+  CHECK(std::any_of(job.last.begin(), job.last.end(),
+                    [](const Action& action) { return std::holds_alternative<CallRoll>(action); }));
 }
