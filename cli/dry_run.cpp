@@ -95,7 +95,9 @@ std::string shown_process(const LaunchPlan& plan) {
 }
 
 void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
-  text += fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
+  const bool alone = plan.policy == launcher::StartPolicy::each_host;
+  text += alone ? fmt::format("\nhost {}\n", host.name)
+                : fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
   text += fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
   if (plan.program) {
     text += fmt::format("  pushed   {} (when the host lacks {})\n",
@@ -104,6 +106,7 @@ void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string
   for (const auto& line : host.setup) text += fmt::format("  setup    {}\n", shown_line(line));
   for (const auto& [name, value] : host.env)
     if (!launcher::repeats_place(name)) text += fmt::format("  env      {}\n", shown_entry(name, value));
+  if (alone) return;
   if (host.choose_omp_threads) text += "  env      OMP_NUM_THREADS=(the cores of each rank, unless the host sets it)\n";
   for (const auto& rank : host.ranks) {
     std::string own;
@@ -111,6 +114,17 @@ void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string
       if (!launcher::repeats_place(name)) own += shown_entry(name, value) + " ";
     text += fmt::format("  rank {}: {}{}\n", number(rank.rank), own, argv);
   }
+}
+
+/// What is the same for all hosts of an exec.
+std::string describe_alone(const LaunchPlan& plan, const std::string& hosts, const std::string& argv) {
+  std::string text = fmt::format("plan: {} on {} host{}, each by itself: {}\n", argv, plan.hosts.size(),
+                                 plan.hosts.size() == 1 ? "" : "s", hosts);
+  if (plan.hosts_at_once > 0) text += fmt::format("at the same time: {}\n", plan.hosts_at_once);
+  if (plan.host_timeout)
+    text += fmt::format("time limit: {:g} s on each\n", std::chrono::duration<double>(*plan.host_timeout).count());
+  if (!plan.log_dir.empty()) text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
+  return text + shown_process(plan);
 }
 
 }  // namespace
@@ -140,6 +154,12 @@ std::string shell_quoted(std::string_view word) {
 std::string describe_plan(const LaunchPlan& plan) {
   std::vector<std::string> names;
   for (const auto& host : plan.hosts) names.push_back(host.name);
+  const std::string argv = shown_argv(plan);
+  if (plan.policy == launcher::StartPolicy::each_host) {
+    std::string text = describe_alone(plan, launcher::compress_hostlist(names), argv);
+    for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
+    return text;
+  }
   std::string text =
       fmt::format("plan: {} rank{} on {} host{}: {}\n", plan.world_size, plan.world_size == 1 ? "" : "s",
                   plan.hosts.size(), plan.hosts.size() == 1 ? "" : "s", launcher::compress_hostlist(names));
@@ -153,7 +173,6 @@ std::string describe_plan(const LaunchPlan& plan) {
       "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
       "OMPI_COMM_WORLD_*\n";
   text += shown_process(plan);
-  const std::string argv = shown_argv(plan);
   for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
   return text;
 }

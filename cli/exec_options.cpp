@@ -17,7 +17,7 @@ constexpr std::uint32_t kMostAtOnce = 65'536;
 
 constexpr const char* kFooter =
     "PROGRAM and everything behind it are passed on as they are, without a shell; --shell runs one line of sh.\n"
-    "Hosts: -w and --hostfile, else the file that WCOLL names, else those of the configuration. -w takes host lists\n"
+    "Hosts: -w and --hostfile, else those of the configuration, else the file that WCOLL names. -w takes host lists\n"
     "(gpu[01-64],login0), ^FILE, - for stdin, /REGEX/, -HOST and the operators , ! & ^ from left to right.\n"
     "Exit status: 69 when a host was not reached, else 124 when a command took too long, else the highest status.";
 
@@ -50,9 +50,13 @@ Result<void> check_host_options(const CLI::App& command, const HostWords& hosts)
     if (std::any_of(words->begin(), words->end(), empty))
       return usage(fmt::format("{} is empty", name), lists_options(command));
   }
-  if (!hosts.from || launcher::hostfile_format(*hosts.from)) return ok;
-  const auto meant = nearest(*hosts.from, launcher::kHostfileFormats);
-  return usage(fmt::format("--from: '{}' is no format of hostfiles", *hosts.from),
+  return check_from(command, hosts.from);
+}
+
+Result<void> check_from(const CLI::App& command, const std::optional<std::string>& from) {
+  if (!from || launcher::hostfile_format(*from)) return ok;
+  const auto meant = nearest(*from, launcher::kHostfileFormats);
+  return usage(fmt::format("--from: '{}' is no format of hostfiles", *from),
                meant.empty() ? lists_options(command) : fmt::format("did you mean '{}'?", meant));
 }
 

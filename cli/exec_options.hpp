@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ namespace llmlaunch::cli {
 void add_host_options(CLI::App& command, HostWords& hosts, bool with_where);
 /// None of them is empty, and --from is a known word. Errors: `Errc::usage`.
 Result<void> check_host_options(const CLI::App& command, const HostWords& hosts);
+
+/// The last of these alone.
+Result<void> check_from(const CLI::App& command, const std::optional<std::string>& from);
 
 class ExecParser {
  public:

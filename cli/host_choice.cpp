@@ -1,4 +1,4 @@
-// Which hosts were meant. The order of asking: the words, else WCOLL, else the configuration; never this machine by
+// Which hosts were meant. The order of asking: the words, else the configuration, else WCOLL; never this machine by
 // itself.
 #include "cli/host_choice.hpp"
 
@@ -182,7 +182,7 @@ Result<void> Choice::take_words(const std::string& option) {
   }
   choice_.named |= !words_.include.empty() || !words_.hostfiles.empty();
   const std::string wcoll = variable(world_.environment, "WCOLL");
-  if (!choice_.named && file_.file.empty() && !wcoll.empty()) {
+  if (!choice_.named && file_.hosts.empty() && !wcoll.empty()) {
     if (auto taken = take_file(wcoll, HostfileFormat::pdsh); !taken) {
       Error error = taken.error();
       if (error.hint.empty()) error.hint = "the variable WCOLL names this file";

@@ -16,7 +16,7 @@ constexpr std::uint32_t kMost = 65'536;
 constexpr const char* kFooter =
     "EXPR is a host list (gpu[01-64],login0), ^FILE, - for stdin, /REGEX/, -HOST, and these with the operators\n"
     ", ! & ^ (union, difference, intersection, one of both) from left to right. Behind -- it may begin with '-'.\n"
-    "Without EXPR and --hostfile: the file that WCOLL names, else the hosts of --config.";
+    "Without EXPR and --hostfile: the hosts of --config, else the file that WCOLL names.";
 
 class HostsHelp final : public CLI::Formatter {
  public:

@@ -76,6 +76,8 @@ Parser::Parser() {
   add_value(*run, "--hosts", values.hosts, "LIST", "Hosts instead of the file's: gpu[01-16],login0");
   add_value(*run, "--hostfile", values.hostfile, "FILE",
             "Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …");
+  add_value(*run, "--from", values.from, "FORMAT",
+            "How it is written; slurm, pbs and lsf without a file: the hosts of this allocation");
   add_value(*run, "-n,--num-processes", num_processes, "N", "Ranks on all hosts together");
   add_value(*run, "--nproc-per-node", nproc_per_node, "N", "Ranks on each host");
   add_value(*run, "--log-dir", values.log_dir, "DIR", "Where the run directory is made");
@@ -307,7 +309,9 @@ Result<void> check_values(Parser& parser) {
   const auto timeout = time_value(*parser.run, "--timeout", parser.timeout);
   if (!timeout) return timeout.error();
   run.timeout = *timeout;
-  if (run.hosts && run.hostfile) return usage("--hosts and --hostfile exclude each other", hint);
+  if (run.hosts && (run.hostfile || run.from))
+    return usage(fmt::format("--hosts and {} exclude each other", run.hostfile ? "--hostfile" : "--from"), hint);
+  if (auto checked = check_from(*parser.run, run.from); !checked) return checked.error();
   if (auto checked = check_process_values(parser); !checked) return checked;
   if (auto checked = check_env_entries(run.env, hint); !checked) return checked.error();
   if (auto checked = check_output(parser); !checked) return checked;

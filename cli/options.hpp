@@ -21,6 +21,7 @@ struct RunOptions {
   std::optional<std::string> config;
   std::optional<std::string> hosts;
   std::optional<std::string> hostfile;
+  std::optional<std::string> from;              ///< how it is written, or the batch system whose allocation is meant
   std::optional<std::uint32_t> num_processes;   ///< over all hosts
   std::optional<std::uint32_t> nproc_per_node;  ///< on each host
   std::optional<std::string> log_dir;

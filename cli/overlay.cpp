@@ -37,14 +37,15 @@ std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<Host
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(UINT32_MAX, ranks));
 }
 
-/// `--hosts` or `--hostfile`: the hosts of the run. One that the file has as well keeps its address, port, slots and
-/// the rest, unless the host file says how many slots.
-Result<void> overlay_hosts(Config& config, const RunOptions& options, const launcher::HostSources& sources) {
+/// `--hosts`, `--hostfile` or `--from`: the hosts of the run. One that the file has as well keeps its address, port,
+/// slots and the rest, unless the host file says how many slots.
+Result<void> overlay_hosts(Config& config, const RunOptions& options, const HostWorld& world) {
   HostWords words;
-  const std::string option = options.hosts ? "--hosts" : "--hostfile";
+  const std::string option = options.hosts ? "--hosts" : options.hostfile ? "--hostfile" : "--from";
+  words.from = options.from;
   if (options.hosts) words.include.push_back(*options.hosts);
   if (options.hostfile) words.hostfiles.push_back(*options.hostfile);
-  auto choice = choose_hosts(config, words, {sources, {}}, option);
+  auto choice = choose_hosts(config, words, world, option);
   if (!choice) return choice.error();
   config.notes.insert(config.notes.end(), choice->notes.begin(), choice->notes.end());
   std::vector<HostConfig> hosts = std::move(choice->hosts);
@@ -120,8 +121,8 @@ void overlay_logs(Config& config, const RunOptions& options) {
 
 Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment,
                             const launcher::HostSources& sources) {
-  if (options.hosts || options.hostfile) {
-    if (auto done = overlay_hosts(config, options, sources); !done) return done.error();
+  if (options.hosts || options.hostfile || options.from) {
+    if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
   }
   overlay_counts(config, options);
   if (options.log_dir) config.log_dir = *options.log_dir;

@@ -1,6 +1,7 @@
 // exec and hosts: their words, the hosts that are meant, what is printed. Files and environment are given.
 #include <map>
 
+#include "cli/dry_run.hpp"
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
 #include "launcher/hostlist.hpp"
@@ -162,7 +163,7 @@ TEST_CASE("help is there for each command") {
   }
 }
 
-TEST_CASE("exec takes hosts from words, else WCOLL, else the configuration") {
+TEST_CASE("exec takes hosts from words, else the configuration, else WCOLL") {
   const std::map<std::string, std::string> files{
       {"/w", "w[1-3]\n"}, {"mpi", "m1 slots=8\nm2 slots=4\n"}, {"nodes", "b1\nb1\nb2\n"}};
   CHECK(exec_hosts({"-w", "n[1-3]", "-w", "m1", "-x", "n2"}) == "n[1,3],m1");
@@ -173,6 +174,7 @@ TEST_CASE("exec takes hosts from words, else WCOLL, else the configuration") {
   CHECK(exec_hosts({"-x", "w2"}, world({{"WCOLL", "/w"}}, files)) == "w[1,3]");
   CHECK(exec_hosts({"-w", "n1"}, world({{"WCOLL", "/w"}}, files)) == "n1");
   CHECK(exec_hosts({}, world({{"WCOLL", "/w"}}, files), kFile) == "gpu[01-03]");
+  CHECK(exec_hosts({}, world({{"WCOLL", "/w"}}, files), "use_cpu: true\n") == "w[1-3]");
   CHECK(exec_hosts({"-w", "@odd"}, world(), kFile) == "gpu[01,03]");
   CHECK(exec_hosts({"-w", "gpu*!@odd"}, world(), kFile) == "gpu02");
   CHECK(exec_hosts({"--from", "slurm"},
@@ -271,4 +273,23 @@ TEST_CASE("hosts prints lists in every form") {
         "[\n{\"name\":\"n1\",\"user\":null,\"port\":null,\"slots\":8}\n]\n");
   CHECK(hosts_text({"-", "--fold"}) == "p[1-2]\n");
   CHECK(hosts_text({"n[1,4-3]"}) == "hosts: bad range '4-3' in 'n[1,4-3]': it runs backwards\n   n[1,4-3]\n       ^");
+}
+
+TEST_CASE("the plan of an exec is shown without a world") {
+  const auto config = with_exec_options({}, parsed({"exec", "-w", "n[1-2]", "ls"}).exec, world());
+  auto plan = launcher::make_plan(*config, {{"ls", "-l", "a b"}, {}, launcher::StartPolicy::each_host},
+                                  {"job", {}, "/here", 8});
+  REQUIRE(plan.has_value());
+  plan->hosts_at_once = 1;
+  plan->host_timeout = std::chrono::milliseconds(1500);
+  const std::string host =
+      "  by       ssh n1\n  workdir  (the login directory)\n  env      PYTHONUNBUFFERED=1\n"
+      "  env      ACCELERATE_MIXED_PRECISION=no\n  env      ACCELERATE_USE_CPU=false\n  env      NODE_RANK=0\n"
+      "  env      LLMLAUNCH_JOB_ID=job\n  env      LLMLAUNCH_HOST=n1\n";
+  const std::string text = describe_plan(*plan);
+  CHECK(
+      text.starts_with("plan: ls -l 'a b' on 2 hosts, each by itself: n[1-2]\nat the same time: 1\n"
+                       "time limit: 1.5 s on each\n\nhost n1\n" +
+                       host + "\nhost n2\n"));
+  CHECK(text.find("rendezvous") == text.npos);
 }

@@ -38,6 +38,7 @@ const std::string kRunHelp =
     "  -c,--config FILE            Configuration: accelerate's YAML, with or without 'llmlaunch:'\n"
     "  --hosts LIST                Hosts instead of the file's: gpu[01-16],login0\n"
     "  --hostfile FILE             Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …\n"
+    "  --from FORMAT               How it is written; slurm, pbs and lsf without a file: the hosts of this allocation\n"
     "  -n,--num-processes N        Ranks on all hosts together\n"
     "  --nproc-per-node N          Ranks on each host\n"
     "  --log-dir DIR               Where the run directory is made\n"

@@ -474,6 +474,13 @@ TEST_CASE("run takes hosts and slots from a host file") {
   CHECK(run_with("", "a\nb\n", {"-n", "4"})->num_processes == 4u);
   CHECK(to_string(run_with("", "# none\n", {}).error()) == "--hostfile names no host");
   CHECK(to_string(run_with("", "a slots=x\n", {}).error()) == "h:1:3: slots must be a number from 1 to 4096, not 'x'");
+  const auto slurm = with_options({}, parse_options({"run", "--from", "slurm", "p"})->run,
+                                  {{"SLURM_JOB_NODELIST", "n[1-2]"}, {"SLURM_TASKS_PER_NODE", "8,4"}});
+  REQUIRE(slurm.has_value());
+  CHECK(slurm->hosts[0].slots == 8u);
+  CHECK(slurm->hosts[1].slots == 4u);
+  CHECK(to_string(with_options({}, parse_options({"run", "--from", "pbs", "p"})->run, {}).error()) ==
+        "--from pbs: PBS_NODEFILE is not set\n   hint: this is no PBS job; --hostfile names a file");
   CHECK(to_string(parse_options({"run", "--hosts", "a", "--hostfile", "h", "p"}).error())
             .starts_with("--hosts and --hostfile exclude each other"));
 }
