@@ -24,6 +24,46 @@ bool names_secret(std::string_view variable) {
   return std::any_of(kWords.begin(), kWords.end(), [&](auto word) { return upper.find(word) != upper.npos; });
 }
 
+namespace {
+
+bool is_name_char(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("-_.+").find(c) != std::string_view::npos;
+}
+
+// The end of a shell's word that begins at `at`: a quote runs to its fellow.
+std::size_t end_of_shell_word(std::string_view line, std::size_t at) {
+  for (; at < line.size() && std::string_view(" \t\n;|&<>()`").find(line[at]) == std::string_view::npos; ++at) {
+    if (line[at] != '"' && line[at] != '\'') continue;
+    const auto close = line.find(line[at], at + 1);
+    if (close == line.npos) return line.size();
+    at = close;
+  }
+  return at;
+}
+
+// A line for a shell: NAME=value and --name value, wherever they stand in it.
+std::string line_without_secrets(const std::string& line) {
+  std::string out;
+  for (std::size_t at = 0; at < line.size();) {
+    std::size_t end = at;
+    while (end < line.size() && is_name_char(line[end])) ++end;
+    out += line.substr(at, std::max<std::size_t>(end, at + 1) - at);
+    const std::string_view name = std::string_view(line).substr(at, end - at);
+    at = std::max<std::size_t>(end, at + 1);
+    const char next = at + 1 < line.size() ? line[at + 1] : '\0';
+    const bool flag = name.starts_with('-') && at < line.size() && line[at] == ' ' && next != '-';
+    const bool value = flag || (at < line.size() && line[at] == '=');
+    if (!value || next == '$' || !names_secret(name)) continue;  // a variable's name gives nothing away
+    out += line[at];
+    const std::size_t after = end_of_shell_word(line, at + 1);
+    if (after > at + 1) out += kMask;
+    at = after;
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::string> without_secrets(std::vector<std::string> argv) {
   const auto is_flag = [](std::string_view word) { return word.size() > 1 && word.front() == '-'; };
   bool value_follows = false;
@@ -37,7 +77,10 @@ std::vector<std::string> without_secrets(std::vector<std::string> argv) {
     const bool is_name = std::all_of(name.begin(), name.end(), [](unsigned char c) {
       return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '+';
     });
-    if (!is_name || !names_secret(name)) continue;
+    if (!is_name || !names_secret(name)) {
+      if (word.find(' ') != word.npos) word = line_without_secrets(word);
+      continue;
+    }
     if (equals != word.npos)
       word.replace(equals + 1, word.npos, kMask);
     else

@@ -337,6 +337,11 @@ TEST_CASE("a command is shown without the values of flags that name secrets") {
       {{"train", "--tokenizer_name", "gpt2"}, {"train", "--tokenizer_name", "gpt2"}},
       {{"train", "--password"}, {"train", "--password"}},
       {{"sh", "-c", "echo token=$x; train"}, {"sh", "-c", "echo token=$x; train"}},
+      {{"sh", "-c", "cd x; HF_TOKEN=xyz DB_PASS=\"a b\"'c d' train --api-key k1 --lr 1;KEY=k2"},
+       {"sh", "-c", "cd x; HF_TOKEN=******** DB_PASS=******** train --api-key ******** --lr 1;KEY=********"}},
+      {{"sh", "-c", "train --use_auth_token --lr 1 --token $T TOKEN= a"},
+       {"sh", "-c", "train --use_auth_token --lr 1 --token $T TOKEN= a"}},
+      {{"sh", "-c", "TOKEN='open end"}, {"sh", "-c", "TOKEN=********"}},
       {{"show", "token", "data"}, {"show", "token", "data"}},
   };
   for (const Row& row : rows) CHECK(without_secrets(row.argv) == row.shown);
