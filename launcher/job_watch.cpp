@@ -61,7 +61,9 @@ Actions JobState::on_output(HostIndex index, agent::Output output, TimePoint now
     return broken(index, fmt::format("more output than its window of {} bytes", window_), now);
   if (host.received == host.taken) last_taken_ = now;  // the terminal's patience begins with the first byte it owes
   host.received += output.data.size();
-  (output.stream == agent::Stream::err ? ranks_[output.rank].err : ranks_[output.rank].out).append(output.data);
+  // An exec shows output itself, and quotes none of it.
+  if (!each_host())
+    (output.stream == agent::Stream::err ? ranks_[output.rank].err : ranks_[output.rank].out).append(output.data);
   return {WriteOutput{index, Rank{output.rank}, output.stream, std::move(output.data)}};
 }
 
@@ -168,8 +170,11 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
       return maybe_finish(actions);
     }
     const bool killed_nothing = host.ranks_left == 0 && !cause_;
-    const std::string what = killed_nothing ? "its ranks have ended, but processes that they left behind have not"
-                                            : "it did not stop its ranks in time";
+    const char* own = each_host() ? "its command" : "its ranks";
+    const std::string what = killed_nothing
+                                 ? fmt::format("{} {} ended, but processes that {} left behind have not", own,
+                                               each_host() ? "has" : "have", each_host() ? "it" : "they")
+                                 : fmt::format("it did not stop {} in time", own);
     return lose_host(index, make_error(Errc::timed_out, what), true, actions, now);
   }
   if (host.cut) return;

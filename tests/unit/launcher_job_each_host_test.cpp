@@ -165,7 +165,7 @@ TEST_CASE("a host that does not stop in time is given up, and said to be so") {
   job.exited(1, 0);
   for (int i = 0; i < 12; ++i) job.tick(1s);
   CHECK(job.state.finished());
-  CHECK(job.story() == "1 of 2 hosts failed\n   timed out: gpu01: it did not stop its ranks in time");
+  CHECK(job.story() == "1 of 2 hosts failed\n   timed out: gpu01: it did not stop its command in time");
 }
 
 TEST_CASE("a signal stops every host and tells who had ended") {
