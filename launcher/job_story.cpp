@@ -70,6 +70,7 @@ std::string signal_name(int signal) {
 }
 
 std::string JobState::host_label(HostIndex host) const {
+  if (each_host()) return "host " + hosts_[host].name;  // it has no place in a world
   return fmt::format("host {} (node_rank {}, {})", hosts_[host].name, host, rank_range(hosts_[host].ranks));
 }
 

@@ -211,8 +211,8 @@ void JobState::cut(HostIndex index, const Error& error, TimePoint back_by, Actio
   if (host.done_by) host.done_by = back_by + timeouts_.grace + kStopMargin;
   const auto left = std::chrono::ceil<std::chrono::seconds>(back_by - now).count();
   actions.push_back(
-      Say{LogLevel::warning, fmt::format("{}: connection lost: {}; connecting again for {} s, its ranks run on",
-                                         host_label(index), error.what, left)});
+      Say{LogLevel::warning, fmt::format("{}: connection lost: {}; connecting again for {} s, {} on", host_label(index),
+                                         error.what, left, each_host() ? "its command runs" : "its ranks run")});
   tick_cut(index, now, actions);
 }
 

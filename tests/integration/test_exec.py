@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 import uuid
 
 import pytest
@@ -227,26 +226,52 @@ def test_a_command_that_takes_too_long_is_ended_on_its_host(hosts):
     hosts.nothing_left(run)
 
 
-def test_a_lost_connection_costs_its_host_alone(hosts):
+def sessions_of(hosts, name):
+    return [int(pid) for pid in subprocess.run(["pgrep", "-P", str(hosts.sshd_pid(name))], capture_output=True,
+                                               text=True).stdout.split()]
+
+
+def sleepers(hosts, run):
+    return sum(line.strip() == "sleep 600" for line in hosts.processes(run).values())
+
+
+def test_a_connection_that_is_cut_is_made_again(hosts):
+    go = hosts.head / "go-cut"
+    run = start(hosts, "-L", "-s", f'echo here; until [ -e "{go}" ]; do sleep 0.05; done; echo end')
+    wait_until(lambda: run.out.count("here") == 4, f"all hosts\n{run}")
+    for pid in sessions_of(hosts, "test03"):
+        os.kill(pid, signal.SIGKILL)
+    run.said("host test03: connection lost: ")
+    go.touch()
+    assert run.finish().status == 0, str(run)
+    assert run.out.count("end") == 4, str(run)
+    assert "its command runs on" in run.err and "host test03: connected again" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_host_that_is_lost_costs_nobody_else_anything(hosts):
+    """The agents of one host are killed: its command goes with them, and the others never hear of it."""
     go = hosts.head / "go-lost"
     run = start(hosts, "-L", "-s", f'echo here; until [ -e "{go}" ]; do sleep 0.05; done; echo end')
     wait_until(lambda: run.out.count("here") == 4, f"all hosts\n{run}")
-    sessions = subprocess.run(["pgrep", "-P", str(hosts.sshd_pid("test03"))], capture_output=True, text=True)
-    for pid in sessions.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
-    wait_until(lambda: len(subprocess.run(["pgrep", "-P", str(hosts.sshd_pid("test03"))],
-                                          capture_output=True).stdout) == 0, "the session to be gone")
+    agents = [pid for pid, line in hosts.processes(run).items() if "/test03/home/.cache/llmlaunch/agent-" in line]
+    assert len(agents) == 2, hosts.processes(run)  # the agent and its watchman
+    for pid in agents:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not sessions_of(hosts, "test03"), f"the session to end\n{run}")
     go.touch()
     assert run.finish().status == 69, str(run)
-    assert run.out.count("end") >= 3, str(run)
+    assert run.out.count("end") == 3, str(run)
     assert "1 of 4 hosts failed\n   lost: test03: " in run.err, str(run)
     hosts.nothing_left(run)
 
 
 def test_ctrl_c_stops_all_and_says_what_had_ended(hosts):
-    run = start(hosts, "-s", 'echo here; [ $NODE_RANK = 0 ] || { sleep 600 & sleep 600; }')
+    ran = hosts.head / "ran-ctrl-c"
+    run = start(hosts, "-s", f'echo here; [ $NODE_RANK != 0 ] || {{ : > "{ran}"; exit; }}; sleep 600 & sleep 600')
     # Gathered output is shown at the end: that the commands run is seen on the hosts.
-    wait_until(lambda: sum("sleep 600" in line for line in hosts.processes(run).values()) >= 6, f"three sleepers\n{run}")
+    wait_until(lambda: sleepers(hosts, run) == 6, f"three hosts to sleep\n{run}")
+    wait_until(lambda: ran.exists() and not sessions_of(hosts, "test01"), f"the first host to be over\n{run}")
     run.process.send_signal(signal.SIGINT)
     run.finish()
     assert run.status == 130, str(run)
@@ -258,7 +283,7 @@ def test_ctrl_c_stops_all_and_says_what_had_ended(hosts):
 
 def test_a_dead_head_leaves_nothing(hosts):
     run = start(hosts, "-s", 'sleep 600 & sleep 600')
-    wait_until(lambda: sum("sleep 600" in line for line in hosts.processes(run).values()) >= 8, f"the sleepers\n{run}")
+    wait_until(lambda: sleepers(hosts, run) == 8, f"the sleepers\n{run}")
     run.process.kill()
     run.process.wait()
     hosts.nothing_left(run, within=20)
