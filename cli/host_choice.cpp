@@ -48,6 +48,11 @@ Result<std::string> read_file(const std::string& path) {
   }
   auto text = read_all(fd, path);
   ::close(fd);
+  if (!text) {  // a directory, say
+    Error error = text.error();
+    error.code = make_error_code(Errc::invalid_config);
+    return error;
+  }
   return text;
 }
 

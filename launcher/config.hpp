@@ -29,8 +29,8 @@ bool names_secret(std::string_view variable);
 
 /// What stands for a secret in what is printed or recorded.
 inline constexpr std::string_view kMask = "********";
-/// A command for people to read: the values of `--hf_token=x`, `--hf_token x` and `HF_TOKEN=x` are masked, also inside a
-/// line for a shell.
+/// A command for people to read: the values of `--hf_token=x`, `--hf_token x` and `HF_TOKEN=x` are masked, also inside
+/// a line for a shell.
 std::vector<std::string> without_secrets(std::vector<std::string> argv);
 
 /// A variable that every rank gets from llmlaunch (RANK, MASTER_ADDR, LLMLAUNCH_TOKEN …): not for `env` to set, and

@@ -132,7 +132,9 @@ TEST_CASE("at most so many hosts are connecting or running, and the next begins 
   job.started(3);
   job.exited(3, 0);
   CHECK(job.state.finished());
-  CHECK(job.story() == "2 of 4 hosts failed\n   lost: gpu02: connection lost: the connection ended; connected again: its agent is gone\n   unreachable: gpu03: no");
+  CHECK(job.story() ==
+        "2 of 4 hosts failed\n   lost: gpu02: connection lost: the connection ended; connected again: its agent is "
+        "gone\n   unreachable: gpu03: no");
 }
 
 TEST_CASE("a command that takes too long is stopped on its host alone") {
