@@ -92,6 +92,8 @@ int exec_command(const ExecOptions& options) {
   launcher::LaunchOptions launch;
   launch.agent_path = *agent;
   launch.quiet = options.verbosity == Verbosity::quiet;
+  launch.ask_password = options.ask_pass;
+  launch.batch = !options.ask_pass;
   launch.gather = options.lines ? nullptr : &gathered;
   const auto result = launcher::run_job(*plan, launch);
   if (!result) return fail(result.error());

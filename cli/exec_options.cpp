@@ -75,6 +75,7 @@ void ExecParser::add_to(CLI::App& parent) {
   add_value(*app, "-u,--timeout", timeout_, "TIME", "Stop the command on a host after this time: 90, 30s, 5m, 2h");
   add_value(*app, "-t,--connect-timeout", connect_timeout_, "TIME", "For each step of connecting (default: 10)");
   add_value(*app, "-l,--user", values_.user, "NAME", "User on the hosts that do not name their own");
+  app->add_flag("--ask-pass", values_.ask_pass, "Ask for a password, once; without it nothing is asked");
   add_value(*app, "--workdir", values_.workdir, "DIR", "Where the command starts, on every host");
   add_value(*app, "--log-dir", values_.log_dir, "DIR", "Also keep what the hosts said below this directory");
   add_value(*app, "--env", values_.env, "NAME[=VALUE]",

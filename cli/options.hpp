@@ -68,6 +68,7 @@ struct ExecOptions {
   bool shell = false;  ///< the command is one line for sh
   bool lines = false;  ///< "gpu01: line" as it comes
   bool json = false;
+  bool ask_pass = false;
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;
   std::vector<std::string> command;
