@@ -22,6 +22,9 @@ void forget_ranks(Config& config) {
   config.main_process_port = 0;
   config.notes.clear();
   config.timeouts.run.reset();  // a training job's
+  config.process.stdin_to = launcher::StdinTo::none;
+  config.process.cpu_bind = launcher::agent::CpuBind::none;  // of ranks that share a host
+  config.logs.ranks.clear();
   for (auto& host : config.hosts) host.slots = 1;
 }
 

@@ -80,10 +80,10 @@ struct HostConfig {
   std::optional<std::string> workdir;
   EnvList env;
   std::optional<std::string> proxy_jump;  ///< as in SshSettings
-  EnvList rank_env;                    ///< over the one for all hosts
-  std::vector<std::string> setup;      ///< after those for all hosts
-  std::optional<std::string> gpu_ids;  ///< instead of the file's
-  std::string where;                   ///< "cfg.yaml:14:7", for messages; empty when not from a file
+  EnvList rank_env;                       ///< over the one for all hosts
+  std::vector<std::string> setup;         ///< after those for all hosts
+  std::optional<std::string> gpu_ids;     ///< instead of the file's
+  std::string where;                      ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
 struct Config {

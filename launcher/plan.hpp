@@ -31,8 +31,8 @@ struct HostPlan {
   EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
   std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it
-  std::vector<std::string> setup;   ///< lines, for all hosts and then its own
-  bool choose_omp_threads = false;  ///< OMP_NUM_THREADS is for its agent to choose, if the host itself sets none
+  std::vector<std::string> setup;         ///< lines, for all hosts and then its own
+  bool choose_omp_threads = false;        ///< OMP_NUM_THREADS is for its agent to choose, if the host itself sets none
 };
 
 /// A program of llmlaunch's own, or a library of it, that hosts get pushed when they lack it.

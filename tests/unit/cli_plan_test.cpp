@@ -467,7 +467,7 @@ TEST_CASE("run takes hosts and slots from a host file") {
   CHECK(config->hosts[0].port == 2222);
   CHECK(config->hosts[0].slots == 2u);
   CHECK(config->hosts[1].slots == 4u);
-  const auto plan = launcher::make_plan(*config, {{"prog"}, {}}, {"job", {}, "/here", 8});
+  const auto plan = launcher::make_plan(*config, {{"prog"}, {}}, {"job", {}, "/here"});
   REQUIRE(plan.has_value());
   CHECK(plan->world_size == 6);
   CHECK(run_with("num_processes: 8\n", "a\nb\n", {})->num_processes == 8u);  // no slots: the total stays, shared out
