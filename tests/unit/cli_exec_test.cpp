@@ -218,8 +218,7 @@ TEST_CASE("a host of the configuration keeps its way there, and nothing of its r
   CHECK(chosen->ssh.user == "you");
   CHECK(chosen->timeouts.connect == std::chrono::seconds(3));
   CHECK(chosen->log_dir.empty());
-  const auto plan =
-      launcher::make_plan(*chosen, {{"x"}, {}, launcher::StartPolicy::each_host}, {"job", {}, "/here"});
+  const auto plan = launcher::make_plan(*chosen, {{"x"}, {}, launcher::StartPolicy::each_host}, {"job", {}, "/here"});
   REQUIRE(plan.has_value());
   CHECK(plan->world_size == 3);
   CHECK(plan->rendezvous_address.empty());
@@ -277,8 +276,8 @@ TEST_CASE("hosts prints lists in every form") {
 
 TEST_CASE("the plan of an exec is shown without a world") {
   const auto config = with_exec_options({}, parsed({"exec", "-w", "n[1-2]", "ls"}).exec, world());
-  auto plan = launcher::make_plan(*config, {{"ls", "-l", "a b"}, {}, launcher::StartPolicy::each_host},
-                                  {"job", {}, "/here"});
+  auto plan =
+      launcher::make_plan(*config, {{"ls", "-l", "a b"}, {}, launcher::StartPolicy::each_host}, {"job", {}, "/here"});
   REQUIRE(plan.has_value());
   plan->hosts_at_once = 1;
   plan->host_timeout = std::chrono::milliseconds(1500);
