@@ -4,6 +4,12 @@
 #include <utility>
 
 namespace llmlaunch::launcher {
+namespace {
+
+// For an agent to end after a Bye. Without it the agent would wait for its head_timeout, and the host would be busy.
+constexpr std::chrono::milliseconds kPartingTime{2'000};
+
+}  // namespace
 
 HostSession::HostSession(asio::any_io_executor executor, std::shared_ptr<RemoteShell> shell, std::size_t read_bytes,
                          EventFunction on_event)
@@ -56,8 +62,11 @@ void HostSession::push(std::uint32_t index, std::shared_ptr<const PushedFile> fi
 
 void HostSession::close() {
   if (std::exchange(closed_, true)) return;
-  const bool says_bye = leaving_ && !rejoining_ && !queue_.empty();
-  if (!says_bye) shell_->close();
+  parting_ = leaving_ && !rejoining_ && !queue_.empty();
+  if (parting_)
+    parting_limit_.emplace(executor_, kPartingTime, [shell = shell_] { shell->close(); });
+  else
+    shell_->close();
   filled_.cancel();
 }
 
@@ -86,12 +95,20 @@ asio::awaitable<void> HostSession::read_all(std::shared_ptr<HostSession> self, S
   if (!self->rejoining_) self->tell(Opened{});
   while (!self->is_over(shell)) {
     const Result<std::size_t> got = co_await shell->read_some(self->buffer_);
-    if (self->is_over(shell)) co_return;
+    if (self->is_over(shell)) break;
     if (!got || *got == 0) {
       self->lose(got ? make_error(Errc::closed, "the connection to its agent ended") : got.error());
       co_return;
     }
     if (!self->deliver(ByteView(self->buffer_).first(*got))) co_return;
+  }
+  // A socket that is closed with bytes unread takes back what it had sent: the Bye. So the agent ends first.
+  while (self->parting_ && self->shell_ == shell) {
+    const Result<std::size_t> got = co_await shell->read_some(self->buffer_);
+    if (got && *got > 0) continue;
+    self->parting_limit_.reset();
+    shell->close();
+    break;
   }
 }
 
@@ -169,7 +186,7 @@ Result<Bytes> HostSession::next_frames() {
 }
 
 asio::awaitable<void> HostSession::write_all(std::shared_ptr<HostSession> self, ShellPointer shell) {
-  while (self->shell_ == shell && (!self->closed_ || (self->leaving_ && !self->queue_.empty()))) {
+  while (self->shell_ == shell && (!self->closed_ || (self->parting_ && !self->queue_.empty()))) {
     const bool is_file = self->queue_.empty();
     const Result<Bytes> frames = self->next_frames();
     if (!frames) {
@@ -186,7 +203,7 @@ asio::awaitable<void> HostSession::write_all(std::shared_ptr<HostSession> self, 
     if (!written) break;
     if (is_file && !self->is_over(shell)) self->tell(Pushed{});
   }
-  if (self->closed_) shell->close();
+  if (self->closed_ && !self->parting_) shell->close();
 }
 
 }  // namespace llmlaunch::launcher

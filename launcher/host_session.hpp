@@ -53,7 +53,7 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   void reopen(std::shared_ptr<RemoteShell> shell, agent::Resume how);
   /// Sends the file after all messages that wait, and lets later messages overtake its pieces.
   void push(std::uint32_t index, std::shared_ptr<const PushedFile> file);
-  /// Ends the connection, behind a Bye if that was sent.
+  /// Ends the connection; behind a Bye, if that was sent, when the agent has ended or two seconds later.
   void close();
 
   const RemoteShell& shell() const { return *shell_; }
@@ -88,8 +88,10 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   std::deque<Bytes> orders_;                // that the agent has not confirmed
   std::uint64_t first_order_ = 0;           // how many came before `orders_`
   std::optional<agent::Resume> rejoining_;  // set: the connection was cut
-  bool leaving_ = false;                    // Bye was sent
-  asio::steady_timer filled_;               // cancelled when there is something to write
+  bool leaving_ = false;                    // Bye is to be sent
+  bool parting_ = false;                    // closed, but for the Bye and the agent's end
+  std::optional<Deadline> parting_limit_;
+  asio::steady_timer filled_;  // cancelled when there is something to write
   bool closed_ = false;
 };
 

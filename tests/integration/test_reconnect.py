@@ -54,7 +54,13 @@ class Sshd:
         subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", str(self.file), "-E", str(self.file.with_name("sshd.log"))],
                          env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL, start_new_session=True)
-        wait_until((self.hosts.directory / self.name / "sshd.pid").exists, "sshd")
+        pid_file = self.hosts.directory / self.name / "sshd.pid"
+        wait_until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"), "sshd")
+        # Where test_hosts.sh looks for what it has to stop.
+        table = self.hosts.directory / "hosts.tsv"
+        rows = [line.split("\t") for line in table.read_text().splitlines()]
+        table.write_text("".join("\t".join([*row[:3], str(self.hosts.sshd_pid(self.name))] if row[0] == self.name else row)
+                                 + "\n" for row in rows))
 
 
 COUNTING = """
