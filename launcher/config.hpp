@@ -53,8 +53,9 @@ struct SshSettings {
   std::optional<std::string> config_file;      ///< instead of ~/.ssh/config; "none" reads no file
   std::vector<std::string> known_hosts_files;  ///< instead of UserKnownHostsFile; the first one takes new keys
   std::optional<HostKeyPolicy> host_key_policy;
-  bool use_agent = true;      ///< ask the ssh-agent of $SSH_AUTH_SOCK
-  std::uint32_t fanout = 64;  ///< hosts that connect at the same time
+  bool use_agent = true;  ///< ask the ssh-agent of $SSH_AUTH_SOCK
+  std::optional<std::uint32_t>
+      fanout;  ///< hosts that connect at the same time; unset: as the head keeps up (fan_out.hpp)
   /// The way to all hosts, checked (proxy_jump.hpp); "none": directly.
   std::optional<std::string> proxy_jump;
 };

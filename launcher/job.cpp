@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <thread>
 
 #include "launcher/ssh/ssh_shell.hpp"
 
@@ -65,7 +66,7 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       agent_(std::move(agent)),
       files_(std::move(files)),
       ssh_(std::move(ssh)),
-      state_(plan, files_.size(), log_files.directory(), now()),
+      state_(plan, files_.size(), log_files.directory(), now(), std::max(std::thread::hardware_concurrency(), 1u)),
       began_(now()),
       writer_(
           merged_lines(plan), console_of(plan, options), std::move(log_files), options.stdout_fd, options.stderr_fd,

@@ -23,6 +23,7 @@ void Job::look_around(TimePoint now) {
   if (state_.stopping()) roll_call_.stopping(now);
   for (HostIndex host = 0; host < sessions_.size(); ++host) {
     const OpenStep step = sessions_[host] ? sessions_[host]->shell().step() : OpenStep::waiting;
+    state_.on_step(host, step, now);
     roll_call_.set(host, state_.stage(host, step), now);
   }
 }

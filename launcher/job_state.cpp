@@ -42,14 +42,15 @@ std::uint64_t window_bytes(std::size_t hosts) {
   return std::clamp<std::uint64_t>(share, 1024, agent::kDefaultWindowBytes);
 }
 
-JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now)
+JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now,
+                   std::size_t cores)
     : policy_(plan.policy),
       host_timeout_(plan.host_timeout),
       at_once_(plan.hosts_at_once),
       timeouts_(plan.timeouts),
       forward_signals_(plan.process.forward_signals),
       input_(hosts_that_read(plan)),
-      fanout_(std::max<std::size_t>(plan.ssh.fanout, 1)),
+      fan_out_(plan.ssh.fanout, cores, plan.hosts.size()),
       window_(launcher::window_bytes(plan.hosts.size())),
       run_directory_(std::move(run_directory)),
       logs_(plan.logs),
@@ -89,7 +90,7 @@ void JobState::open_next(Actions& actions, TimePoint now) {
 }
 
 bool JobState::may_open() const {
-  return opening_ < fanout_ && (at_once_ == 0 || active_ < at_once_);
+  return fan_out_.has_place() && (at_once_ == 0 || active_ < at_once_);
 }
 
 void JobState::open(HostIndex index, Actions& actions, TimePoint now) {
@@ -100,7 +101,7 @@ void JobState::open(HostIndex index, Actions& actions, TimePoint now) {
   }
   host.opened_last = now;
   host.phase = HostPhase::opening;
-  ++opening_;
+  fan_out_.take(index, now);
   actions.push_back(OpenHost{index});
 }
 
@@ -108,7 +109,7 @@ Actions JobState::on_opened(HostIndex index, TimePoint now) {
   Host& host = hosts_[index];
   Actions actions;
   if (host.phase != HostPhase::opening) return actions;  // rolled back meanwhile, and closed
-  --opening_;
+  fan_out_.opened(index);
   host.phase = HostPhase::hello;
   host.last_heard = now;
   host.ready_by = now + timeouts_.start + (host.has_setup ? kSetupMargin : std::chrono::milliseconds{0});
@@ -126,6 +127,7 @@ Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep s
       now + delay < host.opened_first + timeouts_.connect) {
     close_host(index, HostPhase::retrying, actions);
     host.retry_at = now + delay;
+    fan_out_.dropped(now);
     actions.push_back(Say{LogLevel::debug, host.name + ": connection dropped before the key exchange, trying again"});
   } else {
     Error told = error;
@@ -407,7 +409,7 @@ void JobState::lose_host(HostIndex index, Error error, bool given_up, Actions& a
 
 void JobState::close_host(HostIndex index, HostPhase phase, Actions& actions) {
   Host& host = hosts_[index];
-  if (host.phase == HostPhase::opening) --opening_;
+  fan_out_.leave(index);
   const bool was_active = host.attempts > 0 && !over(host);
   host.phase = phase;
   if (was_active && over(host)) --active_;

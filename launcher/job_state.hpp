@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/fan_out.hpp"
 #include "launcher/input_share.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
@@ -146,13 +147,16 @@ class OutputTail {
 
 class JobState {
  public:
-  /// `pushed_files`: how many of them a host may ask for.
-  JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now);
+  /// `pushed_files`: how many of them a host may ask for; `cores`: the head's.
+  JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string run_directory, TimePoint now,
+           std::size_t cores = 1);
 
   Actions start(TimePoint now);
   Actions on_opened(HostIndex host, TimePoint now);
   /// `step`: how far the shell came. A connection dropped before any key was exchanged is tried again.
   Actions on_open_failed(HostIndex host, const Error& error, OpenStep step, TimePoint now);
+  /// How far a host's shell is, now and then: one that does not get on keeps no place from another.
+  void on_step(HostIndex host, OpenStep step, TimePoint now) { fan_out_.reached(host, step, now); }
   /// Any byte from the host: it lives.
   void on_bytes(HostIndex host, TimePoint now);
   Actions on_message(HostIndex host, agent::AgentMessage message, TimePoint now);
@@ -326,7 +330,7 @@ class JobState {
   InputShare input_;
   std::optional<TimePoint> paused_at_;  // SIGTSTP came, and on_continued has not
   bool stopped_self_ = false;
-  std::size_t fanout_ = 1;
+  FanOut fan_out_;
   std::uint64_t window_ = 0;
   std::string run_directory_;
   LogSettings logs_;  // which files there are to look into
@@ -335,7 +339,6 @@ class JobState {
   JobPhase phase_ = JobPhase::starting;
   std::optional<Cause> cause_;
   std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
-  std::size_t opening_ = 0;
   std::size_t active_ = 0;      // opened and not over
   HostIndex next_waiting_ = 0;  // all hosts before it were opened
   HostIndex next_open_ = 0;     // all hosts before it are over, and their output is taken

@@ -106,12 +106,14 @@ Actions JobState::on_tick(TimePoint now) {
   if (finished_) return actions;
   if (now - last_tick_ > kSleptThrough) shift_deadlines(now - last_tick_);
   last_tick_ = now;
+  fan_out_.tick(now);
   if (paused_at_) {  // no deadline passes for hosts whose ranks stand
     maybe_stop_self(now, actions);
     return actions;
   }
 
   for (HostIndex host = 0; host < hosts_.size(); ++host) tick_host(host, now, actions);
+  open_next(actions, now);  // places of hosts that do not get on
   if (timeouts_.run && now >= started_ + *timeouts_.run && !cause_) {
     const Error error =
         make_error(Errc::timed_out, "the job did not end within " + seconds(*timeouts_.run) + " (its time limit)");
@@ -137,7 +139,7 @@ Actions JobState::on_tick(TimePoint now) {
 void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
   Host& host = hosts_[index];
   if (host.phase == HostPhase::retrying) {
-    if (now >= host.retry_at && opening_ < fanout_) open(index, actions, now);
+    if (now >= host.retry_at && fan_out_.has_place()) open(index, actions, now);
     return;
   }
   if (over(host) || host.phase == HostPhase::waiting) return;

@@ -3,6 +3,7 @@ llmlaunch_unit_test(launcher
     launcher_console_test.cpp
     launcher_exec_test.cpp
     launcher_job_each_host_test.cpp
+    launcher_fan_out_test.cpp
     launcher_job_control_test.cpp
     launcher_job_state_test.cpp
     launcher_launch_test.cpp

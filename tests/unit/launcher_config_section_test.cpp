@@ -103,7 +103,7 @@ TEST_CASE("an empty section leaves the defaults") {
     CHECK(config.forward_env.empty());
     CHECK(config.log_dir == "llmlaunch-logs");
     CHECK(config.ssh.use_agent);
-    CHECK(config.ssh.fanout == 64u);
+    CHECK(config.ssh.fanout == std::nullopt);
     CHECK(config.ssh.host_key_policy == std::nullopt);
     CHECK(config.timeouts.connect == 10s);
     CHECK(config.timeouts.run == std::nullopt);

@@ -173,6 +173,48 @@ TEST_CASE("at most fanout hosts connect at the same time") {
   CHECK(job.of<OpenHost>(job.all).size() == 4);
 }
 
+TEST_CASE("hosts that never answer give their places to others after a second, also those of a fixed fanout") {
+  LaunchPlan plan = plan_of(6, 1);
+  plan.ssh.fanout = 2;
+  Bench job(plan);
+  const auto pass = [&job](int ticks) {
+    for (int i = 0; i < ticks; ++i) job.tick(100ms);
+  };
+  const auto opening = [&job] { return job.of<OpenHost>(job.all).size(); };
+  pass(5);
+  job.state.on_step(1, OpenStep::key_exchange, job.now);
+  pass(5);
+  CHECK(opening() == 2);
+  pass(1);
+  CHECK(opening() == 3);  // host 0 has not moved
+  pass(5);
+  CHECK(opening() == 4);  // nor has host 1 since
+  job.opened(2);
+  CHECK(opening() == 5);
+  job.opened(0);  // has no place to give
+  CHECK(opening() == 5);
+  job.opened(3);
+  CHECK(opening() == 6);
+}
+
+TEST_CASE("a head of one core starts with 32 hosts at a time, one of eight with 128") {
+  for (const auto& [cores, places] : {std::pair<std::size_t, std::size_t>{1, 32}, {8, 128}, {64, 200}}) {
+    JobState state(plan_of(200, 1), kFiles, "/logs/job-1", TimePoint{}, cores);
+    CHECK(state.start(TimePoint{}).size() == places);
+  }
+}
+
+TEST_CASE("a connection that an sshd drops halves the number of hosts on their way") {
+  Bench job(plan_of(100, 1));
+  CHECK(job.of<OpenHost>(job.all).size() == 32);
+  job.take(job.state.on_open_failed(0, make_error(Errc::closed, "dropped"), OpenStep::key_exchange, job.now));
+  CHECK(job.of<OpenHost>(job.all).size() == 32);
+  for (HostIndex host = 1; host < 16; ++host) job.opened(host);
+  CHECK(job.of<OpenHost>(job.all).size() == 32);  // 16 are on their way
+  job.opened(16);
+  CHECK(job.of<OpenHost>(job.all).size() == 34);  // the window grew with the 16th
+}
+
 TEST_CASE("one host that fails before the start rolls all others back, and no rank was started") {
   Bench job(plan_of(3, 2));
   job.ready(0);
