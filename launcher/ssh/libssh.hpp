@@ -34,4 +34,8 @@ std::string type_name(ssh_key key);
 /// The public half as known_hosts and ssh-agent have it, decoded; empty when libssh cannot write it.
 Bytes public_blob(ssh_key key);
 
+/// A copy that another thread may use, with its certificate; null when libssh has no memory for it. libssh 0.10 copies
+/// no certificates itself: of a certificate it copies nothing, of a key with one the key alone.
+KeyHandle copy_of(ssh_key key);
+
 }  // namespace llmlaunch::launcher::ssh

@@ -21,6 +21,8 @@ constexpr const char* kCiphers =
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr";
 // Of a host whose stderr never ends, the loop takes 64 KiB before it looks at other hosts.
 constexpr int kStderrPieces = 16;
+// Of stderr, on its way from a worker to the loop: a loop that is busy slows the host down.
+constexpr std::size_t kMaxUnheardBytes = 64u << 10;
 // What OpenSSH says instead of its version when it has too many connections, or one too many from us.
 constexpr std::string_view kMaxStartups = "Exceeded MaxStartups";
 constexpr std::string_view kPenalty = "Not allowed at this time";
@@ -41,8 +43,11 @@ Error too_slow(const std::string& doing, const std::string& address, std::chrono
       {}, "the host is overloaded, or what answers there is no sshd; llmlaunch.timeouts has the limits");
 }
 
-Session::Session(Transport transport, SessionHandle session, int descriptor)
-    : stream_(std::move(transport.stream)),
+Session::Session(Transport transport, SessionHandle session, int descriptor, std::shared_ptr<asio::io_context> worker)
+    : worker_(std::move(worker)),
+      home_(transport.stream.get_executor()),
+      stream_(worker_ ? Stream(*worker_, transport.stream.release()) : std::move(transport.stream)),
+      socket_(stream_.native_handle()),
       session_(std::move(session)),
       descriptor_(descriptor),
       inode_(inode_of(descriptor)),
@@ -57,7 +62,7 @@ Session::Session(Transport transport, SessionHandle session, int descriptor)
       writer_signal_(stream_.get_executor()) {}
 
 Session::~Session() {
-  close();
+  do_close();
   session_.reset();
   close_agent_socket();
   // Most ways through libssh leave a descriptor that it was given open, some close it (fixed in 0.11).
@@ -73,7 +78,7 @@ Result<std::shared_ptr<Session>> Session::make(Transport transport, const Sessio
   set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(options.alive_limit.count()));
-  std::shared_ptr<Session> session(new Session(std::move(transport), std::move(handle), descriptor));
+  std::shared_ptr<Session> session(new Session(std::move(transport), std::move(handle), descriptor, options.worker));
   if (auto configured = session->configure(options); !configured) return configured.error();
   return session;
 }
@@ -100,12 +105,12 @@ Result<void> Session::configure(const SessionOptions& options) {
 // --- waiting -------------------------------------------------------------------------------------------------------
 
 void Session::before_call() {
-  if (hurried_) set_option(descriptor_, IPPROTO_TCP, TCP_QUICKACK, 1);
+  if (hurried_) set_option(socket_, IPPROTO_TCP, TCP_QUICKACK, 1);
 }
 
 void Session::after_call() {
-  const int flags = ::fcntl(descriptor_, F_GETFL);
-  if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(descriptor_, F_SETFL, flags | O_NONBLOCK);
+  const int flags = ::fcntl(socket_, F_GETFL);
+  if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(socket_, F_SETFL, flags | O_NONBLOCK);
 }
 
 void Session::arm(Stream::wait_type what, bool& armed) {
@@ -132,7 +137,7 @@ asio::awaitable<void> Session::wait() {
 // libssh passes over lines before the version, and says only that the connection was closed.
 void Session::look_at_first_words() {
   std::array<char, 128> words{};
-  const ssize_t got = ::recv(descriptor_, words.data(), words.size(), MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t got = ::recv(socket_, words.data(), words.size(), MSG_PEEK | MSG_DONTWAIT);
   if (got > 0) first_words_.assign(words.data(), static_cast<std::size_t>(got));
 }
 
@@ -142,11 +147,26 @@ void Session::wake() {
 }
 
 void Session::close() {
+  if (std::exchange(closing_, true)) return;
+  if (!worker_) return do_close();
+  asio::post(*worker_, [self = shared_from_this()] { self->do_close(); });
+}
+
+void Session::settle() {
+  if (!worker_) {
+    hurried_ = false;
+    return;
+  }
+  asio::post(*worker_, [self = shared_from_this()] { self->hurried_ = false; });
+}
+
+void Session::do_close() {
   if (std::exchange(closed_, true)) return;
   boost::system::error_code ignored;  // of a socket that is given up
   // Both: the first ends what libssh has, also on another thread, the second what waits here.
   if (stream_.is_open()) ::shutdown(stream_.native_handle(), SHUT_RDWR);
   stream_.close(ignored);
+  socket_ = -1;
   if (close_way_) close_way_();
   wake();
   reader_signal_.cancel();
@@ -162,12 +182,12 @@ bool Session::lost() const {
 
 bool Session::has_unread() const {
   std::byte next{};
-  return ::recv(descriptor_, &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+  return ::recv(socket_, &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 bool Session::peer_hung_up() const {
   std::byte next{};
-  const ssize_t got = ::recv(descriptor_, &next, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t got = ::recv(socket_, &next, 1, MSG_PEEK | MSG_DONTWAIT);
   return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
@@ -196,6 +216,10 @@ Error Session::failure(std::string_view doing) const {
 // --- key exchange and host key -------------------------------------------------------------------------------------
 
 asio::awaitable<Result<void>> Session::await_banner() {
+  return there(do_await_banner());
+}
+
+asio::awaitable<Result<void>> Session::do_await_banner() {
   const int answer = co_await repeat([this] {
     const int now = ssh_connect(session_.get());
     return now == SSH_AGAIN && ssh_get_serverbanner(session_.get()) != nullptr ? SSH_OK : now;
@@ -205,6 +229,10 @@ asio::awaitable<Result<void>> Session::await_banner() {
 }
 
 asio::awaitable<Result<void>> Session::exchange_keys() {
+  return there(do_exchange_keys());
+}
+
+asio::awaitable<Result<void>> Session::do_exchange_keys() {
   const int answer = co_await repeat([this] { return ssh_connect(session_.get()); });
   if (answer != SSH_OK || closed_) co_return failure("the key exchange");
   keys_exchanged_ = true;
@@ -212,17 +240,23 @@ asio::awaitable<Result<void>> Session::exchange_keys() {
 }
 
 Result<HostKey> Session::server_key() const {
+  // Not `failure`: what that looks at is the worker's.
+  const auto failed = [] { return make_error(Errc::protocol, "reading the host key failed"); };
   ssh_key raw = nullptr;
-  if (ssh_get_server_publickey(session_.get(), &raw) != SSH_OK) return failure("reading the host key");
+  if (ssh_get_server_publickey(session_.get(), &raw) != SSH_OK) return failed();
   const KeyHandle key(raw);
   Bytes blob = public_blob(key.get());
-  if (blob.empty()) return failure("reading the host key");
+  if (blob.empty()) return failed();
   return HostKey{type_name(key.get()), std::move(blob)};
 }
 
 // --- the command ---------------------------------------------------------------------------------------------------
 
 asio::awaitable<Result<void>> Session::exec(const std::string& command) {
+  return there(do_exec(command));
+}
+
+asio::awaitable<Result<void>> Session::do_exec(const std::string& command) {
   channel_ = ssh_channel_new(session_.get());
   if (channel_ == nullptr) co_return make_error(Errc::out_of_resources, "no memory for an ssh channel");
   const int opened = co_await repeat([this] { return ssh_channel_open_session(channel_); });
@@ -274,12 +308,25 @@ void Session::move_bytes() {
 
 void Session::take_stderr() {
   std::array<char, 4096> piece;
-  for (int turns = 0; turns < kStderrPieces; ++turns) {
+  for (int turns = 0; turns < kStderrPieces && (unheard_ < kMaxUnheardBytes || gone_); ++turns) {
     const int got = ssh_channel_read_nonblocking(channel_, piece.data(), piece.size(), 1);
     if (got <= 0) return;  // an error is stdout's to tell
-    if (stderr_sink_) stderr_sink_(std::string_view(piece.data(), static_cast<std::size_t>(got)));
+    tell_stderr(std::string_view(piece.data(), static_cast<std::size_t>(got)));
   }
-  wake();  // there may be more, after the others had their turn
+  if (unheard_ < kMaxUnheardBytes) wake();  // there may be more, after the others had their turn
+}
+
+void Session::tell_stderr(std::string_view text) {
+  if (!stderr_sink_) return;
+  if (!worker_) return stderr_sink_(text);
+  unheard_ += text.size();
+  asio::post(home_, [self = shared_from_this(), said = std::string(text)] {
+    self->stderr_sink_(said);
+    asio::post(*self->worker_, [self, size = said.size()] {
+      self->unheard_ -= size;
+      self->wake();
+    });
+  });
 }
 
 // Only as much as the reader has room for: what is not read closes the channel's window, and so slows the host down.
@@ -317,7 +364,10 @@ void Session::give_stdin() {
 }
 
 asio::awaitable<Result<std::size_t>> Session::read_some(std::span<std::byte> buffer) {
-  const auto self = shared_from_this();
+  return there(do_read_some(buffer));
+}
+
+asio::awaitable<Result<std::size_t>> Session::do_read_some(std::span<std::byte> buffer) {
   read_ = 0;
   reading_ = buffer;
   if (is_over() && !closed_) take_stdout();
@@ -334,7 +384,10 @@ asio::awaitable<Result<std::size_t>> Session::read_some(std::span<std::byte> buf
 }
 
 asio::awaitable<Result<void>> Session::write(ByteView bytes) {
-  const auto self = shared_from_this();
+  return there(do_write(bytes));
+}
+
+asio::awaitable<Result<void>> Session::do_write(ByteView bytes) {
   writing_ = bytes;
   wake();
   while (!writing_.empty() && !is_over()) {

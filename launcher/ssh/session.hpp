@@ -1,6 +1,10 @@
 /// \file
-/// `Session`: one libssh session over a socket of ours, driven by the event loop; the only place that waits for libssh.
+/// `Session`: one libssh session over a socket of ours, driven by an event loop; the only place that waits for libssh.
 /// Who to connect to, which keys to offer and what to run is decided elsewhere.
+///
+/// It lives on the loop of its user, or with `SessionOptions::worker` on that thread. Its user sees no difference: all
+/// calls are made from the user's loop, go over to the worker as a coroutine, and their results and the command's
+/// stderr come back to that loop.
 ///
 /// What libssh 0.10 needs, each found by running it:
 /// * It makes its descriptor blocking after the connection was made; O_NONBLOCK is set again around each of its calls.
@@ -9,8 +13,10 @@
 /// * Readiness of the descriptor is not all: packets that were read early lie in channel buffers. After every wake-up
 ///   both streams are read until there is nothing.
 /// * No deadline of its own is in force when it does not block. `close` from outside ends whatever waits.
-/// * A session belongs to one thread at a time; only signing with ssh-agent leaves the event loop's (see
-/// `sign_in_with`).
+/// * A session belongs to one thread at a time; only signing with ssh-agent leaves its loop's (see
+/// `sign_in_with_agent`). The calls here that are no coroutines look into libssh on the user's thread; they are for
+/// times in which none of the others is pending, and before `exec`.
+/// * One ssh_key must not be used by two threads: a session on a worker has its own copy of each.
 #pragma once
 
 #include <sys/types.h>
@@ -41,6 +47,9 @@ struct SessionOptions {
   std::string host_key_algorithms;  ///< in order of preference, separated by commas
   /// After so long without an answer from the network the connection is given up; for TCP alone.
   std::chrono::milliseconds alive_limit{60'000};
+  /// The thread to live on; null: the one of the transport's executor. Not for transports with `ended` or `on_close`,
+  /// and not for who uses `carry`: those are the event loop's.
+  std::shared_ptr<asio::io_context> worker = nullptr;
 };
 
 /// For `co_spawn` on a thread pool. A function and not a lambda: a coroutine must not capture.
@@ -105,7 +114,7 @@ class Session : public std::enable_shared_from_this<Session> {
   /// The command's stderr, as it comes.
   void on_stderr(std::function<void(std::string_view)> sink) { stderr_sink_ = std::move(sink); }
   /// ACKs are as urgent as before no longer.
-  void settle() { hurried_ = false; }
+  void settle();
 
   /// Ends everything at once: pending calls give `Errc::canceled`. Idempotent.
   void close();
@@ -130,8 +139,22 @@ class Session : public std::enable_shared_from_this<Session> {
   bool has_unread() const;
 
  private:
-  Session(Transport transport, SessionHandle session, int descriptor);
+  Session(Transport transport, SessionHandle session, int descriptor, std::shared_ptr<asio::io_context> worker);
   Result<void> configure(const SessionOptions& options);
+
+  template <class T>
+  asio::awaitable<T> there(asio::awaitable<T> body);
+  asio::awaitable<Result<void>> do_await_banner();
+  asio::awaitable<Result<void>> do_exchange_keys();
+  asio::awaitable<Result<SignIn>> do_offer(ssh_key key, bool sign);
+  asio::awaitable<Result<SignIn>> do_answer(const Secret& answer);
+  asio::awaitable<Result<SignIn>> do_sign_in_with_agent(int agent_socket, asio::thread_pool& pool);
+  asio::awaitable<Result<void>> do_exec(const std::string& command);
+  asio::awaitable<Result<std::size_t>> do_read_some(std::span<std::byte> buffer);
+  asio::awaitable<Result<void>> do_write(ByteView bytes);
+  asio::awaitable<Result<SignIn>> offer(ssh_key key, bool sign);
+  void do_close();
+  void tell_stderr(std::string_view text);
 
   template <class Call>
   asio::awaitable<int> repeat(Call call);
@@ -155,9 +178,12 @@ class Session : public std::enable_shared_from_this<Session> {
   void take_stdout();
   void give_stdin();
 
+  std::shared_ptr<asio::io_context> worker_;  // before all that is its
+  asio::any_io_executor home_;                // the user's
   Stream stream_;
+  int socket_;  // of the stream, -1 when that is closed; its flags and options are those of libssh's copy
   SessionHandle session_;
-  int descriptor_;         // libssh's own copy of the socket
+  int descriptor_;         // libssh's own copy of the socket, which it may have closed
   ino_t inode_;            // of that
   int agent_socket_ = -1;  // handed to libssh, with what it was then
   ino_t agent_inode_ = 0;
@@ -177,7 +203,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool hurried_ = true;
   bool keys_exchanged_ = false;
   std::string first_words_;  // of the server, before the key exchange
-  bool closed_ = false;
+  bool closing_ = false;     // the user's
+  bool closed_ = false;      // ours
+  std::size_t unheard_ = 0;  // bytes of stderr on their way to the user
 
   std::optional<std::span<std::byte>> reading_;  // who waits for stdout, with the place for it
   std::size_t read_ = 0;
@@ -186,6 +214,18 @@ class Session : public std::enable_shared_from_this<Session> {
   bool gone_ = false;  // the connection is; what was received before can still be read
   std::optional<Error> broken_;
 };
+
+// Runs it where the session lives. What it refers to must stay until it is done, as for every coroutine.
+template <class T>
+asio::awaitable<T> Session::there(asio::awaitable<T> body) {
+  const auto self = shared_from_this();
+  if (!worker_) {
+    T done = co_await std::move(body);
+    co_return done;
+  }
+  T done = co_await asio::co_spawn(*worker_, std::move(body), asio::use_awaitable);
+  co_return done;
+}
 
 template <class Call>
 asio::awaitable<int> Session::repeat(Call call) {

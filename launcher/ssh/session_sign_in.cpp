@@ -1,4 +1,5 @@
 // The part of `Session` that signs in: how each way is put to libssh. Which one is tried when is sign_in.cpp's.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/stat.h>
@@ -12,8 +13,9 @@
 namespace llmlaunch::launcher::ssh {
 
 ino_t inode_of(int fd) {
-  struct stat info {};
-  return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
+  // Not fstat, which ThreadSanitizer takes for a use of the file: that it may be another thread's is why this asks.
+  struct statx info {};
+  return ::statx(fd, "", AT_EMPTY_PATH, STATX_INO, &info) == 0 ? static_cast<ino_t>(info.stx_ino) : 0;
 }
 
 Result<SignIn> Session::sign_in_answer(int answer) const {
@@ -34,28 +36,50 @@ asio::awaitable<Result<SignIn>> Session::repeat_sign_in(Call call) {
 }
 
 asio::awaitable<Result<SignIn>> Session::sign_in_with(ssh_key key) {
-  const auto offer = [this, key] { return ssh_userauth_publickey(session_.get(), nullptr, key); };
-  return repeat_sign_in(offer);
+  return offer(key, true);
 }
 
 asio::awaitable<Result<SignIn>> Session::would_take(ssh_key key) {
-  const auto ask = [this, key] { return ssh_userauth_try_publickey(session_.get(), nullptr, key); };
-  return repeat_sign_in(ask);
+  return offer(key, false);
+}
+
+asio::awaitable<Result<SignIn>> Session::offer(ssh_key key, bool sign) {
+  KeyHandle own;
+  if (worker_) {
+    own = copy_of(key);
+    if (!own) co_return make_error(Errc::out_of_resources, "libssh made no copy of a key");
+    key = own.get();
+  }
+  auto offered = do_offer(key, sign);
+  Result<SignIn> answer = co_await there(std::move(offered));
+  co_return answer;
+}
+
+asio::awaitable<Result<SignIn>> Session::do_offer(ssh_key key, bool sign) {
+  const auto call = [this, key, sign] {
+    return sign ? ssh_userauth_publickey(session_.get(), nullptr, key)
+                : ssh_userauth_try_publickey(session_.get(), nullptr, key);
+  };
+  return repeat_sign_in(call);
 }
 
 asio::awaitable<Result<SignIn>> Session::sign_in_with_nothing() {
   const auto ask = [this] { return ssh_userauth_none(session_.get(), nullptr); };
-  return repeat_sign_in(ask);
+  return there(repeat_sign_in(ask));
 }
 
 asio::awaitable<Result<SignIn>> Session::sign_in_with_password(const Secret& password) {
   const auto send = [this, &password] { return ssh_userauth_password(session_.get(), nullptr, password.c_str()); };
-  return repeat_sign_in(send);
+  return there(repeat_sign_in(send));
+}
+
+asio::awaitable<Result<SignIn>> Session::sign_in_with_answer(const Secret& answer) {
+  return there(do_answer(answer));
 }
 
 // One round of questions may be none at all, and often a last one is. The answer is given once: a server that asks for
 // it again did not take it.
-asio::awaitable<Result<SignIn>> Session::sign_in_with_answer(const Secret& answer) {
+asio::awaitable<Result<SignIn>> Session::do_answer(const Secret& answer) {
   const auto go_on = [this] {
     const int now = ssh_userauth_kbdint(session_.get(), nullptr, nullptr);
     return now == SSH_AUTH_AGAIN ? SSH_AGAIN : now == SSH_AUTH_ERROR ? SSH_ERROR : now;
@@ -78,6 +102,10 @@ asio::awaitable<Result<SignIn>> Session::sign_in_with_answer(const Secret& answe
 }
 
 asio::awaitable<Result<SignIn>> Session::sign_in_with_agent(int agent_socket, asio::thread_pool& pool) {
+  return there(do_sign_in_with_agent(agent_socket, pool));
+}
+
+asio::awaitable<Result<SignIn>> Session::do_sign_in_with_agent(int agent_socket, asio::thread_pool& pool) {
   const auto self = shared_from_this();
   close_agent_socket();
   agent_socket_ = agent_socket;
