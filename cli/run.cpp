@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <optional>
 #include <string_view>
 
 #include "cli/dry_run.hpp"
@@ -56,6 +58,17 @@ Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   const auto command = command_of(options);
   if (!command) return command.error();
   return launcher::make_plan(*config, *command, *head);
+}
+
+/// For tests: ssh sessions on threads whatever the number of hosts and cores. Nothing for an unset variable.
+Result<std::optional<std::size_t>> ssh_workers() {
+  constexpr const char* kVariable = "LLMLAUNCH_TEST_SSH_WORKERS";
+  const char* text = std::getenv(kVariable);
+  if (text == nullptr || *text == '\0') return std::optional<std::size_t>();
+  const std::string_view value(text);
+  if (value.size() == 1 && value.front() >= '0' && value.front() <= '8')
+    return std::optional<std::size_t>(value.front() - '0');
+  return make_error(Errc::usage, fmt::format("{} must be a number from 0 to 8, not '{}'", kVariable, value));
 }
 
 int fail(const Error& error) {
@@ -135,6 +148,9 @@ int run_command(const RunOptions& options) {
   launch.timeline = options.timeline;
   launch.batch = options.batch;
   launch.ask_password = options.ask_pass;
+  const auto workers = ssh_workers();
+  if (!workers) return fail(workers.error());
+  launch.ssh_workers = *workers;
   const auto result = launcher::run_job(*plan, launch);
   if (!result) return fail(result.error());
   if (result->failure) report_error(*result->failure);

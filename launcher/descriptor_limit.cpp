@@ -16,7 +16,8 @@ namespace {
 // A socket and libssh's copy of it; one more behind a jump host or a ProxyCommand; two more while ssh-agent signs, or
 // the pipes of an agent on this machine.
 constexpr std::uint64_t kPerHost = 5;
-// The terminal, the event loop, the record, pushed files, a name lookup, and what the process was started with.
+// The terminal, the event loop and up to eight for ssh (three each), the record, pushed files, a name lookup, and what
+// the process was started with.
 constexpr std::uint64_t kSpare = 128;
 
 // What the process had before; set while a raised limit is in force. Read by children after fork.

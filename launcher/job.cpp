@@ -113,6 +113,7 @@ JobResult Job::run() {
     boost::system::error_code none;
     signals_.clear(none);
     io_.run_for(kLinger);
+    if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
   keep_timeline(result);

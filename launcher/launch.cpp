@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <thread>
 
 #include "launcher/descriptor_limit.hpp"
 #include "launcher/job.hpp"
@@ -80,10 +81,13 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     agent = std::make_shared<const AgentBinary>(std::move(*loaded));
   }
   std::shared_ptr<ssh::SshContext> ssh;
-  const bool remote =
-      std::any_of(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local; });
+  const auto remotes = static_cast<std::size_t>(
+      std::count_if(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local; }));
+  const bool remote = remotes > 0;
   if (remote && !options.make_shell) {
-    auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password});
+    const std::size_t workers =
+        options.ssh_workers.value_or(ssh::worker_count(remotes, std::thread::hardware_concurrency()));
+    auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password}, workers);
     if (!loaded) return loaded.error();
     ssh = std::move(*loaded);
   }

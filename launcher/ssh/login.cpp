@@ -117,6 +117,7 @@ Result<void> Login::make_session(Transport transport) {
   for (const auto& name : access_.key_names)
     for (auto& type : (*known)->types_of(name)) types.push_back(std::move(type));
   SessionOptions options{access_.user, access_.tcp.host, host_key_algorithms(types)};
+  if (access_.jumps.empty() && access_.proxy_command.empty()) options.worker = worker_;
   if (access_.alive_limit) options.alive_limit = *access_.alive_limit;
   auto session = Session::make(std::move(transport), options);
   if (!session) return session.error();

@@ -33,6 +33,10 @@ class Login : public std::enable_shared_from_this<Login> {
   Login(const Login&) = delete;
   Login& operator=(const Login&) = delete;
 
+  /// Before `run`: the thread that the session lives on when it is reached directly; null for the event loop's. What
+  /// leads through a jump host or a command stays on the loop, with the jump host's own session.
+  void live_on(std::shared_ptr<asio::io_context> worker) { worker_ = std::move(worker); }
+
   /// Once. Errors have no `where`, or that of a jump host that failed.
   asio::awaitable<Result<std::shared_ptr<Session>>> run(HostAccess access);
 
@@ -61,6 +65,7 @@ class Login : public std::enable_shared_from_this<Login> {
   Noise noise_;
   Steps steps_;
   HostAccess access_;
+  std::shared_ptr<asio::io_context> worker_;
   std::shared_ptr<TcpConnector> connector_;
   std::shared_ptr<JumpHost> jump_;
   std::optional<Place> place_;  // at the jump host, until we have signed in

@@ -64,7 +64,7 @@ HostKeyPolicy policy_of(const SshSettings& settings, const HostSettings& host) {
 }  // namespace
 
 SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask,
-                       std::optional<Secret> password)
+                       std::optional<Secret> password, std::size_t workers)
     : settings_(plan.ssh),
       timeouts_(plan.timeouts),
       head_is_named_(!plan.rendezvous_address.empty()),
@@ -72,12 +72,14 @@ SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user,
       user_(std::move(user)),
       agent_places_(kAgentPlaces),
       password_(std::move(password)),
+      workers_(workers),
       threads_(kAgentPlaces + 1),
       keys_(may_ask, threads_) {}
 
 SshContext::~SshContext() = default;
 
-Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan, const Questions& questions) {
+Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan, const Questions& questions,
+                                                     std::size_t workers) {
   LocalUser user = local_user();
   auto config = SshConfig::load(config_files(plan.ssh.config_file, user.home), user);
   if (!config) {
@@ -94,7 +96,7 @@ Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan, con
   }
   const bool may_ask = !questions.batch && has_terminal();
   return std::shared_ptr<SshContext>(
-      new SshContext(plan, std::move(*config), std::move(user), may_ask, std::move(password)));
+      new SshContext(plan, std::move(*config), std::move(user), may_ask, std::move(password), workers));
 }
 
 void SshContext::warn_once(const std::string& text) {

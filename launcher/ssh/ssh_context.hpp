@@ -19,6 +19,7 @@
 #include "launcher/ssh/ssh_config.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 #include "launcher/ssh/tcp_connect.hpp"
+#include "launcher/ssh/workers.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
 
@@ -53,7 +54,8 @@ class SshContext {
  public:
   /// Reads the ssh configuration for the hosts of this plan. Errors name file and line.
   /// `Errc::usage`: a password is to be asked for, and there is no terminal.
-  static Result<std::shared_ptr<SshContext>> load(const LaunchPlan& plan, const Questions& questions);
+  static Result<std::shared_ptr<SshContext>> load(const LaunchPlan& plan, const Questions& questions,
+                                                  std::size_t workers);
   ~SshContext();
   SshContext(const SshContext&) = delete;
   SshContext& operator=(const SshContext&) = delete;
@@ -76,6 +78,9 @@ class SshContext {
   /// Where calls run that wait for ssh-agent, for a file's lock or for a person.
   asio::thread_pool& threads() { return threads_; }
 
+  /// Where sessions live.
+  Workers& workers() { return workers_; }
+
   /// At ssh-agent, which signs one thing at a time: hosts that stand in line are not slow.
   Places& agent_places() { return agent_places_; }
 
@@ -89,7 +94,8 @@ class SshContext {
   void tell_guess(const HostAccess& access, const std::string& head_address);
 
  private:
-  SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask, std::optional<Secret> password);
+  SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask, std::optional<Secret> password,
+             std::size_t workers);
   void warn_once(const std::string& text);
   Result<HostAccess> access_by(const HostSettings& found, std::string name);
   Result<std::vector<JumpStop>> whole_way(std::vector<JumpStop> way) const;
@@ -107,7 +113,8 @@ class SshContext {
   std::map<std::string, std::shared_ptr<JumpHost>> jump_hosts_;
   Places agent_places_;
   std::optional<Secret> password_;
-  asio::thread_pool threads_;
+  Workers workers_;
+  asio::thread_pool threads_;  // may hand a session back to its worker: gone before those
   KeyRing keys_;
 };
 

@@ -108,6 +108,7 @@ asio::awaitable<Result<void>> SshShell::all_steps() {
     if (const auto self = weak.lock()) self->enter(step);
   };
   login_ = std::make_shared<Login>(executor_, context_, hear, note);
+  login_->live_on(context_->workers().next());
   auto session = co_await login_->run(*access);
   if (!session) co_return session.error();
   session_ = std::move(*session);
@@ -204,8 +205,13 @@ void SshShell::close() {
 
 }  // namespace
 
-Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions) {
-  return SshContext::load(plan, questions);
+Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions,
+                                                     std::size_t workers) {
+  return SshContext::load(plan, questions, workers);
+}
+
+void end_workers(SshContext& context) {
+  context.workers().stop();
 }
 
 std::shared_ptr<RemoteShell> make_ssh_shell(asio::any_io_executor executor, const HostPlan& host,

@@ -2,6 +2,7 @@
 /// The RemoteShell of a host that is reached by ssh; see remote.hpp for what it promises.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "launcher/plan.hpp"
@@ -21,7 +22,15 @@ struct Questions {
 
 /// What the sessions of a launch share. Once per launch, before it catches signals: it may ask. `Errc::invalid_config`
 /// with file:line when ~/.ssh/config is wrong, `Errc::usage` when somebody is to be asked and there is no terminal.
-Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions);
+/// `workers`: threads that sessions are spread over (workers.hpp); 0: all live on the event loop.
+Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, const Questions& questions,
+                                                     std::size_t workers);
+
+/// Ends those threads. When all shells are closed, and while the event loop that they belong to is there.
+void end_workers(SshContext& context);
+
+/// How many there should be: one for each of the head's cores but the loop's; none for few hosts or few cores.
+std::size_t worker_count(std::size_t hosts, std::size_t cores);
 
 /// `host` must outlive the shell.
 std::shared_ptr<RemoteShell> make_ssh_shell(asio::any_io_executor executor, const HostPlan& host,
