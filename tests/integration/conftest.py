@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("LLMLAUNCH_BIN_DIR", ROOT / "build" / "dev" / "bin")).resolve()
 SCALE = max(1, int(os.environ.get("LLMLAUNCH_TEST_SCALE", "1")))
 MARK = "LLMLAUNCH_TEST_MARK"  # in the environment of the head and of every rank, unique for each run
+WORKERS = "LLMLAUNCH_TEST_SSH_WORKERS"  # so many threads for ssh sessions, whatever the cores and hosts
 PYTHON = "/usr/bin/python3"   # for ranks: the system's own, whatever a user's PATH has first
 
 
@@ -219,7 +220,8 @@ class Hosts:
         text = self.config() if config is None else config
         file = self.head / f"cfg-{mark[:8]}.yaml"
         file.write_text(text)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("LLMLAUNCH_")}
+        environment = {key: value for key, value in os.environ.items()
+                       if not key.startswith("LLMLAUNCH_") or key == WORKERS}
         environment.pop("SSH_AUTH_SOCK", None)
         environment.update({"HOME": str(self.head / "home"), "TMPDIR": str(self.head / "tmp"), MARK: mark})
         environment.update(env or {})
