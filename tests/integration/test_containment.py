@@ -79,7 +79,11 @@ def bounded(hosts):
 
 
 def the_cgroups_of_jobs():
-    return [str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob("llmlaunch-2*") if path.is_dir()]
+    return {str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob("llmlaunch-2*") if path.is_dir()}
+
+
+# Of jobs whose agent and watchman were both killed at once, on this machine, before these tests.
+OLD = the_cgroups_of_jobs()
 
 
 @pytest.mark.parametrize("grace", [1, 0])
@@ -94,7 +98,7 @@ def test_a_fork_bomb_in_sessions_of_its_own_is_gone_at_the_end(hosts, bounded, g
     run.finish(60)
     assert run.status == 143, str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() == []
+    assert the_cgroups_of_jobs() <= OLD
 
 
 def test_kill_9_of_the_agent_ends_a_fork_bomb_too(hosts, bounded):
@@ -107,7 +111,7 @@ def test_kill_9_of_the_agent_ends_a_fork_bomb_too(hosts, bounded):
     run.finish(60)
     assert run.status == 69, str(run)
     hosts.nothing_left(run, within=20)
-    assert the_cgroups_of_jobs() == []
+    assert the_cgroups_of_jobs() <= OLD
 
 
 @pytest.mark.parametrize("main", ["stay", "end"])
@@ -122,7 +126,7 @@ def test_a_double_fork_with_a_session_of_its_own_does_not_get_away(hosts, bounde
     run.finish(60)
     assert run.status == (130 if main == "stay" else 0), str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() == []
+    assert the_cgroups_of_jobs() <= OLD
 
 
 def test_a_fork_bomb_on_this_machine_ends_with_its_cgroup(hosts, bounded):
@@ -136,4 +140,4 @@ def test_a_fork_bomb_on_this_machine_ends_with_its_cgroup(hosts, bounded):
     run.finish(60)
     assert run.status == 143, str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() == []
+    assert the_cgroups_of_jobs() <= OLD
