@@ -339,9 +339,9 @@ class JobState {
   JobPhase phase_ = JobPhase::starting;
   std::optional<Cause> cause_;
   std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
-  std::size_t active_ = 0;      // opened and not over
-  HostIndex next_waiting_ = 0;  // all hosts before it were opened
-  HostIndex next_open_ = 0;     // all hosts before it are over, and their output is taken
+  std::size_t active_ = 0;              // opened and not over
+  HostIndex next_waiting_ = 0;          // all hosts before it were opened
+  HostIndex next_open_ = 0;             // all hosts before it are over, and their output is taken
   TimePoint started_;
   TimePoint last_tick_;
   TimePoint last_taken_;

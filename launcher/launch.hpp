@@ -81,7 +81,7 @@ struct LaunchOptions {
   std::string timeline;       ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
-  GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
+  GatheredOutput* gather = nullptr;        ///< ranks' output goes there instead of to the descriptors; outlives the job
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
