@@ -17,10 +17,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FANOUT = 64
+LIMIT_S = 120  # a program that takes longer hangs
 
 
 class Measured:
@@ -30,9 +32,13 @@ class Measured:
         started = time.monotonic()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with open(out, "wb") as stream:
-            process = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                       start_new_session=True)
+            limit = threading.Timer(LIMIT_S, os.killpg, (process.pid, signal.SIGKILL))
+            limit.start()
             errors = process.stderr.read().decode(errors="replace")
             _, status, usage = os.wait4(process.pid, 0)
+            limit.cancel()
         self.wall = time.monotonic() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -132,13 +138,14 @@ def lines_of(count):
     return check
 
 
-def bench_echo(hosts, repeat):
+def bench_echo(hosts, repeat, peers):
     task = f"echo, {hosts.count} hosts"
-    programs = {"llmlaunch exec -L": (hosts.exec("echo", "hello")[0][:-4] + ["-L", "-q", "--", "echo", "hello"], hosts.env),
+    programs = {"llmlaunch exec -L": (hosts.exec("echo", "hello")[0][:4] + ["-L", "-q", "--", "echo", "hello"], hosts.env),
                 "pdsh": hosts.pdsh("echo", "hello"),
                 "pdsh, curve25519": hosts.pdsh("echo", "hello", ssh_config="ssh_config.fast"),
                 "clush": hosts.clush("echo", "hello"),
                 "mpirun": hosts.mpirun("echo", "hello")}
+    programs = {name: one for name, one in programs.items() if name.split()[0].strip(",") in ["llmlaunch", *peers]}
     found = take_turns(task, programs, hosts.out, repeat, lines_of(hosts.count))
     per_host_cpu(task, found["llmlaunch exec -L"], hosts.count)
 
@@ -220,7 +227,9 @@ def main():
     parser.add_argument("--hosts", default="16,64,128")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--only", default="echo,run,lines,stop,simulated")
+    parser.add_argument("--peers", default="pdsh,clush,mpirun", help="for echo")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts go with us
     binaries = arguments.bin.resolve()
     tasks = arguments.only.split(",")
     missing = [name for name in ("pdsh", "clush", "mpirun", "ssh") if not shutil.which(name)]
@@ -232,9 +241,12 @@ def main():
     for size in sizes if {"echo", "run", "stop"} & set(tasks) else []:
         hosts = Hosts(size, binaries)
         try:
-            for name, task in (("echo", bench_echo), ("run", bench_run), ("stop", bench_stop)):
-                if name in tasks:
-                    task(hosts, arguments.repeat)
+            if "run" in tasks:
+                bench_run(hosts, arguments.repeat)
+            if "stop" in tasks:
+                bench_stop(hosts, arguments.repeat)
+            if "echo" in tasks:
+                bench_echo(hosts, arguments.repeat, arguments.peers.split(","))
         finally:
             hosts.close()
     if "lines" in tasks:
