@@ -2,7 +2,6 @@
 // that a piece is large when streams are few, and the list of pieces stays small beside what they hold.
 #include "launcher/gathered_output.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
 #include <unistd.h>
@@ -10,24 +9,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <memory>
+
+#include "launcher/agent/nameless_file.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
 
 constexpr std::size_t kPieceBytes = 64u << 10;
-
-// Where O_TMPFILE is not known, the name is taken away at once.
-Result<agent::UniqueFd> nameless_file(const std::string& directory) {
-  agent::UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (fd) return fd;
-  std::string name = directory + "/llmlaunch-exec-XXXXXX";
-  fd.reset(::mkostemp(name.data(), O_CLOEXEC));
-  if (!fd) return system_error(errno, "cannot make a temporary file in " + directory, {}, "TMPDIR names another place");
-  if (::unlink(name.c_str()) != 0) return system_error(errno, "cannot unlink " + name);
-  return fd;
-}
 
 }  // namespace
 
@@ -50,9 +39,10 @@ Result<void> GatheredOutput::add(Rank rank, agent::Stream stream, ByteView bytes
 
 Result<void> GatheredOutput::spill() {
   if (!file_) {
-    Result<agent::UniqueFd> made = nameless_file(directory_);
-    if (!made) return made.error();
-    file_ = std::move(*made);
+    file_ = agent::nameless_file(directory_);
+    if (!file_) {
+      return system_error(errno, "cannot make a temporary file in " + directory_, {}, "TMPDIR names another place");
+    }
   }
   for (Stream& stream : streams_)
     if (auto spilled = spill_one(stream); !spilled) return spilled;

@@ -82,6 +82,7 @@ class AgentLoop {
   void read_head();
   void write_head();
   void fill_queue();
+  static bool set_nonblocking();
   void cut();
   void bear(const Resume& resume);
   void take_visitor();

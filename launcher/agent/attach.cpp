@@ -40,9 +40,23 @@ bool is_same_user(int socket) {
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == ::geteuid();
 }
 
-union Control {
-  cmsghdr align;
-  char bytes[CMSG_SPACE(kDescriptors * sizeof(int))];
+// A message of these bytes with room for the descriptors; points into itself and into `bytes`.
+class Packet {
+ public:
+  Packet(std::byte* bytes, std::size_t size) : part_{bytes, size} {
+    message.msg_iov = &part_;
+    message.msg_iovlen = 1;
+    message.msg_control = control_;
+    message.msg_controllen = sizeof(control_);
+  }
+  Packet(const Packet&) = delete;
+  Packet& operator=(const Packet&) = delete;
+
+  msghdr message{};
+
+ private:
+  alignas(cmsghdr) char control_[CMSG_SPACE(kDescriptors * sizeof(int))] = {};
+  iovec part_;
 };
 
 // The descriptors of a message; all of them are closed again when they are not as many as there must be.
@@ -94,18 +108,12 @@ std::optional<Attached> AttachPoint::take() {
   if (newer && is_same_user(newer.value())) visitor_ = std::move(newer);
   if (!visitor_) return std::nullopt;
   std::array<std::byte, kMaxResumeBytes> bytes;
-  iovec part{bytes.data(), bytes.size()};
-  Control control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof(control.bytes);
-  const ssize_t got = ::recvmsg(visitor_.value(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  Packet packet(bytes.data(), bytes.size());
+  const ssize_t got = ::recvmsg(visitor_.value(), &packet.message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
   UniqueFd bearer = std::move(visitor_);
   if (got <= 0) return std::nullopt;
-  auto descriptors = take_descriptors(message);
+  auto descriptors = take_descriptors(packet.message);
   auto resume = resume_of(ByteView(bytes).first(static_cast<std::size_t>(got)));
   if (!descriptors || !resume) return std::nullopt;
   auto& [in, out, err] = *descriptors;
@@ -125,20 +133,14 @@ Result<UniqueFd> hand_over(const Resume& resume) {
   if (!is_same_user(socket.value()))
     return make_error(Errc::unauthenticated, "what listens in place of the job's agent is another user's");
   Bytes bytes = encode(HeadMessage(resume));
-  iovec part{bytes.data(), bytes.size()};
-  Control control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof(control.bytes);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  Packet packet(bytes.data(), bytes.size());
+  cmsghdr* header = CMSG_FIRSTHDR(&packet.message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(kDescriptors * sizeof(int));
   const int descriptors[kDescriptors] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
   std::memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
-  if (::sendmsg(socket.value(), &message, MSG_NOSIGNAL) < 0)
+  if (::sendmsg(socket.value(), &packet.message, MSG_NOSIGNAL) < 0)
     return system_error(errno, "hand the connection to the job's agent");
   return socket;
 }

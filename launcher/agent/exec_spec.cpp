@@ -149,6 +149,11 @@ const std::string* find_env(const std::vector<std::string>& env, std::string_vie
   return nullptr;
 }
 
+std::string env_value(const std::vector<std::string>& env, std::string_view name) {
+  const std::string* entry = find_env(env, name);
+  return entry ? entry->substr(name.size() + 1) : std::string();
+}
+
 Result<void> prepend_library_path(std::vector<std::string>& env, const std::vector<std::string>& directories) {
   constexpr std::string_view kAssign = "LD_LIBRARY_PATH=";
   std::string path(kAssign);

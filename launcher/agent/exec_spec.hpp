@@ -25,6 +25,8 @@ std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
                                      std::initializer_list<const EnvList*> layers);
 /// The first "NAME=value" entry of this name, or nullptr. Points into `env`.
 const std::string* find_env(const std::vector<std::string>& env, std::string_view name);
+/// Its value; empty when it is not there.
+std::string env_value(const std::vector<std::string>& env, std::string_view name);
 
 /// Puts directories of pushed libraries in front of LD_LIBRARY_PATH; what the user set comes after them. Nothing
 /// happens without directories. Errc::invalid_argument for a ':' or ';' in one: the loader would split it there.

@@ -15,6 +15,7 @@
 #include <span>
 
 #include "launcher/agent/exec_spec.hpp"
+#include "launcher/agent/small_file.hpp"
 #include "launcher/agent/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -59,18 +60,6 @@ std::string refusal_of(const std::string& directory, mode_t forbidden) {
   return {};
 }
 
-// mkdir -p. What cannot be made shows when the directory is looked at.
-void make_directories(const std::string& path) {
-  for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1))
-    ::mkdir(path.substr(0, end).c_str(), 0700);
-  ::mkdir(path.c_str(), 0700);
-}
-
-std::string value_of(const std::vector<std::string>& env, const std::string& name) {
-  const std::string* entry = find_env(env, name);
-  return entry ? entry->substr(name.size() + 1) : std::string();
-}
-
 Error not_written(int error, const FileSpec& file, const std::string& path, const std::string& where) {
   const bool full = error == ENOSPC || error == EDQUOT;
   return system_error(error, "write " + std::to_string(file.size) + " bytes to " + path, where,
@@ -97,11 +86,11 @@ FileCache::FileCache(const std::vector<std::string>& env, const std::string& own
     return;
   }
   std::vector<std::string> candidates;
-  if (const std::string cache = value_of(env, "XDG_CACHE_HOME"); cache.starts_with('/'))
+  if (const std::string cache = env_value(env, "XDG_CACHE_HOME"); cache.starts_with('/'))
     candidates.push_back(cache + "/llmlaunch");
-  if (const std::string home = value_of(env, "HOME"); home.starts_with('/'))
+  if (const std::string home = env_value(env, "HOME"); home.starts_with('/'))
     candidates.push_back(home + "/.cache/llmlaunch");
-  const std::string temporary = value_of(env, "TMPDIR");
+  const std::string temporary = env_value(env, "TMPDIR");
   candidates.push_back((temporary.starts_with('/') ? temporary : "/tmp") + "/llmlaunch-" + std::to_string(::geteuid()));
   for (const std::string& candidate : candidates) {
     make_directories(candidate);

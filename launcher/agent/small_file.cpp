@@ -2,6 +2,7 @@
 #include "launcher/agent/small_file.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +22,12 @@ std::string small_file(const std::string& path, std::size_t max_bytes) {
     text.append(piece, static_cast<std::size_t>(got));
   }
   return text;
+}
+
+void make_directories(const std::string& path) {
+  for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1))
+    ::mkdir(path.substr(0, end).c_str(), 0700);
+  ::mkdir(path.c_str(), 0700);
 }
 
 }  // namespace llmlaunch::launcher::agent

@@ -1,16 +1,14 @@
 // The file of a spool: records of two lengths and a frame, written at the end and read from the start.
 #include "launcher/agent/spool.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 #include "launcher/agent/exec_spec.hpp"
+#include "launcher/agent/nameless_file.hpp"
+#include "launcher/agent/small_file.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -19,27 +17,6 @@ struct RecordHead {
   std::uint32_t frame_bytes;
   std::uint32_t payload_bytes;
 };
-
-std::string value_of(const std::vector<std::string>& env, const std::string& name) {
-  const std::string* entry = find_env(env, name);
-  return entry ? entry->substr(name.size() + 1) : std::string();
-}
-
-void make_directories(const std::string& path) {
-  for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1))
-    ::mkdir(path.substr(0, end).c_str(), 0700);
-  ::mkdir(path.c_str(), 0700);
-}
-
-// A file without a name; where the file system knows none (NFS), one whose name is taken away at once.
-int nameless_file(const std::string& directory) {
-  const int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return fd;
-  std::string name = directory + "/spool.XXXXXX";
-  const int named = ::mkostemp(name.data(), O_CLOEXEC);
-  if (named >= 0) ::unlink(name.c_str());
-  return named;
-}
 
 // All bytes, or false with errno.
 template <class Call, class Pointer>
@@ -61,7 +38,7 @@ bool transfer(Call call, int fd, Pointer data, std::size_t size, std::uint64_t o
 std::vector<std::string> Spool::usual_directories(const std::vector<std::string>& environment) {
   std::vector<std::string> found;
   const auto add = [&](const std::string& variable, const char* below) {
-    const std::string value = value_of(environment, variable);
+    const std::string value = env_value(environment, variable);
     if (value.starts_with('/')) found.push_back(value + below);
   };
   add("XDG_STATE_HOME", "/llmlaunch");
@@ -77,7 +54,7 @@ Result<void> Spool::open() {
   int error = ENOENT;
   for (const std::string& directory : directories_) {
     make_directories(directory);
-    file_.reset(nameless_file(directory));
+    file_ = nameless_file(directory);
     if (file_) return ok;
     error = errno;
   }

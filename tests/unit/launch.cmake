@@ -5,6 +5,7 @@ llmlaunch_unit_test(launcher
     launcher_job_each_host_test.cpp
     launcher_fan_out_test.cpp
     launcher_job_control_test.cpp
+    launcher_job_cut_test.cpp
     launcher_job_state_test.cpp
     launcher_launch_test.cpp
     launcher_log_files_test.cpp

@@ -6,26 +6,15 @@
 #include "launcher/config.hpp"
 #include "launcher/env_template.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/config_text.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::testing::message;
+using llmlaunch::testing::parsed;
 using Names = std::vector<std::string>;
 
 namespace {
-
-Config parsed(const std::string& text) {
-  auto config = parse_config(text, "cfg.yaml");
-  INFO(text << (config ? "" : to_string(config.error())));
-  REQUIRE(config.has_value());
-  return std::move(*config);
-}
-
-std::string message(const std::string& text) {
-  const auto config = parse_config(text, "cfg.yaml");
-  if (config) return "no error";
-  CHECK(config.error().code == Errc::invalid_config);
-  return to_string(config.error());
-}
 
 /// The message about line 2, "  " + `line`, with the caret in `column`.
 std::string about(const std::string& line, std::size_t column, const std::string& what, const std::string& note = "") {

@@ -4,27 +4,16 @@
 #include "launcher/config.hpp"
 #include "launcher/hostlist.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/config_text.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::testing::message;
+using llmlaunch::testing::parsed;
 using namespace std::chrono_literals;
 using Names = std::vector<std::string>;
 
 namespace {
-
-Config parsed(const std::string& text) {
-  auto config = parse_config(text, "cfg.yaml");
-  INFO(text << (config ? "" : to_string(config.error())));
-  REQUIRE(config.has_value());
-  return std::move(*config);
-}
-
-std::string message(const std::string& text) {
-  const auto config = parse_config(text, "cfg.yaml");
-  if (config) return "no error";
-  CHECK(config.error().code == Errc::invalid_config);
-  return to_string(config.error());
-}
 
 /// A message about the third line of a file.
 struct Row {

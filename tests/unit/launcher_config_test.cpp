@@ -8,18 +8,13 @@
 
 #include "launcher/config_yaml.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/config_text.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::testing::message;
 
 namespace {
-
-std::string message(const std::string& text) {
-  const auto config = parse_config(text, "cfg.yaml");
-  if (config) return "no error";
-  CHECK(config.error().code == Errc::invalid_config);
-  return to_string(config.error());
-}
 
 struct Row {
   std::string text;

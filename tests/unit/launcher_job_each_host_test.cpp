@@ -5,6 +5,7 @@
 #include "launcher/job_state.hpp"
 #include "launcher/roll_call.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/job_bench.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
@@ -13,31 +14,15 @@ using namespace std::chrono_literals;
 namespace {
 
 LaunchPlan plan_of(std::size_t hosts) {
-  LaunchPlan plan;
-  plan.job_id = "job-1";
-  plan.argv = {"true"};
+  LaunchPlan plan = testing::plan_of(hosts, 1);
   plan.policy = StartPolicy::each_host;
-  for (std::size_t index = 0; index < hosts; ++index) {
-    HostPlan host;
-    host.name = "gpu0" + std::to_string(index + 1);
-    host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
-    host.ranks.push_back({Rank{plan.world_size++}, 0, {}});
-    plan.hosts.push_back(std::move(host));
-  }
   return plan;
 }
 
-struct Bench {
-  explicit Bench(LaunchPlan p) : plan(std::move(p)), state(plan, 0, "", now) { take(state.start(now)); }
+// Hosts of exec: no port is wanted of them, and one rank is all that they have.
+struct Bench : testing::Bench {
+  explicit Bench(LaunchPlan p) : testing::Bench(std::move(p), 0, "") {}
 
-  void take(Actions more) {
-    last = std::move(more);
-    all.insert(all.end(), last.begin(), last.end());
-  }
-  void message(HostIndex host, agent::AgentMessage m) {
-    state.on_bytes(host, now);
-    take(state.on_message(host, std::move(m), now));
-  }
   void ready(HostIndex host) {
     take(state.on_opened(host, now));
     message(host, agent::Hello{agent::kProtocolVersion, "node", 100, 8});
@@ -75,17 +60,6 @@ struct Bench {
         if (std::holds_alternative<agent::Stop>(send->message)) found.push_back(send->host);
     return found;
   }
-  std::string story() const {
-    const JobResult result = state.result();
-    return result.failure ? to_string(*result.failure) : "";
-  }
-  int status() const { return state.result().exit_status; }
-
-  TimePoint now{};
-  LaunchPlan plan;
-  JobState state;
-  Actions last;
-  Actions all;
 };
 
 using Hosts = std::vector<HostIndex>;

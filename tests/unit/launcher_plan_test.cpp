@@ -6,22 +6,17 @@
 #include <algorithm>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/config_text.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::testing::parsed;
 using Names = std::vector<std::string>;
 
 namespace {
 
 HeadFacts head_with(EnvList environment = {}) {
   return {"20260102-030405-abcd", std::move(environment), "/here"};
-}
-
-Config parsed(const std::string& text) {
-  auto config = parse_config(text, "cfg.yaml");
-  INFO(text << (config ? "" : to_string(config.error())));
-  REQUIRE(config.has_value());
-  return std::move(*config);
 }
 
 LaunchPlan planned(const std::string& text, const HeadFacts& head = head_with(),

@@ -1,0 +1,162 @@
+// What the head decides when the connection to a host ends, or nothing is heard from there.
+#include <csignal>
+
+#include "launcher/job_state.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/job_bench.hpp"
+
+using namespace llmlaunch;
+using namespace llmlaunch::launcher;
+using namespace llmlaunch::testing;
+using namespace std::chrono_literals;
+
+TEST_CASE("an agent of this machine whose stream ends is a failure that names the host, and stops the others") {
+  LaunchPlan plan = plan_of(3, 2);
+  plan.hosts[2].local = true;
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_lost(2, make_error(Errc::closed, "the connection to its agent ended"), job.now));
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) job.killed(rank, SIGTERM, false, true);
+  job.done(0);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu03 (node_rank 2, ranks 4-5): the connection to its agent ended\n"
+        "   4 ranks stopped by llmlaunch, 2 ranks lost with their connection");
+  CHECK(job.state.result().ranks[5].kind == RankEnd::Kind::lost);
+}
+
+TEST_CASE("a silent agent of this machine is lost at the head's deadline, one that pings is not") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.hosts[1].local = true;
+  plan.timeouts.head = 15s;
+  Bench job(plan);
+  job.running();
+  job.pass(14s, {0});
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  CHECK(job.sent<agent::Ping>(job.all).size() >= 4);  // both ways: every third of the deadline
+  job.pass(2s, {0});
+  REQUIRE(job.of<EndGeneration>(job.all).size() == 1);
+  CHECK(job.of<EndGeneration>(job.all)[0].reason == "host gpu02 (node_rank 1, rank 1): not a byte from it within 15 s");
+}
+
+TEST_CASE("a connection that ends while ranks run is made again, and nothing is stopped") {
+  Bench job(plan_of(3, 2));
+  job.running();
+  job.take(job.state.on_lost(2, make_error(Errc::closed, "the connection to its agent ended"), job.now));
+  CHECK(job.of<ReopenHost>(job.last).size() == 1);
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "host gpu03 (node_rank 2, ranks 4-5): connection lost: the connection to its agent ended; connecting again for "
+        "15 s, its ranks run on");
+  job.pass(3s, {0, 1});
+  CHECK(job.of<ReopenHost>(job.all).size() == 1);  // one attempt at a time
+  job.take(job.state.on_rejoined(2, job.now));
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "host gpu03 (node_rank 2, ranks 4-5): connected again after 3.0 s; nothing was lost");
+  job.output(5, kOut, "on we go\n");
+  for (std::uint32_t rank = 0; rank < 6; ++rank) job.exited(rank, 0);
+  for (const HostIndex host : {0, 1, 2}) job.done(host);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 0);
+  CHECK(job.sent<agent::Bye>(job.all).size() == 3);
+}
+
+TEST_CASE("attempts to reach a cut host are spaced, and the last one's reason is told when it is lost") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "sshd closed the connection"), job.now));
+  for (int i = 0; i < 160; ++i) {
+    const bool attempted = !job.of<ReopenHost>(job.last).empty();
+    if (attempted) {
+      const Error error = refused("connection refused");
+      job.take(job.state.on_open_failed(1, error, OpenStep::connecting, job.now));
+    }
+    job.now += 100ms;
+    job.state.on_bytes(0, job.now);
+    job.take(job.state.on_tick(job.now));
+  }
+  const std::size_t attempts = job.of<ReopenHost>(job.all).size();
+  CHECK(attempts >= 8);  // 0.2, 0.4, 0.8, 1.6 s, then every 2 s of 15
+  CHECK(attempts <= 12);
+  CHECK(job.state.result().ranks[1].kind == RankEnd::Kind::lost);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  CHECK(job.status() == 69);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, rank 1): connection lost: sshd closed the connection; it could not be reached again "
+        "within 15 s: connection refused\n"
+        "   1 rank stopped by llmlaunch, 1 rank lost with its connection\n"
+        "   hint: the host is down, or the way to it is cut; llmlaunch.timeouts.head is how long that is taken");
+}
+
+TEST_CASE("a cut host whose agent is gone is lost at once") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "the connection to its agent ended"), job.now));
+  job.take(job.state.on_not_rejoined(1, make_error(Errc::not_found, "the agent is gone"), job.now));
+  CHECK(job.sent<agent::Stop>(job.last).size() == 1);
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, rank 1): connection lost: the connection to its agent ended; connected again: the "
+        "agent is gone\n"
+        "   1 rank stopped by llmlaunch, 1 rank lost with its connection");
+}
+
+TEST_CASE("a silent host is reached over another connection in the second half of its time") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.pass(7s, {0});
+  CHECK(job.of<ReopenHost>(job.all).empty());
+  job.pass(1s, {0});
+  CHECK(job.of<ReopenHost>(job.all).size() == 1);
+  CHECK(job.of<EndGeneration>(job.all).empty());
+  job.pass(7s, {0});
+  REQUIRE(job.of<EndGeneration>(job.all).size() == 1);
+  CHECK(job.of<EndGeneration>(job.all)[0].reason ==
+        "host gpu02 (node_rank 1, rank 1): connection lost: not a byte from it within 7.5 s; it could not be reached "
+        "again within 7 s");
+}
+
+TEST_CASE("a host that is cut has the time of its agent to hear of a stop") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.grace = 1s;
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "cut"), job.now));
+  job.take(job.state.on_signal(SIGINT, job.now));
+  CHECK(job.sent<agent::Stop>(job.last).size() == 2);  // one of them is kept for it
+  job.killed(0, SIGTERM, false, true);
+  job.done(0);
+  job.pass(14s, {});
+  CHECK(job.finishes == 0);
+  job.take(job.state.on_rejoined(1, job.now));
+  job.killed(1, SIGTERM, false, true);
+  job.done(1);
+  CHECK(job.finishes == 1);
+  CHECK(job.status() == 130);
+}
+
+TEST_CASE("bytes that are no message are no reason to come back") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::protocol, "an empty frame"), job.now));
+  CHECK(job.of<ReopenHost>(job.all).empty());
+  CHECK(job.state.result().ranks[1].kind == RankEnd::Kind::lost);
+}
+
+TEST_CASE("when the head itself slept, silence is nobody's fault") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.tick(30s);
+  CHECK(job.of<ReopenHost>(job.all).empty());
+  job.pass(7s, {});
+  CHECK(job.of<ReopenHost>(job.all).empty());
+  job.pass(1s, {});
+  CHECK(job.of<ReopenHost>(job.all).size() == 2);
+  CHECK(job.of<EndGeneration>(job.all).empty());
+}
