@@ -21,6 +21,10 @@ constexpr std::size_t kMaxWordBytes = 900;
 // Agents of other versions that were installed longer ago are removed when a new one is.
 constexpr int kKeepDays = 30;
 
+// The date of an agent whose hash was checked, as touch reads it and as ls shows it.
+constexpr std::string_view kSeal = "200102030405";
+constexpr std::string_view kSealShown = "Feb 3 2001";
+
 // Comments and line ends are taken away and @x@ are filled in, see `program`. Names begin with ll_ so that no exported
 // variable is hit. Directories are looked at in the order of agent/file_cache.cpp, which then keeps its files there
 // too.
@@ -30,6 +34,32 @@ ll_fail() { echo "@FAIL@$*"; exit 69; };
 
 # An empty line first: an rc file may have left its last line open.
 echo;
+
+# The way of every start but the first, with as few processes as can be, for they are what a start costs on the host.
+# "Known" is an agent that nobody but us could write to and that nobody has written to since its hash was checked: it got
+# a date then that no file has by itself. A shell without -O, or names with blanks, take the long way.
+ll_known() {
+  { [ -O "$1" ] && [ -O "$2" ]; } 2>/dev/null || return 1;
+  ll_s=$(TZ=UTC0 LC_ALL=C ls -ldn "$1" "$2" 2>/dev/null) || return 1;
+  set -- $ll_s;
+  case $1 in (drwx--[-S]--[-T]*) ;; (*) return 1 ;; esac;
+  case ${10} in (-rwx------*) ;; (*) return 1 ;; esac;
+  [ "${14} ${15} ${16} ${17}" = "@size@ @seal_shown@" ];
+};
+# Newer kernels (6.1) tell their machine without a process, and a program on a noexec file system is not -x. Else it is
+# tried: a shell takes a foreign machine's program for a script.
+ll_m=;
+{ read ll_m </proc/sys/kernel/arch; } 2>/dev/null;
+ll_runs() { [ "$ll_m" = "@machine@" ] && [ -x "$1" ] || "$1" --version </dev/null >/dev/null 2>&1; };
+ll_seal() { TZ=UTC0 touch -m -t @seal@ "$1" 2>/dev/null; };
+for ll_d in "${XDG_CACHE_HOME:+$XDG_CACHE_HOME/llmlaunch}" "${HOME:+$HOME/.cache/llmlaunch}"
+    "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/llmlaunch}"; do
+  case $ll_d in (/*)
+    ll_f=$ll_d/agent-@hash@;
+    [ -f "$ll_f" ] && ll_known "$ll_d" "$ll_f" && ll_runs "$ll_f" && exec "$ll_f" ;;
+  esac;
+done;
+
 ll_m=$(uname -s -m);
 [ "$ll_m" = "Linux @machine@" ] ||
   ll_fail "machine ${ll_m#* } (${ll_m% *}): the agent of this llmlaunch runs on Linux @machine@";
@@ -53,11 +83,11 @@ ll_good() {
 set -- "${XDG_CACHE_HOME:+$XDG_CACHE_HOME/llmlaunch}" "${HOME:+$HOME/.cache/llmlaunch}"
   "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/llmlaunch}" "${TMPDIR:-/tmp}/llmlaunch-$ll_u" "/dev/shm/llmlaunch-$ll_u";
 
-# Is it there?
+# Is it there all the same?
 for ll_d in "$@"; do
   case $ll_d in (/*)
     ll_f=$ll_d/agent-@hash@;
-    [ -e "$ll_f" ] && ll_safe "$ll_d" && ll_good "$ll_f" && exec "$ll_f" ;;
+    [ -e "$ll_f" ] && ll_safe "$ll_d" && ll_good "$ll_f" && { ll_seal "$ll_f"; exec "$ll_f"; } ;;
   esac;
 done;
 
@@ -101,8 +131,9 @@ while ll_n=$(( $(wc -c <"$ll_t") )); [ "$ll_n" -lt @size@ ] && [ "$ll_n" -gt "$l
 done;
 [ "$ll_n" -eq @size@ ] || ll_fail "$ll_n of @size@ bytes of the agent arrived in $ll_b";
 ll_good "$ll_t" || ll_fail "the agent that arrived in $ll_b is damaged or does not run there";
+ll_seal "$ll_t";
 mv -f "$ll_t" "$ll_b/agent-@hash@" || ll_fail "cannot rename $ll_t";
-find "$ll_b" -maxdepth 1 -type f -name "agent-*" -mtime +@days@ -exec rm -f {} + 2>/dev/null;
+find "$ll_b" -maxdepth 1 -type f -name "agent-*" -atime +@days@ -exec rm -f {} + 2>/dev/null;
 exec "$ll_b/agent-@hash@"
 )sh";
 
@@ -129,6 +160,8 @@ std::string program(const std::string& agent_hash, std::size_t agent_size, const
   replace_all(text, "@size@", std::to_string(agent_size));
   replace_all(text, "@machine@", machine);
   replace_all(text, "@days@", std::to_string(kKeepDays));
+  replace_all(text, "@seal_shown@", kSealShown);
+  replace_all(text, "@seal@", kSeal);
   replace_all(text, "@NEED@", agent::kNeedPrefix);
   replace_all(text, "@FAIL@", agent::kFailPrefix);
   return text;

@@ -3,6 +3,7 @@
 // namespace.
 #include "launcher/ssh/bootstrap.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
@@ -162,7 +163,8 @@ TEST_CASE("the bootstrap line makes do with busybox, without sha256sum and with 
   const TemporaryFolder home;
   std::filesystem::create_directory(home / "bin");
   const std::string busybox = std::filesystem::exists("/bin/busybox") ? "/bin/busybox" : "/usr/bin/busybox";
-  for (const char* tool : {"cat", "chmod", "dd", "find", "id", "ls", "mkdir", "mv", "rm", "sha256sum", "uname", "wc"})
+  for (const char* tool :
+       {"cat", "chmod", "dd", "find", "id", "ls", "mkdir", "mv", "rm", "sha256sum", "touch", "uname", "wc"})
     std::filesystem::create_symlink(busybox, home / std::string("bin/") + tool);
   const std::string agent = fake_agent();
   HostRun run = run_of(agent, {"HOME=" + home.path()});
@@ -301,14 +303,52 @@ TEST_CASE("the bootstrap line replaces a cached agent that is damaged") {
   CHECK((read_text(home / ".cache/llmlaunch/" + agent_name(agent)) == agent));
 }
 
-TEST_CASE("the bootstrap line removes agents that were installed long ago, and nothing else") {
+TEST_CASE("the bootstrap line hashes an agent once, and again only when somebody wrote to it") {
+  const std::string agent = fake_agent();
+  const TemporaryFolder home;
+  std::filesystem::create_directory(home / "bin");
+  home.write("bin/sha256sum", "#!/bin/sh\necho >>\"$HOME/hashed\"\nexec /usr/bin/sha256sum\n", 0700);
+  HostRun run = run_of(agent, {"HOME=" + home.path()});
+  run.env.back() = fmt::format("PATH={}:/usr/bin:/bin", home / "bin");
+  const auto times_hashed = [&home] { return read_text(home / "hashed").size(); };
+  check_started(run_host(run), true);
+  CHECK(times_hashed() == 1);
+  check_started(run_host(run), false);
+  CHECK(times_hashed() == 1);
+
+  const std::string file = home / ".cache/llmlaunch/" + agent_name(agent);
+  SECTION("touched: it is good, and known again") {
+    std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now());
+    check_started(run_host(run), false);
+    CHECK(times_hashed() == 2);
+    check_started(run_host(run), false);
+    CHECK(times_hashed() == 2);
+  }
+  SECTION("changed: it is replaced") {
+    std::string changed = agent;
+    changed.back() = '#';
+    home.write(".cache/llmlaunch/" + agent_name(agent), changed, 0700);
+    check_started(run_host(run), true);
+    CHECK((read_text(file) == agent));
+  }
+  SECTION("open to others: it is hashed") {
+    ::chmod(file.c_str(), 0770);
+    check_started(run_host(run), false);
+    CHECK(times_hashed() == 2);
+  }
+}
+
+TEST_CASE("the bootstrap line removes agents that nobody has started for long, and nothing else") {
   const std::string agent = fake_agent();
   const TemporaryFolder home;
   std::filesystem::create_directories(home / ".cache/llmlaunch");
   ::chmod((home / ".cache/llmlaunch").c_str(), 0700);
-  const auto long_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24 * 40);
-  for (const char* name : {"agent-old", "agent-old.part.gpu01.123", "kept"})
-    std::filesystem::last_write_time(home.write(std::string(".cache/llmlaunch/") + name, "x"), long_ago);
+  const timespec long_ago{::time(nullptr) - 40 * 24 * 60 * 60, 0};
+  const timespec accessed_only[2] = {long_ago, {0, UTIME_OMIT}};
+  for (const char* name : {"agent-old", "agent-old.part.gpu01.123", "kept"}) {
+    const std::string file = home.write(std::string(".cache/llmlaunch/") + name, "x");
+    REQUIRE(::utimensat(AT_FDCWD, file.c_str(), accessed_only, 0) == 0);
+  }
   home.write(".cache/llmlaunch/agent-other", "x");
   check_started(run_host(run_of(agent, {"HOME=" + home.path()})), true);
   CHECK(names_in(home / ".cache/llmlaunch") == std::vector<std::string>{agent_name(agent), "agent-other", "kept"});
