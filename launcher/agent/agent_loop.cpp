@@ -148,7 +148,7 @@ std::vector<pollfd> AgentLoop::poll_set() const {
 
 int AgentLoop::poll_timeout_ms() const {
   // What nobody can write to any more never becomes readable: it is looked at, not waited for.
-  if (nobody_left_ && wants_output() && !quitting_) return 0;
+  if (nobody_left_ && has_open_outputs() && wants_output() && !quitting_) return 0;
   const TimePoint next =
       setup_ && !setup_->timed_out ? std::min(state_.next_tick(), setup_->deadline) : state_.next_tick();
   int timeout = -1;
@@ -160,6 +160,11 @@ int AgentLoop::poll_timeout_ms() const {
       std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.exited && rank.group_alive; });
   if (lingering && (timeout < 0 || timeout > kGroupPollMs)) timeout = kGroupPollMs;
   return timeout;
+}
+
+bool AgentLoop::has_open_outputs() const {
+  return std::any_of(ranks_.begin(), ranks_.end(),
+                     [](const Rank& rank) { return rank.process.out || rank.process.err; });
 }
 
 bool AgentLoop::wants_output() const {
@@ -287,7 +292,10 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
   const Prepare& prepare = state_.prepare();
   ranks_.resize(prepare.ranks.size());
   if (cgroup_.make(prepare.job_id, prepare.host))
-    for (RankConditions& conditions : conditions_) conditions.cgroup_entrance = cgroup_.entrance();
+    for (RankConditions& conditions : conditions_) {
+      conditions.cgroup = cgroup_.directory();
+      conditions.cgroup_entrance = cgroup_.entrance();
+    }
   const auto valid = check_env(go_env);
   const std::vector<std::string> words = argv();
   for (std::size_t i = 0; i < ranks_.size(); ++i) {

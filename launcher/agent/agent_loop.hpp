@@ -94,6 +94,7 @@ class AgentLoop {
   void read_output(std::size_t index, Stream stream);
   std::vector<pollfd> poll_set() const;
   int poll_timeout_ms() const;
+  bool has_open_outputs() const;
   bool wants_output() const;
   UniqueFd& output_of(std::size_t index, Stream stream);
 

@@ -86,6 +86,7 @@ bool JobCgroup::make(std::string_view job_id, std::string_view host) {
   if (::mkdir(path.c_str(), 0755) != 0) return false;
   path_ = path;
   shared_.set(path);
+  directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   entrance_.reset(::open((path + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
   return static_cast<bool>(entrance_);
 }
@@ -96,6 +97,7 @@ void JobCgroup::kill() const {
 
 void JobCgroup::remove() {
   entrance_.reset();
+  directory_.reset();
   remove_cgroup(path_);
 }
 

@@ -39,6 +39,8 @@ class JobCgroup {
 
   /// Tries to make it. False: none is to be had here.
   bool make(std::string_view job_id, std::string_view host);
+  /// A descriptor of its directory, for fork_in_cgroup; -1 without one.
+  int directory() const { return directory_.value(); }
   /// A descriptor of its cgroup.procs: a process that writes "0" moves itself. -1 without one.
   int entrance() const { return entrance_.value(); }
   /// SIGKILL to everything inside. Nothing happens without one.
@@ -49,7 +51,7 @@ class JobCgroup {
  private:
   CgroupPath shared_;
   std::string path_;
-  UniqueFd entrance_;
+  UniqueFd directory_, entrance_;
 };
 
 /// What the watchman does with a cgroup that its agent left behind; "" does nothing.

@@ -19,6 +19,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "launcher/agent/cgroup_fork.hpp"
+
 namespace llmlaunch::launcher::agent {
 namespace {
 
@@ -50,10 +52,10 @@ struct ChildPlan {
   ::_exit(127);
 }
 
-void take_conditions(const ChildPlan& plan) {
+void take_conditions(const ChildPlan& plan, bool in_cgroup) {
   const RankConditions& conditions = *plan.conditions;
   // Outside of the cgroup the rank is still in its process group, and below the agent.
-  if (conditions.cgroup_entrance >= 0) {
+  if (!in_cgroup && conditions.cgroup_entrance >= 0) {
     [[maybe_unused]] const ssize_t moved = ::write(conditions.cgroup_entrance, "0", 1);
   }
   if (conditions.umask != kNoUmask) ::umask(conditions.umask);
@@ -65,7 +67,7 @@ void take_conditions(const ChildPlan& plan) {
   if (::sched_setaffinity(0, plan.cpus->size() * sizeof(unsigned long), mask) != 0) give_up(plan, ChildError::affinity);
 }
 
-[[noreturn]] void become_rank(const ChildPlan& plan) {
+[[noreturn]] void become_rank(const ChildPlan& plan, bool in_cgroup) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != plan.agent) ::_exit(127);  // the agent died before the line above
@@ -75,7 +77,7 @@ void take_conditions(const ChildPlan& plan) {
   if (::dup2(plan.out, STDOUT_FILENO) < 0 || ::dup2(plan.err, STDERR_FILENO) < 0)
     give_up(plan, ChildError::descriptors);
   if (plan.workdir != nullptr && ::chdir(plan.workdir) != 0) give_up(plan, ChildError::workdir);
-  take_conditions(plan);
+  take_conditions(plan, in_cgroup);
   reset_signals();
   ::execve(plan.path, plan.argv, plan.env);
   if (errno == ENOEXEC) ::execve("/bin/sh", plan.shell_argv, plan.env);
@@ -197,9 +199,10 @@ Result<RankProcess> start_rank(const std::string& path, const std::vector<std::s
                        ::getpid(),
                        &conditions,
                        &cpus};
-  rank.pid = ::fork();
+  const CgroupFork forked = fork_in_cgroup(conditions.cgroup);
+  rank.pid = forked.pid;
   if (rank.pid < 0) return system_error(errno, "fork", {}, "too many processes of this user on the host (ulimit -u)?");
-  if (rank.pid == 0) become_rank(plan);
+  if (rank.pid == 0) become_rank(plan, forked.inside);
   ::setpgid(rank.pid, rank.pid);  // the child does the same: whoever comes first
   report_write.reset();
   ChildError failure;

@@ -25,8 +25,9 @@ struct RankProcess {
 struct RankConditions {
   std::vector<RankLimit> limits;
   std::uint32_t umask = kNoUmask;
-  CpuList cpus;              ///< empty: those of the agent
-  int cgroup_entrance = -1;  ///< of JobCgroup
+  CpuList cpus;     ///< empty: those of the agent
+  int cgroup = -1;  ///< descriptors of JobCgroup
+  int cgroup_entrance = -1;
   bool wants_input = false;  ///< a pipe as stdin
 };
 
