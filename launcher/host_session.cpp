@@ -17,7 +17,8 @@ HostSession::HostSession(asio::any_io_executor executor, std::shared_ptr<RemoteS
       shell_(std::move(shell)),
       on_event_(std::move(on_event)),
       decoder_(agent::kMaxAgentFrameBytes),
-      buffer_(read_bytes),
+      read_bytes_(read_bytes),
+      buffer_(std::make_unique_for_overwrite<std::byte[]>(read_bytes)),
       filled_(executor_) {}
 
 void HostSession::start() {
@@ -94,17 +95,17 @@ asio::awaitable<void> HostSession::read_all(std::shared_ptr<HostSession> self, S
   spawn_or_die(self->executor_, "host writer", write_all(self, shell));
   if (!self->rejoining_) self->tell(Opened{});
   while (!self->is_over(shell)) {
-    const Result<std::size_t> got = co_await shell->read_some(self->buffer_);
+    const Result<std::size_t> got = co_await shell->read_some({self->buffer_.get(), self->read_bytes_});
     if (self->is_over(shell)) break;
     if (!got || *got == 0) {
       self->lose(got ? make_error(Errc::closed, "the connection to its agent ended") : got.error());
       co_return;
     }
-    if (!self->deliver(ByteView(self->buffer_).first(*got))) co_return;
+    if (!self->deliver(ByteView(self->buffer_.get(), *got))) co_return;
   }
   // A socket that is closed with bytes unread takes back what it had sent: the Bye. So the agent ends first.
   while (self->parting_ && self->shell_ == shell) {
-    const Result<std::size_t> got = co_await shell->read_some(self->buffer_);
+    const Result<std::size_t> got = co_await shell->read_some({self->buffer_.get(), self->read_bytes_});
     if (got && *got > 0) continue;
     self->parting_limit_.reset();
     shell->close();

@@ -81,8 +81,9 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   std::shared_ptr<RemoteShell> shell_;
   EventFunction on_event_;
   FrameDecoder decoder_;
-  Bytes buffer_;
-  Bytes queue_;  // whole frames
+  const std::size_t read_bytes_;
+  const std::unique_ptr<std::byte[]> buffer_;  // not initialised: what was never read into takes no memory
+  Bytes queue_;                                // whole frames
   std::deque<Push> pushes_;
   agent::Ack heard_;                        // what was received, and the credit last given
   std::deque<Bytes> orders_;                // that the agent has not confirmed
