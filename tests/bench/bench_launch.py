@@ -25,10 +25,19 @@ FANOUT = 64
 LIMIT_S = 120  # a program that takes longer hangs
 
 
+def machine_cpu():
+    """Seconds that all cores together have worked since the machine started, rounded to 10 ms."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 class Measured:
-    """Wall seconds, CPU seconds of the program and its children, and its own peak memory in KiB."""
+    """Wall seconds, CPU seconds of the program and its children, its own peak memory in KiB; and the CPU seconds of all
+    else, which on a quiet machine are the hosts': sshd's, shells, agents, what they run."""
 
     def __init__(self, command, env, out):
+        busy = machine_cpu()
         started = time.monotonic()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with open(out, "wb") as stream:
@@ -42,6 +51,7 @@ class Measured:
         self.wall = time.monotonic() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.hosts_cpu = max(0.0, machine_cpu() - busy - self.cpu)
         self.rss_kib = usage.ru_maxrss
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -117,9 +127,10 @@ def take_turns(task, programs, out, repeat, check=lambda file: None):
     for name, values in found.items():
         wall = statistics.median(one.wall for one in values)
         cpu = statistics.median(one.cpu for one in values)
+        hosts = statistics.median(one.hosts_cpu for one in values)
         rss = statistics.median(one.rss_kib for one in values)
         raw = " ".join(f"{one.wall:.3f}" for one in values)
-        print(f"{task:<22} {name:<18} {wall:8.3f} s   cpu {cpu:7.3f} s   rss {rss / 1024:6.1f} MiB   "
+        print(f"{task:<22} {name:<18} {wall:8.3f} s   cpu {cpu:7.3f} s   hosts' cpu {hosts:6.2f} s   rss {rss / 1024:6.1f} MiB   "
               f"llmlaunch/this {first / wall:5.2f}   raw {raw}", flush=True)
     return found
 
