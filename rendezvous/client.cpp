@@ -266,7 +266,7 @@ Result<Message> Client::Impl::ask(Request request, milliseconds timeout, const s
   }
   if (end_reason) return *end_reason;
   lock.unlock();
-  if (auto sent = send(Cancel{request.request}, steady_clock::now() + kLeaveTimeout); !sent) end(sent.error());
+  if (auto sent = send(Cancel{number}, steady_clock::now() + kLeaveTimeout); !sent) end(sent.error());
   return make_error(Errc::timed_out,
                     fmt::format("no answer to {} within {}", subject, name_duration(timeout + kAnswerGrace)),
                     where_of(options), "the launcher on the head node may be stopped or overloaded");
