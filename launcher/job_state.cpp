@@ -377,6 +377,7 @@ Actions JobState::on_head_failed(const Error& error, TimePoint now) {
 
 // The second Ctrl-C: no grace, and no waiting for a terminal.
 void JobState::hurry(Actions& actions, TimePoint now) {
+  hurried_ = true;
   for (HostIndex index = 0; index < hosts_.size(); ++index) {
     Host& host = hosts_[index];
     if (over(host)) continue;

@@ -348,6 +348,7 @@ class JobState {
   TimePoint roll_call_at_;
   bool stop_watched_ = false;  // roll_call_at_ is that of the stop
   bool terminal_abandoned_ = false;
+  bool hurried_ = false;  // nothing is waited for any more beyond kStopMargin
   bool finished_ = false;
 };
 

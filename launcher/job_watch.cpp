@@ -61,6 +61,8 @@ Actions JobState::on_output(HostIndex index, agent::Output output, TimePoint now
     return broken(index, fmt::format("more output than its window of {} bytes", window_), now);
   if (host.received == host.taken) last_taken_ = now;  // the terminal's patience begins with the first byte it owes
   host.received += output.data.size();
+  // What waited on the host when its ranks ended (after a cut up to 1 GiB) takes as long as the way to here needs.
+  if (host.ranks_left == 0 && host.done_by && !hurried_) host.done_by = std::max(*host.done_by, now + kStopMargin);
   // An exec shows output itself, and quotes none of it.
   if (!each_host())
     (output.stream == agent::Stream::err ? ranks_[output.rank].err : ranks_[output.rank].out).append(output.data);

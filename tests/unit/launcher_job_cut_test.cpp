@@ -160,3 +160,45 @@ TEST_CASE("when the head itself slept, silence is nobody's fault") {
   CHECK(job.of<ReopenHost>(job.all).size() == 2);
   CHECK(job.of<EndGeneration>(job.all).empty());
 }
+
+TEST_CASE("output that waited on a host is taken to its end, however long that takes after its ranks") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.grace = 1s;
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "cut"), job.now));
+  job.take(job.state.on_rejoined(1, job.now));
+  job.exited(0, 0);
+  job.done(0);
+  job.exited(1, 0);  // overtakes what its rank wrote
+  for (int second = 0; second < 60; ++second) {
+    job.output(1, kOut, "a slow way\n");
+    job.pass(1s, {1});
+  }
+  CHECK(job.finishes == 0);
+  CHECK(job.state.result().ranks[1].kind == RankEnd::Kind::exited);
+
+  SECTION("and then the host is done") {
+    job.done(1);
+    CHECK(job.finishes == 1);
+    CHECK(job.status() == 0);
+  }
+  SECTION("or it says no more: it is given up") {
+    job.pass(3s, {1});
+    CHECK(job.finishes == 0);
+    job.pass(1s, {1});
+    CHECK(job.finishes == 1);
+    CHECK(job.status() == 69);
+  }
+  SECTION("a second Ctrl-C does not wait for the rest") {
+    job.take(job.state.on_signal(SIGINT, job.now));
+    job.take(job.state.on_signal(SIGINT, job.now));
+    for (int second = 0; second < 4; ++second) {
+      CHECK(job.finishes == 0);
+      job.output(1, kOut, "more and more\n");
+      job.pass(1s, {1});
+    }
+    CHECK(job.finishes == 1);
+    CHECK(job.status() == 130);
+  }
+}
