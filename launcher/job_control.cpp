@@ -109,8 +109,8 @@ Actions JobState::on_continued(TimePoint now) {
 // Time in which this process did not run is nobody's fault.
 void JobState::shift_deadlines(std::chrono::steady_clock::duration by) {
   for (Host& host : hosts_) {
-    for (TimePoint* at :
-         {&host.opened_first, &host.opened_last, &host.retry_at, &host.ready_by, &host.last_heard, &host.went_at})
+    for (TimePoint* at : {&host.opened_first, &host.opened_last, &host.retry_at, &host.ready_by, &host.last_heard,
+                          &host.went_at, &host.ended_at})
       *at += by;
     if (host.done_by) *host.done_by += by;
     if (!host.cut) continue;

@@ -266,6 +266,21 @@ TEST_CASE("what each host did is in the result") {
   CHECK(to_string(*result.failure) == "2 of 2 hosts failed\n   unreachable: gpu02: no\n   SIGSEGV: gpu01");
 }
 
+TEST_CASE("the time of a command that has ended does not change while llmlaunch stands") {
+  Bench job(plan_of(2));
+  job.started(0);
+  job.started(1);
+  job.now += 2s;
+  job.exited(0, 0);
+  job.take(job.state.on_signal(SIGTSTP, job.now));
+  job.now += 1h;
+  job.take(job.state.on_continued(job.now));
+  job.now += 3s;
+  job.exited(1, 0);
+  CHECK(job.state.result().hosts[0].run == 2s);
+  CHECK(job.state.result().hosts[1].run == 5s);
+}
+
 TEST_CASE("who is waited for is said: hosts that have not begun, or with gathered output have not ended") {
   for (const bool gathered : {false, true}) {
     const TimePoint begin{};
