@@ -106,7 +106,11 @@ void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string
   for (const auto& line : host.setup) text += fmt::format("  setup    {}\n", shown_line(line));
   for (const auto& [name, value] : host.env)
     if (!launcher::repeats_place(name)) text += fmt::format("  env      {}\n", shown_entry(name, value));
-  if (alone) return;
+  if (alone) {
+    for (const auto& [name, value] : host.ranks.front().env)
+      text += fmt::format("  env      {}\n", shown_entry(name, value));
+    return;
+  }
   if (host.choose_omp_threads) text += "  env      OMP_NUM_THREADS=(the cores of each rank, unless the host sets it)\n";
   for (const auto& rank : host.ranks) {
     std::string own;

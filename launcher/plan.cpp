@@ -271,8 +271,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     HostPlan& host = plan.hosts[i];
     host.env = env_of_host(config, hosts[i], host, plan, picked);
-    if (plan.policy == StartPolicy::each_host) continue;  // it has no world, and its command is no worker
     for (RankPlan& rank : host.ranks) rank.env = env_of_rank(config, hosts[i], host, rank, plan);
+    if (plan.policy == StartPolicy::each_host) continue;  // it has no world, and its command is no worker
     host.choose_omp_threads = !has_omp_threads(host);
     note_few_devices(host, plan.notes);
   }

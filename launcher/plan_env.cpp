@@ -185,6 +185,7 @@ EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan
   const RankPlace place{number(rank.rank), rank.local_rank, number(host.node_rank), plan.world_size, host.name};
   for (const EnvList* list : {&config.rank_env, &from.rank_env})
     for (const auto& [name, value] : *list) env.set(name, expand_template(value, place));
+  if (plan.policy == StartPolicy::each_host) return std::move(env).take();
   const std::string global = fmt::format("{}", place.rank), local = fmt::format("{}", place.local_rank);
   env.set_all({{env::kRank, global},
                {env::kLocalRank, local},

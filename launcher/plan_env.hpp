@@ -30,7 +30,8 @@ agent::CpuBind cpu_bind_of(const Config& config);
 /// keys, llmlaunch.env, the host's env; what llmlaunch sets itself comes last.
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
                     const EnvList& picked);
-/// A rank's own, over the host's: llmlaunch.rank_env, the host's rank_env, then its place.
+/// A rank's own, over the host's: llmlaunch.rank_env, the host's rank_env, then its place in the world, if there is
+/// one.
 EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan& host, const RankPlan& rank,
                     const LaunchPlan& plan);
 

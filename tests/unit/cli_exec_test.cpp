@@ -230,6 +230,19 @@ TEST_CASE("a host of the configuration keeps its way there, and nothing of its r
   }
 }
 
+TEST_CASE("rank_env is for the commands of exec as well: their place is that of their host") {
+  const auto config = launcher::parse_config(
+      "llmlaunch: {hosts: ['n[1-2]'], rank_env: {OUT: '{rank}-{local_rank}-{node_rank}-{world_size}-{host}'}}\n", "c");
+  REQUIRE(config.has_value());
+  const auto chosen = with_exec_options(*config, parsed({"exec", "x"}).exec, world());
+  REQUIRE(chosen.has_value());
+  const auto plan = launcher::make_plan(*chosen, {{"x"}, {}, launcher::StartPolicy::each_host}, {"job", {}, "/here"});
+  REQUIRE(plan.has_value());
+  CHECK(plan->hosts[0].ranks[0].env == EnvList{{"OUT", "0-0-0-2-n1"}});
+  CHECK(plan->hosts[1].ranks[0].env == EnvList{{"OUT", "1-0-1-2-n2"}});
+  CHECK(describe_plan(*plan).find("  env      OUT=1-0-1-2-n2\n") != std::string::npos);
+}
+
 TEST_CASE("an unquoted pattern that the shell replaced is found out") {
   static const std::map<std::string, int> here{
       {"n1", 0}, {"n2", 0}, {"uptime", 0}, {"compute-0-1", 0}, {"compute-0-10", 0}};
