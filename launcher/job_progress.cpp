@@ -25,6 +25,7 @@ void Job::look_around(TimePoint now) {
     const OpenStep step = sessions_[host] ? sessions_[host]->shell().step() : OpenStep::waiting;
     state_.on_step(host, step, now);
     roll_call_.set(host, state_.stage(host, step), now);
+    roll_call_.set_reason(host, state_.setback(host));
   }
 }
 

@@ -127,6 +127,7 @@ Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep s
       now + delay < host.opened_first + timeouts_.connect) {
     close_host(index, HostPhase::retrying, actions);
     host.retry_at = now + delay;
+    host.setback = error.what;
     fan_out_.dropped(now);
     actions.push_back(Say{LogLevel::debug, host.name + ": connection dropped before the key exchange, trying again"});
   } else {

@@ -189,6 +189,8 @@ class JobState {
   bool stopping() const { return phase_ == JobPhase::stopping; }
   /// `step`: how far the host's shell is, for the time until it is open.
   HostStage stage(HostIndex host, OpenStep step) const;
+  /// Why a host that is connecting is not there yet: what its last attempt ended by, or its connection. Empty before.
+  const std::string& setback(HostIndex host) const;
   const std::string& run_directory() const { return run_directory_; }
   /// Exit status, headline and every rank's end; meant for after `Finish`.
   JobResult result() const;
@@ -215,6 +217,7 @@ class JobState {
     TimePoint opened_first;
     TimePoint opened_last;
     TimePoint retry_at;
+    std::string setback;  // why it is tried again
     TimePoint ready_by;
     TimePoint last_heard;
     TimePoint ping_at;

@@ -268,6 +268,13 @@ Actions JobState::on_not_rejoined(HostIndex index, const Error& error, TimePoint
   return actions;
 }
 
+const std::string& JobState::setback(HostIndex index) const {
+  static const std::string none;
+  const Host& host = hosts_[index];
+  if (host.cut) return host.cut->last.empty() ? host.cut->error.what : host.cut->last;
+  return host.phase == HostPhase::retrying || host.phase == HostPhase::opening ? host.setback : none;
+}
+
 HostStage JobState::stage(HostIndex host, OpenStep step) const {
   switch (hosts_[host].phase) {
     case HostPhase::waiting: return HostStage::waiting;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -47,13 +48,20 @@ std::string cut_to(const std::string& text, std::size_t width) {
 }  // namespace
 
 RollCall::RollCall(std::vector<std::string> hosts, TimePoint now) {
-  for (std::string& name : hosts) hosts_.push_back({std::move(name), HostStage::waiting, now});
+  for (std::string& name : hosts) hosts_.push_back({std::move(name), HostStage::waiting, now, {}});
 }
 
 void RollCall::set(std::size_t host, HostStage stage, TimePoint now) {
   if (hosts_[host].stage == stage) return;
   hosts_[host].stage = stage;
   hosts_[host].since = now;
+}
+
+void RollCall::set_reason(std::size_t host, const std::string& reason) {
+  std::string& held = hosts_[host].reason;
+  if (reason.empty()) return held.clear();
+  std::string shown = printable(std::string_view(reason).substr(0, reason.find('\n')));
+  if (held != shown) held = std::move(shown);
 }
 
 void RollCall::stopping(TimePoint now) {
@@ -103,7 +111,10 @@ std::string RollCall::line(std::size_t width, TimePoint now) const {
     for (std::size_t i = 0; i < slow.size(); ++i) {
       text += fmt::format("{}{} {} {} s", i == 0 ? "" : ", ", slow[i]->name, word(slow[i]->stage),
                           seconds_since(slow[i]->since, now));
-      const std::string whole = i + 1 < slow.size() ? text + ", " + std::string(kMore) : text;
+      const std::string more = i + 1 < slow.size() ? ", " + std::string(kMore) : "";
+      const std::string reason = i == 0 && !slow[i]->reason.empty() ? fmt::format(" ({})", slow[i]->reason) : "";
+      if (letters_of(text + reason + more) <= width) text += reason;
+      const std::string whole = text + more;
       if (letters_of(whole) > width) break;
       shown = whole;
     }
@@ -118,22 +129,28 @@ std::string RollCall::sentence(TimePoint now) const {
     HostStage stage;
     TimePoint since;
     std::vector<std::string> names;
+    const Host* reason = nullptr;  // the host whose reason is told
   };
   std::vector<Group> groups;
   for (const Host& host : hosts_) {
     if (!is_awaited(host) && (stopping_ || host.stage != HostStage::waiting)) continue;
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& one) { return one.stage == host.stage; });
-    if (group == groups.end()) group = groups.insert(groups.end(), {host.stage, host.since, {}});
+    if (group == groups.end()) group = groups.insert(groups.end(), {host.stage, host.since, {}, nullptr});
     group->since = std::min(group->since, host.since);
     group->names.push_back(host.name);
+    if (group->reason == nullptr && !host.reason.empty()) group->reason = &host;
   }
   if (groups.empty()) return {};
   std::sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.since < b.since; });
   std::string text = fmt::format("waiting for {} of {} host{}{}: ", awaited(), hosts_.size(),
                                  hosts_.size() == 1 ? "" : "s", stopping_ ? " to stop" : "");
-  for (const Group& group : groups)
-    text += fmt::format("{}{} {} ({} s)", &group == &groups.front() ? "" : ", ", compress_hostlist(group.names),
+  for (const Group& group : groups) {
+    text += fmt::format("{}{} {} ({} s", &group == &groups.front() ? "" : ", ", compress_hostlist(group.names),
                         word(group.stage), seconds_since(group.since, now));
+    if (group.reason != nullptr && group.names.size() > 1) text += fmt::format("; {}", group.reason->name);
+    if (group.reason != nullptr) text += fmt::format(": {}", group.reason->reason);
+    text += ")";
+  }
   return text;
 }
 

@@ -36,16 +36,20 @@ class RollCall {
   explicit RollCall(std::vector<std::string> hosts, TimePoint now);
 
   void set(std::size_t host, HostStage stage, TimePoint now);
+  /// Why it is not further, where more is known than the stage; a host said it, perhaps. "": nothing is.
+  void set_reason(std::size_t host, const std::string& reason);
   /// From now on those are waited for whose ranks still run.
   void stopping(TimePoint now);
 
   /// Hosts that run are waited for as well: nothing is seen of them before they have ended.
   void until_ended() { until_ended_ = true; }
 
-  /// "llmlaunch: 2 connecting, 126 ready; waiting for 2 of 128: gpu07 connecting 4 s, gpu09 connecting 3 s": the second
-  /// half when a host is slow, slowest first. At most `width` letters, names left out for "…" where it is longer.
+  /// "llmlaunch: 2 connecting, 126 ready; waiting for 2 of 128: gpu07 connecting 4 s (connection reset by peer), gpu09
+  /// connecting 3 s": the second half when a host is slow, slowest first, and that one with its reason. At most `width`
+  /// letters, names left out for "…" where it is longer, and the reason first.
   std::string line(std::size_t width, TimePoint now) const;
-  /// "waiting for 3 of 128 hosts: gpu[07-08] connecting (5 s), gpu09 in checks (3 s)"; empty when all are there.
+  /// "waiting for 3 of 128 hosts: gpu[07-08] connecting (5 s; gpu07: connection reset by peer), gpu09 in checks (3 s)":
+  /// of hosts at the same stage one that has a reason gives it. Empty when all are there.
   std::string sentence(TimePoint now) const;
 
  private:
@@ -53,6 +57,7 @@ class RollCall {
     std::string name;
     HostStage stage = HostStage::waiting;
     TimePoint since;
+    std::string reason;  // on one line, printable
   };
   bool is_awaited(const Host& host) const;
   std::string counts() const;

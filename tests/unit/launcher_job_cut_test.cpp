@@ -53,6 +53,8 @@ TEST_CASE("a connection that ends while ranks run is made again, and nothing is 
         "15 s, its ranks run on");
   job.pass(3s, {0, 1});
   CHECK(job.of<ReopenHost>(job.all).size() == 1);  // one attempt at a time
+  CHECK(job.state.setback(2) == "the connection to its agent ended");
+  CHECK(job.state.setback(1).empty());
   job.take(job.state.on_rejoined(2, job.now));
   REQUIRE(job.of<Say>(job.last).size() == 1);
   CHECK(job.of<Say>(job.last)[0].text ==
@@ -74,6 +76,7 @@ TEST_CASE("attempts to reach a cut host are spaced, and the last one's reason is
     if (attempted) {
       const Error error = refused("connection refused");
       job.take(job.state.on_open_failed(1, error, OpenStep::connecting, job.now));
+      CHECK(job.state.setback(1) == "connection refused");
     }
     job.now += 100ms;
     job.state.on_bytes(0, job.now);

@@ -167,6 +167,7 @@ TEST_CASE("a connection dropped before the key exchange is tried again, with gro
   const Error dropped = make_error(Errc::closed, "connection closed by 10.0.0.1:22");
   int opened = 1;
   while (job.finishes == 0) {
+    CHECK(job.state.setback(0) == (opened == 1 ? "" : dropped.what));
     job.take(job.state.on_open_failed(0, dropped, OpenStep::key_exchange, job.now));
     for (int ticks = 0; ticks < 100 && job.of<OpenHost>(job.last).empty() && job.finishes == 0; ++ticks)
       job.tick(100ms);

@@ -83,3 +83,28 @@ TEST_CASE("without a terminal a sentence names every host that is waited for, by
   CHECK(call_of({connecting}).sentence(kStart + 5s) == "waiting for 1 of 1 host: gpu01 connecting (5 s)");
   CHECK(call_of({ready, ready}).sentence(kStart).empty());
 }
+
+TEST_CASE("the slowest host has its reason beside it, where there is room") {
+  RollCall call = call_of({connecting, connecting, ready});
+  call.set_reason(0, "connection reset by peer\nmore of it");
+  call.set_reason(1, "refused");
+  const TimePoint now = kStart + 3s;
+  CHECK(call.line(200, now) ==
+        "llmlaunch: 2 connecting, 1 ready; waiting for 2 of 3: gpu01 connecting 3 s (connection reset by peer), gpu02 "
+        "connecting 3 s");
+  CHECK(call.line(104, now) ==
+        "llmlaunch: 2 connecting, 1 ready; waiting for 2 of 3: gpu01 connecting 3 s (connection reset by peer), …");
+  CHECK(call.line(103, now) ==
+        "llmlaunch: 2 connecting, 1 ready; waiting for 2 of 3: gpu01 connecting 3 s, gpu02 connecting 3 s");
+  CHECK(call.sentence(now) == "waiting for 2 of 3 hosts: gpu[01-02] connecting (3 s; gpu01: connection reset by peer)");
+  call.set_reason(0, "");
+  call.set(1, ready, now);
+  CHECK(call.sentence(now) == "waiting for 1 of 3 hosts: gpu01 connecting (3 s)");
+  call.set_reason(0, "it said \x1b[2J");
+  CHECK(call.sentence(now) == "waiting for 1 of 3 hosts: gpu01 connecting (3 s: it said \\x1b[2J)");
+  for (std::size_t width = 0; width < 160; ++width) {
+    std::size_t letters = 0;
+    for (const char c : call.line(width, now)) letters += (static_cast<unsigned char>(c) & 0xc0) != 0x80 ? 1 : 0;
+    CHECK(letters <= width);
+  }
+}
