@@ -36,8 +36,8 @@ void FanOut::leave(std::size_t host) {
   if (std::exchange(places_[host].counts, false)) --taken_;
 }
 
-void FanOut::tick(TimePoint now) {
-  const bool late = last_tick_ && now - *last_tick_ > kLateTick;
+void FanOut::tick(TimePoint now, std::chrono::milliseconds behind) {
+  const bool late = behind > kLateTick || (last_tick_ && now - *last_tick_ > kLateTick);
   last_tick_ = now;
   if (late) halve(now);
   for (std::size_t host = 0; host < places_.size(); ++host) {

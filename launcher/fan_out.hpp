@@ -3,8 +3,9 @@
 /// on and left; sees no clock. One thread.
 ///
 /// Without a limit of the user's the window starts at kPlacesPerCore for each core of the head, and one host more for
-/// each that was opened. It is halved when the head does not keep up (a tick comes late) or an sshd drops a connection,
-/// and from then on raised by one for each window of hosts that were opened. A limit of the user's stays what it is.
+/// each that was opened. It is halved when the head does not keep up (a tick comes late, a thread of ssh sessions is
+/// behind by as much) or an sshd drops a connection, and from then on raised by one for each window of hosts that were
+/// opened. A limit of the user's stays what it is.
 ///
 /// A host that has not got on for kPlacePatience gives its place to the next one and goes on without: who hangs delays
 /// nobody. Not while ticks are late: then it is the head that hangs.
@@ -30,7 +31,7 @@ inline constexpr std::size_t kFewestPlaces = 8;
 inline constexpr std::size_t kMostPlaces = 4096;
 /// A login takes less, also on a busy host; what takes longer waits for somebody else.
 inline constexpr std::chrono::milliseconds kPlacePatience{1'000};
-/// The job ticks every 100 ms.
+/// The job ticks every 100 ms, and asks the threads of ssh sessions as often.
 inline constexpr std::chrono::milliseconds kLateTick{250};
 /// What comes sooner after a halving was caused before it.
 inline constexpr std::chrono::milliseconds kHalvingPause{1'000};
@@ -50,7 +51,8 @@ class FanOut {
   void leave(std::size_t host);
   /// An sshd dropped a connection.
   void dropped(TimePoint now) { halve(now); }
-  void tick(TimePoint now);
+  /// `behind`: how far the threads are that ssh sessions live on, when there are any.
+  void tick(TimePoint now, std::chrono::milliseconds behind = std::chrono::milliseconds{0});
 
   std::size_t window() const { return window_; }
 

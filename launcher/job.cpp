@@ -202,7 +202,8 @@ asio::awaitable<void> Job::tick() {
     ticker_.expires_after(kTick);
     const auto [error] = co_await ticker_.async_wait(await_tuple);
     if (error) co_return;
-    apply(state_.on_tick(now()));
+    const auto behind = ssh_ ? ssh::workers_behind(*ssh_) : std::chrono::milliseconds{0};
+    apply(state_.on_tick(now(), behind));
     look_around(now());
     show_roll_call(now());
     if (input_) input_->retry();

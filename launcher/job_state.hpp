@@ -181,8 +181,8 @@ class JobState {
   Actions on_input(Bytes data);
   Actions on_input_end();
   std::size_t input_allowance() const { return phase_ == JobPhase::running ? input_.allowance() : 0; }
-  /// Deadlines, pings, retries. To be called some ten times a second.
-  Actions on_tick(TimePoint now);
+  /// Deadlines, pings, retries. To be called some ten times a second. `behind`: see FanOut::tick.
+  Actions on_tick(TimePoint now, std::chrono::milliseconds behind = std::chrono::milliseconds{0});
 
   bool finished() const { return finished_; }
   bool running() const { return phase_ == JobPhase::running; }

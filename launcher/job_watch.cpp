@@ -103,12 +103,12 @@ void JobState::on_pushed(HostIndex host, TimePoint now) {
   hosts_[host].ready_by = now + timeouts_.start;
 }
 
-Actions JobState::on_tick(TimePoint now) {
+Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
   Actions actions;
   if (finished_) return actions;
   if (now - last_tick_ > kSleptThrough) shift_deadlines(now - last_tick_);
   last_tick_ = now;
-  fan_out_.tick(now);
+  fan_out_.tick(now, behind);
   if (paused_at_) {  // no deadline passes for hosts whose ranks stand
     maybe_stop_self(now, actions);
     return actions;

@@ -214,6 +214,10 @@ void end_workers(SshContext& context) {
   context.workers().stop();
 }
 
+std::chrono::milliseconds workers_behind(SshContext& context) {
+  return context.workers().behind(std::chrono::steady_clock::now());
+}
+
 std::shared_ptr<RemoteShell> make_ssh_shell(asio::any_io_executor executor, const HostPlan& host,
                                             std::shared_ptr<const AgentBinary> agent,
                                             std::shared_ptr<SshContext> context) {

@@ -2,6 +2,7 @@
 /// The RemoteShell of a host that is reached by ssh; see remote.hpp for what it promises.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 
@@ -28,6 +29,9 @@ Result<std::shared_ptr<SshContext>> load_ssh_context(const LaunchPlan& plan, con
 
 /// Ends those threads. When all shells are closed, and while the event loop that they belong to is there.
 void end_workers(SshContext& context);
+
+/// How far the busiest of them is behind (workers.hpp). From the event loop's thread, now and then.
+std::chrono::milliseconds workers_behind(SshContext& context);
 
 /// How many there should be: one for each of the head's cores but the loop's; none for few hosts or few cores.
 std::size_t worker_count(std::size_t hosts, std::size_t cores);

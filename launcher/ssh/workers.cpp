@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <system_error>
 #include <utility>
@@ -17,6 +18,8 @@ struct Workers::Worker {
   std::shared_ptr<asio::io_context> context = std::make_shared<asio::io_context>(1);
   asio::executor_work_guard<asio::io_context::executor_type> work{context->get_executor()};
   asio::steady_timer first{*context};  // so that the context opens its descriptors now, and not for some session
+  std::shared_ptr<std::atomic<bool>> answered = std::make_shared<std::atomic<bool>>(true);
+  std::chrono::steady_clock::time_point asked;
   std::thread thread;
 };
 
@@ -51,6 +54,19 @@ Workers::~Workers() {
 std::shared_ptr<asio::io_context> Workers::next() {
   if (workers_.empty()) return nullptr;
   return workers_[next_++ % workers_.size()]->context;
+}
+
+std::chrono::milliseconds Workers::behind(std::chrono::steady_clock::time_point now) {
+  std::chrono::milliseconds longest{0};
+  for (const auto& worker : workers_) {
+    if (worker->answered->exchange(false)) {
+      worker->asked = now;
+      asio::post(*worker->context, [answered = worker->answered] { *answered = true; });
+    } else {
+      longest = std::max(longest, std::chrono::duration_cast<std::chrono::milliseconds>(now - worker->asked));
+    }
+  }
+  return longest;
 }
 
 void Workers::stop() {

@@ -4,6 +4,7 @@
 /// between the two is a coroutine that is handed over and its result. Nothing else is shared.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <thread>
@@ -28,6 +29,10 @@ class Workers {
 
   /// Where the next session lives, each thread in its turn; null without threads.
   std::shared_ptr<asio::io_context> next();
+
+  /// How long the slowest thread has owed an answer to the question that an earlier call put at the end of its queue; 0
+  /// when all have answered, and without threads. To be called now and then, from the loop's thread.
+  std::chrono::milliseconds behind(std::chrono::steady_clock::time_point now);
 
   /// Ends the threads, and does what was left in their queues: sessions that were closed are gone then. Idempotent;
   /// from the loop's thread.

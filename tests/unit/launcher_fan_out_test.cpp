@@ -69,6 +69,20 @@ TEST_CASE("a late tick halves the window, and it never falls below 8") {
   CHECK(bench.fan.window() == 8);
 }
 
+TEST_CASE("threads of sessions that are behind are a head that does not keep up") {
+  Bench bench({}, 4);
+  bench.fill();
+  bench.now += 100ms;
+  bench.fan.tick(bench.now, 250ms);
+  CHECK(bench.fan.window() == 64);
+  for (int i = 0; i < 15; ++i) {
+    bench.now += 100ms;
+    bench.fan.tick(bench.now, 251ms);
+  }
+  CHECK(bench.fan.window() == 16);     // once a second
+  CHECK_FALSE(bench.fan.has_place());  // and none of the hosts is taken for one that hangs
+}
+
 TEST_CASE("what is dropped within a second of a halving was caused before it") {
   Bench bench({}, 8);
   for (int i = 0; i < 10; ++i) bench.fan.dropped(bench.now);

@@ -50,6 +50,19 @@ TEST_CASE("sessions have threads when there are cores beside the loop's and host
   CHECK(worker_count(1000, 0) == 0);  // not known
 }
 
+TEST_CASE("a thread that does not get round to a question is behind, until it does") {
+  Workers workers(2);
+  std::promise<void> gate;
+  asio::post(*workers.next(), [open = gate.get_future().share()] { open.wait(); });
+  const auto asked = std::chrono::steady_clock::now();
+  CHECK(workers.behind(asked) == 0ms);
+  CHECK(workers.behind(asked + 300ms) == 300ms);
+  gate.set_value();
+  for (int turn = 0; turn < 2; ++turn) thread_of(*workers.next());  // both have come past the question
+  CHECK(workers.behind(asked + 400ms) == 0ms);
+  CHECK(Workers(0).behind(asked) == 0ms);
+}
+
 TEST_CASE("workers are threads of their own, given out in turn") {
   Workers workers(3);
   std::set<std::thread::id> threads{std::this_thread::get_id()};
