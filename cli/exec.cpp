@@ -2,6 +2,7 @@
 #include "cli/exec.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,6 +44,11 @@ launcher::TextSink sink_of(int fd) {
     while (!text.empty()) {
       const ssize_t put = ::write(fd, text.data(), text.size());
       if (put < 0 && errno == EINTR) continue;
+      if (put < 0 && errno == EAGAIN) {  // a program that shares the terminal has made it non-blocking
+        pollfd room{fd, POLLOUT, 0};
+        ::poll(&room, 1, -1);
+        continue;
+      }
       if (put < 0) return system_error(errno, fd == STDOUT_FILENO ? "write to stdout" : "write to stderr");
       text.remove_prefix(static_cast<std::size_t>(put));
     }
@@ -83,15 +89,15 @@ int exec_command(const ExecOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   const auto plan = plan_of(options);
   if (!plan) return fail(plan.error());
+  choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan);
 
   const auto agent = find_helper(kAgent);
   if (!agent) return fail(agent.error());
   launcher::GatheredOutput gathered(plan->hosts.size(), temporary_directory());
-  launcher::LaunchOptions launch;
-  launch.agent_path = *agent;
-  launch.quiet = options.verbosity == Verbosity::quiet;
+  launcher::LaunchOptions launch = launch_options(*agent, options.verbosity, options.no_progress);
+  launch.timeline = options.timeline;
   launch.ask_password = options.ask_pass;
   launch.batch = !options.ask_pass;
   launch.gather = options.lines ? nullptr : &gathered;

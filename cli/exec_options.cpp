@@ -80,6 +80,8 @@ void ExecParser::add_to(CLI::App& parent) {
   add_value(*app, "--log-dir", values_.log_dir, "DIR", "Also keep what the hosts said below this directory");
   add_value(*app, "--env", values_.env, "NAME[=VALUE]",
             "Set a variable for the command; NAME alone passes the value on that it has here");
+  app->add_flag("--no-progress", values_.no_progress, "Do not show on the terminal how far the hosts are");
+  add_value(*app, "--timeline", values_.timeline, "FILE", "Write how long each host took for what (trace and table)");
   app->add_flag("-q,--quiet", quiet_, "Say nothing but warnings and errors");
   app->add_flag("-v,--verbose", verbose_, "Say more");
   app->add_flag("--dry-run", values_.dry_run, "Print the plan; start nothing, contact no host");
@@ -100,6 +102,7 @@ Result<void> ExecParser::check_values() {
   for (const auto& [name, value] : {std::pair{"--config", &values_.config}, std::pair{"--user", &values_.user},
                                     std::pair{"--workdir", &values_.workdir}, std::pair{"--log-dir", &values_.log_dir}})
     if (*value && (*value)->empty()) return usage(fmt::format("{} is empty", name), hint);
+  if (app->count("--timeline") > 0 && values_.timeline.empty()) return usage("--timeline is empty", hint);
   if (quiet_ && verbose_) return usage("--quiet and --verbose exclude each other", hint);
   if (values_.lines && values_.json) return usage("--lines and --json exclude each other", hint);
   values_.verbosity = quiet_ ? Verbosity::quiet : verbose_ ? Verbosity::verbose : Verbosity::normal;

@@ -69,6 +69,8 @@ struct ExecOptions {
   bool lines = false;  ///< "gpu01: line" as it comes
   bool json = false;
   bool ask_pass = false;
+  bool no_progress = false;
+  std::string timeline;  ///< a file; empty: none
   Verbosity verbosity = Verbosity::normal;
   bool dry_run = false;
   std::vector<std::string> command;

@@ -127,6 +127,16 @@ LogLevel log_level_of(Verbosity verbosity) {
                                            : LogLevel::info;
 }
 
+launcher::LaunchOptions launch_options(const std::string& agent, Verbosity verbosity, bool no_progress) {
+  launcher::LaunchOptions launch;
+  launch.agent_path = agent;
+  launch.quiet = verbosity == Verbosity::quiet;
+  launch.stdout_colors = wants_colour(STDOUT_FILENO);
+  launch.stderr_colors = wants_colour(STDERR_FILENO);
+  launch.live_line = !launch.quiet && !no_progress && can_redraw(STDERR_FILENO);
+  return launch;
+}
+
 int run_command(const RunOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
@@ -139,12 +149,7 @@ int run_command(const RunOptions& options) {
 
   const auto agent = find_helper(kAgent);
   if (!agent) return fail(agent.error());
-  launcher::LaunchOptions launch;
-  launch.agent_path = *agent;
-  launch.quiet = options.verbosity == Verbosity::quiet;
-  launch.stdout_colors = wants_colour(STDOUT_FILENO);
-  launch.stderr_colors = wants_colour(STDERR_FILENO);
-  launch.live_line = !launch.quiet && !options.no_progress && can_redraw(STDERR_FILENO);
+  launcher::LaunchOptions launch = launch_options(*agent, options.verbosity, options.no_progress);
   launch.timeline = options.timeline;
   launch.batch = options.batch;
   launch.ask_password = options.ask_pass;

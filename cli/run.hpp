@@ -5,6 +5,7 @@
 #include "cli/options.hpp"
 #include "launcher/config.hpp"
 #include "launcher/host_expression.hpp"
+#include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/result.hpp"
@@ -21,6 +22,8 @@ Result<launcher::Config> with_options(launcher::Config config, const RunOptions&
 Result<void> overlay_env(launcher::Config& config, const std::string& entry, const launcher::EnvList& environment);
 Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd);
 LogLevel log_level_of(Verbosity verbosity);
+/// What a launch shows where: colours and the live line, as this terminal has them.
+launcher::LaunchOptions launch_options(const std::string& agent, Verbosity verbosity, bool no_progress);
 /// For --dry-run: the plan to stdout; the status to exit with.
 int print_plan(const launcher::LaunchPlan& plan);
 

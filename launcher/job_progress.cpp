@@ -1,4 +1,5 @@
 // What a job shows of its hosts on their way: the roll call, and the record for `--timeline`. The rest is in job.cpp.
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 
 #include "launcher/job.hpp"
@@ -69,7 +70,8 @@ void Job::keep_timeline(JobResult& result) {
   if (result.exit_status != 0) return log_error("--timeline: {}", to_string(written.error()));
   result.exit_status = kStatusLogsIncomplete;
   result.failure = written.error();
-  result.failure->what = "all ranks ended well, but --timeline was not written: " + result.failure->what;
+  result.failure->what = fmt::format("all {} ended well, but --timeline was not written: {}",
+                                     each_host() ? "commands" : "ranks", result.failure->what);
 }
 
 }  // namespace llmlaunch::launcher

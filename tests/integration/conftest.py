@@ -214,7 +214,8 @@ class Hosts:
             change(data)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
-    def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None, terminal=None):
+    def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None, terminal=None,
+              command="run"):
         """Starts `llmlaunch run [options] --config … arguments` and returns at once."""
         mark = uuid.uuid4().hex
         text = self.config() if config is None else config
@@ -225,7 +226,7 @@ class Hosts:
         environment.pop("SSH_AUTH_SOCK", None)
         environment.update({"HOME": str(self.head / "home"), "TMPDIR": str(self.head / "tmp"), MARK: mark})
         environment.update(env or {})
-        command = [str(BIN / "llmlaunch"), "run", "--config", str(file), *options, *arguments]
+        command = [str(BIN / "llmlaunch"), command, "--config", str(file), *options, *arguments]
         run = Run(command, environment, self.head, mark, stdout, stderr, terminal)
         run.config_file = file
         self.runs.append(run)

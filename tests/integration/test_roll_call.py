@@ -171,3 +171,48 @@ def test_a_terminal_has_colours_unless_it_says_no(hosts):
     run.finish()
     screen.close()
     assert b"\x1b[36m[rank 0 test01] \x1b[0mhello" in screen.raw, screen.raw
+
+
+def test_exec_tells_which_hosts_still_run_and_then_what_they_said(hosts):
+    gate = hosts.home("test02") / "gate"
+    os.mkfifo(gate)
+    screen = Screen()
+    script = "case $LLMLAUNCH_HOST in test02) read line < ~/gate;; esac; echo done"
+    trace = hosts.head / "trace.json"
+    run = with_terminal(hosts, screen, "--shell", script, command="exec", options=("--timeline", str(trace)))
+    wait_until(lambda: any("1 running, 1 exited; waiting for 1 of 2: test02 running 3 s" in state
+                           for state in screen.states), "the host that still runs")
+    gate.write_text("go\n")
+    run.finish()
+    screen.close()
+    gate.unlink()
+    assert run.status == 0, screen.rows
+    rule = "-" * 16
+    assert [row for row in screen.rows if row] == [rule, "test[01-02] (2)", rule, "done"], screen.rows
+    assert "first line" in trace.with_name("trace.json.txt").read_text()
+    hosts.nothing_left(run)
+
+
+def test_a_host_whose_connections_are_dropped_is_named_with_the_reason(hosts):
+    """What sshd's MaxStartups looks like from here: accepted, and closed before a word."""
+    with socket.create_server(("127.0.0.3", 0)) as dropping:
+        def drop():
+            while True:
+                try:
+                    dropping.accept()[0].close()
+                except OSError:  # the end of the test
+                    return
+
+        threading.Thread(target=drop, daemon=True).start()
+
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = dropping.getsockname()[1]
+
+        screen = Screen(columns=200)
+        run = with_terminal(hosts, screen, "true", config=hosts.config(change))
+        run.finish()
+        screen.close()
+        dropping.shutdown(socket.SHUT_RDWR)
+    assert run.status == 69, screen.rows
+    assert any(re.search(r"waiting for 1 of 2: test02 connecting \d s \(.+\)$", state) for state in screen.states), \
+        screen.states

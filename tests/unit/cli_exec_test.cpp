@@ -98,6 +98,11 @@ TEST_CASE("every option of exec is read, in each of its spellings") {
   CHECK(exec.lines);
   CHECK(exec.verbosity == Verbosity::quiet);
   CHECK(exec.command == Words{"nvidia-smi", "-L"});
+  CHECK_FALSE(exec.no_progress);
+  CHECK(exec.timeline.empty());
+  const ExecOptions more = parsed({"exec", "--no_progress", "--timeline", "t.json", "x"}).exec;
+  CHECK(more.no_progress);
+  CHECK(more.timeline == "t.json");
   CHECK(parsed({"exec", "-w", "-", "x"}).exec.hosts.include == Words{"-"});
   CHECK(parsed({"exec", "-w", "-n6,n[1-9]", "x"}).exec.hosts.include == Words{"-n6,n[1-9]"});
   CHECK(parsed({"exec", "-wn[1-2]", "--", "-x"}).exec.command == Words{"-x"});
@@ -127,6 +132,7 @@ TEST_CASE("a wrong exec or hosts is answered with what was meant") {
       {{"exec", "-w", "", "x"}, "--hosts is empty" + lists},
       {{"exec", "-x", "", "x"}, "--exclude is empty" + lists},
       {{"exec", "--log-dir=", "x"}, "--log-dir is empty" + lists},
+      {{"exec", "--timeline=", "x"}, "--timeline is empty" + lists},
       {{"exec", "-f", "0", "x"}, "--fanout must be a number from 1 to 65536, not '0'" + lists},
       {{"exec", "-u", "0", "x"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not '0'" + lists},
       {{"exec", "-t", "soon", "x"}, "--connect-timeout must be a time such as 90, 30s, 5m or 2h, not 'soon'" + lists},
