@@ -20,7 +20,9 @@ class HostsParser {
 
  private:
   HostsOptions values_;
-  std::string pick_, split_;  // as text
+  Result<void> check_folding();
+
+  std::string pick_, split_, autostep_, axis_;  // as text
 };
 
 }  // namespace llmlaunch::cli

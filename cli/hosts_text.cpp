@@ -9,6 +9,7 @@
 #include "cli/hosts.hpp"
 #include "launcher/hostfile.hpp"
 #include "launcher/hostlist.hpp"
+#include "launcher/hostlist_fold.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -34,14 +35,14 @@ HostChoice picked(const HostChoice& choice, std::size_t number, std::uint64_t ch
 }
 
 /// Parts that differ by at most one host; none is empty.
-std::string parts_of(const Names& names, std::size_t parts) {
+std::string parts_of(const Names& names, std::size_t parts, const launcher::FoldOptions& folding) {
   std::string text;
   std::size_t at = 0;
   for (std::size_t part = 0; part < parts; ++part) {
     const std::size_t size = names.size() / parts + (part < names.size() % parts ? 1 : 0);
     if (size == 0) break;
     const auto first = names.begin() + static_cast<std::ptrdiff_t>(at);
-    text += launcher::compress_hostlist(Names(first, first + static_cast<std::ptrdiff_t>(size))) + "\n";
+    text += launcher::fold_hostlist(Names(first, first + static_cast<std::ptrdiff_t>(size)), folding) + "\n";
     at += size;
   }
   return text;
@@ -78,9 +79,10 @@ Result<std::string> text_of_hosts(HostChoice choice, const HostsOptions& options
   }
   if (options.json) return launcher::hosts_json(choice.hosts);
   if (options.count) return fmt::format("{}\n", choice.written.size());
-  if (options.split) return parts_of(choice.written, *options.split);
+  if (options.split) return parts_of(choice.written, *options.split, options.folding);
   if (choice.written.empty()) return std::string();
-  if (options.fold) return launcher::compress_hostlist(choice.written) + "\n";
+  if (options.contiguous) return fmt::format("{}\n", fmt::join(launcher::contiguous_hostlists(choice.written), "\n"));
+  if (options.fold) return launcher::fold_hostlist(choice.written, options.folding) + "\n";
   return fmt::format("{}\n", fmt::join(choice.written, unescaped(options.separator)));
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "launcher/config.hpp"
+#include "launcher/hostlist_fold.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::cli {
@@ -84,7 +85,9 @@ struct HostsOptions {
   std::optional<std::uint32_t> pick;
   std::optional<std::uint32_t> split;
   std::string separator = "\n";
+  launcher::FoldOptions folding;  ///< --autostep, --axis
   bool fold = false;
+  bool contiguous = false;
   bool count = false;
   bool json = false;
 };

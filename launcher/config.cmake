@@ -12,6 +12,7 @@ add_library(llmlaunch_config STATIC
   host_expression.cpp
   hostfile.cpp
   hostlist.cpp
+  hostlist_fold.cpp
   hosts_json.cpp
   log_settings.cpp
   plan.cpp

@@ -2,6 +2,7 @@
 #include "launcher/hostlist.hpp"
 
 #include "launcher/config.hpp"
+#include "launcher/hostlist_fold.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace llmlaunch;
@@ -21,5 +22,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto again = expand_hostlist(compress_hostlist(*names));
   FUZZ_CHECK(again && *again == *names);
+  const FoldOptions options{3 + size % 5, size % 2 == 0 ? std::vector<int>{-1} : std::vector<int>{}};
+  const auto too = expand_hostlist(fold_hostlist(*names, options));
+  FUZZ_CHECK(too && *too == *names);
+  std::size_t in_parts = 0;
+  for (const auto& part : contiguous_hostlists(*names)) in_parts += expand_hostlist(part)->size();
+  FUZZ_CHECK(in_parts == names->size());
   return 0;
 }

@@ -146,7 +146,16 @@ TEST_CASE("a wrong exec or hosts is answered with what was meant") {
       {{"exce", "x"}, "unknown command 'exce'\n   hint: did you mean 'exec'?"},
       {{"host", "x"}, "unknown command 'host'\n   hint: did you mean 'hosts'?"},
       {{"hosts", "--fold", "--count", "x"},
-       "--fold, --count, --split and --json exclude each other\n   hint: llmlaunch hosts --help lists the options"},
+       "--fold, --contiguous, --count, --split and --json exclude each other\n   hint: llmlaunch hosts --help lists "
+       "the options"},
+      {{"hosts", "--axis", "1", "n1"},
+       "--axis goes with --fold or --split\n   hint: llmlaunch hosts --help lists the options"},
+      {{"hosts", "--fold", "--autostep", "2", "n1"},
+       "--autostep must be at least 3: two hosts have a distance in any case\n   hint: llmlaunch hosts --help lists "
+       "the "
+       "options"},
+      {{"hosts", "--fold", "--axis", "0", "n1"},
+       "--axis: '0' is no axis\n   hint: 1 is the first index of a name, -1 the last one; 1,2 are two of them"},
       {{"hosts", ""}, "hosts: an expression is empty\n   hint: a variable in its place may not be set"},
       {{"hosts", "-n6"}, "unknown option '-n'\n   hint: llmlaunch hosts --help lists the options"},
       {{"hosts", "--split", "x", "n1"},
@@ -283,6 +292,11 @@ TEST_CASE("hosts prints lists in every form") {
   CHECK(hosts_text({"--slice", "0-2", "n[1-2]"}) == "--slice: slice '0-2': there are only 2 hosts, counted from 0");
   CHECK(hosts_text({"--split", "3", "n[1-8]"}) == "n[1-3]\nn[4-6]\nn[7-8]\n");
   CHECK(hosts_text({"--split", "5", "n[1-2]"}) == "n1\nn2\n");
+  CHECK(hosts_text({"--contiguous", "n[1-3,7]"}) == "n[1-3]\nn7\n");
+  CHECK(hosts_text({"--contiguous", "n1!n1"}) == "");
+  CHECK(hosts_text({"--fold", "--autostep", "auto", "n[0,2,4]"}) == "n[0-4/2]\n");
+  CHECK(hosts_text({"--fold", "--autostep=4", "n[0,2,4]"}) == "n[0,2,4]\n");
+  CHECK(hosts_text({"--split", "2", "--axis=-1", "r[1-2]n[1-4]"}) == "r1n[1-4]\nr2n[1-4]\n");
   CHECK(hosts_text({"--pick", "3", "--count", "n[1-8]"}) == "3\n");
   CHECK(hosts_text({"--pick", "8", "--fold", "n[1-8]"}) == "n[1-8]\n");  // in their order
   CHECK(hosts_text({"--pick", "9", "n[1-8]"}) == "--pick 9: there are only 8 hosts");

@@ -5,6 +5,7 @@ llmlaunch_unit_test(launcher_config
     launcher_config_test.cpp
     launcher_host_expression_test.cpp
     launcher_hostfile_test.cpp
+    launcher_hostlist_fold_test.cpp
     launcher_hostlist_test.cpp
     launcher_log_settings_test.cpp
     launcher_plan_test.cpp
