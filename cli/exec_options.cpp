@@ -39,6 +39,7 @@ void add_host_options(CLI::App& command, HostWords& hosts, bool with_where) {
   if (with_where) add_value(command, "-w,--hosts", hosts.include, "LIST", "Hosts: gpu[01-64],login0");
   add_value(command, "-x,--exclude", hosts.exclude, "LIST", "Hosts to leave out");
   add_value(command, "--hostfile", hosts.hostfiles, "FILE", "Hosts from a file, as other tools write them");
+  add_value(command, "--groups", hosts.groups, "FILE", "Groups for @name from a file (YAML, as ClusterShell's)");
   add_value(command, "--from", hosts.from, "FORMAT",
             "How the hostfile is written: auto, openmpi, deepspeed, mpich, pbs, lsf, slurm, pdsh");
 }
@@ -46,7 +47,7 @@ void add_host_options(CLI::App& command, HostWords& hosts, bool with_where) {
 Result<void> check_host_options(const CLI::App& command, const HostWords& hosts) {
   const auto empty = [](const std::string& word) { return word.empty(); };
   for (const auto& [name, words] : {std::pair{"--hosts", &hosts.include}, std::pair{"--exclude", &hosts.exclude},
-                                    std::pair{"--hostfile", &hosts.hostfiles}}) {
+                                    std::pair{"--hostfile", &hosts.hostfiles}, std::pair{"--groups", &hosts.groups}}) {
     if (std::any_of(words->begin(), words->end(), empty))
       return usage(fmt::format("{} is empty", name), lists_options(command));
   }

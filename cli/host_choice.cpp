@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include "cli/head.hpp"
+#include "launcher/group_file.hpp"
 #include "launcher/hostfile.hpp"
 #include "launcher/hostlist.hpp"
 
@@ -71,15 +72,14 @@ Error as_usage(Error error, std::string_view prefix) {
 /// One choice while it is made.
 class Choice {
  public:
-  Choice(const Config& file, const HostWords& words, const HostWorld& world)
-      : file_(file), words_(words), world_(world), sources_(sources()), selector_(sources_) {
+  Choice(const Config& file, const HostWords& words, const HostWorld& world, launcher::HostSources sources)
+      : file_(file), words_(words), world_(world), sources_(std::move(sources)), selector_(sources_) {
     for (const auto& host : file.hosts) known_.emplace(host.name, &host);
   }
 
   Result<HostChoice> make(const std::string& option);
 
  private:
-  launcher::HostSources sources() const;
   Result<void> take_words(const std::string& option);
   Result<void> take_file(const std::string& path, HostfileFormat format);
   Result<void> take_allocation(HostfileFormat format);
@@ -98,10 +98,19 @@ class Choice {
   HostChoice choice_;
 };
 
-launcher::HostSources Choice::sources() const {
-  launcher::HostSources sources = world_.sources;
-  for (const auto& host : file_.hosts) sources.all.push_back(host.name);
-  sources.groups = file_.groups;
+/// What expressions may refer to: hosts and groups of the configuration, and of the files that --groups names.
+Result<launcher::HostSources> sources_of(const Config& file, const HostWords& words, const HostWorld& world) {
+  launcher::HostSources sources = world.sources;
+  for (const auto& host : file.hosts) sources.all.push_back(host.name);
+  sources.groups = file.groups;
+  for (const auto& path : words.groups) {
+    if (!sources.read_file) return make_error(Errc::usage, "files of groups cannot be read here");
+    const auto text = sources.read_file(path);
+    if (!text) return text.error();
+    auto groups = launcher::parse_group_file(*text, path);
+    if (!groups) return groups.error();
+    for (auto& [name, expression] : *groups) sources.groups.insert_or_assign(name, std::move(expression));
+  }
   return sources;
 }
 
@@ -230,7 +239,9 @@ HostWorld host_world(const EnvList& environment) {
 
 Result<HostChoice> choose_hosts(const Config& file, const HostWords& words, const HostWorld& world,
                                 const std::string& option) {
-  return Choice(file, words, world).make(option);
+  auto sources = sources_of(file, words, world);
+  if (!sources) return sources.error();
+  return Choice(file, words, world, std::move(*sources)).make(option);
 }
 
 Result<void> check_named_once(const std::vector<HostConfig>& hosts) {

@@ -52,6 +52,7 @@ struct HostWords {
   std::vector<std::string> include;    ///< -w, or the words of `hosts`: host expressions
   std::vector<std::string> exclude;    ///< -x
   std::vector<std::string> hostfiles;  ///< --hostfile
+  std::vector<std::string> groups;     ///< --groups: files of groups, beside those of the configuration
   std::optional<std::string> from;     ///< --from: how the hostfiles are written; unset: seen from their text
 };
 

@@ -9,7 +9,10 @@ add_library(llmlaunch_config STATIC
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
+  group_file.cpp
   host_expression.cpp
+  host_regex.cpp
+  host_scan.cpp
   hostfile.cpp
   hostlist.cpp
   hostlist_fold.cpp

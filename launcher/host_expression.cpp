@@ -4,13 +4,14 @@
 
 #include <fmt/format.h>
 #include <fnmatch.h>
-#include <regex.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <optional>
 
 #include "launcher/config.hpp"
+#include "launcher/host_regex.hpp"
+#include "launcher/host_scan.hpp"
 #include "launcher/hostlist.hpp"
 
 namespace llmlaunch::launcher {
@@ -18,35 +19,8 @@ namespace {
 
 constexpr int kMaxDepth = 16;           // groups in groups, files in files
 constexpr std::size_t kMaxFiles = 100;  // all together
-constexpr std::size_t kMaxRegexBytes = 200;
-constexpr std::size_t kShownBytes = 100;  // of an expression, on either side of the bad place
-constexpr std::string_view kOperators = ",!&^";
-
-bool is_blank(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-std::string shown(std::string_view text) {
-  std::string out;
-  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return out;
-}
-
-// The expression with a caret below the bad place; of a long one what stands around it.
-std::string with_caret(std::string_view expression, std::size_t at) {
-  const std::size_t from = at > kShownBytes ? at - kShownBytes : 0;
-  const std::string_view before = expression.substr(from, at - from);
-  std::size_t columns = from > 0 ? 1 : 0;
-  for (const char c : before) columns += (static_cast<unsigned char>(c) & 0xc0) == 0x80 ? 0 : 1;
-  const std::string_view behind = expression.substr(at, kShownBytes);
-  return fmt::format("\n   {}{}{}{}\n   {}^", from > 0 ? "…" : "", shown(before), shown(behind),
-                     at + behind.size() < expression.size() ? "…" : "", std::string(columns, ' '));
-}
+constexpr const char* kGroupsHint =
+    "groups stand below llmlaunch.groups in the configuration, which --config names, or in a file that --groups names";
 
 Error bad(std::string what, std::string hint = {}) {
   return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
@@ -88,47 +62,6 @@ Result<std::vector<std::string>> combined(std::vector<std::string> left, std::ve
   return left;
 }
 
-class Regex {
- public:
-  Regex() = default;
-  Regex(const Regex&) = delete;
-  Regex& operator=(const Regex&) = delete;
-  ~Regex() {
-    if (compiled_) ::regfree(&regex_);
-  }
-  // The system's own words when it is no regular expression.
-  std::optional<std::string> compile(const std::string& pattern) {
-    const int failed = ::regcomp(&regex_, pattern.c_str(), REG_EXTENDED | REG_NOSUB);
-    compiled_ = failed == 0;
-    if (compiled_) return std::nullopt;
-    char words[200];
-    ::regerror(failed, &regex_, words, sizeof words);
-    return words;
-  }
-  bool matches(const std::string& text) const { return ::regexec(&regex_, text.c_str(), 0, nullptr, 0) == 0; }
-
- private:
-  regex_t regex_{};
-  bool compiled_ = false;
-};
-
-// Counts and references back make matching as slow as somebody wants it to be.
-Result<void> check_regex(const std::string& pattern) {
-  if (pattern.empty()) return bad("an empty regular expression", "// matches nothing that is meant; write /regex/");
-  if (pattern.size() > kMaxRegexBytes)
-    return bad(fmt::format("a regular expression of more than {} bytes", kMaxRegexBytes));
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] == '\0') return bad("a zero byte in a regular expression");
-    if (pattern[i] == '{') return bad("'{' in a regular expression: counts are not supported", "write the piece out");
-    if (pattern[i] == '\\' && i + 1 < pattern.size() && pattern[i + 1] >= '0' && pattern[i + 1] <= '9')
-      return bad("a back reference in a regular expression is not supported");
-    if (pattern[i] == '\\') ++i;
-  }
-  if (const auto wrong = Regex().compile(pattern))
-    return bad(fmt::format("regular expression '{}': {}", pattern, *wrong));
-  return ok;
-}
-
 // "ssh:user@n1": pdsh's way to say how a host is reached.
 std::optional<std::string_view> transport_of(std::string_view item) {
   for (const std::string_view name : {"ssh", "rsh", "mrsh", "krb4", "exec", "qsh", "mqsh", "xcpu"})
@@ -137,81 +70,6 @@ std::optional<std::string_view> transport_of(std::string_view item) {
 }
 
 }  // namespace
-
-struct HostSelector::Item {
-  enum class Kind { list, pattern, group, file, standard_input, regex } kind = Kind::list;
-  std::string_view text;  // without its sign
-  std::size_t at = 0;     // of the text
-  bool negative = false;
-  mutable std::size_t bad_at = 0;  // after an error
-};
-
-/// Cuts an expression into items and operators.
-struct HostSelector::Scan {
-  std::string_view text;
-  std::size_t at = 0;
-
-  void skip_blanks() {
-    while (at < text.size() && is_blank(text[at])) ++at;
-  }
-  bool at_operator() const { return at < text.size() && kOperators.find(text[at]) != kOperators.npos; }
-  Result<Item> next();
-  Result<void> regex(Item& item);
-  void plain(Item& item);
-};
-
-Result<void> HostSelector::Scan::regex(Item& item) {
-  std::size_t end = at + 1;
-  while (end < text.size() && text[end] != '/') end += text[end] == '\\' ? 2 : 1;
-  if (end >= text.size()) return bad("a regular expression without its closing '/'");
-  item.kind = Item::Kind::regex;
-  item.text = text.substr(at + 1, end - at - 1);
-  at = end + 1;
-  return ok;
-}
-
-// Up to the next operator outside of brackets.
-void HostSelector::Scan::plain(Item& item) {
-  std::size_t end = at;
-  for (bool inside = false; end < text.size(); ++end) {
-    if (text[end] == '[') inside = true;
-    if (text[end] == ']') inside = false;
-    if (!inside && kOperators.find(text[end]) != kOperators.npos) break;
-  }
-  item.text = trimmed(text.substr(at, end - at));
-  at = end;
-}
-
-Result<HostSelector::Item> HostSelector::Scan::next() {
-  Item item;
-  skip_blanks();
-  if (at < text.size() && text[at] == '-') {
-    item.negative = true;
-    ++at;
-    skip_blanks();
-    if (at == text.size() || (at_operator() && text[at] != '^')) {
-      item.negative = false;
-      item.kind = Item::Kind::standard_input;
-      item.at = at - 1;
-      return item;
-    }
-  }
-  item.at = at;
-  if (at < text.size() && text[at] == '/') {
-    if (auto read = regex(item); !read) return read.error();
-    return item;
-  }
-  if (at < text.size() && (text[at] == '^' || text[at] == '@')) {
-    item.kind = text[at] == '^' ? Item::Kind::file : Item::Kind::group;
-    ++at;
-  }
-  plain(item);
-  const bool wild = item.text.find_first_of("*?") != item.text.npos;
-  if (item.kind == Item::Kind::list && wild) item.kind = Item::Kind::pattern;
-  if (!item.text.empty()) return item;
-  if (at >= text.size()) return bad("an item is missing at the end", "a sign too many?");
-  return bad(fmt::format("an item is missing before '{}'", text[at]), "a sign too many?");
-}
 
 HostSelector::HostSelector(HostSources sources) : sources_(std::move(sources)) {}
 
@@ -238,7 +96,7 @@ Result<void> HostSelector::include_file(std::string_view text, const std::string
 }
 
 Result<HostSelector::Names> HostSelector::evaluate(std::string_view expression, const std::string& where, int depth) {
-  Scan scan{expression, 0};
+  HostScan scan(expression);
   Names names;
   char sign = ',';
   const auto fail = [&](Error error, std::size_t at) {
@@ -249,12 +107,12 @@ Result<HostSelector::Names> HostSelector::evaluate(std::string_view expression, 
     return error;
   };
   scan.skip_blanks();
-  if (scan.at == expression.size()) return names;
+  if (scan.at() == expression.size()) return names;
   for (;;) {
     const auto item = scan.next();
-    if (!item) return fail(item.error(), scan.at);
+    if (!item) return fail(item.error(), scan.at());
     item->bad_at = item->at;
-    const bool aside = item->negative || item->kind == Item::Kind::regex;
+    const bool aside = item->negative || item->kind == HostItem::Kind::regex;
     if (aside && sign != ',')
       return fail(bad(fmt::format("what is left out at the end cannot stand behind '{}'", sign), "write ',' before it"),
                   item->at);
@@ -268,17 +126,17 @@ Result<HostSelector::Names> HostSelector::evaluate(std::string_view expression, 
       names = std::move(*both);
     }
     scan.skip_blanks();
-    if (scan.at == expression.size()) return names;
-    if (!scan.at_operator()) return fail(bad("expected , ! & or ^ between two items"), scan.at);
-    sign = expression[scan.at++];
+    if (scan.at() == expression.size()) return names;
+    if (!scan.at_operator()) return fail(bad("expected , ! & or ^ between two items"), scan.at());
+    sign = scan.take_operator();
   }
 }
 
 // "-item" and filters: not a part of the list, but of what is left of it.
-Result<void> HostSelector::set_aside(const Item& item, const std::string& where, int depth) {
-  if (item.kind == Item::Kind::regex) {
+Result<void> HostSelector::set_aside(const HostItem& item, const std::string& where, int depth) {
+  if (item.kind == HostItem::Kind::regex) {
     std::string pattern(item.text);
-    if (auto checked = check_regex(pattern); !checked) return checked.error();
+    if (auto checked = check_host_regex(pattern); !checked) return checked.error();
     filters_.push_back({std::move(pattern), !item.negative});
     return ok;
   }
@@ -288,18 +146,18 @@ Result<void> HostSelector::set_aside(const Item& item, const std::string& where,
   return ok;
 }
 
-Result<HostSelector::Names> HostSelector::value_of(const Item& item, const std::string& where, int depth) {
+Result<HostSelector::Names> HostSelector::value_of(const HostItem& item, const std::string& where, int depth) {
   item.bad_at = item.at;
-  const bool descends = item.kind == Item::Kind::group || item.kind == Item::Kind::file;
+  const bool descends = item.kind == HostItem::Kind::group || item.kind == HostItem::Kind::file;
   if (descends && depth >= kMaxDepth)
     return bad(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
   switch (item.kind) {
-    case Item::Kind::list: return list_names(item);
-    case Item::Kind::pattern: return pattern_names(item);
-    case Item::Kind::group: return group_names(item, depth);
-    case Item::Kind::file: seen_files_.clear(); return open_file(std::string(item.text), depth);
-    case Item::Kind::regex: break;
-    case Item::Kind::standard_input: {
+    case HostItem::Kind::list: return list_names(item);
+    case HostItem::Kind::pattern: return pattern_names(item);
+    case HostItem::Kind::group: return group_names(item, depth);
+    case HostItem::Kind::file: seen_files_.clear(); return open_file(std::string(item.text), depth);
+    case HostItem::Kind::regex: break;
+    case HostItem::Kind::standard_input: {
       if (!sources_.read_stdin) return bad("hosts cannot be read from stdin here");
       const auto text = std::exchange(sources_.read_stdin, nullptr)();
       if (!text) return text.error();
@@ -310,12 +168,12 @@ Result<HostSelector::Names> HostSelector::value_of(const Item& item, const std::
   return bad("a defect: an item that has no value in " + where);
 }
 
-Result<HostSelector::Names> HostSelector::list_names(const Item& item) {
+Result<HostSelector::Names> HostSelector::list_names(const HostItem& item) {
   std::string_view text = item.text;
   std::size_t skipped = 0;
   if (const auto transport = is_ipv6_literal(text) ? std::nullopt : transport_of(text)) {
     if (*transport != "ssh")
-      return bad(fmt::format("'{}:' in '{}': hosts are reached by ssh alone", *transport, shown(text)));
+      return bad(fmt::format("'{}:' in '{}': hosts are reached by ssh alone", *transport, shown_host(text)));
     skipped = transport->size() + 1;
     text.remove_prefix(skipped);
   }
@@ -328,38 +186,73 @@ Result<HostSelector::Names> HostSelector::list_names(const Item& item) {
   return names;
 }
 
-Result<HostSelector::Names> HostSelector::pattern_names(const Item& item) {
+Result<HostSelector::Names> HostSelector::pattern_names(const HostItem& item) {
   const std::string pattern(item.text);
   if (pattern.find_first_of(std::string_view("[]\\\0", 4)) != pattern.npos)
-    return bad(fmt::format("'{}' has '*' or '?' beside brackets", shown(pattern)), "write one of both");
+    return bad(fmt::format("'{}' has '*' or '?' beside brackets", shown_host(pattern)), "write one of both");
   if (sources_.all.empty())
-    return bad(fmt::format("nothing is known that '{}' could match", shown(pattern)),
+    return bad(fmt::format("nothing is known that '{}' could match", shown_host(pattern)),
                "patterns choose among the hosts of the configuration: --config names it");
   Names names;
   for (const std::string& host : sources_.all)
     if (::fnmatch(pattern.c_str(), key_of(host).c_str(), 0) == 0) names.push_back(host);
   if (!names.empty()) return names;
-  return bad(fmt::format("'{}' matches none of the {} known hosts", shown(pattern), sources_.all.size()));
+  return bad(fmt::format("'{}' matches none of the {} known hosts", shown_host(pattern), sources_.all.size()));
 }
 
-Result<HostSelector::Names> HostSelector::group_names(const Item& item, int depth) {
+Result<HostSelector::Names> HostSelector::group_names(const HostItem& item, int depth) {
   if (item.text == "*") {
     if (!sources_.all.empty()) return sources_.all;
     return bad("no hosts are known that '@*' could be", "they are those of the configuration: --config names it");
   }
-  if (item.text.starts_with('@') || item.text.find(':') != item.text.npos)
-    return bad(fmt::format("'@{}': group sources are not supported", shown(item.text)),
-               "groups stand below llmlaunch.groups in the configuration, and are called @name");
-  const auto groups = expand_hostlist(item.text, item.bad_at);
-  item.bad_at += item.at + (groups ? 0 : 1);
-  if (!groups) return groups.error();
+  if (item.text.starts_with('@')) return group_list(item.text.substr(1));
+  const std::size_t before = item.text.find(':') + 1;  // "source:"; 0 without one
+  const std::string source(item.text.substr(0, before == 0 ? 0 : before - 1));
+  const std::string_view pattern = item.text.substr(before);
+  if (before > 0 && pattern == "*") return all_groups(source, depth);
+  const auto groups = expand_hostlist(pattern, item.bad_at);
+  item.bad_at += item.at + (groups ? 0 : before + 1);
+  return groups ? of_groups(source, *groups, depth) : groups;
+}
+
+// "@source:*": each host once, however many of the groups it is in.
+Result<HostSelector::Names> HostSelector::all_groups(const std::string& source, int depth) {
+  const auto groups = group_list(source);
+  if (!groups) return groups;
+  auto all = of_groups(source, *groups, depth);
+  if (!all) return all;
+  std::unordered_set<std::string> seen;
+  std::erase_if(*all, [&seen](const std::string& name) { return !seen.insert(key_of(name)).second; });
+  return all;
+}
+
+// "@@source": names of groups, for people who look for one, and for scripts that go through all.
+Result<HostSelector::Names> HostSelector::group_list(std::string_view source) const {
+  Names groups;
+  for (const auto& [key, expression] : sources_.groups) {
+    const auto colon = key.find(':');
+    const std::string_view its = colon == key.npos ? std::string_view{} : std::string_view(key).substr(0, colon);
+    if (its == source) groups.push_back(key.substr(colon == key.npos ? 0 : colon + 1));
+  }
+  if (!groups.empty()) return groups;
+  return bad(
+      source.empty() ? "no groups are known" : fmt::format("no source of groups '{}' is known", shown_host(source)),
+      kGroupsHint);
+}
+
+// A name without a source is first looked for in that of the group that it is used in.
+Result<HostSelector::Names> HostSelector::of_groups(const std::string& source, const Names& groups, int depth) {
   Names names;
-  for (const std::string& group : *groups) {
-    const auto found = sources_.groups.find(group);
+  for (const std::string& group : groups) {
+    const std::string& own = source.empty() ? source_ : source;
+    auto found = own.empty() ? sources_.groups.end() : sources_.groups.find(own + ":" + group);
+    if (found == sources_.groups.end() && source.empty()) found = sources_.groups.find(group);
     if (found == sources_.groups.end())
-      return bad(fmt::format("no group '{}' is known", group),
-                 "groups stand below llmlaunch.groups in the configuration: --config names it");
-    auto more = evaluate(found->second, "group " + group, depth + 1);
+      return bad(fmt::format("no group '{}{}{}' is known", source, source.empty() ? "" : ":", group), kGroupsHint);
+    const auto colon = found->first.find(':');
+    const std::string outer = std::exchange(source_, colon == std::string::npos ? "" : found->first.substr(0, colon));
+    auto more = evaluate(found->second, "group " + found->first, depth + 1);
+    source_ = outer;
     if (!more) return more.error();
     if (auto added = append(names, std::move(*more)); !added) return added.error();
   }
@@ -384,9 +277,9 @@ Result<HostSelector::Names> HostSelector::file_names(std::string_view text, cons
     at = end + 1;
     constexpr std::string_view kInclude = "#include";
     const bool include =
-        line.starts_with(kInclude) && (line.size() == kInclude.size() || is_blank(line[kInclude.size()]));
-    const std::string_view content = trimmed(line.substr(0, line.find('#')));
-    auto more = include ? included(trimmed(line.substr(kInclude.size())), path, number, depth)
+        line.starts_with(kInclude) && (line.size() == kInclude.size() || is_host_blank(line[kInclude.size()]));
+    const std::string_view content = trimmed_host(line.substr(0, line.find('#')));
+    auto more = include ? included(trimmed_host(line.substr(kInclude.size())), path, number, depth)
                         : evaluate(content, fmt::format("{}:{}", path, number), depth);
     if (!more) return more.error();
     if (auto added = append(names, std::move(*more)); !added) return added.error();
@@ -404,7 +297,7 @@ Result<HostSelector::Names> HostSelector::included(std::string_view name, const 
   const bool as_written = name.starts_with('/') || name.starts_with("./") || name.starts_with("../");
   const std::filesystem::path beside = std::filesystem::path(from).parent_path() / name;
   const std::string path = (as_written ? std::filesystem::path(name) : beside).lexically_normal().string();
-  if (seen_files_.contains(path)) return pass_over(fmt::format("{} once more", shown(path)));
+  if (seen_files_.contains(path)) return pass_over(fmt::format("{} once more", shown_host(path)));
   if (depth >= kMaxDepth) return bad(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
   return open_file(path, depth);
 }
@@ -413,7 +306,7 @@ bool HostSelector::keeps(std::string_view host) const {
   const std::string key = key_of(host);
   if (excluded_.contains(key)) return false;
   for (const Filter& filter : filters_) {
-    Regex regex;
+    HostRegex regex;
     const bool usable = !regex.compile(filter.pattern);  // it was compiled when it was read
     if (usable && regex.matches(key) != filter.keep) return false;
   }
@@ -423,7 +316,7 @@ bool HostSelector::keeps(std::string_view host) const {
 std::vector<std::string> HostSelector::names() const {
   Names kept = filtered(names_, excluded_, false);
   for (const Filter& filter : filters_) {
-    Regex regex;
+    HostRegex regex;
     const bool usable = !regex.compile(filter.pattern);
     if (usable)
       std::erase_if(kept, [&](const std::string& name) { return regex.matches(key_of(name)) != filter.keep; });

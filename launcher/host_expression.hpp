@@ -6,6 +6,8 @@
 ///     item       := host list item                 gpu[01-64], user@n1, ssh:user@n1, [2001:db8::1]:2222
 ///                 | www* | n?1                     matched against all known hosts
 ///                 | "@" group | "@*"               a group's own expression; all known hosts
+///                | "@" source ":" group           of a source of groups (group_file.hpp); "@source:*": all of them
+///                | "@@" [source]                  the names of the groups themselves
 ///                 | "^" file                       the expressions of a file, one a line
 ///                 | "-"                            the same from stdin
 ///                 | "/" regex "/"                  keep only hosts that match (POSIX extended), at the end
@@ -17,12 +19,12 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
+#include "launcher/group_file.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
@@ -32,8 +34,10 @@ struct HostSources {
   std::function<Result<std::string>(const std::string& path)> read_file;  ///< unset: files are refused
   std::function<Result<std::string>()> read_stdin;                        ///< unset: "-" is refused
   std::vector<std::string> all;                                           ///< for patterns and "@*"
-  std::map<std::string, std::string, std::less<>> groups;                 ///< name → expression
+  HostGroups groups;                                                      ///< "name" or "source:name" → expression
 };
+
+struct HostItem;  // one item of an expression, host_scan.hpp
 
 class HostSelector {
  public:
@@ -59,18 +63,18 @@ class HostSelector {
     std::string pattern;
     bool keep;
   };
-  struct Item;  // one item of an expression, as it is read
-  struct Scan;  // an expression and the place in it
-
   Result<Names> evaluate(std::string_view expression, const std::string& where, int depth);
-  Result<Names> value_of(const Item& item, const std::string& where, int depth);
-  Result<Names> list_names(const Item& item);
-  Result<Names> pattern_names(const Item& item);
-  Result<Names> group_names(const Item& item, int depth);
+  Result<Names> value_of(const HostItem& item, const std::string& where, int depth);
+  Result<Names> list_names(const HostItem& item);
+  Result<Names> pattern_names(const HostItem& item);
+  Result<Names> group_names(const HostItem& item, int depth);
+  Result<Names> group_list(std::string_view source) const;
+  Result<Names> of_groups(const std::string& source, const Names& groups, int depth);
+  Result<Names> all_groups(const std::string& source, int depth);
   Result<Names> file_names(std::string_view text, const std::string& path, int depth);
   Result<Names> included(std::string_view name, const std::string& from, std::size_t line, int depth);
   Result<Names> open_file(const std::string& path, int depth);
-  Result<void> set_aside(const Item& item, const std::string& where, int depth);
+  Result<void> set_aside(const HostItem& item, const std::string& where, int depth);
 
   HostSources sources_;
   Names names_;
@@ -79,6 +83,7 @@ class HostSelector {
   std::vector<std::string> notes_;
   std::unordered_set<std::string> seen_files_;  // of one tree of #include
   std::size_t files_read_ = 0;
+  std::string source_;  // of the group whose expression is being read
 };
 
 }  // namespace llmlaunch::launcher

@@ -39,6 +39,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto excluded = selector.exclude(text, "-x"); included && excluded) FUZZ_CHECK(selector.names().empty());
   for (const auto& name : selector.names()) FUZZ_CHECK(selector.keeps(name) && name.front() != '-');
 
+  if (auto groups = parse_group_file(text, "g"); groups) {
+    HostSources all = sources(text);
+    all.groups.merge(*groups);
+    HostSelector grouped(std::move(all));
+    for (const char* expression : {"@@", "@g,@a,@t", "@s:*"})
+      if (const auto taken = grouped.include(expression, "-w"); !taken) check_error(taken.error());
+  } else {
+    check_error(groups.error());
+  }
+
   for (std::size_t format = 0; format < kHostfileFormats.size(); ++format) {
     const auto read = parse_hostfile(text, "h", static_cast<HostfileFormat>(format), sources(text));
     if (!read) {

@@ -131,6 +131,7 @@ TEST_CASE("a wrong exec or hosts is answered with what was meant") {
        "program and its arguments without quotes around them all"},
       {{"exec", "-w", "", "x"}, "--hosts is empty" + lists},
       {{"exec", "-x", "", "x"}, "--exclude is empty" + lists},
+      {{"exec", "--groups=", "x"}, "--groups is empty" + lists},
       {{"exec", "--log-dir=", "x"}, "--log-dir is empty" + lists},
       {{"exec", "--timeline=", "x"}, "--timeline is empty" + lists},
       {{"exec", "-f", "0", "x"}, "--fanout must be a number from 1 to 65536, not '0'" + lists},
@@ -197,6 +198,17 @@ TEST_CASE("exec takes hosts from words, else the configuration, else WCOLL") {
   CHECK(exec_hosts({"--from", "pbs"}, world({{"PBS_NODEFILE", "nodes"}}, files)) == "b[1-2]");
   CHECK(exec_hosts({"--from", "lsf"}, world({{"LSB_MCPU_HOSTS", "l1 8 l2 8"}})) == "l[1-2]");
   CHECK(exec_hosts({"--from", "lsf"}, world({{"LSB_HOSTS", "l1 l1 l2"}})) == "l[1-2]");
+}
+
+TEST_CASE("groups come from the configuration and from files, and what is typed wins") {
+  const HostWorld with_groups = world({}, {{"g", "odd: n9\nracks: {r1: 'gpu[01-02]'}\n"}, {"bad", "a: {b: {}}\n"}});
+  CHECK(exec_hosts({"-w", "@racks:r1,@odd", "--groups", "g"}, with_groups) == "gpu[01-02],n9");
+  CHECK(exec_hosts({"-w", "@odd", "--groups", "g"}, with_groups, kFile) == "n9");
+  CHECK(exec_hosts({"-w", "@r1", "-x", "@odd", "--groups", "g"}, with_groups, kFile) == "gpu[01-02]");
+  CHECK(exec_hosts({"-w", "@odd", "--groups", "gone"}, with_groups) ==
+        "cannot read the host file gone: No such file or directory");
+  CHECK(exec_hosts({"-w", "@a", "--groups", "bad"}, with_groups).starts_with("bad:1:5: group 'b' must be a list of"));
+  CHECK(hosts_text({"@@racks", "--groups", "g"}, with_groups) == "r1\n");
 }
 
 TEST_CASE("exec refuses what names no host, or one twice") {

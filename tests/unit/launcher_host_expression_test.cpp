@@ -155,11 +155,14 @@ TEST_CASE("a wrong expression is shown with the place") {
       {"n[1-2]*", "-w: 'n[1-2]*' has '*' or '?' beside brackets\n   n[1-2]*\n   ^\n   hint: write one of both"},
       {"@nobody",
        "-w: no group 'nobody' is known\n   @nobody\n   ^\n   hint: groups stand below llmlaunch.groups in the "
-       "configuration: --config names it"},
+       "configuration, which --config names, or in a file that --groups names"},
+      {"@racks:r9",
+       "-w: no group 'racks:r9' is known\n   @racks:r9\n   ^\n   hint: groups stand below llmlaunch.groups in the "
+       "configuration, which --config names, or in a file that --groups names"},
+      {"n1,@racks:r[2-1]", "-w: bad range '2-1' in 'r[2-1]': it runs backwards\n   n1,@racks:r[2-1]\n               ^"},
       {"@@src",
-       "-w: '@@src': group sources are not supported\n   @@src\n   ^\n   hint: groups stand below llmlaunch.groups in "
-       "the "
-       "configuration, and are called @name"},
+       "-w: no source of groups 'src' is known\n   @@src\n   ^\n   hint: groups stand below llmlaunch.groups in the "
+       "configuration, which --config names, or in a file that --groups names"},
       {"n1,@bad", "group bad: bad range '2-1' in 'n[2-1]': it runs backwards\n   n[2-1]\n     ^"},
       {"^nowhere", "-w: cannot read nowhere: No such file or directory\n   ^nowhere\n   ^"},
       {"^hosts.txt", "hosts.txt:2: bad range '4-3' in 'n[1,4-3]': it runs backwards\n   n[1,4-3]\n       ^"},
