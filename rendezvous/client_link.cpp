@@ -1,0 +1,191 @@
+// Requests wait on their own condition, the reading thread wakes them. Waits for the server's word first and for its
+// own deadline as the last resort, because the server knows who is missing.
+#include "rendezvous/client_link.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "rendezvous/wording.hpp"
+
+namespace llmlaunch::rendezvous {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// How much longer than asked the client waits for the server's answer, which names what is missing.
+constexpr milliseconds kAnswerGrace{10'000};
+// How long leaving may take when the server does not react.
+constexpr milliseconds kLeaveTimeout{2'000};
+constexpr std::size_t kReadBytes = 64 * 1024;
+
+}  // namespace
+
+ClientLink::ClientLink(ClientOptions options, Joined joined)
+    : options_(std::move(options)),
+      connection_(std::move(joined.connection)),
+      decoder_(std::move(joined.decoder)),
+      reader_([this] { read(); }) {}
+
+ClientLink::~ClientLink() {
+  leave();
+}
+
+// --- requests --------------------------------------------------------------------------------------------------------
+
+Result<std::uint32_t> ClientLink::begin(Call& call) {
+  const std::scoped_lock lock(mutex_);
+  if (end_reason_) return *end_reason_;
+  std::uint32_t number = 0;
+  do number = next_request_++;
+  while (number == 0 || calls_.contains(number));
+  calls_.emplace(number, &call);
+  return number;
+}
+
+Result<Message> ClientLink::answer_to(Call& call, std::uint32_t number, const Message& request, milliseconds timeout,
+                                      const std::string& subject) {
+  timeout = bounded(timeout);
+  const TimePoint deadline = steady_clock::now() + timeout + kAnswerGrace;
+  if (auto sent = send(request, deadline); !sent) end(sent.error());
+
+  std::unique_lock lock(mutex_);
+  call.answered.wait_until(lock, deadline, [&] { return call.answer || end_reason_; });
+  calls_.erase(number);
+  if (call.answer) {
+    if (const auto* failure = std::get_if<Failure>(&*call.answer)) return error_of(*failure, options_);
+    return std::move(*call.answer);
+  }
+  if (end_reason_) return *end_reason_;
+  lock.unlock();
+  if (auto sent = send(Cancel{number}, steady_clock::now() + kLeaveTimeout); !sent) end(sent.error());
+  return make_error(Errc::timed_out,
+                    fmt::format("no answer to {} within {}", subject, name_duration(timeout + kAnswerGrace)),
+                    where_of(options_), "the launcher on the head node may be stopped or overloaded");
+}
+
+// A message that is not sent whole leaves the stream without meaning: the caller ends it.
+Result<void> ClientLink::send(const Message& message, TimePoint deadline) {
+  const Bytes bytes = encode(message);
+  const std::scoped_lock lock(sending_);
+  return connection_.send(bytes, deadline);
+}
+
+// --- the reading thread ----------------------------------------------------------------------------------------------
+
+void ClientLink::read() {
+  Bytes buffer(kReadBytes);
+  while (true) {
+    auto message = decoder_.next();
+    if (!message) {
+      end(message.error());
+      break;
+    }
+    if (*message) {
+      receive(std::move(**message));
+      tell_end();
+      continue;
+    }
+    const auto got = connection_.receive(buffer, std::nullopt);
+    if (!got) {
+      end(got.error());
+      break;
+    }
+    decoder_.feed(std::span(buffer).first(*got));
+  }
+  tell_end();
+  const std::scoped_lock lock(mutex_);
+  reader_done_ = true;
+  reader_ended_.notify_all();
+}
+
+void ClientLink::receive(Message message) {
+  if (const auto* ended = std::get_if<Ended>(&message)) {
+    return end(make_error(Errc::generation_ended,
+                          fmt::format("generation {} has ended: {}", number(ended->generation), ended->reason),
+                          where_of(options_)));
+  }
+  if (const auto* failure = std::get_if<Failure>(&message); failure != nullptr && failure->request == 0) {
+    return end(error_of(*failure, options_));
+  }
+  const std::uint32_t request = std::visit(
+      [](const auto& reply) -> std::uint32_t {
+        if constexpr (requires { reply.request; })
+          return reply.request;
+        else
+          return 0;
+      },
+      message);
+  const std::scoped_lock lock(mutex_);
+  const auto call = calls_.find(request);
+  if (call == calls_.end()) return;  // given up, or of a newer protocol
+  call->second->answer = std::move(message);
+  call->second->answered.notify_one();
+}
+
+// The first reason stays, and waiting calls see it. A lost connection is shut down, so that the reader comes to its
+// end whichever thread noticed.
+void ClientLink::end(Error reason) {
+  const std::scoped_lock lock(mutex_);
+  if (end_reason_) return;
+  if (reason.where.empty()) {
+    reason.where = where_of(options_);
+    reason.what = "connection lost: " + reason.what;
+    if (reason.code.category() != error_category()) reason.code = make_error_code(Errc::closed);
+  }
+  end_reason_ = std::move(reason);
+  for (const auto& [request, call] : calls_) call->answered.notify_one();
+  if (end_reason_->code != Errc::generation_ended) connection_.shut_down();
+}
+
+// On the reader's thread: the callback hears the end once, outside the lock.
+void ClientLink::tell_end() {
+  std::function<void(const Error&)> callback;
+  std::optional<Error> reason;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!end_reason_ || leaving_) return;
+    reason = end_reason_;
+    callback = std::exchange(end_callback_, nullptr);
+  }
+  if (callback) callback(*reason);
+}
+
+void ClientLink::leave() {
+  bool lost = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    leaving_ = true;
+    lost = end_reason_ && end_reason_->code != Errc::generation_ended;
+  }
+  const TimePoint deadline = steady_clock::now() + kLeaveTimeout;
+  // The server closes after a Leave; its end of the stream says that it has read ours.
+  if (!lost && send(Leave{}, deadline)) {
+    connection_.finish_sending();
+    std::unique_lock lock(mutex_);
+    reader_ended_.wait_until(lock, deadline, [this] { return reader_done_; });
+  }
+  connection_.shut_down();
+  reader_.join();
+}
+
+bool ClientLink::ended() {
+  const std::scoped_lock lock(mutex_);
+  return end_reason_.has_value();
+}
+
+void ClientLink::on_end(std::function<void(const Error& reason)> callback) {
+  Error reason;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!end_reason_) {
+      end_callback_ = std::move(callback);
+      return;
+    }
+    reason = *end_reason_;
+  }
+  callback(reason);
+}
+
+}  // namespace llmlaunch::rendezvous

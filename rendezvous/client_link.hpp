@@ -1,0 +1,82 @@
+/// \file
+/// `ClientLink`: a rank's connection to the rendezvous once it is admitted: requests from any thread, and one thread
+/// that reads answers and pushes. What the requests are is client.cpp's. Private to it.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "rendezvous/client_join.hpp"
+
+namespace llmlaunch::rendezvous {
+
+class ClientLink {
+ public:
+  /// Starts the reading thread.
+  ClientLink(ClientOptions options, Joined joined);
+  ~ClientLink();  ///< leaves in order
+  ClientLink(const ClientLink&) = delete;
+  ClientLink& operator=(const ClientLink&) = delete;
+
+  const ClientOptions& options() const { return options_; }
+
+  /// The answer to a request, whose number is set here. `timeout` is what the server was asked to wait; it answers
+  /// first, as it knows who is missing. `subject` stands in the message of a server that does not: "barrier 'x'".
+  template <class Request>
+  Result<Message> ask(Request request, std::chrono::milliseconds timeout, const std::string& subject) {
+    Call call;
+    const Result<std::uint32_t> number = begin(call);
+    if (!number) return number.error();
+    request.request = *number;
+    return answer_to(call, *number, Message(std::move(request)), timeout, subject);
+  }
+
+  bool ended();
+  /// As Client::on_end.
+  void on_end(std::function<void(const Error& reason)> callback);
+
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  // A request that waits for its answer. Lives on the caller's stack; its fields are guarded by `mutex_`.
+  struct Call {
+    std::condition_variable answered;
+    std::optional<Message> answer;
+  };
+
+  Result<std::uint32_t> begin(Call& call);
+  Result<Message> answer_to(Call& call, std::uint32_t number, const Message& request, std::chrono::milliseconds timeout,
+                            const std::string& subject);
+  Result<void> send(const Message& message, TimePoint deadline);
+  void read();
+  void receive(Message message);
+  void end(Error reason);
+  void tell_end();
+  void leave();
+
+  const ClientOptions options_;
+  Connection connection_;
+  MessageDecoder decoder_;  // the reader thread's
+
+  std::mutex sending_;  // held while a message is written, never together with `mutex_`
+
+  std::mutex mutex_;
+  std::uint32_t next_request_ = 1;
+  std::map<std::uint32_t, Call*> calls_;
+  std::optional<Error> end_reason_;  // the generation has ended or the connection is lost
+  std::function<void(const Error&)> end_callback_;
+  bool leaving_ = false;
+  bool reader_done_ = false;
+  std::condition_variable reader_ended_;
+
+  std::thread reader_;  // last: everything it touches exists before it
+};
+
+}  // namespace llmlaunch::rendezvous
