@@ -6,7 +6,9 @@ llmlaunch_unit_test(launcher
     launcher_fan_out_test.cpp
     launcher_job_control_test.cpp
     launcher_job_cut_test.cpp
+    launcher_job_start_test.cpp
     launcher_job_state_test.cpp
+    launcher_job_stop_test.cpp
     launcher_launch_test.cpp
     launcher_log_files_test.cpp
     launcher_log_mux_test.cpp
