@@ -12,6 +12,13 @@
 #include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher::agent {
+namespace {
+
+// As much as a pipe can hold (/proc/sys/fs/pipe-max-size), so that at the shell's end nothing of it is left behind; and
+// no more, as a line that prints without end is always ready.
+constexpr std::size_t kMaxSetupTurnBytes = 1u << 20;
+
+}  // namespace
 
 void AgentLoop::begin_setup() {
   const Prepare& prepare = state_.prepare();
@@ -27,14 +34,16 @@ void AgentLoop::begin_setup() {
       Setup{std::move(*process), SetupReport(prepare.settings.setup), std::chrono::steady_clock::now() + limit, false});
 }
 
-// What is there, without waiting: something that a line left in the background may hold the pipes open for ever.
+// What is there, without waiting: something that a line left in the background may hold the pipes open for ever, and
+// fill them as fast as they are read.
 void AgentLoop::read_setup() {
   const auto read_all = [this](UniqueFd& fd, auto take) {
-    while (fd) {
+    for (std::size_t taken = 0; fd && taken < kMaxSetupTurnBytes;) {
       const ssize_t got = ::read(fd.value(), buffer_.data(), buffer_.size());
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) return;
       if (got <= 0) return fd.reset();
+      taken += static_cast<std::size_t>(got);
       take(as_text(ByteView(buffer_).first(static_cast<std::size_t>(got))));
     }
   };

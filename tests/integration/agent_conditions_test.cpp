@@ -178,6 +178,18 @@ TEST_CASE("setup lines have a time limit, and what they leave in the background 
   lifeline.wait_until_released();
 }
 
+TEST_CASE("a setup line that prints without end has the same time limit, and does not keep the agent from its work") {
+  Lifeline lifeline;
+  Prepare prepare = job("true");
+  prepare.env = {{"LIFELINE", lifeline.path()}};
+  // Two of them, so that the pipe is full whenever it is looked at.
+  prepare.settings.setup = {"exec 7>\"$LIFELINE\"; yes & yes"};
+  prepare.settings.setup_timeout_ms = 2'000;
+  const Failed failed = refusal_of(prepare, {{"HOME", "/nonexistent"}, {"SHELL", "/bin/sh"}});
+  CHECK(failed.what.starts_with("setup line 1 'exec 7>\"$LIFELINE\"; yes & yes' did not end within 2 s\n"));
+  lifeline.wait_until_released();
+}
+
 TEST_CASE("a head that is lost while setup lines run leaves nothing of them") {
   Lifeline lifeline;
   Prepare prepare = job("true");
