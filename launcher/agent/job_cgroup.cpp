@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "launcher/agent/left_cgroups.hpp"
 #include "launcher/agent/small_file.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -54,7 +55,7 @@ std::string own_cgroup_directory(std::string_view cgroup_text, std::string_view 
 }
 
 std::string cgroup_name(std::string_view job_id, std::string_view host) {
-  std::string name = "llmlaunch-" + std::string(job_id) + "-" + std::string(host);
+  std::string name = std::string(kCgroupPrefix) + std::string(job_id) + "-" + std::string(host);
   for (char& c : name) {
     const bool plain =
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
@@ -84,9 +85,11 @@ bool JobCgroup::make(std::string_view job_id, std::string_view host) {
   if (path.size() + 1 > kPageBytes) return false;
   ::rmdir(path.c_str());  // left by an earlier try of this job on this host, and empty
   if (::mkdir(path.c_str(), 0755) != 0) return false;
+  directory_ = hold_cgroup(path);
+  // Another agent took it for one that was left.
+  if (!directory_ && ::mkdir(path.c_str(), 0755) == 0) directory_ = hold_cgroup(path);
   path_ = path;
   shared_.set(path);
-  directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   entrance_.reset(::open((path + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
   return static_cast<bool>(entrance_);
 }
@@ -96,9 +99,11 @@ void JobCgroup::kill() const {
 }
 
 void JobCgroup::remove() {
+  if (path_.empty()) return;
   entrance_.reset();
   directory_.reset();
   remove_cgroup(path_);
+  remove_left_cgroups(path_.substr(0, path_.rfind('/')));
 }
 
 void kill_cgroup(const std::string& path) {

@@ -51,7 +51,7 @@ class JobCgroup {
  private:
   CgroupPath shared_;
   std::string path_;
-  UniqueFd directory_, entrance_;
+  UniqueFd directory_, entrance_;  // the first one also holds it, see left_cgroups.hpp
 };
 
 /// What the watchman does with a cgroup that its agent left behind; "" does nothing.

@@ -1,6 +1,7 @@
 # The real agent over a socket pair: every kind of end, output, fault and leftover of a rank.
 add_executable(integration_agent
   ${CMAKE_CURRENT_LIST_DIR}/agent_test.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/agent_cgroup_test.cpp
   ${CMAKE_CURRENT_LIST_DIR}/agent_conditions_test.cpp
   ${CMAKE_CURRENT_LIST_DIR}/agent_faults_test.cpp
   ${CMAKE_CURRENT_LIST_DIR}/local_shell_test.cpp

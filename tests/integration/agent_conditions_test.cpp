@@ -284,33 +284,3 @@ TEST_CASE("a head that dies during a pause leaves nothing behind") {
   lifeline.wait_until_released();
   CHECK(agent.wait_for_end() == 69);
 }
-
-// Where this user may make cgroups. Elsewhere the agent goes without, and so does this test.
-TEST_CASE("the job's cgroup holds all of it, and is gone afterwards, also when the agent was killed") {
-  const std::string before = text_of("/proc/self/cgroup");
-  Prepare prepare = job("(setsid sh -c 'echo inside; sleep 1000' &); grep ^0:: /proc/self/cgroup; sleep 1000");
-  prepare.job_id = "cgroup-test-" + std::to_string(::getpid());
-  for (const bool killed : {false, true}) {
-    AgentDriver agent(kProgram);
-    agent.start(prepare);
-    agent.run_until_said(0, "inside");
-    agent.run_until_said(0, "0::");
-    const bool inside = agent.ranks[0].out.find("/llmlaunch-" + prepare.job_id + "-here\n") != std::string::npos;
-    if (!inside) {
-      WARN("not checked: no cgroup can be made here");
-      return;
-    }
-    std::string directory;
-    for (const char* mount : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"})
-      for (fs::recursive_directory_iterator entry(mount), end; entry != end; ++entry)
-        if (entry->path().filename() == "llmlaunch-" + prepare.job_id + "-here") directory = entry->path().string();
-    REQUIRE_FALSE(directory.empty());
-    if (killed)
-      ::kill(static_cast<pid_t>(agent.hello.pid), SIGKILL);
-    else
-      agent.send(Stop{SIGTERM, 0});
-    CHECK(agent.wait_for_end() == (killed ? 70 : 0));
-    CHECK_FALSE(fs::exists(directory));
-  }
-  CHECK(text_of("/proc/self/cgroup") == before);
-}
