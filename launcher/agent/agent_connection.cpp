@@ -63,6 +63,10 @@ void AgentLoop::cut() {
 // This agent was started for its connection only: another one has the job.
 void AgentLoop::bear(const Resume& resume) {
   Result<UniqueFd> given = hand_over(resume);
+  if (!given && given.error().code == Errc::timed_out) {  // the head tries again, as long as there is time
+    quitting_ = true;
+    return;
+  }
   if (!given) return apply(state_.on_failed(given.error()));
   bearer_ = std::move(*given);
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));

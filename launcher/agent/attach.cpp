@@ -17,6 +17,8 @@ namespace {
 constexpr int kDescriptors = 3;
 // A Resume is two short texts and numbers.
 constexpr std::size_t kMaxResumeBytes = 4096;
+// An agent that runs takes a connection at once. One that somebody has stopped takes a few, and then none.
+constexpr timeval kPatience{10, 0};
 
 struct Address {
   sockaddr_un socket{};
@@ -124,10 +126,13 @@ Result<UniqueFd> hand_over(const Resume& resume) {
   const auto address = abstract_address(resume.name);
   if (!address) return address.error();
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket) return system_error(errno, "socket to the job's agent");
+  if (!socket || ::setsockopt(socket.value(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof(kPatience)) != 0)
+    return system_error(errno, "socket to the job's agent");
   if (::connect(socket.value(), reinterpret_cast<const sockaddr*>(&address->socket), address->size) != 0) {
     if (errno == ECONNREFUSED)
       return make_error(Errc::not_found, "the agent that had started the ranks is gone, and its ranks with it");
+    if (errno == EAGAIN)
+      return make_error(Errc::timed_out, "the agent that had started the ranks does not answer: it stands still");
     return system_error(errno, "connect to the job's agent");
   }
   if (!is_same_user(socket.value()))
