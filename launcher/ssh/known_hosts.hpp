@@ -95,10 +95,13 @@ struct HostKeyQuestion {
 /// Why the connection is refused, with fingerprints, file:line and the command that settles it. Not for `ok`.
 Error host_key_error(const HostKeyQuestion& question, const HostKeyAnswer& answer);
 
-/// For accept-new: adds "name type base64" to the file, unless it has that line. False: it was there. Makes the folder
-/// (0700) and the file (0600), ends an unended last line, and holds flock(2) so that several launches may do so at
-/// once; it waits up to 5 s for that lock, so call it off the event loop. `hashed`: writes |1|salt|hash for the
-/// name. `Errc::invalid_argument` for a name that a file cannot hold; errors of the system calls with the path.
-Result<bool> append_host_key(const std::string& file, const std::string& name, const HostKey& key, bool hashed = false);
+/// For accept-new: adds "name type base64" to the file, unless the file knows the host already; says what it knew. Only
+/// after `unknown` a line was written: what another connection or launch has accepted meanwhile is a first contact no
+/// more, and another key than that one is to be refused. Makes the folder (0700) and the file (0600), ends an unended
+/// last line, and holds flock(2) so that several launches may do so at once; it waits up to 5 s for that lock, so call
+/// it off the event loop. `hashed`: writes |1|salt|hash for the name. `Errc::invalid_argument` for a name that a file
+/// cannot hold; errors of the system calls with the path.
+Result<HostKeyAnswer> append_host_key(const std::string& file, const std::string& name, const HostKey& key,
+                                      bool hashed = false);
 
 }  // namespace llmlaunch::launcher::ssh

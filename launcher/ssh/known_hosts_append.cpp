@@ -71,7 +71,8 @@ Result<void> write_line(int fd, const std::string& line, off_t end, const std::s
 
 }  // namespace
 
-Result<bool> append_host_key(const std::string& file, const std::string& name, const HostKey& key, bool hashed) {
+Result<HostKeyAnswer> append_host_key(const std::string& file, const std::string& name, const HostKey& key,
+                                      bool hashed) {
   Result<std::string> line = known_line(name, key, hashed);
   if (!line) return line.error();
   Result<agent::UniqueFd> fd = open_locked(file);
@@ -80,11 +81,12 @@ Result<bool> append_host_key(const std::string& file, const std::string& name, c
   if (!text) return text.error();
   KnownHosts there;
   there.parse(*text, file);
-  if (const HostKeyAnswer answer = there.check(name, key); answer.status == HostKeyStatus::ok) return false;
+  HostKeyAnswer known = there.check(name, key);
+  if (known.status != HostKeyStatus::unknown) return known;
   if (!text->empty() && text->back() != '\n') line->insert(line->begin(), '\n');
   Result<void> written = write_line(fd->value(), *line, static_cast<off_t>(text->size()), file);
   if (!written) return written.error();
-  return true;
+  return known;
 }
 
 }  // namespace llmlaunch::launcher::ssh

@@ -164,12 +164,15 @@ asio::awaitable<Result<void>> Login::check_host_key() {
 asio::awaitable<Result<void>> Login::accept_host_key(const HostKeyQuestion& question, KnownHosts& known) {
   std::string to;
   if (!question.file.empty()) {
-    const auto added =
+    const auto before =
         co_await asio::co_spawn(context_->threads(), call_there([&question, hashed = access_.hash_names] {
                                   return append_host_key(question.file, question.name, question.key, hashed);
                                 }),
                                 asio::use_awaitable);
-    if (!added) co_return added.error();
+    if (!before) co_return before.error();
+    // Another connection was here first: hosts that share a HostKeyAlias, or another launch.
+    if (before->status == HostKeyStatus::ok) co_return ok;
+    if (before->status != HostKeyStatus::unknown) co_return host_key_error(question, *before);
     to = " in " + question.file;
   }
   known.add(question.name, question.key, question.file);

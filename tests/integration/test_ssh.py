@@ -1,6 +1,9 @@
 """ssh as people have it: keys in ssh-agent or behind a passphrase, configuration files, servers that hang up or are none."""
+import fcntl
+import glob
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -208,6 +211,32 @@ def test_accept_new_from_the_ssh_configuration_writes_the_keys_down(hosts, tmp_p
     assert again.status == 0 and "accepted" not in again.err, str(again)
     assert len(known.read_text().splitlines()) == 2
     hosts.nothing_left(run)
+
+
+def test_accept_new_trusts_one_key_for_an_alias_however_many_hosts_bring_one_at_once(hosts, tmp_path):
+    """Both are unknown when they are looked up, and stand at the file's lock; the second one is a first contact no more."""
+    known = tmp_path / "known_hosts"
+    _, config = ssh_config(hosts, f"  IdentityFile {hosts.directory}/user_key\n  UserKnownHostsFile {known}\n"
+                                  "  StrictHostKeyChecking accept-new\n  HostKeyAlias all-of-them\n")
+    with open(known, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run = hosts.start("echo", "in", config=config)
+        wait_until(lambda: opened_by(run.pid).count(str(known)) == 2, f"both hosts at the lock\n{run}")
+    run.finish()
+    assert run.status == 69 and "the host key has changed" in run.err and f"{known}:1 has SHA256:" in run.err, str(run)
+    assert len(known.read_text().splitlines()) == 1
+    hosts.nothing_left(run)
+
+
+def opened_by(pid):
+    """The files that a process has open."""
+    found = []
+    for link in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            found.append(os.readlink(link))
+        except OSError:
+            pass
+    return found
 
 
 def test_what_is_not_supported_is_named_once_with_its_line(hosts):

@@ -163,11 +163,11 @@ TEST_CASE("hashed names and fingerprints are those of ssh-keygen") {
   // And the other way: what we write, ssh-keygen finds.
   for (const bool hashed : {false, true}) {
     const std::string ours = folder / (hashed ? "hashed" : "plain");
-    REQUIRE(append_host_key(ours, "[gpu03]:2200", key, hashed).value());
+    REQUIRE(append_host_key(ours, "[gpu03]:2200", key, hashed)->status == HostKeyStatus::unknown);
     CHECK((test::read_text(ours).find("gpu03") == std::string::npos) == hashed);
     CHECK(run("ssh-keygen -F '[gpu03]:2200' -f " + ours));
     CHECK(!run("ssh-keygen -F gpu03 -f " + ours));
-    CHECK(!append_host_key(ours, "[gpu03]:2200", key, hashed).value());  // it is there
+    CHECK(append_host_key(ours, "[gpu03]:2200", key, hashed)->status == HostKeyStatus::ok);  // it is there
   }
 }
 
@@ -215,7 +215,7 @@ TEST_CASE("the messages about a host key say what came, what is on file and what
 TEST_CASE("an accepted key is added on a line of its own, in a folder and a file that only we can read") {
   const TemporaryFolder home;
   const std::string file = home / ".ssh/known_hosts";
-  REQUIRE(append_host_key(file, "gpu01", kEd).value());
+  REQUIRE(append_host_key(file, "gpu01", kEd)->status == HostKeyStatus::unknown);
   CHECK(test::read_text(file) == line_of("gpu01", kEd));
   struct stat folder {
   }, known{};
@@ -225,11 +225,24 @@ TEST_CASE("an accepted key is added on a line of its own, in a folder and a file
   CHECK((known.st_mode & 07777) == 0600);
 
   home.write(".ssh/known_hosts", "gpu00 unended");
-  REQUIRE(append_host_key(file, "gpu01", kEd).value());
+  REQUIRE(append_host_key(file, "gpu01", kEd)->status == HostKeyStatus::unknown);
   CHECK(test::read_text(file) == "gpu00 unended\n" + line_of("gpu01", kEd));
-  CHECK(!append_host_key(file, "gpu01", kEd).value());
-  CHECK(append_host_key(file, "gpu01", kRsa).value());
-  CHECK(KnownHosts::load({file})->types_of("gpu01") == std::vector<std::string>{"ssh-ed25519", "ssh-rsa"});
+}
+
+TEST_CASE("a key is added to a file that does not know the host, and to no other") {
+  const TemporaryFolder home;
+  const std::string file = home / "known_hosts";
+  REQUIRE(append_host_key(file, "gpu01", kEd)->status == HostKeyStatus::unknown);
+  const std::string once = test::read_text(file);
+  CHECK(append_host_key(file, "gpu01", kEd)->status == HostKeyStatus::ok);
+  const auto other = append_host_key(file, "gpu01", kEdNew);
+  REQUIRE(other);
+  CHECK(other->status == HostKeyStatus::changed);
+  CHECK(other->place == file + ":1");
+  CHECK(append_host_key(file, "gpu01", kRsa)->status == HostKeyStatus::other_type);
+  CHECK(test::read_text(file) == once);
+  home.write("known_hosts", "@revoked " + line_of("*", kEd));
+  CHECK(append_host_key(file, "gpu01", kEd)->status == HostKeyStatus::revoked);
 }
 
 TEST_CASE("many hosts may be added at once, by many launches") {
