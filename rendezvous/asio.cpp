@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/standstill.hpp"
 
 namespace llmlaunch {
 
@@ -22,26 +23,38 @@ void spawn_or_die(const asio::any_io_executor& executor, std::string name, asio:
   });
 }
 
-struct Deadline::State {
-  explicit State(const asio::any_io_executor& executor) : timer(executor) {}
+struct Deadline::State : std::enable_shared_from_this<State> {
+  State(const asio::any_io_executor& executor, std::chrono::milliseconds limit, std::function<void()> action)
+      : timer(executor), after(limit), on_expiry(std::move(action)) {}
+  void wait(std::chrono::milliseconds left);
+  void fire();
+
   asio::steady_timer timer;
+  std::chrono::milliseconds after;
   std::function<void()> on_expiry;
   bool armed = true;
   bool expired = false;
 };
 
+void Deadline::State::wait(std::chrono::milliseconds left) {
+  timer.expires_after(left);
+  timer.async_wait([self = shared_from_this()](const boost::system::error_code&) { self->fire(); });
+}
+
+void Deadline::State::fire() {
+  if (!armed) return;
+  const auto again = time_again(after, std::chrono::steady_clock::now() - timer.expiry());
+  if (again.count() > 0) return wait(again);
+  armed = false;
+  expired = true;
+  const auto run = std::move(on_expiry);
+  run();
+}
+
 Deadline::Deadline(const asio::any_io_executor& executor, std::chrono::milliseconds after,
                    std::function<void()> on_expiry)
-    : state_(std::make_shared<State>(executor)) {
-  state_->on_expiry = std::move(on_expiry);
-  state_->timer.expires_after(after);
-  state_->timer.async_wait([state = state_](const boost::system::error_code&) {
-    if (!state->armed) return;
-    state->armed = false;
-    state->expired = true;
-    const auto run = std::move(state->on_expiry);
-    run();
-  });
+    : state_(std::make_shared<State>(executor, after, std::move(on_expiry))) {
+  state_->wait(after);
 }
 
 void Deadline::disarm() {

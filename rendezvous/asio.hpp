@@ -42,8 +42,8 @@ inline constexpr auto await_tuple = asio::as_tuple(asio::use_awaitable);
 /// where `detached` would swallow it.
 void spawn_or_die(const asio::any_io_executor& executor, std::string name, asio::awaitable<void> body);
 
-/// Runs `on_expiry` once, unless disarmed before. Cancelling an Asio timer does not recall a handler already queued;
-/// the shared flag does. `expired()` tells a time-out from any other cancellation.
+/// Runs `on_expiry` once, unless disarmed before, also when its timer has queued a handler already. While the process
+/// stands still no time passes (standstill.hpp). `expired()` tells a time-out from any other cancellation.
 class Deadline {
  public:
   Deadline(const asio::any_io_executor& executor, std::chrono::milliseconds after, std::function<void()> on_expiry);

@@ -150,26 +150,25 @@ void TcpConnector::try_address(const tcp::endpoint& endpoint) {
 
 asio::awaitable<Result<TcpConnector::Socket>> TcpConnector::connect(std::vector<tcp::endpoint> endpoints,
                                                                     TcpTarget target) {
-  const auto deadline = Clock::now() + target.timeout;
+  const auto self = shared_from_this();
+  const Deadline deadline(executor_, target.timeout, [self] { self->wake_.cancel(); });
   auto next_at = Clock::now();
   std::size_t next = 0;
-  bool late = false;
-  while (!winner_ && !canceled_ && !late) {
+  while (!winner_ && !canceled_ && !deadline.expired()) {
     if (next < endpoints.size() && (in_flight_ == 0 || failed_since_ || Clock::now() >= next_at)) {
       try_address(endpoints[next++]);
       next_at = Clock::now() + kNextAddressAfter;
     } else if (in_flight_ == 0) {
       break;
     }
-    wake_.expires_at(next < endpoints.size() ? std::min(next_at, deadline) : deadline);
+    wake_.expires_at(next < endpoints.size() ? next_at : Clock::time_point::max());
     co_await wake_.async_wait(await_tuple);
-    late = Clock::now() >= deadline;
   }
   boost::system::error_code ignored;  // of sockets that are given up
   for (const auto& socket : trying_) socket->close(ignored);
   if (canceled_) co_return canceled();
   if (winner_) co_return std::move(*winner_);
-  if (late) last_failure_ = asio::error::timed_out;
+  if (deadline.expired()) last_failure_ = asio::error::timed_out;
   co_return failed(target);
 }
 

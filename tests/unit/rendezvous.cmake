@@ -3,6 +3,7 @@ llmlaunch_unit_test(rendezvous
     rendezvous_auth_test.cpp
     rendezvous_client_environment_test.cpp
     rendezvous_message_test.cpp
+    rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
     rendezvous_wording_test.cpp
     rendezvous_world_state_test.cpp
