@@ -10,12 +10,6 @@
 #include "launcher/ssh/certificate.hpp"
 
 namespace llmlaunch::launcher::ssh {
-namespace {
-
-// An agent lists its keys within milliseconds; signing may wait for a person, and has the time of authentication.
-constexpr std::chrono::seconds kAgentPatience{2};
-
-}  // namespace
 
 SignInAttempt::SignInAttempt(asio::any_io_executor executor, std::shared_ptr<Session> session,
                              std::shared_ptr<SshContext> context, const HostAccess& access)
@@ -40,20 +34,11 @@ asio::awaitable<Result<void>> SignInAttempt::run() {
 }
 
 asio::awaitable<void> SignInAttempt::ask_agent() {
-  if (context_->agent_given_up(access_.agent_path)) co_return;
-  agent_ = std::make_shared<AgentClient>(executor_);
-  const auto connected = co_await agent_->connect(access_.agent_path);
-  if (!connected) {
-    unusable_.push_back(connected.error().what);
-    co_return;
-  }
-  auto keys = co_await agent_->identities(kAgentPatience);
-  if (keys) {
+  auto keys = co_await context_->agent_keys().of(executor_, access_.agent_path, closed_);
+  if (keys)
     agent_keys_ = std::move(*keys);
-  } else if (!closed_) {
-    context_->give_up_agent(access_.agent_path, keys.error());
+  else if (!closed_)
     unusable_.push_back(keys.error().what);
-  }
 }
 
 bool SignInAttempt::is_named(const AgentIdentity& key) const {
@@ -102,8 +87,19 @@ asio::awaitable<Result<SignIn>> SignInAttempt::with_agent(bool named) {
   co_return co_await with_view(std::move(shown));
 }
 
+// Signing may wait for a person, and has the time of authentication.
 asio::awaitable<Result<SignIn>> SignInAttempt::with_view(std::vector<AgentIdentity> shown) {
   const auto limit = context_->timeouts().connect;
+  if (!agent_) {
+    agent_ = std::make_shared<AgentClient>(executor_);
+    const auto connected = co_await agent_->connect(access_.agent_path);
+    if (!connected) {
+      agent_.reset();
+      agent_keys_.clear();  // they went with it
+      unusable_.push_back(connected.error().what);
+      co_return SignIn::denied;
+    }
+  }
   const auto view = agent_->open_view(std::move(shown), limit);
   if (!view) co_return view.error();
   const Deadline deadline(executor_, limit, [session = session_, agent = agent_] {
@@ -246,6 +242,7 @@ std::string SignInAttempt::no_key_hint() const {
 void SignInAttempt::close() {
   closed_ = true;
   if (agent_) agent_->close();
+  context_->agent_keys().wake();
   context_->agent_places().wake();
   context_->keys().wake();
 }

@@ -50,7 +50,7 @@ class SignInAttempt {
   std::shared_ptr<Session> session_;
   std::shared_ptr<SshContext> context_;
   const HostAccess& access_;
-  std::shared_ptr<AgentClient> agent_;
+  std::shared_ptr<AgentClient> agent_;  // the connection for signing, when it was needed
   std::vector<AgentIdentity> agent_keys_;
   std::vector<std::string> tried_;  // "/home/me/.ssh/id_ed25519", "key 'me@laptop' of ssh-agent"
   std::vector<std::string> unusable_;

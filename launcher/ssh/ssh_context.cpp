@@ -234,8 +234,4 @@ Result<KnownHosts*> SshContext::known_hosts(const std::vector<std::string>& file
   return known.get();
 }
 
-void SshContext::give_up_agent(const std::string& path, const Error& error) {
-  if (agents_given_up_.insert(path).second) log_warning("{}; going on without it", error.what);
-}
-
 }  // namespace llmlaunch::launcher::ssh

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "launcher/plan.hpp"
+#include "launcher/ssh/agent_keys.hpp"
 #include "launcher/ssh/key_ring.hpp"
 #include "launcher/ssh/known_hosts.hpp"
 #include "launcher/ssh/places.hpp"
@@ -83,10 +84,7 @@ class SshContext {
 
   /// At ssh-agent, which signs one thing at a time: hosts that stand in line are not slow.
   Places& agent_places() { return agent_places_; }
-
-  /// An agent that did not answer is not asked again in this launch. Says so once.
-  void give_up_agent(const std::string& path, const Error& error);
-  bool agent_given_up(const std::string& path) const { return agents_given_up_.contains(path); }
+  AgentKeys& agent_keys() { return agent_keys_; }
 
   const Timeouts& timeouts() const { return timeouts_; }
 
@@ -109,9 +107,9 @@ class SshContext {
   LocalUser user_;
   std::map<std::vector<std::string>, std::unique_ptr<KnownHosts>> known_hosts_;
   std::set<std::string> warned_;
-  std::set<std::string> agents_given_up_;
   std::map<std::string, std::shared_ptr<JumpHost>> jump_hosts_;
   Places agent_places_;
+  AgentKeys agent_keys_;
   std::optional<Secret> password_;
   Workers workers_;
   asio::thread_pool threads_;  // may hand a session back to its worker: gone before those

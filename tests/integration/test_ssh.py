@@ -163,6 +163,58 @@ def test_an_agent_that_never_answers_costs_two_seconds_and_not_the_job(hosts, tm
     hosts.nothing_left(run)
 
 
+class CountingAgent:
+    """Between llmlaunch and a real ssh-agent: counts what is asked for. One thing at a time, as ssh-agent itself."""
+
+    def __init__(self, path, real):
+        self.asked, self.real = {"list": 0, "sign": 0}, real
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        real = socket.socket(socket.AF_UNIX)
+        real.connect(self.real)
+        clients = []
+        while True:
+            for one in select.select([self.listener, *clients], [], [])[0]:
+                if one is self.listener:
+                    clients.append(self.listener.accept()[0])
+                    continue
+                request = self._message(one)
+                if not request:
+                    clients.remove(one)
+                    continue
+                self.asked["list" if request[4] == 11 else "sign"] += 1
+                real.sendall(request)
+                one.sendall(self._message(real))
+
+    @staticmethod
+    def _message(stream):
+        bytes = b""
+        while len(bytes) < 4 or len(bytes) < 4 + int.from_bytes(bytes[:4], "big"):
+            piece = stream.recv(4 if len(bytes) < 4 else 4 + int.from_bytes(bytes[:4], "big") - len(bytes))
+            if not piece:
+                return b""
+            bytes += piece
+        return bytes
+
+
+def test_an_agent_is_asked_for_its_keys_once_and_for_a_signature_for_each_host(hosts, agent, tmp_path):
+    """A list would wait behind other hosts' signatures, and a key on a token takes half a second for each."""
+    env, add = agent
+    key = make_key(hosts, "only_in_the_agent_2")
+    allow(hosts, key)
+    add(key)
+    key.unlink()
+    counting = CountingAgent(tmp_path / "counting", env["SSH_AUTH_SOCK"])
+    run = hosts.run("echo", "in", config=with_ssh(hosts, identity_file=None), env={"SSH_AUTH_SOCK": str(tmp_path / "counting")})
+    assert run.status == 0 and run.out.count("in") == 2, str(run)
+    assert counting.asked == {"list": 1, "sign": 2}, counting.asked
+    hosts.nothing_left(run)
+
+
 def test_other_keys_of_the_agent_follow_the_named_one(hosts, agent):
     """Two rounds with the agent on one connection. The first one's socket once kept the head waiting at its end."""
     env, add = agent
