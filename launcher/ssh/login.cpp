@@ -141,7 +141,7 @@ asio::awaitable<Error> Login::with_end_of_command(Error error) {
   if (!status || *status == 0) co_return error;
   error.code = make_error_code(Errc::unreachable);  // not sshd's doing: another try would end in the same way
   error.what = fmt::format("the ProxyCommand of {} ended with status {}", access_.proxy_place, *status);
-  error.hint = "what it said is shown above; try it by hand: " + access_.proxy_command;
+  error.hint = "what it said is shown above; try by hand what stands there";  // its words may hold a password
   co_return error;
 }
 

@@ -76,7 +76,15 @@ struct ConfigParser::At {
 };
 
 void ConfigParser::note(std::string text) {
-  if (notes_.size() < kMaxConfigNotes) notes_.push_back(std::move(text));
+  if (notes_.size() < kMaxConfigNotes)
+    notes_.push_back(std::move(text));
+  else
+    ++more_notes_;
+}
+
+std::vector<std::string> ConfigParser::take_notes() {
+  if (more_notes_ > 0) notes_.push_back(fmt::format("ssh configuration: {} more lines passed over", more_notes_));
+  return std::move(notes_);
 }
 
 Result<std::vector<ConfigLine>> ConfigParser::parse(std::string_view text, const ConfigFile& file, int depth) {

@@ -49,7 +49,7 @@ enum class AddressFamily { any, inet, inet6 };
 /// A setting that applies to the host and that llmlaunch does not carry out.
 struct UnsupportedSetting {
   std::string keyword;  ///< as written: "BindAddress"
-  std::string value;
+  std::string value;    ///< without what may be secret
   std::string place;    ///< "/home/me/.ssh/config:12"
   std::string reason;   ///< "the system chooses the address that connections leave from"
   bool refuse = false;  ///< connecting without it goes elsewhere or is less safe: do not connect
@@ -84,6 +84,8 @@ struct HostSettings {
   std::optional<std::chrono::seconds> alive_limit;
   bool batch_mode = false;  ///< nobody is asked anything
   std::vector<UnsupportedSetting> unsupported;
+  /// What ssh would do there beside connecting, and we do not: "ForwardAgent (/home/me/.ssh/config:12)".
+  std::vector<std::string> left_out;
 };
 
 /// The host to look up. The rest is what llmlaunch's own configuration says, which wins over the files.

@@ -23,6 +23,16 @@ const std::string* variable(const EnvList& environment, std::string_view name) {
   return found == environment.rend() ? nullptr : &found->second;
 }
 
+// A value as messages show it. Variables and the words of a command may be secrets.
+std::string shown_value(const ConfigLine& line, std::string_view value) {
+  if (line.rule->keyword == Keyword::proxy_command) {
+    const std::size_t word = value.find_first_of(" \t");
+    return std::string(value.substr(0, word)) + (word == value.npos ? "" : " …");
+  }
+  if (line.rule->name != "setenv") return std::string(value);
+  return std::string(value.substr(0, value.find('='))) + "=…";
+}
+
 std::string expand_host_name(std::string_view value, const std::string& typed) {
   std::string name;
   for (std::size_t at = 0; at < value.size(); ++at) {
@@ -46,6 +56,7 @@ class Walk {
  private:
   void take(const ConfigLine& line);
   void take_unsupported(const ConfigLine& line);
+  void take_left_out(const ConfigLine& line);
   bool host_applies(const ConfigLine& line) const;
   bool match_applies(const ConfigLine& line) const;
   bool criterion_applies(const MatchCriterion& criterion) const;
@@ -70,8 +81,9 @@ class Walk {
   std::vector<std::pair<std::string, const ConfigLine*>> identity_files_;
   std::vector<std::pair<std::string, const ConfigLine*>> certificate_files_;
   const ConfigLine* proxy_ = nullptr;           // of a command and a jump host, ssh takes the one that comes first
-  std::set<std::string, std::less<>> decided_;  // keywords of `unsupported_` that have their first value
+  std::set<std::string, std::less<>> decided_;  // keywords of the next two that have their first value
   std::vector<UnsupportedSetting> unsupported_;
+  std::vector<std::string> left_out_;
 };
 
 void Walk::through(const std::vector<ConfigLine>& lines, bool enter) {
@@ -93,6 +105,7 @@ void Walk::take(const ConfigLine& line) {
   const Keyword keyword = line.rule->keyword;
   if (keyword == Keyword::harmless || keyword == Keyword::ignore_unknown) return;
   if (keyword == Keyword::unsupported) return take_unsupported(line);
+  if (keyword == Keyword::left_out) return take_left_out(line);
   if (keyword == Keyword::identity_file || keyword == Keyword::certificate_file) {
     auto& files = keyword == Keyword::identity_file ? identity_files_ : certificate_files_;
     const std::string& value = line.values.front();
@@ -112,8 +125,14 @@ void Walk::take(const ConfigLine& line) {
 void Walk::take_unsupported(const ConfigLine& line) {
   if (!decided_.insert(std::string(line.rule->name)).second) return;
   if (lower_case(line.values.front()) == line.rule->harmless_value) return;
-  unsupported_.push_back(
-      {line.written, line.values.front(), line.place, std::string(line.rule->reason), line.rule->refuse});
+  unsupported_.push_back({line.written, shown_value(line, line.values.front()), line.place,
+                          std::string(line.rule->reason), line.rule->refuse});
+}
+
+void Walk::take_left_out(const ConfigLine& line) {
+  if (!decided_.insert(std::string(line.rule->name)).second) return;
+  if (lower_case(line.values.front()) == line.rule->harmless_value) return;
+  left_out_.push_back(fmt::format("{} ({})", line.written, line.place));
 }
 
 bool Walk::host_applies(const ConfigLine& line) const {
@@ -181,7 +200,7 @@ std::optional<std::string> Walk::token(char name) const {
 }
 
 void Walk::cannot(const ConfigLine& line, std::string_view value, std::string reason, bool refuse) {
-  unsupported_.push_back({line.written, std::string(value), line.place, std::move(reason), refuse});
+  unsupported_.push_back({line.written, shown_value(line, value), line.place, std::move(reason), refuse});
 }
 
 std::optional<std::string> Walk::expand(std::string_view value, const ConfigLine& line) {
@@ -338,6 +357,7 @@ HostSettings Walk::settings() {
   proxy(settings);
   alive(settings);
   settings.unsupported = std::move(unsupported_);
+  settings.left_out = std::move(left_out_);
   return settings;
 }
 

@@ -14,7 +14,8 @@
 
 namespace llmlaunch::launcher::ssh {
 
-/// Keywords that mean something to us; all others are `unsupported` (said aloud for the host) or `harmless`.
+/// Keywords that mean something to us; all others are `unsupported` (said aloud for the host), `left_out` (what ssh
+/// would do beside connecting: named in one line) or `harmless`.
 enum class Keyword {
   host,
   match,
@@ -40,6 +41,7 @@ enum class Keyword {
   server_alive_count_max,
   batch_mode,
   unsupported,
+  left_out,
   harmless,
 };
 
@@ -50,7 +52,7 @@ struct KeywordRule {
   std::string_view name;  ///< in small letters
   Keyword keyword = Keyword::harmless;
   Words words = Words::one;
-  // For `unsupported`:
+  // For `unsupported` and, but for the last two, `left_out`:
   std::string_view harmless_value = {};  ///< with this value there is nothing to say
   std::string_view reason = {};
   bool refuse = false;
@@ -84,7 +86,7 @@ inline constexpr std::size_t kMaxConfigBytes = 4u << 20;
 inline constexpr std::size_t kMaxConfigLines = 100'000;
 // ssh's own limit.
 inline constexpr int kMaxIncludeDepth = 16;
-// More notes than these are no longer read.
+// More notes than these are no longer read; they are counted.
 inline constexpr std::size_t kMaxConfigNotes = 20;
 
 /// Parses one file after another; the limits count over all of them.
@@ -93,7 +95,7 @@ class ConfigParser {
   ConfigParser(const LocalUser& user, const IncludeReader& include) : user_(user), include_(include) {}
 
   Result<std::vector<ConfigLine>> parse(std::string_view text, const ConfigFile& file, int depth = 0);
-  std::vector<std::string> take_notes() { return std::move(notes_); }
+  std::vector<std::string> take_notes();
 
  private:
   struct At;  // the line that is being read
@@ -107,6 +109,7 @@ class ConfigParser {
   const IncludeReader& include_;
   std::vector<std::string> ignore_unknown_;
   std::vector<std::string> notes_;
+  std::size_t more_notes_ = 0;
   std::size_t lines_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include "launcher/ssh/ssh_context.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -103,6 +104,14 @@ void SshContext::warn_once(const std::string& text) {
   if (warned_.insert(text).second) log_warning("{}", text);
 }
 
+// Once for all hosts that the same lines are for.
+void SshContext::say_left_out(const HostSettings& found) {
+  if (found.left_out.empty()) return;
+  const std::string text =
+      fmt::format("these lines of the ssh configuration change nothing here: {}", fmt::join(found.left_out, ", "));
+  if (warned_.insert(text).second) log_info("{}", text);
+}
+
 std::string SshContext::expanded(const std::string& path) const {
   return path == "~" || path.starts_with("~/") ? user_.home + path.substr(1) : path;
 }
@@ -166,6 +175,7 @@ Result<HostAccess> SshContext::access_by(const HostSettings& found, std::string 
                         "give llmlaunch.ssh.config_file a file without it, or an 'address' that is reached directly");
     warn_once(to_string(setting));
   }
+  say_left_out(found);
   HostAccess access;
   access.name = std::move(name);
   access.tcp.host = found.host_name;

@@ -95,6 +95,7 @@ class SshContext {
   SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask, std::optional<Secret> password,
              std::size_t workers);
   void warn_once(const std::string& text);
+  void say_left_out(const HostSettings& found);
   Result<HostAccess> access_by(const HostSettings& found, std::string name);
   Result<std::vector<JumpStop>> whole_way(std::vector<JumpStop> way) const;
   void add_host_keys(const HostSettings& found, HostAccess& access) const;

@@ -295,13 +295,15 @@ def test_what_is_not_supported_is_named_once_with_its_line(hosts):
     file, config = ssh_config(hosts, f"  IdentityFile {hosts.directory}/user_key\n"
                                      f"  UserKnownHostsFile {hosts.directory}/known_hosts\n"
                                      "  BindAddress 127.0.0.1\n  Ciphers aes128-ctr\n  NoSuchWord 1\n"
+                                     "  ForwardAgent yes\n"
                                      "Match exec \"true\"\n  User nobody\nMatch canonical\n  User nobody\n"
                                      "Match final all\n  User nobody\n")
     line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "BindAddress" in text)
     run = hosts.run("echo", "in", config=config)
     assert run.status == 0 and run.out.count("in") == 2, str(run)
     for number, words in ((line, "BindAddress 127.0.0.1"), (line + 1, "Ciphers aes128-ctr"), (line + 2, "NoSuchWord"),
-                          (line + 3, "Match exec"), (line + 5, "Match canonical"), (line + 7, "Match final")):
+                          (line + 3, "change nothing here: ForwardAgent"), (line + 4, "Match exec"),
+                          (line + 6, "Match canonical"), (line + 8, "Match final")):
         found = [text for text in run.err.splitlines() if f"{file}:{number}" in text]
         assert len(found) == 1 and words in found[0], (words, str(run))
     hosts.nothing_left(run)

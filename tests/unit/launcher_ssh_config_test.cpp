@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 
+#include "launcher/ssh/ssh_config_lines.hpp"
 #include "launcher/ssh/ssh_pattern.hpp"
 #include "tests/support/bootstrap_host.hpp"
 #include "tests/support/catch.hpp"
@@ -236,7 +237,17 @@ TEST_CASE("a harmless value of a keyword that is not supported decides for later
             .unsupported.empty());
   CHECK(settings_of("ProxyUseFdpass yes\n", "a").unsupported.at(0).refuse);
   CHECK(to_string(settings_of("SetEnv A=b C=d\n", "a").unsupported.at(0)) ==
-        "SetEnv A=b C=d (cfg:1): variables for ranks stand in llmlaunch.env");
+        "SetEnv A=… (cfg:1): variables for ranks stand in llmlaunch.env");
+}
+
+TEST_CASE("what ssh would do beside connecting is named with its place, where it asks for something") {
+  const HostSettings wishes = settings_of(
+      "LocalForward 6006 localhost:6006\nLocalForward 8888 localhost:8888\nForwardAgent yes\nCompression no\n"
+      "Host *\n  Compression yes\n  ForwardX11 no # never\n  SendEnv LANG\n  PasswordAuthentication no\n",
+      "a");
+  CHECK(wishes.left_out ==
+        std::vector<std::string>{"LocalForward (cfg:1)", "ForwardAgent (cfg:3)", "PasswordAuthentication (cfg:9)"});
+  CHECK(wishes.unsupported.empty());
 }
 
 TEST_CASE("the way to a host is what comes first of ProxyJump and ProxyCommand, none too") {
@@ -267,11 +278,11 @@ TEST_CASE("a way that cannot be gone is refused for the hosts that it is set for
     CHECK(unsupported[0].refuse);
     return to_string(unsupported[0]);
   };
-  CHECK(bad("ProxyCommand nc %h %C\n", "a") == "ProxyCommand nc %h %C (cfg:1): '%C' is not known here");
-  CHECK(bad("ProxyCommand nc %\n", "a") == "ProxyCommand nc % (cfg:1): '%' is not known here");
+  CHECK(bad("ProxyCommand nc %h %C\n", "a") == "ProxyCommand nc … (cfg:1): '%C' is not known here");
+  CHECK(bad("ProxyCommand nc %\n", "a") == "ProxyCommand nc … (cfg:1): '%' is not known here");
   CHECK(bad("ProxyCommand nc %h\n", "a;reboot") ==
-        "ProxyCommand nc %h (cfg:1): 'a;reboot' in place of %h is no plain name");
-  CHECK(bad("ProxyCommand nc %h\n", "-oX") == "ProxyCommand nc %h (cfg:1): '-ox' in place of %h is no plain name");
+        "ProxyCommand nc … (cfg:1): 'a;reboot' in place of %h is no plain name");
+  CHECK(bad("ProxyCommand nc %h\n", "-oX") == "ProxyCommand nc … (cfg:1): '-ox' in place of %h is no plain name");
   CHECK(bad("ProxyJump %r@%h:x\n", "a") ==
         "ProxyJump me@a:x (cfg:1): 'me@a:x' is no jump host: a port is a number from 1 to 65535");
 }
@@ -299,6 +310,14 @@ TEST_CASE("unknown keywords and criteria are noted once, with their place") {
                                                    "cfg:4: 'Match exec' is not supported, the block is passed over",
                                                    "cfg:6: 'Match final' is not supported, the block is passed over"});
   CHECK(config.for_host({"a", {}, {}}).port == 22);
+}
+
+TEST_CASE("of many notes the first are read, and the others counted") {
+  std::string text;
+  for (std::size_t line = 0; line < kMaxConfigNotes + 3; ++line) text += "Foo bar\n";
+  const SshConfig config = parsed(text);
+  REQUIRE(config.notes().size() == kMaxConfigNotes + 1);
+  CHECK(config.notes().back() == "ssh configuration: 3 more lines passed over");
 }
 
 TEST_CASE("a line that ssh would refuse is refused with file, line, column and the line itself") {
