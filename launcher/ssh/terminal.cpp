@@ -9,9 +9,11 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <optional>
 
 #include "launcher/agent/unique_fd.hpp"
@@ -22,11 +24,20 @@ namespace {
 
 using agent::UniqueFd;
 
+// How often it is looked at whether the terminal is as we want it.
+constexpr std::chrono::milliseconds kGlance{200};
+
 // The terminal, when it can be asked at.
 UniqueFd open_terminal() {
   UniqueFd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
   if (terminal && ::tcgetpgrp(terminal.value()) != ::getpgrp()) terminal.reset();  // reading would stop us
   return terminal;
+}
+
+// Others have it: reading and setting it would stop us. Not when it is gone, which is noticed when it is read.
+bool is_in_background(int terminal) {
+  const pid_t foreground = ::tcgetpgrp(terminal);
+  return foreground >= 0 && foreground != ::getpgrp();
 }
 
 /// No echo for its lifetime; the newline that is typed is not shown either.
@@ -39,11 +50,22 @@ class NoEcho {
     set_ = ::tcsetattr(terminal_, TCSAFLUSH, &hidden) == 0;
   }
   ~NoEcho() {
-    if (set_) ::tcsetattr(terminal_, TCSAFLUSH, &before_);
+    if (set_ && !is_in_background(terminal_)) ::tcsetattr(terminal_, TCSAFLUSH, &before_);
   }
   NoEcho(const NoEcho&) = delete;
   NoEcho& operator=(const NoEcho&) = delete;
   bool set() const { return set_; }
+  /// A shell that continues a stopped program (Ctrl-Z, fg) may have put the echo back.
+  bool is_lost() const {
+    termios now{};
+    return !is_in_background(terminal_) && ::tcgetattr(terminal_, &now) == 0 && (now.c_lflag & ECHO) != 0;
+  }
+  void hide_again() {
+    termios hidden{};
+    if (::tcgetattr(terminal_, &hidden) != 0) return;  // a terminal that is gone is noticed when it is read
+    hidden.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHOE | ECHOK | ECHONL);
+    ::tcsetattr(terminal_, TCSAFLUSH, &hidden);
+  }
 
  private:
   int terminal_;
@@ -61,7 +83,7 @@ void write_all(int fd, std::string_view text) {
 }
 
 // Nothing: there is something to read.
-std::optional<Error> wait_for_line(int terminal, int stop_fd) {
+std::optional<Error> wait_for_line(int terminal, int stop_fd, NoEcho& hidden, const std::string& prompt) {
   const auto until = std::chrono::steady_clock::now() + kPromptPatience;
   std::array<pollfd, 2> both{{{terminal, POLLIN, 0}, {stop_fd, POLLIN, 0}}};
   while (true) {
@@ -70,18 +92,23 @@ std::optional<Error> wait_for_line(int terminal, int stop_fd) {
     if (left <= 0)
       return make_error(Errc::timed_out,
                         fmt::format("nobody answered at the terminal within {} minutes", kPromptPatience.count()));
-    const int ready = ::poll(both.data(), both.size(), static_cast<int>(left));
+    const int ready = ::poll(both.data(), both.size(), static_cast<int>(std::min<std::int64_t>(left, kGlance.count())));
     if (ready < 0 && errno != EINTR) return system_error(errno, "waiting for an answer at the terminal");
-    if (ready <= 0) continue;
-    if (both[1].revents != 0) return make_error(Errc::canceled, "no answer is wanted any more");
-    return std::nullopt;
+    if (ready > 0 && both[1].revents != 0) return make_error(Errc::canceled, "no answer is wanted any more");
+    if (hidden.is_lost()) {
+      hidden.hide_again();
+      write_all(terminal, prompt);
+      continue;  // what was typed meanwhile is thrown away
+    }
+    both[0].fd = is_in_background(terminal) ? -1 : terminal;
+    if (ready > 0 && both[0].fd >= 0 && both[0].revents != 0) return std::nullopt;
   }
 }
 
-Result<Secret> read_line(int terminal, int stop_fd) {
+Result<Secret> read_line(int terminal, int stop_fd, NoEcho& hidden, const std::string& prompt) {
   Secret secret;
   while (true) {
-    if (auto error = wait_for_line(terminal, stop_fd)) return *error;
+    if (auto error = wait_for_line(terminal, stop_fd, hidden, prompt)) return *error;
     char c = 0;
     const ssize_t got = ::read(terminal, &c, 1);
     if (got < 0 && errno == EINTR) continue;
@@ -102,10 +129,10 @@ bool has_terminal() {
 Result<Secret> ask_at_terminal(const std::string& prompt, int stop_fd) {
   const UniqueFd terminal = open_terminal();
   if (!terminal) return make_error(Errc::unsupported, "there is no terminal to ask at");
-  const NoEcho hidden(terminal.value());
+  NoEcho hidden(terminal.value());
   if (!hidden.set()) return system_error(errno, "hiding what is typed at the terminal");
   write_all(terminal.value(), printable(prompt));
-  auto answer = read_line(terminal.value(), stop_fd);
+  auto answer = read_line(terminal.value(), stop_fd, hidden, printable(prompt));
   write_all(terminal.value(), "\n");
   return answer;
 }

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import subprocess
+import termios
 
 import pytest
 
@@ -30,6 +31,20 @@ def test_a_passphrase_is_asked_for_once_for_all_hosts_and_is_not_shown(hosts, te
     assert terminal.shown.count("Passphrase") == 1 and WORDS not in terminal.shown, terminal.shown
     assert terminal.echoes(), "echo is on again"
     assert WORDS not in run.out + run.err
+    hosts.nothing_left(run)
+
+
+def test_a_shell_that_puts_the_echo_back_does_not_make_a_passphrase_readable(hosts, terminal, locked):
+    """As after Ctrl-Z and fg: the shell has set the terminal as it likes it."""
+    run = hosts.start("echo", "in", config=with_ssh(hosts, identity_file=str(locked)), terminal=terminal)
+    terminal.asks("Passphrase for")
+    settings = termios.tcgetattr(terminal.theirs)
+    settings[3] |= termios.ECHO
+    termios.tcsetattr(terminal.theirs, termios.TCSANOW, settings)
+    terminal.asks("Passphrase for", 2)
+    terminal.type(WORDS + "\n")
+    run.finish()
+    assert run.status == 0 and WORDS not in terminal.shown and terminal.echoes(), (terminal.shown, str(run))
     hosts.nothing_left(run)
 
 
