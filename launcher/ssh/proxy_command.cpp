@@ -27,7 +27,22 @@ constexpr std::chrono::milliseconds kFarewell{500};
 // How often it is looked at meanwhile. Its stderr may be another file, and may be closed, so that no descriptor tells.
 constexpr std::chrono::milliseconds kGlance{10};
 
-// What happens between fork and exec: only calls that are safe there.
+// Handlers are the head's; what is ignored stays so, as in ssh, but for SIGPIPE.
+void reset_signals() {
+  struct sigaction standard {
+  }, now{};
+  standard.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) {
+    const bool ignored = ::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN && number != SIGPIPE;
+    if (!ignored) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
+  }
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+// What happens between fork and exec: only calls that are safe there. All signals are blocked until none has a handler
+// any more: the head's would tell the head, through a pipe that both have, of a Ctrl-C that it heard of itself.
 [[noreturn]] void become_command(const char* shell, const char* command, int channel, int errors, pid_t head) {
   ::dup2(channel, STDIN_FILENO);
   ::dup2(channel, STDOUT_FILENO);
@@ -37,10 +52,7 @@ constexpr std::chrono::milliseconds kGlance{10};
   ::setsid();  // a process group of its own, and no terminal
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != head) ::_exit(127);  // it died before it could be watched
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::signal(SIGPIPE, SIG_DFL);
+  reset_signals();
   DescriptorLimit::restore_in_child();
   ::execl(shell, shell, "-c", command, static_cast<char*>(nullptr));
   ::_exit(127);
@@ -68,9 +80,14 @@ Result<ProxyCommand::Started> ProxyCommand::start(asio::any_io_executor executor
   const std::string shell = own != nullptr && *own == '/' ? own : "/bin/sh";
   const std::string line = "exec " + command;
   const pid_t head = ::getpid();
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   const pid_t pid = ::fork();
-  if (pid < 0) return system_error(errno, "fork for a ProxyCommand");
   if (pid == 0) become_command(shell.c_str(), line.c_str(), theirs.value(), saying.value(), head);
+  const int error = errno;
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return system_error(error, "fork for a ProxyCommand");
   std::shared_ptr<ProxyCommand> started(new ProxyCommand(executor, pid, std::move(noise)));
   spawn_or_die(executor, "stderr of a ProxyCommand", follow_errors(started, std::move(said)));
   return Started{std::move(started), std::move(pair->ours)};

@@ -290,6 +290,15 @@ def test_a_proxy_command_is_the_way_and_says_its_words(hosts):
     hosts.nothing_left(run)
 
 
+def test_a_proxy_command_has_no_signal_blocked_or_ignored(hosts):
+    config = by_command(hosts, "sh -c 'sed -n /^Sig/p /proc/self/status >&2; exec PIPE %h %p'", only=("test02",))
+    run = hosts.run("echo", "in", config=config)
+    assert run.status == 0, str(run)
+    for name in ("SigBlk", "SigIgn"):
+        assert re.search(rf"test02 said: {name}:\s+0+$", run.err, re.M), str(run)
+    hosts.nothing_left(run)
+
+
 def test_a_proxy_command_that_ignores_its_end_is_killed_with_all_that_it_started(hosts):
     config = by_command(hosts, "sh -c 'trap \"\" TERM; sleep 613 & PIPE %h %p; sleep 614'", only=("test02",))
     run = hosts.run("echo", "in", config=config)
