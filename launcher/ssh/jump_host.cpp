@@ -12,6 +12,8 @@ namespace llmlaunch::launcher::ssh {
 namespace {
 
 constexpr std::chrono::milliseconds kFirstRetryDelay{200};
+// Of its banner, or of the command that leads to it: a flood of it would bury what hosts say.
+constexpr int kMaxNoiseLines = 20;
 
 }  // namespace
 
@@ -68,10 +70,12 @@ asio::awaitable<void> JumpHost::open(std::shared_ptr<JumpHost> self, std::shared
   auto opened = co_await self->sign_in(std::move(context));
   if (!opened) {
     Error& error = opened.error();
+    // Nobody wanted it any more; who has come meanwhile begins anew.
+    const bool given_up = error.code == Errc::canceled;
     // Not a drop of the host's own connection, which would be made again: that was tried here.
     if (error.code == Errc::closed) error.code = make_error_code(Errc::unreachable);
     if (error.where.empty() || error.where.starts_with("host ")) error.where = "jump host " + self->name();
-    self->failure_ = error;
+    if (!given_up) self->failure_ = error;
     self->failed_at_ = std::chrono::steady_clock::now();
   }
   self->login_.reset();
@@ -83,7 +87,10 @@ asio::awaitable<void> JumpHost::open(std::shared_ptr<JumpHost> self, std::shared
 asio::awaitable<Result<void>> JumpHost::sign_in(std::shared_ptr<SshContext> context) {
   auto access = context->access_jump(way_);
   if (!access) co_return access.error();
-  const auto say = [name = name()](std::string_view line) { log_info("jump host {} said: {}", name, line); };
+  const auto say = [name = name(), told = std::make_shared<int>(0)](std::string_view line) {
+    if (++*told <= kMaxNoiseLines) log_info("jump host {} said: {}", name, line);
+    if (*told == kMaxNoiseLines + 1) log_info("jump host {} said more, which is not shown", name);
+  };
   asio::steady_timer pause(executor_);
   for (int attempt = 1;; ++attempt) {
     login_ = std::make_shared<Login>(executor_, context, say);

@@ -336,6 +336,19 @@ def test_a_jump_host_may_itself_be_behind_a_proxy_command(hosts, extra_sshd):
     hosts.nothing_left(run)
 
 
+def test_a_flood_of_words_on_the_way_to_a_jump_host_is_cut_off(hosts, extra_sshd):
+    jump = extra_sshd()
+    program = hosts.head / "pipe.py"
+    program.write_text(PIPE)
+    command = f"sh -c 'seq 1000 >&2; exec /usr/bin/python3 {program} %h %p'"
+    config = behind(hosts, [jump], jump.stanza(f"ProxyCommand {command}"), stanzas=False, proxy_jump=jump.name)
+    run = hosts.run("echo", "in", config=config)
+    assert run.status == 0 and run.out.count("in") == 3, str(run)
+    assert run.err.count(f"jump host {jump.name} said: ") == 20, str(run)
+    assert run.err.count(f"jump host {jump.name} said more, which is not shown") == 1, str(run)
+    hosts.nothing_left(run)
+
+
 def test_a_command_for_an_odd_host_name_is_refused(hosts):
     def change(host):
         host["user"] = "a;b"
