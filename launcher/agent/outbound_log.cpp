@@ -87,12 +87,4 @@ Result<void> OutboundLog::refill() {
   return ok;
 }
 
-void OutboundLog::clear() {
-  events_ = Queue{};
-  outputs_ = Queue{};
-  overflow_.clear();
-  memory_bytes_ = 0;
-  spool_ = Spool({});
-}
-
 }  // namespace llmlaunch::launcher::agent

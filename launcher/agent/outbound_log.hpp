@@ -37,8 +37,6 @@ class OutboundLog {
   Result<void> confirm(const Ack& state);
   /// The same, and what it has not is sent once more.
   Result<void> rewind(const Ack& state);
-  /// Nobody wants any of it.
-  void clear();
 
  private:
   struct Frame {
