@@ -2,6 +2,7 @@
 processes bounded by a cgroup's pids.max. Needs root."""
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -78,12 +79,10 @@ def bounded(hosts):
     pids.path.rmdir()
 
 
-def the_cgroups_of_jobs():
-    return {str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob("llmlaunch-2*") if path.is_dir()}
-
-
-# Of jobs whose agent and watchman were both killed at once, on this machine, before these tests.
-OLD = the_cgroups_of_jobs()
+def cgroups_of(run):
+    """Those of this run's job, wherever they are."""
+    job = re.search(r"logs in \S*/(\S+)$", run.err, re.M).group(1)
+    return [str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob(f"llmlaunch-{job}-*") if path.is_dir()]
 
 
 @pytest.mark.parametrize("grace", [1, 0])
@@ -98,7 +97,7 @@ def test_a_fork_bomb_in_sessions_of_its_own_is_gone_at_the_end(hosts, bounded, g
     run.finish(60)
     assert run.status == 143, str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() <= OLD
+    assert cgroups_of(run) == []
 
 
 def test_kill_9_of_the_agent_ends_a_fork_bomb_too(hosts, bounded):
@@ -111,7 +110,7 @@ def test_kill_9_of_the_agent_ends_a_fork_bomb_too(hosts, bounded):
     run.finish(60)
     assert run.status == 69, str(run)
     hosts.nothing_left(run, within=20)
-    assert the_cgroups_of_jobs() <= OLD
+    assert cgroups_of(run) == []
 
 
 @pytest.mark.parametrize("main", ["stay", "end"])
@@ -126,7 +125,7 @@ def test_a_double_fork_with_a_session_of_its_own_does_not_get_away(hosts, bounde
     run.finish(60)
     assert run.status == (130 if main == "stay" else 0), str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() <= OLD
+    assert cgroups_of(run) == []
 
 
 def test_a_fork_bomb_on_this_machine_ends_with_its_cgroup(hosts, bounded):
@@ -140,4 +139,4 @@ def test_a_fork_bomb_on_this_machine_ends_with_its_cgroup(hosts, bounded):
     run.finish(60)
     assert run.status == 143, str(run)
     hosts.nothing_left(run, within=10)
-    assert the_cgroups_of_jobs() <= OLD
+    assert cgroups_of(run) == []
