@@ -3,6 +3,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED  // the plain SHA256 functions link statically in 10 KB, the EVP ones in 3 MB
 #include "launcher/agent/file_cache.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <openssl/sha.h>
 #include <sys/random.h>
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <span>
 
 #include "launcher/agent/exec_spec.hpp"
@@ -20,6 +22,10 @@
 
 namespace llmlaunch::launcher::agent {
 namespace {
+
+constexpr std::string_view kPartSuffix = ".part";
+// A push takes minutes: what nobody has written to for a day is of an agent that was killed.
+constexpr std::time_t kLeftAfterSeconds = 86'400;
 
 std::string hex_of(std::span<const unsigned char> bytes) {
   std::string text;
@@ -43,6 +49,19 @@ std::string random_name() {
   do got = ::getrandom(bytes, sizeof(bytes), 0);
   while (got < 0 && errno == EINTR);
   return hex_of(bytes);
+}
+
+void remove_left_parts(const std::string& directory) {
+  DIR* entries = ::opendir(directory.c_str());
+  if (entries == nullptr) return;
+  const std::time_t before = std::time(nullptr) - kLeftAfterSeconds;
+  while (const dirent* entry = ::readdir(entries)) {
+    struct stat info {};
+    if (!std::string_view(entry->d_name).ends_with(kPartSuffix)) continue;
+    if (::fstatat(::dirfd(entries), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_mtime > before) continue;
+    ::unlinkat(::dirfd(entries), entry->d_name, 0);  // of a directory nothing; another agent may be faster
+  }
+  ::closedir(entries);
 }
 
 // Ours and nobody else's to write, and programs may run there. Empty, or why not.
@@ -139,7 +158,8 @@ Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const F
     fresh->index = index;
     const std::string parent = directory_ + "/" + file.hash;
     make_directories(parent);
-    fresh->temporary = parent + "/" + file.name + "." + random_name() + ".part";
+    remove_left_parts(parent);
+    fresh->temporary = parent + "/" + file.name + "." + random_name() + std::string(kPartSuffix);
     fresh->fd = UniqueFd(::open(fresh->temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0700));
     if (!fresh->fd) return system_error(errno, "create " + fresh->temporary, where);
     if (::fchmod(fresh->fd.value(), 0700) != 0) return system_error(errno, "chmod " + fresh->temporary, where);

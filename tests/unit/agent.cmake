@@ -3,6 +3,7 @@ llmlaunch_unit_test(launcher_agent
     launcher_agent_conditions_test.cpp
     launcher_agent_cpu_test.cpp
     launcher_agent_exec_spec_test.cpp
+    launcher_agent_file_cache_test.cpp
     launcher_agent_left_cgroups_test.cpp
     launcher_agent_outbound_log_test.cpp
     launcher_agent_protocol_test.cpp
