@@ -2,9 +2,11 @@
 #include "launcher/ssh/agent_client.hpp"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 namespace llmlaunch::launcher::ssh {
@@ -122,7 +124,15 @@ asio::awaitable<Result<void>> AgentClient::connect(std::string path) {
   const auto self = shared_from_this();
   if (path.size() >= sizeof(sockaddr_un{}.sun_path))
     co_return make_error(Errc::invalid_argument, fmt::format("the path of ssh-agent's socket is too long: {}", path));
-  const auto [error] = co_await agent_.async_connect(asio::local::stream_protocol::endpoint(path), await_tuple);
+  const asio::local::stream_protocol::endpoint endpoint(path);
+  boost::system::error_code error;
+  agent_.open(endpoint.protocol(), error);
+  if (!error) agent_.native_non_blocking(true, error);
+  // Not Asio's own: it takes "the queue is full" for a connection that is on its way, and then for one that is there.
+  if (!error && ::connect(agent_.native_handle(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0)
+    error.assign(errno, boost::system::system_category());
+  if (error == boost::system::errc::resource_unavailable_try_again)
+    co_return make_error(Errc::out_of_resources, fmt::format("ssh-agent at {} takes no connection: it is stuck", path));
   if (error) co_return make_error(Errc::unreachable, fmt::format("no ssh-agent at {}: {}", path, error.message()));
   co_return ok;
 }

@@ -29,7 +29,7 @@ class AgentClient : public std::enable_shared_from_this<AgentClient> {
   using Socket = asio::local::stream_protocol::socket;
   explicit AgentClient(asio::any_io_executor executor);
 
-  /// `Errc::unreachable` when nobody listens at `path`.
+  /// `Errc::unreachable` when nobody listens at `path`, `Errc::out_of_resources` when its queue is full.
   asio::awaitable<Result<void>> connect(std::string path);
   /// `Errc::timed_out`, `Errc::closed`, `Errc::protocol`; an agent that is locked shows none.
   asio::awaitable<Result<std::vector<AgentIdentity>>> identities(std::chrono::milliseconds timeout);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launcher/ssh/agent_client.hpp"
+#include "launcher/ssh/agent_keys.hpp"
 #include "launcher/ssh/tcp_connect.hpp"
 #include "tests/support/catch.hpp"
 
@@ -249,6 +250,63 @@ TEST_CASE("an ssh-agent that is not there or never answers is told") {
   REQUIRE_FALSE(keys);
   CHECK(keys.error().code == Errc::timed_out);
   CHECK(keys.error().what == "ssh-agent has not answered within 0.05 s");
+}
+
+TEST_CASE("an ssh-agent whose queue is full is told, and not taken for a connection") {
+  asio::io_context io;
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("llmlaunch-full-" + std::to_string(::getpid()))).string();
+  asio::local::stream_protocol::acceptor stuck(io, asio::local::stream_protocol());
+  stuck.bind(path);
+  stuck.listen(0);
+  const auto first = std::make_shared<AgentClient>(io.get_executor());
+  CHECK(run(io, first->connect(path)));  // the queue of none has room for one
+  const auto second = std::make_shared<AgentClient>(io.get_executor());
+  const auto connected = run(io, second->connect(path));
+  std::filesystem::remove(path);
+  REQUIRE_FALSE(connected);
+  CHECK(connected.error().code == Errc::out_of_resources);
+  CHECK(connected.error().what == "ssh-agent at " + path + " takes no connection: it is stuck");
+}
+
+TEST_CASE("one question to ssh-agent is for all who want its keys, also when who asks gives up") {
+  asio::io_context io;
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("llmlaunch-keys-" + std::to_string(::getpid()))).string();
+  asio::local::stream_protocol::acceptor acceptor(io, path);
+  AgentKeys keys;
+  bool gives_up = false;
+  const bool stays = false;
+  using List = Result<std::vector<AgentIdentity>>;
+  std::optional<List> first, second, third;
+  spawn_or_die(io.get_executor(), "first", keep(keys.of(io.get_executor(), path, gives_up), first));
+  spawn_or_die(io.get_executor(), "second", keep(keys.of(io.get_executor(), path, stays), second));
+  spawn_or_die(io.get_executor(), "third", keep(keys.of(io.get_executor(), path, stays), third));
+  io.poll();
+  CHECK_FALSE((first || second || third));  // nobody answers
+
+  gives_up = true;
+  keys.wake();
+  while (!first) REQUIRE(io.run_one() > 0);
+  CHECK(first->error().code == Errc::canceled);
+  io.poll();  // one of the others asks now
+  CHECK_FALSE((second || third));
+
+  asio::local::stream_protocol::socket given_up(io), asking(io), more(io);
+  acceptor.accept(given_up);
+  acceptor.accept(asking);
+  std::array<char, 5> request{};
+  asio::read(asking, asio::buffer(request));
+  const std::string none("\0\0\0\x05\x0c\0\0\0\0", 9);
+  asio::write(asking, asio::buffer(none));
+  while (!second || !third) REQUIRE(io.run_one() > 0);
+  CHECK((*second && (*second)->empty()));
+  CHECK((*third && (*third)->empty()));
+  acceptor.non_blocking(true);
+  boost::system::error_code nobody;
+  acceptor.accept(more, nobody);
+  CHECK(nobody == asio::error::would_block);  // two were asked for, and no third
+  std::filesystem::remove(path);
 }
 
 TEST_CASE("a list of keys that cannot be read is an error, a locked agent has none") {
