@@ -142,6 +142,21 @@ class Run:
         return f"$ {' '.join(self.command)}\n--- stdout\n{clipped(self.out)}\n--- stderr\n{clipped(self.err)}"
 
 
+class Refusing:
+    """A port of this address at which nobody listens, and that nobody else can take meanwhile."""
+
+    def __init__(self, address):
+        self.socket = socket.socket()
+        self.socket.bind((address, 0))
+        self.port = self.socket.getsockname()[1]
+
+    def __enter__(self):
+        return self.port
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
 class Terminal:
     """A terminal to sit at: what the program writes to /dev/tty is in `shown`."""
 
@@ -215,8 +230,8 @@ class Hosts:
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
     def start(self, *arguments, config=None, options=(), env=None, stdout=None, stderr=None, terminal=None,
-              command="run"):
-        """Starts `llmlaunch run [options] --config … arguments` and returns at once."""
+              command="run", under=()):
+        """Starts `[under] llmlaunch run [options] --config … arguments` and returns at once."""
         mark = uuid.uuid4().hex
         text = self.config() if config is None else config
         file = self.head / f"cfg-{mark[:8]}.yaml"
@@ -226,7 +241,7 @@ class Hosts:
         environment.pop("SSH_AUTH_SOCK", None)
         environment.update({"HOME": str(self.head / "home"), "TMPDIR": str(self.head / "tmp"), MARK: mark})
         environment.update(env or {})
-        command = [str(BIN / "llmlaunch"), command, "--config", str(file), *options, *arguments]
+        command = [*under, str(BIN / "llmlaunch"), command, "--config", str(file), *options, *arguments]
         run = Run(command, environment, self.head, mark, stdout, stderr, terminal)
         run.config_file = file
         self.runs.append(run)
@@ -234,6 +249,11 @@ class Hosts:
 
     def run(self, *arguments, timeout=120.0, **more):
         return self.start(*arguments, **more).finish(timeout)
+
+    def processes_on(self, name):
+        """{pid: command line} of what runs on one host."""
+        here = processes_with(f"LLMLAUNCH_TEST_HOST={name}")
+        return {pid: here[pid] for pid in self.processes() if pid in here}
 
     def run_directory(self, run=None):
         """The one directory below log_dir whose job.json belongs to this run (default: the newest)."""

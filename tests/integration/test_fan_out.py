@@ -53,6 +53,7 @@ def test_hosts_that_never_answer_delay_nobody(hosts, mutes):
 
     def silent_first(data):
         data["llmlaunch"]["ssh"]["fanout"] = 2
+        data["llmlaunch"]["timeouts"] = {"connect": 5}
         own = data["llmlaunch"]["hosts"]
         own[:0] = [mute.as_host() for mute in mutes]
         data["num_machines"] = len(own)
@@ -64,7 +65,7 @@ def test_hosts_that_never_answer_delay_nobody(hosts, mutes):
     assert run.err.count("the wait for sshd's banner with 127.0.8.") == 6, run
     assert "no rank was started on any host" in run.err, run
     assert [len(mute.taken) for mute in mutes] == [1] * 6, "each was tried, once"
-    # Three pairs of silent hosts stand for a second each. In turn they would take 10 s a pair.
+    # Three pairs of silent hosts stand for a second each. In turn they would take 5 s a pair.
     opened = opening_times(json.loads(timeline.read_text()))
     assert sorted(opened) == sorted(hosts.names), run
     assert max(opened.values()) < 9, opened

@@ -93,7 +93,9 @@ class Job:
 def job(hosts):
     go = hosts.head / "paused-go"
     go.unlink(missing_ok=True)
-    started = Job(hosts, "sh", "-c", f'echo "rank pid $$"; until [ -e "{go}" ]; do sleep 0.05; done; echo done')
+    # Not the default of 15 s, which one of the tests would sit out.
+    started = Job(hosts, "sh", "-c", f'echo "rank pid $$"; until [ -e "{go}" ]; do sleep 0.05; done; echo done',
+                  change=changed(timeouts={"head": 3}))
     started.go = go
     wait_until(lambda: len(started.ranks()) == 2, f"both ranks: {started.said()}")
     yield started

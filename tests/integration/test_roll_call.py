@@ -135,25 +135,27 @@ def test_a_stop_that_takes_long_is_shown_too(hosts):
 
 
 def test_no_progress_and_no_terminal_mean_plain_lines(hosts):
-    for way in ("option", "dumb terminal", "pipe"):
-        gate = gate_of(hosts, "test02")
-        if way == "pipe":
-            run = hosts.start("true", env={"TERM": "xterm"})
-            run.said("llmlaunch: waiting for 1 of 2 hosts: test02 starting agent (5 s)\n")
-        else:
-            screen = Screen(columns=200)
-            run = with_terminal(hosts, screen, "true", options=("--no-progress",) if way == "option" else (),
-                                env={} if way == "option" else {"TERM": "dumb"})
-            wait_until(lambda: "llmlaunch: waiting for 1 of 2 hosts: test02 starting agent (5 s)" in screen.rows,
-                       "the sentence on the screen")
-        open_gate(hosts, "test02", gate)
-        run.finish()
-        assert run.status == 0, str(run)
-        if way == "pipe":
-            assert "\x1b" not in run.err and "\r" not in run.err, str(run)
-        else:
-            screen.close()
-            assert b"\x1b" not in screen.raw, screen.raw
+    """Three runs at once, as each is silent for five seconds."""
+    gate = hosts.home("test02") / "open"
+    (hosts.home("test02") / ".bashrc").write_text("until [ -e ~/open ]; do sleep 0.05; done\n")
+    sentence = "llmlaunch: waiting for 1 of 2 hosts: test02 starting agent (5 s)"
+    piped = hosts.start("true", env={"TERM": "xterm"})
+    screens = [Screen(columns=200), Screen(columns=200)]
+    runs = [with_terminal(hosts, screens[0], "true", options=("--no-progress",)),
+            with_terminal(hosts, screens[1], "true", env={"TERM": "dumb"})]
+    piped.said(sentence + "\n")
+    for screen in screens:
+        wait_until(lambda: sentence in screen.rows, "the sentence on the screen")
+    gate.touch()
+    for run in [piped, *runs]:
+        assert run.finish().status == 0, str(run)
+    gate.unlink()
+    (hosts.home("test02") / ".bashrc").unlink()
+    assert "\x1b" not in piped.err and "\r" not in piped.err, str(piped)
+    for screen in screens:
+        screen.close()
+        assert b"\x1b" not in screen.raw, screen.raw
+    for run in [piped, *runs]:
         hosts.nothing_left(run)
 
 

@@ -146,7 +146,9 @@ def test_startup_files_that_flood_or_hang_or_end_the_shell_are_told(hosts):
         assert run.status == 69 and "start of the agent" in run.err and ".bashrc" in run.err, str(run)
     finally:
         rc.unlink()
-        subprocess.run(["pkill", "-f", "^sleep 613$"], check=False)  # no ssh client can end what has no terminal
+        for pid, line in hosts.processes_on("test01").items():  # no ssh client can end what has no terminal
+            if line.strip() == "sleep 613":
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_an_agent_that_never_answers_costs_two_seconds_and_not_the_job(hosts, tmp_path):

@@ -189,7 +189,8 @@ def test_no_more_than_eight_hosts_sign_in_through_a_jump_host_at_a_time(hosts, e
 
 def test_a_jump_host_that_goes_away_during_the_job_is_named(hosts, extra_sshd):
     jump = extra_sshd()
-    run = hosts.start("sh", "-c", "echo here; exec sleep 600", config=behind(hosts, [jump], proxy_jump=jump.name))
+    config = behind(hosts, [jump], proxy_jump=jump.name).replace("log_dir", "timeouts: {head: 3, grace: 1}\n  log_dir")
+    run = hosts.start("sh", "-c", "echo here; exec sleep 600", config=config)
     wait_until(lambda: run.out.count("here") == 3, f"all ranks\n{run}")
     os.killpg(jump.process.pid, signal.SIGKILL)
     for pid in jump_sessions(jump):
