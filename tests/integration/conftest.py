@@ -68,6 +68,15 @@ def children_of(pid):
     return found
 
 
+def kill_all(pids):
+    """SIGKILL for each; some of them end with another."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 class Run:
     """One llmlaunch that was started. Its output is taken off by threads, so that it never waits for the test."""
 

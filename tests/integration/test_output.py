@@ -155,6 +155,77 @@ def test_a_terminal_that_reads_slowly_slows_the_ranks_down_and_loses_nothing(hos
     hosts.nothing_left(run)
 
 
+QUIET = r"""
+import os, sys, time
+rank, where = int(os.environ["RANK"]), sys.argv[1]
+if rank == 0:
+    while not os.path.exists(where + "/enough-said"): os.write(1, b"flood " * 1000 + b"\n")
+else:
+    progress = os.open(f"{where}/quiet-{rank}", os.O_CREAT | os.O_WRONLY)
+    number = 0
+    while not os.path.exists(where + "/enough-said"):
+        number += 1
+        os.pwrite(progress, b"%12d" % number, 0)
+        time.sleep(0.02)
+"""
+
+
+def test_a_terminal_that_stands_still_costs_no_host_its_head_and_no_silent_rank_its_time(hosts):
+    """For longer than timeouts.head: signs of life do not queue behind output, and training that prints little goes on."""
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"head": 1}
+
+    read_end, write_end = os.pipe()
+    run = hosts.start(PYTHON, "-c", QUIET, str(hosts.head), stdout=write_end, config=hosts.config(change))
+    os.close(write_end)
+    os.read(read_end, 1000)  # it has begun; now nobody reads
+    wait_until(lambda: 0 in rank_pids(run) and waits_in_write(rank_pids(run)[0]), f"rank 0 in write()\n{run}")
+
+    def ticks():
+        return [int((hosts.head / f"quiet-{rank}").read_bytes() or b"0") for rank in (1, 2, 3)]
+
+    wait_until(lambda: all((hosts.head / f"quiet-{rank}").exists() for rank in (1, 2, 3)), "three quiet ranks")
+    wanted = [number + 150 for number in ticks()]  # three seconds and more
+    wait_until(lambda: all(now >= then for now, then in zip(ticks(), wanted)), f"quiet ranks that go on\n{run}")
+    assert run.process.poll() is None and "connection lost" not in run.err, str(run)
+    (hosts.head / "enough-said").touch()
+    with os.fdopen(read_end, "rb", buffering=0) as stream:
+        while stream.read(1 << 20):
+            pass
+    run.finish()
+    (hosts.head / "enough-said").unlink()
+    assert run.status == 0 and "connection lost" not in run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_a_flood_of_one_rank_is_bounded_and_keeps_nobody_elses_lines_back(hosts):
+    """As much as it can write, for as long as another rank needs for fifty lines of its own."""
+    script = ("import os, sys, time\n"
+              "if os.environ['RANK'] != '1':\n"
+              "  while True: os.write(1, b'flood ' * 10_000 + b'\\n')\n"
+              "for number in range(50):\n"
+              "  print('calm', number, flush=True)\n"
+              "  time.sleep(0.02)\n"
+              "sys.exit(7)\n")
+    read_end, write_end = os.pipe()
+    run = hosts.start(PYTHON, "-c", script, stdout=write_end, config=hosts.config(only=["test01", "test02"]))
+    os.close(write_end)
+    calm, flood, peak = [], 0, 0
+    with os.fdopen(read_end, "rb", buffering=1 << 20) as stream:
+        for line in stream:
+            flood += len(line)
+            if b"] calm " in line:
+                calm.append(int(line.split()[-1]))
+                peak = max(peak, peak_kib(run.pid))
+    run.finish()
+    assert run.status == 7, str(run)[-3000:]
+    assert calm == list(range(50))
+    assert flood > 10_000_000 // SCALE, f"no flood: {flood} bytes"
+    if SCALE == 1:
+        assert 0 < peak < HEAD_LIMIT_KIB, f"the head grew to {peak} KiB"
+    hosts.nothing_left(run)
+
+
 def test_ctrl_c_works_while_the_terminal_does_not_read(hosts):
     read_end, write_end = os.pipe()
     run = hosts.start(PYTHON, "-c", TELLING, str(10_000_000), str(hosts.head), stdout=write_end)

@@ -6,7 +6,7 @@ import termios
 
 import pytest
 
-from conftest import children_of, wait_until
+from conftest import SCALE, children_of, wait_until
 from test_ssh import allow, make_key, with_ssh
 
 HOSTS = 2
@@ -132,6 +132,43 @@ def test_a_person_who_types_for_longer_than_sshd_waits_still_gets_in(hosts, extr
     terminal.type(WORDS + "\n")
     run.finish()
     assert run.status == 0 and run.out.count("in") == 1, f"{run}\n{terminal.shown}"
+    hosts.nothing_left(run)
+
+
+# --- cron ----
+class Cron:
+    """Starts llmlaunch as cron does: no terminal to be had, five variables, the home directory, output to a pipe."""
+
+    def __init__(self, hosts):
+        self.hosts = hosts
+
+    def run(self, *words, **more):
+        home = str(self.hosts.head / "home")
+        under = ["env", "-i", f"HOME={home}", "LOGNAME=root", "SHELL=/bin/sh", "PATH=/usr/bin:/bin", "PWD=" + home,
+                 "sh", "-c", "cd && exec \"$@\"", "sh"]
+        return self.hosts.run(*words, under=under, **more)
+
+
+def test_under_cron_a_job_runs_as_at_a_terminal(hosts):
+    run = Cron(hosts).run("sh", "-c", "echo in; cat")
+    assert run.status == 0 and run.out.count("in\n") == 2 and "\x1b" not in run.out + run.err, str(run)
+    hosts.nothing_left(run)
+
+
+def test_under_cron_a_locked_key_is_an_error_at_once_and_no_question(hosts, locked):
+    """The start limit is 60 s: whoever waited for an answer would be seen."""
+    run = Cron(hosts).run("true", config=with_ssh(hosts, identity_file=str(locked)))
+    assert run.status == 69 and str(locked) in run.err and "passphrase" in run.err and "ssh-add" in run.err, str(run)
+    assert "Passphrase for" not in run.out + run.err, str(run)
+    assert run.seconds < 10 * (3 if SCALE > 1 else 1), f"{run.seconds:.1f} s"
+    hosts.nothing_left(run)
+
+
+def test_under_cron_a_host_that_wants_a_password_is_an_error_at_once_and_no_question(hosts, password_host):
+    run = Cron(hosts).run("true", config=password_host(*PASSWORD, keys=[str(hosts.directory / "user_key")]))
+    assert run.status == 69 and "password" in run.err and "--ask-pass" in run.err, str(run)
+    assert "Password for" not in run.out + run.err, str(run)
+    assert run.seconds < 10 * (3 if SCALE > 1 else 1), f"{run.seconds:.1f} s"
     hosts.nothing_left(run)
 
 
