@@ -14,6 +14,14 @@ TimePoint now() {
   return std::chrono::steady_clock::now();
 }
 
+// Ends our part of the connection: sshd closes it when nobody holds the other end, and the head hears of it at once.
+// Where nothing can take their place they stay open, and a connection lasts a little longer than it must.
+void let_go_of_head() {
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (!null || ::dup2(null.value(), fd) < 0) return;
+}
+
 }  // namespace
 
 bool AgentLoop::set_nonblocking() {
@@ -57,6 +65,7 @@ void AgentLoop::cut() {
   head_reads_ = false;
   queue_.clear();
   sent_ = 0;
+  let_go_of_head();
   bearer_.reset();
 }
 
@@ -69,9 +78,7 @@ void AgentLoop::bear(const Resume& resume) {
   }
   if (!given) return apply(state_.on_failed(given.error()));
   bearer_ = std::move(*given);
-  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO})
-    if (!null || ::dup2(null.value(), fd) < 0) break;  // then the connection lasts a little longer than it must
+  let_go_of_head();
   head_open_ = head_reads_ = false;
   pollfd polls[2] = {{bearer_.value(), POLLIN, 0}, {signals_.value(), POLLIN, 0}};
   while (::poll(polls, 2, -1) < 0 && errno == EINTR) {

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import BIN, PYTHON, SCALE, children_of, processes_with, wait_until
+from conftest import BIN, PYTHON, SCALE, Refusing, children_of, processes_with, wait_until
 
 HOSTS = 3
 
@@ -84,18 +84,17 @@ def started_nowhere(hosts, run):
 
 
 def test_a_host_that_is_down_is_named_and_no_rank_is_started(hosts):
-    dead_port = hosts.port("test02") + 1
-    while subprocess.run(["ss", "-tlnH", f"sport = :{dead_port}"], capture_output=True, text=True).stdout:
-        dead_port += 1
+    with Refusing("127.0.0.3") as dead_port:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = dead_port
 
-    def change(data):
-        data["llmlaunch"]["hosts"][1]["port"] = dead_port
-
-    run = hosts.run("echo", "started-anyway", config=hosts.config(change))
+        run = hosts.run("echo", "started-anyway", config=hosts.config(change))
     assert run.status == 69, str(run)
-    assert "test02" in headline(run), str(run)
-    assert f"127.0.0.3:{dead_port}" in run.err or (f"{dead_port}" in run.err and "127.0.0.3" in run.err), str(run)
-    assert "refused" in run.err.lower(), str(run)
+    assert headline(run) == ("llmlaunch: error: host test02 (node_rank 1, rank 1): connection refused by "
+                             f"127.0.0.3:{dead_port}"), str(run)
+    assert "   no rank was started on any host\n" in run.err, str(run)
+    # A refusal needs no deadline: 10 s by default.
+    assert run.seconds < 8 * (3 if SCALE > 1 else 1), f"{run.seconds:.1f} s"
     started_nowhere(hosts, run)
     hosts.nothing_left(run)
 
@@ -367,14 +366,42 @@ def agent_and_watchman(hosts, name):
     return (pids[1], pids[0]) if pids[1] in children_of(pids[0]) else (pids[0], pids[1])
 
 
-@pytest.mark.parametrize("which", ["agent", "watchman"])
-def test_kill_9_of_an_agent_or_its_watchman_is_seen_and_leaves_no_rank(hosts, which):
-    run = staying(hosts)
-    agent, watchman = agent_and_watchman(hosts, "test02")
-    os.kill(agent if which == "agent" else watchman, signal.SIGKILL)
-    run.finish(60)
+def wait_in(hosts, name):
+    """Waits until nothing runs on a host any more; seconds."""
+    began = time.monotonic()
+    wait_until(lambda: not hosts.processes_on(name), f"the end of {hosts.processes_on(name)}")
+    return time.monotonic() - began
+
+
+def test_kill_9_of_an_agent_ends_its_ranks_at_once_and_the_job_with_its_name(hosts):
+    """The watchman ends the ranks; the head starts an agent anew, which finds that there is nothing to go on with. No
+    timeout has a part in it: they are all far away."""
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"head": 60, "grace": 60}
+
+    body = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if rank != 1 else None)"
+    run = staying(hosts, body, config=hosts.config(change))
+    os.kill(agent_and_watchman(hosts, "test02")[0], signal.SIGKILL)
+    assert wait_in(hosts, "test02") < 5 * (3 if SCALE > 1 else 1)
+    run.finish(20)
     assert run.status == 69, str(run)
-    assert "test02" in headline(run), str(run)
+    assert re.search(r"error: host test02 \(node_rank 1, rank 1\): connection lost: .*; connected again: the agent that had "
+                     r"started the ranks is gone, and its ranks with it$", headline(run)), str(run)
+    assert "   2 ranks stopped by llmlaunch, 1 rank lost with its connection\n" in run.err, str(run)
+    hosts.nothing_left(run, within=15)
+
+
+def test_kill_9_of_a_watchman_is_seen_at_once_and_the_agent_tells_how_its_ranks_ended(hosts):
+    """sshd has waited for the watchman and not for the agent: half a connection is left, which the agent ends itself."""
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"head": 60}
+
+    run = staying(hosts, config=hosts.config(change))
+    os.kill(agent_and_watchman(hosts, "test02")[1], signal.SIGKILL)
+    run.finish(20)  # half of timeouts.head, for a host that has fallen silent, would be 30 s
+    assert run.status == 69, str(run)
+    assert re.search(r"error: rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was asked to end by someone on the "
+                     r"host$", headline(run)), str(run)
     hosts.nothing_left(run, within=15)
 
 
