@@ -292,6 +292,7 @@ class JobState {
   void unpause(Actions& actions);
   void maybe_stop_self(TimePoint now, Actions& actions);
   void shift_deadlines(std::chrono::steady_clock::duration by);
+  void say_that_it_stood(std::chrono::steady_clock::duration time, Actions& actions) const;
   bool is_forwarded(int signal) const;
   void say_omp_threads(Actions& actions) const;
   void rank_ended(std::uint32_t rank, TimePoint now);

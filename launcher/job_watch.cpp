@@ -106,7 +106,11 @@ void JobState::on_pushed(HostIndex host, TimePoint now) {
 Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
   Actions actions;
   if (finished_) return actions;
-  if (now - last_tick_ > kSleptThrough) shift_deadlines(now - last_tick_);
+  const auto stood = now - last_tick_;
+  if (stood > kSleptThrough) {
+    shift_deadlines(stood);
+    say_that_it_stood(stood, actions);
+  }
   last_tick_ = now;
   fan_out_.tick(now, behind);
   if (paused_at_) {  // no deadline passes for hosts whose ranks stand
@@ -136,6 +140,18 @@ Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
     actions.push_back(AbandonTerminal{});
   }
   return actions;
+}
+
+// The hosts' patience ran on meanwhile: what they tell next would look like their fault.
+void JobState::say_that_it_stood(std::chrono::steady_clock::duration time, Actions& actions) const {
+  const bool ranks_run = ranks_running() > 0 && !paused_at_;
+  if (!ranks_run || timeouts_.head.count() == 0 || time < timeouts_.head / 2) return;
+  actions.push_back(
+      Say{LogLevel::warning,
+          fmt::format("llmlaunch itself stood still for {:.1f} s; hosts end their {} when they hear nothing "
+                      "for {} (llmlaunch.timeouts.head)",
+                      std::chrono::duration<double>(time).count(), each_host() ? "command" : "ranks",
+                      seconds(timeouts_.head))});
 }
 
 void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
@@ -265,6 +281,8 @@ Actions JobState::on_not_rejoined(HostIndex index, const Error& error, TimePoint
   Error told = error;
   told.what = fmt::format("connection lost: {}; connected again: {}", hosts_[index].cut->error.what, error.what);
   lose_host(index, std::move(told), false, actions, now);
+  // The host itself has said that nothing is left there, whether or not the job was being stopped.
+  if (error.code == Errc::not_found) std::erase(left_behind_, index);
   return actions;
 }
 

@@ -110,6 +110,21 @@ TEST_CASE("a cut host whose agent is gone is lost at once") {
         "   1 rank stopped by llmlaunch, 1 rank lost with its connection");
 }
 
+TEST_CASE("a host whose agent is gone is not one where processes may be left, though the job was being stopped") {
+  LaunchPlan plan = plan_of(3, 1);
+  Bench job(plan);
+  job.running();
+  for (const HostIndex host : {0u, 1u}) job.take(job.state.on_lost(host, make_error(Errc::closed, "cut"), job.now));
+  job.take(job.state.on_not_rejoined(1, make_error(Errc::not_found, "the agent is gone"), job.now));
+  job.take(job.state.on_not_rejoined(0, make_error(Errc::not_found, "the agent is gone"), job.now));
+  job.killed(2, SIGTERM, false, true);
+  job.done(2);
+  CHECK(job.finishes == 1);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, rank 1): connection lost: cut; connected again: the agent is gone\n"
+        "   1 rank stopped by llmlaunch, 2 ranks lost with their connection");
+}
+
 TEST_CASE("a silent host is reached over another connection in the second half of its time") {
   Bench job(plan_of(2, 1));
   job.running();
@@ -152,11 +167,18 @@ TEST_CASE("bytes that are no message are no reason to come back") {
   CHECK(job.state.result().ranks[1].kind == RankEnd::Kind::lost);
 }
 
-TEST_CASE("when the head itself slept, silence is nobody's fault") {
+TEST_CASE("when the head itself slept, silence is nobody's fault, and it is said who was silent") {
   Bench job(plan_of(2, 1));
   job.running();
+  job.tick(7s);
+  CHECK(job.of<Say>(job.last).empty());  // no host has thought of anything yet
   job.tick(30s);
   CHECK(job.of<ReopenHost>(job.all).empty());
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].level == LogLevel::warning);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "llmlaunch itself stood still for 30.0 s; hosts end their ranks when they hear nothing for 15 s "
+        "(llmlaunch.timeouts.head)");
   job.pass(7s, {});
   CHECK(job.of<ReopenHost>(job.all).empty());
   job.pass(1s, {});
