@@ -230,8 +230,11 @@ std::string SignInAttempt::refused_hint() const {
   const std::string certificates =
       certified_ ? "; ssh-keygen -L -f CERTIFICATE shows for whom and until when it is valid" : "";
   const std::string port = access_.tcp.port == 22 ? "" : fmt::format("-p {} ", access_.tcp.port);
-  return fmt::format("allow the key there: ssh-copy-id -i KEY.pub {}{}@{}; or set another 'user' or 'identity_file'{}",
-                     port, access_.user, access_.tcp.host, certificates);
+  constexpr int kByPassword = SSH_AUTH_METHOD_PASSWORD | SSH_AUTH_METHOD_INTERACTIVE;
+  const char* password = (session_->accepted_bits() & kByPassword) != 0 ? "; --ask-pass asks for a password" : "";
+  return fmt::format(
+      "allow the key there: ssh-copy-id -i KEY.pub {}{}@{}; or set another 'user' or 'identity_file'{}{}", port,
+      access_.user, access_.tcp.host, password, certificates);
 }
 
 std::string SignInAttempt::no_key_hint() const {
