@@ -46,17 +46,12 @@ ll_known() {
   case ${10} in (-rwx------*) ;; (*) return 1 ;; esac;
   [ "${14} ${15} ${16} ${17}" = "@size@ @seal_shown@" ];
 };
-# Newer kernels (6.1) tell their machine without a process, and a program on a noexec file system is not -x. Else it is
-# tried: a shell takes a foreign machine's program for a script.
-ll_m=;
-{ read ll_m </proc/sys/kernel/arch; } 2>/dev/null;
-ll_runs() { [ "$ll_m" = "@machine@" ] && [ -x "$1" ] || "$1" --version </dev/null >/dev/null 2>&1; };
 ll_seal() { TZ=UTC0 touch -m -t @seal@ "$1" 2>/dev/null; };
 for ll_d in "${XDG_CACHE_HOME:+$XDG_CACHE_HOME/llmlaunch}" "${HOME:+$HOME/.cache/llmlaunch}"
     "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/llmlaunch}"; do
   case $ll_d in (/*)
     ll_f=$ll_d/agent-@hash@;
-    [ -f "$ll_f" ] && ll_known "$ll_d" "$ll_f" && ll_runs "$ll_f" && exec "$ll_f" ;;
+    [ -f "$ll_f" ] && ll_known "$ll_d" "$ll_f" && "$ll_f" --version </dev/null >/dev/null 2>&1 && exec "$ll_f" ;;
   esac;
 done;
 
@@ -132,6 +127,7 @@ done;
 [ "$ll_n" -eq @size@ ] || ll_fail "$ll_n of @size@ bytes of the agent arrived in $ll_b";
 ll_good "$ll_t" || ll_fail "the agent that arrived in $ll_b is damaged or does not run there";
 ll_seal "$ll_t";
+[ ! -d "$ll_b/agent-@hash@" ] || ll_fail "$ll_b/agent-@hash@ is a directory: remove it";
 mv -f "$ll_t" "$ll_b/agent-@hash@" || ll_fail "cannot rename $ll_t";
 find "$ll_b" -maxdepth 1 -type f -name "agent-*" -atime +@days@ -exec rm -f {} + 2>/dev/null;
 exec "$ll_b/agent-@hash@"

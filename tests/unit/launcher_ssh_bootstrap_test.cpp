@@ -331,6 +331,14 @@ TEST_CASE("the bootstrap line hashes an agent once, and again only when somebody
     check_started(run_host(run), true);
     CHECK((read_text(file) == agent));
   }
+  SECTION("its bytes are lost, its date is not: it does not run, and is replaced") {
+    std::filesystem::resize_file(file, 0);
+    std::filesystem::resize_file(file, agent.size());
+    const timespec sealed[2] = {{0, UTIME_OMIT}, {981173040, 0}};  // 2001-02-03 04:05 UTC
+    REQUIRE(::utimensat(AT_FDCWD, file.c_str(), sealed, 0) == 0);
+    check_started(run_host(run), true);
+    CHECK((read_text(file) == agent));
+  }
   SECTION("open to others: it is hashed") {
     ::chmod(file.c_str(), 0770);
     check_started(run_host(run), false);
@@ -390,6 +398,14 @@ TEST_CASE("the bootstrap line says why it cannot start the agent") {
     CHECK(said.failure == fmt::format("the agent that arrived in {} is damaged or does not run there", cache));
     CHECK(said.status == 69);
     CHECK(names_in(cache).empty());
+  }
+  SECTION("a directory has its name") {
+    std::filesystem::create_directories(cache + "/" + agent_name(agent));
+    ::chmod(cache.c_str(), 0700);
+    const Conversation said = run_host(run);
+    CHECK(said.failure == fmt::format("{}/{} is a directory: remove it", cache, agent_name(agent)));
+    CHECK(said.status == 69);
+    CHECK(names_in(cache) == std::vector<std::string>{agent_name(agent)});
   }
   SECTION("the machine is another") {
     run.argv.back() = ssh::bootstrap_command(sha256_of(agent), agent.size(), "pdp11");
