@@ -334,7 +334,7 @@ TEST_CASE("the bootstrap line hashes an agent once, and again only when somebody
   SECTION("its bytes are lost, its date is not: it does not run, and is replaced") {
     std::filesystem::resize_file(file, 0);
     std::filesystem::resize_file(file, agent.size());
-    const timespec sealed[2] = {{0, UTIME_OMIT}, {981173040, 0}};  // 2001-02-03 04:05 UTC
+    const timespec sealed[2] = {{0, UTIME_OMIT}, {981173100, 0}};  // 2001-02-03 04:05 UTC
     REQUIRE(::utimensat(AT_FDCWD, file.c_str(), sealed, 0) == 0);
     check_started(run_host(run), true);
     CHECK((read_text(file) == agent));
