@@ -127,7 +127,7 @@ done;
 [ "$ll_n" -eq @size@ ] || ll_fail "$ll_n of @size@ bytes of the agent arrived in $ll_b";
 ll_good "$ll_t" || ll_fail "the agent that arrived in $ll_b is damaged or does not run there";
 ll_seal "$ll_t";
-[ ! -d "$ll_b/agent-@hash@" ] || ll_fail "$ll_b/agent-@hash@ is a directory: remove it";
+[ -d "$ll_b/agent-@hash@" ] && ll_fail "$ll_b/agent-@hash@ is a directory: remove it";
 mv -f "$ll_t" "$ll_b/agent-@hash@" || ll_fail "cannot rename $ll_t";
 find "$ll_b" -maxdepth 1 -type f -name "agent-*" -atime +@days@ -exec rm -f {} + 2>/dev/null;
 exec "$ll_b/agent-@hash@"
