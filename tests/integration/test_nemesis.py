@@ -2,6 +2,7 @@
 
 LLMLAUNCH_NEMESIS_KILLS says how many (default 12; 500 take a quarter of an hour), LLMLAUNCH_NEMESIS_SEED repeats a run.
 """
+import collections
 import os
 import random
 import signal
@@ -53,36 +54,35 @@ def ranks_of(hosts, run):
 
 
 def victim_of(dice, hosts, run):
-    """(what, pid) of a process that is there now."""
-    what = dice.choice(["agent", "rank", "sshd", "head"])
+    """(what, pid) of a process that is there now; the head always is."""
     name = dice.choice(hosts.names)
-    pids = {"agent": lambda: agents_of(hosts, name), "rank": lambda: ranks_of(hosts, run),
-            "sshd": lambda: children_of(hosts.sshd_pid(name)), "head": lambda: [run.pid]}[what]()
-    return (what, dice.choice(pids)) if pids else (what, None)
+    there = {"agent": agents_of(hosts, name), "rank": ranks_of(hosts, run), "sshd": children_of(hosts.sshd_pid(name)),
+             "head": [run.pid]}
+    what = dice.choice([kind for kind, pids in there.items() if pids])
+    return what, dice.choice(there[what])
 
 
-def test_whatever_is_killed_nothing_is_left(hosts, request):
+def test_whatever_is_killed_nothing_is_left(hosts):
     dice = random.Random(SEED)
-    killed = {}
-    for number in range(KILLS):
+    killed = collections.Counter()
+    while killed.total() < KILLS:
         run = hosts.start(PYTHON, "-c", RANK, config=hosts.config(change, slots=2))
         # Somewhere between the first connection and lines of all ranks.
         wanted = dice.choice(["rendezvous", "line 0", "line 5"])
         wait_until(lambda: wanted in run.out + run.err or run.process.poll() is not None, f"{wanted}\n{run}")
         what, pid = victim_of(dice, hosts, run)
-        if pid is not None:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                killed[what] = killed.get(what, 0) + 1
-            except ProcessLookupError:
-                pass
-        if what == "sshd" or pid is None:  # a connection is made again; the job goes on until somebody ends it
+        try:
+            os.kill(pid, signal.SIGKILL)
+            killed[what] += 1
+        except ProcessLookupError:  # it has ended meanwhile
+            pass
+        if what == "sshd":  # a connection is made again; the job goes on until somebody ends it
             os.kill(run.pid, signal.SIGTERM)
         try:
             run.finish(60)
             assert run.status != 0, str(run)
             hosts.nothing_left(run, within=20)
         except BaseException:
-            print(f"kill {number} of {KILLS}, seed {SEED}: {what} {pid}")
+            print(f"kill {killed.total()} of {KILLS}, seed {SEED}: {what} {pid}")
             raise
-    print(f"seed {SEED}: {killed}")
+    print(f"seed {SEED}: {dict(killed)}")
