@@ -279,7 +279,7 @@ def test_ctrl_c_stops_all_and_says_what_had_ended(hosts):
 
 def test_a_dead_head_leaves_nothing(hosts):
     def change(data):
-        data["llmlaunch"]["timeouts"] = {"head": 2}
+        data["llmlaunch"]["timeouts"] = {"head": 4}
 
     run = start(hosts, "-s", 'sleep 600 & sleep 600', config=hosts.config(change))
     wait_until(lambda: sleepers(hosts, run) == 8, f"the sleepers\n{run}")

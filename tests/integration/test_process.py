@@ -90,19 +90,26 @@ class Job:
 
 
 @pytest.fixture
-def job(hosts):
-    go = hosts.head / "paused-go"
-    go.unlink(missing_ok=True)
-    # Not the default of 15 s, which one of the tests would sit out.
-    started = Job(hosts, "sh", "-c", f'echo "rank pid $$"; until [ -e "{go}" ]; do sleep 0.05; done; echo done',
-                  change=changed(timeouts={"head": 3}))
-    started.go = go
-    wait_until(lambda: len(started.ranks()) == 2, f"both ranks: {started.said()}")
-    yield started
-    started.end()
+def start_job(hosts):
+    """start_job(timeouts=…): a Job whose two ranks run until job.go is there."""
+    jobs = []
+
+    def start(**keys):
+        go = hosts.head / "paused-go"
+        go.unlink(missing_ok=True)
+        jobs.append(Job(hosts, "sh", "-c", f'echo "rank pid $$"; until [ -e "{go}" ]; do sleep 0.05; done; echo done',
+                        change=changed(**keys)))
+        jobs[-1].go = go
+        wait_until(lambda: len(jobs[-1].ranks()) == 2, f"both ranks: {jobs[-1].said()}")
+        return jobs[-1]
+
+    yield start
+    for one in jobs:
+        one.end()
 
 
-def test_ctrl_z_stops_the_ranks_and_llmlaunch_and_sigcont_continues_them(hosts, job):
+def test_ctrl_z_stops_the_ranks_and_llmlaunch_and_sigcont_continues_them(hosts, start_job):
+    job = start_job()
     for _ in range(2):
         job.stop()
         # Their SIGSTOP has been sent before the shell has its prompt; a busy machine may take a moment to act on it.
@@ -115,7 +122,8 @@ def test_ctrl_z_stops_the_ranks_and_llmlaunch_and_sigcont_continues_them(hosts, 
     hosts.nothing_left()
 
 
-def test_kill_9_of_a_stopped_llmlaunch_leaves_no_rank(hosts, job):
+def test_kill_9_of_a_stopped_llmlaunch_leaves_no_rank(hosts, start_job):
+    job = start_job(timeouts={"head": 3})  # not the default of 15 s, which would be sat out
     job.stop()
     os.kill(job.process.pid, signal.SIGKILL)
     job.process.wait()

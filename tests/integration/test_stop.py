@@ -81,7 +81,7 @@ def test_a_head_that_stands_still_for_less_than_its_time_goes_on_where_it_was(ho
 
 def test_a_head_that_stands_still_for_too_long_finds_its_ranks_ended_and_says_why(hosts):
     """The lease: the hosts end everything while the head cannot even know. There is no second start when it runs again."""
-    job = Ticking(hosts, config=hosts.config(patient(head=2, grace=1)))
+    job = Ticking(hosts, config=hosts.config(patient(head=3, grace=1)))
     stand_still(job.run)
     wait_until(lambda: not hosts.processes(), f"the end of all processes on the hosts: {hosts.processes()}")
     os.kill(job.run.pid, signal.SIGCONT)
@@ -89,7 +89,7 @@ def test_a_head_that_stands_still_for_too_long_finds_its_ranks_ended_and_says_wh
     assert run.status == 69, str(run)
     assert re.search(r"error: host test0[12] .*the agent that had started the ranks is gone", headline(run)), str(run)
     assert re.search(r"^llmlaunch: warning: llmlaunch itself stood still for [\d.]+ s; hosts end their ranks when they hear "
-                     r"nothing for 2 s \(llmlaunch\.timeouts\.head\)$", run.err, re.M), str(run)
+                     r"nothing for 3 s \(llmlaunch\.timeouts\.head\)$", run.err, re.M), str(run)
     assert job.starts() == ["x", "x"], "one generation"
     hosts.nothing_left(run)
 
