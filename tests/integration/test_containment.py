@@ -135,6 +135,8 @@ def test_a_fork_bomb_on_this_machine_ends_with_its_cgroup(hosts, bounded):
     run = hosts.start("sh", "-c", script, BOMB, config=config)
     run.said("up")
     wait_until(lambda: bounded.count() >= MOST - 5, f"a host full of processes: {bounded.count()}\n{run}", 60)
+    if any(pathlib.Path(f"/sys/fs/cgroup/{place}cgroup.procs").exists() for place in ("", "unified/")):
+        assert len(cgroups_of(run)) == 1, "the job has one"
     os.kill(run.pid, 15)
     run.finish(60)
     assert run.status == 143, str(run)
