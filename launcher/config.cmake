@@ -24,3 +24,4 @@ add_library(llmlaunch_config STATIC
   proxy_jump.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp nlohmann_json::nlohmann_json)
+target_precompile_headers(llmlaunch_config REUSE_FROM llmlaunch_base)

@@ -20,7 +20,10 @@ target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_
 target_link_libraries(llmlaunch_trainer_core
   PUBLIC llmlaunch_base
   PRIVATE ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
+target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
 # The same bytes on every machine.
 set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 # Nobody asks for errno or traps of these loops, and without them they are vectorised.
-set_source_files_properties(cpu_kernels.cpp PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-fno-math-errno;-fno-trapping-math")
+set_source_files_properties(cpu_kernels.cpp PROPERTIES
+  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-fno-math-errno;-fno-trapping-math"
+  SKIP_PRECOMPILE_HEADERS ON)  # which was compiled without these

@@ -13,3 +13,4 @@ add_library(llmlaunch_ssh_core STATIC
   ssh_pattern.cpp
 )
 target_link_libraries(llmlaunch_ssh_core PUBLIC llmlaunch_config llmlaunch_agent_greeting PRIVATE OpenSSL::Crypto)
+target_precompile_headers(llmlaunch_ssh_core REUSE_FROM llmlaunch_base)

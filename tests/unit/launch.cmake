@@ -1,4 +1,4 @@
-llmlaunch_unit_test(launcher
+llmlaunch_unit_test(launcher ASIO
   SOURCES
     launcher_console_test.cpp
     launcher_exec_test.cpp
@@ -15,10 +15,12 @@ llmlaunch_unit_test(launcher
     launcher_pushed_libraries_test.cpp
     launcher_roll_call_test.cpp
     launcher_timeline_test.cpp
+    ../support/fake_remote_shell.cpp
+    ../support/job_bench.cpp
   LIBRARIES llmlaunch_launcher nlohmann_json::nlohmann_json OpenSSL::Crypto)
 
 # The same with the real agent and real processes on this machine; no sshd, no root.
-llmlaunch_unit_test(launcher_local
+llmlaunch_unit_test(launcher_local ASIO
   SOURCES ../integration/launcher_local_test.cpp
   LIBRARIES llmlaunch_launcher)
 target_compile_definitions(unit_launcher_local PRIVATE LLMLAUNCH_AGENT="$<TARGET_FILE:llmlaunch-agent>")

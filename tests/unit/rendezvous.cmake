@@ -9,6 +9,6 @@ llmlaunch_unit_test(rendezvous
     rendezvous_world_state_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
-llmlaunch_unit_test(rendezvous_sockets
+llmlaunch_unit_test(rendezvous_sockets ASIO
   SOURCES rendezvous_server_test.cpp rendezvous_client_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
