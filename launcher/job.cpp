@@ -119,7 +119,7 @@ JobResult Job::run() {
   keep_timeline(result);
   farewell(result);
   set_log_sink(nullptr);
-  writer_.finish();
+  writer_.finish(state_.patience_with_terminal());
   if (writer_.files_incomplete() && result.exit_status == 0) {
     result.exit_status = kStatusLogsIncomplete;
     result.failure = make_error(Errc::io, result.run_directory.empty()

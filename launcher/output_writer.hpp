@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <ctime>
 #include <deque>
@@ -57,8 +58,9 @@ class OutputWriter {
   /// From now on the terminal gets only what it takes at once. The files still get everything.
   void abandon_terminal();
 
-  /// Writes what is left, ends the thread. Idempotent.
-  void finish();
+  /// Writes what is left, ends the thread. Idempotent. With a patience: a terminal that has not taken everything by
+  /// then is abandoned.
+  void finish(std::optional<std::chrono::milliseconds> patience = std::nullopt);
   /// After `finish`: output is missing from the run directory.
   bool files_incomplete() const { return files_.incomplete() || (gather_ != nullptr && gather_->incomplete()); }
 
@@ -126,6 +128,8 @@ class OutputWriter {
   std::size_t said_dropped_ = 0;
   std::optional<std::string> status_;
   bool finishing_ = false;
+  bool ended_ = false;
+  std::condition_variable end_;
 
   std::thread thread_;  // last: it uses all of the above
 };
