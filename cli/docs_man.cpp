@@ -96,7 +96,7 @@ std::string tagged(std::string_view heading, const Entries& entries) {
 }
 
 std::string verbatim(std::string_view text) {
-  std::string out = ".PP\n.nf\n.RS 4\n";
+  std::string out = ".nf\n.RS 4\n";
   for (const auto line : lines_of(text)) out += text_line(line);
   return out + ".RE\n.fi\n";
 }
@@ -170,7 +170,7 @@ std::optional<std::string> manual_page(const CommandText& root, std::string_view
   }
   std::string out =
       fmt::format(".\\\" Written by llmlaunch docs man; do not edit.\n.TH {} 1 {} \"llmlaunch {}\" \"User Commands\"\n",
-                  escaped(upper(page)), escaped(date), LLMLAUNCH_VERSION);
+                  escaped(upper(page)), date, LLMLAUNCH_VERSION);
   std::string summary = text->description;
   if (summary.ends_with('.')) summary.pop_back();
   out += fmt::format(".SH NAME\n{} \\- {}\n.SH SYNOPSIS\n", escaped(page), escaped(summary));

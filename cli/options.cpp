@@ -372,7 +372,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
     options.action = Options::Action::print;
     CLI::App* named = &parser.app;
     while (!named->get_subcommands().empty()) named = named->get_subcommands().front();
-    options.text = named->help();
+    options.text = named->help(named == &parser.app ? "" : full_name(*named->get_parent()));
     return options;
   } catch (const CLI::CallForVersion&) {
     options.action = Options::Action::print;

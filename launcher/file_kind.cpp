@@ -62,17 +62,20 @@ bool looks_like_configuration(std::string_view text) {
 
 bool looks_like_hostfile(std::string_view text) {
   std::size_t hosts = 0;
+  bool slots = false;
   while (!text.empty()) {
     std::string_view line = take_line(text);
     line = line.substr(0, line.find('#'));
     const std::string_view host = take_word(line);
     if (host.empty()) continue;
     if (!is_host(host)) return false;
-    for (std::string_view word = take_word(line); !word.empty(); word = take_word(line))
+    for (std::string_view word = take_word(line); !word.empty(); word = take_word(line)) {
       if (!is_slots(word)) return false;
+      slots = true;
+    }
     ++hosts;
   }
-  return hosts > 0;
+  return hosts > 1 || slots;  // one word alone may be anything
 }
 
 }  // namespace llmlaunch::launcher

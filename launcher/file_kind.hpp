@@ -9,7 +9,7 @@ namespace llmlaunch::launcher {
 /// A line begins with a key that only accelerate's and llmlaunch's configurations have.
 bool looks_like_configuration(std::string_view text);
 
-/// Every line is a host, or hosts, perhaps with slots behind it; no line is one of YAML.
+/// Every line is a host, or hosts, perhaps with slots behind it; no line is one of YAML. Not a single word alone.
 bool looks_like_hostfile(std::string_view text);
 
 }  // namespace llmlaunch::launcher

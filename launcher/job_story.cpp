@@ -162,7 +162,7 @@ Error JobState::start_failures() const {
   struct Group {
     Error error;
     std::vector<HostIndex> hosts;
-    std::vector<std::string> texts;
+    std::vector<std::string> texts, hints;
   };
   std::vector<Group> groups;
   std::unordered_map<std::string, std::size_t> places;
@@ -171,12 +171,16 @@ Error JobState::start_failures() const {
     const Error failure = start_failure(host);
     std::string key = reason_key(failure.what, hosts_[host].name) + reason_key(failure.hint, hosts_[host].name);
     const auto [place, is_new] = places.emplace(std::move(key), groups.size());
-    if (is_new) groups.push_back({failure, {}, {}});
+    if (is_new) groups.push_back({failure, {}, {}, {}});
     groups[place->second].hosts.push_back(host);
     groups[place->second].texts.push_back(failure.what);
+    groups[place->second].hints.push_back(failure.hint);
   }
-  for (Group& group : groups)
-    group.error.what = reason_of_many(group.error.what, hosts_[group.hosts.front()].name, group.texts);
+  for (Group& group : groups) {
+    const std::string& first = hosts_[group.hosts.front()].name;
+    group.error.hint = hint_of_many(group.error.hint, first, group.hints, group.texts);
+    group.error.what = reason_of_many(group.error.what, first, group.texts);
+  }
   Error error{groups.front().error.code, {}, label_of(groups.front().hosts), {}};
   const bool several = groups.size() > 1;
   const std::size_t shown = std::min(groups.size(), kMaxReasons);

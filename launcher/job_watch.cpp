@@ -135,8 +135,10 @@ Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
   const bool drains = std::all_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.ranks_left == 0; });
   const bool owed =
       std::any_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.taken < host.received; });
-  const auto patience = patience_with_terminal().value_or(kTerminalPatience);
-  if (cause_ && drains && owed && !terminal_abandoned_ && now >= std::max(last_taken_, cause_->heard) + patience) {
+  const auto patience = patience_with_terminal();
+  const bool long_enough =
+      now >= last_taken_ + kTerminalPatience || (patience && now >= std::max(last_taken_, cause_->heard) + *patience);
+  if (cause_ && drains && owed && !terminal_abandoned_ && long_enough) {
     terminal_abandoned_ = true;
     actions.push_back(AbandonTerminal{});
   }

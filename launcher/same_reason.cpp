@@ -80,6 +80,10 @@ std::string key_of_line(std::string_view line, std::string_view host) {
   return out;
 }
 
+bool all_are(const std::vector<std::string>& texts, const std::string& text) {
+  return std::all_of(texts.begin(), texts.end(), [&](const std::string& one) { return one == text; });
+}
+
 }  // namespace
 
 std::string reason_key(std::string_view text, std::string_view host) {
@@ -95,11 +99,16 @@ std::string reason_key(std::string_view text, std::string_view host) {
 
 std::string reason_of_many(const std::string& first_text, std::string_view first_host,
                            const std::vector<std::string>& texts) {
-  const bool alike = std::all_of(texts.begin(), texts.end(), [&](const std::string& one) { return one == first_text; });
-  if (alike) return first_text;
+  if (all_are(texts, first_text)) return first_text;
   const std::size_t line = std::min(first_text.find('\n'), first_text.size());
   return fmt::format("{} (that is {}; the others alike){}", first_text.substr(0, line), first_host,
                      first_text.substr(line));
+}
+
+std::string hint_of_many(const std::string& first_hint, std::string_view first_host,
+                         const std::vector<std::string>& hints, const std::vector<std::string>& texts) {
+  const bool said = !texts.empty() && !all_are(texts, texts.front());
+  return said ? first_hint : reason_of_many(first_hint, first_host, hints);
 }
 
 }  // namespace llmlaunch::launcher

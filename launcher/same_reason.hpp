@@ -17,4 +17,8 @@ std::string reason_key(std::string_view text, std::string_view host);
 std::string reason_of_many(const std::string& first_text, std::string_view first_host,
                            const std::vector<std::string>& texts);
 
+/// The same for its hint, which needs no remark where the text has one.
+std::string hint_of_many(const std::string& first_hint, std::string_view first_host,
+                         const std::vector<std::string>& hints, const std::vector<std::string>& texts);
+
 }  // namespace llmlaunch::launcher

@@ -29,7 +29,8 @@ std::string shown(const HostKey& key) {
 std::string record_command(const HostKeyQuestion& question) {
   const std::string port = question.port == 22 ? "" : fmt::format("-p {} ", question.port);
   const std::string file = question.file.empty() ? "~/.ssh/known_hosts" : question.file;
-  const bool alias = question.name != known_hosts_name(question.address, question.port);
+  const bool alias =
+      !question.name.starts_with('[') && question.name != known_hosts_name(question.address, question.port);
   if (question.by_command) return fmt::format("ssh {}, which asks for it", shell_word(question.host));
   if (!question.jumps.empty()) {
     return fmt::format("ssh -J {} {}{}-o UserKnownHostsFile={} {}{}{} true", shell_word(question.jumps), port,

@@ -31,7 +31,8 @@ def test_groff_finds_nothing_to_say_about_a_page(page):
     done = subprocess.run([needs("groff"), "-man", "-Tutf8", "-ww", "-Wbreak"], input=roff, capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "OPTIONS" in done.stdout and "EXIT STATUS" in done.stdout
+    shown = re.sub(".\b", "", done.stdout)  # bold letters are written twice
+    assert "OPTIONS" in shown and "EXIT STATUS" in shown
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -55,7 +56,7 @@ def test_man_shows_a_page_with_its_options_and_examples():
 
 def test_a_page_has_the_date_that_is_given():
     page = ask("docs", "man", env={"SOURCE_DATE_EPOCH": "0"})
-    assert '.TH LLMLAUNCH 1 1970\\-01\\-01 "llmlaunch ' in page
+    assert '.TH LLMLAUNCH 1 1970-01-01 "llmlaunch ' in page
     said = ask("docs", "man", env={"SOURCE_DATE_EPOCH": "soon"}, status=64)
     assert "SOURCE_DATE_EPOCH must be a number of seconds, not 'soon'" in said
 

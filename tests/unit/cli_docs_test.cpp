@@ -86,11 +86,11 @@ TEST_CASE("a manual page is ASCII, and only its own requests begin a line with a
 
 TEST_CASE("a manual page has its title, its usage, the options by subject and the examples") {
   const std::string text = page("run");
-  CHECK(text.find(".TH LLMLAUNCH\\-RUN 1 2026\\-11\\-24 \"llmlaunch ") != text.npos);
+  CHECK(text.find(".TH LLMLAUNCH\\-RUN 1 2026-11-24 \"llmlaunch ") != text.npos);
   CHECK(text.find(".B llmlaunch run [OPTIONS] PROGRAM [ARGS\\[u2026]]\n") != text.npos);
   CHECK(text.find(".SS Configuration and hosts\n.TP\n\\fB\\-c\\fR, \\fB\\-\\-config\\fR \\fIFILE\\fR\n") != text.npos);
   CHECK(text.find(".SS Other options") == text.npos);
-  CHECK(text.find(".SH EXAMPLES\n.PP\n.nf\n.RS 4\nllmlaunch run python train.py ") != text.npos);
+  CHECK(text.find(".SH EXAMPLES\n.nf\n.RS 4\nllmlaunch run python train.py ") != text.npos);
   CHECK(text.find(".BR llmlaunch\\-exec (1),\n") != text.npos);
   CHECK_FALSE(manual_page(tree(), "rnu", "2026-11-24"));
 }
@@ -134,6 +134,9 @@ TEST_CASE("docs man and docs completion are read, and a wrong word is answered")
         "unknown option '--colour'\n   hint: llmlaunch docs man --help lists the options");
   CHECK(message({"dosc"}) == "unknown command 'dosc'\n   hint: did you mean 'docs'?");
 
+  const auto docs = parse_options({"docs", "--help"});
+  REQUIRE(docs);
+  CHECK(docs->text.find("Usage: llmlaunch docs [OPTIONS] [SUBCOMMAND]\n") != std::string::npos);
   const auto help = parse_options({"docs", "completion", "--help"});
   REQUIRE(help);
   CHECK(help->action == Options::Action::print);

@@ -72,12 +72,12 @@ TEST_CASE("a configuration and a file of hosts are told apart") {
   CHECK_FALSE(launcher::looks_like_configuration("llmlaunch:2\n"));  // a host of that name in MPICH's words
   CHECK_FALSE(launcher::looks_like_configuration(""));
   for (const char* text :
-       {"n1\n", "n1 slots=8\n", "n1:8\nn2:8\n", "gpu[01-16]\n", "me@n1 8\n", "[fd00::1]:22\n"}) {
+       {"n1\nn2", "n1 slots=8\n", "n1:8\nn2:8\n", "gpu[01-16]\nlogin0\n", "me@n1 8\n", "[fd00::1]:22\n10.0.0.2\n"}) {
     INFO(text);
     CHECK(launcher::looks_like_hostfile(text));
   }
-  for (const char* text :
-       {"", "# nothing\n", "a: b\n", "- n1\n", "n1 n2 n3=4\n", "num_machines: 2\n", "{a: b}\n", "hello world\n"}) {
+  for (const char* text : {"", "# nothing\n", "a: b\n", "- n1\n", "n1 n2 n3=4\n", "num_machines: 2\n", "{a: b}\n",
+                           "hello world\n", "hello\n"}) {
     INFO(text);
     CHECK_FALSE(launcher::looks_like_hostfile(text));
   }

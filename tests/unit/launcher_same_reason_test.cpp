@@ -44,4 +44,8 @@ TEST_CASE("the first host's words stand for many, and it is said when they are i
   CHECK(reason_of_many("setup failed\n     | sh: 12", "a",
                        {"setup failed\n     | sh: 12", "setup failed\n     | sh: 13"}) ==
         "setup failed (that is a; the others alike)\n     | sh: 12");
+  CHECK(hint_of_many("ssh a", "a", {"ssh a", "ssh b"}, {"refused", "refused"}) ==
+        "ssh a (that is a; the others alike)");
+  CHECK(hint_of_many("ssh a", "a", {"ssh a", "ssh b"}, {"a refused", "b refused"}) == "ssh a");
+  CHECK(hint_of_many("", "a", {"", ""}, {"refused", "refused"}).empty());
 }
