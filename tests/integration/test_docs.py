@@ -54,6 +54,13 @@ def test_man_shows_a_page_with_its_options_and_examples():
     assert "--nproc-per-node N" in shown and "llmlaunch run -c cfg.yaml --dry-run train" in shown
 
 
+def test_every_command_has_its_page_installed():
+    """A command that is new has a page at once; the list for `cmake --install` is to have it, too."""
+    commands = re.search(r"docs man \[([^\]]*)\]", ask("docs", "man", "--help"))[1].split("|")
+    installed = re.search(r"foreach\(command ([^)]*)\)", (ROOT / "cli" / "install.cmake").read_text())[1].split()
+    assert installed == commands
+
+
 def test_a_page_has_the_date_that_is_given():
     page = ask("docs", "man", env={"SOURCE_DATE_EPOCH": "0"})
     assert '.TH LLMLAUNCH 1 1970-01-01 "llmlaunch ' in page
