@@ -254,6 +254,7 @@ int JobState::status() const {
     }
     case Cause::Kind::signal: return 128 + cause_->signal;
     case Cause::Kind::time_limit: return kStatusTimedOut;
+    case Cause::Kind::head: return cause_->error.code == Errc::io ? kStatusLogsIncomplete : status_of(cause_->error);
     default: return status_of(cause_->error);
   }
 }

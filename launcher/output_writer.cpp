@@ -221,7 +221,7 @@ void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
   terminal.gone = true;
   if (&terminal == &out_ && place.empty() && on_no_reader_) {
     warn(LogLevel::warning, fmt::format("{}: {}", terminal.name, written.error().what));
-    return on_no_reader_();
+    return on_no_reader_(written.error());
   }
   warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what,
                                       place.empty() ? "and no file keeps its lines" : "all lines are in " + place));

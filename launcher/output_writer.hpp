@@ -37,8 +37,9 @@ class OutputWriter {
   /// Bytes written, by index of the host; called on the writer's thread, must not block.
   using TakenFunction = std::function<void(std::vector<std::pair<std::size_t, std::uint64_t>> taken)>;
 
-  /// Called on the writer's thread, at most once, when nobody reads stdout any more and no file keeps the lines.
-  using NoReaderFunction = std::function<void()>;
+  /// Called on the writer's thread, at most once, when stdout takes nothing any more and no file keeps the lines. Not
+  /// `Errc::closed`: it has a reader, and a full disk, say.
+  using NoReaderFunction = std::function<void(const Error&)>;
 
   /// With `gather`, ranks' output goes there instead of to the descriptors; llmlaunch's own lines do not.
   OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken,

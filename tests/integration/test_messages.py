@@ -111,3 +111,10 @@ def test_what_cannot_be_printed_is_an_error_of_a_file(hosts, tmp_path):
             done = subprocess.run([str(BIN / "llmlaunch"), *words], stdout=full, stderr=subprocess.PIPE, text=True,
                                   cwd=tmp_path, timeout=60)
         assert done.returncode == 74 and "No space left on device" in done.stderr, (words, done)
+
+
+def test_exec_on_a_full_disk_is_no_broken_pipe(hosts):
+    with open("/dev/full", "wb") as full:
+        run = hosts.run("hostname", command="exec", options=["-L"], stdout=full)
+    assert run.status == 74 and "stdout: write: No space left on device" in run.err, run
+    hosts.nothing_left(run)
