@@ -34,6 +34,10 @@ test_packages=(
   csh                    # login shells that the bootstrap line must get through: BSD csh,
   tcsh                   # ... tcsh
   fish                   # ... and fish
+  zsh                    # reads its completion
+  groff-base             # reads the manual pages
+  mandoc                 # ... and so does mandoc, more strictly
+  man-db                 # man -l
   busybox                # sh and tools of small systems, for the same test
   clang                  # the tsan and fuzz presets
   libclang-rt-14-dev     # clang's sanitizer and fuzzer runtimes
