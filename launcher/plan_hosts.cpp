@@ -43,7 +43,9 @@ Result<void> check_one_name_each(const Config& config, const std::vector<HostCon
                                   port ? fmt::format(" port {}", *port) : ""),
                       host.where.empty() ? place_of(config, "llmlaunch.hosts") : host.where,
                       fmt::format("{}for more ranks on one host set its 'slots'",
-                                  first.where.empty() ? "" : fmt::format("the first one is at {}; ", first.where)));
+                                  first.where.empty() || first.where == host.where
+                                      ? ""
+                                      : fmt::format("the first one is at {}; ", first.where)));
   }
   return ok;
 }
