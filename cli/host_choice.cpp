@@ -108,7 +108,11 @@ Result<launcher::HostSources> sources_of(const Config& file, const HostWords& wo
   for (const auto& path : words.groups) {
     if (!sources.read_file) return make_error(Errc::usage, "files of groups cannot be read here");
     const auto text = sources.read_file(path);
-    if (!text) return text.error();
+    if (!text) {
+      Error error = text.error();
+      error.what = "--groups: " + error.what;
+      return error;
+    }
     auto groups = launcher::parse_group_file(*text, path);
     if (!groups) return groups.error();
     for (auto& [name, expression] : *groups) sources.groups.insert_or_assign(name, std::move(expression));

@@ -21,6 +21,7 @@ add_library(llmlaunch_config STATIC
   log_settings.cpp
   plan.cpp
   plan_env.cpp
+  plan_hosts.cpp
   process_settings.cpp
   proxy_jump.cpp
 )

@@ -139,7 +139,9 @@ void read_main_process(MapReader& top, Config& config) {
         top.check().fail(
             value->mark,
             fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
-            address->find('@') != address->npos ? "a user belongs to llmlaunch.ssh.user" : "");
+            address->find('@') != address->npos                      ? "a user belongs to llmlaunch.ssh.user"
+            : std::count(address->begin(), address->end(), ':') == 1 ? "a port belongs to main_process_port"
+                                                                     : "");
       }
       config.main_process_ip = address;
     }

@@ -41,6 +41,14 @@ void read_signals(MapReader& map, ProcessSettings& process) {
   }
 }
 
+/// A number, or the UUID of a GPU or of a MIG device, whole or its beginning.
+bool is_gpu(std::string_view id) {
+  const auto digit = [](unsigned char c) { return std::isdigit(c) != 0; };
+  if (!id.empty() && std::all_of(id.begin(), id.end(), digit)) return true;
+  return (id.starts_with("GPU-") || id.starts_with("MIG-")) && id.size() > 4 &&
+         std::all_of(id.begin(), id.end(), [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '/'; });
+}
+
 }  // namespace
 
 void read_process_settings(MapReader& map, Config& config) {
@@ -122,11 +130,13 @@ std::optional<std::string> read_gpu_ids(MapReader& map) {
   const auto ids = map.texts("gpu_ids");
   std::string joined = fmt::format("{}", fmt::join(ids, ","));
   joined.erase(std::remove(joined.begin(), joined.end(), ' '), joined.end());
-  // Numbers, or the UUIDs of GPUs and MIG devices.
-  const bool good = !joined.empty() && joined.front() != ',' && joined.back() != ',' &&
-                    joined.find(",,") == joined.npos && std::all_of(joined.begin(), joined.end(), [](unsigned char c) {
-                      return std::isalnum(c) || c == ',' || c == '-' || c == '/';
-                    });
+  bool good = joined == "all";
+  for (std::size_t start = 0; !good && start <= joined.size();) {
+    const std::size_t end = std::min(joined.find(',', start), joined.size());
+    if (!is_gpu(std::string_view(joined).substr(start, end - start))) break;
+    good = end == joined.size();
+    start = end + 1;
+  }
   if (good) return joined;
   map.refuse("gpu_ids", *value, "'all' or a list like 0,1,2");
   return std::nullopt;

@@ -53,9 +53,9 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
 MapReader::MapReader(ConfigCheck& check, const YamlNode& mapping, std::string path, std::vector<std::string_view> known)
     : check_(check), mapping_(mapping), path_(std::move(path)) {
   if (mapping.kind != YamlNode::Kind::mapping) {
-    // A file that was named by mistake may be a list of secrets: its text is not repeated.
+    // A file that was named by mistake may be a list of secrets: its text is not repeated, nor its line shown.
     const bool whole_text = path_.empty() && mapping.kind == YamlNode::Kind::scalar;
-    check_.fail(mapping.mark,
+    check_.fail(whole_text ? ConfigMark{} : mapping.mark,
                 fmt::format("{} must {} a mapping of keys to values, not {}", path_.empty() ? "the file" : path_,
                             path_.empty() ? "hold" : "be", whole_text ? "a text" : described(mapping)));
     return;
@@ -131,6 +131,8 @@ std::vector<std::string> MapReader::texts(std::string_view key) {
         item.kind == YamlNode::Kind::scalar && !item.text.empty() && item.text.find('\0') == item.text.npos;
     if (good) {
       all.push_back(item.text);
+    } else if (item.kind == YamlNode::Kind::scalar && item.text.empty()) {
+      check_.fail(item.mark, fmt::format("{} has an empty text in its list", path_of(key)));
     } else {
       check_.fail(item.mark,
                   fmt::format("{} must be a text or a list of texts; {} is neither", path_of(key), described(item)));

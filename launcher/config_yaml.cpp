@@ -214,6 +214,10 @@ bool lacks_blank(std::string_view line) {
   return colon != line.npos && colon + 1 < line.size() && line[colon + 1] != ' ' && line.find(": ") == line.npos;
 }
 
+std::size_t indent_of(std::string_view line) {
+  return std::min(line.find_first_not_of(' '), line.size());
+}
+
 /// What people who write host names and patterns do not expect of YAML.
 std::string_view usual_reason(const ConfigSource& source, const YAML::Exception& caught, ConfigMark mark) {
   const std::string_view line = source.line(mark.line);
@@ -229,11 +233,15 @@ std::string_view usual_reason(const ConfigSource& source, const YAML::Exception&
   if (message == YAML::ErrorMsg::MAP_VALUE && mark.line > 1 && lacks_blank(source.line(mark.line - 1))) {
     return "is a blank missing behind the ':' of the line before?";
   }
+  if (message == YAML::ErrorMsg::END_OF_MAP_FLOW) return "is a ',' or a '}' missing before this?";
+  if (message == YAML::ErrorMsg::MAP_VALUE && mark.line > 1 && indent_of(line) > indent_of(source.line(mark.line - 1)))
+    return "is this line indented further than the one above it by mistake?";
   const auto outer = line.find('[');
   const auto inner = outer == line.npos ? outer : line.find('[', outer + 1);  // [gpu[01-02], login]
   const bool range =
       inner != line.npos && inner + 1 < line.size() && std::isdigit(static_cast<unsigned char>(line[inner + 1]));
-  return range ? "inside a list, a name with brackets needs quotes: ['gpu[01-16]']" : "";
+  if (range) return "inside a list, a name with brackets needs quotes: ['gpu[01-16]']";
+  return message == YAML::ErrorMsg::END_OF_SEQ_FLOW ? "is a ',' or a ']' missing before this?" : "";
 }
 
 /// Has the text nothing more from this line on?

@@ -289,6 +289,11 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
     return make_error(Errc::invalid_argument,
                       fmt::format("SLURM_TASKS_PER_NODE '{}' is not like 8(x2),4", shown(text)));
   };
+  const auto speaks_of = [&text, nodes](const std::string& number) {
+    return make_error(
+        Errc::invalid_argument,
+        fmt::format("SLURM_TASKS_PER_NODE '{}' speaks of {} nodes, the node list of {}", shown(text), number, nodes));
+  };
   for (std::string_view rest = text; !rest.empty();) {
     const auto comma = rest.find(',');
     std::string_view piece = rest.substr(0, comma);
@@ -296,18 +301,18 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
     std::uint32_t times = 1;
     if (const auto open = piece.find("(x"); open != piece.npos && piece.ends_with(')')) {
       const auto number = number_of(piece.substr(open + 2, piece.size() - open - 3));
-      if (!number || *number > nodes) return bad();
+      if (!number) return bad();
+      if (*number > nodes) return speaks_of("more");
       times = *number;
       piece = piece.substr(0, open);
     }
     const auto number = number_of(piece);
-    if (!number || *number < 1 || *number > kMaxSlots || tasks.size() + times > nodes) return bad();
+    if (!number || *number < 1 || *number > kMaxSlots) return bad();
+    if (tasks.size() + times > nodes) return speaks_of("more");
     tasks.insert(tasks.end(), times, *number);
   }
   if (tasks.size() == nodes) return tasks;
-  return make_error(Errc::invalid_argument,
-                    fmt::format("SLURM_TASKS_PER_NODE '{}' speaks of {} nodes, the node list of {}", shown(text),
-                                tasks.size(), nodes));
+  return speaks_of(std::to_string(tasks.size()));
 }
 
 }  // namespace llmlaunch::launcher

@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "launcher/plan_env.hpp"
+#include "launcher/plan_hosts.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -242,6 +243,9 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   if (command.argv.empty()) return make_error(Errc::usage, "no program to run");
   const auto hosts = hosts_of(config);
   if (auto checked = check_hosts(config, hosts); !checked) return checked.error();
+  if (command.policy != StartPolicy::each_host) {
+    if (auto checked = check_one_name_each(config, hosts); !checked) return checked.error();
+  }
   const auto counts = share_out(config, hosts);
   if (!counts) return counts.error();
 

@@ -206,7 +206,7 @@ TEST_CASE("groups come from the configuration and from files, and what is typed 
   CHECK(exec_hosts({"-w", "@odd", "--groups", "g"}, with_groups, kFile) == "n9");
   CHECK(exec_hosts({"-w", "@r1", "-x", "@odd", "--groups", "g"}, with_groups, kFile) == "gpu[01-02]");
   CHECK(exec_hosts({"-w", "@odd", "--groups", "gone"}, with_groups) ==
-        "cannot read the host file gone: No such file or directory");
+        "--groups: cannot read the host file gone: No such file or directory");
   CHECK(exec_hosts({"-w", "@a", "--groups", "bad"}, with_groups).starts_with("bad:1:5: group 'b' must be a list of"));
   CHECK(hosts_text({"@@racks", "--groups", "g"}, with_groups) == "r1\n");
 }
@@ -229,7 +229,7 @@ TEST_CASE("exec refuses what names no host, or one twice") {
         "--from slurm: SLURM_JOB_NODELIST is not set\n   hint: this is no Slurm job");
   CHECK(exec_hosts({"--from", "openmpi"}) == "--from openmpi needs a file\n   hint: --hostfile names it");
   CHECK(exec_hosts({"--from", "slurm"}, world({{"SLURM_JOB_NODELIST", "s1"}, {"SLURM_TASKS_PER_NODE", "8,8"}})) ==
-        "--from slurm: SLURM_TASKS_PER_NODE '8,8' is not like 8(x2),4");
+        "--from slurm: SLURM_TASKS_PER_NODE '8,8' speaks of more nodes, the node list of 1");
 }
 
 TEST_CASE("a host of the configuration keeps its way there, and nothing of its ranks") {

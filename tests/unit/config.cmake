@@ -9,6 +9,7 @@ llmlaunch_unit_test(launcher_config
     launcher_hostlist_fold_test.cpp
     launcher_hostlist_test.cpp
     launcher_log_settings_test.cpp
+    launcher_plan_hosts_test.cpp
     launcher_plan_test.cpp
     launcher_proxy_jump_test.cpp
   LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
