@@ -34,7 +34,7 @@ complete -c llmlaunch -e
 complete -c llmlaunch -f
 )";
 
-std::string quoted(std::string_view text) {
+std::string fish_word(std::string_view text) {
   std::string out = "'";
   for (const char letter : text) {
     if (letter == '\'' || letter == '\\') out += '\\';
@@ -49,7 +49,7 @@ std::string value_of(const OptionText& option) {
     case ValueKind::any: return " -x";
     case ValueKind::file: return " -r -F";
     case ValueKind::directory: return " -x -a '(__fish_complete_directories)'";
-    case ValueKind::words: return " -x -a " + quoted(fmt::format("{}", fmt::join(option.words, " ")));
+    case ValueKind::words: return " -x -a " + fish_word(fmt::format("{}", fmt::join(option.words, " ")));
     case ValueKind::hosts: return " -x -a '(__fish_print_hostnames)'";
     case ValueKind::user: return " -x -a '(__fish_complete_users)'";
     case ValueKind::variable: return " -x -a '(set -xn)'";
@@ -72,10 +72,10 @@ void add(const CommandText& command, const std::string& above, Lists& lists) {
       names += fmt::format(" -{} {}", is_long ? 'l' : 's', name.substr(is_long ? 2 : 1));
       if (!option.value.empty()) lists.takes_value += fmt::format(" '{}:{}'", full_name, name);
     }
-    lists.completions += fmt::format("{}{}{} -d {}\n", here, names, value_of(option), quoted(option.text));
+    lists.completions += fmt::format("{}{}{} -d {}\n", here, names, value_of(option), fish_word(option.text));
   }
   for (const auto& each : command.commands) {
-    lists.completions += fmt::format("{} -a {} -d {}\n", here, each.name, quoted(each.description));
+    lists.completions += fmt::format("{} -a {} -d {}\n", here, each.name, fish_word(each.description));
     lists.commands += fmt::format(" '{} {}'", full_name, each.name);
   }
   for (const auto& word : command.arguments) lists.completions += fmt::format("{} -a {}\n", here, word);
