@@ -5,6 +5,8 @@ add_library(llmlaunch_config STATIC
   config_logs.cpp
   config_process.cpp
   config_reader.cpp
+  config_schema.cpp
+  config_settings.cpp
   config_source.cpp
   config_yaml.cpp
   env_rules.cpp
