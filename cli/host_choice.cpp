@@ -85,6 +85,7 @@ class Choice {
   Result<void> take_allocation(HostfileFormat format);
   Result<void> take_text(std::string_view text, const std::string& name, HostfileFormat format);
   Result<void> take_slurm();
+  void note_excluded_in_vain();
   bool batch_format(HostfileFormat format) const;
   HostConfig merged(HostConfig host, std::string where) const;
 
@@ -95,6 +96,7 @@ class Choice {
   launcher::HostSelector selector_;
   std::unordered_map<std::string_view, const HostConfig*> known_;
   std::vector<HostConfig> from_files_;
+  std::vector<std::string> included_;  // by words, before what is left out by option
   HostChoice choice_;
 };
 
@@ -204,9 +206,29 @@ Result<void> Choice::take_words(const std::string& option) {
     }
     choice_.named = true;
   }
+  included_ = selector_.names();
   for (const auto& expression : words_.exclude)
     if (auto taken = selector_.exclude(expression, ""); !taken) return as_usage(taken.error(), "--exclude");
   return ok;
+}
+
+/// `-x gpu99` of a host that is not meant anyway: most often a typing error, and then the one that was meant runs. What
+/// a group, a file or a pattern leaves out may well be more than is there.
+void Choice::note_excluded_in_vain() {
+  std::unordered_set<std::string> meant;
+  for (const auto& host : from_files_) meant.insert(host.name);
+  for (const auto& name : included_) meant.insert(launcher::host_named(name).name);
+  std::vector<std::string> missing;
+  for (const auto& expression : words_.exclude) {
+    if (expression.find_first_of("@^/*?&!") != expression.npos) continue;
+    const auto names = launcher::expand_hostlist(expression);
+    if (!names) continue;
+    for (const auto& name : *names)
+      if (meant.count(name) == 0) missing.push_back(name);
+  }
+  if (missing.empty()) return;
+  choice_.notes.push_back(fmt::format("--exclude: {} {} not among the hosts", launcher::compress_hostlist(missing),
+                                      missing.size() == 1 ? "is" : "are"));
 }
 
 Result<HostChoice> Choice::make(const std::string& option) {
@@ -217,6 +239,7 @@ Result<HostChoice> Choice::make(const std::string& option) {
     choice_.hosts.push_back(merged(launcher::host_named(name), option));
     choice_.written.push_back(name);
   }
+  note_excluded_in_vain();
   for (auto& host : from_files_) {
     if (!selector_.keeps(host.name)) continue;
     choice_.written.push_back(host.name);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <random>
 
@@ -42,7 +43,7 @@ int hosts_command(const HostsOptions& options) {
   if (!text) return fail(text.error());
   if (std::fwrite(text->data(), 1, text->size(), stdout) == text->size() && std::fflush(stdout) == 0)
     return number(ExitStatus::done);
-  return fail(make_error(Errc::io, "the hosts could not be written to stdout"));
+  return fail(system_error(errno, "writing the hosts to stdout"));
 }
 
 }  // namespace llmlaunch::cli

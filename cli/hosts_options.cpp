@@ -71,6 +71,7 @@ Result<void> HostsParser::check_folding() {
 
 Result<Options> HostsParser::options(std::vector<std::string> expressions) {
   if (auto checked = check_host_options(*app, values_.hosts); !checked) return checked.error();
+  if (values_.config && values_.config->empty()) return usage("--config is empty", lists_options(*app));
   const auto pick = count_value(*app, "--pick", pick_, kMost);
   if (!pick) return pick.error();
   const auto split = count_value(*app, "--split", split_, kMost);

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/docs_pages.hpp"
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/version.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace {
@@ -22,8 +24,8 @@ using cli::ExitStatus;
 
 int print(const std::string& text, std::FILE* to, ExitStatus status) {
   if (std::fwrite(text.data(), 1, text.size(), to) == text.size() && std::fflush(to) == 0) return cli::number(status);
-  cli::report_error(make_error(Errc::io, "the text could not be written"));
-  return cli::number(ExitStatus::internal);
+  cli::report_error(system_error(errno, "writing to " + std::string(to == stdout ? "stdout" : "stderr")));
+  return cli::number(ExitStatus::io);
 }
 
 // Started with one of them closed (`2>&-`), the next file or socket would get its number, and what is said its bytes.
@@ -48,6 +50,8 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::run: return cli::run_command(options->run);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
+    case cli::Options::Action::docs_pages: return cli::docs_pages_command(options->docs_pages);
+    case cli::Options::Action::version: return print(cli::version_text(), stdout, ExitStatus::done);
   }
   return cli::number(ExitStatus::internal);
 }

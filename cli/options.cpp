@@ -10,6 +10,9 @@
 #include <memory>
 #include <string_view>
 
+#include "cli/command_tree.hpp"
+#include "cli/docs_pages.hpp"
+#include "cli/examples.hpp"
 #include "cli/exec_options.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
@@ -32,6 +35,12 @@ class RunHelp final : public CLI::Formatter {
   std::string make_usage(const CLI::App*, std::string) const override {
     return "Usage: llmlaunch run [OPTIONS] PROGRAM [ARGS…]\n       llmlaunch run [OPTIONS] train [TRAINER FLAGS…]\n";
   }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string help = Formatter::make_help(app, std::move(name), mode);
+    // CLI11 leaves two empty lines between groups.
+    for (std::size_t at; (at = help.find("\n\n\n")) != help.npos;) help.erase(at, 1);
+    return help;
+  }
 };
 
 constexpr const char* kListsOptions = "llmlaunch run --help lists the options";
@@ -42,6 +51,8 @@ struct Parser {
   CLI::App* run = nullptr;
   ExecParser exec;
   HostsParser hosts;
+  CLI::App* docs = nullptr;
+  DocsPagesParser docs_pages;
   RunOptions values;
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
@@ -98,14 +109,19 @@ Parser::Parser() {
   run->add_flag("--ask-pass", values.ask_pass, "Ask for a password, once, for hosts that take no key");
   run->add_flag("--batch", values.batch, "Ask for nothing, not even a key's passphrase");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
+  group_run_options(*run);
   exec.add_to(app);
   hosts.add_to(app);
+  docs = app.add_subcommand("docs", "Manual pages and shell completion");
+  docs->set_help_flag("-h,--help", "Print this help and exit");
+  docs_pages.add_to(*docs);
+  for (CLI::App* command : {run, exec.app, hosts.app}) add_examples(*command);
 }
 
 void Parser::add_output_options() {
   add_value(*run, "--prefix", prefix, "TEXT", "Before each line, with {host} {rank} {local_rank} {node_rank} {time} …");
-  add_value(*run, "--color", color, "WHEN", "auto (on a terminal), always or never");
-  add_value(*run, "--color-by", color_by, "WHAT", "One colour for each host, or for each rank");
+  add_value(*run, "--color", color, "auto|always|never", "Colours; auto: on a terminal");
+  add_value(*run, "--color-by", color_by, "host|rank", "One colour for each host, or for each rank");
   add_value(*run, "--ranks", ranks, "LIST", "Show these ranks alone: 0,8-15; the files keep all");
   run->add_flag("--fold-lines", values.fold_lines, "Show a line that many ranks write at once one time");
   add_value(*run, "--updates-per-second", updates_per_second, "N",
@@ -160,11 +176,16 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
   return found.empty() ? nullptr : found.front();
 }
 
+/// "llmlaunch docs man".
+std::string full_name(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name() : full_name(*app.get_parent()) + " " + app.get_name();
+}
+
 /// A word where a command is expected, as CLI11 is to read it.
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 5> kCommands{"run", "exec", "hosts", "help", "version"};
+  constexpr std::array<std::string_view, 6> kCommands{"run", "exec", "hosts", "docs", "help", "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
@@ -212,12 +233,16 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
       return parts;
     }
     if (words[i].size() > 1 && words[i].front() == '-' && words[i] != "--") {
-      const std::string command = in_command ? "llmlaunch " + app->get_name() : "llmlaunch";
-      if (auto taken = take_option(*app, command, words, i, parts); !taken) return taken.error();
+      if (auto taken = take_option(*app, full_name(*app), words, i, parts); !taken) return taken.error();
       continue;
     }
     if (app == parser.hosts.app) {  // takes expressions, with options between them
       parts.program.push_back(words[i]);
+      continue;
+    }
+    if (const CLI::App* below = in_command ? subcommand(*app, words[i]) : nullptr) {
+      app = below;
+      parts.own.push_back(words[i]);
       continue;
     }
     if (in_command) {
@@ -321,12 +346,21 @@ Result<void> check_values(Parser& parser) {
 
 }  // namespace
 
+void visit_command_tree(const std::function<void(const CLI::App&)>& visit) {
+  const Parser parser;
+  visit(parser.app);
+}
+
 Result<Options> parse_options(const std::vector<std::string>& words) {
   Parser parser;
   Options options;
   if (words.empty()) {
     options.action = Options::Action::print_usage;
     options.text = parser.app.help();
+    return options;
+  }
+  if (words.size() == 1 && words.front() == "version") {
+    options.action = Options::Action::version;
     return options;
   }
   auto parts = cut(parser, words);
@@ -336,8 +370,9 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
         std::vector<std::string>(parts->own.rbegin(), parts->own.rend()));  // CLI11 wants the last word first
   } catch (const CLI::CallForHelp&) {
     options.action = Options::Action::print;
-    const auto named = parser.app.get_subcommands();
-    options.text = (named.empty() ? &parser.app : named.front())->help();
+    CLI::App* named = &parser.app;
+    while (!named->get_subcommands().empty()) named = named->get_subcommands().front();
+    options.text = named->help(named == &parser.app ? "" : full_name(*named->get_parent()));
     return options;
   } catch (const CLI::CallForVersion&) {
     options.action = Options::Action::print;
@@ -348,6 +383,11 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   }
   if (parser.exec.app->parsed()) return parser.exec.options(std::move(parts->program));
   if (parser.hosts.app->parsed()) return parser.hosts.options(std::move(parts->program));
+  if (parser.docs_pages.parsed()) return parser.docs_pages.options(std::move(parts->program));
+  if (parser.docs->parsed())
+    return parts->program.empty() ? usage("docs: nothing is named", "llmlaunch docs --help lists what there is")
+                                  : usage(fmt::format("docs: '{}' is not known", parts->program.front()),
+                                          "llmlaunch docs --help lists what there is");
   if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
   options.run = std::move(parser.values);

@@ -93,6 +93,13 @@ struct HostsOptions {
   bool json = false;
 };
 
+/// `llmlaunch docs man [COMMAND]`, `llmlaunch docs completion SHELL`
+struct DocsPagesOptions {
+  enum class Kind { manual, completion };
+  Kind kind = Kind::manual;
+  std::string subject;  ///< a command or nothing; a shell
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
@@ -100,17 +107,20 @@ struct Options {
     run,
     exec,
     hosts,
+    docs_pages,
+    version,  ///< with the protocols and libraries: `llmlaunch version`
   };
   Action action = Action::run;
   std::string text;
   RunOptions run;
   ExecOptions exec;
   HostsOptions hosts;
+  DocsPagesOptions docs_pages;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name
-/// on (or behind the first "--") belongs to the program and is not looked at. "help" and "version" stand for --help and
-/// --version. Errors: `Errc::usage`.
+/// on (or behind the first "--") belongs to the program and is not looked at. "help" stands for --help; "version" alone
+/// says more than --version. Errors: `Errc::usage`.
 Result<Options> parse_options(const std::vector<std::string>& words);
 
 }  // namespace llmlaunch::cli

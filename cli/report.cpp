@@ -2,9 +2,12 @@
 #include "cli/report.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <string_view>
 
@@ -16,6 +19,7 @@ namespace {
 constexpr std::string_view kRed = "\x1b[1;31m";
 constexpr std::string_view kCyan = "\x1b[36m";
 constexpr std::string_view kPlain = "\x1b[0m";
+constexpr int kInterruptedPatienceMs = 1'000;
 
 launcher::ColorWhen chosen = launcher::ColorWhen::automatic;
 
@@ -55,7 +59,12 @@ void report_error(const Error& error) {
   const std::string text = format_error(error, wants_colour(STDERR_FILENO));
   std::string_view rest = text;
   while (!rest.empty()) {
-    const ssize_t written = ::write(STDERR_FILENO, rest.data(), rest.size());
+    // Whoever has ended the program by a signal does not wait for a reader of stderr that reads nothing.
+    pollfd ready{STDERR_FILENO, POLLOUT, 0};
+    const bool limited = error.code == Errc::interrupted;
+    if (limited && ::poll(&ready, 1, kInterruptedPatienceMs) == 0) return;
+    const ssize_t written =
+        ::write(STDERR_FILENO, rest.data(), limited ? std::min<std::size_t>(rest.size(), PIPE_BUF) : rest.size());
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return;  // nobody is left who could be told
     rest.remove_prefix(static_cast<std::size_t>(written));

@@ -117,8 +117,8 @@ int print_plan(const launcher::LaunchPlan& plan) {
   const std::string text = describe_plan(plan);
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (written) return number(ExitStatus::done);
-  report_error(make_error(Errc::io, "the plan could not be written to stdout"));
-  return number(ExitStatus::internal);
+  report_error(system_error(errno, "writing the plan to stdout"));
+  return number(ExitStatus::io);
 }
 
 LogLevel log_level_of(Verbosity verbosity) {

@@ -11,6 +11,7 @@ add_library(llmlaunch_config STATIC
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
+  file_kind.cpp
   group_file.cpp
   host_expression.cpp
   host_regex.cpp

@@ -17,6 +17,7 @@
 #include "launcher/config_process.hpp"
 #include "launcher/config_reader.hpp"
 #include "launcher/config_schema.hpp"
+#include "launcher/file_kind.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
@@ -168,6 +169,9 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   const std::string content = text.substr(text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0);
   const ConfigSource source(name, content);
   const auto root = parse_yaml(source, content);
+  if ((!root || root->kind == YamlNode::Kind::scalar) && looks_like_hostfile(content))
+    return make_error(Errc::invalid_config, "a list of hosts, and no configuration", name,
+                      "--hostfile takes such a file, with or without --config");
   if (!root) return root.error();
   Config config;
   config.file = name;

@@ -8,6 +8,7 @@
 
 #include "launcher/hostlist.hpp"
 #include "launcher/job_state.hpp"
+#include "launcher/same_reason.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -67,6 +68,7 @@ struct Line {
   int badness = 0;
   int status = 0;
   std::vector<std::string> hosts;
+  std::vector<std::string> reasons, hints;  // of each of them
 };
 
 bool ended_well(const HostEnd& end) {
@@ -79,11 +81,23 @@ std::vector<Line> lines_of(const std::vector<HostEnd>& hosts) {
   std::map<std::tuple<std::string, std::string, std::string>, std::size_t> places;
   for (const HostEnd& end : hosts) {
     if (ended_well(end)) continue;
-    Line line{label_of(end), reason_of(end),      end.failure ? end.failure->hint : "",
-              badness(end),  status_of_host(end), {}};
-    const auto [place, is_new] = places.emplace(std::tuple(line.label, line.reason, line.hint), lines.size());
+    Line line;
+    line.label = label_of(end);
+    line.reason = reason_of(end);
+    line.hint = end.failure ? end.failure->hint : "";
+    line.badness = badness(end);
+    line.status = status_of_host(end);
+    std::string reason = line.reason, hint = line.hint;
+    const auto [place, is_new] = places.emplace(
+        std::tuple(line.label, reason_key(line.reason, end.host), reason_key(line.hint, end.host)), lines.size());
     if (is_new) lines.push_back(std::move(line));
     lines[place->second].hosts.push_back(end.host);
+    lines[place->second].reasons.push_back(std::move(reason));
+    lines[place->second].hints.push_back(std::move(hint));
+  }
+  for (Line& line : lines) {
+    line.hint = hint_of_many(line.hint, line.hosts.front(), line.hints, line.reasons);
+    line.reason = reason_of_many(line.reason, line.hosts.front(), line.reasons);
   }
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
     return std::pair(a.badness, a.status) > std::pair(b.badness, b.status);

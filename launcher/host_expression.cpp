@@ -13,6 +13,7 @@
 #include "launcher/host_regex.hpp"
 #include "launcher/host_scan.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -248,7 +249,7 @@ Result<HostSelector::Names> HostSelector::of_groups(const std::string& source, c
     auto found = own.empty() ? sources_.groups.end() : sources_.groups.find(own + ":" + group);
     if (found == sources_.groups.end() && source.empty()) found = sources_.groups.find(group);
     if (found == sources_.groups.end())
-      return bad(fmt::format("no group '{}{}{}' is known", source, source.empty() ? "" : ":", group), kGroupsHint);
+      return no_group(fmt::format("{}{}{}", source, source.empty() ? "" : ":", group));
     const auto colon = found->first.find(':');
     const std::string outer = std::exchange(source_, colon == std::string::npos ? "" : found->first.substr(0, colon));
     auto more = evaluate(found->second, "group " + found->first, depth + 1);
@@ -257,6 +258,14 @@ Result<HostSelector::Names> HostSelector::of_groups(const std::string& source, c
     if (auto added = append(names, std::move(*more)); !added) return added.error();
   }
   return names;
+}
+
+Error HostSelector::no_group(const std::string& name) const {
+  std::vector<std::string_view> known;
+  for (const auto& [key, expression] : sources_.groups) known.push_back(key);
+  const auto meant = nearest(name, known);
+  return bad(fmt::format("no group '{}' is known", name),
+             meant.empty() ? kGroupsHint : fmt::format("did you mean '@{}'?", meant));
 }
 
 Result<HostSelector::Names> HostSelector::open_file(const std::string& path, int depth) {

@@ -70,6 +70,7 @@ class HostSelector {
   Result<Names> group_names(const HostItem& item, int depth);
   Result<Names> group_list(std::string_view source) const;
   Result<Names> of_groups(const std::string& source, const Names& groups, int depth);
+  Error no_group(const std::string& name) const;
   Result<Names> all_groups(const std::string& source, int depth);
   Result<Names> file_names(std::string_view text, const std::string& path, int depth);
   Result<Names> included(std::string_view name, const std::string& from, std::size_t line, int depth);

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <unordered_map>
 
+#include "launcher/file_kind.hpp"
 #include "launcher/hostlist.hpp"
 
 namespace llmlaunch::launcher {
@@ -264,6 +265,9 @@ Result<HostfileHosts> parse_hostfile(std::string_view text, const std::string& n
   if (text.size() > kMaxHostfileBytes)
     return make_error(Errc::invalid_config, fmt::format("more than {} bytes are no list of hosts", kMaxHostfileBytes),
                       name);
+  if (looks_like_configuration(text))
+    return make_error(Errc::invalid_config, "a configuration, and no list of hosts", name,
+                      "--config takes such a file, with the hosts that it names");
   if (format == HostfileFormat::automatic) format = guess_hostfile_format(text);
   if (format == HostfileFormat::pdsh || format == HostfileFormat::slurm) return expressions(text, name, sources);
   const auto lines = lines_of(text);

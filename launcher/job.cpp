@@ -92,7 +92,12 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
 // A command whose lines nobody takes is ended, as in a pipe of the shell; a job writes its files.
 OutputWriter::NoReaderFunction Job::no_reader() {
   if (!each_host()) return {};
-  return [this] { asio::post(io_, [this] { apply(state_.on_signal(SIGPIPE, now())); }); };
+  return [this](const Error& error) {
+    asio::post(io_, [this, error] {
+      if (error.code == Errc::closed) return apply(state_.on_signal(SIGPIPE, now()));
+      apply(state_.on_head_failed(make_error(Errc::io, "stdout: " + error.what), now()));
+    });
+  };
 }
 
 Job::~Job() {
@@ -119,7 +124,7 @@ JobResult Job::run() {
   keep_timeline(result);
   farewell(result);
   set_log_sink(nullptr);
-  writer_.finish();
+  writer_.finish(state_.patience_with_terminal());
   if (writer_.files_incomplete() && result.exit_status == 0) {
     result.exit_status = kStatusLogsIncomplete;
     result.failure = make_error(Errc::io, result.run_directory.empty()

@@ -66,8 +66,11 @@ inline constexpr std::size_t kMaxNoiseLines = 1'000;
 /// When and how often it is said who keeps a job from starting.
 inline constexpr std::chrono::milliseconds kRollCallAfter{5'000};
 inline constexpr std::chrono::milliseconds kRollCallInterval{30'000};
-/// A stopped job whose ranks have ended waits this long for a terminal that takes nothing.
+/// A stopped job whose ranks have ended waits this long for a terminal that takes nothing; one that a signal has
+/// stopped no longer than its grace.
 inline constexpr std::chrono::milliseconds kTerminalPatience{30'000};
+/// Whatever the grace: for a terminal that is only slow.
+inline constexpr std::chrono::milliseconds kLeastTerminalPatience{1'000};
 /// A killed rank's sockets end at once, so that a peer's "connection reset" and exit can be heard here before the news
 /// of the kill: two hosts' ways to the head differ by less than this, a person or a timeout that follows by more.
 inline constexpr std::chrono::milliseconds kCauseWindow{200};
@@ -194,6 +197,8 @@ class JobState {
   const std::string& run_directory() const { return run_directory_; }
   /// Exit status, headline and every rank's end; meant for after `Finish`.
   JobResult result() const;
+  /// How long the end may wait for a terminal that takes nothing; without a limit when no signal asked for the end.
+  std::optional<std::chrono::milliseconds> patience_with_terminal() const;
 
  private:
   enum class JobPhase { starting, running, stopping };

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <unordered_map>
 
 #include "launcher/hostlist.hpp"
 #include "launcher/job_state.hpp"
+#include "launcher/same_reason.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -160,18 +162,24 @@ Error JobState::start_failures() const {
   struct Group {
     Error error;
     std::vector<HostIndex> hosts;
+    std::vector<std::string> texts, hints;
   };
   std::vector<Group> groups;
+  std::unordered_map<std::string, std::size_t> places;
   for (HostIndex host = 0; host < hosts_.size(); ++host) {
     if (!hosts_[host].failure) continue;
     const Error failure = start_failure(host);
-    const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
-      return group.error.what == failure.what && group.error.hint == failure.hint;
-    });
-    if (same == groups.end())
-      groups.push_back({failure, {host}});
-    else
-      same->hosts.push_back(host);
+    std::string key = reason_key(failure.what, hosts_[host].name) + reason_key(failure.hint, hosts_[host].name);
+    const auto [place, is_new] = places.emplace(std::move(key), groups.size());
+    if (is_new) groups.push_back({failure, {}, {}, {}});
+    groups[place->second].hosts.push_back(host);
+    groups[place->second].texts.push_back(failure.what);
+    groups[place->second].hints.push_back(failure.hint);
+  }
+  for (Group& group : groups) {
+    const std::string& first = hosts_[group.hosts.front()].name;
+    group.error.hint = hint_of_many(group.error.hint, first, group.hints, group.texts);
+    group.error.what = reason_of_many(group.error.what, first, group.texts);
   }
   Error error{groups.front().error.code, {}, label_of(groups.front().hosts), {}};
   const bool several = groups.size() > 1;
@@ -246,6 +254,7 @@ int JobState::status() const {
     }
     case Cause::Kind::signal: return 128 + cause_->signal;
     case Cause::Kind::time_limit: return kStatusTimedOut;
+    case Cause::Kind::head: return cause_->error.code == Errc::io ? kStatusLogsIncomplete : status_of(cause_->error);
     default: return status_of(cause_->error);
   }
 }

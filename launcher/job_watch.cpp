@@ -135,11 +135,19 @@ Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
   const bool drains = std::all_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.ranks_left == 0; });
   const bool owed =
       std::any_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.taken < host.received; });
-  if (cause_ && drains && owed && !terminal_abandoned_ && now >= last_taken_ + kTerminalPatience) {
+  const auto patience = patience_with_terminal();
+  const bool long_enough =
+      now >= last_taken_ + kTerminalPatience || (patience && now >= std::max(last_taken_, cause_->heard) + *patience);
+  if (cause_ && drains && owed && !terminal_abandoned_ && long_enough) {
     terminal_abandoned_ = true;
     actions.push_back(AbandonTerminal{});
   }
   return actions;
+}
+
+std::optional<std::chrono::milliseconds> JobState::patience_with_terminal() const {
+  if (!cause_ || cause_->kind != Cause::Kind::signal) return std::nullopt;
+  return std::clamp<std::chrono::milliseconds>(timeouts_.grace, kLeastTerminalPatience, kTerminalPatience);
 }
 
 // The hosts' patience ran on meanwhile: what they tell next would look like their fault.

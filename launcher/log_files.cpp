@@ -41,7 +41,7 @@ Result<std::string> make_run_directory(const std::string& log_dir, const std::st
   std::error_code error;
   const std::filesystem::path top = std::filesystem::absolute(log_dir, error);
   if (!error) std::filesystem::create_directories(top, error);
-  const char* hint = "choose another place with llmlaunch.log_dir or --log_dir";
+  const char* hint = "choose another place with llmlaunch.log_dir or --log-dir";
   if (error) return system_error(error.value(), fmt::format("cannot create the log directory {}", log_dir), {}, hint);
   std::string directory = (top / job_id).lexically_normal().string();
   if (::mkdir(directory.c_str(), kDirectoryMode) != 0) {

@@ -90,13 +90,14 @@ void OutputWriter::abandon_terminal() {
   [[maybe_unused]] const ssize_t put = ::write(wake_.value(), &one, sizeof(one));
 }
 
-void OutputWriter::finish() {
+void OutputWriter::finish(std::optional<std::chrono::milliseconds> patience) {
   if (!thread_.joinable()) return;
   {
-    const std::scoped_lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     finishing_ = true;
+    filled_.notify_one();
+    if (patience && !end_.wait_for(lock, *patience, [this] { return ended_; })) abandon_terminal();
   }
-  filled_.notify_one();
   thread_.join();
 }
 
@@ -138,6 +139,9 @@ void OutputWriter::end_all() {
   console_.end_all(pieces_);
   flush();
   draw_status();
+  const std::scoped_lock lock(mutex_);
+  ended_ = true;
+  end_.notify_one();
 }
 
 // Looked up once a second, not with each line.
@@ -217,7 +221,7 @@ void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
   terminal.gone = true;
   if (&terminal == &out_ && place.empty() && on_no_reader_) {
     warn(LogLevel::warning, fmt::format("{}: {}", terminal.name, written.error().what));
-    return on_no_reader_();
+    return on_no_reader_(written.error());
   }
   warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what,
                                       place.empty() ? "and no file keeps its lines" : "all lines are in " + place));

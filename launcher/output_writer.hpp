@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <ctime>
 #include <deque>
@@ -36,8 +37,9 @@ class OutputWriter {
   /// Bytes written, by index of the host; called on the writer's thread, must not block.
   using TakenFunction = std::function<void(std::vector<std::pair<std::size_t, std::uint64_t>> taken)>;
 
-  /// Called on the writer's thread, at most once, when nobody reads stdout any more and no file keeps the lines.
-  using NoReaderFunction = std::function<void()>;
+  /// Called on the writer's thread, at most once, when stdout takes nothing any more and no file keeps the lines. Not
+  /// `Errc::closed`: it has a reader, and a full disk, say.
+  using NoReaderFunction = std::function<void(const Error&)>;
 
   /// With `gather`, ranks' output goes there instead of to the descriptors; llmlaunch's own lines do not.
   OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken,
@@ -57,8 +59,9 @@ class OutputWriter {
   /// From now on the terminal gets only what it takes at once. The files still get everything.
   void abandon_terminal();
 
-  /// Writes what is left, ends the thread. Idempotent.
-  void finish();
+  /// Writes what is left, ends the thread. Idempotent. With a patience: a terminal that has not taken everything by
+  /// then is abandoned.
+  void finish(std::optional<std::chrono::milliseconds> patience = std::nullopt);
   /// After `finish`: output is missing from the run directory.
   bool files_incomplete() const { return files_.incomplete() || (gather_ != nullptr && gather_->incomplete()); }
 
@@ -126,6 +129,8 @@ class OutputWriter {
   std::size_t said_dropped_ = 0;
   std::optional<std::string> status_;
   bool finishing_ = false;
+  bool ended_ = false;
+  std::condition_variable end_;
 
   std::thread thread_;  // last: it uses all of the above
 };

@@ -104,14 +104,19 @@ FileCache::FileCache(const std::vector<std::string>& env, const std::string& own
     directory_ = own_directory;
     return;
   }
-  std::vector<std::string> candidates;
   if (const std::string cache = env_value(env, "XDG_CACHE_HOME"); cache.starts_with('/'))
-    candidates.push_back(cache + "/llmlaunch");
+    candidates_.push_back(cache + "/llmlaunch");
   if (const std::string home = env_value(env, "HOME"); home.starts_with('/'))
-    candidates.push_back(home + "/.cache/llmlaunch");
+    candidates_.push_back(home + "/.cache/llmlaunch");
   const std::string temporary = env_value(env, "TMPDIR");
-  candidates.push_back((temporary.starts_with('/') ? temporary : "/tmp") + "/llmlaunch-" + std::to_string(::geteuid()));
-  for (const std::string& candidate : candidates) {
+  candidates_.push_back((temporary.starts_with('/') ? temporary : "/tmp") + "/llmlaunch-" +
+                        std::to_string(::geteuid()));
+}
+
+// The first candidate that can be used, made when it is not there.
+void FileCache::make_directory() {
+  refusals_.clear();
+  for (const std::string& candidate : candidates_) {
     make_directories(candidate);
     const std::string refusal = refusal_of(candidate, 0022);
     if (refusal.empty()) {
@@ -128,28 +133,39 @@ std::string FileCache::path_of(const FileSpec& file) const {
   return directory_ + "/" + file.hash + "/" + file.name;
 }
 
-std::string FileCache::find(const FileSpec& file) const {
-  if (directory_.empty()) return {};
+std::string FileCache::find(const FileSpec& file) {
+  if (!directory_.empty()) return holds(file) ? path_of(file) : std::string();
+  for (const std::string& candidate : candidates_) {
+    if (!refusal_of(candidate, 0022).empty()) continue;
+    directory_ = candidate;
+    if (holds(file)) return path_of(file);
+    directory_.clear();
+  }
+  return {};
+}
+
+bool FileCache::holds(const FileSpec& file) const {
   const std::string path = path_of(file);
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
-  if (!fd || ::fstat(fd.value(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return {};
-  if (static_cast<std::uint64_t>(info.st_size) != file.size || (info.st_mode & 0777) != 0700) return {};
+  if (!fd || ::fstat(fd.value(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return false;
+  if (static_cast<std::uint64_t>(info.st_size) != file.size || (info.st_mode & 0777) != 0700) return false;
   SHA256_CTX hash;
   SHA256_Init(&hash);
   std::vector<unsigned char> piece(64u << 10);
   while (true) {
     const ssize_t got = ::read(fd.value(), piece.data(), piece.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return {};
+    if (got < 0) return false;
     if (got == 0) break;
     SHA256_Update(&hash, piece.data(), static_cast<std::size_t>(got));
   }
-  return finish(hash) == file.hash ? path : std::string();
+  return finish(hash) == file.hash;
 }
 
 Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const FileChunk& chunk) {
   const std::string where = "pushed file '" + file.name + "'";
+  if (directory_.empty()) make_directory();
   if (directory_.empty())
     return make_error(Errc::io, "no directory to keep it in (" + refusals_ + ")", where, "set XDG_CACHE_HOME");
   auto place = std::find_if(writing_.begin(), writing_.end(), [index](const auto& w) { return w->index == index; });

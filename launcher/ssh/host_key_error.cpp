@@ -24,12 +24,27 @@ std::string shown(const HostKey& key) {
   return key.type + " " + fingerprint(key);
 }
 
-std::string scan_command(const HostKeyQuestion& question) {
+// A line for a shell that puts the key on file, as it is where it is typed: on this machine, by this user. ssh-keyscan
+// knows no jump hosts; there ssh itself asks.
+std::string record_command(const HostKeyQuestion& question) {
   const std::string port = question.port == 22 ? "" : fmt::format("-p {} ", question.port);
-  return fmt::format("ssh-keyscan {}-t {} {} >> {}", port,
+  const std::string file = question.file.empty() ? "~/.ssh/known_hosts" : question.file;
+  const bool alias =
+      !question.name.starts_with('[') && question.name != known_hosts_name(question.address, question.port);
+  if (question.by_command) return fmt::format("ssh {}, which asks for it", shell_word(question.host));
+  if (!question.jumps.empty()) {
+    return fmt::format("ssh -J {} {}{}-o UserKnownHostsFile={} {}{}{} true", shell_word(question.jumps), port,
+                       alias ? fmt::format("-o HostKeyAlias={} ", shell_word(question.name)) : "", shell_word(file),
+                       question.user.empty() ? "" : shell_word(question.user), question.user.empty() ? "" : "@",
+                       shell_word(question.address));
+  }
+  const std::string folder = file.substr(0, file.rfind('/'));
+  return fmt::format("{}ssh-keyscan {}-t {} {}{} >> {}",
+                     question.folder_missing ? fmt::format("mkdir -p -m 700 {} && ", shell_word(folder)) : "", port,
                      question.key.type.starts_with("ssh-") ? question.key.type.substr(4) : "ecdsa",
                      shell_word(question.address),
-                     shell_word(question.file.empty() ? "~/.ssh/known_hosts" : question.file));
+                     alias ? fmt::format(" | sed {}", shell_word(fmt::format("s/^[^ ]* /{} /", question.name))) : "",
+                     shell_word(file));
 }
 
 Error unknown(const HostKeyQuestion& question, const HostKeyAnswer& answer, const std::string& where) {
@@ -43,7 +58,7 @@ Error unknown(const HostKeyQuestion& question, const HostKeyAnswer& answer, cons
       Errc::host_key_unknown, what, where,
       fmt::format("compare this fingerprint with the host's own, then: {}; "
                   "or set llmlaunch.ssh.host_key_policy: accept-new, to trust hosts at their first contact",
-                  scan_command(question)));
+                  record_command(question)));
 }
 
 Error changed(const HostKeyQuestion& question, const HostKeyAnswer& answer, const std::string& where) {
@@ -61,7 +76,7 @@ Error other_type(const HostKeyQuestion& question, const HostKeyAnswer& answer, c
                     fmt::format("the host shows a key of another type: {}; {} has {}", shown(question.key),
                                 answer.place, shown(answer.recorded)),
                     where,
-                    fmt::format("compare this fingerprint with the host's own, then: {}", scan_command(question)));
+                    fmt::format("compare this fingerprint with the host's own, then: {}", record_command(question)));
 }
 
 Error revoked(const HostKeyQuestion& question, const HostKeyAnswer& answer, const std::string& where) {

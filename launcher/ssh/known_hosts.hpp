@@ -88,8 +88,12 @@ struct HostKeyQuestion {
   std::string name;     ///< from known_hosts_name
   std::string address;  ///< for ssh-keyscan: HostName
   std::uint16_t port = 22;
-  std::string file;  ///< where new keys go: the first UserKnownHostsFile; may be empty
-  HostKey key;       ///< the server's
+  std::string file;         ///< where new keys go: the first UserKnownHostsFile; may be empty
+  HostKey key;              ///< the server's
+  std::string jumps{};      ///< "me@gate:2222,inner", where ssh-keyscan does not lead; empty: directly
+  bool by_command = false;  ///< a ProxyCommand leads there
+  std::string user{};
+  bool folder_missing = false;  ///< of `file`
 };
 
 /// Why the connection is refused, with fingerprints, file:line and the command that settles it. Not for `ok`.

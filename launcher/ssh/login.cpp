@@ -3,7 +3,9 @@
 #include "launcher/ssh/login.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "launcher/line_cutter.hpp"
@@ -154,8 +156,13 @@ asio::awaitable<Result<void>> Login::check_host_key() {
   if (!known) co_return known.error();
   const HostKeyAnswer answer = (*known)->check_any(access_.key_names, *key);
   if (answer.status == HostKeyStatus::ok) co_return ok;
-  const HostKeyQuestion question{access_.name,     access_.key_names.front(), access_.tcp.host,
-                                 access_.tcp.port, access_.new_keys_file,     std::move(*key)};
+  HostKeyQuestion question{access_.name,     access_.key_names.front(), access_.tcp.host,
+                           access_.tcp.port, access_.new_keys_file,     std::move(*key)};
+  question.jumps = to_string(access_.jumps);
+  question.by_command = !access_.proxy_command.empty();
+  question.user = access_.user;
+  const std::string folder = question.file.substr(0, std::min(question.file.rfind('/'), question.file.size()));
+  question.folder_missing = question.file.starts_with('/') && ::access(folder.c_str(), F_OK) != 0;
   if (answer.status != HostKeyStatus::unknown || access_.policy != HostKeyPolicy::accept_new)
     co_return host_key_error(question, answer);
   co_return co_await accept_host_key(question, **known);

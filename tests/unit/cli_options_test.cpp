@@ -33,15 +33,15 @@ const std::string kRunHelp =
     "Usage: llmlaunch run [OPTIONS] PROGRAM [ARGS…]\n"
     "       llmlaunch run [OPTIONS] train [TRAINER FLAGS…]\n"
     "\n"
-    "Options:\n"
-    "  -h,--help                   Print this help and exit\n"
+    "Configuration and hosts:\n"
     "  -c,--config FILE            Configuration: accelerate's YAML, with or without 'llmlaunch:'\n"
     "  --hosts LIST                Hosts instead of the file's: gpu[01-16],login0\n"
     "  --hostfile FILE             Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …\n"
     "  --from FORMAT               How it is written; slurm, pbs and lsf without a file: the hosts of this allocation\n"
+    "\n"
+    "Ranks:\n"
     "  -n,--num-processes N        Ranks on all hosts together\n"
     "  --nproc-per-node N          Ranks on each host\n"
-    "  --log-dir DIR               Where the run directory is made\n"
     "  --workdir DIR               Where the ranks start, on every host\n"
     "  --timeout TIME              Stop the job after this time: 90, 30s, 5m, 2h\n"
     "  --stdin none|0|all          Which ranks read llmlaunch's stdin; none is the default\n"
@@ -50,9 +50,12 @@ const std::string kRunHelp =
     "  --forward-signal NAME[,NAME] ...\n"
     "                              Signals that go to the ranks: HUP, RTMIN+1; USR1 and USR2 always do\n"
     "  --env NAME[=VALUE] ...      Set a variable for all ranks; NAME alone passes the value on that it has here\n"
+    "\n"
+    "Output:\n"
+    "  --log-dir DIR               Where the run directory is made\n"
     "  --prefix TEXT               Before each line, with {host} {rank} {local_rank} {node_rank} {time} …\n"
-    "  --color WHEN                auto (on a terminal), always or never\n"
-    "  --color-by WHAT             One colour for each host, or for each rank\n"
+    "  --color auto|always|never   Colours; auto: on a terminal\n"
+    "  --color-by host|rank        One colour for each host, or for each rank\n"
     "  --ranks LIST                Show these ranks alone: 0,8-15; the files keep all\n"
     "  --fold-lines                Show a line that many ranks write at once one time\n"
     "  --updates-per-second N      Of a progress bar, for each rank; 0: its end alone\n"
@@ -60,13 +63,24 @@ const std::string kRunHelp =
     "  --timeline FILE             Write how long each host took for what (trace and table)\n"
     "  -q,--quiet                  Say nothing but warnings and errors\n"
     "  -v,--verbose                Say more\n"
+    "\n"
+    "ssh:\n"
     "  --ask-pass                  Ask for a password, once, for hosts that take no key\n"
     "  --batch                     Ask for nothing, not even a key's passphrase\n"
+    "\n"
+    "Instead of a run:\n"
     "  --dry-run                   Print the plan; start nothing, contact no host\n"
+    "  -h,--help                   Print this help and exit\n"
     "\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
     "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
-    "Without --config: accelerate's default file if there is one, else this machine alone.\n";
+    "Without --config: accelerate's default file if there is one, else this machine alone.\n"
+    "\n"
+    "Examples:\n"
+    "  llmlaunch run python train.py                        # on this machine alone\n"
+    "  llmlaunch run -c cfg.yaml python train.py --lr 1e-4  # on the hosts of the file\n"
+    "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 python train.py\n"
+    "  llmlaunch run -c cfg.yaml --dry-run train            # what would be started, and where\n";
 
 const std::string kHelp =
     "Starts a training job on any number of machines over ssh.\n"
@@ -80,6 +94,7 @@ const std::string kHelp =
     "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
     "  exec                        Run a command on all hosts and show what they said, grouped\n"
     "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
+    "  docs                        Manual pages and shell completion\n"
     "\n"
     "llmlaunch COMMAND --help tells more about a command.\n";
 
@@ -281,10 +296,13 @@ TEST_CASE("no words at all are a wrong call, answered by the help") {
 }
 
 TEST_CASE("the version is printed by every spelling") {
-  for (const char* word : {"--version", "-V", "version"}) {
+  for (const char* word : {"--version", "-V"}) {
     const auto options = parse_options({word});
     REQUIRE(options.has_value());
     CHECK(options->action == Options::Action::print);
     CHECK(options->text == "llmlaunch " LLMLAUNCH_VERSION "\n");
   }
+  const auto all = parse_options({"version"});
+  REQUIRE(all.has_value());
+  CHECK(all->action == Options::Action::version);
 }

@@ -14,6 +14,7 @@ llmlaunch_unit_test(launcher
     launcher_log_mux_test.cpp
     launcher_pushed_libraries_test.cpp
     launcher_roll_call_test.cpp
+    launcher_same_reason_test.cpp
     launcher_timeline_test.cpp
   LIBRARIES llmlaunch_launcher nlohmann_json::nlohmann_json OpenSSL::Crypto)
 

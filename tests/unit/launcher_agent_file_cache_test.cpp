@@ -43,3 +43,28 @@ TEST_CASE("half files of agents that were killed go with a later push, and no ot
   CHECK(std::filesystem::exists(directory + "/tool.4567.part"));
   CHECK(std::filesystem::exists(directory + "/other"));
 }
+
+TEST_CASE("a cache that nothing is written to leaves no directory") {
+  const test::TemporaryDirectory top;
+  const std::vector<std::string> env{"HOME=" + top.path() + "/home", "TMPDIR=" + top.path() + "/tmp"};
+  const FileSpec file{"tool", std::string(64, 'a'), 4};
+  {
+    FileCache cache(env, "");
+    CHECK(cache.find(file).empty());
+  }
+  CHECK(std::filesystem::is_empty(top.path()));
+}
+
+TEST_CASE("a cache is made with the first file, and found again by the next agent") {
+  const test::TemporaryDirectory top;
+  const std::vector<std::string> env{"HOME=" + top.path() + "/home", "TMPDIR=" + top.path() + "/tmp"};
+  // SHA-256 of four zero bytes.
+  const FileSpec file{"tool", "df3f619804a92fdb4057192dc43dd748ea778adc52bc498ce80524c014b81119", 4};
+  FileCache cache(env, "");
+  REQUIRE(cache.write(0, file, FileChunk{0, true, Bytes(4)}));
+  const std::string path = top.path() + "/home/.cache/llmlaunch/" + file.hash + "/tool";
+  CHECK(cache.path_of(file) == path);
+  FileCache next(env, "");
+  CHECK(next.find(file) == path);
+  CHECK(next.path_of(file) == path);
+}

@@ -215,3 +215,28 @@ TEST_CASE("a stopped job does not wait for ever for a terminal that nobody reads
   job.pass(1s, {0});
   CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
 }
+
+TEST_CASE("after a signal a terminal that takes nothing is waited for no longer than the grace") {
+  launcher::LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.grace = 4s;
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_signal(SIGINT, job.now));
+  job.message(0, agent::Output{0, kOut, Bytes(10)});
+  job.killed(0, SIGINT, false, true);
+  job.pass(3s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).empty());
+  job.pass(2s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
+  CHECK(job.state.patience_with_terminal() == 4s);
+}
+
+TEST_CASE("a job that no signal has stopped waits for its reader") {
+  Bench job(plan_of(1, 1));
+  job.running();
+  job.message(0, agent::Output{0, kOut, Bytes(10)});
+  job.exited(0, 3);
+  job.pass(20s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).empty());
+  CHECK(job.state.patience_with_terminal() == std::nullopt);
+}

@@ -212,6 +212,31 @@ TEST_CASE("the messages about a host key say what came, what is on file and what
             ", by kh:1\n   hint: give the host a new key; whoever has the old one can pretend to be this host");
 }
 
+TEST_CASE("the command that puts a key on file is one for this host's way, name and folder") {
+  const auto command = [](const HostKeyQuestion& question) {
+    const std::string hint = host_key_error(question, HostKeyAnswer{}).hint;
+    const std::string_view begin = "then: ", end = "; or set";
+    const auto at = hint.find(begin) + begin.size();
+    return hint.substr(at, hint.find(end) - at);
+  };
+  HostKeyQuestion question{"gpu07", "[10.0.0.7]:2222", "10.0.0.7", 2222, "/new/.ssh/known_hosts", kEd};
+  question.folder_missing = true;
+  CHECK(command(question) ==
+        "mkdir -p -m 700 /new/.ssh && ssh-keyscan -p 2222 -t ed25519 10.0.0.7 >> /new/.ssh/known_hosts");
+  question.folder_missing = false;
+  question.name = "rack1";  // HostKeyAlias
+  CHECK(command(question) ==
+        "ssh-keyscan -p 2222 -t ed25519 10.0.0.7 | sed 's/^[^ ]* /rack1 /' >> /new/.ssh/known_hosts");
+  question.jumps = "me@gate:2200";
+  question.user = "train";
+  CHECK(command(question) ==
+        "ssh -J me@gate:2200 -p 2222 -o HostKeyAlias=rack1 -o UserKnownHostsFile=/new/.ssh/known_hosts train@10.0.0.7 "
+        "true");
+  question.jumps.clear();
+  question.by_command = true;
+  CHECK(command(question) == "ssh gpu07, which asks for it");
+}
+
 TEST_CASE("an accepted key is added on a line of its own, in a folder and a file that only we can read") {
   const TemporaryFolder home;
   const std::string file = home / ".ssh/known_hosts";

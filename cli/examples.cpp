@@ -1,0 +1,74 @@
+// Text of the help that is more than one line for one option.
+#include "cli/examples.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+#include <utility>
+
+namespace llmlaunch::cli {
+namespace {
+
+struct CommandExamples {
+  std::string_view command;
+  std::string_view lines;
+};
+
+constexpr std::array<CommandExamples, 3> kExamples{{
+    {"run",
+     "  llmlaunch run python train.py                        # on this machine alone\n"
+     "  llmlaunch run -c cfg.yaml python train.py --lr 1e-4  # on the hosts of the file\n"
+     "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 python train.py\n"
+     "  llmlaunch run -c cfg.yaml --dry-run train            # what would be started, and where\n"},
+    {"exec",
+     "  llmlaunch exec -w 'gpu[01-64]' -x gpu07 -- nvidia-smi -L\n"
+     "  llmlaunch exec -c cfg.yaml --shell 'df -h /scratch | tail -1'\n"
+     "  llmlaunch exec -w 'gpu[01-64]' -L -f 8 uptime        # lines as they come, 8 hosts at once\n"},
+    {"hosts",
+     "  llmlaunch hosts 'gpu[01-64]!gpu07' --count\n"
+     "  llmlaunch hosts --hostfile hosts.mpi --fold\n"
+     "  llmlaunch hosts -c cfg.yaml '@rack1' --split 4\n"},
+}};
+
+using Names = std::initializer_list<const char*>;
+struct Subject {
+  const char* title;
+  Names options;
+};
+
+constexpr const char* kOther = "Other options";
+
+}  // namespace
+
+void add_examples(CLI::App& command) {
+  for (const auto& [name, lines] : kExamples) {
+    if (name == command.get_name())
+      command.footer(
+          fmt::format("{}\n\n{}{}", command.get_footer(), kExamplesHeading, lines.substr(0, lines.size() - 1)));
+  }
+}
+
+void group_run_options(CLI::App& run) {
+  const std::initializer_list<Subject> subjects{
+      {"Configuration and hosts", {"--config", "--hosts", "--hostfile", "--from"}},
+      {"Ranks",
+       {"--num-processes", "--nproc-per-node", "--workdir", "--env", "--stdin", "--cpu-bind", "--forward-signal",
+        "--timeout"}},
+      {"Output",
+       {"--log-dir", "--prefix", "--color", "--color-by", "--ranks", "--fold-lines", "--updates-per-second",
+        "--no-progress", "--timeline", "--quiet", "--verbose"}},
+      {"ssh", {"--ask-pass", "--batch"}},
+      {"Instead of a run", {"--help", "--dry-run"}},
+  };
+  run.set_help_flag("-h,--help",
+                    "Print this help and exit");  // once more: subjects stand in the order of their options
+  constexpr const char* kCliDefault = "Options";
+  for (const auto& [title, options] : subjects)
+    for (const char* name : options)
+      if (CLI::Option* option = run.get_option_no_throw(name)) option->group(title);
+  for (CLI::Option* option : run.get_options([](const CLI::Option* one) { return one->get_group() == kCliDefault; }))
+    option->group(kOther);
+}
+
+}  // namespace llmlaunch::cli
