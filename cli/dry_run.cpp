@@ -26,6 +26,8 @@ bool is_control(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
+}  // namespace
+
 std::string shown_entry(const std::string& name, const std::string& value) {
   if (launcher::names_secret(name)) return fmt::format("{}={}", name, launcher::kMask);
   if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
@@ -34,11 +36,15 @@ std::string shown_entry(const std::string& name, const std::string& value) {
   return fmt::format("{}={}… ({} bytes)", name, shell_quoted(value.substr(0, end)), value.size());
 }
 
+namespace {
+
 std::string shown_argv(const LaunchPlan& plan) {
   std::string text;
   for (const auto& word : launcher::without_secrets(plan.argv)) text += (text.empty() ? "" : " ") + shell_quoted(word);
   return text;
 }
+
+}  // namespace
 
 std::string shown_ranks(const HostPlan& host) {
   const auto first = number(host.ranks.front().rank);
@@ -64,6 +70,8 @@ std::string shown_workdir(const HostPlan& host) {
   return host.local ? "(the current directory)" : "(the login directory)";
 }
 
+namespace {
+
 /// A line of shell with its secrets masked, as far as words tell them.
 std::string shown_line(const std::string& line) {
   std::vector<std::string> words;
@@ -75,7 +83,8 @@ std::string shown_line(const std::string& line) {
   return shell_quoted(fmt::format("{}", fmt::join(launcher::without_secrets(std::move(words)), " ")));
 }
 
-/// How the ranks run, where that is not as always.
+}  // namespace
+
 std::string shown_process(const LaunchPlan& plan) {
   const auto& process = plan.process;
   std::string text;
@@ -93,6 +102,8 @@ std::string shown_process(const LaunchPlan& plan) {
     text += fmt::format("stdin: to {}\n", process.stdin_to == launcher::StdinTo::all ? "all ranks" : "rank 0");
   return text;
 }
+
+namespace {
 
 void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
   const bool alone = plan.policy == launcher::StartPolicy::each_host;

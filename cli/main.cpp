@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/config_check.hpp"
 #include "cli/docs_pages.hpp"
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
@@ -51,6 +52,7 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
     case cli::Options::Action::docs_pages: return cli::docs_pages_command(options->docs_pages);
+    case cli::Options::Action::config_check: return cli::config_check_command(options->config_check);
     case cli::Options::Action::version: return print(cli::version_text(), stdout, ExitStatus::done);
   }
   return cli::number(ExitStatus::internal);

@@ -100,6 +100,12 @@ struct DocsPagesOptions {
   std::string subject;  ///< a command or nothing; a shell
 };
 
+/// `llmlaunch config check [FILE]`
+struct ConfigCheckOptions {
+  std::optional<std::string> file;  ///< unset: accelerate's default file
+  bool quiet = false;
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
@@ -108,6 +114,7 @@ struct Options {
     exec,
     hosts,
     docs_pages,
+    config_check,
     version,  ///< with the protocols and libraries: `llmlaunch version`
   };
   Action action = Action::run;
@@ -116,6 +123,7 @@ struct Options {
   ExecOptions exec;
   HostsOptions hosts;
   DocsPagesOptions docs_pages;
+  ConfigCheckOptions config_check;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

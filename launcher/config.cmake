@@ -1,10 +1,13 @@
 # Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
 add_library(llmlaunch_config STATIC
   config.cpp
+  config_json_schema.cpp
   config_llmlaunch.cpp
   config_logs.cpp
   config_process.cpp
   config_reader.cpp
+  config_schema.cpp
+  config_settings.cpp
   config_source.cpp
   config_yaml.cpp
   env_rules.cpp

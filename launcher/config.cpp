@@ -16,50 +16,13 @@
 #include "launcher/config_llmlaunch.hpp"
 #include "launcher/config_process.hpp"
 #include "launcher/config_reader.hpp"
+#include "launcher/config_schema.hpp"
 #include "launcher/file_kind.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
 
-const std::vector<std::string_view> kTopLevelKeys{"compute_environment",
-                                                  "distributed_type",
-                                                  "mixed_precision",
-                                                  "use_cpu",
-                                                  "debug",
-                                                  "num_processes",
-                                                  "num_machines",
-                                                  "machine_rank",
-                                                  "gpu_ids",
-                                                  "main_process_ip",
-                                                  "main_process_port",
-                                                  "rdzv_backend",
-                                                  "same_network",
-                                                  "main_training_function",
-                                                  "enable_cpu_affinity",
-                                                  "downcast_bf16",
-                                                  "fp8_config",
-                                                  "deepspeed_config",
-                                                  "fsdp_config",
-                                                  "parallelism_config",
-                                                  "megatron_lm_config",
-                                                  "mpirun_config",
-                                                  "dynamo_config",
-                                                  "tpu_name",
-                                                  "tpu_zone",
-                                                  "command_file",
-                                                  "commands",
-                                                  "tpu_vm",
-                                                  "tpu_env",
-                                                  "tpu_use_cluster",
-                                                  "tpu_use_sudo",
-                                                  "fp16",
-                                                  "dynamo_backend",
-                                                  "llmlaunch"};
-
-constexpr std::array<std::string_view, 13> kDistributedTypes{
-    "NO",        "MULTI_CPU", "MULTI_GPU",    "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA",
-    "MULTI_XPU", "MULTI_HPU", "MULTI_NEURON", "DEEPSPEED", "FSDP",      "MEGATRON_LM"};
 constexpr std::array<std::string_view, 3> kElsewhereTypes{"XLA", "TPU", "XLA_SPMD"};
 
 void read_environment_kind(MapReader& top) {
@@ -79,16 +42,17 @@ void read_distributed_type(MapReader& top, Config& config) {
   config.distributed_type =
       *type == "no" || *type == "No" ? "NO" : *type;  // plain NO is a boolean to accelerate's reader
   const std::string& kind = config.distributed_type;
-  if (std::find(kDistributedTypes.begin(), kDistributedTypes.end(), kind) != kDistributedTypes.end()) return;
+  const auto known = words_of(*find_setting("distributed_type"));
+  if (std::find(known.begin(), known.end(), kind) != known.end()) return;
   const YamlNode& value = *top.find("distributed_type");
   if (std::find(kElsewhereTypes.begin(), kElsewhereTypes.end(), kind) != kElsewhereTypes.end()) {
     top.check().fail(value.mark, fmt::format("distributed_type {} (TPU pods) is not supported", kind));
     return;
   }
-  const auto meant = nearest(kind, kDistributedTypes);
-  top.check().fail(value.mark, fmt::format("unknown distributed_type '{}'", kind.substr(0, 60)),
-                   meant.empty() ? fmt::format("one of {}", fmt::join(kDistributedTypes, ", "))
-                                 : fmt::format("did you mean '{}'?", meant));
+  const auto meant = nearest(kind, known);
+  top.check().fail(
+      value.mark, fmt::format("unknown distributed_type '{}'", kind.substr(0, 60)),
+      meant.empty() ? fmt::format("one of {}", fmt::join(known, ", ")) : fmt::format("did you mean '{}'?", meant));
 }
 
 void read_precision(MapReader& top, Config& config) {
@@ -194,7 +158,7 @@ void note_what_has_no_effect(MapReader& top, Config& config) {
 }
 
 void remember_places(MapReader& top, Config& config) {
-  for (const std::string_view key : kTopLevelKeys) {
+  for (const std::string_view key : keys_of("")) {
     const ConfigMark mark = top.key_mark(key);
     if (mark.line != 0) config.places.emplace(key, top.check().source.place(mark));
   }
@@ -223,7 +187,7 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
     read_environment_kind(top);
     if (kind_check.error) return *kind_check.error;
   }
-  MapReader top(check, *root, "", kTopLevelKeys);
+  MapReader top(check, *root, "", keys_of(""));
   remember_places(top, config);
   read_distributed_type(top, config);
   read_precision(top, config);

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "launcher/config_process.hpp"
+#include "launcher/config_schema.hpp"
 #include "launcher/hostlist.hpp"
 #include "launcher/proxy_jump.hpp"
 
@@ -15,9 +16,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// More ranks than this on one host is a typing error; the agent's own limit is the same.
-constexpr std::uint64_t kMaxSlots = 4096;
-constexpr std::uint64_t kMaxFanout = 4096;
 constexpr std::string_view kNoHostsHint = "leave it out to run on this machine alone";
 
 /// Expands a list; its error is placed at the node that holds it.
@@ -87,9 +85,7 @@ std::optional<std::string> read_proxy_jump(MapReader& map) {
 }
 
 void read_host_mapping(ConfigCheck& check, const YamlNode& item, const std::string& path, Config& config) {
-  MapReader map(check, item, path,
-                {"name", "host", "address", "user", "port", "slots", "identity_file", "identity_files", "workdir",
-                 "env", "rank_env", "setup", "gpu_ids", "proxy_jump"});
+  MapReader map(check, item, path, keys_of(path));
   if (map.find("name") && map.find("host")) {
     check.fail(map.key_mark("host"), fmt::format("{} has both 'name' and 'host'", path), "they mean the same");
   }
@@ -183,9 +179,7 @@ void read_groups(ConfigCheck& check, const YamlNode& groups, Config& config) {
 }
 
 void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
-  MapReader map(check, section, "llmlaunch.ssh",
-                {"user", "port", "identity_file", "identity_files", "config_file", "known_hosts_file",
-                 "known_hosts_files", "host_key_policy", "use_agent", "fanout", "proxy_jump"});
+  MapReader map(check, section, "llmlaunch.ssh", keys_of("llmlaunch.ssh"));
   ssh.user = map.text("user");
   if (const auto port = map.integer("port", 1, 65535)) ssh.port = static_cast<std::uint16_t>(*port);
   ssh.identity_files = read_identities(map);
@@ -207,10 +201,9 @@ void read_ssh(ConfigCheck& check, const YamlNode& section, SshSettings& ssh) {
 }
 
 void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeouts) {
-  MapReader map(check, section, "llmlaunch.timeouts", {"connect", "start", "rendezvous", "grace", "head", "run"});
+  MapReader map(check, section, "llmlaunch.timeouts", keys_of("llmlaunch.timeouts"));
   constexpr milliseconds kShortest{1};
-  // The head says at least one word each few seconds; below this a busy head would cost the job.
-  constexpr milliseconds kShortestHead{1'000};
+  constexpr milliseconds kShortestHead{kShortestHeadMs};
   timeouts.connect = map.duration("connect", kShortest).value_or(timeouts.connect);
   timeouts.start = map.duration("start", kShortest).value_or(timeouts.start);
   timeouts.rendezvous = map.duration("rendezvous", kShortest).value_or(timeouts.rendezvous);
@@ -238,9 +231,7 @@ HostConfig host_named(std::string_view written) {
 }
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
-  std::vector<std::string_view> keys{"hosts",   "ssh",  "env",      "forward_env", "workdir",
-                                     "log_dir", "logs", "timeouts", "groups"};
-  keys.insert(keys.end(), std::begin(kProcessKeys), std::end(kProcessKeys));
+  const auto keys = keys_of("llmlaunch");
   MapReader map(check, section, "llmlaunch", keys);
   for (const std::string_view key : keys) {
     const ConfigMark mark = map.key_mark(key);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "launcher/config_llmlaunch.hpp"
+#include "launcher/config_schema.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -57,9 +58,7 @@ void read_file_limit(MapReader& map, LogSettings& logs) {
 
 void read_logs(ConfigCheck& check, const YamlNode& section, Config& config) {
   LogSettings& logs = config.logs;
-  MapReader map(check, section, "llmlaunch.logs",
-                {"prefix", "color", "color_by", "ranks", "fold_lines", "updates_per_second", "per_rank", "merged",
-                 "max_file_bytes", "keep"});
+  MapReader map(check, section, "llmlaunch.logs", keys_of("llmlaunch.logs"));
   read_prefix(map, logs);
   read_color(map, logs);
   read_ranks(map, logs);

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "launcher/agent/limit_names.hpp"
+#include "launcher/config_schema.hpp"
 #include "launcher/env_template.hpp"
 
 namespace llmlaunch::launcher {
@@ -15,9 +16,7 @@ namespace {
 void read_limits(MapReader& map, ProcessSettings& process) {
   const YamlNode* section = map.find("limits");
   if (!section) return;
-  std::vector<std::string_view> names;
-  for (const auto& limit : agent::kLimitNames) names.push_back(limit.name);
-  MapReader limits(map.check(), *section, map.path_of("limits"), names);
+  MapReader limits(map.check(), *section, map.path_of("limits"), keys_of("llmlaunch.limits"));
   for (const auto& limit : agent::kLimitNames) {
     const auto text = limits.text(limit.name);
     if (!text) continue;

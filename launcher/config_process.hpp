@@ -12,10 +12,7 @@
 
 namespace llmlaunch::launcher {
 
-inline constexpr std::string_view kProcessKeys[] = {"limits",          "umask", "cpu_bind", "stdin",
-                                                    "forward_signals", "setup", "rank_env"};
-
-/// Reads kProcessKeys of `llmlaunch:`.
+/// limits, umask, cpu_bind, stdin, forward_signals, setup, rank_env of `llmlaunch:`.
 void read_process_settings(MapReader& map, Config& config);
 
 void read_forward_env(MapReader& map, Config& config);

@@ -57,7 +57,8 @@ FILES = {
 # The headers of a room that other rooms may include. A room that is not listed here shows all of its headers.
 PUBLIC = {
     "cli": [],
-    "launcher": ["config.hpp", "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
+    "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp",
+                 "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "versions.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],

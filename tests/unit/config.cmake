@@ -1,6 +1,7 @@
 llmlaunch_unit_test(launcher_config
   SOURCES
     launcher_config_process_test.cpp
+    launcher_config_schema_test.cpp
     launcher_config_section_test.cpp
     launcher_config_test.cpp
     launcher_group_file_test.cpp
