@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/env.hpp"
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
 #include "cli/options.hpp"
@@ -47,6 +48,7 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::print_usage: return print(options->text, stderr, ExitStatus::usage);
     case cli::Options::Action::run: return cli::run_command(options->run);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
+    case cli::Options::Action::env: return cli::env_command(options->env);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
   }
   return cli::number(ExitStatus::internal);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string_view>
 
+#include "cli/env_options.hpp"
 #include "cli/exec_options.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
@@ -42,6 +43,7 @@ struct Parser {
   CLI::App* run = nullptr;
   ExecParser exec;
   HostsParser hosts;
+  EnvParser env;
   RunOptions values;
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
@@ -100,6 +102,7 @@ Parser::Parser() {
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
   exec.add_to(app);
   hosts.add_to(app);
+  env.add_to(app);
 }
 
 void Parser::add_output_options() {
@@ -164,7 +167,7 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 5> kCommands{"run", "exec", "hosts", "help", "version"};
+  constexpr std::array<std::string_view, 6> kCommands{"run", "exec", "hosts", "env", "help", "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
@@ -348,6 +351,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   }
   if (parser.exec.app->parsed()) return parser.exec.options(std::move(parts->program));
   if (parser.hosts.app->parsed()) return parser.hosts.options(std::move(parts->program));
+  if (parser.env.app->parsed()) return parser.env.options(parts->program);
   if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
   options.run = std::move(parser.values);

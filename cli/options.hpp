@@ -93,6 +93,19 @@ struct HostsOptions {
   bool json = false;
 };
 
+/// `llmlaunch env [options]`
+struct EnvOptions {
+  std::optional<std::string> config;
+  HostWords hosts;
+  std::optional<std::string> user;
+  std::optional<std::chrono::milliseconds> connect_timeout;
+  bool all = false;
+  bool json = false;
+  bool ask_pass = false;
+  bool no_progress = false;
+  Verbosity verbosity = Verbosity::normal;
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
@@ -100,12 +113,14 @@ struct Options {
     run,
     exec,
     hosts,
+    env,
   };
   Action action = Action::run;
   std::string text;
   RunOptions run;
   ExecOptions exec;
   HostsOptions hosts;
+  EnvOptions env;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

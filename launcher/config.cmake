@@ -22,5 +22,10 @@ add_library(llmlaunch_config STATIC
   plan_env.cpp
   process_settings.cpp
   proxy_jump.cpp
+  survey.cpp
+  survey_facts.cpp
+  survey_json.cpp
+  survey_script.cpp
+  survey_table.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp nlohmann_json::nlohmann_json)

@@ -58,7 +58,8 @@ FILES = {
 PUBLIC = {
     "cli": [],
     "launcher": ["config.hpp", "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
-                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp"],
+                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "survey.hpp", "survey_report.hpp",
+                 "survey_run.hpp", "host_keys.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],
 }
