@@ -11,5 +11,6 @@ llmlaunch_unit_test(launcher_config
     launcher_log_settings_test.cpp
     launcher_plan_test.cpp
     launcher_proxy_jump_test.cpp
+    launcher_survey_test.cpp
   LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
 target_compile_definitions(unit_launcher_config PRIVATE LLMLAUNCH_CONFIGS="${PROJECT_SOURCE_DIR}/configs")
