@@ -14,6 +14,7 @@
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/wizard.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace {
@@ -49,6 +50,7 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::run: return cli::run_command(options->run);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
     case cli::Options::Action::env: return cli::env_command(options->env);
+    case cli::Options::Action::wizard: return cli::wizard_command(options->wizard);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
   }
   return cli::number(ExitStatus::internal);

@@ -14,6 +14,7 @@
 #include "cli/exec_options.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
+#include "cli/wizard_options.hpp"
 #include "launcher/config.hpp"
 #include "rendezvous/base/nearest.hpp"
 
@@ -44,6 +45,7 @@ struct Parser {
   ExecParser exec;
   HostsParser hosts;
   EnvParser env;
+  WizardParser wizard;
   RunOptions values;
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
@@ -103,6 +105,7 @@ Parser::Parser() {
   exec.add_to(app);
   hosts.add_to(app);
   env.add_to(app);
+  wizard.add_to(*app.add_subcommand("config", "Write a configuration: ask, look at the hosts, propose"));
 }
 
 void Parser::add_output_options() {
@@ -167,7 +170,7 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 6> kCommands{"run", "exec", "hosts", "env", "help", "version"};
+  constexpr std::array<std::string_view, 7> kCommands{"run", "exec", "hosts", "env", "config", "help", "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
@@ -219,7 +222,7 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
       if (auto taken = take_option(*app, command, words, i, parts); !taken) return taken.error();
       continue;
     }
-    if (app == parser.hosts.app) {  // takes expressions, with options between them
+    if (app == parser.hosts.app || app == parser.wizard.app) {  // take words with options between them
       parts.program.push_back(words[i]);
       continue;
     }
@@ -352,6 +355,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (parser.exec.app->parsed()) return parser.exec.options(std::move(parts->program));
   if (parser.hosts.app->parsed()) return parser.hosts.options(std::move(parts->program));
   if (parser.env.app->parsed()) return parser.env.options(parts->program);
+  if (parser.wizard.app->parsed()) return parser.wizard.options(parts->program);
   if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
   options.run = std::move(parser.values);

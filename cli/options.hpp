@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/wizard_values.hpp"
 #include "launcher/config.hpp"
 #include "launcher/hostlist_fold.hpp"
 #include "rendezvous/base/result.hpp"
@@ -114,6 +115,7 @@ struct Options {
     exec,
     hosts,
     env,
+    wizard,
   };
   Action action = Action::run;
   std::string text;
@@ -121,6 +123,7 @@ struct Options {
   ExecOptions exec;
   HostsOptions hosts;
   EnvOptions env;
+  WizardOptions wizard;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

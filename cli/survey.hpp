@@ -23,6 +23,10 @@ struct SurveyWays {
 /// The hosts of `config` as they stand there, all at once. Without hosts: this machine.
 Result<std::vector<launcher::HostSurvey>> survey_hosts(const launcher::Config& config, const SurveyWays& ways);
 
+/// Adds a public key to authorized_keys on these hosts; a password for them is asked for at the terminal.
+Result<std::vector<launcher::HostSurvey>> install_key_on(const launcher::Config& config, const std::string& public_key,
+                                                         launcher::HostKeyDesk* host_keys);
+
 /// $TMPDIR, or /tmp.
 std::string temporary_directory();
 

@@ -1,14 +1,17 @@
 # Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
 add_library(llmlaunch_config STATIC
   config.cpp
+  config_answers.cpp
   config_llmlaunch.cpp
   config_logs.cpp
   config_process.cpp
   config_reader.cpp
   config_source.cpp
+  config_text.cpp
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
+  genders.cpp
   group_file.cpp
   host_expression.cpp
   host_regex.cpp

@@ -59,7 +59,8 @@ PUBLIC = {
     "cli": [],
     "launcher": ["config.hpp", "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "survey.hpp", "survey_report.hpp",
-                 "survey_run.hpp", "host_keys.hpp"],
+                 "survey_run.hpp", "host_keys.hpp", "config_text.hpp", "config_answers.hpp", "genders.hpp",
+                 "key_install.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],
 }
