@@ -217,28 +217,28 @@ Result<Dialogue::Next> Dialogue::ask_one(std::string_view key) {
 Result<Draft> Dialogue::finish(bool& back) {
   Draft draft;
   draft.path = output_of(options_);
-  while (!options_.output) {
-    Question where{"", "Write to", "The file of the configuration.", {}, false, draft.path, ""};
-    const Reply reply = terminal_.ask(where, nullptr);
-    back = reply.kind == Reply::Kind::back;
-    if (back) return draft;
-    if (reply.kind != Reply::Kind::text) return ended();
-    draft.path = expand_home(reply.text);
-    break;
+  for (;;) {
+    if (!options_.output) {
+      const Question where{"", "Write to", "The file of the configuration.", {}, false, draft.path, ""};
+      const Reply reply = terminal_.ask(where, nullptr);
+      back = reply.kind == Reply::Kind::back;
+      if (back) return draft;
+      if (reply.kind != Reply::Kind::text) return ended();
+      draft.path = expand_home(reply.text);
+    }
+    auto text = checked_text(core_.config(), draft.path);
+    if (!text) return text.error();
+    draft.text = std::move(*text);
+    terminal_.say(fmt::format("\n{}\n\n{}", core_.summary(), draft.text));
+    const bool there = file_exists(draft.path) && !options_.force;
+    const auto yes =
+        is_yes(there ? yes_no(draft.path + " is there already. Overwrite it?", "What is in it now is lost.", false)
+                     : yes_no("Write " + draft.path + "?", "Nothing is written before this yes.", true));
+    if (!yes) return yes.error();
+    draft.overwrite = options_.force || there;
+    back = !*yes && (options_.output || !there);
+    if (*yes || back) return draft;  // else another name
   }
-  auto text = checked_text(core_.config(), draft.path);
-  if (!text) return text.error();
-  draft.text = std::move(*text);
-  terminal_.say(fmt::format("\n{}\n\n{}", core_.summary(), draft.text));
-  draft.overwrite = options_.force;
-  const bool there = file_exists(draft.path) && !draft.overwrite;
-  const auto yes =
-      is_yes(there ? yes_no(draft.path + " is there already. Overwrite it?", "What is in it now is lost.", false)
-                   : yes_no("Write " + draft.path + "?", "Nothing is written before this yes.", true));
-  if (!yes) return yes.error();
-  back = !*yes;
-  draft.overwrite = draft.overwrite || there;
-  return draft;
 }
 
 Result<Draft> Dialogue::hold() {

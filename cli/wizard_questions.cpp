@@ -164,12 +164,21 @@ Result<void> WizardCore::check(std::string_view key, const std::string& text) co
   return ok;
 }
 
-Result<void> WizardCore::answer(std::string_view key, const std::string& text) {
+Result<void> WizardCore::answer(std::string_view key, const std::string& given) {
+  // A list of a file of answers has its items on lines.
+  std::string text = given;
+  while (text.ends_with('\n')) text.pop_back();
+  if (key == "setup")
+    text = given;
+  else
+    std::replace(text.begin(), text.end(), '\n', ',');
   if (auto checked = check(key, text); !checked) return checked;
   if (key == "hosts") {
     std::vector<HostConfig> hosts;
     if (!text.empty()) {
-      auto choice = choose_hosts(Config{}, HostWords{{text}, {}, {}, {}, std::nullopt}, world_, "hosts");
+      HostWords words;
+      (text.front() == '^' ? words.hostfiles : words.include).push_back(text.substr(text.front() == '^' ? 1 : 0));
+      auto choice = choose_hosts(Config{}, words, world_, "hosts");
       if (!choice) return choice.error();
       if (auto once = check_named_once(choice->hosts); !once) return once;
       if (choice->hosts.empty()) return bad("no host is left");
@@ -200,7 +209,8 @@ Config WizardCore::config() const {
     if (const std::string file = value("identity_file"); !file.empty()) config.ssh.identity_files = {file};
   }
   if (const std::string workdir = value("workdir"); !workdir.empty()) config.workdir = workdir;
-  config.process.setup = lines_of(value("setup"), ';');
+  const std::string setup = value("setup");
+  config.process.setup = lines_of(setup, setup.find('\n') == setup.npos ? ';' : '\n');
   config.forward_env = lines_of(value("forward_env"), ',');
   if (const std::string log_dir = value("log_dir"); !log_dir.empty()) config.log_dir = log_dir;
 

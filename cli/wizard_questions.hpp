@@ -51,7 +51,7 @@ class WizardCore {
   bool applies(std::string_view key) const;
   Question question(std::string_view key) const;
   /// Errors (`Errc::invalid_argument`) say what was expected; nothing is changed then.
-  Result<void> answer(std::string_view key, const std::string& text);
+  Result<void> answer(std::string_view key, const std::string& given);
 
   void set_survey(std::vector<launcher::HostSurvey> survey) { survey_ = std::move(survey); }
   const std::vector<launcher::HostSurvey>& survey() const { return survey_; }

@@ -20,7 +20,7 @@ Result<std::vector<FileAnswer>> parse_answers(const std::string& text, const std
     bool good = value.kind != YamlNode::Kind::mapping;
     for (const YamlNode& item : value.items) {
       good = good && item.kind == YamlNode::Kind::scalar;
-      words += (words.empty() ? "" : ",") + item.text;
+      words += item.text + "\n";
     }
     if (!good) return source.error_at(value.mark, fmt::format("{} must be a text or a list of texts", key.text));
     answers.push_back({key.text, std::move(words), source.place(key.mark)});

@@ -15,7 +15,7 @@ struct FileAnswer {
   std::string where;  ///< "answers.yaml:3:1"
 };
 
-/// A list is joined with commas. Errors: `Errc::invalid_config` with file, line and column.
+/// A list has a newline behind each of its items. Errors: `Errc::invalid_config` with file, line and column.
 Result<std::vector<FileAnswer>> parse_answers(const std::string& text, const std::string& name);
 
 }  // namespace llmlaunch::launcher
