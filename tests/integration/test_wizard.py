@@ -2,6 +2,7 @@
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import termios
@@ -283,7 +284,8 @@ def test_a_key_is_installed_over_one_password_session(hosts, desk, terminal, pas
     talk.choose("Write out.yaml?")
     assert talk.run.finish().status == 0, f"{talk.run}\n{terminal.shown}"
     file = account / ".ssh" / "authorized_keys"
-    assert file.read_text() == key.with_suffix(".pub").read_text()
+    # Both hosts have this home: two may write at once, and a line that stands there twice does no harm.
+    assert set(file.read_text().splitlines()) == {key.with_suffix(".pub").read_text().strip()}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert WORDS not in terminal.shown
 
@@ -371,7 +373,6 @@ def test_a_host_file_gives_its_slots(hosts, desk):
 
 def test_ctrl_c_without_questions_leaves_nothing(hosts, desk):
     silent = desk.folder / "home" / "silent"
-    import socket
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.96", 0))
         deaf.listen(8)
@@ -383,3 +384,99 @@ def test_ctrl_c_without_questions_leaves_nothing(hosts, desk):
         connection.close()
     assert run.status == 130 and not silent.exists(), str(run)
     desk.nothing_written()
+
+
+# --- default, update, import ---------------------------------------------------------------------------------------------
+def test_default_writes_accelerates_file_for_this_machine_once(hosts, desk):
+    run = desk.run("default")
+    assert run.status == 0, str(run)
+    file = desk.home / ".cache" / "huggingface" / "accelerate" / "default_config.yaml"
+    data = yaml.safe_load(file.read_text())
+    assert data["num_machines"] == 1 and "llmlaunch" not in data
+    before = file.read_bytes()
+    assert desk.run("default").status == 64 and file.read_bytes() == before
+    assert "configuration: " + str(file) in desk.run("--dry-run", "true", command="run").err
+
+
+def test_update_keeps_what_is_there_and_adds_what_is_new(hosts, desk):
+    file = desk.folder / "old.yaml"
+    old = "# mine\nmixed_precision: fp16   # not bf16\nllmlaunch:\n  hosts: ['test[01-02]']"
+    file.write_text(old)
+    run = desk.run("update", "old.yaml")
+    assert run.status == 0 and "added compute_environment" in run.err, str(run)
+    assert file.read_text().startswith(old + "\n")
+    data = desk.written("old.yaml")
+    assert (data["mixed_precision"], data["num_machines"], data["num_processes"]) == ("fp16", 2, 2)
+    desk.plans("old.yaml")
+    again = desk.run("update", "old.yaml")
+    assert again.status == 0 and "has everything" in again.err, str(again)
+
+
+@pytest.mark.parametrize("text, status", [("{num_processes: 2}\n", 78), ("num_process: 2\n", 78)])
+def test_update_leaves_a_file_alone_that_it_cannot_add_to(hosts, desk, text, status):
+    file = desk.folder / "old.yaml"
+    file.write_text(text)
+    run = desk.run("update", "old.yaml", "--no-probe")
+    assert run.status == status and "old.yaml" in run.err, str(run)
+    assert file.read_text() == text
+
+
+IMPORTS = {
+    "deepspeed": ("hostfile", "n1 slots=4\nn2 slots=2\n", [{"name": "n1", "slots": 4}, {"name": "n2", "slots": 2}]),
+    "openmpi": ("mpi", "n1 slots=4 max_slots=8\nn2 slots=4\n", [{"name": "n[1-2]", "slots": 4}]),
+    "mpich": ("mpich", "n1:4\nn2:4\n", [{"name": "n[1-2]", "slots": 4}]),
+    "slurm": ("nodes", "n[1-2,5]\n", [{"name": "n[1-2,5]", "slots": 1}]),
+    "pdsh": ("wcoll", "n[1-2]\n#include more\n", [{"name": "n[1-3]", "slots": 1}]),
+    "genders": ("genders", "n[1-2] gpu,rack=r1\n", [{"name": "n[1-2]", "slots": 1}]),
+}
+
+
+@pytest.mark.parametrize("how", ["--from", "seen"])
+@pytest.mark.parametrize("kind", sorted(IMPORTS))
+def test_lists_of_hosts_are_imported(hosts, desk, kind, how):
+    name, text, expected = IMPORTS[kind]
+    (desk.folder / name).write_text(text)
+    (desk.folder / "more").write_text("n3\n")
+    run = desk.run("import", name, *(["--from", kind] if how == "--from" else []))
+    assert run.status == 0, str(run)
+    data = desk.written()
+    assert data["llmlaunch"]["hosts"] == expected
+    assert data["num_machines"] == {"slurm": 3, "pdsh": 3}.get(kind, 2)
+    if kind == "genders":
+        assert data["llmlaunch"]["groups"] == {"gpu": "n[1-2]", "rack-r1": "n[1-2]"}
+    desk.plans()
+
+
+def test_the_allocation_of_a_batch_system_is_imported(hosts, desk):
+    run = desk.run("import", "--from", "slurm", env={"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "8(x2)",
+                                                     "SLURM_NTASKS": "16"})
+    assert run.status == 0, str(run)
+    assert desk.written()["num_processes"] == 16
+
+
+def test_an_accelerate_file_is_imported_with_its_hosts_and_environment(hosts, desk):
+    accelerate = ("compute_environment: LOCAL_MACHINE  # mine\ndistributed_type: MULTI_GPU\nnum_machines: 2\n"
+                  "num_processes: 16\nrdzv_backend: c10d\nsame_network: true\nmixed_precision: bf16\n")
+    (desk.folder / "acc.yaml").write_text(accelerate)
+    (desk.folder / "hostfile").write_text("n1 slots=8\nn2 slots=8\n")
+    (desk.folder / ".deepspeed_env").write_text("NCCL_DEBUG=WARN\nHF_TOKEN=sesame-oil\n")
+    run = desk.run("import", "acc.yaml", "hostfile", ".deepspeed_env", "-o", "out.yaml")
+    assert run.status == 0, str(run)
+    assert "acc.yaml:5:1: accelerate launch never used rdzv_backend" in run.err, str(run)
+    assert "the value of HF_TOKEN is not written" in run.err, str(run)
+    text = (desk.folder / "out.yaml").read_text()
+    assert text.startswith(accelerate) and "sesame-oil" not in text + run.err + run.out
+    assert desk.written("out.yaml")["llmlaunch"] == {"hosts": [{"name": "n[1-2]", "slots": 8}],
+                                                     "env": {"NCCL_DEBUG": "WARN"}, "forward_env": ["HF_TOKEN"]}
+    assert "16 ranks on 2 hosts" in desk.plans("out.yaml")
+
+
+def test_files_that_do_not_agree_are_not_written(hosts, desk):
+    (desk.folder / "acc.yaml").write_text("num_machines: 3\nnum_processes: 6\n")
+    (desk.folder / "hostfile").write_text("n1 slots=8\nn2 slots=8\n")
+    run = desk.run("import", "acc.yaml", "hostfile")
+    assert run.status == 78 and not (desk.folder / "llmlaunch.yaml").exists(), str(run)
+    run = desk.run("import", "hostfile", "hostfile")
+    assert run.status == 64 and "names hosts, and so does" in run.err, str(run)
+    run = desk.run("import", "nowhere")
+    assert run.status == 78 and "nowhere" in run.err, str(run)

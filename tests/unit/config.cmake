@@ -3,6 +3,7 @@ llmlaunch_unit_test(launcher_config
     launcher_config_process_test.cpp
     launcher_config_section_test.cpp
     launcher_config_test.cpp
+    launcher_config_text_test.cpp
     launcher_group_file_test.cpp
     launcher_host_expression_test.cpp
     launcher_hostfile_test.cpp
