@@ -80,6 +80,8 @@ const std::string kHelp =
     "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
     "  exec                        Run a command on all hosts and show what they said, grouped\n"
     "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
+    "  env                         Show GPUs, driver, network and limits of this machine or of all hosts\n"
+    "  config                      Write a configuration: ask, look at the hosts, propose\n"
     "\n"
     "llmlaunch COMMAND --help tells more about a command.\n";
 
