@@ -84,7 +84,7 @@ struct LaunchOptions {
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
   HostKeyDesk* host_keys = nullptr;  ///< unknown host keys, and those that a person has accepted; outlives the job
-  GatheredOutput* gather = nullptr;        ///< ranks' output goes there instead of to the descriptors; outlives the job
+  GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;

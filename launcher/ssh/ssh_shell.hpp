@@ -21,8 +21,8 @@ class SshContext;
 
 /// What a person may be asked at the terminal.
 struct Questions {
-  bool batch = false;         ///< nothing, as if there were no terminal
-  bool ask_password = false;  ///< for a password, at once, for hosts that take no key
+  bool batch = false;                ///< nothing, as if there were no terminal
+  bool ask_password = false;         ///< for a password, at once, for hosts that take no key
   HostKeyDesk* host_keys = nullptr;  ///< what is to be noted of host keys, and what was accepted; may be null
 };
 
