@@ -10,12 +10,14 @@
 
 #include "cli/config_check.hpp"
 #include "cli/docs_pages.hpp"
+#include "cli/env.hpp"
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "cli/version.hpp"
+#include "cli/wizard.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace {
@@ -50,6 +52,8 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::print_usage: return print(options->text, stderr, ExitStatus::usage);
     case cli::Options::Action::run: return cli::run_command(options->run);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
+    case cli::Options::Action::env: return cli::env_command(options->env);
+    case cli::Options::Action::wizard: return cli::wizard_command(options->wizard);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
     case cli::Options::Action::docs_pages: return cli::docs_pages_command(options->docs_pages);
     case cli::Options::Action::config_check: return cli::config_check_command(options->config_check);

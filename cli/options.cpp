@@ -14,10 +14,12 @@
 #include "cli/config_options.hpp"
 #include "cli/docs_pages.hpp"
 #include "cli/docs_reference.hpp"
+#include "cli/env_options.hpp"
 #include "cli/examples.hpp"
 #include "cli/exec_options.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
+#include "cli/wizard_options.hpp"
 #include "launcher/config.hpp"
 #include "rendezvous/base/nearest.hpp"
 
@@ -58,6 +60,8 @@ struct Parser {
   DocsReferenceParser docs_reference;
   CLI::App* config = nullptr;
   ConfigParser config_words;
+  EnvParser env;
+  WizardParser wizard;
   RunOptions values;
   std::string num_processes;  // numbers as text: CLI11 would read 010 as 8
   std::string nproc_per_node;
@@ -117,12 +121,13 @@ Parser::Parser() {
   group_run_options(*run);
   exec.add_to(app);
   hosts.add_to(app);
+  env.add_to(app);
   docs = app.add_subcommand("docs", "Manual pages, shell completion, and the reference of configuration keys");
   docs->set_help_flag("-h,--help", "Print this help and exit");
   docs_pages.add_to(*docs);
   docs_reference.add_to(*docs);
-  config = app.add_subcommand("config", "Check a configuration file, or print the schema of such files");
-  config->set_help_flag("-h,--help", "Print this help and exit");
+  config = app.add_subcommand("config", "Write a configuration by questions and a look at the hosts; check one");
+  wizard.add_to(*config);
   config_words.add_to(*config);
   for (CLI::App* command : {run, exec.app, hosts.app}) add_examples(*command);
 }
@@ -194,7 +199,8 @@ std::string full_name(const CLI::App& app) {
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 7> kCommands{"run", "exec", "hosts", "docs", "config", "help", "version"};
+  constexpr std::array<std::string_view, 8> kCommands{"run",  "exec",   "hosts", "env",
+                                                      "docs", "config", "help",  "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",
@@ -250,7 +256,8 @@ Result<Cut> cut(const Parser& parser, const std::vector<std::string>& words) {
       parts.own.push_back(words[i]);
       continue;
     }
-    if (app == parser.hosts.app || app->get_parent() == parser.config) {  // take words with options between them
+    if (app == parser.hosts.app || app == parser.config || app->get_parent() == parser.config) {
+      // These take words with options between them.
       parts.program.push_back(words[i]);
       continue;
     }
@@ -395,11 +402,8 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (parser.docs_pages.parsed()) return parser.docs_pages.options(std::move(parts->program));
   if (parser.docs_reference.parsed()) return parser.docs_reference.options(parts->program);
   if (parser.config_words.parsed()) return parser.config_words.options(std::move(parts->program));
-  if (parser.config->parsed())
-    return parts->program.empty()
-               ? usage("config: nothing is asked for", "llmlaunch config check FILE, or llmlaunch config --schema")
-               : usage(fmt::format("config: '{}' is not known", parts->program.front()),
-                       "llmlaunch config --help lists what there is");
+  if (parser.env.app->parsed()) return parser.env.options(parts->program);
+  if (parser.wizard.app->parsed()) return parser.wizard.options(parts->program);
   if (parser.docs->parsed())
     return parts->program.empty() ? usage("docs: nothing is named", "llmlaunch docs --help lists what there is")
                                   : usage(fmt::format("docs: '{}' is not known", parts->program.front()),

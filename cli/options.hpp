@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/wizard_values.hpp"
 #include "launcher/config.hpp"
 #include "launcher/hostlist_fold.hpp"
 #include "rendezvous/base/result.hpp"
@@ -106,6 +107,19 @@ struct ConfigCheckOptions {
   bool quiet = false;
 };
 
+/// `llmlaunch env [options]`
+struct EnvOptions {
+  std::optional<std::string> config;
+  HostWords hosts;
+  std::optional<std::string> user;
+  std::optional<std::chrono::milliseconds> connect_timeout;
+  bool all = false;
+  bool json = false;
+  bool ask_pass = false;
+  bool no_progress = false;
+  Verbosity verbosity = Verbosity::normal;
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
@@ -116,6 +130,8 @@ struct Options {
     docs_pages,
     config_check,
     version,  ///< with the protocols and libraries: `llmlaunch version`
+    env,
+    wizard,
   };
   Action action = Action::run;
   std::string text;
@@ -124,6 +140,8 @@ struct Options {
   HostsOptions hosts;
   DocsPagesOptions docs_pages;
   ConfigCheckOptions config_check;
+  EnvOptions env;
+  WizardOptions wizard;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

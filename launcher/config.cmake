@@ -1,6 +1,7 @@
 # Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
 add_library(llmlaunch_config STATIC
   config.cpp
+  config_answers.cpp
   config_json_schema.cpp
   config_llmlaunch.cpp
   config_logs.cpp
@@ -9,10 +10,12 @@ add_library(llmlaunch_config STATIC
   config_schema.cpp
   config_settings.cpp
   config_source.cpp
+  config_text.cpp
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
   file_kind.cpp
+  genders.cpp
   group_file.cpp
   host_expression.cpp
   host_regex.cpp
@@ -27,6 +30,11 @@ add_library(llmlaunch_config STATIC
   plan_hosts.cpp
   process_settings.cpp
   proxy_jump.cpp
+  survey.cpp
+  survey_facts.cpp
+  survey_json.cpp
+  survey_script.cpp
+  survey_table.cpp
 )
 target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp nlohmann_json::nlohmann_json)
 target_precompile_headers(llmlaunch_config REUSE_FROM llmlaunch_base)

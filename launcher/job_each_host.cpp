@@ -45,6 +45,7 @@ HostEnd JobState::end_of_host(HostIndex index) const {
   const auto ms = [](auto time) { return std::chrono::duration_cast<std::chrono::milliseconds>(time); };
   if (host.went) end.connect = ms(host.went_at - host.opened_first);
   if (host.went && host.ended_at > host.went_at) end.run = ms(host.ended_at - host.went_at);
+  end.ended = host.ended_at;
   if (host.timed_out) {
     end.kind = HostEnd::Kind::timed_out;
   } else if (host.failure) {

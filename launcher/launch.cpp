@@ -87,7 +87,7 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   if (remote && !options.make_shell) {
     const std::size_t workers =
         options.ssh_workers.value_or(ssh::worker_count(remotes, std::thread::hardware_concurrency()));
-    auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password}, workers);
+    auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password, options.host_keys}, workers);
     if (!loaded) return loaded.error();
     ssh = std::move(*loaded);
   }

@@ -47,6 +47,7 @@ struct HostEnd {
   std::optional<Error> failure;
   std::chrono::milliseconds connect{0};  ///< from the first try to connect until it was ready
   std::chrono::milliseconds run{0};      ///< from the start of the command to its end, as the head heard of both
+  std::chrono::steady_clock::time_point ended{};  ///< when the head heard of its end; unset: never
 };
 
 /// What `exit_status` can be beside a rank's own; sysexits.h and the shells' habit.
@@ -68,6 +69,7 @@ struct JobResult {
 };
 
 class GatheredOutput;
+struct HostKeyDesk;
 
 struct LaunchOptions {
   std::string agent_path;  ///< llmlaunch-agent on the head
@@ -81,7 +83,8 @@ struct LaunchOptions {
   std::string timeline;       ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
-  GatheredOutput* gather = nullptr;        ///< ranks' output goes there instead of to the descriptors; outlives the job
+  HostKeyDesk* host_keys = nullptr;  ///< unknown host keys, and those that a person has accepted; outlives the job
+  GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;

@@ -57,9 +57,10 @@ FILES = {
 # The headers of a room that other rooms may include. A room that is not listed here shows all of its headers.
 PUBLIC = {
     "cli": [],
-    "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp",
+    "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp", "config_text.hpp", "config_answers.hpp",
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
-                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "versions.hpp"],
+                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp",
+                 "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "launcher/host_keys.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/ssh/jump_host.hpp"
 #include "launcher/ssh/proxy_command.hpp"
@@ -163,9 +164,19 @@ asio::awaitable<Result<void>> Login::check_host_key() {
   question.user = access_.user;
   const std::string folder = question.file.substr(0, std::min(question.file.rfind('/'), question.file.size()));
   question.folder_missing = question.file.starts_with('/') && ::access(folder.c_str(), F_OK) != 0;
-  if (answer.status != HostKeyStatus::unknown || access_.policy != HostKeyPolicy::accept_new)
-    co_return host_key_error(question, answer);
+  const bool accepted = access_.policy == HostKeyPolicy::accept_new || is_accepted(question);
+  if (answer.status != HostKeyStatus::unknown || !accepted) co_return host_key_error(question, answer);
   co_return co_await accept_host_key(question, **known);
+}
+
+// By a person, who saw its fingerprint in an earlier launch. Notes the key, so that one can be asked.
+bool Login::is_accepted(const HostKeyQuestion& question) const {
+  HostKeyDesk* desk = context_->host_keys();
+  if (desk == nullptr) return false;
+  const std::string shown = question.key.type + " " + fingerprint(question.key);
+  desk->met[question.host] = shown;
+  const auto accepted = desk->accepted.find(question.host);
+  return accepted != desk->accepted.end() && accepted->second == shown;
 }
 
 asio::awaitable<Result<void>> Login::accept_host_key(const HostKeyQuestion& question, KnownHosts& known) {

@@ -55,6 +55,7 @@ class Login : public std::enable_shared_from_this<Login> {
   Result<void> make_session(Transport transport);
   asio::awaitable<Result<void>> within(std::string doing, asio::awaitable<Result<void>> step);
   asio::awaitable<Result<void>> check_host_key();
+  bool is_accepted(const HostKeyQuestion& question) const;
   asio::awaitable<Result<void>> accept_host_key(const HostKeyQuestion& question, KnownHosts& known);
   asio::awaitable<Result<void>> sign_in();
   asio::awaitable<Error> with_end_of_command(Error error);

@@ -96,8 +96,10 @@ Result<std::shared_ptr<SshContext>> SshContext::load(const LaunchPlan& plan, con
     password.emplace(std::move(*typed));
   }
   const bool may_ask = !questions.batch && has_terminal();
-  return std::shared_ptr<SshContext>(
+  std::shared_ptr<SshContext> context(
       new SshContext(plan, std::move(*config), std::move(user), may_ask, std::move(password), workers));
+  context->host_keys_ = questions.host_keys;
+  return context;
 }
 
 void SshContext::warn_once(const std::string& text) {

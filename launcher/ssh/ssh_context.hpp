@@ -86,6 +86,9 @@ class SshContext {
   Places& agent_places() { return agent_places_; }
   AgentKeys& agent_keys() { return agent_keys_; }
 
+  /// May be null.
+  HostKeyDesk* host_keys() const { return host_keys_; }
+
   const Timeouts& timeouts() const { return timeouts_; }
 
   /// A host that is not reached directly may not reach the head either, and nobody can know: says so once for each way.
@@ -112,6 +115,7 @@ class SshContext {
   Places agent_places_;
   AgentKeys agent_keys_;
   std::optional<Secret> password_;
+  HostKeyDesk* host_keys_ = nullptr;
   Workers workers_;
   asio::thread_pool threads_;  // may hand a session back to its worker: gone before those
   KeyRing keys_;

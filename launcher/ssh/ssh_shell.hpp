@@ -11,14 +11,19 @@
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
 
+namespace llmlaunch::launcher {
+struct HostKeyDesk;
+}
+
 namespace llmlaunch::launcher::ssh {
 
 class SshContext;
 
 /// What a person may be asked at the terminal.
 struct Questions {
-  bool batch = false;         ///< nothing, as if there were no terminal
-  bool ask_password = false;  ///< for a password, at once, for hosts that take no key
+  bool batch = false;                ///< nothing, as if there were no terminal
+  bool ask_password = false;         ///< for a password, at once, for hosts that take no key
+  HostKeyDesk* host_keys = nullptr;  ///< what is to be noted of host keys, and what was accepted; may be null
 };
 
 /// What the sessions of a launch share. Once per launch, before it catches signals: it may ask. `Errc::invalid_config`

@@ -3,3 +3,4 @@ llmlaunch_fuzz_target(log_settings SOURCES log_settings.cpp LIBRARIES llmlaunch_
 llmlaunch_fuzz_target(hostlist SOURCES hostlist.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(proxy_jump SOURCES proxy_jump.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(host_expression SOURCES host_expression.cpp LIBRARIES llmlaunch_config)
+llmlaunch_fuzz_target(survey SOURCES survey.cpp LIBRARIES llmlaunch_config)

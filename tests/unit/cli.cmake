@@ -1,3 +1,10 @@
 llmlaunch_unit_test(cli ASIO
-  SOURCES cli_docs_test.cpp cli_exec_test.cpp cli_messages_test.cpp cli_options_test.cpp cli_plan_test.cpp cli_report_test.cpp
+  SOURCES
+    cli_docs_test.cpp
+    cli_exec_test.cpp
+    cli_messages_test.cpp
+    cli_options_test.cpp
+    cli_plan_test.cpp
+    cli_report_test.cpp
+    cli_wizard_test.cpp
   LIBRARIES llmlaunch_cli CLI11::CLI11)

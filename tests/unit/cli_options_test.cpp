@@ -94,7 +94,9 @@ const std::string kHelp =
     "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
     "  exec                        Run a command on all hosts and show what they said, grouped\n"
     "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
-    "  docs                        Manual pages and shell completion\n"
+    "  env                         Show GPUs, driver, network and limits of this machine or of all hosts\n"
+    "  docs                        Manual pages, shell completion, and the reference of configuration keys\n"
+    "  config                      Write a configuration by questions and a look at the hosts; check one\n"
     "\n"
     "llmlaunch COMMAND --help tells more about a command.\n";
 

@@ -4,6 +4,7 @@ llmlaunch_unit_test(launcher_config
     launcher_config_schema_test.cpp
     launcher_config_section_test.cpp
     launcher_config_test.cpp
+    launcher_config_text_test.cpp
     launcher_group_file_test.cpp
     launcher_host_expression_test.cpp
     launcher_hostfile_test.cpp
@@ -13,5 +14,6 @@ llmlaunch_unit_test(launcher_config
     launcher_plan_hosts_test.cpp
     launcher_plan_test.cpp
     launcher_proxy_jump_test.cpp
+    launcher_survey_test.cpp
   LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
 target_compile_definitions(unit_launcher_config PRIVATE LLMLAUNCH_CONFIGS="${PROJECT_SOURCE_DIR}/configs")
