@@ -3,6 +3,7 @@ add_library(llmlaunch_config STATIC
   config.cpp
   config_llmlaunch.cpp
   config_logs.cpp
+  config_override.cpp
   config_process.cpp
   config_reader.cpp
   config_source.cpp
@@ -20,6 +21,7 @@ add_library(llmlaunch_config STATIC
   log_settings.cpp
   plan.cpp
   plan_env.cpp
+  plan_json.cpp
   process_settings.cpp
   proxy_jump.cpp
 )

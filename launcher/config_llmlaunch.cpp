@@ -239,7 +239,7 @@ HostConfig host_named(std::string_view written) {
 
 void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config& config) {
   std::vector<std::string_view> keys{"hosts",   "ssh",  "env",      "forward_env", "workdir",
-                                     "log_dir", "logs", "timeouts", "groups"};
+                                     "log_dir", "logs", "timeouts", "groups",      "python"};
   keys.insert(keys.end(), std::begin(kProcessKeys), std::end(kProcessKeys));
   MapReader map(check, section, "llmlaunch", keys);
   for (const std::string_view key : keys) {
@@ -258,6 +258,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   read_forward_env(map, config);
   read_process_settings(map, config);
   config.workdir = map.text("workdir");
+  config.python = map.text("python");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
   if (const YamlNode* logs = map.find("logs")) read_logs(check, *logs, config);
   if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);

@@ -59,7 +59,7 @@ void read_logs(ConfigCheck& check, const YamlNode& section, Config& config) {
   LogSettings& logs = config.logs;
   MapReader map(check, section, "llmlaunch.logs",
                 {"prefix", "color", "color_by", "ranks", "fold_lines", "updates_per_second", "per_rank", "merged",
-                 "max_file_bytes", "keep"});
+                 "max_file_bytes", "keep", "keep_runs"});
   read_prefix(map, logs);
   read_color(map, logs);
   read_ranks(map, logs);
@@ -70,6 +70,12 @@ void read_logs(ConfigCheck& check, const YamlNode& section, Config& config) {
   logs.per_rank = map.boolean("per_rank").value_or(logs.per_rank);
   logs.merged = map.boolean("merged").value_or(logs.merged);
   read_file_limit(map, logs);
+  if (const auto text = map.text("keep_runs")) {
+    if (const auto kept = parse_runs_kept(*text))
+      logs.keep_runs = *kept;
+    else
+      map.refuse("keep_runs", *map.find("keep_runs"), "a number of runs, or an age such as 30d or 12h");
+  }
   if (const auto keep = map.integer("keep", 0, kMaxKeep)) logs.keep = static_cast<std::uint32_t>(*keep);
 }
 

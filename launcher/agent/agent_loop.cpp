@@ -259,9 +259,12 @@ Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, 
   if (auto fits = check_exec_size(words, env, exec_limits(conditions_.front().limits)); !fits) return fits;
   path = words[0];
   if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
-  Result<std::string> program = find_program(words[0], env, directory_of(prepare.workdir));
+  const std::string directory = directory_of(prepare.workdir);
+  const bool python = prepare.python != PythonRuns::nothing;
+  auto program = python ? find_python(words[0], env, directory) : find_program(words[0], env, directory);
   if (!program) return program.error();
   path = *program;
+  if (prepare.python == PythonRuns::script && words.size() > 2) return check_script(words[2], directory);
   return ok;
 }
 
