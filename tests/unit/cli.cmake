@@ -1,1 +1,1 @@
-llmlaunch_unit_test(cli SOURCES cli_exec_test.cpp cli_options_test.cpp cli_plan_test.cpp cli_report_test.cpp LIBRARIES llmlaunch_cli)
+llmlaunch_unit_test(cli SOURCES cli_exec_test.cpp cli_foreign_flags_test.cpp cli_options_test.cpp cli_plan_test.cpp cli_report_test.cpp LIBRARIES llmlaunch_cli)
