@@ -135,7 +135,7 @@ def test_events_and_record_are_as_their_schemas_say(place):
     for words, status in ((["true"], 0), (["sh", "-c", "[ $RANK = 1 ] && exit 3; exec sleep 1000"], 3), (["/no/such"], 127)):
         done = run(place, "--json-events", "events", *words)
         assert done.status == status, str(done)
-        directory = run_directories(place)[-1]
+        directory = max(run_directories(place), key=lambda path: path.stat().st_mtime_ns)
         assert (directory / "events.jsonl").read_text() == (place / "events").read_text()
         for file in (directory / "events.jsonl", place / "events"):
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -213,7 +213,7 @@ def test_the_crontab_example_works_as_cron_runs_it(place):
     (place / "train.py").write_text("import sys, os\nopen('ran-' + os.environ['RANK'], 'w').write(' '.join(sys.argv[1:]))\n")
     done = subprocess.run(["env", "-i", *[f"{k}={v}" for k, v in CRON_ENV.items()], f"HOME={place}/home", "/bin/sh", "-c",
                            command], cwd=place / "home", capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr
     assert (place / "ran-0").read_text() == (place / "ran-1").read_text() == "--epochs 1"
 
 

@@ -8,7 +8,19 @@ from conftest import BIN, PYTHON, Run
 
 HOSTS = 2
 
-SHOW = "import os, sys\nprint('RANK', os.environ['RANK'], os.environ['WORLD_SIZE'], sys.argv[1:], sys.flags.unbuffered)\n"
+SHOW = "import os, sys\nprint('RANK', os.environ['RANK'], os.environ['WORLD_SIZE'], sys.argv[1:], sys.stdout.write_through)\n"
+
+
+def config(hosts, setup=()):
+    """Every rank starts in a directory of its host."""
+
+    def change(data):
+        for host in data["llmlaunch"]["hosts"]:
+            host["workdir"] = str(hosts.home(host["name"]))
+        if setup:
+            data["llmlaunch"]["setup"] = list(setup)
+
+    return hosts.config(change)
 
 
 def in_hosts(hosts, name, text):
@@ -29,31 +41,31 @@ def without_scripts(hosts):
 
 def test_a_script_is_run_by_python_on_every_host(hosts):
     in_hosts(hosts, "train.py", SHOW)
-    run = hosts.run("train.py", "--lr", "a b", options=("--nproc_per_node", "1", "--max_restarts=0"))
+    run = hosts.run("train.py", "--lr", "a b", options=("--nproc_per_node", "1", "--max_restarts=0"), config=config(hosts))
     assert run.status == 0, str(run)
     for rank in range(2):
-        assert f"RANK {rank} 2 ['--lr', 'a b'] 1" in run.out, str(run)
+        assert f"RANK {rank} 2 ['--lr', 'a b'] True" in run.out, str(run)
     for host in hosts.names:  # one that could run by itself is Python's all the same
         (hosts.home(host) / "train.py").write_text("#!/bin/false\n" + SHOW)
         (hosts.home(host) / "train.py").chmod(0o755)
-    run = hosts.run("train.py")
-    assert run.status == 0 and "RANK 1 2 [] 1" in run.out, str(run)
-    run = hosts.run("./train.py", options=("--no_python",))
+    run = hosts.run("train.py", config=config(hosts))
+    assert run.status == 0 and "RANK 1 2 [] True" in run.out, str(run)
+    run = hosts.run("./train.py", options=("--no_python",), config=config(hosts))
     assert run.status == 1 and "RANK" not in run.out, str(run)
 
 
 def test_a_module_is_run_by_python(hosts):
     in_hosts(hosts, "pkg/__init__.py", "")
     in_hosts(hosts, "pkg/mod.py", SHOW)
-    run = hosts.run("pkg.mod", "-x", options=("-m",))
-    assert run.status == 0 and "RANK 0 2 ['-x'] 1" in run.out, str(run)
+    run = hosts.run("pkg.mod", "-x", options=("-m",), config=config(hosts))
+    assert run.status == 0 and "RANK 0 2 ['-x'] True" in run.out, str(run)
 
 
 def test_a_script_that_is_not_there_is_named_before_any_rank_starts(hosts):
     (hosts.home("test01") / "train.py").write_text(SHOW)
-    run = hosts.run("train.py")
+    run = hosts.run("train.py", config=config(hosts))
     assert run.status == 127 and "RANK" not in run.out, str(run)
-    assert re.search(r"test02.*script 'train.py': No such file or directory", run.err), str(run)
+    assert re.search(r"test02.*script 'train.py' in .*: No such file or directory", run.err), str(run)
     assert "--workdir" in run.err, str(run)
 
 
@@ -64,18 +76,12 @@ def test_python_is_the_one_of_the_setup_and_a_missing_one_is_named(hosts):
         (hosts.home(host) / "only").mkdir()
         (hosts.home(host) / "only" / "python").symlink_to(PYTHON)
 
-    def with_setup(data):
-        data["llmlaunch"]["setup"] = ["PATH=$HOME/only"]
-
-    def undo(data):
-        data["llmlaunch"]["setup"] = ["PATH=/nowhere"]
-
-    run = hosts.run("train.py", config=hosts.config(with_setup))  # no python3 there, but a python
+    run = hosts.run("train.py", config=config(hosts, ["PATH=$HOME/only"]))  # no python3 there, but a python
     assert run.status == 0 and re.search(r"by train.py \S*/only/python", run.out), str(run)
-    run = hosts.run("train.py", config=hosts.config(undo))
+    run = hosts.run("train.py", config=config(hosts, ["PATH=/nowhere"]))
     assert run.status == 127, str(run)
     assert "neither 'python3' nor 'python' in PATH (/nowhere)" in run.err and "--python" in run.err, str(run)
-    run = hosts.run("train.py", options=("--python", "/no/python"))
+    run = hosts.run("train.py", options=("--python", "/no/python"), config=config(hosts))
     assert run.status == 127 and "/no/python" in run.err, str(run)
 
 
@@ -87,7 +93,7 @@ def test_torchrun_and_accelerate_lines_run_on_this_machine(tmp_path):
         return Run([str(BIN / "llmlaunch"), "run", *words], env, tmp_path, "python").finish()
 
     done = run("--standalone", "--nnodes=1", "--nproc_per_node=2", "--max-restarts", "3", "train.py", "a")
-    assert done.status == 0 and "RANK 1 2 ['a'] 1" in done.out, str(done)
+    assert done.status == 0 and "RANK 1 2 ['a'] True" in done.out, str(done)
     assert done.err.count("--max-restarts has no effect: a failed rank ends the job") == 1, str(done)
     done = run("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "bf16", "--cpu",
                "--num_cpu_threads_per_process", "3", "--local_ranks_filter", "1", "train.py")

@@ -153,7 +153,6 @@ TEST_CASE("a .py file and a module are run by Python, everything else as it is")
   CHECK(command_of({"--module", "pkg.mod"}).python == PythonRuns::module);
   CHECK(command_of({"--no_python", "./train.py"}).argv == Words{"./train.py"});
   CHECK(command_of({"--no_python", "./train.py"}).python == PythonRuns::nothing);
-  CHECK(command_of({"--python", "/opt/py", "a.py"}, "/file").argv.front() == "/opt/py");
   CHECK(parsed({"--python", "/opt/py", "a.py"}).python == "/opt/py");
   CHECK(command_of({"a.py"}, "/file/python").argv.front() == "/file/python");
   CHECK(command_of({"python", "a.py"}).argv == Words{"python", "a.py"});
