@@ -76,7 +76,7 @@ def test_python_is_the_one_of_the_setup_and_a_missing_one_is_named(hosts):
         (hosts.home(host) / "only").mkdir()
         (hosts.home(host) / "only" / "python").symlink_to(PYTHON)
 
-    run = hosts.run("train.py", config=config(hosts, ["PATH=$HOME/only"]))  # no python3 there, but a python
+    run = hosts.run("train.py", config=config(hosts, ["PATH=$PWD/only"]))  # no python3 there, but a python
     assert run.status == 0 and re.search(r"by train.py \S*/only/python", run.out), str(run)
     run = hosts.run("train.py", config=config(hosts, ["PATH=/nowhere"]))
     assert run.status == 127, str(run)
