@@ -1,4 +1,4 @@
-// The plan for people: one block per host, one line per rank.
+// The plan for people: one block per host, or for hosts that differ in nothing but their name; one line per rank.
 #include "cli/dry_run.hpp"
 
 #include <fmt/format.h>
@@ -105,11 +105,10 @@ std::string shown_process(const LaunchPlan& plan) {
 
 namespace {
 
-void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, std::string& text) {
+/// What stands below a host's name. `folded`: for several hosts, whose ranks have other numbers.
+std::string body_of(const LaunchPlan& plan, const HostPlan& host, const std::string& argv, bool folded) {
   const bool alone = plan.policy == launcher::StartPolicy::each_host;
-  text += alone ? fmt::format("\nhost {}\n", host.name)
-                : fmt::format("\nhost {} (node_rank {}, {})\n", host.name, number(host.node_rank), shown_ranks(host));
-  text += fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
+  std::string text = fmt::format("  by       {}\n  workdir  {}\n", shown_way(host), shown_workdir(host));
   if (plan.program) {
     text += fmt::format("  pushed   {} (when the host lacks {})\n",
                         plan.program->name + (host.local ? "" : " and its libraries"), host.local ? "it" : "them");
@@ -120,14 +119,73 @@ void append_host(const LaunchPlan& plan, const HostPlan& host, const std::string
   if (alone) {
     for (const auto& [name, value] : host.ranks.front().env)
       text += fmt::format("  env      {}\n", shown_entry(name, value));
-    return;
+    return text;
   }
   if (host.choose_omp_threads) text += "  env      OMP_NUM_THREADS=(the cores of each rank, unless the host sets it)\n";
   for (const auto& rank : host.ranks) {
     std::string own;
     for (const auto& [name, value] : rank.env)
       if (!launcher::repeats_place(name)) own += shown_entry(name, value) + " ";
-    text += fmt::format("  rank {}: {}{}\n", number(rank.rank), own, argv);
+    const std::string label =
+        folded ? fmt::format("local rank {}", rank.local_rank) : fmt::format("rank {}", number(rank.rank));
+    text += fmt::format("  {}: {}{}\n", label, own, argv);
+  }
+  return text;
+}
+
+/// The host with words in the place of what its name and number give it, for comparing.
+HostPlan nameless(const HostPlan& host) {
+  HostPlan copy = host;
+  if (copy.address == copy.name) copy.address = "{host}";
+  const auto put = [](EnvList& env, std::string_view wanted, const char* word) {
+    for (auto& [name, value] : env)
+      if (name == wanted) value = word;
+  };
+  put(copy.env, "LLMLAUNCH_HOST", "{host}");
+  for (const char* name : {"NODE_RANK", "GROUP_RANK", "CROSS_RANK"}) put(copy.env, name, "{node_rank}");
+  for (auto& rank : copy.ranks) put(rank.env, "RANK", "{rank}");
+  return copy;
+}
+
+std::string shown_range(std::uint32_t first, std::uint32_t last) {
+  return first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
+}
+
+/// One host, or several that differ in nothing but name and number.
+std::string heading_of(const LaunchPlan& plan, std::size_t first, std::size_t end) {
+  const bool alone = plan.policy == launcher::StartPolicy::each_host;
+  const HostPlan& one = plan.hosts[first];
+  if (end - first == 1) {
+    return alone ? fmt::format("\nhost {}\n", one.name)
+                 : fmt::format("\nhost {} (node_rank {}, {})\n", one.name, number(one.node_rank), shown_ranks(one));
+  }
+  std::vector<std::string> names;
+  for (std::size_t i = first; i < end; ++i) names.push_back(plan.hosts[i].name);
+  const HostPlan& last = plan.hosts[end - 1];
+  std::string text = fmt::format("\n{} hosts {}", names.size(), launcher::compress_hostlist(names));
+  if (!alone) {
+    text +=
+        fmt::format(" (node_rank {}, ranks {}, {} on each)", shown_range(number(one.node_rank), number(last.node_rank)),
+                    shown_range(number(one.ranks.front().rank), number(last.ranks.back().rank)), one.ranks.size());
+  }
+  return text + "\n";
+}
+
+// Two hosts are read faster than what they have in common.
+constexpr std::size_t kLeastFolded = 3;
+
+void append_hosts(const LaunchPlan& plan, const std::string& argv, std::string& text) {
+  for (std::size_t first = 0; first < plan.hosts.size();) {
+    const std::string common = body_of(plan, nameless(plan.hosts[first]), argv, true);
+    std::size_t end = first + 1;
+    while (end < plan.hosts.size() && body_of(plan, nameless(plan.hosts[end]), argv, true) == common) ++end;
+    if (end - first >= kLeastFolded) {
+      text += heading_of(plan, first, end) + common;
+    } else {
+      for (std::size_t i = first; i < end; ++i)
+        text += heading_of(plan, i, i + 1) + body_of(plan, plan.hosts[i], argv, false);
+    }
+    first = end;
   }
 }
 
@@ -172,7 +230,7 @@ std::string describe_plan(const LaunchPlan& plan) {
   const std::string argv = shown_argv(plan);
   if (plan.policy == launcher::StartPolicy::each_host) {
     std::string text = describe_alone(plan, launcher::compress_hostlist(names), argv);
-    for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
+    append_hosts(plan, argv, text);
     return text;
   }
   std::string text =
@@ -188,7 +246,7 @@ std::string describe_plan(const LaunchPlan& plan) {
       "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
       "OMPI_COMM_WORLD_*\n";
   text += shown_process(plan);
-  for (const auto& host : plan.hosts) append_host(plan, host, argv, text);
+  append_hosts(plan, argv, text);
   return text;
 }
 

@@ -17,9 +17,9 @@ struct CommandExamples {
 
 constexpr std::array<CommandExamples, 3> kExamples{{
     {"run",
-     "  llmlaunch run python train.py                        # on this machine alone\n"
-     "  llmlaunch run -c cfg.yaml python train.py --lr 1e-4  # on the hosts of the file\n"
-     "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 python train.py\n"
+     "  llmlaunch run train.py                               # on this machine alone\n"
+     "  llmlaunch run -c cfg.yaml train.py --lr 1e-4         # on the hosts of the file\n"
+     "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 -m my.trainer\n"
      "  llmlaunch run -c cfg.yaml --dry-run train            # what would be started, and where\n"},
     {"exec",
      "  llmlaunch exec -w 'gpu[01-64]' -x gpu07 -- nvidia-smi -L\n"
@@ -51,15 +51,16 @@ void add_examples(CLI::App& command) {
 
 void group_run_options(CLI::App& run) {
   const std::initializer_list<Subject> subjects{
-      {"Configuration and hosts", {"--config", "--hosts", "--hostfile", "--from"}},
+      {"Configuration and hosts", {"--config", "--hosts", "--hostfile", "--from", "--include", "--exclude", "--nodes"}},
       {"Ranks",
        {"--num-processes", "--nproc-per-node", "--workdir", "--env", "--stdin", "--cpu-bind", "--forward-signal",
-        "--timeout"}},
+        "--timeout", "--module", "--no-python", "--python"}},
       {"Output",
        {"--log-dir", "--prefix", "--color", "--color-by", "--ranks", "--fold-lines", "--updates-per-second",
-        "--no-progress", "--timeline", "--quiet", "--verbose"}},
+        "--no-progress", "--timeline", "--json-events", "--quiet", "--verbose"}},
       {"ssh", {"--ask-pass", "--batch"}},
-      {"Instead of a run", {"--help", "--dry-run"}},
+      {"cron", {"--cron", "--lock"}},
+      {"Instead of a run", {"--help", "--dry-run", "--json"}},
   };
   run.set_help_flag("-h,--help",
                     "Print this help and exit");  // once more: subjects stand in the order of their options

@@ -17,6 +17,7 @@
 #include "cli/env_options.hpp"
 #include "cli/examples.hpp"
 #include "cli/exec_options.hpp"
+#include "cli/foreign_flags.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
 #include "cli/wizard_options.hpp"
@@ -29,6 +30,7 @@ namespace {
 constexpr std::uint32_t kMostProcesses = 262'144;
 
 constexpr const char* kRunFooter =
+    "A .py file is run by Python. The options of accelerate launch and torchrun work under their own names as well.\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
     "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
     "Without --config: accelerate's default file if there is one, else this machine alone.";
@@ -80,6 +82,7 @@ struct Parser {
   Parser();
   Parser(const Parser&) = delete;
   void add_output_options();
+  void add_launcher_options();
 };
 
 Parser::Parser() {
@@ -118,6 +121,7 @@ Parser::Parser() {
   run->add_flag("--ask-pass", values.ask_pass, "Ask for a password, once, for hosts that take no key");
   run->add_flag("--batch", values.batch, "Ask for nothing, not even a key's passphrase");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
+  add_launcher_options();
   group_run_options(*run);
   exec.add_to(app);
   hosts.add_to(app);
@@ -142,6 +146,19 @@ void Parser::add_output_options() {
             "Of a progress bar, for each rank; 0: its end alone");
   run->add_flag("--no-progress", values.no_progress, "Do not show on the terminal how far the hosts are");
   add_value(*run, "--timeline", values.timeline, "FILE", "Write how long each host took for what (trace and table)");
+}
+
+void Parser::add_launcher_options() {
+  run->add_flag("--json", values.json, "With --dry-run: the plan as JSON");
+  run->add_flag("-m,--module", values.module, "PROGRAM is a Python module, as after python -m");
+  run->add_flag("--no-python", values.no_python, "Run a .py file as the program that it is");
+  add_value(*run, "--python", values.python, "PATH", "Instead of python3 for .py files and modules");
+  add_value(*run, "--include", values.include, "LIST", "These hosts alone; n1:0,2@n2 also chooses GPUs");
+  add_value(*run, "-x,--exclude", values.exclude, "LIST", "All hosts but these; n1:3 leaves out a GPU");
+  add_value(*run, "--nodes", values.nodes, "N|A-B", "The first N hosts, or those from place A to B (from 1)");
+  add_value(*run, "--json-events", values.json_events, "FILE|FD", "Write what happens as JSON, one object a line");
+  run->add_flag("--lock", values.lock, "One run of this configuration at a time; the second ends with 75");
+  run->add_flag("--cron", values.cron, "Print nothing unless something fails, then a summary; ask for nothing");
 }
 
 /// "--log_dir=x" → "--log-dir=x". Values stay as they are.
@@ -172,7 +189,9 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
   const std::string name = is_long ? word.substr(0, equals) : word.substr(0, 2);
   const CLI::Option* option = app.get_option_no_throw(name);
   if (!option) {
-    const auto known = long_names(app);
+    auto known = long_names(app);
+    const auto foreign = app.get_name() == "run" ? foreign_names() : std::vector<std::string>{};
+    known.insert(known.end(), foreign.begin(), foreign.end());
     const auto meant = is_long ? nearest(name, known) : std::string_view{};
     return usage(fmt::format("unknown option '{}'", name), meant.empty()
                                                                ? fmt::format("{} --help lists the options", command)
@@ -213,12 +232,42 @@ struct Cut {
   std::vector<std::string> own;
   std::vector<std::string> program;
   std::vector<const CLI::Option*> seen;
+  std::vector<ForeignUse> foreign;
 };
+
+/// The same for an option of accelerate or torchrun.
+Result<void> take_foreign(const std::string& name, const std::vector<std::string>& words, std::size_t& i, Cut& parts) {
+  const std::string& typed = words[i];
+  const bool is_long = typed.starts_with("--");
+  const auto equals = is_long ? typed.find('=') : typed.npos;
+  ForeignUse use{is_long ? typed.substr(0, equals) : typed.substr(0, 2), name, ""};
+  const auto twice = [&](const ForeignUse& other) { return other.name == name; };
+  if (std::any_of(parts.foreign.begin(), parts.foreign.end(), twice))
+    return usage(fmt::format("option '{}' is given twice", use.option), kListsOptions);
+  const bool takes_value = foreign_kind(name).takes_value;
+  if (equals != typed.npos) {
+    if (!takes_value) return usage(fmt::format("option '{}' takes no value", use.option), kListsOptions);
+    use.value = typed.substr(equals + 1);
+  } else if (!is_long && typed.size() > 2) {
+    use.value = typed.substr(2);
+  } else if (takes_value) {
+    if (i + 1 == words.size()) return usage(fmt::format("option '{}' needs a value", use.option), kListsOptions);
+    use.value = words[++i];
+  }
+  parts.foreign.push_back(std::move(use));
+  return ok;
+}
 
 /// One option, `words[i]`, and the value that it has in the same or the next word; `i` stays at the last word taken.
 Result<void> take_option(const CLI::App& app, const std::string& command, const std::vector<std::string>& words,
                          std::size_t& i, Cut& parts) {
-  const std::string word = with_hyphens(words[i]);
+  std::string word = with_hyphens(words[i]);
+  if (app.get_name() == "run") {
+    const std::size_t size = word.starts_with("--") ? word.find('=') : 2;
+    const std::string name(own_name(std::string_view(word).substr(0, size)));
+    if (!app.get_option_no_throw(name) && foreign_kind(name).known) return take_foreign(name, words, i, parts);
+    if (word.starts_with("--")) word = name + (size == word.npos ? "" : word.substr(size));
+  }
   const auto found = find_option(app, word, command);
   if (!found) return found.error();
   const auto equals = word.starts_with("--") ? word.find('=') : word.npos;
@@ -334,19 +383,31 @@ Result<void> check_values(Parser& parser) {
   const std::string hint = kListsOptions;
   const auto num_processes = count_value(*parser.run, "--num-processes", parser.num_processes, kMostProcesses);
   if (!num_processes) return num_processes.error();
-  const auto nproc_per_node = count_value(*parser.run, "--nproc-per-node", parser.nproc_per_node, kMostProcesses);
+  constexpr std::array<std::string_view, 3> kDevices{"gpu", "cpu", "auto"};
+  if (std::find(kDevices.begin(), kDevices.end(), parser.nproc_per_node) != kDevices.end())
+    run.nproc_device = parser.nproc_per_node;
+  const auto nproc_per_node = run.nproc_device.empty()
+                                  ? count_value(*parser.run, "--nproc-per-node", parser.nproc_per_node, kMostProcesses)
+                                  : Result<std::optional<std::uint32_t>>(std::optional<std::uint32_t>{});
   if (!nproc_per_node) return nproc_per_node.error();
   run.num_processes = *num_processes;
   run.nproc_per_node = *nproc_per_node;
   if (parser.quiet && parser.verbose) return usage("--quiet and --verbose exclude each other", hint);
   if (run.ask_pass && run.batch) return usage("--ask-pass and --batch exclude each other", hint);
-  if (run.num_processes && run.nproc_per_node)
+  if (run.num_processes && (run.nproc_per_node || !run.nproc_device.empty()))
     return usage("--num-processes and --nproc-per-node exclude each other", hint);
   for (const auto& [name, value] :
        {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts}, std::pair{"--hostfile", &run.hostfile},
-        std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}}) {
+        std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}, std::pair{"--python", &run.python},
+        std::pair{"--include", &run.include}, std::pair{"--exclude", &run.exclude}, std::pair{"--nodes", &run.nodes}}) {
     if (*value && (*value)->empty()) return usage(fmt::format("{} is empty", name), hint);
   }
+  if (run.module && run.no_python) return usage("--module and --no-python exclude each other", hint);
+  if (run.python && run.no_python) return usage("--python and --no-python exclude each other", hint);
+  if (run.json && !run.dry_run) return usage("--json is for --dry-run", "--json-events writes what happens in a run");
+  if (run.cron && parser.verbose) return usage("--cron and --verbose exclude each other", hint);
+  if (run.cron && run.ask_pass) return usage("--cron and --ask-pass exclude each other", hint);
+  if (parser.run->count("--json-events") > 0 && run.json_events.empty()) return usage("--json-events is empty", hint);
   const auto timeout = time_value(*parser.run, "--timeout", parser.timeout);
   if (!timeout) return timeout.error();
   run.timeout = *timeout;
@@ -410,6 +471,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
                                           "llmlaunch docs --help lists what there is");
   if (!parser.run->parsed()) return usage("no command given", "a program is started by: llmlaunch run PROGRAM");
   if (auto checked = check_values(parser); !checked) return checked.error();
+  if (auto applied = apply_foreign(parts->foreign, parser.values); !applied) return applied.error();
   options.run = std::move(parser.values);
   options.run.command = std::move(parts->program);
   if (options.run.command.empty()) {

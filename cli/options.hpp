@@ -46,6 +46,23 @@ struct RunOptions {
   std::vector<std::string> command;  ///< the program and its words, as they came
   bool ask_pass = false;             ///< ask for a password, once for all hosts
   bool batch = false;                ///< ask for nothing at all
+  bool module = false;               ///< the program is a Python module
+  bool no_python = false;            ///< a .py file is run as it is
+  std::optional<std::string> python;
+  bool lock = false;  ///< one run of this configuration at a time
+  bool cron = false;  ///< nothing is printed unless something fails
+  bool json = false;  ///< the plan of --dry-run for scripts
+  std::string json_events;
+  std::optional<std::string> include;  ///< host expression, or DeepSpeed's NODE:GPU,GPU@NODE
+  std::optional<std::string> exclude;
+  std::optional<std::string> nodes;  ///< "4", "2-4": by place
+  // What options of accelerate and torchrun come to (foreign_flags.hpp).
+  std::vector<launcher::Override> overrides;
+  std::vector<std::string> notes;
+  std::optional<std::chrono::milliseconds> rendezvous_timeout;
+  std::optional<std::chrono::milliseconds> grace;
+  std::vector<launcher::RankRange> local_ranks;  ///< show the lines of these alone
+  std::string nproc_device;                      ///< --nproc-per-node gpu, cpu or auto: as many as this machine has
 };
 
 /// Which hosts, as they were typed. What they come to is decided in cli/host_choice.cpp.

@@ -7,6 +7,8 @@
 
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
+#include "cli/host_filter.hpp"
+#include "cli/python_command.hpp"
 #include "cli/run.hpp"
 
 namespace llmlaunch::cli {
@@ -37,6 +39,15 @@ std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<Host
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(UINT32_MAX, ranks));
 }
 
+/// Hosts instead of those that were there. The file's numbers count the file's hosts; a typed one counts these.
+void take_hosts(Config& config, std::vector<HostConfig> hosts, const std::string& option) {
+  config.hosts = std::move(hosts);
+  const auto typed = config.places.find("num_machines");
+  if (typed == config.places.end() || !typed->second.starts_with('-')) config.num_machines.reset();
+  config.machine_rank = 0;
+  config.places.insert_or_assign("llmlaunch.hosts", option);
+}
+
 /// `--hosts`, `--hostfile` or `--from`: the hosts of the run. One that the file has as well keeps its address, port,
 /// slots and the rest, unless the host file says how many slots.
 Result<void> overlay_hosts(Config& config, const RunOptions& options, const HostWorld& world) {
@@ -54,10 +65,7 @@ Result<void> overlay_hosts(Config& config, const RunOptions& options, const Host
   if (config.num_processes) {
     if (const auto ranks = ranks_of(config, hosts)) config.num_processes = ranks;
   }
-  config.hosts = std::move(hosts);
-  config.num_machines.reset();  // the file's numbers count the file's hosts
-  config.machine_rank = 0;
-  config.places.insert_or_assign("llmlaunch.hosts", option);
+  take_hosts(config, std::move(hosts), option);
   return ok;
 }
 
@@ -119,12 +127,27 @@ void overlay_logs(Config& config, const RunOptions& options) {
 
 }  // namespace
 
-Result<Config> with_options(Config config, const RunOptions& options, const EnvList& environment,
+Result<Config> with_options(Config config, const RunOptions& typed, const EnvList& environment,
                             const launcher::HostSources& sources) {
+  RunOptions options = typed;
   if (options.hosts || options.hostfile || options.from) {
     if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
   }
+  if (filters_hosts(options)) {
+    auto hosts = filtered_hosts(config, options, {sources, environment});
+    if (!hosts) return hosts.error();
+    if (config.num_processes) config.num_processes = ranks_of(config, *hosts);
+    take_hosts(config, std::move(*hosts), options.include ? "--include" : options.exclude ? "--exclude" : "--nodes");
+  }
+  if (!options.nproc_device.empty()) {
+    const auto count = devices_here(options.nproc_device, config, environment);
+    if (!count) return count.error();
+    options.nproc_per_node = *count;
+  }
   overlay_counts(config, options);
+  config.notes.insert(config.notes.end(), options.notes.begin(), options.notes.end());
+  config.timeouts.rendezvous = options.rendezvous_timeout.value_or(config.timeouts.rendezvous);
+  config.timeouts.grace = options.grace.value_or(config.timeouts.grace);
   if (options.log_dir) config.log_dir = *options.log_dir;
   config.log_dir = expand_home(config.log_dir);
   overlay_logs(config, options);

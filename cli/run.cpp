@@ -1,6 +1,7 @@
 // `llmlaunch run`. The order is: read everything, decide everything, then touch the first host.
 #include "cli/run.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -14,10 +15,13 @@
 #include <optional>
 #include <string_view>
 
+#include "cli/cron.hpp"
 #include "cli/dry_run.hpp"
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
+#include "cli/python_command.hpp"
 #include "cli/report.hpp"
+#include "cli/run_lock.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
 #include "rendezvous/base/log.hpp"
@@ -31,21 +35,40 @@ constexpr const char* kAgent = "llmlaunch-agent";
 
 /// The file that was named, else accelerate's default, else nothing: this machine.
 Result<launcher::Config> read_config(const RunOptions& options, const std::string& cwd) {
-  if (options.config) return read_config_file(*options.config, cwd);
+  if (options.config) return read_config_file(*options.config, cwd, options.overrides);
   const auto path = default_config();
-  if (!path) return launcher::Config{};
+  if (!path) {
+    auto config = launcher::parse_config("", "the command line", options.overrides);
+    if (config) config->file.clear();
+    return config;
+  }
   log_info("configuration: {} (--config names another)", printable(*path));
-  return read_config_file(*path, cwd);
+  return read_config_file(*path, cwd, options.overrides);
 }
 
-Result<launcher::Command> command_of(const RunOptions& options) {
+Result<launcher::Command> command_of(const RunOptions& options, const std::string& python = {}) {
+  if (options.command.front() != kTrainWord || options.module || options.no_python)
+    return python_command(options, options.python.value_or(python));
   launcher::Command command{options.command, {}};
-  if (command.argv.front() != kTrainWord) return command;
   auto path = find_helper(kTrainer);
   if (!path) return path.error();
   command.argv.front() = kTrainer;
   command.program = launcher::PushedProgram{kTrainer, std::move(*path)};
   return command;
+}
+
+/// torchrun's --local-ranks-filter.
+void show_local_ranks(const std::vector<launcher::RankRange>& chosen, launcher::LaunchPlan& plan) {
+  if (chosen.empty()) return;
+  plan.logs.ranks.clear();
+  for (const auto& host : plan.hosts) {
+    for (const auto& rank : host.ranks) {
+      const bool shown = std::any_of(chosen.begin(), chosen.end(), [&rank](const launcher::RankRange& range) {
+        return rank.local_rank >= range.first && rank.local_rank <= range.second;
+      });
+      if (shown) plan.logs.ranks.emplace_back(number(rank.rank), number(rank.rank));
+    }
+  }
 }
 
 Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
@@ -55,9 +78,11 @@ Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   if (!read) return read.error();
   const auto config = with_options(std::move(*read), options, head->environment, host_world(head->environment).sources);
   if (!config) return config.error();
-  const auto command = command_of(options);
+  const auto command = command_of(options, config->python.value_or(""));
   if (!command) return command.error();
-  return launcher::make_plan(*config, *command, *head);
+  auto plan = launcher::make_plan(*config, *command, *head);
+  if (plan) show_local_ranks(options.local_ranks, *plan);
+  return plan;
 }
 
 /// For tests: ssh sessions on threads whatever the number of hosts and cores. Nothing for an unset variable.
@@ -104,8 +129,9 @@ int answer_of_trainer(const RunOptions& options) {
 
 }  // namespace
 
-Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd) {
-  auto config = launcher::load_config(path);
+Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd,
+                                          const std::vector<launcher::Override>& overrides) {
+  auto config = launcher::load_config(path, overrides);
   if (config) return config;
   Error error = config.error();
   if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
@@ -113,8 +139,8 @@ Result<launcher::Config> read_config_file(const std::string& path, const std::st
   return error;
 }
 
-int print_plan(const launcher::LaunchPlan& plan) {
-  const std::string text = describe_plan(plan);
+int print_plan(const launcher::LaunchPlan& plan, bool json) {
+  const std::string text = json ? launcher::plan_json(plan) : describe_plan(plan);
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (written) return number(ExitStatus::done);
   report_error(system_error(errno, "writing the plan to stdout"));
@@ -137,28 +163,87 @@ launcher::LaunchOptions launch_options(const std::string& agent, Verbosity verbo
   return launch;
 }
 
+namespace {
+
+/// How a run speaks of its end: as it happens, or under --cron in one summary.
+class Teller {
+ public:
+  explicit Teller(bool cron) : cron_(cron) {
+    if (cron_) keep_what_is_said(said_);
+  }
+  ~Teller() {
+    if (cron_) set_log_sink(nullptr);
+  }
+  Teller(const Teller&) = delete;
+  Teller& operator=(const Teller&) = delete;
+
+  int failed(const Error& error, int status, const launcher::LaunchPlan* plan = nullptr,
+             const std::string& directory = {}) {
+    if (!cron_) {
+      report_error(error);
+      return status;
+    }
+    const std::string text = cron_summary(error, status, plan, directory, said_);
+    if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size()) return status;  // nobody is left to be told
+    return status;
+  }
+  int failed(const Error& error) { return failed(error, number(exit_status_of(error))); }
+
+ private:
+  bool cron_;
+  std::vector<std::string> said_;
+};
+
+/// Where ranks' lines go under --cron; the run directory has them.
+Result<int> nowhere() {
+  const int fd = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return system_error(errno, "open /dev/null");
+  return fd;
+}
+
+Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan) {
+  const auto agent = find_helper(kAgent);
+  if (!agent) return agent.error();
+  launcher::LaunchOptions launch =
+      launch_options(*agent, options.cron ? Verbosity::quiet : options.verbosity, options.no_progress);
+  if (options.cron) {
+    const auto null = nowhere();
+    if (!null) return null.error();
+    launch.stdout_fd = launch.stderr_fd = *null;
+  }
+  launch.timeline = options.timeline;
+  launch.json_events = options.json_events;
+  launch.batch = options.batch || options.cron;
+  launch.ask_password = options.ask_pass;
+  const auto workers = ssh_workers();
+  if (!workers) return workers.error();
+  launch.ssh_workers = *workers;
+  return launcher::run_job(plan, launch);
+}
+
+}  // namespace
+
 int run_command(const RunOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
+  Teller teller(options.cron);
   const auto plan = plan_of(options);
-  if (!plan) return fail(plan.error());
+  if (!plan) return teller.failed(plan.error());
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
-  if (options.dry_run) return print_plan(*plan);
-
-  const auto agent = find_helper(kAgent);
-  if (!agent) return fail(agent.error());
-  launcher::LaunchOptions launch = launch_options(*agent, options.verbosity, options.no_progress);
-  launch.timeline = options.timeline;
-  launch.batch = options.batch;
-  launch.ask_password = options.ask_pass;
-  const auto workers = ssh_workers();
-  if (!workers) return fail(workers.error());
-  launch.ssh_workers = *workers;
-  const auto result = launcher::run_job(*plan, launch);
-  if (!result) return fail(result.error());
-  if (result->failure) report_error(*result->failure);
+  if (options.dry_run) return print_plan(*plan, options.json);
+  RunLock lock;
+  if (options.lock) {
+    const auto head = head_facts();
+    if (!head) return teller.failed(head.error());
+    auto taken = RunLock::take(options.config.value_or(default_config().value_or("")), plan->job_id, head->environment);
+    if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
+    lock.swap(*taken);
+  }
+  const auto result = run_plan(options, *plan);
+  if (!result) return teller.failed(result.error(), number(exit_status_of(result.error())), &*plan);
+  if (result->failure) return teller.failed(*result->failure, result->exit_status, &*plan, result->run_directory);
   return result->exit_status;
 }
 

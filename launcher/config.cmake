@@ -5,6 +5,7 @@ add_library(llmlaunch_config STATIC
   config_json_schema.cpp
   config_llmlaunch.cpp
   config_logs.cpp
+  config_override.cpp
   config_process.cpp
   config_reader.cpp
   config_schema.cpp
@@ -28,6 +29,7 @@ add_library(llmlaunch_config STATIC
   plan.cpp
   plan_env.cpp
   plan_hosts.cpp
+  plan_json.cpp
   process_settings.cpp
   proxy_jump.cpp
   survey.cpp

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "launcher/config_llmlaunch.hpp"
+#include "launcher/config_override.hpp"
 #include "launcher/config_process.hpp"
 #include "launcher/config_reader.hpp"
 #include "launcher/config_schema.hpp"
@@ -160,21 +161,22 @@ void note_what_has_no_effect(MapReader& top, Config& config) {
 void remember_places(MapReader& top, Config& config) {
   for (const std::string_view key : keys_of("")) {
     const ConfigMark mark = top.key_mark(key);
-    if (mark.line != 0) config.places.emplace(key, top.check().source.place(mark));
+    if (mark.line != 0 || mark.column != 0) config.places.emplace(key, top.check().source.place(mark));
   }
 }
 
 }  // namespace
 
-Result<Config> parse_config(const std::string& text, const std::string& name) {
+Result<Config> parse_config(const std::string& text, const std::string& name, const std::vector<Override>& overrides) {
   const std::string_view byte_order_mark = "\xef\xbb\xbf";
   const std::string content = text.substr(text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0);
-  const ConfigSource source(name, content);
-  const auto root = parse_yaml(source, content);
+  const ConfigSource source(name, content, options_of(overrides));
+  auto root = parse_yaml(source, content);
   if ((!root || root->kind == YamlNode::Kind::scalar) && looks_like_hostfile(content))
     return make_error(Errc::invalid_config, "a list of hosts, and no configuration", name,
                       "--hostfile takes such a file, with or without --config");
   if (!root) return root.error();
+  if (auto done = apply_overrides(*root, source, overrides); !done) return done.error();
   Config config;
   config.file = name;
   ConfigCheck check{source, std::nullopt};
@@ -204,7 +206,7 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   return config;
 }
 
-Result<Config> load_config(const std::string& path) {
+Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides) {
   const auto failed = [&](const char* call) {
     const int cause = errno;
     Error error = system_error(cause, call, path);
@@ -233,7 +235,7 @@ Result<Config> load_config(const std::string& path) {
   if (text.size() > kMaxConfigBytes) {
     return make_error(Errc::invalid_config, fmt::format("the file is larger than {} bytes", kMaxConfigBytes), path);
   }
-  return parse_config(text, path);
+  return parse_config(text, path, overrides);
 }
 
 }  // namespace llmlaunch::launcher

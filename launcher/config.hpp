@@ -110,6 +110,7 @@ struct Config {
   /// Names or patterns (HF_*) taken from the head's environment, but for those that a "!…" takes away.
   std::vector<std::string> forward_env;
   ProcessSettings process;
+  std::optional<std::string> python;  ///< runs .py files and modules; unset: python3, or python, of the host's PATH
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   LogSettings logs;
@@ -119,14 +120,23 @@ struct Config {
   std::vector<std::string> notes;  ///< what the file asks for and does not get, each to be said aloud
 };
 
+/// A key of the file as the command line gives it: "mixed_precision", "fsdp_config.fsdp_version". It wins over the
+/// file.
+struct Override {
+  std::string key;
+  std::string value;
+  std::string option;  ///< as it was typed, for messages: "--mixed_precision"
+};
+
 /// A host as written in a list: "user@name" and "[2001:db8::1]:2222" are taken apart.
 HostConfig host_named(std::string_view written);
 
 /// Reads and checks a file. Every error carries file:line:column, the line with a caret, and "did you mean" where a
 /// known key is near. `Errc::not_found` or `Errc::io` when it cannot be read, else `Errc::invalid_config`.
-Result<Config> load_config(const std::string& path);
+Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides = {});
 
 /// The same from text; `name` stands in messages. No file is touched.
-Result<Config> parse_config(const std::string& text, const std::string& name);
+Result<Config> parse_config(const std::string& text, const std::string& name,
+                            const std::vector<Override>& overrides = {});
 
 }  // namespace llmlaunch::launcher

@@ -69,6 +69,12 @@ void read_logs(ConfigCheck& check, const YamlNode& section, Config& config) {
   logs.per_rank = map.boolean("per_rank").value_or(logs.per_rank);
   logs.merged = map.boolean("merged").value_or(logs.merged);
   read_file_limit(map, logs);
+  if (const auto text = map.text("keep_runs")) {
+    if (const auto kept = parse_runs_kept(*text))
+      logs.keep_runs = *kept;
+    else
+      map.refuse("keep_runs", *map.find("keep_runs"), "a number of runs, or an age such as 30d or 12h");
+  }
   if (const auto keep = map.integer("keep", 0, kMaxKeep)) logs.keep = static_cast<std::uint32_t>(*keep);
 }
 

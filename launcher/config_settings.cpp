@@ -142,6 +142,7 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"llmlaunch.groups", Kind::groups, "names for @name in host expressions"},
     {"llmlaunch.workdir", Kind::text, "where the ranks start; ~/x is below the home directory",
      "the login directory; on this machine the current one"},
+    {"llmlaunch.python", Kind::text, "what runs .py files and modules on the hosts", "python3, or python, of PATH"},
     {"llmlaunch.log_dir", Kind::text, "where each run makes its directory, on the head", "llmlaunch-logs"},
 
     section("llmlaunch.logs", "the ranks' lines, on the console and in the run directory"),
@@ -160,6 +161,8 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"llmlaunch.logs.max_file_bytes", Kind::size, "a full file is closed and a new one begun; 0: no limit", "0", "0",
      kMinFileBytes},
     {"llmlaunch.logs.keep", Kind::integer, "full files that stay beside the newest", "5", "", 0, kMaxKeep},
+    {"llmlaunch.logs.keep_runs", Kind::text,
+     "run directories that stay when a new run begins: a number of runs, or an age such as 30d or 12h", "all"},
 
     section("llmlaunch.timeouts", "how long each step may take"),
     {"llmlaunch.timeouts.connect", Kind::duration, "for each of TCP, key exchange and sign-in", "10s", "", 1},

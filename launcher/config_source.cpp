@@ -56,7 +56,8 @@ std::string without_secrets(std::string_view line) {
 
 }  // namespace
 
-ConfigSource::ConfigSource(std::string name, std::string_view text) : name_(std::move(name)), text_(text) {
+ConfigSource::ConfigSource(std::string name, std::string_view text, std::vector<std::string> options)
+    : name_(std::move(name)), text_(text), options_(std::move(options)) {
   std::string_view rest = text_;
   for (;;) {
     const auto end = rest.find('\n');
@@ -69,6 +70,7 @@ ConfigSource::ConfigSource(std::string name, std::string_view text) : name_(std:
 }
 
 std::string ConfigSource::place(ConfigMark mark) const {
+  if (mark.line == 0 && mark.column > 0 && mark.column <= options_.size()) return options_[mark.column - 1];
   return mark.line == 0 ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
 }
 
@@ -81,7 +83,9 @@ ConfigMark ConfigSource::mark_at(std::size_t line_number, std::size_t byte_offse
 
 Error ConfigSource::error_at(ConfigMark mark, std::string_view what, std::string_view note) const {
   if (mark.line == 0 || mark.line > lines_.size()) {
-    return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
+    const bool typed = mark.line == 0 && mark.column > 0;
+    return make_error(typed ? Errc::usage : Errc::invalid_config, std::string(what),
+                      place({0, typed ? mark.column : 0}), std::string(note));
   }
   const auto characters = characters_of(without_secrets(line(mark.line)));
   const std::size_t caret = std::min(mark.column - 1, characters.size());

@@ -12,7 +12,8 @@
 
 namespace llmlaunch::launcher {
 
-/// A place in the text, both from 1. Columns count characters, not bytes. line 0: the file as a whole.
+/// A place in the text, both from 1. Columns count characters, not bytes. line 0: the file as a whole, or with a
+/// column an option of the command line, counted from 1.
 struct ConfigMark {
   std::size_t line = 0;
   std::size_t column = 0;
@@ -20,8 +21,8 @@ struct ConfigMark {
 
 class ConfigSource {
  public:
-  /// `text` is copied. `name` stands in messages.
-  ConfigSource(std::string name, std::string_view text);
+  /// `text` is copied. `name` stands in messages; `options` are what stands there for keys of the command line.
+  ConfigSource(std::string name, std::string_view text, std::vector<std::string> options = {});
   ConfigSource(const ConfigSource&) = delete;  // the lines point into the text
   ConfigSource& operator=(const ConfigSource&) = delete;
 
@@ -46,6 +47,7 @@ class ConfigSource {
   std::string name_;
   std::string text_;
   std::vector<std::string_view> lines_;
+  std::vector<std::string> options_;
 };
 
 }  // namespace llmlaunch::launcher

@@ -73,6 +73,7 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.head_timeout_ms = message_ms(plan.timeouts.head);
   prepare.workdir = host.workdir;
   prepare.argv = plan.argv;
+  prepare.python = plan.python;
   prepare.env = host.env;
   if (plan.policy == StartPolicy::gang) {
     const std::string& address = plan.rendezvous_address.empty() ? head_address : plan.rendezvous_address;

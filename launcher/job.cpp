@@ -60,7 +60,7 @@ Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
 }  // namespace
 
 Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-         std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files)
+         std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files, EventLog events)
     : plan_(plan),
       options_(options),
       agent_(std::move(agent)),
@@ -78,7 +78,8 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       ticker_(io_),
       sessions_(plan.hosts.size()),
       roll_call_(names_of(plan), now()),
-      timeline_(plan.job_id, names_of(plan), now()) {
+      timeline_(plan.job_id, names_of(plan), now()),
+      events_(std::move(events)) {
   if (options.gather != nullptr) roll_call_.until_ended();
   if (!each_host()) head_.token = rendezvous::make_token();
   head_.resume_key = rendezvous::make_token();
@@ -106,6 +107,7 @@ Job::~Job() {
 }
 
 JobResult Job::run() {
+  events_.job_started(plan_, state_.run_directory());
   if (const Result<void> started = each_host() ? ok : start_rendezvous(); !started) {
     apply(state_.on_head_failed(started.error(), now()));
   } else {
@@ -132,6 +134,7 @@ JobResult Job::run() {
                                               : "all ranks ended well, but the log files in " + result.run_directory +
                                                     " are incomplete: output was shown and could not be written");
   }
+  events_.job_ended(result);
   return result;
 }
 
@@ -211,6 +214,7 @@ asio::awaitable<void> Job::tick() {
     apply(state_.on_tick(now(), behind));
     look_around(now());
     show_roll_call(now());
+    events_.flush();
     if (input_) input_->retry();
   }
 }
@@ -269,6 +273,7 @@ void Job::carry_out(Action& action) {
     show_roll_call(now());
     sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port));
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
+    events_.stopping(ended->reason);
     if (server_) server_->end_generation(ended->reason);
   } else if (const auto* words = std::get_if<Say>(&action)) {
     say(words->level, words->text);
@@ -314,6 +319,7 @@ void Job::push_file(HostIndex host, std::uint32_t index) {
 }
 
 void Job::finish() {
+  look_around(now());  // the last state of each host
   finished_ = true;
   if (input_) input_->close();
   for (const auto& session : sessions_)
@@ -329,6 +335,7 @@ void Job::finish() {
 void Job::on_event(HostIndex host, SessionEvent event) {
   note(host, event, now());
   if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
+    keep_event(host, *message);
     apply(state_.on_message(host, std::move(*message), now()));
   } else if (std::holds_alternative<Heard>(event)) {
     state_.on_bytes(host, now());

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/event_log.hpp"
 #include "launcher/host_messages.hpp"
 #include "launcher/host_session.hpp"
 #include "launcher/input_reader.hpp"
@@ -33,7 +34,7 @@ class Job {
   /// `files`: the plan's program and its libraries, none when it has no program; `ssh` is there when a host is not this
   /// machine. `agent` and `ssh` may be null when `options.make_shell` is set.
   Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<const AgentBinary> agent,
-      std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files);
+      std::shared_ptr<ssh::SshContext> ssh, PushedFiles files, LogFiles log_files, EventLog events = {});
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
@@ -71,6 +72,7 @@ class Job {
   void show_roll_call(TimePoint now);
   void say_roll_call(TimePoint now);
   void note(HostIndex host, const SessionEvent& event, TimePoint now);
+  void keep_event(HostIndex host, const agent::AgentMessage& message);
   void keep_timeline(JobResult& result);
 
   const LaunchPlan& plan_;
@@ -92,6 +94,7 @@ class Job {
   RollCall roll_call_;
   std::string live_line_;  // as the writer has it
   Timeline timeline_;
+  EventLog events_;
   bool finished_ = false;
 };
 

@@ -27,6 +27,7 @@ void Job::look_around(TimePoint now) {
     state_.on_step(host, step, now);
     roll_call_.set(host, state_.stage(host, step), now);
     roll_call_.set_reason(host, state_.setback(host));
+    events_.host(plan_, host, state_.stage(host, step), state_.setback(host));
   }
 }
 
@@ -60,6 +61,18 @@ void Job::note(HostIndex host, const SessionEvent& event, TimePoint now) {
     if (std::holds_alternative<agent::Output>(*message)) timeline_.note(host, Moment::first_output, now);
     if (std::holds_alternative<agent::Done>(*message)) timeline_.note(host, Moment::end, now);
   }
+}
+
+// A rank that a host has no right to speak for is JobState's to refuse: it is no event.
+void Job::keep_event(HostIndex host, const agent::AgentMessage& message) {
+  const HostPlan& plan = plan_.hosts[host];
+  const auto owns = [&plan](std::uint32_t rank) {
+    return rank >= number(plan.ranks.front().rank) && rank <= number(plan.ranks.back().rank);
+  };
+  if (const auto* started = std::get_if<agent::Started>(&message); started && owns(started->rank))
+    events_.rank_started(plan, *started);
+  if (const auto* exited = std::get_if<agent::Exited>(&message); exited && owns(exited->rank))
+    events_.rank_exited(plan, *exited);
 }
 
 void Job::keep_timeline(JobResult& result) {

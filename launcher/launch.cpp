@@ -10,6 +10,7 @@
 #include "launcher/job_record.hpp"
 #include "launcher/log_files.hpp"
 #include "launcher/pushed_libraries.hpp"
+#include "launcher/run_directories.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 #include "launcher/timeline.hpp"
 #include "rendezvous/base/log.hpp"
@@ -97,12 +98,23 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     const Timeline nothing(plan.job_id, {}, std::chrono::steady_clock::now());
     if (auto written = write_timeline(options.timeline, nothing); !written) return written.error();
   }
+  if (!options.json_events.empty())  // the same
+    if (auto place = open_events(options.json_events); !place) return place.error();
   JobTimes times{std::chrono::system_clock::now(), std::nullopt};
   Result<LogFiles> files = make_log_files(plan, times);
   if (!files) return files.error();
   const std::string directory = files->directory();
+  const agent::UniqueFd held = hold_run_directory(directory);
+  Result<EventLog> events = EventLog::open(directory, options.json_events);
+  if (!events) return events.error();
+  if (plan.policy == StartPolicy::gang && !directory.empty()) {
+    const std::size_t gone = prune_runs(plan.log_dir, plan.job_id, plan.logs.keep_runs, times.started);
+    if (gone > 0 && !options.quiet) log_info("logs.keep_runs: {} older run{} removed", gone, gone == 1 ? "" : "s");
+  }
 
-  JobResult result = Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files)).run();
+  JobResult result =
+      Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files), std::move(*events))
+          .run();
 
   if (directory.empty()) return result;
   times.ended = std::chrono::system_clock::now();

@@ -81,6 +81,7 @@ struct LaunchOptions {
   bool stderr_colors = false;
   bool live_line = false;     ///< stderr is a terminal and shows how far the hosts are
   std::string timeline;       ///< where the times of the hosts' stages go (timeline.hpp); empty: nowhere
+  std::string json_events;    ///< a file, a FIFO, or the number of an open descriptor (event_log.hpp); empty: none
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
   HostKeyDesk* host_keys = nullptr;  ///< unknown host keys, and those that a person has accepted; outlives the job

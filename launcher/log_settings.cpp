@@ -135,6 +135,19 @@ Result<void> check_ranks(const std::vector<RankRange>& ranks, std::uint32_t worl
   return ok;
 }
 
+std::optional<RunsKept> parse_runs_kept(std::string_view text) {
+  const std::string_view digits = text.substr(0, text.find_first_not_of("0123456789"));
+  const std::string_view unit = text.substr(digits.size());
+  std::uint32_t value = 0;
+  const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (failed != std::errc{} || value == 0) return std::nullopt;
+  if (unit.empty()) return RunsKept{value, std::nullopt};
+  constexpr std::uint32_t kMostDays = 36'500;
+  if (unit == "d" && value <= kMostDays) return RunsKept{std::nullopt, std::chrono::hours(24) * std::int64_t{value}};
+  if (unit == "h" && value <= kMostDays * 24) return RunsKept{std::nullopt, std::chrono::hours(value)};
+  return std::nullopt;
+}
+
 std::optional<std::uint64_t> parse_bytes(std::string_view text) {
   constexpr std::uint64_t kMost = 1'000'000'000'000'000'000;
   const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());

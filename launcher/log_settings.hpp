@@ -3,6 +3,7 @@
 /// keeps of them. The words are checked here, where they are read; what they do is in console.hpp and log_files.hpp.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -59,6 +60,15 @@ inline constexpr std::uint32_t kMaxUpdatesPerSecond = 100;
 /// "0" … "100". Nothing for everything else.
 std::optional<std::uint32_t> parse_updates(std::string_view text);
 
+/// Which run directories stay when a new run begins: the newest ones, or those that are not older.
+struct RunsKept {
+  std::optional<std::uint32_t> count;
+  std::optional<std::chrono::seconds> age;
+  bool all() const { return !count && !age; }
+};
+/// "20", "30d", "12h". Nothing for everything else.
+std::optional<RunsKept> parse_runs_kept(std::string_view text);
+
 struct LogSettings {
   // On the console.
   std::optional<std::string> prefix;  ///< checked by parse_prefix; unset: "[rank 48 gpu07] ", padded
@@ -73,6 +83,7 @@ struct LogSettings {
   bool merged = true;
   std::uint64_t max_file_bytes = 0;  ///< 0: no limit
   std::uint32_t keep = 5;            ///< rotated files beside the one that is written
+  RunsKept keep_runs;                ///< older run directories are removed; run_directories.hpp
 };
 
 }  // namespace llmlaunch::launcher

@@ -255,6 +255,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   note_foreign_address(config, head, plan.notes);
   plan.argv = command.argv;
   plan.program = command.program;
+  plan.python = command.python;
   plan.rendezvous_address = config.main_process_ip.value_or("");
   plan.rendezvous_port = config.main_process_port;
   plan.ssh = config.ssh;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/agent/python_runs.hpp"
 #include "launcher/config.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/types.hpp"
@@ -55,6 +56,7 @@ struct LaunchPlan {
   std::optional<PushedProgram> program;  ///< set for `train`: argv[0] becomes the pushed file
   std::string rendezvous_address;        ///< main_process_ip, or empty: the address by which each host sees the head
   std::uint16_t rendezvous_port = 0;     ///< 0: chosen
+  agent::PythonRuns python = agent::PythonRuns::nothing;  ///< argv begins with a Python that llmlaunch has put there
   SshSettings ssh;
   Timeouts timeouts;
   ProcessSettings process;
@@ -72,6 +74,7 @@ struct Command {
   std::vector<std::string> argv;
   std::optional<PushedProgram> program;
   StartPolicy policy = StartPolicy::gang;  ///< each_host wants one slot on every host
+  agent::PythonRuns python = agent::PythonRuns::nothing;
 };
 struct HeadFacts {
   std::string job_id;
@@ -83,5 +86,8 @@ struct HeadFacts {
 /// Errors: `Errc::invalid_config` (num_processes not divisible, hosts × slots ≠ num_processes, duplicate host,
 /// num_machines ≠ hosts …), each with file and key.
 Result<LaunchPlan> make_plan(const Config& config, const Command& command, const HeadFacts& head);
+
+/// The plan for scripts, as one JSON object; EVENTS.md has its fields. Secrets are masked. Ends with a newline.
+std::string plan_json(const LaunchPlan& plan);
 
 }  // namespace llmlaunch::launcher

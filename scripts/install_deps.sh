@@ -49,6 +49,7 @@ test_packages=(
   python3-yaml           # the integration tests read and write YAML
   python3-jsonschema     # checks the schema of configurations, and configs/ against it
   python3-pytest         # runs the integration tests
+  python3-jsonschema     # job.json and events.jsonl against their schemas
   python3-tqdm           # progress bars as people have them, in a test of the console
   python3-numpy          # checks tensors in fixtures
 )

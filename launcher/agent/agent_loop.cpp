@@ -259,9 +259,12 @@ Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, 
   if (auto fits = check_exec_size(words, env, exec_limits(conditions_.front().limits)); !fits) return fits;
   path = words[0];
   if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
-  Result<std::string> program = find_program(words[0], env, directory_of(prepare.workdir));
+  const std::string directory = directory_of(prepare.workdir);
+  const bool python = prepare.python != PythonRuns::nothing;
+  auto program = python ? find_python(words[0], env, directory) : find_program(words[0], env, directory);
   if (!program) return program.error();
   path = *program;
+  if (prepare.python == PythonRuns::script && words.size() > 2) return check_script(words[2], directory);
   return ok;
 }
 
@@ -297,7 +300,7 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       conditions.cgroup_entrance = cgroup_.entrance();
     }
   const auto valid = check_env(go_env);
-  const std::vector<std::string> words = argv();
+  std::vector<std::string> words = argv();
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     std::string path;
     std::vector<std::string> env;
@@ -306,6 +309,9 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       apply(state_.on_start_failed(i, checked.error()));
       continue;
     }
+    // By the name that was found: Python looks for itself in PATH under it, and has no sys.executable otherwise.
+    if (prepare.python != PythonRuns::nothing && words[0].find('/') == std::string::npos)
+      words[0] = path.substr(path.rfind('/') + 1);
     Result<RankProcess> process = start_rank(path, words, env, directory_of(prepare.workdir), conditions_[i]);
     if (!process) {
       apply(state_.on_start_failed(i, process.error()));

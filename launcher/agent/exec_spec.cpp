@@ -243,6 +243,36 @@ Result<std::string> find_program(const std::string& name, const std::vector<std:
                     missing_hint(name, workdir));
 }
 
+Result<std::string> find_python(const std::string& name, const std::vector<std::string>& env,
+                                const std::string& workdir) {
+  auto found = find_program(name, env, workdir);
+  if (found || name != "python3" || found.error().code != Errc::no_program) return found;
+  auto other = find_program("python", env, workdir);
+  if (other) return other;
+  Error error = found.error();
+  error.what = "neither 'python3' nor 'python'" + error.what.substr(error.what.find(" in PATH"));
+  error.hint = "install Python on this host, activate an environment in llmlaunch.setup, or name it: --python PATH";
+  return error;
+}
+
+Result<void> check_script(const std::string& script, const std::string& workdir) {
+  const std::string path = in_directory(script, workdir);
+  const auto refuse = [&](Errc code, const std::string& why, std::string hint) {
+    std::string place = workdir.empty() || script.starts_with('/') ? "" : " in " + workdir;
+    return make_error(code, "script '" + script + "'" + place + ": " + why, {}, std::move(hint));
+  };
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) {
+    const int error = errno;
+    return refuse(error == EACCES ? Errc::not_executable : Errc::no_program, text_of(error),
+                  "llmlaunch copies no programs: it must be on this host; --workdir says where ranks start");
+  }
+  if (S_ISDIR(info.st_mode)) return ok;  // with a __main__.py, which Python looks for
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0)
+    return refuse(Errc::not_executable, text_of(errno), "let this user read it");
+  return ok;
+}
+
 std::string directory_of(const std::string& workdir) {
   return workdir.starts_with("~/") ? workdir.substr(2) : workdir;
 }

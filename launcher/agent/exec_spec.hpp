@@ -49,6 +49,12 @@ std::string directory_of(const std::string& workdir);
 /// or not_executable, with a hint where a file of that name is in `workdir` or the name is a whole command.
 Result<std::string> find_program(const std::string& name, const std::vector<std::string>& env,
                                  const std::string& workdir);
+/// What runs a Python program: `find_program`, and for the plain name "python3" a "python" where there is no other.
+Result<std::string> find_python(const std::string& name, const std::vector<std::string>& env,
+                                const std::string& workdir);
+/// Can Python read the script, seen from `workdir`? Python's own word for a missing one is status 2, which scripts use.
+/// Errors: Errc::no_program or not_executable, as for a program.
+Result<void> check_script(const std::string& script, const std::string& workdir);
 /// Is `workdir`, as it was written, a directory that this user may enter? Empty means where the agent stands. Errors:
 /// Errc::no_workdir with both names, the written one and where it was looked for.
 Result<void> check_workdir(const std::string& workdir);

@@ -71,6 +71,7 @@ Bytes write(const Prepare& m) {
   out.u16(m.version).text(m.job_id).text(m.host).u64(m.window_bytes).u32(m.grace_ms).u32(m.head_timeout_ms);
   out.text(m.workdir).u32(static_cast<std::uint32_t>(m.argv.size()));
   for (const std::string& word : m.argv) out.text(word);
+  out.u8(static_cast<std::uint8_t>(m.python));
   put(out, m.env);
   out.u32(static_cast<std::uint32_t>(m.ranks.size()));
   for (const RankSpec& rank : m.ranks) {
@@ -204,6 +205,10 @@ Result<HeadMessage> read_prepare(FieldReader& in) {
   m.workdir = in.text();
   m.argv.resize(in.count(kMinTextBytes));
   for (std::string& word : m.argv) word = in.text();
+  const std::uint8_t python = in.u8();
+  if (python > static_cast<std::uint8_t>(PythonRuns::module))
+    return make_error(Errc::protocol, "no kind of Python program: " + std::to_string(python));
+  m.python = static_cast<PythonRuns>(python);
   m.env = take_env(in);
   const std::uint32_t ranks = in.count(kMinRankBytes);
   if (ranks > kMaxRanksPerHost) return too_many("ranks", ranks, kMaxRanksPerHost);

@@ -47,12 +47,13 @@
 #include <variant>
 #include <vector>
 
+#include "launcher/agent/python_runs.hpp"
 #include "launcher/agent/settings.hpp"
 #include "rendezvous/base/frame.hpp"
 
 namespace llmlaunch::launcher::agent {
 
-inline constexpr std::uint16_t kProtocolVersion = 2;
+inline constexpr std::uint16_t kProtocolVersion = 3;
 inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";  // + version + "\n", printed by the agent
 inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";     // + hash + "\n", printed by the sh line
 inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";     // + text + "\n", printed by the sh line
@@ -98,6 +99,7 @@ struct Prepare {
   std::uint32_t head_timeout_ms = 15'000;
   std::string workdir;  // empty: where the agent was started; "~/x": x below that
   std::vector<std::string> argv;
+  PythonRuns python = PythonRuns::nothing;
   EnvList env;
   std::vector<RankSpec> ranks;
   std::vector<FileSpec> files;

@@ -2,6 +2,7 @@ llmlaunch_unit_test(cli ASIO
   SOURCES
     cli_docs_test.cpp
     cli_exec_test.cpp
+    cli_foreign_flags_test.cpp
     cli_messages_test.cpp
     cli_options_test.cpp
     cli_plan_test.cpp

@@ -72,6 +72,7 @@ const std::string kRunHelp =
     "  --dry-run                   Print the plan; start nothing, contact no host\n"
     "  -h,--help                   Print this help and exit\n"
     "\n"
+    "A .py file is run by Python. The options of accelerate launch and torchrun work under their own names as well.\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
     "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
     "Without --config: accelerate's default file if there is one, else this machine alone.\n"
@@ -227,7 +228,7 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"run", "--confg", "x", "p"}, "unknown option '--confg'\n   hint: did you mean '--config'?"},
       {{"run", "--num_proceses=2", "p"}, "unknown option '--num-proceses'\n   hint: did you mean '--num-processes'?"},
       {{"run", "--whatever-it-is", "p"}, "unknown option '--whatever-it-is'" + kLists},
-      {{"run", "-x", "p"}, "unknown option '-x'" + kLists},
+      {{"run", "-y", "p"}, "unknown option '-y'" + kLists},
       {{"run", "--config"}, "option '--config' needs a value" + kLists},
       {{"run", "--config="}, "--config is empty" + kLists},
       {{"run", "--config", "", "p"}, "--config is empty" + kLists},

@@ -484,3 +484,33 @@ TEST_CASE("run takes hosts and slots from a host file") {
   CHECK(to_string(parse_options({"run", "--hosts", "a", "--hostfile", "h", "p"}).error())
             .starts_with("--hosts and --hostfile exclude each other"));
 }
+
+TEST_CASE("a thousand hosts that differ in nothing but their name are one block") {
+  const std::string file =
+      "num_processes: 8000\nllmlaunch:\n  hosts: ['gpu[0001-1000]']\n  env: {HF_TOKEN: hidden}\n"
+      "  rank_env: {CACHE: '/tmp/{local_rank}'}\n";
+  const std::string text = described(good(file, {}), {{"prog"}, {}});
+  CHECK(std::count(text.begin(), text.end(), '\n') < 40);
+  CHECK(text.find("\n1000 hosts gpu[0001-1000] (node_rank 0-999, ranks 0-7999, 8 on each)\n  by       ssh {host}\n") !=
+        text.npos);
+  CHECK(text.find("  local rank 7: CACHE=/tmp/7 RANK='{rank}' LOCAL_RANK=7 prog\n") != text.npos);
+  CHECK(text.find("hidden") == text.npos);
+  const std::string other =
+      described(good("llmlaunch:\n  hosts: ['a[1-3]', {name: b, port: 2200}, 'a[4-5]']\n", {}), {{"prog"}, {}});
+  CHECK(other.find("\n3 hosts a[1-3] (node_rank 0-2, ranks 0-2, 1 on each)\n") != other.npos);
+  CHECK(other.find("\nhost b (node_rank 3, rank 3)\n") != other.npos);
+  CHECK(other.find("\nhost a5 (node_rank 5, rank 5)\n") != other.npos);
+}
+
+TEST_CASE("the plan as JSON has every rank, and no secret") {
+  const std::string file =
+      "num_processes: 4\ngpu_ids: 0,1\nllmlaunch:\n  hosts: [a, b]\n  env: {HF_TOKEN: hidden, X: 'a \"b\"'}\n";
+  const auto plan = launcher::make_plan(good(file, {}), {{"prog", "--api_key=hidden"}, {}}, {"job", {}, "/here"});
+  REQUIRE(plan.has_value());
+  const std::string json = launcher::plan_json(*plan);
+  CHECK(json.find("hidden") == json.npos);
+  CHECK(json.find("\"X\": \"a \\\"b\\\"\"") != json.npos);
+  CHECK(json.find("\"rank\": 3,\n          \"local_rank\": 1") != json.npos);
+  CHECK(json.find("\"gpus\": \"0,1\"") != json.npos);
+  CHECK(json.ends_with("}\n"));
+}

@@ -195,3 +195,22 @@ TEST_CASE("a working directory is shown as it was written and where it was looke
   CHECK(directory_of("~/a/~/b") == "a/~/b");
   CHECK(directory_of("~you") == "~you");
 }
+
+TEST_CASE("a script that Python cannot read is told as a program that is not there") {
+  CHECK(check_script("/proc/self/maps", ""));
+  CHECK(check_script("self/maps", "/proc"));
+  CHECK(check_script("/", ""));  // a directory, in which Python looks for __main__.py
+  const auto missing = check_script("no.py", "/proc");
+  REQUIRE_FALSE(missing.has_value());
+  CHECK(missing.error().code == Errc::no_program);
+  CHECK(missing.error().what == "script 'no.py' in /proc: No such file or directory");
+  CHECK(check_script("/no/such.py", "/proc").error().what == "script '/no/such.py': No such file or directory");
+}
+
+TEST_CASE("where there is no python3, python is taken, and a name that was given is taken literally") {
+  const auto missing = find_python("python3", {"PATH=/nowhere"}, "");
+  REQUIRE_FALSE(missing.has_value());
+  CHECK(missing.error().what == "neither 'python3' nor 'python' in PATH (/nowhere)");
+  CHECK(find_python("python3.99", {"PATH=/nowhere"}, "").error().what == "no program 'python3.99' in PATH (/nowhere)");
+  CHECK(find_python("sh", {"PATH=/bin"}, "").value() == "/bin/sh");
+}

@@ -68,7 +68,7 @@ TEST_CASE("the greeting takes a marker only at the start of a line") {
 TEST_CASE("the greeting refuses the marker of another protocol version") {
   CHECK(events_of("LLMLAUNCH AGENT 999\n", 100) ==
         std::vector<std::string>{
-            "error: the agent speaks version 999 of the agent protocol, this llmlaunch speaks version 2"});
+            "error: the agent speaks version 999 of the agent protocol, this llmlaunch speaks version 3"});
   CHECK(events_of("LLMLAUNCH AGENT \n", 100).front().starts_with("error: the agent speaks version  of"));
   AgentGreeting greeting;
   greeting.feed("LLMLAUNCH AGENT 9\nLLMLAUNCH AGENT 2\n");

@@ -202,12 +202,12 @@ TEST_CASE("another version is named before any other field is read") {
   const auto head = decode_head_message(view_of(future));
   REQUIRE_FALSE(head);
   CHECK(head.error().code == Errc::version_mismatch);
-  CHECK(head.error().what == "the head speaks version 3 of the agent protocol, this side speaks version 2");
+  CHECK(head.error().what == "the head speaks version 4 of the agent protocol, this side speaks version 3");
   const Bytes hello = encode(AgentMessage(Hello{9, "h", 1, 1}));
   const auto agent = decode_agent_message(view_of(hello));
   REQUIRE_FALSE(agent);
   CHECK(agent.error().code == Errc::version_mismatch);
-  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 2");
+  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 3");
   CHECK(agent.error().hint == "use the llmlaunch and llmlaunch-agent of one build");
 }
 

@@ -367,3 +367,30 @@ TEST_CASE("groups are names for host expressions, read when they are used") {
   REQUIRE_FALSE(list.has_value());
   CHECK(to_string(list.error()).starts_with("cfg.yaml:2:11: llmlaunch.groups must be a mapping of names to hosts"));
 }
+
+TEST_CASE("a key of the command line wins over the file's, and its messages name the option") {
+  const std::vector<Override> overrides{{"mixed_precision", "bf16", "--mixed-precision"},
+                                        {"fsdp_config.fsdp_version", "2", "--fsdp_version"}};
+  const auto config = parse_config("mixed_precision: fp16\nnum_processes: 2\n", "c.yaml", overrides);
+  REQUIRE(config.has_value());
+  CHECK(config->mixed_precision == "bf16");
+  CHECK(config->num_processes == 2u);
+  CHECK(config->places.at("mixed_precision") == "--mixed-precision");
+  const auto wrong = parse_config("", "c.yaml", {{"num_machines", "x", "--nnodes"}});
+  REQUIRE_FALSE(wrong.has_value());
+  CHECK(wrong.error().code == Errc::usage);
+  CHECK(wrong.error().where == "--nnodes");
+  const auto no_section = parse_config("fsdp_config: 3\n", "c.yaml", {{"fsdp_config.x", "1", "--x"}});
+  REQUIRE_FALSE(no_section.has_value());
+  CHECK(no_section.error().where == "c.yaml:1:14");
+}
+
+TEST_CASE("how many run directories stay is a number or an age") {
+  CHECK(parse_runs_kept("20")->count == 20u);
+  CHECK(parse_runs_kept("30d")->age == std::chrono::hours(720));
+  CHECK(parse_runs_kept("12h")->age == std::chrono::hours(12));
+  for (const char* text : {"", "0", "-1", "3w", "d", "1.5d", "99999999999"}) CHECK_FALSE(parse_runs_kept(text));
+  CHECK(parse_config("llmlaunch: {python: /opt/py, logs: {keep_runs: 3}}", "c")->logs.keep_runs.count == 3u);
+  CHECK(parse_config("llmlaunch: {python: /opt/py}", "c")->python == "/opt/py");
+  CHECK_FALSE(parse_config("llmlaunch: {logs: {keep_runs: some}}", "c").has_value());
+}

@@ -1,0 +1,95 @@
+// Which run directories go. A mistake here removes somebody's files, so everything that is not surely ours stays.
+#include "launcher/run_directories.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// "20261124-101530-4f2a0b1c", as job ids are.
+bool is_job_id(const std::string& name) {
+  constexpr std::string_view kShape = "dddddddd-dddddd-xxxxxxxx";
+  if (name.size() != kShape.size()) return false;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const auto c = static_cast<unsigned char>(name[i]);
+    const bool fits = kShape[i] == '-' ? c == '-' : kShape[i] == 'd' ? std::isdigit(c) != 0 : std::isxdigit(c) != 0;
+    if (!fits) return false;
+  }
+  return true;
+}
+
+struct OldRun {
+  std::string name;
+  std::chrono::system_clock::time_point ended;
+};
+
+bool nobody_holds(const std::string& directory) {
+  const agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  return fd && ::flock(fd.value(), LOCK_EX | LOCK_NB) == 0;
+}
+
+/// Nothing for what is no run of ours, or still runs.
+std::optional<OldRun> ended_run(const fs::path& directory) {
+  const std::string name = directory.filename().string();
+  const fs::path record = directory / "job.json";
+  std::error_code failed;
+  if (!is_job_id(name) || !fs::is_directory(fs::symlink_status(directory, failed)) ||
+      !fs::is_regular_file(fs::symlink_status(record, failed)))
+    return std::nullopt;
+  std::ifstream text(record);
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || json.value("job_id", "") != name || !json.contains("llmlaunch_version")) return std::nullopt;
+  const bool ended = json.contains("ended_at") && json["ended_at"].is_string();
+  if (!ended && !nobody_holds(directory.string())) return std::nullopt;
+  struct stat info {};
+  if (::lstat(record.c_str(), &info) != 0) return std::nullopt;
+  return OldRun{name, std::chrono::system_clock::from_time_t(info.st_mtime)};
+}
+
+}  // namespace
+
+agent::UniqueFd hold_run_directory(const std::string& directory) {
+  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
+  return fd;
+}
+
+std::size_t prune_runs(const std::string& log_dir, const std::string& current, const RunsKept& kept,
+                       std::chrono::system_clock::time_point now) {
+  if (kept.all()) return 0;
+  std::vector<OldRun> runs;
+  std::error_code failed;
+  for (fs::directory_iterator entry(log_dir, failed), end; !failed && entry != end; entry.increment(failed)) {
+    if (entry->path().filename() == current) continue;
+    if (auto run = ended_run(entry->path())) runs.push_back(std::move(*run));
+  }
+  if (failed) log_warning("logs.keep_runs: cannot read {}: {}", log_dir, failed.message());
+  std::sort(runs.begin(), runs.end(), [](const OldRun& a, const OldRun& b) { return a.name > b.name; });
+  std::size_t removed = 0;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const bool stays = kept.count ? i + 1 < *kept.count : now - runs[i].ended <= *kept.age;
+    if (stays) continue;
+    fs::remove_all(fs::path(log_dir) / runs[i].name, failed);
+    if (failed)
+      log_warning("logs.keep_runs: cannot remove {}/{}: {}", log_dir, runs[i].name, failed.message());
+    else
+      ++removed;
+  }
+  return removed;
+}
+
+}  // namespace llmlaunch::launcher
