@@ -17,6 +17,7 @@ add_library(llmlaunch_config STATIC
   host_expression.cpp
   host_regex.cpp
   host_scan.cpp
+  host_twins.cpp
   hostfile.cpp
   hostlist.cpp
   hostlist_fold.cpp

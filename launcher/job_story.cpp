@@ -254,7 +254,8 @@ int JobState::status() const {
     }
     case Cause::Kind::signal: return 128 + cause_->signal;
     case Cause::Kind::time_limit: return kStatusTimedOut;
-    case Cause::Kind::head: return cause_->error.code == Errc::io ? kStatusLogsIncomplete : status_of(cause_->error);
+    case Cause::Kind::head:  // of an exec: its stdout; of a job: the rendezvous
+      return each_host() && cause_->error.code == Errc::io ? kStatusLogsIncomplete : status_of(cause_->error);
     default: return status_of(cause_->error);
   }
 }

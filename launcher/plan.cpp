@@ -9,6 +9,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "launcher/host_twins.hpp"
 #include "launcher/plan_env.hpp"
 
 namespace llmlaunch::launcher {
@@ -263,6 +264,9 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }
+  // The commands of an exec owe each other nothing.
+  if (plan.policy == StartPolicy::gang)
+    if (auto checked = check_host_twins(hosts, plan); !checked) return checked.error();
   if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
     return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
   plan.process = config.process;

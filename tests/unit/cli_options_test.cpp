@@ -94,7 +94,8 @@ const std::string kHelp =
     "  run                         Run a program on all hosts, or the built-in trainer ('train')\n"
     "  exec                        Run a command on all hosts and show what they said, grouped\n"
     "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
-    "  docs                        Manual pages and shell completion\n"
+    "  docs                        Manual pages, shell completion, and the reference of configuration keys\n"
+    "  config                      Check a configuration file, or print the schema of such files\n"
     "\n"
     "llmlaunch COMMAND --help tells more about a command.\n";
 

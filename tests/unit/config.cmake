@@ -6,6 +6,7 @@ llmlaunch_unit_test(launcher_config
     launcher_config_test.cpp
     launcher_group_file_test.cpp
     launcher_host_expression_test.cpp
+    launcher_host_twins_test.cpp
     launcher_hostfile_test.cpp
     launcher_hostlist_fold_test.cpp
     launcher_hostlist_test.cpp
