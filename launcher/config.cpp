@@ -103,7 +103,9 @@ void read_main_process(MapReader& top, Config& config) {
         top.check().fail(
             value->mark,
             fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
-            address->find('@') != address->npos ? "a user belongs to llmlaunch.ssh.user" : "");
+            address->find('@') != address->npos   ? "a user belongs to llmlaunch.ssh.user"
+            : address->find(':') != address->npos ? "a port belongs to main_process_port"
+                                                  : "");
       }
       config.main_process_ip = address;
     }
@@ -176,7 +178,7 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   Config config;
   config.file = name;
   ConfigCheck check{source, std::nullopt};
-  {
+  if (root->kind == YamlNode::Kind::mapping) {
     // First, so that a SageMaker file is called what it is, and not a file with unknown keys.
     ConfigCheck kind_check{source, std::nullopt};
     std::vector<std::string_view> every;

@@ -66,6 +66,7 @@ def put(folder, title, content):
         data = content.rstrip("\n").encode().decode("unicode_escape").encode("latin-1")
     else:
         data = content.encode()
+    (folder / title).parent.mkdir(exist_ok=True)
     (folder / title).write_bytes(data)
 
 
