@@ -232,7 +232,8 @@ std::string_view usual_reason(const ConfigSource& source, const YAML::Exception&
   if (message == YAML::ErrorMsg::MAP_VALUE) {
     const auto first = line.find(": ");
     const bool two = first != line.npos && line.find(": ", first + 2) != line.npos;
-    return two ? "a text with ': ' in it needs quotes" : "is the line indented as those beside it?";
+    return two ? "a key begins a line of its own; a text with ': ' in it needs quotes"
+               : "is the line indented as those beside it?";
   }
   const auto outer = line.find('[');
   const auto inner = outer == line.npos ? outer : line.find('[', outer + 1);  // [gpu[01-02], login]
