@@ -10,6 +10,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "launcher/hostlist.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -24,26 +26,30 @@ std::string canonical(const std::string& address) {
 
 }  // namespace
 
-Result<void> check_host_twins(const std::vector<HostConfig>& hosts, const LaunchPlan& plan) {
-  std::unordered_map<std::string, std::size_t> seen;
+void note_host_twins(const std::vector<HostConfig>& hosts, const LaunchPlan& plan, std::vector<std::string>& notes) {
+  std::unordered_map<std::string, std::size_t> places;
+  std::vector<std::vector<std::size_t>> groups;  // in the order of their first hosts
   for (std::size_t i = 0; i < plan.hosts.size(); ++i) {
     const HostPlan& host = plan.hosts[i];
     if (host.local) continue;
-    const std::string port = host.port ? fmt::format("port {}", *host.port) : "ssh's own port";
-    const auto [other, added] =
-        seen.emplace(fmt::format("{} {} {}", canonical(host.address), port, host.proxy_jump.value_or("")), i);
-    if (added) continue;
-    const HostConfig& first = hosts[other->second];
-    return make_error(
-        Errc::invalid_config,
-        fmt::format("hosts '{}' and '{}' are one: both are reached at {}, {}", first.name, host.name, host.address,
-                    port),
-        hosts[i].where,
-        fmt::format("{}for more ranks on one host set its 'slots'", first.where.empty() || first.where == hosts[i].where
-                                                                        ? ""
-                                                                        : "the first is at " + first.where + "; "));
+    const auto [place, added] = places.emplace(
+        fmt::format("{} {} {}", canonical(host.address), host.port.value_or(0), host.proxy_jump.value_or("")),
+        groups.size());
+    if (added) groups.emplace_back();
+    groups[place->second].push_back(i);
   }
-  return ok;
+  for (const auto& group : groups) {
+    if (group.size() < 2) continue;
+    std::vector<std::string> names;
+    for (const std::size_t i : group) names.push_back(plan.hosts[i].name);
+    const HostPlan& first = plan.hosts[group.front()];
+    const std::string& where = hosts[group[1]].where;
+    notes.push_back(
+        fmt::format("{}hosts {} are one: all are reached at {}, {}, and share its cores and GPUs; for more ranks "
+                    "on one host set its 'slots'",
+                    where.empty() ? "" : where + ": ", compress_hostlist(names), first.address,
+                    first.port ? fmt::format("port {}", *first.port) : "ssh's own port"));
+  }
 }
 
 }  // namespace llmlaunch::launcher

@@ -265,8 +265,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
     plan.world_size += (*counts)[i];
   }
   // The commands of an exec owe each other nothing.
-  if (plan.policy == StartPolicy::gang)
-    if (auto checked = check_host_twins(hosts, plan); !checked) return checked.error();
+  if (plan.policy == StartPolicy::gang) note_host_twins(hosts, plan, plan.notes);
   if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
     return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
   plan.process = config.process;
