@@ -1,4 +1,4 @@
-"""Everything that people get wrong, and the whole of what they are told: tests/fixtures/bad_inputs/*.txt through the
+"""Everything that people get wrong, and the whole of what they are told: tests/fixtures/answers/*.txt through the
 real program. A case is
 
     === an unknown key                          its name
@@ -21,7 +21,7 @@ import pytest
 
 from conftest import BIN, ROOT
 
-FOLDER = ROOT / "tests" / "fixtures" / "bad_inputs"
+FOLDER = ROOT / "tests" / "fixtures" / "answers"
 ACCEPT = os.environ.get("LLMLAUNCH_TEST_ACCEPT") == "1"
 FEWEST = 150
 Case = collections.namedtuple("Case", "file name command files status says")
