@@ -54,11 +54,12 @@ Result<void> check_host_options(const CLI::App& command, const HostWords& hosts)
   return check_from(command, hosts.from);
 }
 
-Result<void> check_from(const CLI::App& command, const std::optional<std::string>& from) {
+Result<void> check_from(const CLI::App&, const std::optional<std::string>& from) {
   if (!from || launcher::hostfile_format(*from)) return ok;
   const auto meant = nearest(*from, launcher::kHostfileFormats);
   return usage(fmt::format("--from: '{}' is no format of hostfiles", *from),
-               meant.empty() ? lists_options(command) : fmt::format("did you mean '{}'?", meant));
+               meant.empty() ? fmt::format("it is one of {}", fmt::join(launcher::kHostfileFormats, ", "))
+                             : fmt::format("did you mean '{}'?", meant));
 }
 
 void ExecParser::add_to(CLI::App& parent) {

@@ -46,7 +46,8 @@ Result<Config> with_exec_options(Config config, const ExecOptions& options, cons
   if (choice->hosts.empty()) {
     const bool nothing_said = !choice->named && config.hosts.empty();
     return make_error(Errc::usage, nothing_said ? "exec: no hosts are named" : "exec: no host is left", {},
-                      "-w names hosts, --hostfile or WCOLL a file of them, --config a configuration");
+                      nothing_said ? "-w names hosts, --hostfile or WCOLL a file of them, --config a configuration"
+                                   : "what is named is also left out, by -x, '!' or '-', or a file is empty");
   }
   if (auto checked = check_named_once(choice->hosts); !checked) return checked.error();
   config.hosts = std::move(choice->hosts);

@@ -18,6 +18,7 @@
 #include "cli/examples.hpp"
 #include "cli/exec_options.hpp"
 #include "cli/foreign_flags.hpp"
+#include "cli/foreign_options.hpp"
 #include "cli/hosts_options.hpp"
 #include "cli/option_values.hpp"
 #include "cli/wizard_options.hpp"
@@ -189,6 +190,12 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
   const std::string name = is_long ? word.substr(0, equals) : word.substr(0, 2);
   const CLI::Option* option = app.get_option_no_throw(name);
   if (!option) {
+    const auto runs = app.get_subcommands([](const CLI::App* one) { return one->get_name() == "run"; });
+    if (!runs.empty() && runs.front()->get_option_no_throw(name) != nullptr)
+      return usage(fmt::format("option '{}' in front of the command", name),
+                   fmt::format("options stand behind it: llmlaunch run {} …", name));
+    if (const auto instead = app.get_name() == "run" ? instead_of_foreign(name) : ""; !instead.empty())
+      return usage(fmt::format("option '{}' is another launcher's", name), fmt::format("here: {}", instead));
     auto known = long_names(app);
     const auto foreign = app.get_name() == "run" ? foreign_names() : std::vector<std::string>{};
     known.insert(known.end(), foreign.begin(), foreign.end());

@@ -21,6 +21,7 @@ add_library(llmlaunch_config STATIC
   host_expression.cpp
   host_regex.cpp
   host_scan.cpp
+  host_twins.cpp
   hostfile.cpp
   hostlist.cpp
   hostlist_fold.cpp
@@ -28,7 +29,6 @@ add_library(llmlaunch_config STATIC
   log_settings.cpp
   plan.cpp
   plan_env.cpp
-  plan_hosts.cpp
   plan_json.cpp
   process_settings.cpp
   proxy_jump.cpp

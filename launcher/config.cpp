@@ -180,7 +180,7 @@ Result<Config> parse_config(const std::string& text, const std::string& name, co
   Config config;
   config.file = name;
   ConfigCheck check{source, std::nullopt};
-  {
+  if (root->kind == YamlNode::Kind::mapping) {
     // First, so that a SageMaker file is called what it is, and not a file with unknown keys.
     ConfigCheck kind_check{source, std::nullopt};
     std::vector<std::string_view> every;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "launcher/config_schema.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
@@ -35,6 +36,21 @@ std::string what_was_meant(std::string_view key, const std::vector<std::string_v
   return meant.empty() ? "" : fmt::format("did you mean '{}'?", meant);
 }
 
+/// The same; else where such a key belongs; else what there is, where that is not much.
+std::string what_is_known(std::string_view path, std::string_view key, const std::vector<std::string_view>& known) {
+  if (std::string meant = what_was_meant(key, known); !meant.empty()) return meant;
+  if (key == "null") return "no key stands here: a ',' or ':' too many?";
+  for (const Setting& setting : settings()) {
+    if (key_of(setting) != key || section_of(setting).ends_with("[]")) continue;
+    const auto section = section_of(setting);
+    return section.empty() ? fmt::format("'{}' belongs to the top of the file, beside 'llmlaunch:'", key)
+                           : fmt::format("'{}' belongs below '{}:'", key, section);
+  }
+  constexpr std::size_t kFew = 16;
+  if (known.size() <= kFew) return fmt::format("known are {}", fmt::join(known, ", "));
+  return path.empty() ? "llmlaunch docs reference lists the keys" : "";
+}
+
 }  // namespace
 
 void ConfigCheck::fail(ConfigMark mark, std::string_view what, std::string_view note) {
@@ -57,14 +73,16 @@ MapReader::MapReader(ConfigCheck& check, const YamlNode& mapping, std::string pa
     const bool whole_text = path_.empty() && mapping.kind == YamlNode::Kind::scalar;
     check_.fail(whole_text ? ConfigMark{} : mapping.mark,
                 fmt::format("{} must {} a mapping of keys to values, not {}", path_.empty() ? "the file" : path_,
-                            path_.empty() ? "hold" : "be", whole_text ? "a text" : described(mapping)));
+                            path_.empty() ? "hold" : "be", whole_text ? "a text" : described(mapping)),
+                whole_text ? what_was_meant(mapping.text, known) : "");
     return;
   }
   for (std::size_t i = 0; i + 1 < mapping.items.size(); i += 2) {
     const YamlNode& key = mapping.items[i];
     if (std::find(known.begin(), known.end(), key.text) != known.end()) continue;
     const std::string inside = path_.empty() ? "" : fmt::format(" in {}", path_);
-    check_.fail(key.mark, fmt::format("unknown key {}{}", described(key), inside), what_was_meant(key.text, known));
+    check_.fail(key.mark, fmt::format("unknown key {}{}", described(key), inside),
+                what_is_known(path_, key.text, known));
   }
 }
 

@@ -234,8 +234,14 @@ std::string_view usual_reason(const ConfigSource& source, const YAML::Exception&
     return "is a blank missing behind the ':' of the line before?";
   }
   if (message == YAML::ErrorMsg::END_OF_MAP_FLOW) return "is a ',' or a '}' missing before this?";
-  if (message == YAML::ErrorMsg::MAP_VALUE && mark.line > 1 && indent_of(line) > indent_of(source.line(mark.line - 1)))
-    return "is this line indented further than the one above it by mistake?";
+  if (message == YAML::ErrorMsg::MAP_VALUE) {
+    const auto first = line.find(": ");
+    if (first != line.npos && line.find(": ", first + 2) != line.npos)
+      return "a key begins a line of its own; a text with ': ' in it needs quotes";
+    if (mark.line > 1 && indent_of(line) > indent_of(source.line(mark.line - 1)))
+      return "is this line indented further than the one above it by mistake?";
+    return "is the line indented as those beside it?";
+  }
   const auto outer = line.find('[');
   const auto inner = outer == line.npos ? outer : line.find('[', outer + 1);  // [gpu[01-02], login]
   const bool range =

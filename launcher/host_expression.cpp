@@ -308,7 +308,11 @@ Result<HostSelector::Names> HostSelector::included(std::string_view name, const 
   const std::string path = (as_written ? std::filesystem::path(name) : beside).lexically_normal().string();
   if (seen_files_.contains(path)) return pass_over(fmt::format("{} once more", shown_host(path)));
   if (depth >= kMaxDepth) return bad(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
-  return open_file(path, depth);
+  auto opened = open_file(path, depth);
+  if (opened || !opened.error().hint.empty()) return opened;
+  Error error = opened.error();
+  error.hint = fmt::format("{}:{} includes it", from, line);
+  return error;
 }
 
 bool HostSelector::keeps(std::string_view host) const {

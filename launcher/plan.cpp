@@ -9,8 +9,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "launcher/host_twins.hpp"
 #include "launcher/plan_env.hpp"
-#include "launcher/plan_hosts.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -243,9 +243,6 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   if (command.argv.empty()) return make_error(Errc::usage, "no program to run");
   const auto hosts = hosts_of(config);
   if (auto checked = check_hosts(config, hosts); !checked) return checked.error();
-  if (command.policy != StartPolicy::each_host) {
-    if (auto checked = check_one_name_each(config, hosts); !checked) return checked.error();
-  }
   const auto counts = share_out(config, hosts);
   if (!counts) return counts.error();
 
@@ -268,6 +265,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }
+  // The commands of an exec owe each other nothing.
+  if (plan.policy == StartPolicy::gang) note_host_twins(hosts, plan, plan.notes);
   if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
     return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
   plan.process = config.process;

@@ -131,6 +131,17 @@ llmlaunch:
     assert f"cfg.yaml:4:7: identity_file {tmp_path}/other_key: No such file or directory" in said.stderr
 
 
+def test_two_names_for_one_sshd_are_a_warning(tmp_path):
+    said = ask("config", "check", write(tmp_path, """\
+llmlaunch:
+  hosts:
+    - {name: a, address: 10.0.0.1, port: 2222}
+    - {name: b, address: 10.0.0.1, port: 2222}
+"""))
+    assert said.stderr == (f"llmlaunch: warning: {tmp_path}/cfg.yaml:4:7: hosts a,b are one: all are reached at 10.0.0.1, port "
+                           "2222, and share its cores and GPUs; for more ranks on one host set its 'slots'\n")
+
+
 def test_quiet_says_warnings_alone(tmp_path):
     said = ask("config", "check", "-q", write(tmp_path, "rdzv_backend: c10d\n"))
     assert said.stdout == ""

@@ -140,7 +140,9 @@ TEST_CASE("a wrong exec or hosts is answered with what was meant") {
       {{"exec", "-q", "-v", "x"}, "--quiet and --verbose exclude each other" + lists},
       {{"exec", "-L", "--json", "x"}, "--lines and --json exclude each other" + lists},
       {{"exec", "--from", "pbss", "x"}, "--from: 'pbss' is no format of hostfiles\n   hint: did you mean 'pbs'?"},
-      {{"exec", "--from", "condor", "x"}, "--from: 'condor' is no format of hostfiles" + lists},
+      {{"exec", "--from", "condor", "x"},
+       "--from: 'condor' is no format of hostfiles\n   hint: it is one of auto, openmpi, deepspeed, mpich, pbs, lsf, "
+       "slurm, pdsh"},
       {{"exec", "--env", "RANK=1", "x"}, "--env RANK: llmlaunch gives every rank its own RANK"},
       {{"exec", "--fanot", "1", "x"}, "unknown option '--fanot'\n   hint: did you mean '--fanout'?"},
       {{"exec", "-c", "a", "-c", "b", "x"}, "option '-c' is given twice" + lists},
@@ -213,9 +215,10 @@ TEST_CASE("groups come from the configuration and from files, and what is typed 
 
 TEST_CASE("exec refuses what names no host, or one twice") {
   const std::string hint = "\n   hint: -w names hosts, --hostfile or WCOLL a file of them, --config a configuration";
+  const std::string left = "\n   hint: what is named is also left out, by -x, '!' or '-', or a file is empty";
   CHECK(exec_hosts({}) == "exec: no hosts are named" + hint);
-  CHECK(exec_hosts({"-w", "n1", "-x", "n1"}) == "exec: no host is left" + hint);
-  CHECK(exec_hosts({"-x", "gpu*"}, world(), kFile) == "exec: no host is left" + hint);
+  CHECK(exec_hosts({"-w", "n1", "-x", "n1"}) == "exec: no host is left" + left);
+  CHECK(exec_hosts({"-x", "gpu*"}, world(), kFile) == "exec: no host is left" + left);
   CHECK(exec_hosts({"-w", "n[1-3],u@n2"}) ==
         "host 'n2' is named twice\n   hint: leave one out; A!B,B is A and B without what is in both");
   CHECK(exec_hosts({"-w", "n[1"}) == "--hosts: '[' without ']' in 'n[1'\n   n[1\n    ^");

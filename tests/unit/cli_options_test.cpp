@@ -224,7 +224,12 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{""}, "unknown command ''\n   hint: a program is started by: llmlaunch run PROGRAM"},
       {{"--"}, "unknown command '--'\n   hint: a program is started by: llmlaunch run PROGRAM"},
       {{"--verson"}, "unknown option '--verson'\n   hint: did you mean '--version'?"},
-      {{"--config", "x", "run", "p"}, "unknown option '--config'\n   hint: llmlaunch --help lists the options"},
+      {{"--config", "x", "run", "p"},
+       "option '--config' in front of the command\n   hint: options stand behind it: llmlaunch run --config …"},
+      {{"run", "--nnodes=2", "p"},
+       "option '--nnodes' is another launcher's\n   hint: here: the machines are those of --hosts, --hostfile or "
+       "llmlaunch.hosts"},
+      {{"exec", "--nnodes=2", "p"}, "unknown option '--nnodes'\n   hint: llmlaunch exec --help lists the options"},
       {{"run", "--confg", "x", "p"}, "unknown option '--confg'\n   hint: did you mean '--config'?"},
       {{"run", "--num_proceses=2", "p"}, "unknown option '--num-proceses'\n   hint: did you mean '--num-processes'?"},
       {{"run", "--whatever-it-is", "p"}, "unknown option '--whatever-it-is'" + kLists},

@@ -7,11 +7,11 @@ llmlaunch_unit_test(launcher_config
     launcher_config_text_test.cpp
     launcher_group_file_test.cpp
     launcher_host_expression_test.cpp
+    launcher_host_twins_test.cpp
     launcher_hostfile_test.cpp
     launcher_hostlist_fold_test.cpp
     launcher_hostlist_test.cpp
     launcher_log_settings_test.cpp
-    launcher_plan_hosts_test.cpp
     launcher_plan_test.cpp
     launcher_proxy_jump_test.cpp
     launcher_survey_test.cpp
