@@ -51,7 +51,7 @@ void add_examples(CLI::App& command) {
 
 void group_run_options(CLI::App& run) {
   const std::initializer_list<Subject> subjects{
-      {"Configuration and hosts", {"--config", "--hosts", "--hostfile", "--from"}},
+      {"Configuration and hosts", {"--config", "--set", "--hosts", "--hostfile", "--from"}},
       {"Ranks",
        {"--num-processes", "--nproc-per-node", "--workdir", "--env", "--stdin", "--cpu-bind", "--forward-signal",
         "--timeout"}},
@@ -59,7 +59,7 @@ void group_run_options(CLI::App& run) {
        {"--log-dir", "--prefix", "--color", "--color-by", "--ranks", "--fold-lines", "--updates-per-second",
         "--no-progress", "--timeline", "--quiet", "--verbose"}},
       {"ssh", {"--ask-pass", "--batch"}},
-      {"Instead of a run", {"--help", "--dry-run"}},
+      {"Instead of a run", {"--help", "--dry-run", "--explain"}},
   };
   run.set_help_flag("-h,--help",
                     "Print this help and exit");  // once more: subjects stand in the order of their options

@@ -36,4 +36,17 @@ Result<void> check_env_entries(const std::vector<std::string>& entries, const st
   return ok;
 }
 
+void add_setting_option(CLI::App& app, std::vector<std::string>& settings) {
+  add_value(app, "--set", settings, "KEY=VALUE", "A setting over the configuration: llmlaunch.ssh.port=2222");
+}
+
+Result<void> check_settings(const std::vector<std::string>& settings, const std::string& hint) {
+  for (const std::string& setting : settings) {
+    const auto equals = setting.find('=');
+    if (equals == setting.npos || equals == 0)
+      return usage(fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, 60)), hint);
+  }
+  return ok;
+}
+
 }  // namespace llmlaunch::cli

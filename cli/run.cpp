@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "cli/dry_run.hpp"
+#include "cli/explain.hpp"
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
 #include "cli/report.hpp"
@@ -30,12 +31,14 @@ constexpr const char* kTrainer = "llmlaunch-train";
 constexpr const char* kAgent = "llmlaunch-agent";
 
 /// The file that was named, else accelerate's default, else nothing: this machine.
-Result<launcher::Config> read_config(const RunOptions& options, const std::string& cwd) {
-  if (options.config) return read_config_file(*options.config, cwd);
-  const auto path = default_config();
-  if (!path) return launcher::Config{};
-  log_info("configuration: {} (--config names another)", printable(*path));
-  return read_config_file(*path, cwd);
+Result<launcher::Config> read_config(const RunOptions& options, const launcher::HeadFacts& head) {
+  launcher::ConfigInput input{options.config.value_or(""), options.settings, head.environment};
+  const auto standard = options.config ? std::nullopt : default_config();
+  if (standard) {
+    log_info("configuration: {} (--config names another)", printable(*standard));
+    input.path = *standard;
+  }
+  return read_config_file(input, head.cwd);
 }
 
 Result<launcher::Command> command_of(const RunOptions& options) {
@@ -48,16 +51,25 @@ Result<launcher::Command> command_of(const RunOptions& options) {
   return command;
 }
 
+Result<launcher::Config> config_of(const RunOptions& options, const launcher::HeadFacts& head) {
+  auto read = read_config(options, head);
+  if (!read) return read;
+  const auto secrets = read->secrets;
+  auto config = with_options(std::move(*read), options, head.environment, host_world(head.environment).sources);
+  if (!config) return launcher::without_values(config.error(), secrets);
+  return config;
+}
+
 Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
-  auto read = read_config(options, head->cwd);
-  if (!read) return read.error();
-  const auto config = with_options(std::move(*read), options, head->environment, host_world(head->environment).sources);
+  const auto config = config_of(options, *head);
   if (!config) return config.error();
   const auto command = command_of(options);
   if (!command) return command.error();
-  return launcher::make_plan(*config, *command, *head);
+  auto plan = launcher::make_plan(*config, *command, *head);
+  if (!plan) return launcher::without_values(plan.error(), config->secrets);
+  return plan;
 }
 
 /// For tests: ssh sessions on threads whatever the number of hosts and cores. Nothing for an unset variable.
@@ -74,6 +86,15 @@ Result<std::optional<std::size_t>> ssh_workers() {
 int fail(const Error& error) {
   report_error(error);
   return number(exit_status_of(error));
+}
+
+int explain(const RunOptions& options) {
+  const auto head = head_facts();
+  if (!head) return fail(head.error());
+  const auto config = config_of(options, *head);
+  if (!config) return fail(config.error());
+  for (const auto& note : config->notes) log_warning("{}", printable(note));
+  return print_answer(explained(*config, typed_values(options), true), "the settings");
 }
 
 /// `train --help`: a question that needs no host and no configuration.
@@ -104,20 +125,14 @@ int answer_of_trainer(const RunOptions& options) {
 
 }  // namespace
 
-Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd) {
-  auto config = launcher::load_config(path);
-  if (config) return config;
-  Error error = config.error();
-  if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
-  error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
-  return error;
+int print_plan(const launcher::LaunchPlan& plan) {
+  return print_answer(describe_plan(plan), "the plan");
 }
 
-int print_plan(const launcher::LaunchPlan& plan) {
-  const std::string text = describe_plan(plan);
+int print_answer(const std::string& text, const std::string& what) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (written) return number(ExitStatus::done);
-  report_error(system_error(errno, "writing the plan to stdout"));
+  report_error(system_error(errno, fmt::format("writing {} to stdout", what)));
   return number(ExitStatus::io);
 }
 
@@ -141,6 +156,7 @@ int run_command(const RunOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
+  if (options.explain) return explain(options);
   const auto plan = plan_of(options);
   if (!plan) return fail(plan.error());
   choose_colour(plan->logs.color);
@@ -157,8 +173,8 @@ int run_command(const RunOptions& options) {
   if (!workers) return fail(workers.error());
   launch.ssh_workers = *workers;
   const auto result = launcher::run_job(*plan, launch);
-  if (!result) return fail(result.error());
-  if (result->failure) report_error(*result->failure);
+  if (!result) return fail(launcher::without_values(result.error(), plan->secrets));
+  if (result->failure) report_error(launcher::without_values(*result->failure, plan->secrets));
   return result->exit_status;
 }
 

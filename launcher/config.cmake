@@ -1,14 +1,19 @@
 # Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
 add_library(llmlaunch_config STATIC
   config.cpp
+  config_assignment.cpp
+  config_include.cpp
+  config_layers.cpp
   config_json_schema.cpp
   config_llmlaunch.cpp
   config_logs.cpp
   config_process.cpp
   config_reader.cpp
+  config_references.cpp
   config_schema.cpp
   config_settings.cpp
   config_source.cpp
+  config_values.cpp
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
@@ -24,6 +29,7 @@ add_library(llmlaunch_config STATIC
   log_settings.cpp
   plan.cpp
   plan_env.cpp
+  plan_secrets.cpp
   process_settings.cpp
   proxy_jump.cpp
 )

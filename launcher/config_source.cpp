@@ -68,23 +68,32 @@ ConfigSource::ConfigSource(std::string name, std::string_view text) : name_(std:
   }
 }
 
+std::unique_ptr<ConfigSource> ConfigSource::of_value(std::string name, std::string_view text, std::string before) {
+  auto source = std::make_unique<ConfigSource>(std::move(name), text);
+  source->before_ = std::move(before);
+  return source;
+}
+
 std::string ConfigSource::place(ConfigMark mark) const {
-  return mark.line == 0 ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
+  if (mark.source && mark.source != this) return mark.source->place(mark);
+  return mark.line == 0 || !is_file() ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
 }
 
 ConfigMark ConfigSource::mark_at(std::size_t line_number, std::size_t byte_offset) const {
   line_number = std::clamp<std::size_t>(line_number, 1, lines_.size());
   const std::string_view before = line(line_number).substr(0, byte_offset);
   const auto characters = before.size() - std::count_if(before.begin(), before.end(), continues_character);
-  return {line_number, static_cast<std::size_t>(characters) + 1};
+  return {line_number, static_cast<std::size_t>(characters) + 1, this};
 }
 
 Error ConfigSource::error_at(ConfigMark mark, std::string_view what, std::string_view note) const {
+  if (mark.source && mark.source != this) return mark.source->error_at(mark, what, note);
   if (mark.line == 0 || mark.line > lines_.size()) {
     return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
   }
-  const auto characters = characters_of(without_secrets(line(mark.line)));
-  const std::size_t caret = std::min(mark.column - 1, characters.size());
+  const std::string before = mark.line == 1 ? before_ : "";
+  const auto characters = characters_of(without_secrets(before + std::string(line(mark.line))));
+  const std::size_t caret = std::min(characters_of(before).size() + mark.column - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.
   const std::size_t begin = caret > kShownCharacters * 3 / 4 ? caret - kShownCharacters / 2 : 0;
   const std::size_t end = std::min(characters.size(), begin + kShownCharacters);
