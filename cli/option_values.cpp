@@ -1,6 +1,7 @@
 // The text of an option → its value, with the same words for a wrong one in every command.
 #include "cli/option_values.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include "launcher/config.hpp"
@@ -44,7 +45,8 @@ Result<void> check_settings(const std::vector<std::string>& settings, const std:
   for (const std::string& setting : settings) {
     const auto equals = setting.find('=');
     if (equals == setting.npos || equals == 0)
-      return usage(fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, 60)), hint);
+      return usage(
+          fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, std::min<std::size_t>(equals, 60))), hint);
   }
   return ok;
 }

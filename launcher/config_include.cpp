@@ -54,6 +54,7 @@ class Includer {
     erase_key(*section, "include");
     if (auto done = resolve_references(layers_, names, "llmlaunch.include", input_.environment); !done) return done;
     if (names.kind == YamlNode::Kind::null) return ok;
+    if (chain.size() == 1) layers_.include = names;
     std::vector<YamlNode> items;
     if (names.kind == YamlNode::Kind::sequence)
       items = std::move(names.items);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@ struct ConfigLayers {
   YamlNode root;
   std::vector<std::unique_ptr<ConfigSource>> sources;  ///< the first one is the file; the tree's places point at them
   std::vector<std::string> secrets;                    ///< values of references whose names say so
+  std::optional<YamlNode> include;                     ///< the file's own, which is no longer in the tree
 };
 
 /// The whole way. Errors: `Errc::invalid_config` at its place.

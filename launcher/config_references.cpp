@@ -140,6 +140,7 @@ struct Walk {
       return file.error_at(node.mark, fmt::format("the references come to more than {} bytes", kMaxConfigBytes));
     node.text = *value;
     node.secret = resolver.used_secret();
+    if (node.secret && !node.text.empty()) layers.secrets.push_back(node.text);  // also where the secret is short
     // "${PORT:-}": as good as not given, but for a variable, which may be empty.
     if (node.text.empty() && !node.quoted && !may_be_empty) node.kind = YamlNode::Kind::null;
     return ok;

@@ -45,7 +45,7 @@ std::string without_secrets(std::string_view line) {
       while (after < line.size() && (line[after] == '"' || line[after] == '\'' || line[after] == ' ')) ++after;
       const auto name = line.substr(at, end - at);
       const bool value_follows = after < line.size() && (line[after] == ':' || line[after] == '=');
-      if (value_follows && names_secret(name) && name != "host_key_policy") {
+      if (value_follows && names_secret(name) && name != "host_key_policy" && name != "LLMLAUNCH_SSH_HOST_KEY_POLICY") {
         return std::string(line.substr(0, after + 1)) + " …";
       }
     }

@@ -65,7 +65,8 @@ std::vector<ConfigValue> values_of(const ConfigLayers& layers) {
     values.push_back({std::move(path), shortened(shown(node, name)), file.place(node.mark)});
   };
   for (const Setting& setting : settings()) {
-    const YamlNode* node = node_at(layers.root, setting.path);
+    const bool is_include = setting.path == "llmlaunch.include" && layers.include;
+    const YamlNode* node = is_include ? &*layers.include : node_at(layers.root, setting.path);
     if (!node || setting.kind == SettingKind::section || node->kind == YamlNode::Kind::null) continue;
     const bool named = setting.kind == SettingKind::variables || setting.kind == SettingKind::groups ||
                        setting.kind == SettingKind::mapping;

@@ -1,6 +1,7 @@
 // Where a value comes from: --set over variables over the file over what it includes; references; the places of all.
 #include <fmt/format.h>
 
+#include <cctype>
 #include <map>
 
 #include "launcher/config.hpp"
@@ -125,6 +126,21 @@ TEST_CASE("a variable of one word is taken as it is, a list is read as YAML") {
         "LLMLAUNCH_SSH_PORT: llmlaunch.ssh.port must be a whole number from 1 to 65535, not 'x'\n"
         "    1 | LLMLAUNCH_SSH_PORT=x\n"
         "      |                    ^");
+}
+
+TEST_CASE("no two keys have a variable in common, and none is one of a rank's") {
+  std::map<std::string, std::string> keys;
+  for (const Setting& setting : settings()) {
+    if (setting.kind == SettingKind::section || setting.path.find('[') != setting.path.npos) continue;
+    std::string name = "LLMLAUNCH_";
+    for (const char c : setting.path.substr(setting.path.starts_with("llmlaunch.") ? 10 : 0))
+      name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    INFO(setting.path << " " << keys[name]);
+    CHECK(keys[name].empty());
+    CHECK_FALSE(set_by_llmlaunch(name));
+    keys[name] = setting.path;
+  }
+  CHECK(keys.at("LLMLAUNCH_SSH_PORT") == "llmlaunch.ssh.port");
 }
 
 TEST_CASE("what llmlaunch gives to its ranks sets nothing") {

@@ -1,9 +1,11 @@
 // ${VAR}, include and YAML's own anchors: what they come to, where they end, and the place of what is wrong.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "launcher/config.hpp"
+#include "launcher/plan.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -103,8 +105,29 @@ TEST_CASE("a secret that a reference names stands in no message and in no value 
   CHECK(message(read("llmlaunch: {hosts: ['a b${HF_TOKEN}[']}", environment)).find("sesame") == std::string::npos);
   const Config config = good(read("llmlaunch: {env: {X: 'a ${HF_TOKEN}', Y: b}}", environment));
   CHECK(config.env == EnvList{{"X", "a sesame"}, {"Y", "b"}});
-  CHECK(config.secrets == std::vector<std::string>{"sesame"});
+  CHECK(config.secrets == std::vector<std::string>{"sesame", "a sesame"});
   for (const auto& value : config.values) CHECK(value.text.find("sesame") == std::string::npos);
+}
+
+TEST_CASE("a plan that is shown or recorded has no secret of a reference, the plan itself has it") {
+  const EnvList environment{{"HF_TOKEN", "sesame"}, {"MY_KEY", "k"}};
+  const Config config =
+      good(read("llmlaunch: {env: {X: 'a-${HF_TOKEN}', Y: 'y${MY_KEY}', Z: ok}, rank_env: {R: '{rank}-${HF_TOKEN}'},"
+                " workdir: '/d/${HF_TOKEN}', log_dir: '${HF_TOKEN}/logs'}",
+                environment));
+  const auto plan = make_plan(config, {{"prog"}, {}}, {"job", {}, "/here"});
+  REQUIRE(plan.has_value());
+  const auto has = [](const EnvList& env, const std::string& name, const std::string& value) {
+    return std::find(env.begin(), env.end(), std::pair(name, value)) != env.end();
+  };
+  CHECK(has(plan->hosts[0].env, "X", "a-sesame"));
+  const LaunchPlan shown = without_secrets(*plan);
+  CHECK(has(shown.hosts[0].env, "X", "a-********"));
+  CHECK(has(shown.hosts[0].env, "Y", "********"));
+  CHECK(has(shown.hosts[0].env, "Z", "ok"));
+  CHECK(has(shown.hosts[0].ranks[0].env, "R", "0-********"));
+  CHECK(shown.hosts[0].workdir == "/d/********");
+  CHECK(shown.log_dir == "********/logs");
 }
 
 TEST_CASE("an included file counts where the including one says nothing, a later one over an earlier one") {
@@ -122,6 +145,10 @@ TEST_CASE("an included file counts where the including one says nothing, a later
   CHECK(config.ssh.user == "team");
   CHECK(config.ssh.port == 1);
   CHECK(config.workdir == "/more");
+  const auto include = std::find_if(config.values.begin(), config.values.end(),
+                                    [](const auto& value) { return value.path == "llmlaunch.include"; });
+  REQUIRE(include != config.values.end());
+  CHECK(include->text == "[site.yaml, ./team.yaml]");
   CHECK(config.env == EnvList{{"A", "3"}, {"B", "2"}});
   CHECK(config.places.at("num_processes") == "conf/site.yaml:1:1");
 }
