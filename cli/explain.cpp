@@ -39,7 +39,7 @@ std::string joined(const std::vector<launcher::RankRange>& ranks) {
   for (const auto& range : ranks)
     text += fmt::format(
         "{}{}", text.empty() ? "" : ",",
-        range.first == range.last ? std::to_string(range.first) : fmt::format("{}-{}", range.first, range.last));
+        range.first == range.second ? std::to_string(range.first) : fmt::format("{}-{}", range.first, range.second));
   return text;
 }
 
