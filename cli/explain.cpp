@@ -118,7 +118,10 @@ std::string explained(const launcher::Config& config, const Values& typed, bool 
     const auto place = config.places.find("num_processes");
     processes.text = std::to_string(*config.num_processes);
     processes.where = place == config.places.end() ? "" : place->second;
-    given.insert_or_assign("num_processes", &processes);
+    const bool typed_count = processes.where.starts_with("--n");  // else the place is that of the key
+    const auto own = given.find("num_processes");
+    if (typed_count || own == given.end() || own->second->text != processes.text)
+      given.insert_or_assign("num_processes", &processes);
   } else {
     given.erase("num_processes");
   }
