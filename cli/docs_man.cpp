@@ -30,10 +30,14 @@ constexpr std::array<Entry, 10> kStatus{{
     {"130, 143, 129, 131", "Ended by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT."},
 }};
 
-constexpr std::array<Entry, 4> kEnvironment{{
+constexpr std::array<Entry, 5> kEnvironment{{
     {"LLMLAUNCH_LIBEXEC",
      "The directory that has llmlaunch-agent and llmlaunch-train, where they are not beside llmlaunch "
      "nor in ../libexec/llmlaunch."},
+    {"LLMLAUNCH_SSH_PORT, LLMLAUNCH_NUM_PROCESSES, …",
+     "A setting over the configuration file: its key without \"llmlaunch.\", in capitals, with _ for each dot. --set "
+     "wins "
+     "over it. An empty variable is none."},
     {"NO_COLOR", "When set and not empty: no colours, unless --color always asks for them."},
     {"TERM", "On a terminal named \"dumb\", and without a name, there are no colours and no line that is drawn again."},
     {"WCOLL", "A file of hosts for exec and hosts, where no host is named in another way."},

@@ -224,7 +224,8 @@ std::string shell_quoted(std::string_view word) {
   return text + "'";
 }
 
-std::string describe_plan(const LaunchPlan& plan) {
+std::string describe_plan(const LaunchPlan& whole) {
+  const LaunchPlan plan = launcher::without_secrets(whole);
   std::vector<std::string> names;
   for (const auto& host : plan.hosts) names.push_back(host.name);
   const std::string argv = shown_argv(plan);

@@ -51,7 +51,8 @@ void add_examples(CLI::App& command) {
 
 void group_run_options(CLI::App& run) {
   const std::initializer_list<Subject> subjects{
-      {"Configuration and hosts", {"--config", "--hosts", "--hostfile", "--from", "--include", "--exclude", "--nodes"}},
+      {"Configuration and hosts",
+       {"--config", "--set", "--hosts", "--hostfile", "--from", "--include", "--exclude", "--nodes"}},
       {"Ranks",
        {"--num-processes", "--nproc-per-node", "--workdir", "--env", "--stdin", "--cpu-bind", "--forward-signal",
         "--timeout", "--module", "--no-python", "--python"}},
@@ -60,7 +61,7 @@ void group_run_options(CLI::App& run) {
         "--no-progress", "--timeline", "--json-events", "--quiet", "--verbose"}},
       {"ssh", {"--ask-pass", "--batch"}},
       {"cron", {"--cron", "--lock"}},
-      {"Instead of a run", {"--help", "--dry-run", "--json"}},
+      {"Instead of a run", {"--help", "--dry-run", "--json", "--explain"}},
   };
   run.set_help_flag("-h,--help",
                     "Print this help and exit");  // once more: subjects stand in the order of their options

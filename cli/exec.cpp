@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "cli/dry_run.hpp"
+#include "cli/explain.hpp"
 #include "cli/head.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
@@ -56,6 +57,24 @@ launcher::TextSink sink_of(int fd) {
   };
 }
 
+Result<launcher::Config> config_of(const ExecOptions& options, const launcher::HeadFacts& head) {
+  // A named host needs no file, and a default file of accelerate's has nothing to say about ssh.
+  auto read = read_config_file({options.config.value_or(""), options.settings, head.environment}, head.cwd);
+  if (!read) return read;
+  const auto secrets = read->secrets;
+  auto config = with_exec_options(std::move(*read), options, host_world(head.environment));
+  if (!config) return launcher::without_values(config.error(), secrets);
+  return config;
+}
+
+int explain(const ExecOptions& options) {
+  const auto head = head_facts();
+  if (!head) return fail(head.error());
+  const auto config = config_of(options, *head);
+  if (!config) return fail(config.error());
+  return print_answer(explained(*config, typed_values(options), false), "the settings");
+}
+
 Result<launcher::LaunchPlan> plan_of(const ExecOptions& options) {
   if (is_glob_accident(options, exists))
     return make_error(Errc::usage,
@@ -64,14 +83,10 @@ Result<launcher::LaunchPlan> plan_of(const ExecOptions& options) {
                       {}, "the shell has put names of files in the place of a pattern: write -w 'n[1-3]' in quotes");
   auto head = head_facts();
   if (!head) return head.error();
-  // A named host needs no file, and a default file of accelerate's has nothing to say about ssh.
-  auto read =
-      options.config ? read_config_file(*options.config, head->cwd) : Result<launcher::Config>(launcher::Config{});
-  if (!read) return read.error();
-  const auto config = with_exec_options(std::move(*read), options, host_world(head->environment));
+  const auto config = config_of(options, *head);
   if (!config) return config.error();
   auto plan = launcher::make_plan(*config, {options.command, {}, launcher::StartPolicy::each_host}, *head);
-  if (!plan) return plan;
+  if (!plan) return launcher::without_values(plan.error(), config->secrets);
   plan->hosts_at_once = options.fanout.value_or(0);
   plan->host_timeout = options.timeout;
   return plan;
@@ -87,6 +102,7 @@ Result<void> show(const ExecOptions& options, const launcher::LaunchPlan& plan, 
 
 int exec_command(const ExecOptions& options) {
   set_log_level(log_level_of(options.verbosity));
+  if (options.explain) return explain(options);
   const auto plan = plan_of(options);
   if (!plan) return fail(plan.error());
   choose_colour(plan->logs.color);
@@ -102,11 +118,12 @@ int exec_command(const ExecOptions& options) {
   launch.batch = !options.ask_pass;
   launch.gather = options.lines ? nullptr : &gathered;
   const auto result = launcher::run_job(*plan, launch);
-  if (!result) return fail(result.error());
+  if (!result) return fail(launcher::without_values(result.error(), plan->secrets));
   std::optional<Error> unshown;
   if (!options.lines)
     if (auto shown = show(options, *plan, *result, gathered); !shown) unshown = shown.error();
-  if (result->failure && result->exit_status != 128 + SIGPIPE) report_error(*result->failure);
+  if (result->failure && result->exit_status != 128 + SIGPIPE)
+    report_error(launcher::without_values(*result->failure, plan->secrets));
   if (!unshown) return result->exit_status;
   report_error(*unshown);
   return result->exit_status != 0 ? result->exit_status : number(ExitStatus::io);

@@ -87,6 +87,8 @@ void ExecParser::add_to(CLI::App& parent) {
   app->add_flag("-q,--quiet", quiet_, "Say nothing but warnings and errors");
   app->add_flag("-v,--verbose", verbose_, "Say more");
   app->add_flag("--dry-run", values_.dry_run, "Print the plan; start nothing, contact no host");
+  add_setting_option(*app, values_.settings);
+  app->add_flag("--explain", values_.explain, kExplainText);
 }
 
 Result<void> ExecParser::check_values() {
@@ -108,6 +110,7 @@ Result<void> ExecParser::check_values() {
   if (quiet_ && verbose_) return usage("--quiet and --verbose exclude each other", hint);
   if (values_.lines && values_.json) return usage("--lines and --json exclude each other", hint);
   values_.verbosity = quiet_ ? Verbosity::quiet : verbose_ ? Verbosity::verbose : Verbosity::normal;
+  if (auto checked = check_settings(values_.settings, hint); !checked) return checked.error();
   return check_env_entries(values_.env, hint);
 }
 

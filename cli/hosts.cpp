@@ -23,8 +23,7 @@ int fail(const Error& error) {
 Result<HostChoice> choice_of(const HostsOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
-  auto config =
-      options.config ? read_config_file(*options.config, head->cwd) : Result<launcher::Config>(launcher::Config{});
+  auto config = read_config_file({options.config.value_or(""), options.settings, head->environment}, head->cwd);
   if (!config) return config.error();
   auto choice = choose_hosts(*config, options.hosts, host_world(head->environment), "hosts");
   if (choice && !choice->named && config->hosts.empty())

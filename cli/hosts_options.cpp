@@ -35,6 +35,7 @@ void HostsParser::add_to(CLI::App& parent) {
   app->footer(kFooter);
   add_host_options(*app, values_.hosts, false);
   add_value(*app, "-c,--config", values_.config, "FILE", "Configuration whose hosts are meant, or its groups");
+  add_setting_option(*app, values_.settings);
   app->add_flag("--fold", values_.fold, "One line: gpu[01-64],login0");
   app->add_flag("--contiguous", values_.contiguous, "A line for each range without a gap: n[1-3], n7");
   add_value(*app, "--autostep", autostep_, "N",
@@ -72,6 +73,7 @@ Result<void> HostsParser::check_folding() {
 Result<Options> HostsParser::options(std::vector<std::string> expressions) {
   if (auto checked = check_host_options(*app, values_.hosts); !checked) return checked.error();
   if (values_.config && values_.config->empty()) return usage("--config is empty", lists_options(*app));
+  if (auto checked = check_settings(values_.settings, lists_options(*app)); !checked) return checked.error();
   const auto pick = count_value(*app, "--pick", pick_, kMost);
   if (!pick) return pick.error();
   const auto split = count_value(*app, "--split", split_, kMost);

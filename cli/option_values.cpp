@@ -1,6 +1,7 @@
 // The text of an option → its value, with the same words for a wrong one in every command.
 #include "cli/option_values.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include "launcher/config.hpp"
@@ -32,6 +33,20 @@ Result<void> check_env_entries(const std::vector<std::string>& entries, const st
     if (name.empty()) return usage("--env needs NAME=VALUE or NAME", hint);
     if (launcher::set_by_llmlaunch(name))
       return usage(fmt::format("--env {}: llmlaunch gives every rank its own {}", name, name), "");
+  }
+  return ok;
+}
+
+void add_setting_option(CLI::App& app, std::vector<std::string>& settings) {
+  add_value(app, "--set", settings, "KEY=VALUE", "A setting over the configuration: llmlaunch.ssh.port=2222");
+}
+
+Result<void> check_settings(const std::vector<std::string>& settings, const std::string& hint) {
+  for (const std::string& setting : settings) {
+    const auto equals = setting.find('=');
+    if (equals == setting.npos || equals == 0)
+      return usage(
+          fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, std::min<std::size_t>(equals, 60))), hint);
   }
   return ok;
 }

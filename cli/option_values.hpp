@@ -44,4 +44,9 @@ Result<std::optional<std::chrono::milliseconds>> time_value(const CLI::App& comm
 /// `--env` entries: each has a name that is the user's to set.
 Result<void> check_env_entries(const std::vector<std::string>& entries, const std::string& hint);
 
+/// `--set`, the same for all commands that read a configuration.
+void add_setting_option(CLI::App& app, std::vector<std::string>& settings);
+Result<void> check_settings(const std::vector<std::string>& settings, const std::string& hint);
+inline constexpr const char* kExplainText = "Print every setting and where it comes from; start nothing";
+
 }  // namespace llmlaunch::cli

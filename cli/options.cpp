@@ -97,6 +97,7 @@ Parser::Parser() {
   run->footer(kRunFooter);
   add_value(*run, "-c,--config", values.config, "FILE",
             "Configuration: accelerate's YAML, with or without 'llmlaunch:'");
+  add_setting_option(*run, values.settings);
   add_value(*run, "--hosts", values.hosts, "LIST", "Hosts instead of the file's: gpu[01-16],login0");
   add_value(*run, "--hostfile", values.hostfile, "FILE",
             "Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …");
@@ -123,6 +124,7 @@ Parser::Parser() {
   run->add_flag("--batch", values.batch, "Ask for nothing, not even a key's passphrase");
   run->add_flag("--dry-run", values.dry_run, "Print the plan; start nothing, contact no host");
   add_launcher_options();
+  run->add_flag("--explain", values.explain, kExplainText);
   group_run_options(*run);
   exec.add_to(app);
   hosts.add_to(app);
@@ -423,6 +425,7 @@ Result<void> check_values(Parser& parser) {
   if (auto checked = check_from(*parser.run, run.from); !checked) return checked.error();
   if (auto checked = check_process_values(parser); !checked) return checked;
   if (auto checked = check_env_entries(run.env, hint); !checked) return checked.error();
+  if (auto checked = check_settings(run.settings, hint); !checked) return checked.error();
   if (auto checked = check_output(parser); !checked) return checked;
   run.verbosity = parser.quiet ? Verbosity::quiet : parser.verbose ? Verbosity::verbose : Verbosity::normal;
   return ok;

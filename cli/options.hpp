@@ -21,6 +21,8 @@ enum class Verbosity { quiet, normal, verbose };
 /// `llmlaunch run [options] PROGRAM [ARGS…]`
 struct RunOptions {
   std::optional<std::string> config;
+  std::vector<std::string> settings;  ///< --set: "KEY=VALUE"
+  bool explain = false;
   std::optional<std::string> hosts;
   std::optional<std::string> hostfile;
   std::optional<std::string> from;              ///< how it is written, or the batch system whose allocation is meant
@@ -77,6 +79,8 @@ struct HostWords {
 /// `llmlaunch exec [options] PROGRAM [ARGS…]`
 struct ExecOptions {
   std::optional<std::string> config;
+  std::vector<std::string> settings;  ///< --set: "KEY=VALUE"
+  bool explain = false;
   HostWords hosts;
   std::optional<std::uint32_t> fanout;  ///< hosts at the same time, connecting or running
   std::optional<std::chrono::milliseconds> timeout;
@@ -99,6 +103,7 @@ struct ExecOptions {
 /// `llmlaunch hosts [options] EXPR…`
 struct HostsOptions {
   std::optional<std::string> config;
+  std::vector<std::string> settings;
   HostWords hosts;
   std::optional<std::string> slice;  ///< "0-18/2,20": by place, from 0
   std::optional<std::uint32_t> pick;

@@ -17,6 +17,7 @@
 
 #include "cli/cron.hpp"
 #include "cli/dry_run.hpp"
+#include "cli/explain.hpp"
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
 #include "cli/python_command.hpp"
@@ -34,16 +35,14 @@ constexpr const char* kTrainer = "llmlaunch-train";
 constexpr const char* kAgent = "llmlaunch-agent";
 
 /// The file that was named, else accelerate's default, else nothing: this machine.
-Result<launcher::Config> read_config(const RunOptions& options, const std::string& cwd) {
-  if (options.config) return read_config_file(*options.config, cwd, options.overrides);
-  const auto path = default_config();
-  if (!path) {
-    auto config = launcher::parse_config("", "the command line", options.overrides);
-    if (config) config->file.clear();
-    return config;
+Result<launcher::Config> read_config(const RunOptions& options, const launcher::HeadFacts& head) {
+  launcher::ConfigInput input{options.config.value_or(""), options.settings, head.environment, options.overrides};
+  const auto standard = options.config ? std::nullopt : default_config();
+  if (standard) {
+    log_info("configuration: {} (--config names another)", printable(*standard));
+    input.path = *standard;
   }
-  log_info("configuration: {} (--config names another)", printable(*path));
-  return read_config_file(*path, cwd, options.overrides);
+  return read_config_file(input, head.cwd);
 }
 
 Result<launcher::Command> command_of(const RunOptions& options, const std::string& python = {}) {
@@ -71,17 +70,25 @@ void show_local_ranks(const std::vector<launcher::RankRange>& chosen, launcher::
   }
 }
 
+Result<launcher::Config> config_of(const RunOptions& options, const launcher::HeadFacts& head) {
+  auto read = read_config(options, head);
+  if (!read) return read;
+  const auto secrets = read->secrets;
+  auto config = with_options(std::move(*read), options, head.environment, host_world(head.environment).sources);
+  if (!config) return launcher::without_values(config.error(), secrets);
+  return config;
+}
+
 Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
-  auto read = read_config(options, head->cwd);
-  if (!read) return read.error();
-  const auto config = with_options(std::move(*read), options, head->environment, host_world(head->environment).sources);
+  const auto config = config_of(options, *head);
   if (!config) return config.error();
   const auto command = command_of(options, config->python.value_or(""));
   if (!command) return command.error();
   auto plan = launcher::make_plan(*config, *command, *head);
-  if (plan) show_local_ranks(options.local_ranks, *plan);
+  if (!plan) return launcher::without_values(plan.error(), config->secrets);
+  show_local_ranks(options.local_ranks, *plan);
   return plan;
 }
 
@@ -99,6 +106,15 @@ Result<std::optional<std::size_t>> ssh_workers() {
 int fail(const Error& error) {
   report_error(error);
   return number(exit_status_of(error));
+}
+
+int explain(const RunOptions& options) {
+  const auto head = head_facts();
+  if (!head) return fail(head.error());
+  const auto config = config_of(options, *head);
+  if (!config) return fail(config.error());
+  for (const auto& note : config->notes) log_warning("{}", printable(note));
+  return print_answer(explained(*config, typed_values(options), true), "the settings");
 }
 
 /// `train --help`: a question that needs no host and no configuration.
@@ -129,21 +145,14 @@ int answer_of_trainer(const RunOptions& options) {
 
 }  // namespace
 
-Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd,
-                                          const std::vector<launcher::Override>& overrides) {
-  auto config = launcher::load_config(path, overrides);
-  if (config) return config;
-  Error error = config.error();
-  if (error.code == Errc::not_found && !path.starts_with('/')) error.hint = fmt::format("looked in {}", cwd);
-  error.code = make_error_code(Errc::invalid_config);  // a file that is not there is a wrong configuration, too
-  return error;
+int print_plan(const launcher::LaunchPlan& plan, bool json) {
+  return print_answer(json ? launcher::plan_json(plan) : describe_plan(plan), "the plan");
 }
 
-int print_plan(const launcher::LaunchPlan& plan, bool json) {
-  const std::string text = json ? launcher::plan_json(plan) : describe_plan(plan);
+int print_answer(const std::string& text, const std::string& what) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (written) return number(ExitStatus::done);
-  report_error(system_error(errno, "writing the plan to stdout"));
+  report_error(system_error(errno, fmt::format("writing {} to stdout", what)));
   return number(ExitStatus::io);
 }
 
@@ -227,6 +236,7 @@ int run_command(const RunOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
+  if (options.explain) return explain(options);
   Teller teller(options.cron);
   const auto plan = plan_of(options);
   if (!plan) return teller.failed(plan.error());
@@ -242,8 +252,12 @@ int run_command(const RunOptions& options) {
     lock.swap(*taken);
   }
   const auto result = run_plan(options, *plan);
-  if (!result) return teller.failed(result.error(), number(exit_status_of(result.error())), &*plan);
-  if (result->failure) return teller.failed(*result->failure, result->exit_status, &*plan, result->run_directory);
+  if (!result)
+    return teller.failed(launcher::without_values(result.error(), plan->secrets),
+                         number(exit_status_of(result.error())), &*plan);
+  if (result->failure)
+    return teller.failed(launcher::without_values(*result->failure, plan->secrets), result->exit_status, &*plan,
+                         result->run_directory);
   return result->exit_status;
 }
 

@@ -20,13 +20,15 @@ Result<launcher::Config> with_options(launcher::Config config, const RunOptions&
 // What exec shares with run.
 /// `--env NAME[=VALUE]` over the file's and the hosts' own.
 Result<void> overlay_env(launcher::Config& config, const std::string& entry, const launcher::EnvList& environment);
-Result<launcher::Config> read_config_file(const std::string& path, const std::string& cwd,
-                                          const std::vector<launcher::Override>& overrides = {});
+/// The configuration of a command; without a file what --set and variables say. Warns of misspelt variables.
+Result<launcher::Config> read_config_file(const launcher::ConfigInput& input, const std::string& cwd);
 LogLevel log_level_of(Verbosity verbosity);
 /// What a launch shows where: colours and the live line, as this terminal has them.
 launcher::LaunchOptions launch_options(const std::string& agent, Verbosity verbosity, bool no_progress);
 /// For --dry-run: the plan to stdout; the status to exit with.
 int print_plan(const launcher::LaunchPlan& plan, bool json = false);
+/// The same for any other answer; `what` is "the plan".
+int print_answer(const std::string& text, const std::string& what);
 
 /// Prints its own errors; returns the status to exit with.
 int run_command(const RunOptions& options);

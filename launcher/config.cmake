@@ -2,16 +2,20 @@
 add_library(llmlaunch_config STATIC
   config.cpp
   config_answers.cpp
+  config_assignment.cpp
+  config_include.cpp
+  config_layers.cpp
   config_json_schema.cpp
   config_llmlaunch.cpp
   config_logs.cpp
-  config_override.cpp
   config_process.cpp
   config_reader.cpp
+  config_references.cpp
   config_schema.cpp
   config_settings.cpp
   config_source.cpp
   config_text.cpp
+  config_values.cpp
   config_yaml.cpp
   env_rules.cpp
   env_template.cpp
@@ -30,6 +34,7 @@ add_library(llmlaunch_config STATIC
   plan.cpp
   plan_env.cpp
   plan_json.cpp
+  plan_secrets.cpp
   process_settings.cpp
   proxy_jump.cpp
   survey.cpp

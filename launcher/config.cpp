@@ -13,8 +13,8 @@
 #include <cerrno>
 #include <limits>
 
+#include "launcher/config_layers.hpp"
 #include "launcher/config_llmlaunch.hpp"
-#include "launcher/config_override.hpp"
 #include "launcher/config_process.hpp"
 #include "launcher/config_reader.hpp"
 #include "launcher/config_schema.hpp"
@@ -161,24 +161,19 @@ void note_what_has_no_effect(MapReader& top, Config& config) {
 void remember_places(MapReader& top, Config& config) {
   for (const std::string_view key : keys_of("")) {
     const ConfigMark mark = top.key_mark(key);
-    if (mark.line != 0 || mark.column != 0) config.places.emplace(key, top.check().source.place(mark));
+    if (mark.line != 0) config.places.emplace(key, top.check().source.place(mark));
   }
 }
 
 }  // namespace
 
-Result<Config> parse_config(const std::string& text, const std::string& name, const std::vector<Override>& overrides) {
-  const std::string_view byte_order_mark = "\xef\xbb\xbf";
-  const std::string content = text.substr(text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0);
-  const ConfigSource source(name, content, options_of(overrides));
-  auto root = parse_yaml(source, content);
-  if ((!root || root->kind == YamlNode::Kind::scalar) && looks_like_hostfile(content))
-    return make_error(Errc::invalid_config, "a list of hosts, and no configuration", name,
-                      "--hostfile takes such a file, with or without --config");
-  if (!root) return root.error();
-  if (auto done = apply_overrides(*root, source, overrides); !done) return done.error();
+namespace {
+
+Result<Config> read_tree(const ConfigLayers& layers) {
+  const YamlNode* const root = &layers.root;
+  const ConfigSource& source = *layers.sources.front();
   Config config;
-  config.file = name;
+  config.file = source.name();
   ConfigCheck check{source, std::nullopt};
   if (root->kind == YamlNode::Kind::mapping) {
     // First, so that a SageMaker file is called what it is, and not a file with unknown keys.
@@ -206,12 +201,12 @@ Result<Config> parse_config(const std::string& text, const std::string& name, co
   return config;
 }
 
-Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides) {
+/// `what` is the message's part before the reason.
+Result<std::string> read_text(const std::string& path, std::string_view what) {
   const auto failed = [&](const char* call) {
     const int cause = errno;
     Error error = system_error(cause, call, path);
-    error.what =
-        fmt::format("cannot read the configuration: {}", std::error_code(cause, std::generic_category()).message());
+    error.what = fmt::format("{}{}", what, std::error_code(cause, std::generic_category()).message());
     error.code = make_error_code(cause == ENOENT || cause == ENOTDIR ? Errc::not_found : Errc::io);
     return error;
   };
@@ -235,7 +230,45 @@ Result<Config> load_config(const std::string& path, const std::vector<Override>&
   if (text.size() > kMaxConfigBytes) {
     return make_error(Errc::invalid_config, fmt::format("the file is larger than {} bytes", kMaxConfigBytes), path);
   }
-  return parse_config(text, path, overrides);
+  return text;
+}
+
+}  // namespace
+
+Result<Config> parse_config(const std::string& text, const ConfigInput& input, const ConfigFileReader& read) {
+  const std::string_view byte_order_mark = "\xef\xbb\xbf";
+  const std::string content = text.substr(text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0);
+  ConfigLayers layers;
+  const auto layered = read_layers(layers, content, input, read);
+  const bool no_mapping = layers.sources.size() == 1 && !is_mapping(&layers.root);
+  if (no_mapping && (!layered || layers.root.kind == YamlNode::Kind::scalar) && looks_like_hostfile(content))
+    return make_error(Errc::invalid_config, "a list of hosts, and no configuration", input.path,
+                      "--hostfile takes such a file, with or without --config");
+  if (!layered) return without_values(layered.error(), layers.secrets);
+  auto config = read_tree(layers);
+  if (!config) return without_values(config.error(), layers.secrets);
+  for (std::string& note : config->notes) note = without_values(std::move(note), layers.secrets);
+  config->values = values_of(layers);
+  config->secrets = std::move(layers.secrets);
+  return config;
+}
+
+Result<Config> parse_config(const std::string& text, const std::string& name) {
+  return parse_config(text, ConfigInput{name, {}, {}}, [](const std::string&) -> Result<std::string> {
+    return make_error(Errc::invalid_config, "this text includes no files");
+  });
+}
+
+Result<Config> load_config(const ConfigInput& input) {
+  const auto include = [](const std::string& path) { return read_text(path, ""); };
+  if (input.path.empty()) return parse_config("", input, include);
+  const auto text = read_text(input.path, "cannot read the configuration: ");
+  if (!text) return text.error();
+  return parse_config(*text, input, include);
+}
+
+Result<Config> load_config(const std::string& path) {
+  return load_config(ConfigInput{path, {}, {}});
 }
 
 }  // namespace llmlaunch::launcher

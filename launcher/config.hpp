@@ -15,6 +15,7 @@
 
 #include "launcher/log_settings.hpp"
 #include "launcher/process_settings.hpp"
+#include "rendezvous/base/error.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
@@ -87,6 +88,13 @@ struct HostConfig {
   std::string where;                      ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
+/// One value as it was read, for people: --explain.
+struct ConfigValue {
+  std::string path;   ///< "llmlaunch.ssh.port", "llmlaunch.env.NCCL_DEBUG"
+  std::string text;   ///< as YAML would have it on one line; secrets are masked
+  std::string where;  ///< "cfg.yaml:5:1", "--set num_processes", "LLMLAUNCH_NUM_PROCESSES"
+};
+
 struct Config {
   std::string file;  ///< for messages; empty when there is none
   // accelerate's top-level keys
@@ -117,7 +125,9 @@ struct Config {
   Timeouts timeouts;
 
   std::map<std::string, std::string, std::less<>> places;  ///< key ("num_processes") → "cfg.yaml:5:1", for messages
-  std::vector<std::string> notes;  ///< what the file asks for and does not get, each to be said aloud
+  std::vector<std::string> notes;    ///< what the file asks for and does not get, each to be said aloud
+  std::vector<ConfigValue> values;   ///< all that was given, in the table's order as far as it has one
+  std::vector<std::string> secrets;  ///< what ${HF_TOKEN} and the like came to: shown nowhere
 };
 
 /// A key of the file as the command line gives it: "mixed_precision", "fsdp_config.fsdp_version". It wins over the
@@ -128,15 +138,37 @@ struct Override {
   std::string option;  ///< as it was typed, for messages: "--mixed_precision"
 };
 
+/// What a configuration is made of. The command line wins over variables, and these over the file.
+struct ConfigInput {
+  std::string path;                   ///< empty: no file
+  std::vector<std::string> settings;  ///< of --set: "llmlaunch.ssh.port=2222"; a later one wins
+  EnvList environment;                ///< for LLMLAUNCH_SSH_PORT and ${VAR}
+  std::vector<Override> overrides;    ///< of options that stand for a key; over all others
+};
+
+/// The text of a file that `include:` names, by its path.
+using ConfigFileReader = std::function<Result<std::string>(const std::string& path)>;
+
+/// The text with everything that is in `secrets` masked. What is shorter than 4 bytes is masked as a whole text alone.
+std::string without_values(std::string text, const std::vector<std::string>& secrets);
+Error without_values(Error error, const std::vector<std::string>& secrets);
+
+/// Warnings: variables of the environment that look like a setting ("LLMLAUNCH_SSH_PROT") and are none.
+std::vector<std::string> misspelt_variables(const EnvList& environment);
+
 /// A host as written in a list: "user@name" and "[2001:db8::1]:2222" are taken apart.
 HostConfig host_named(std::string_view written);
 
 /// Reads and checks a file. Every error carries file:line:column, the line with a caret, and "did you mean" where a
 /// known key is near. `Errc::not_found` or `Errc::io` when it cannot be read, else `Errc::invalid_config`.
-Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides = {});
+Result<Config> load_config(const std::string& path);
+
+/// The same with --set, variables and references.
+Result<Config> load_config(const ConfigInput& input);
 
 /// The same from text; `name` stands in messages. No file is touched.
-Result<Config> parse_config(const std::string& text, const std::string& name,
-                            const std::vector<Override>& overrides = {});
+Result<Config> parse_config(const std::string& text, const std::string& name);
+/// The same; `input.path` is the name, and included files come from `read`.
+Result<Config> parse_config(const std::string& text, const ConfigInput& input, const ConfigFileReader& read);
 
 }  // namespace llmlaunch::launcher

@@ -21,6 +21,7 @@ std::string described(const YamlNode& value) {
     case YamlNode::Kind::scalar: break;
   }
   constexpr std::size_t kMost = 60;
+  if (value.secret) return fmt::format("'{}'", kMask);
   if (value.text.size() <= kMost) return fmt::format("'{}'", value.text);
   std::size_t end = kMost;
   while (end > 0 && (static_cast<unsigned char>(value.text[end]) & 0xc0) == 0x80) --end;  // not inside a character

@@ -72,6 +72,8 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"dynamo_backend", Kind::text, "before accelerate 0.12; not passed on to the ranks, which is said", "NO"},
     section("llmlaunch", "what accelerate has no words for"),
 
+    {"llmlaunch.include", Kind::texts,
+     "configuration files, relative to this one, that count where this one says nothing; a later one wins"},
     {"llmlaunch.hosts", Kind::hosts,
      "the machines, in the order of their ranks: names, ranges such as gpu[01-16], or mappings", "this machine alone"},
     {"llmlaunch.hosts[].name", Kind::text, "name or range, also user@name; stands in logs and messages"},

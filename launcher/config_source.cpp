@@ -45,7 +45,7 @@ std::string without_secrets(std::string_view line) {
       while (after < line.size() && (line[after] == '"' || line[after] == '\'' || line[after] == ' ')) ++after;
       const auto name = line.substr(at, end - at);
       const bool value_follows = after < line.size() && (line[after] == ':' || line[after] == '=');
-      if (value_follows && names_secret(name) && name != "host_key_policy") {
+      if (value_follows && names_secret(name) && name != "host_key_policy" && name != "LLMLAUNCH_SSH_HOST_KEY_POLICY") {
         return std::string(line.substr(0, after + 1)) + " …";
       }
     }
@@ -56,8 +56,7 @@ std::string without_secrets(std::string_view line) {
 
 }  // namespace
 
-ConfigSource::ConfigSource(std::string name, std::string_view text, std::vector<std::string> options)
-    : name_(std::move(name)), text_(text), options_(std::move(options)) {
+ConfigSource::ConfigSource(std::string name, std::string_view text) : name_(std::move(name)), text_(text) {
   std::string_view rest = text_;
   for (;;) {
     const auto end = rest.find('\n');
@@ -69,26 +68,32 @@ ConfigSource::ConfigSource(std::string name, std::string_view text, std::vector<
   }
 }
 
+std::unique_ptr<ConfigSource> ConfigSource::of_value(std::string name, std::string_view text, std::string before) {
+  auto source = std::make_unique<ConfigSource>(std::move(name), text);
+  source->before_ = std::move(before);
+  return source;
+}
+
 std::string ConfigSource::place(ConfigMark mark) const {
-  if (mark.line == 0 && mark.column > 0 && mark.column <= options_.size()) return options_[mark.column - 1];
-  return mark.line == 0 ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
+  if (mark.source && mark.source != this) return mark.source->place(mark);
+  return mark.line == 0 || !is_file() ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
 }
 
 ConfigMark ConfigSource::mark_at(std::size_t line_number, std::size_t byte_offset) const {
   line_number = std::clamp<std::size_t>(line_number, 1, lines_.size());
   const std::string_view before = line(line_number).substr(0, byte_offset);
   const auto characters = before.size() - std::count_if(before.begin(), before.end(), continues_character);
-  return {line_number, static_cast<std::size_t>(characters) + 1};
+  return {line_number, static_cast<std::size_t>(characters) + 1, this};
 }
 
 Error ConfigSource::error_at(ConfigMark mark, std::string_view what, std::string_view note) const {
+  if (mark.source && mark.source != this) return mark.source->error_at(mark, what, note);
   if (mark.line == 0 || mark.line > lines_.size()) {
-    const bool typed = mark.line == 0 && mark.column > 0;
-    return make_error(typed ? Errc::usage : Errc::invalid_config, std::string(what),
-                      place({0, typed ? mark.column : 0}), std::string(note));
+    return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
   }
-  const auto characters = characters_of(without_secrets(line(mark.line)));
-  const std::size_t caret = std::min(mark.column - 1, characters.size());
+  const std::string before = mark.line == 1 ? before_ : "";
+  const auto characters = characters_of(without_secrets(before + std::string(line(mark.line))));
+  const std::size_t caret = std::min(characters_of(before).size() + mark.column - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.
   const std::size_t begin = caret > kShownCharacters * 3 / 4 ? caret - kShownCharacters / 2 : 0;
   const std::size_t end = std::min(characters.size(), begin + kShownCharacters);

@@ -1,9 +1,11 @@
 /// \file
 /// A configuration's text and the places in it: turns "line 14, column 1" into the message a person reads. Used by the
-/// parser (config_yaml) and by everything that checks what it parsed.
+/// parser (config_yaml) and by everything that checks what it parsed. What is read may come from several: the file,
+/// files that it includes, variables, --set; each place knows its own.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,21 +14,27 @@
 
 namespace llmlaunch::launcher {
 
-/// A place in the text, both from 1. Columns count characters, not bytes. line 0: the file as a whole, or with a
-/// column an option of the command line, counted from 1.
+class ConfigSource;
+
+/// A place in the text, both from 1. Columns count characters, not bytes. line 0: the file as a whole.
 struct ConfigMark {
   std::size_t line = 0;
   std::size_t column = 0;
+  const ConfigSource* source = nullptr;  ///< outlives the mark; none: the one that is asked
 };
 
 class ConfigSource {
  public:
-  /// `text` is copied. `name` stands in messages; `options` are what stands there for keys of the command line.
-  ConfigSource(std::string name, std::string_view text, std::vector<std::string> options = {});
+  /// `text` is copied. `name` stands in messages.
+  ConfigSource(std::string name, std::string_view text);
+  /// A value that stands in no file: "--set llmlaunch.ssh.port" or "LLMLAUNCH_SSH_PORT", which alone is its place.
+  /// `before` is shown before its first line: "llmlaunch.ssh.port=".
+  static std::unique_ptr<ConfigSource> of_value(std::string name, std::string_view text, std::string before);
   ConfigSource(const ConfigSource&) = delete;  // the lines point into the text
   ConfigSource& operator=(const ConfigSource&) = delete;
 
   const std::string& name() const { return name_; }
+  bool is_file() const { return before_.empty(); }
   /// "cfg.yaml:14:1"
   std::string place(ConfigMark mark) const;
   /// From the line's number (from 1) and a byte offset in it, as parsers count.
@@ -46,8 +54,8 @@ class ConfigSource {
  private:
   std::string name_;
   std::string text_;
+  std::string before_;
   std::vector<std::string_view> lines_;
-  std::vector<std::string> options_;
 };
 
 }  // namespace llmlaunch::launcher

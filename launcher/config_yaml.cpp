@@ -316,6 +316,12 @@ Result<void> check_bytes(const ConfigSource& source, std::string_view text) {
 }  // namespace
 
 Result<YamlNode> parse_yaml(const ConfigSource& source, const std::string& text) {
+  auto root = parse_yaml_value(source, text);
+  if (root && root->kind == YamlNode::Kind::null) root->kind = YamlNode::Kind::mapping;
+  return root;
+}
+
+Result<YamlNode> parse_yaml_value(const ConfigSource& source, const std::string& text) {
   if (text.size() > kMaxConfigBytes) {
     return source.error_at({}, fmt::format("the file has {} bytes; at most {} are read", text.size(), kMaxConfigBytes));
   }
@@ -327,9 +333,7 @@ Result<YamlNode> parse_yaml(const ConfigSource& source, const std::string& text)
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
-    YamlNode root = builder.take_root();
-    if (root.kind == YamlNode::Kind::null) root.kind = YamlNode::Kind::mapping;
-    return root;
+    return builder.take_root();
   } catch (const Stopped& stopped) {
     return stopped.error;
   } catch (const YAML::Exception& caught) {

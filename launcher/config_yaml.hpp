@@ -28,9 +28,12 @@ struct YamlNode {
   bool quoted = false;  ///< "8" and not 8: a text, whatever it looks like
   std::vector<YamlNode>
       items;  ///< of a sequence; of a mapping key, value, key, value … (keys are scalars, all different)
+  bool secret = false;  ///< the value, or a part of it, is one: it is shown nowhere
 };
 
 /// An empty document is an empty mapping. Errors: `Errc::invalid_config` with place and line.
 Result<YamlNode> parse_yaml(const ConfigSource& source, const std::string& text);
+/// The same for one value: an empty document is a null.
+Result<YamlNode> parse_yaml_value(const ConfigSource& source, const std::string& text);
 
 }  // namespace llmlaunch::launcher

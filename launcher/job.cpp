@@ -87,7 +87,9 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
   head_.window_bytes = window_bytes(plan.hosts.size());
   for (const auto& file : files_) head_.files.push_back(file->spec());
   // From here on nothing of the event loop writes to a terminal itself: that could wait for ever.
-  set_log_sink([this](LogLevel level, std::string_view line) { writer_.say(level, line); });
+  set_log_sink([this](LogLevel level, std::string_view line) {
+    writer_.say(level, without_values(std::string(line), plan_.secrets));
+  });
 }
 
 // A command whose lines nobody takes is ended, as in a pipe of the shell; a job writes its files.

@@ -78,12 +78,13 @@ std::string job_record(const LaunchPlan& plan, const JobTimes& times, const JobR
   record["started_at"] = utc(times.started);
   record["ended_at"] = times.ended ? ordered_json(utc(*times.ended)) : ordered_json(nullptr);
   record["exit_status"] = result != nullptr ? ordered_json(result->exit_status) : ordered_json(nullptr);
-  record["failure"] =
-      result != nullptr && result->failure ? ordered_json(to_string(*result->failure)) : ordered_json(nullptr);
+  record["failure"] = result != nullptr && result->failure
+                          ? ordered_json(to_string(without_values(*result->failure, plan.secrets)))
+                          : ordered_json(nullptr);
   record["world_size"] = plan.world_size;
   record["argv"] = without_secrets(plan.argv);
   record["program"] = plan.program ? ordered_json(plan.program->name) : ordered_json(nullptr);
-  record["hosts"] = hosts_of(plan);
+  record["hosts"] = hosts_of(without_secrets(plan));
   ordered_json ends = ordered_json::array();
   if (result != nullptr)
     for (const RankEnd& end : result->ranks) ends.push_back(end_of(end));

@@ -249,6 +249,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   LaunchPlan plan;
   plan.job_id = head.job_id;
   plan.notes = config.notes;
+  plan.secrets = config.secrets;
   note_foreign_address(config, head, plan.notes);
   plan.argv = command.argv;
   plan.program = command.program;

@@ -62,7 +62,8 @@ struct LaunchPlan {
   ProcessSettings process;
   std::string log_dir;  ///< empty: no run directory is made
   LogSettings logs;
-  std::vector<std::string> notes;  ///< what was asked for and is not done, each to be said aloud
+  std::vector<std::string> notes;    ///< what was asked for and is not done, each to be said aloud
+  std::vector<std::string> secrets;  ///< values of the configuration that are shown nowhere
   StartPolicy policy = StartPolicy::gang;
   // Of each_host alone:
   std::uint32_t hosts_at_once = 0;                        ///< connecting or running; 0: no limit beside ssh.fanout
@@ -82,6 +83,9 @@ struct HeadFacts {
   std::string cwd;
   std::vector<std::string> addresses = {};  ///< of this machine's interfaces, as digits; empty: not known
 };
+
+/// The plan to be shown or recorded: `secrets` are masked wherever they stand in it.
+LaunchPlan without_secrets(LaunchPlan plan);
 
 /// Errors: `Errc::invalid_config` (num_processes not divisible, hosts × slots ≠ num_processes, duplicate host,
 /// num_machines ≠ hosts …), each with file and key.

@@ -1,4 +1,5 @@
 llmlaunch_fuzz_target(config SOURCES config.cpp LIBRARIES llmlaunch_config)
+llmlaunch_fuzz_target(config_layers SOURCES config_layers.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(log_settings SOURCES log_settings.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(hostlist SOURCES hostlist.cpp LIBRARIES llmlaunch_config)
 llmlaunch_fuzz_target(proxy_jump SOURCES proxy_jump.cpp LIBRARIES llmlaunch_config)

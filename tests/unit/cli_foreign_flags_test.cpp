@@ -19,6 +19,12 @@ RunOptions parsed(Words words) {
   return std::move(options->run);
 }
 
+Result<launcher::Config> config_with(const std::string& text, const std::vector<launcher::Override>& overrides) {
+  return launcher::parse_config(text, {"cfg.yaml", {}, {}, overrides}, [](const std::string&) -> Result<std::string> {
+    return make_error(Errc::not_found, "no file");
+  });
+}
+
 std::string message(Words words) {
   words.insert(words.begin(), "run");
   words.push_back("x.py");
@@ -27,7 +33,7 @@ std::string message(Words words) {
     CHECK(options.error().code == Errc::usage);
     return to_string(options.error());
   }
-  const auto config = launcher::parse_config("", "cfg.yaml", options->run.overrides);
+  const auto config = config_with("", options->run.overrides);
   return config ? "no error" : to_string(config.error());
 }
 
@@ -35,7 +41,7 @@ std::string message(Words words) {
 launcher::Config config_of(const std::string& text, Words words) {
   words.push_back("x.py");
   const RunOptions options = parsed(std::move(words));
-  auto config = launcher::parse_config(text, "cfg.yaml", options.overrides);
+  auto config = config_with(text, options.overrides);
   INFO((config ? "" : to_string(config.error())));
   REQUIRE(config.has_value());
   auto overlaid = with_options(std::move(*config), options, {});

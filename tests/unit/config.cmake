@@ -1,6 +1,8 @@
 llmlaunch_unit_test(launcher_config
   SOURCES
+    launcher_config_layers_test.cpp
     launcher_config_process_test.cpp
+    launcher_config_references_test.cpp
     launcher_config_schema_test.cpp
     launcher_config_section_test.cpp
     launcher_config_test.cpp
