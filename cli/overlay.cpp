@@ -8,6 +8,7 @@
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
 #include "cli/run.hpp"
+#include "launcher/accelerate_hosts.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -123,6 +124,8 @@ Result<Config> with_options(Config config, const RunOptions& options, const EnvL
                             const launcher::HostSources& sources) {
   if (options.hosts || options.hostfile || options.from) {
     if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
+  } else if (auto done = launcher::take_accelerate_hosts(config, sources); !done) {
+    return done.error();
   }
   overlay_counts(config, options);
   if (options.log_dir) config.log_dir = *options.log_dir;

@@ -59,7 +59,7 @@ PUBLIC = {
     "cli": [],
     "launcher": ["config.hpp", "config_schema.hpp",
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
-                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "versions.hpp"],
+                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "versions.hpp", "accelerate_hosts.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],
 }
