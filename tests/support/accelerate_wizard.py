@@ -47,7 +47,7 @@ def processes(count):
 
 
 def precision(item):
-    return ("FP16 or BF16", DOWN(item))
+    return ("use mixed precision", DOWN(item))
 
 
 RUNS = {
