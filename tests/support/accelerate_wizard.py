@@ -51,11 +51,11 @@ def precision(item):
 
 
 RUNS = {
-    "no_cpu": [HERE, ("Which type of machine", DOWN(0)), ("CPU only", text("yes")), NO_DYNAMO, NO_DEEPSPEED, processes(1), NO_NUMA, precision(0)],
+    "no_cpu": [HERE, ("Which type of machine", DOWN(0)), ("CPU only", text("yes")), NO_DYNAMO, NO_DEEPSPEED, precision(0)],
     "no_dynamo": [HERE, ("Which type of machine", DOWN(0)), ("CPU only", text("yes")),
                   ("torch dynamo", text("yes")), ("Which dynamo backend", DOWN(2)), ("customize the defaults", text("yes")),
                   ("Which mode", DOWN(1)), ("fullgraph", text("yes")), ("dynamic shape", text("no")),
-                  ("regional compilation", text("yes")), precision(2)],
+                  ("regional compilation", text("yes")), NO_DEEPSPEED, precision(2)],
     "multi_cpu": [HERE, ("Which type of machine", DOWN(1)), ALONE, QUIET, ("mpirun", text("no")), NO_DYNAMO,
                   ("How many processes", text("2")), precision(0)],
     "multi_gpu": [HERE, GPUS, ALONE, QUIET, NO_DYNAMO, NO_DEEPSPEED, NO_FSDP, NO_MEGATRON, processes(4), IDS,
