@@ -10,6 +10,7 @@
 #include "cli/host_filter.hpp"
 #include "cli/python_command.hpp"
 #include "cli/run.hpp"
+#include "launcher/accelerate_hosts.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -132,6 +133,8 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
   RunOptions options = typed;
   if (options.hosts || options.hostfile || options.from) {
     if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
+  } else if (auto done = launcher::take_accelerate_hosts(config, sources); !done) {
+    return done.error();
   }
   if (filters_hosts(options)) {
     auto hosts = filtered_hosts(config, options, {sources, environment});

@@ -1,5 +1,9 @@
 # Configuration, host lists and the plan: text in, `LaunchPlan` out; no socket, no process. Included by CMakeLists.txt.
 add_library(llmlaunch_config STATIC
+  accelerate_env.cpp
+  accelerate_hosts.cpp
+  accelerate_sections.cpp
+  accelerate_settings.cpp
   config.cpp
   config_answers.cpp
   config_assignment.cpp

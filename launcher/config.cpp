@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <limits>
 
+#include "launcher/accelerate_sections.hpp"
 #include "launcher/config_layers.hpp"
 #include "launcher/config_llmlaunch.hpp"
 #include "launcher/config_process.hpp"
@@ -24,7 +25,25 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::array<std::string_view, 3> kElsewhereTypes{"XLA", "TPU", "XLA_SPMD"};
+/// What accelerate starts and llmlaunch does not.
+struct ForeignType {
+  std::string_view name;
+  std::string_view why;
+};
+constexpr ForeignType kForeignTypes[] = {
+    {"XLA", "TPU pods have a launcher of their own"},
+    {"TPU", "TPU pods have a launcher of their own"},
+    {"XLA_SPMD", "TPU pods have a launcher of their own"},
+    {"MPS", "llmlaunch runs on Linux, and Apple's GPUs do not"},
+    {"MULTI_NPU", "the devices of Ascend NPUs are not given out"},
+    {"MULTI_MLU", "the devices of Cambricon MLUs are not given out"},
+    {"MULTI_SDAA", "the devices of Tecorigin SDAA are not given out"},
+    {"MULTI_MUSA", "the devices of Moore Threads GPUs are not given out"},
+    {"MULTI_XPU", "the devices of Intel GPUs are not given out"},
+    {"MULTI_HPU", "the devices of Gaudi HPUs are not given out"},
+    {"MULTI_NEURON", "the devices of AWS Neuron are not given out"},
+    {"TP", "of accelerate 1.3 alone; FSDP with parallelism_config_tp_size has taken its place"},
+};
 
 void read_environment_kind(MapReader& top) {
   const auto kind = top.text("compute_environment");
@@ -46,8 +65,10 @@ void read_distributed_type(MapReader& top, Config& config) {
   const auto known = words_of(*find_setting("distributed_type"));
   if (std::find(known.begin(), known.end(), kind) != known.end()) return;
   const YamlNode& value = *top.find("distributed_type");
-  if (std::find(kElsewhereTypes.begin(), kElsewhereTypes.end(), kind) != kElsewhereTypes.end()) {
-    top.check().fail(value.mark, fmt::format("distributed_type {} (TPU pods) is not supported", kind));
+  for (const ForeignType& foreign : kForeignTypes) {
+    if (foreign.name != kind) continue;
+    top.check().fail(value.mark, fmt::format("distributed_type {} is not supported: {}", kind, foreign.why),
+                     fmt::format("supported are {}", fmt::join(known, ", ")));
     return;
   }
   const auto meant = nearest(kind, known);
@@ -119,29 +140,6 @@ void note(MapReader& top, Config& config, std::string_view key, std::string_view
   config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
 }
 
-/// What accelerate would have handed to the ranks and llmlaunch does not yet: never dropped in silence.
-void note_what_is_not_passed_on(MapReader& top, Config& config) {
-  constexpr std::string_view kNotPassedOn = "is not passed on to the ranks by this version of llmlaunch";
-  for (const std::string_view kind : {"DEEPSPEED", "FSDP", "MEGATRON_LM"}) {
-    if (config.distributed_type != kind) continue;
-    note(top, config, "distributed_type",
-         fmt::format("{} {}: accelerate's ranks start as for MULTI_GPU", kind, kNotPassedOn));
-  }
-  for (const std::string_view key : {"fp8_config", "deepspeed_config", "fsdp_config", "parallelism_config",
-                                     "megatron_lm_config", "mpirun_config", "dynamo_config"}) {
-    const YamlNode* section = top.find(key);
-    if (!section) continue;
-    if (section->kind != YamlNode::Kind::mapping) {
-      top.refuse(key, *section, "a mapping");
-    } else if (!section->items.empty()) {
-      note(top, config, key, kNotPassedOn);
-    }
-  }
-  if (const auto backend = top.text("dynamo_backend"); backend && *backend != "NO" && *backend != "no") {
-    note(top, config, "dynamo_backend", kNotPassedOn);
-  }
-}
-
 void note_what_has_no_effect(MapReader& top, Config& config) {
   if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
     note(top, config, "rdzv_backend",
@@ -194,7 +192,7 @@ Result<Config> read_tree(const ConfigLayers& layers) {
   config.gpu_ids = read_gpu_ids(top);
   config.enable_cpu_affinity = top.boolean("enable_cpu_affinity").value_or(false);
   read_main_process(top, config);
-  note_what_is_not_passed_on(top, config);
+  read_accelerate_sections(top, config);
   note_what_has_no_effect(top, config);
   if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
   if (check.error) return *check.error;

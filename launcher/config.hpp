@@ -109,6 +109,10 @@ struct Config {
   bool use_cpu = false;
   bool debug = false;
   bool enable_cpu_affinity = false;
+  /// Of accelerate's sections, by the names of accelerate_settings.hpp: "fsdp_config.fsdp_version" → "2".
+  std::map<std::string, std::string, std::less<>> accelerate;
+  std::vector<std::string> deepspeed_fields;  ///< the keys of deepspeed_config, as they stand there
+  bool mixed_precision_given = false;
   // llmlaunch:
   std::vector<HostConfig> hosts;                           ///< empty: this machine alone
   std::map<std::string, std::string, std::less<>> groups;  ///< name → host expression, for @name

@@ -2,6 +2,7 @@
 // config.cpp or config_llmlaunch.cpp. Order is that of the reference page.
 #include <array>
 
+#include "launcher/accelerate_settings.hpp"
 #include "launcher/config_schema.hpp"
 #include "launcher/log_settings.hpp"
 
@@ -11,8 +12,6 @@ namespace {
 using Kind = SettingKind;
 
 constexpr std::uint64_t kMostRanks = 2'147'483'647;
-constexpr std::string_view kNotPassedOn =
-    "accelerate's own settings; not passed on to the ranks by this version, which is said";
 constexpr std::string_view kTpu = "of TPU pods; no effect, which is said";
 constexpr std::string_view kTpuQuiet = "of TPU pods; no effect";
 constexpr std::string_view kLimitMeaning =
@@ -33,8 +32,7 @@ constexpr auto kSettings = std::to_array<Setting>({
     // accelerate's own.
     {"compute_environment", Kind::choice, "where the job runs; SageMaker is refused", "LOCAL_MACHINE", "LOCAL_MACHINE"},
     {"distributed_type", Kind::choice, "what the ranks compute on; NO and MULTI_CPU: no GPU is given out", "",
-     "NO MULTI_CPU MULTI_GPU MULTI_NPU MULTI_MLU MULTI_SDAA MULTI_MUSA MULTI_XPU MULTI_HPU MULTI_NEURON DEEPSPEED FSDP "
-     "MEGATRON_LM"},
+     "NO MULTI_CPU MULTI_GPU DEEPSPEED FSDP MEGATRON_LM"},
     {"mixed_precision", Kind::choice, "what the ranks find in ACCELERATE_MIXED_PRECISION", "no", "no fp16 bf16 fp8"},
     {"use_cpu", Kind::boolean, "the ranks find ACCELERATE_USE_CPU=true, and no GPU is given out", "false"},
     {"debug", Kind::boolean, "the ranks find ACCELERATE_DEBUG_MODE=true", "false"},
@@ -53,13 +51,15 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"main_training_function", Kind::any, kTpuQuiet, "main"},
     {"enable_cpu_affinity", Kind::boolean, "true is cpu_bind: gpu", "false"},
     {"downcast_bf16", Kind::any, kTpuQuiet, ""},
-    {"fp8_config", Kind::mapping, kNotPassedOn},
-    {"deepspeed_config", Kind::mapping, kNotPassedOn},
-    {"fsdp_config", Kind::mapping, kNotPassedOn},
-    {"parallelism_config", Kind::mapping, kNotPassedOn},
-    {"megatron_lm_config", Kind::mapping, kNotPassedOn},
-    {"mpirun_config", Kind::mapping, kNotPassedOn},
-    {"dynamo_config", Kind::mapping, kNotPassedOn},
+    section("fp8_config", "for ranks that compute in 8 bits (mixed_precision: fp8)"),
+    section("deepspeed_config", "for ranks of DeepSpeed, and their hosts"),
+    section("fsdp_config", "for ranks of FSDP"),
+    section("parallelism_config", "how ranks of FSDP or DeepSpeed share a model"),
+    section("megatron_lm_config", "for ranks of Megatron-LM"),
+    section("mpirun_config", "hosts of a job on CPUs"),
+    section("dynamo_config", "how the ranks compile a model"),
+    section("ipex_config", "of accelerate before 1.10"),
+    section("tp_config", "of accelerate 1.3 to 1.9"),
     {"tpu_name", Kind::any, kTpu},
     {"tpu_zone", Kind::any, kTpu},
     {"command_file", Kind::any, kTpu},
@@ -69,7 +69,7 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"tpu_use_cluster", Kind::any, kTpuQuiet},
     {"tpu_use_sudo", Kind::any, kTpuQuiet},
     {"fp16", Kind::boolean, "before accelerate 0.8: true is mixed_precision: fp16", "false"},
-    {"dynamo_backend", Kind::text, "before accelerate 0.12; not passed on to the ranks, which is said", "NO"},
+    {"dynamo_backend", Kind::text, "before accelerate 0.15: dynamo_config.dynamo_backend", "NO"},
     section("llmlaunch", "what accelerate has no words for"),
 
     {"llmlaunch.include", Kind::texts,
@@ -179,7 +179,15 @@ constexpr auto kSettings = std::to_array<Setting>({
 }  // namespace
 
 std::span<const Setting> settings() {
-  return kSettings;
+  static const std::vector<Setting> all = [] {
+    std::vector<Setting> table;
+    for (const Setting& setting : kSettings) {
+      table.push_back(setting);
+      if (setting.kind == Kind::section) append_section(setting.path, table);
+    }
+    return table;
+  }();
+  return all;
 }
 
 }  // namespace llmlaunch::launcher

@@ -8,6 +8,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "launcher/accelerate_env.hpp"
 #include "launcher/env_template.hpp"
 #include "rendezvous/base/env.hpp"
 
@@ -36,28 +37,7 @@ class Environment {
   std::unordered_map<std::string, std::size_t> index_;
 };
 
-/// What the file's accelerate keys mean to a rank.
-EnvList of_accelerate(const Config& config) {
-  EnvList list;
-  list.emplace_back(env::kMixedPrecision, config.mixed_precision);
-  list.emplace_back("ACCELERATE_USE_CPU", on_cpu(config) ? "true" : "false");
-  if (config.debug) list.emplace_back("ACCELERATE_DEBUG_MODE", "true");
-  return list;
-}
-
-/// What a vendor's libraries read to see fewer devices.
-const char* visible_devices_name(const std::string& distributed_type) {
-  if (distributed_type == "MULTI_XPU") return "ZE_AFFINITY_MASK";
-  if (distributed_type == "MULTI_NPU") return "ASCEND_RT_VISIBLE_DEVICES";
-  if (distributed_type == "MULTI_MLU") return "MLU_VISIBLE_DEVICES";
-  if (distributed_type == "MULTI_SDAA") return "SDAA_VISIBLE_DEVICES";
-  if (distributed_type == "MULTI_MUSA") return "MUSA_VISIBLE_DEVICES";
-  if (distributed_type == "MULTI_HPU") return "HABANA_VISIBLE_MODULES";
-  if (distributed_type == "MULTI_NEURON") return "NEURON_RT_VISIBLE_CORES";
-  return env::kCudaVisibleDevices;
-}
-
-bool on_nvidia(const std::string& type) {
+bool on_gpus(const std::string& type) {
   return type == "MULTI_GPU" || type == "FSDP" || type == "DEEPSPEED" || type == "MEGATRON_LM";
 }
 
@@ -66,7 +46,7 @@ std::optional<std::string> devices_of(const Config& config, const HostConfig& fr
   if (on_cpu(config)) return std::nullopt;
   const std::optional<std::string>& ids = from.gpu_ids ? from.gpu_ids : config.gpu_ids;
   if (ids) return *ids == "all" ? std::nullopt : ids;
-  if (!from.slots || !on_nvidia(config.distributed_type)) return std::nullopt;
+  if (!from.slots || !on_gpus(config.distributed_type)) return std::nullopt;
   std::string first;
   for (std::uint32_t i = 0; i < *from.slots; ++i) first += fmt::format("{}{}", i == 0 ? "" : ",", i);
   return first;
@@ -122,10 +102,6 @@ const std::string* value_of(const EnvList& list, std::string_view name) {
   return found == list.end() ? nullptr : &found->second;
 }
 
-bool on_cpu(const Config& config) {
-  return config.use_cpu || config.distributed_type == "MULTI_CPU";
-}
-
 EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
   EnvList picked;
   const auto is_denied = [&](const std::string& name) {
@@ -171,8 +147,8 @@ EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan
   }
   if (cpu_bind_of(config) == agent::CpuBind::gpu) env.set(env::kCudaDeviceOrder, "PCI_BUS_ID");
   env.set_all(picked);
-  env.set_all(of_accelerate(config));
-  if (auto devices = devices_of(config, from)) env.set(visible_devices_name(config.distributed_type), *devices);
+  env.set_all(accelerate_env(config, host.ranks.size()));
+  if (auto devices = devices_of(config, from)) env.set(env::kCudaVisibleDevices, *devices);
   env.set_all(config.env);
   env.set_all(from.env);
   env.set_all(plan.policy == StartPolicy::gang ? of_host_in_world(host, plan) : of_host_alone(host, plan));

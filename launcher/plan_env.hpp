@@ -16,9 +16,6 @@ std::string place_of(const Config& config, std::string_view key);
 /// The value of the first variable of that name, or nullptr. Points into `list`.
 const std::string* value_of(const EnvList& list, std::string_view name);
 
-/// The job stays on the CPU, whatever the hosts have.
-bool on_cpu(const Config& config);
-
 /// What forward_env picks from the head's environment: what a pattern names and no "!…" takes away, in whatever order
 /// they stand. A plain name that is not set there is noted; a pattern may match nothing.
 EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::string>& notes);

@@ -59,7 +59,7 @@ PUBLIC = {
     "cli": [],
     "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp", "config_text.hpp", "config_answers.hpp",
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
-                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp",
+                 "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp", "accelerate_hosts.hpp",
                  "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
     "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
     "trainer": [],

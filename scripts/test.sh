@@ -58,6 +58,8 @@ suite() {
 }
 
 check "packages" scripts/install_deps.sh
+check "accelerate and PyTorch" scripts/python_env.sh
+export LLMLAUNCH_PYTHON_REQUIRED=1  # without them their tests fail, and do not skip
 check "includes" python3 scripts/check_includes.py
 check "layout (clang-format)" check_format
 for preset in "${presets[@]}"; do

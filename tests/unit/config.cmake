@@ -19,3 +19,11 @@ llmlaunch_unit_test(launcher_config
     launcher_survey_test.cpp
   LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
 target_compile_definitions(unit_launcher_config PRIVATE LLMLAUNCH_CONFIGS="${PROJECT_SOURCE_DIR}/configs")
+
+llmlaunch_unit_test(launcher_accelerate
+  SOURCES
+    launcher_accelerate_corpus_test.cpp
+    launcher_accelerate_test.cpp
+  LIBRARIES llmlaunch_config nlohmann_json::nlohmann_json)
+target_compile_definitions(unit_launcher_accelerate PRIVATE
+  LLMLAUNCH_ACCELERATE_FILES="${PROJECT_SOURCE_DIR}/tests/fixtures/accelerate")

@@ -81,17 +81,12 @@ TEST_CASE("every key of accelerate's file is known") {
 
 TEST_CASE("what a run would lack in silence is said aloud") {
   const auto config = parse_config(
-      "distributed_type: FSDP\nfsdp_config:\n  anything: [at, all]\nrdzv_backend: c10d\nenable_cpu_affinity: true\n"
+      "distributed_type: FSDP\nfsdp_config:\n  fsdp_version: 2\nrdzv_backend: c10d\nenable_cpu_affinity: true\n"
       "num_machines: 2\nmachine_rank: 1\ndynamo_backend: inductor\ntpu_name: x\ntpu_env: [a]\ncommands: []\n",
       "cfg.yaml");
   REQUIRE(config.has_value());
   CHECK(config->notes ==
         std::vector<std::string>{
-            "cfg.yaml:1:1: distributed_type FSDP is not passed on to the ranks by this version of llmlaunch: "
-            "accelerate's "
-            "ranks start as for MULTI_GPU",
-            "cfg.yaml:2:1: fsdp_config is not passed on to the ranks by this version of llmlaunch",
-            "cfg.yaml:8:1: dynamo_backend is not passed on to the ranks by this version of llmlaunch",
             "cfg.yaml:4:1: rdzv_backend 'c10d' has no effect: llmlaunch serves the rendezvous itself",
             "cfg.yaml:7:1: machine_rank 1 has no effect: the order of the hosts is the order of the ranks",
             "cfg.yaml:9:1: tpu_name has no effect: it is for TPU pods",
@@ -179,8 +174,9 @@ TEST_CASE("a value of the wrong type or range is shown where it stands") {
        "cfg.yaml:1:19: unknown distributed_type 'MULTIGPU'\n    1 | distributed_type: MULTIGPU\n"
        "      |                   ^ did you mean 'MULTI_GPU'?"},
       {"distributed_type: XLA\n",
-       "cfg.yaml:1:19: distributed_type XLA (TPU pods) is not supported\n    1 | distributed_type: XLA\n"
-       "      |                   ^"},
+       "cfg.yaml:1:19: distributed_type XLA is not supported: TPU pods have a launcher of their own\n    1 | "
+       "distributed_type: XLA\n      |                   ^ supported are NO, MULTI_CPU, MULTI_GPU, DEEPSPEED, FSDP, "
+       "MEGATRON_LM"},
       {"ec2_instance_type: x\ncompute_environment: AMAZON_SAGEMAKER\n",
        "cfg.yaml:2:22: a SageMaker configuration: llmlaunch starts jobs on machines that it reaches by ssh\n"
        "    2 | compute_environment: AMAZON_SAGEMAKER\n      |                      ^"},
@@ -194,7 +190,8 @@ TEST_CASE("a value of the wrong type or range is shown where it stands") {
        "cfg.yaml:1:10: gpu_ids must be 'all' or a list like 0,1,2, not '0;1'\n    1 | gpu_ids: 0;1\n      |          "
        "^"},
       {"fsdp_config: 3\n",
-       "cfg.yaml:1:14: fsdp_config must be a mapping, not '3'\n    1 | fsdp_config: 3\n      |              ^"},
+       "cfg.yaml:1:14: fsdp_config must be a mapping of keys to values, not '3'\n    1 | fsdp_config: 3\n      |       "
+       "       ^"},
       {"- a\n- b\n",
        "cfg.yaml:1:1: the file must hold a mapping of keys to values, not a list\n    1 | - a\n      | ^"},
       {"hello\n", "cfg.yaml: the file must hold a mapping of keys to values, not a text"},

@@ -275,15 +275,6 @@ TEST_CASE("gpu_ids become CUDA_VISIBLE_DEVICES, where there are GPUs to be used"
   CHECK(devices("distributed_type: MULTI_GPU\nuse_cpu: true\n" + slots) == "(none)");
 }
 
-TEST_CASE("other vendors' devices have other names") {
-  const auto find = [](const char* type, const char* name) {
-    return value(planned(fmt::format("distributed_type: {}\ngpu_ids: 0,1\nnum_processes: 2", type)).hosts[0].env, name);
-  };
-  CHECK(find("MULTI_XPU", "ZE_AFFINITY_MASK") == "0,1");
-  CHECK(find("MULTI_NPU", "ASCEND_RT_VISIBLE_DEVICES") == "0,1");
-  CHECK(find("MULTI_NPU", "CUDA_VISIBLE_DEVICES") == "(none)");
-}
-
 TEST_CASE("more ranks than GPUs that they see is said aloud") {
   CHECK(planned("num_processes: 3\ngpu_ids: 0,2").notes ==
         Names{"host localhost: 3 ranks see 2 GPUs (CUDA_VISIBLE_DEVICES=0,2); local ranks from 2 on have none of their "
