@@ -39,8 +39,8 @@ Result<launcher::Config> config_of(const EnvOptions& options) {
   if (!named) return launcher::Config{};
   auto head = head_facts();
   if (!head) return head.error();
-  auto read =
-      options.config ? read_config_file(*options.config, head->cwd) : Result<launcher::Config>(launcher::Config{});
+  auto read = options.config ? read_config_file({*options.config, {}, head->environment}, head->cwd)
+                             : Result<launcher::Config>(launcher::Config{});
   if (!read) return read.error();
   if (options.config && read->hosts.empty() && words.include.empty() && words.hostfiles.empty() && !words.from)
     return read;  // a file for this machine alone

@@ -16,7 +16,6 @@ constexpr std::string_view kHosts = "the machines are those of --hosts, --hostfi
 constexpr std::string_view kPrefix = "--prefix; each line has its rank and host in front of it in any case";
 
 constexpr std::array kRows{
-    Row{"--num-nodes", kHosts},
     Row{"--host", kHosts},
     Row{"--num-gpus", "--nproc-per-node"},
     Row{"--nproc", "--nproc-per-node, or --num-processes"},

@@ -147,7 +147,7 @@ struct ConfigInput {
   std::string path;                   ///< empty: no file
   std::vector<std::string> settings;  ///< of --set: "llmlaunch.ssh.port=2222"; a later one wins
   EnvList environment;                ///< for LLMLAUNCH_SSH_PORT and ${VAR}
-  std::vector<Override> overrides;    ///< of options that stand for a key; over all others
+  std::vector<Override> overrides{};  ///< of options that stand for a key; over all others
 };
 
 /// The text of a file that `include:` names, by its path.

@@ -32,7 +32,7 @@ ordered_json host_of(const HostPlan& host) {
                     {"user", or_null(host.user)}, {"port", or_null(host.port)},
                     {"workdir", host.workdir},    {"proxy_jump", or_null(host.proxy_jump)}};
   ordered_json setup = ordered_json::array();
-  for (const auto& line : host.setup) setup.push_back(without_secrets({line}).front());
+  for (const auto& line : host.setup) setup.push_back(without_secrets(std::vector<std::string>{line}).front());
   json["setup"] = std::move(setup);
   json["gpus"] = gpus_of(host.env);
   json["env"] = env_of(host.env);

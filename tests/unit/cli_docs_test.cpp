@@ -90,7 +90,7 @@ TEST_CASE("a manual page has its title, its usage, the options by subject and th
   CHECK(text.find(".B llmlaunch run [OPTIONS] PROGRAM [ARGS\\[u2026]]\n") != text.npos);
   CHECK(text.find(".SS Configuration and hosts\n.TP\n\\fB\\-c\\fR, \\fB\\-\\-config\\fR \\fIFILE\\fR\n") != text.npos);
   CHECK(text.find(".SS Other options") == text.npos);
-  CHECK(text.find(".SH EXAMPLES\n.nf\n.RS 4\nllmlaunch run python train.py ") != text.npos);
+  CHECK(text.find(".SH EXAMPLES\n.nf\n.RS 4\nllmlaunch run train.py ") != text.npos);
   CHECK(text.find(".BR llmlaunch\\-exec (1),\n") != text.npos);
   CHECK_FALSE(manual_page(tree(), "rnu", "2026-11-24"));
 }

@@ -139,7 +139,8 @@ TEST_CASE("wrong values and what cannot be done are refused, by the name that wa
   CHECK(message({"--tee", "4"}) == "--tee must be 0, 1, 2 or 3, or such as 0:3,1:0, not '4'" + lists);
   CHECK(message({"--max_restarts", "x"}) == "--max_restarts must be a number, not 'x'" + lists);
   CHECK(message({"--mixed_precision", "fp7"}) ==
-        "--mixed_precision: mixed_precision must be one of no, fp16, bf16, fp8, not 'fp7'");
+        "--mixed_precision: mixed_precision must be one of no, fp16, bf16, fp8, not 'fp7'\n"
+        "    1 | --mixed_precision fp7\n      |                   ^");
   CHECK(message({"--main_process_port", "70000"}).starts_with("--main_process_port: main_process_port must be"));
   CHECK(message({"--tpu"}) == "--tpu: TPU pods are not supported");
   CHECK(message({"--multi_gpu", "--use_fsdp"}) == "no error");

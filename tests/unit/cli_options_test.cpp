@@ -35,9 +35,13 @@ const std::string kRunHelp =
     "\n"
     "Configuration and hosts:\n"
     "  -c,--config FILE            Configuration: accelerate's YAML, with or without 'llmlaunch:'\n"
+    "  --set KEY=VALUE ...         A setting over the configuration: llmlaunch.ssh.port=2222\n"
     "  --hosts LIST                Hosts instead of the file's: gpu[01-16],login0\n"
     "  --hostfile FILE             Hosts and slots from a file: Open MPI, DeepSpeed, PBS, Slurm …\n"
     "  --from FORMAT               How it is written; slurm, pbs and lsf without a file: the hosts of this allocation\n"
+    "  --include LIST              These hosts alone; n1:0,2@n2 also chooses GPUs\n"
+    "  -x,--exclude LIST           All hosts but these; n1:3 leaves out a GPU\n"
+    "  --nodes N|A-B               The first N hosts, or those from place A to B (from 1)\n"
     "\n"
     "Ranks:\n"
     "  -n,--num-processes N        Ranks on all hosts together\n"
@@ -50,6 +54,9 @@ const std::string kRunHelp =
     "  --forward-signal NAME[,NAME] ...\n"
     "                              Signals that go to the ranks: HUP, RTMIN+1; USR1 and USR2 always do\n"
     "  --env NAME[=VALUE] ...      Set a variable for all ranks; NAME alone passes the value on that it has here\n"
+    "  -m,--module                 PROGRAM is a Python module, as after python -m\n"
+    "  --no-python                 Run a .py file as the program that it is\n"
+    "  --python PATH               Instead of python3 for .py files and modules\n"
     "\n"
     "Output:\n"
     "  --log-dir DIR               Where the run directory is made\n"
@@ -63,6 +70,7 @@ const std::string kRunHelp =
     "  --timeline FILE             Write how long each host took for what (trace and table)\n"
     "  -q,--quiet                  Say nothing but warnings and errors\n"
     "  -v,--verbose                Say more\n"
+    "  --json-events FILE|FD       Write what happens as JSON, one object a line\n"
     "\n"
     "ssh:\n"
     "  --ask-pass                  Ask for a password, once, for hosts that take no key\n"
@@ -70,7 +78,13 @@ const std::string kRunHelp =
     "\n"
     "Instead of a run:\n"
     "  --dry-run                   Print the plan; start nothing, contact no host\n"
+    "  --json                      With --dry-run: the plan as JSON\n"
+    "  --explain                   Print every setting and where it comes from; start nothing\n"
     "  -h,--help                   Print this help and exit\n"
+    "\n"
+    "cron:\n"
+    "  --lock                      One run of this configuration at a time; the second ends with 75\n"
+    "  --cron                      Print nothing unless something fails, then a summary; ask for nothing\n"
     "\n"
     "A .py file is run by Python. The options of accelerate launch and torchrun work under their own names as well.\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
@@ -78,9 +92,9 @@ const std::string kRunHelp =
     "Without --config: accelerate's default file if there is one, else this machine alone.\n"
     "\n"
     "Examples:\n"
-    "  llmlaunch run python train.py                        # on this machine alone\n"
-    "  llmlaunch run -c cfg.yaml python train.py --lr 1e-4  # on the hosts of the file\n"
-    "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 python train.py\n"
+    "  llmlaunch run train.py                               # on this machine alone\n"
+    "  llmlaunch run -c cfg.yaml train.py --lr 1e-4         # on the hosts of the file\n"
+    "  llmlaunch run --hosts 'gpu[01-04]' --nproc-per-node 8 -m my.trainer\n"
     "  llmlaunch run -c cfg.yaml --dry-run train            # what would be started, and where\n";
 
 const std::string kHelp =
@@ -226,9 +240,7 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"--verson"}, "unknown option '--verson'\n   hint: did you mean '--version'?"},
       {{"--config", "x", "run", "p"},
        "option '--config' in front of the command\n   hint: options stand behind it: llmlaunch run --config …"},
-      {{"run", "--nnodes=2", "p"},
-       "option '--nnodes' is another launcher's\n   hint: here: the machines are those of --hosts, --hostfile or "
-       "llmlaunch.hosts"},
+      {{"run", "--bind-to=core", "p"}, "option '--bind-to' is another launcher's\n   hint: here: --cpu-bind"},
       {{"exec", "--nnodes=2", "p"}, "unknown option '--nnodes'\n   hint: llmlaunch exec --help lists the options"},
       {{"run", "--confg", "x", "p"}, "unknown option '--confg'\n   hint: did you mean '--config'?"},
       {{"run", "--num_proceses=2", "p"}, "unknown option '--num-proceses'\n   hint: did you mean '--num-processes'?"},

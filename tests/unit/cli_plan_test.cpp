@@ -335,6 +335,8 @@ TEST_CASE("a plan of the trainer on this machine says what is pushed and where i
         "  env      ROLE_NAME=default\n"
         "  env      ACCELERATE_MIXED_PRECISION=no\n"
         "  env      ACCELERATE_USE_CPU=true\n"
+        "  env      KMP_BLOCKTIME=1\n"
+        "  env      KMP_AFFINITY=granularity=fine,compact,1,0\n"
         "  env      WORLD_SIZE=1\n"
         "  env      LOCAL_WORLD_SIZE=1\n"
         "  env      LOCAL_SIZE=1\n"
