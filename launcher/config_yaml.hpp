@@ -27,7 +27,7 @@ struct YamlNode {
   std::string text;     ///< of a scalar
   bool quoted = false;  ///< "8" and not 8: a text, whatever it looks like
   std::vector<YamlNode>
-      items;  ///< of a sequence; of a mapping key, value, key, value … (keys are scalars, all different)
+      items;            ///< of a sequence; of a mapping key, value, key, value … (keys are scalars, all different)
   bool secret = false;  ///< the value, or a part of it, is one: it is shown nowhere
 };
 
