@@ -57,7 +57,8 @@ std::optional<OldRun> ended_run(const fs::path& directory) {
   if (!ended && !nobody_holds(directory.string())) return std::nullopt;
   struct stat info {};
   if (::lstat(record.c_str(), &info) != 0) return std::nullopt;
-  return OldRun{name, std::chrono::system_clock::from_time_t(info.st_mtime)};
+  const auto ended_at = std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
+  return OldRun{name, std::chrono::system_clock::time_point(ended_at)};
 }
 
 }  // namespace
@@ -78,7 +79,8 @@ std::size_t prune_runs(const std::string& log_dir, const std::string& current, c
     if (auto run = ended_run(entry->path())) runs.push_back(std::move(*run));
   }
   if (failed) log_warning("logs.keep_runs: cannot read {}: {}", log_dir, failed.message());
-  std::sort(runs.begin(), runs.end(), [](const OldRun& a, const OldRun& b) { return a.name > b.name; });
+  // The newest first. Names tell seconds, and short runs have several in one.
+  std::sort(runs.begin(), runs.end(), [](const OldRun& a, const OldRun& b) { return a.ended > b.ended; });
   std::size_t removed = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const bool stays = kept.count ? i + 1 < *kept.count : now - runs[i].ended <= *kept.age;

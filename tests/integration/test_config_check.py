@@ -159,7 +159,7 @@ def test_without_a_file_accelerates_default_is_checked(tmp_path):
 
 
 def test_words_that_do_not_fit_are_answered(tmp_path):
-    assert "config --help lists what there is" in ask("config", "chekc", status=64).stderr
+    assert "did you mean 'check'?" in ask("config", "chekc", status=64).stderr
     assert "config --schema stands alone" in ask("config", "--schema", "check", status=64).stderr
     assert "'b' is one word too many" in ask("config", "check", "a", "b", status=64).stderr
     assert "'x' is one word too many" in ask("docs", "reference", "x", status=64).stderr

@@ -34,7 +34,11 @@ def run(place, *words, **more):
 
 
 def run_directories(place):
-    return sorted(path for path in (place / "logs").iterdir()) if (place / "logs").exists() else []
+    """The oldest first; names tell seconds alone."""
+    def age(path):
+        record = path / "job.json"
+        return (record.stat().st_mtime_ns if record.exists() else 0, path.name)
+    return sorted((place / "logs").iterdir(), key=age) if (place / "logs").exists() else []
 
 
 def events_of(text):

@@ -100,7 +100,7 @@ def test_torchrun_and_accelerate_lines_run_on_this_machine(tmp_path):
     assert done.status == 0 and "bf16 3" in done.out, str(done)
     assert "RANK 1 2" in done.out and "RANK 0 2" not in done.out, str(done)
     done = run("--mixed_precision", "fp7", "train.py")
-    assert done.status == 64 and "--mixed_precision: mixed_precision must be one of" in done.err, str(done)
+    assert done.status == 78 and "--mixed_precision: mixed_precision must be one of" in done.err, str(done)
     done = run("--tpu", "train.py")
     assert done.status == 64 and "TPU pods are not supported" in done.err, str(done)
 
