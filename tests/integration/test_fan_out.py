@@ -62,7 +62,7 @@ def test_hosts_that_never_answer_delay_nobody(hosts, mutes):
     timeline = hosts.head / "timeline.json"
     run = hosts.run("true", config=hosts.config(silent_first), options=["--timeline", str(timeline)])
     assert run.status == 69, run
-    assert run.err.count("the wait for sshd's banner with 127.0.8.") == 6, run
+    assert run.err.count("the wait for sshd's banner with 127.0.8.") == 1 and "mute[1-6]" in run.err, run
     assert "no rank was started on any host" in run.err, run
     assert [len(mute.taken) for mute in mutes] == [1] * 6, "each was tried, once"
     # Three pairs of silent hosts stand for a second each. In turn they would take 5 s a pair.
