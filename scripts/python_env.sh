@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment with accelerate and PyTorch that tests compare llmlaunch with, once for all clones: below
-# $XDG_CACHE_HOME or ~/.cache, or what LLMLAUNCH_PYTHON_ENV names. PyTorch from PyPI brings the CUDA libraries that it loads at import, also without a GPU: about
-# 5.5 GB on disk, 2.5 GB to fetch.
+# $XDG_CACHE_HOME or ~/.cache, or what LLMLAUNCH_PYTHON_ENV names. PyTorch from PyPI brings the CUDA libraries that it
+# loads at import, also without a GPU: about 5.5 GB on disk, 2.5 GB to fetch.
 #
 #   scripts/python_env.sh            makes it where it is missing or of other versions
 #   scripts/python_env.sh --check    says whether it is there; makes nothing

@@ -15,7 +15,8 @@ import pytest
 
 from conftest import BIN, ROOT
 
-VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV", ROOT / "build" / "python"))
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV") or CACHE / "llmlaunch-tests" / "python")  # as python_env.sh
 FILES = ROOT / "tests" / "fixtures" / "accelerate"
 
 WORKER = """\

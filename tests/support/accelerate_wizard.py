@@ -17,7 +17,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV", ROOT / "build" / "python"))
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV") or CACHE / "llmlaunch-tests" / "python")  # as python_env.sh
 FOLDER = ROOT / "tests" / "fixtures" / "accelerate" / "wizard"
 ENTER = "\r"
 
