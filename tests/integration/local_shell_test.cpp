@@ -131,7 +131,7 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
   asio::io_context context;
   const auto shell = shell_of(context, script(directory,
                                               "echo welcome; echo; echo 'to this host'; echo broken >&2\n"
-                                              "printf 'LLMLAUNCH AGENT 2\\nframes'; printf 'no newline' >&2\n"));
+                                              "printf 'LLMLAUNCH AGENT 3\\nframes'; printf 'no newline' >&2\n"));
   std::vector<std::string> noise;
   shell->on_noise([&noise](std::string_view line) { noise.emplace_back(line); });
   Bytes all;

@@ -85,7 +85,7 @@ AgentDriver::AgentDriver(const std::string& program, const agent::EnvList& envir
     if (::read(fd_, &byte, 1) != 1) broken("the agent ended before its marker line");
     marker += byte;
   }
-  if (marker != "LLMLAUNCH AGENT 2\n") broken("not the marker line: " + marker);
+  if (marker != "LLMLAUNCH AGENT 3\n") broken("not the marker line: " + marker);
   hello = expect<agent::Hello>();
 }
 
