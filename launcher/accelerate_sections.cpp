@@ -124,7 +124,8 @@ std::optional<std::string> read_value(MapReader& map, std::string_view key, cons
     default: break;
   }
   // What accelerate's own dialogue writes for an answer that was left out.
-  if (node->kind == YamlNode::Kind::scalar && node->text.empty()) return std::nullopt;
+  const bool free_text = row.setting.kind != SettingKind::choice;
+  if (free_text && node->kind == YamlNode::Kind::scalar && node->text.empty()) return std::nullopt;
   const auto text = map.text(key);
   if (!text) return std::nullopt;
   if (row.setting.kind != SettingKind::choice) {

@@ -11,8 +11,12 @@
 namespace llmlaunch::launcher {
 namespace {
 
-// Whether a dollar in a value begins a variable, so that a plain one is written twice.
-constexpr bool kDollarsAreDoubled = false;
+/// A text below `llmlaunch:`, where ${VAR} begins a reference and $$ is one dollar; not for lines of `setup`.
+std::string config_value(std::string_view text) {
+  std::string doubled;
+  for (const char c : text) doubled.append(c == '$' ? 2 : 1, c);
+  return config_scalar(doubled);
+}
 
 bool is_word_of_yaml(std::string_view text) {
   constexpr std::array<std::string_view, 12> kWords{"y",    "n",     "yes",  "no", "on",   "off",
@@ -41,7 +45,7 @@ std::string list_of(const std::vector<std::string>& texts) {
 std::string map_of(const EnvList& env) {
   std::string map;
   for (const auto& [name, value] : env)
-    map += fmt::format("{}{}: {}", map.empty() ? "" : ", ", config_scalar(name), config_scalar(value));
+    map += fmt::format("{}{}: {}", map.empty() ? "" : ", ", config_scalar(name), config_value(value));
   return "{" + map + "}";
 }
 
@@ -55,13 +59,13 @@ std::string keys_of(const HostConfig& host) {
   const auto add = [&keys](std::string_view key, const std::string& value) {
     keys += fmt::format(", {}: {}", key, value);
   };
-  if (host.address) add("address", config_scalar(*host.address));
-  if (host.user) add("user", config_scalar(*host.user));
+  if (host.address) add("address", config_value(*host.address));
+  if (host.user) add("user", config_value(*host.user));
   if (host.port) add("port", std::to_string(*host.port));
   if (host.slots) add("slots", std::to_string(*host.slots));
-  if (host.identity_files.size() == 1) add("identity_file", config_scalar(host.identity_files.front()));
+  if (host.identity_files.size() == 1) add("identity_file", config_value(host.identity_files.front()));
   if (host.identity_files.size() > 1) add("identity_files", list_of(host.identity_files));
-  if (host.workdir) add("workdir", config_scalar(*host.workdir));
+  if (host.workdir) add("workdir", config_value(*host.workdir));
   if (host.proxy_jump) add("proxy_jump", config_scalar(*host.proxy_jump));
   if (host.gpu_ids) add("gpu_ids", config_scalar(*host.gpu_ids));
   if (!host.env.empty()) add("env", map_of(host.env));
@@ -89,11 +93,11 @@ std::string ssh_text(const SshSettings& ssh) {
   const auto add = [&text](std::string_view key, const std::string& value) {
     text += fmt::format("    {}: {}\n", key, value);
   };
-  if (ssh.user) add("user", config_scalar(*ssh.user));
+  if (ssh.user) add("user", config_value(*ssh.user));
   if (ssh.port) add("port", std::to_string(*ssh.port));
-  if (ssh.identity_files.size() == 1) add("identity_file", config_scalar(ssh.identity_files.front()));
+  if (ssh.identity_files.size() == 1) add("identity_file", config_value(ssh.identity_files.front()));
   if (ssh.identity_files.size() > 1) add("identity_files", list_of(ssh.identity_files));
-  if (ssh.config_file) add("config_file", config_scalar(*ssh.config_file));
+  if (ssh.config_file) add("config_file", config_value(*ssh.config_file));
   if (!ssh.known_hosts_files.empty()) add("known_hosts_files", list_of(ssh.known_hosts_files));
   if (ssh.host_key_policy)
     add("host_key_policy", *ssh.host_key_policy == HostKeyPolicy::strict ? "strict" : "accept-new");
@@ -106,7 +110,7 @@ std::string ssh_text(const SshSettings& ssh) {
 std::string env_text(std::string_view key, const EnvList& env) {
   if (env.empty()) return {};
   std::string text = fmt::format("  {}:\n", key);
-  for (const auto& [name, value] : env) text += fmt::format("    {}: {}\n", config_scalar(name), config_scalar(value));
+  for (const auto& [name, value] : env) text += fmt::format("    {}: {}\n", config_scalar(name), config_value(value));
   return text;
 }
 
@@ -118,7 +122,6 @@ std::string config_scalar(std::string_view text) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') quoted += '\\';
-    if (c == '$' && kDollarsAreDoubled) quoted += '$';
     if (c == '\n') {
       quoted += "\\n";
     } else if (c == '\t') {
@@ -143,8 +146,8 @@ std::string llmlaunch_section(const Config& config) {
   text += ssh_text(config.ssh) + env_text("env", config.env) + env_text("rank_env", config.rank_env);
   if (!config.forward_env.empty()) text += fmt::format("  forward_env: {}\n", list_of(config.forward_env));
   if (!config.process.setup.empty()) text += fmt::format("  setup: {}\n", list_of(config.process.setup));
-  if (config.workdir) text += fmt::format("  workdir: {}\n", config_scalar(*config.workdir));
-  if (config.log_dir != Config{}.log_dir) text += fmt::format("  log_dir: {}\n", config_scalar(config.log_dir));
+  if (config.workdir) text += fmt::format("  workdir: {}\n", config_value(*config.workdir));
+  if (config.log_dir != Config{}.log_dir) text += fmt::format("  log_dir: {}\n", config_value(config.log_dir));
   return text.empty() ? text : "llmlaunch:\n" + text;
 }
 

@@ -130,7 +130,9 @@ void FileCache::make_directory() {
 FileCache::~FileCache() = default;
 
 std::string FileCache::path_of(const FileSpec& file) const {
-  return directory_ + "/" + file.hash + "/" + file.name;
+  // Where no file is yet, it will be the first place, unless that cannot be used.
+  const std::string& top = directory_.empty() && !candidates_.empty() ? candidates_.front() : directory_;
+  return top + "/" + file.hash + "/" + file.name;
 }
 
 std::string FileCache::find(const FileSpec& file) {

@@ -174,7 +174,7 @@ TEST_CASE("an agent that cannot be used is named with the reason") {
       {"", Errc::no_program, "the agent '" + path + "' cannot be started: No such file or directory"},
       {"exit 3\n", Errc::closed, "the agent '" + path + "' ended before it was ready"},
       {"echo LLMLAUNCH AGENT 9; read line\n", Errc::version_mismatch,
-       "'" + path + "': the agent speaks version 9 of the agent protocol, this llmlaunch speaks version 2"},
+       "'" + path + "': the agent speaks version 9 of the agent protocol, this llmlaunch speaks version 3"},
       {"exec yes noise\n", Errc::protocol, "'" + path + "': more than 1048576 bytes came and no agent among them"},
   };
   for (const Row& row : rows) {

@@ -34,9 +34,13 @@ Config whole() {
   config.hosts[0].address = "10.0.0.2";
   config.ssh.user = "train";
   config.ssh.identity_files = {"~/.ssh/big"};
-  config.env = {{"A", "1"}, {"B", "yes"}, {"C", "line\nwith \"quotes\", # and \\ and \t and ü"}, {"D", ""}};
+  config.env = {{"A", "1"},
+                {"B", "yes"},
+                {"C", "line\nwith \"quotes\", # and \\ and \t and ü"},
+                {"D", ""},
+                {"E", "$$ ${HOME} $(x) $1"}};
   config.forward_env = {"HF_*", "!HF_TOKEN"};
-  config.process.setup = {"source ~/venv/bin/activate", "echo 'a: b'"};
+  config.process.setup = {"source ~/venv/bin/activate", "echo 'a: b' $$ ${HOME}"};
   config.workdir = "~/run dir";
   config.log_dir = "/var/tmp/logs";
   config.groups = {{"gpu", "gpu[01-03]"}};
