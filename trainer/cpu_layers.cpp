@@ -1,6 +1,8 @@
 // Layers as oneDNN primitives. Called by CpuNetwork, which owns the activations between them.
 #include "trainer/cpu_layers.hpp"
 
+#include <string_view>
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -46,6 +48,33 @@ memory view_of(CpuDevice& device, const memory::dims& dims, const float* values)
   return {plain_layout(dims), device.engine, const_cast<float*>(values)};  // oneDNN has no memory that is only read
 }
 
+namespace {
+
+using BackwardWeight = dnnl::convolution_backward_weights::primitive_desc;
+
+/// For the layouts of the activations where oneDNN has more than its reference loops for them, which take a hundred
+/// times as long (one input channel without AVX-512); else for those that it likes, and the activations are reordered.
+BackwardWeight backward_weight_for(CpuDevice& device, const dnnl::convolution_forward::primitive_desc& forward,
+                                   const memory::dims& weight_dims, const memory::dims& bias_dims) {
+  const auto with = [&](const memory::desc& in, const memory::desc& out) {
+    return BackwardWeight({algorithm::convolution_direct, in, any_layout(weight_dims), plain_layout(bias_dims), out,
+                           kUnitStride, kNoPadding, kNoPadding},
+                          device.engine, forward);
+  };
+  BackwardWeight made = with(forward.src_desc(), forward.dst_desc());
+  if (!std::string_view(made.impl_info_str()).starts_with("ref")) return made;
+  return with(any_layout(forward.src_desc().dims()), any_layout(forward.dst_desc().dims()));
+}
+
+/// `memory` itself, or its values in `other` when that has the layout that is wanted.
+const memory& in_layout_of(CpuDevice& device, const memory& memory, dnnl::memory& other) {
+  if (memory.get_desc() == other.get_desc()) return memory;
+  reorder(device, memory, other);
+  return other;
+}
+
+}  // namespace
+
 ReluConvolution::ReluConvolution(CpuDevice& device, const Shape& shape, const memory::desc& in, const memory::desc& out)
     : device_(device),
       weight_dims_{shape.out_channels, shape.in_channels, 3, 3},
@@ -53,9 +82,7 @@ ReluConvolution::ReluConvolution(CpuDevice& device, const Shape& shape, const me
       forward_({prop_kind::forward_training, algorithm::convolution_direct, in, any_layout(weight_dims_),
                 plain_layout(bias_dims_), out, kUnitStride, kNoPadding, kNoPadding},
                with_relu(true), device.engine),
-      backward_weight_({algorithm::convolution_direct, in_layout(), any_layout(weight_dims_), plain_layout(bias_dims_),
-                        out_layout(), kUnitStride, kNoPadding, kNoPadding},
-                       device.engine, forward_),
+      backward_weight_(backward_weight_for(device, forward_, weight_dims_, bias_dims_)),
       backward_input_({algorithm::convolution_direct, in_layout(), any_layout(weight_dims_), out_layout(), kUnitStride,
                        kNoPadding, kNoPadding},
                       device.engine, forward_),
@@ -64,7 +91,9 @@ ReluConvolution::ReluConvolution(CpuDevice& device, const Shape& shape, const me
       run_backward_input_(backward_input_),
       weight_(forward_.weights_desc(), device.engine),
       backward_input_weight_(backward_input_.weights_desc(), device.engine),
-      weight_gradient_(backward_weight_.diff_weights_desc(), device.engine) {}
+      weight_gradient_(backward_weight_.diff_weights_desc(), device.engine),
+      backward_weight_in_(backward_weight_.src_desc(), device.engine),
+      backward_weight_out_(backward_weight_.diff_dst_desc(), device.engine) {}
 
 void ReluConvolution::forward(const memory& in, const float* weight, const float* bias, memory& out) {
   reorder(device_, view_of(device_, weight_dims_, weight), weight_);
@@ -76,10 +105,11 @@ void ReluConvolution::forward(const memory& in, const float* weight, const float
 
 void ReluConvolution::backward_weight(const memory& in, const memory& out_gradient, float* weight_gradient,
                                       float* bias_gradient) {
-  run_backward_weight_.execute(device_.stream, {{DNNL_ARG_SRC, in},
-                                                {DNNL_ARG_DIFF_DST, out_gradient},
-                                                {DNNL_ARG_DIFF_WEIGHTS, weight_gradient_},
-                                                {DNNL_ARG_DIFF_BIAS, view_of(device_, bias_dims_, bias_gradient)}});
+  run_backward_weight_.execute(device_.stream,
+                               {{DNNL_ARG_SRC, in_layout_of(device_, in, backward_weight_in_)},
+                                {DNNL_ARG_DIFF_DST, in_layout_of(device_, out_gradient, backward_weight_out_)},
+                                {DNNL_ARG_DIFF_WEIGHTS, weight_gradient_},
+                                {DNNL_ARG_DIFF_BIAS, view_of(device_, bias_dims_, bias_gradient)}});
   memory plain = view_of(device_, weight_dims_, weight_gradient);
   reorder(device_, weight_gradient_, plain);
   device_.stream.wait();

@@ -54,6 +54,8 @@ class ReluConvolution {
   dnnl::convolution_backward_data run_backward_input_;
   // Weights as the primitives want them, filled anew in each pass.
   dnnl::memory weight_, backward_input_weight_, weight_gradient_;
+  // Activations for the weights' gradient, where it wants another layout of them.
+  dnnl::memory backward_weight_in_, backward_weight_out_;
 };
 
 /// (B, C, H, W) → (B, C, H / 2, W / 2): the largest of 2 × 2, the first of equals.
