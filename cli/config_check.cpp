@@ -22,11 +22,6 @@
 namespace llmlaunch::cli {
 namespace {
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 Result<std::string> file_of(const ConfigCheckOptions& options) {
   if (options.file) return *options.file;
   if (auto path = default_config()) return *std::move(path);

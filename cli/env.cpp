@@ -21,11 +21,6 @@ namespace {
 // Of a file or a pipe.
 constexpr std::size_t kUsualWidth = 120;
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 std::size_t width_of_stdout() {
   winsize size{};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;

@@ -34,11 +34,6 @@ std::string temporary_directory() {
   return given && *given != '\0' ? given : "/tmp";
 }
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 /// A sink that writes it all, or says that nobody reads.
 launcher::TextSink sink_of(int fd) {
   return [fd](std::string_view text) -> Result<void> {

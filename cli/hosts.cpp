@@ -15,11 +15,6 @@
 namespace llmlaunch::cli {
 namespace {
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 Result<HostChoice> choice_of(const HostsOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();

@@ -109,4 +109,9 @@ ExitStatus exit_status_of(const Error& error) {
   return ExitStatus::internal;  // a number that is no condition
 }
 
+int fail(const Error& error) {
+  report_error(error);
+  return number(exit_status_of(error));
+}
+
 }  // namespace llmlaunch::cli

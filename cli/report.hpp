@@ -30,4 +30,7 @@ void report_error(const Error& error);
 /// For errors met before a job ran; a job's own status comes with its result.
 ExitStatus exit_status_of(const Error& error);
 
+/// Prints the error; the status to exit with.
+int fail(const Error& error);
+
 }  // namespace llmlaunch::cli

@@ -103,11 +103,6 @@ Result<std::optional<std::size_t>> ssh_workers() {
   return make_error(Errc::usage, fmt::format("{} must be a number from 0 to 8, not '{}'", kVariable, value));
 }
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 int explain(const RunOptions& options) {
   const auto head = head_facts();
   if (!head) return fail(head.error());

@@ -26,12 +26,6 @@ using launcher::HostSurvey;
 
 constexpr const char* kComment = "Written by llmlaunch config. A job: llmlaunch run --config THIS_FILE PROGRAM";
 
-int fail(const Error& error) {
-  report_error(error);
-  if (error.code == Errc::interrupted) return number(ExitStatus::interrupted);
-  return number(exit_status_of(error));
-}
-
 Result<GivenAnswers> given_answers(const WizardOptions& options) {
   GivenAnswers given;
   if (options.answers_file) {

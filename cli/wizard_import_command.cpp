@@ -21,11 +21,6 @@ namespace {
 
 using launcher::Config;
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 enum class Kind { accelerate, deepspeed_env, genders, hosts };
 
 bool ends_in(const std::string& path, std::string_view end) {

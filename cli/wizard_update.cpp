@@ -18,11 +18,6 @@ namespace {
 
 using launcher::Config;
 
-int fail(const Error& error) {
-  report_error(error);
-  return number(exit_status_of(error));
-}
-
 /// The lines of a new file, each with its key.
 std::vector<std::pair<std::string, std::string>> top_level_lines(const std::string& text) {
   std::vector<std::pair<std::string, std::string>> lines;

@@ -102,7 +102,8 @@ def surroundings(tmp_path_factory):
     (packages / "deepspeed" / "launcher").mkdir()  # the one name that accelerate's launcher imports
     (packages / "deepspeed" / "launcher" / "runner.py").write_text('DEEPSPEED_ENVIRONMENT_NAME = ".deepspeed_env"\n')
     home = tmp_path_factory.mktemp("home")
-    return packages, {"PATH": f"{VENV / 'bin'}:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8",
+    temporary = tmp_path_factory.mktemp("tmp")  # torchrun leaves a directory there
+    return packages, {"PATH": f"{VENV / 'bin'}:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8", "TMPDIR": str(temporary),
                       "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
 
 

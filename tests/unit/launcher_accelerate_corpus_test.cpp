@@ -92,7 +92,7 @@ std::vector<fs::path> files_in(const char* folder) {
 TEST_CASE("every file of accelerate gives the plan that is expected") {
   const bool write = std::getenv("LLMLAUNCH_WRITE_EXPECTED") != nullptr;
   std::size_t count = 0;
-  for (const char* folder : {"wizard", "dialogue", "files"}) {
+  for (const char* folder : {"dialogue", "files"}) {
     for (const fs::path& file : files_in(folder)) {
       INFO(file.filename().string());
       ++count;

@@ -7,34 +7,17 @@
 #include "launcher/config.hpp"
 #include "launcher/config_schema.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/layered_config.hpp"
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using namespace llmlaunch::testing;
 
 namespace {
 
-using Files = std::map<std::string, std::string>;
-
 Result<Config> read(const std::string& text, std::vector<std::string> settings = {}, EnvList environment = {},
                     Files files = {}, const std::string& name = "cfg.yaml") {
-  const ConfigInput input{name, std::move(settings), std::move(environment)};
-  return parse_config(text, input, [&files](const std::string& path) -> Result<std::string> {
-    const auto found = files.find(path);
-    if (found != files.end()) return found->second;
-    return make_error(Errc::not_found, "No such file or directory", path);
-  });
-}
-
-Config good(const Result<Config>& config) {
-  INFO((config ? "" : to_string(config.error())));
-  REQUIRE(config.has_value());
-  return *config;
-}
-
-std::string message(const Result<Config>& config) {
-  if (config) return "no error";
-  CHECK(config.error().code == Errc::invalid_config);
-  return to_string(config.error());
+  return read_layers(text, {name, std::move(settings), std::move(environment)}, std::move(files));
 }
 
 std::string where(const Config& config, const std::string& path) {
