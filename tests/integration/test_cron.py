@@ -130,7 +130,7 @@ def test_old_runs_are_removed_and_nothing_else(place):
 
 
 def validator(name):
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = pytest.importorskip("jsonschema", reason="no python3-jsonschema here")
     return jsonschema.Draft202012Validator(json.loads((ROOT / "launcher" / name).read_text()))
 
 

@@ -100,6 +100,14 @@ def basics(talk, hosts="test[01-02]"):
     talk.answer("Key to sign in with")
 
 
+def takes_what_is_proposed(talk):
+    """From the ranks of each host to the file."""
+    talk.answer("Ranks on each host")
+    for question in ("Address of this machine", "Network interface", "Mixed precision", "Write out.yaml?"):
+        talk.choose(question)
+    assert talk.run.finish().status == 0, f"{talk.run}\n{talk.terminal.shown}"
+
+
 def middle(talk):
     talk.answer("Directory in which the ranks start")
     talk.answer("Line of shell before the ranks")
@@ -215,12 +223,7 @@ def test_hosts_that_fail_are_explained_and_may_be_left_out(hosts, desk, terminal
         talk.choose("1 of 3 hosts cannot be used", "1")
         talk.asked("gone: not reached")
         talk.choose("1 of 3 hosts cannot be used", "out")
-        talk.answer("Ranks on each host")
-        talk.choose("Address of this machine")
-        talk.choose("Network interface")
-        talk.choose("Mixed precision")
-        talk.choose("Write out.yaml?")
-        assert talk.run.finish().status == 0, f"{talk.run}\n{terminal.shown}"
+        takes_what_is_proposed(talk)
     assert desk.written("out.yaml")["llmlaunch"]["hosts"] == [{"name": "test[01-02]", "slots": 1}]
     desk.plans("out.yaml")
 
@@ -235,17 +238,11 @@ def test_an_unknown_host_key_is_shown_and_recorded_after_a_yes(hosts, desk, term
     talk.asked("These hosts show keys that no known_hosts file has:")
     talk.asked("test01")
     talk.asked("SHA256:")
-    if key.exists():
-        shown = subprocess.run(["ssh-keygen", "-lf", str(key)], capture_output=True, text=True).stdout.split()[1]
-        assert shown in terminal.shown
+    shown = subprocess.run(["ssh-keygen", "-lf", str(key)], capture_output=True, text=True, check=True).stdout.split()[1]
+    assert shown in terminal.shown
     assert desk.known.read_text() == ""
     talk.choose("Are these their keys? They are recorded then [no]", "yes")
-    talk.answer("Ranks on each host")
-    talk.choose("Address of this machine")
-    talk.choose("Network interface")
-    talk.choose("Mixed precision")
-    talk.choose("Write out.yaml?")
-    assert talk.run.finish().status == 0, f"{talk.run}\n{terminal.shown}"
+    takes_what_is_proposed(talk)
     recorded = {tuple(line.split()[1:3]) for line in desk.known.read_text().splitlines()}  # names may be hashed
     assert len(recorded) == 2 and recorded <= {tuple(line.split()[1:3]) for line in lines.splitlines()}
     desk.plans("out.yaml")
