@@ -21,6 +21,9 @@ target_link_libraries(llmlaunch_trainer_core
   PUBLIC llmlaunch_base
   PRIVATE ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
 target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
+if(LLMLAUNCH_SANITIZE STREQUAL "thread")
+  target_sources(llmlaunch_trainer_core INTERFACE ${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.cpp)
+endif()
 # The same bytes on every machine.
 set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
 # Nobody asks for errno or traps of these loops, and without them they are vectorised.
