@@ -11,7 +11,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kConfigFooter =
     "Without FILE: accelerate's default file. Exit status: 0 when a run would start with it, 78 when not.";
 
 class CheckHelp final : public CLI::Formatter {
@@ -28,7 +28,7 @@ void ConfigParser::add_to(CLI::App& config) {
   check_ = config.add_subcommand("check", "Read a file and tell what a run would do; contact no host");
   check_->formatter(std::make_shared<CheckHelp>());
   check_->set_help_flag("-h,--help", "Print this help and exit");
-  check_->footer(kFooter);
+  check_->footer(kConfigFooter);
   check_->add_flag("-q,--quiet", quiet_, "Print nothing but warnings and errors");
 }
 

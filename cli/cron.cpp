@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kMaxSaidLines = 6;
 constexpr std::size_t kMaxLineBytes = 400;
 
-std::vector<std::string> lines_of(std::string_view text) {
+std::vector<std::string> mail_lines_of(std::string_view text) {
   std::vector<std::string> lines;
   while (!text.empty()) {
     const auto end = std::min(text.find('\n'), text.size());
@@ -43,7 +43,7 @@ std::string cron_summary(const Error& failure, int exit_status, const launcher::
                          const std::string& run_directory, const std::vector<std::string>& said) {
   std::vector<std::string> rest;
   for (std::size_t i = said.size() > kMaxSaidLines ? said.size() - kMaxSaidLines : 0; i < said.size(); ++i)
-    for (auto& line : lines_of(said[i])) rest.push_back(std::move(line));
+    for (auto& line : mail_lines_of(said[i])) rest.push_back(std::move(line));
   cut_middle(rest, kMaxSaidLines);
   if (plan != nullptr) {
     std::vector<std::string> names;
@@ -55,7 +55,7 @@ std::string cron_summary(const Error& failure, int exit_status, const launcher::
   }
   rest.push_back(fmt::format("exit status: {}", exit_status));
   if (!run_directory.empty()) rest.push_back(fmt::format("logs:        {}", run_directory));
-  std::vector<std::string> lines = lines_of(format_error(failure, false));
+  std::vector<std::string> lines = mail_lines_of(format_error(failure, false));
   cut_middle(lines, kMaxSummaryLines - rest.size());
   std::string text;
   for (const auto* part : {&lines, &rest})

@@ -7,7 +7,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr std::string_view kHead = R"(# bash completion for llmlaunch; written by: llmlaunch docs completion bash
+constexpr std::string_view kBashHead = R"(# bash completion for llmlaunch; written by: llmlaunch docs completion bash
 )";
 
 // COMP_WORDS has "--color=al" as three words.
@@ -67,7 +67,7 @@ void each_command(const CommandText& command, const std::string& above, const Vi
   for (const auto& below : command.commands) each_command(below, full_name, visit);
 }
 
-std::string action_of(const OptionText& option) {
+std::string bash_action_of(const OptionText& option) {
   switch (option.kind) {
     case ValueKind::file: return "compopt -o filenames; _llmlaunch_reply -A file";
     case ValueKind::directory: return "compopt -o filenames; _llmlaunch_reply -A directory";
@@ -96,7 +96,7 @@ std::string bash_completion(const CommandText& root) {
       }
       if (option.value.empty()) continue;
       takes += fmt::format("    {}) return 0 ;;\n", patterns);
-      if (const std::string action = action_of(option); !action.empty())
+      if (const std::string action = bash_action_of(option); !action.empty())
         values += fmt::format("    {}) {} ;;\n", patterns, action);
     }
     options += fmt::format("    '{}') echo '{}' ;;\n", full_name, names);
@@ -115,7 +115,7 @@ std::string bash_completion(const CommandText& root) {
                            std::string_view otherwise) {
     return fmt::format("\n_llmlaunch_{}() {{\n  case {} in\n{}  esac\n{}}}\n", name, subject, cases, otherwise);
   };
-  std::string script(kHead);
+  std::string script(kBashHead);
   script += function("options", "$1", options, "");
   script += function("words", "$1", words, "");
   script += function("takes_value", "$1:$2", takes, "  return 1\n");

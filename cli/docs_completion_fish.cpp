@@ -7,7 +7,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr std::string_view kHead = R"(# fish completion for llmlaunch; written by: llmlaunch docs completion fish
+constexpr std::string_view kFishHead = R"(# fish completion for llmlaunch; written by: llmlaunch docs completion fish
 
 function __llmlaunch_at
     set -l words (commandline -opc)
@@ -43,7 +43,7 @@ std::string fish_word(std::string_view text) {
   return out + "'";
 }
 
-std::string value_of(const OptionText& option) {
+std::string fish_value(const OptionText& option) {
   switch (option.kind) {
     case ValueKind::none: return "";
     case ValueKind::any: return " -x";
@@ -62,7 +62,7 @@ struct Lists {
   std::string takes_value, takes_program, commands, completions;
 };
 
-void add(const CommandText& command, const std::string& above, Lists& lists) {
+void add_fish(const CommandText& command, const std::string& above, Lists& lists) {
   const std::string full_name = above.empty() ? command.name : above + " " + command.name;
   const std::string here = fmt::format("complete -c llmlaunch -n '__llmlaunch_at {}'", full_name);
   for (const auto& option : command.options) {
@@ -72,7 +72,7 @@ void add(const CommandText& command, const std::string& above, Lists& lists) {
       names += fmt::format(" -{} {}", is_long ? 'l' : 's', name.substr(is_long ? 2 : 1));
       if (!option.value.empty()) lists.takes_value += fmt::format(" '{}:{}'", full_name, name);
     }
-    lists.completions += fmt::format("{}{}{} -d {}\n", here, names, value_of(option), fish_word(option.text));
+    lists.completions += fmt::format("{}{}{} -d {}\n", here, names, fish_value(option), fish_word(option.text));
   }
   for (const auto& each : command.commands) {
     lists.completions += fmt::format("{} -a {} -d {}\n", here, each.name, fish_word(each.description));
@@ -85,15 +85,15 @@ void add(const CommandText& command, const std::string& above, Lists& lists) {
     lists.completions += here + " -a '(__fish_complete_command)'\n";
     lists.completions += fmt::format("complete -c llmlaunch -n '__llmlaunch_at {} PROGRAM' -F\n", full_name);
   }
-  for (const auto& each : command.commands) add(each, full_name, lists);
+  for (const auto& each : command.commands) add_fish(each, full_name, lists);
 }
 
 }  // namespace
 
 std::string fish_completion(const CommandText& root) {
   Lists lists;
-  add(root, "", lists);
-  std::string script(kHead);
+  add_fish(root, "", lists);
+  std::string script(kFishHead);
   script += fmt::format("set -g __llmlaunch_takes_value{}\n", lists.takes_value);
   script += fmt::format("set -g __llmlaunch_takes_program{}\n", lists.takes_program);
   script += fmt::format("set -g __llmlaunch_commands{}\n\n", lists.commands);

@@ -9,7 +9,7 @@ namespace llmlaunch::cli {
 namespace {
 
 /// Inside '…' of the shell, and inside […] or before : of _arguments.
-std::string escaped(std::string_view text) {
+std::string zsh_escaped(std::string_view text) {
   std::string out;
   for (const char letter : text) {
     if (letter == '\'') {
@@ -22,7 +22,7 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-std::string action_of(const OptionText& option) {
+std::string zsh_action_of(const OptionText& option) {
   switch (option.kind) {
     case ValueKind::file: return "_files";
     case ValueKind::directory: return "_files -/";
@@ -42,8 +42,8 @@ std::string specs_of(const OptionText& option) {
   for (const auto& name : option.names) {
     const std::string others = option.repeats ? "*" : fmt::format("({})", fmt::join(option.names, " "));
     const std::string joined = option.value.empty() ? "" : name.starts_with("--") ? "=" : "+";
-    out += fmt::format("    '{}{}{}[{}]", others, name, joined, escaped(option.text));
-    if (!option.value.empty()) out += fmt::format(":{}:{}", escaped(option.value), action_of(option));
+    out += fmt::format("    '{}{}{}[{}]", others, name, joined, zsh_escaped(option.text));
+    if (!option.value.empty()) out += fmt::format(":{}:{}", zsh_escaped(option.value), zsh_action_of(option));
     out += "' \\\n";
   }
   return out;
@@ -55,7 +55,7 @@ std::string function_of(const CommandText& command) {
   return name;
 }
 
-void add(const CommandText& command, const std::string& above, std::string& functions) {
+void add_zsh(const CommandText& command, const std::string& above, std::string& functions) {
   const std::string function = above.empty() ? "_llmlaunch" : above + "_" + function_of(command);
   std::string body = fmt::format("\n{}() {{\n", function);
   const bool below = !command.commands.empty();
@@ -66,7 +66,7 @@ void add(const CommandText& command, const std::string& above, std::string& func
     body += "    '1:command:->command' \\\n    '*::argument:->argument'\n  case $state in\n    command)\n";
     body += "      local -a commands=(\n";
     for (const auto& each : command.commands)
-      body += fmt::format("        '{}:{}'\n", each.name, escaped(each.description));
+      body += fmt::format("        '{}:{}'\n", each.name, zsh_escaped(each.description));
     body += "      )\n      _describe command commands\n      ;;\n    argument)\n      case $line[1] in\n";
     for (const auto& each : command.commands)
       body += fmt::format("        {}) {}_{} ;;\n", each.name, function, function_of(each));
@@ -79,14 +79,14 @@ void add(const CommandText& command, const std::string& above, std::string& func
     body += "    '*:hosts:_hosts'\n}\n";
   }
   functions += body;
-  for (const auto& each : command.commands) add(each, function, functions);
+  for (const auto& each : command.commands) add_zsh(each, function, functions);
 }
 
 }  // namespace
 
 std::string zsh_completion(const CommandText& root) {
   std::string functions;
-  add(root, "", functions);
+  add_zsh(root, "", functions);
   return "#compdef llmlaunch\n# zsh completion for llmlaunch; written by: llmlaunch docs completion zsh\n" + functions +
          "\nif [[ $funcstack[1] == _llmlaunch ]]; then\n  _llmlaunch \"$@\"\nelse\n  compdef _llmlaunch "
          "llmlaunch\nfi\n";

@@ -28,7 +28,7 @@ std::size_t width_of_stdout() {
 }
 
 /// Nothing named and no --all: no hosts, which is this machine.
-Result<launcher::Config> config_of(const EnvOptions& options) {
+Result<launcher::Config> env_config(const EnvOptions& options) {
   const HostWords& words = options.hosts;
   const bool named = options.all || options.config || !words.include.empty() || !words.hostfiles.empty() || words.from;
   if (!named) return launcher::Config{};
@@ -56,7 +56,7 @@ Result<launcher::Config> config_of(const EnvOptions& options) {
 
 int env_command(const EnvOptions& options) {
   set_log_level(log_level_of(options.verbosity));
-  const auto config = config_of(options);
+  const auto config = env_config(options);
   if (!config) return fail(config.error());
   const auto hosts =
       survey_hosts(*config, {options.verbosity, options.no_progress || options.json, options.ask_pass, nullptr});

@@ -9,7 +9,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kEnvFooter =
     "Without --all and without hosts: this machine. Hosts: --hosts and --hostfile, else those of --config, else the\n"
     "file that WCOLL names. A fact in which hosts differ is marked; 69 when a host was not reached.";
 
@@ -18,7 +18,7 @@ constexpr const char* kFooter =
 void EnvParser::add_to(CLI::App& parent) {
   app = parent.add_subcommand("env", "Show GPUs, driver, network and limits of this machine or of all hosts");
   app->set_help_flag("-h,--help", "Print this help and exit");
-  app->footer(kFooter);
+  app->footer(kEnvFooter);
   app->add_flag("-a,--all", values_.all, "All hosts: facts × hosts, equal hosts together, differences marked");
   add_host_options(*app, values_.hosts, true);
   add_value(*app, "-c,--config", values_.config, "FILE", "Configuration: ssh, and hosts if none are named");

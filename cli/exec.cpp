@@ -17,21 +17,15 @@
 #include "cli/head.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/survey.hpp"
 #include "launcher/exec.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::cli {
 namespace {
 
-constexpr const char* kAgent = "llmlaunch-agent";
-
 bool exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
-}
-
-std::string temporary_directory() {
-  const char* given = std::getenv("TMPDIR");
-  return given && *given != '\0' ? given : "/tmp";
 }
 
 /// A sink that writes it all, or says that nobody reads.
@@ -52,7 +46,7 @@ launcher::TextSink sink_of(int fd) {
   };
 }
 
-Result<launcher::Config> config_of(const ExecOptions& options, const launcher::HeadFacts& head) {
+Result<launcher::Config> exec_config(const ExecOptions& options, const launcher::HeadFacts& head) {
   // A named host needs no file, and a default file of accelerate's has nothing to say about ssh.
   auto read = read_config_file({options.config.value_or(""), options.settings, head.environment}, head.cwd);
   if (!read) return read;
@@ -62,15 +56,15 @@ Result<launcher::Config> config_of(const ExecOptions& options, const launcher::H
   return config;
 }
 
-int explain(const ExecOptions& options) {
+int explain_exec(const ExecOptions& options) {
   const auto head = head_facts();
   if (!head) return fail(head.error());
-  const auto config = config_of(options, *head);
+  const auto config = exec_config(options, *head);
   if (!config) return fail(config.error());
   return print_answer(explained(*config, typed_values(options), false), "the settings");
 }
 
-Result<launcher::LaunchPlan> plan_of(const ExecOptions& options) {
+Result<launcher::LaunchPlan> exec_plan(const ExecOptions& options) {
   if (is_glob_accident(options, exists))
     return make_error(Errc::usage,
                       fmt::format("the command would be '{}', which is a file here like the host '{}'",
@@ -78,7 +72,7 @@ Result<launcher::LaunchPlan> plan_of(const ExecOptions& options) {
                       {}, "the shell has put names of files in the place of a pattern: write -w 'n[1-3]' in quotes");
   auto head = head_facts();
   if (!head) return head.error();
-  const auto config = config_of(options, *head);
+  const auto config = exec_config(options, *head);
   if (!config) return config.error();
   auto plan = launcher::make_plan(*config, {options.command, {}, launcher::StartPolicy::each_host}, *head);
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
@@ -97,14 +91,14 @@ Result<void> show(const ExecOptions& options, const launcher::LaunchPlan& plan, 
 
 int exec_command(const ExecOptions& options) {
   set_log_level(log_level_of(options.verbosity));
-  if (options.explain) return explain(options);
-  const auto plan = plan_of(options);
+  if (options.explain) return explain_exec(options);
+  const auto plan = exec_plan(options);
   if (!plan) return fail(plan.error());
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan);
 
-  const auto agent = find_helper(kAgent);
+  const auto agent = find_helper(kAgentProgram);
   if (!agent) return fail(agent.error());
   launcher::GatheredOutput gathered(plan->hosts.size(), temporary_directory());
   launcher::LaunchOptions launch = launch_options(*agent, options.verbosity, options.no_progress);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint32_t kMostAtOnce = 65'536;
 
-constexpr const char* kFooter =
+constexpr const char* kExecFooter =
     "PROGRAM and everything behind it are passed on as they are, without a shell; --shell runs one line of sh.\n"
     "Hosts: -w and --hostfile, else those of the configuration, else the file that WCOLL names. -w takes host lists\n"
     "(gpu[01-64],login0), ^FILE, - for stdin, /REGEX/, -HOST and the operators , ! & ^ from left to right.\n"
@@ -66,7 +66,7 @@ void ExecParser::add_to(CLI::App& parent) {
   app = parent.add_subcommand("exec", "Run a command on all hosts and show what they said, grouped");
   app->formatter(std::make_shared<ExecHelp>());
   app->set_help_flag("-h,--help", "Print this help and exit");
-  app->footer(kFooter);
+  app->footer(kExecFooter);
   add_host_options(*app, values_.hosts, true);
   add_value(*app, "-c,--config", values_.config, "FILE",
             "Configuration: ssh, env, workdir, and hosts if none are named");

@@ -13,6 +13,8 @@ namespace llmlaunch::cli {
 /// Environment, current directory, and a new job id: "20261124-101530-4f2a" (local time, then chance).
 Result<launcher::HeadFacts> head_facts();
 
+inline constexpr const char* kAgentProgram = "llmlaunch-agent";
+
 /// A program of llmlaunch's own: in $LLMLAUNCH_LIBEXEC when that is set, else beside this executable or in
 /// ../libexec/llmlaunch from it. `Errc::not_found` names the places that were looked at.
 Result<std::string> find_helper(const std::string& name);

@@ -57,7 +57,7 @@ Result<std::string> read_file(const std::string& path) {
   return text;
 }
 
-std::string variable(const EnvList& environment, std::string_view name) {
+std::string variable_in(const EnvList& environment, std::string_view name) {
   const auto found =
       std::find_if(environment.begin(), environment.end(), [&](const auto& one) { return one.first == name; });
   return found == environment.end() ? "" : found->second;
@@ -154,11 +154,11 @@ Result<void> Choice::take_file(const std::string& path, HostfileFormat format) {
 }
 
 Result<void> Choice::take_slurm() {
-  const std::string list = variable(world_.environment, "SLURM_JOB_NODELIST");
+  const std::string list = variable_in(world_.environment, "SLURM_JOB_NODELIST");
   if (list.empty())
     return make_error(Errc::usage, "--from slurm: SLURM_JOB_NODELIST is not set", {}, "this is no Slurm job");
   if (auto taken = take_text(list, "SLURM_JOB_NODELIST", HostfileFormat::slurm); !taken) return taken;
-  const std::string tasks = variable(world_.environment, "SLURM_TASKS_PER_NODE");
+  const std::string tasks = variable_in(world_.environment, "SLURM_TASKS_PER_NODE");
   if (tasks.empty()) return ok;
   const auto slots = launcher::slurm_tasks(tasks, from_files_.size());
   if (!slots) return as_usage(slots.error(), "--from slurm");
@@ -171,13 +171,13 @@ Result<void> Choice::take_slurm() {
 Result<void> Choice::take_allocation(HostfileFormat format) {
   if (format == HostfileFormat::slurm) return take_slurm();
   if (format == HostfileFormat::pbs) {
-    const std::string path = variable(world_.environment, "PBS_NODEFILE");
+    const std::string path = variable_in(world_.environment, "PBS_NODEFILE");
     if (!path.empty()) return take_file(path, format);
     return make_error(Errc::usage, "--from pbs: PBS_NODEFILE is not set", {},
                       "this is no PBS job; --hostfile names a file");
   }
   for (const char* name : {"LSB_MCPU_HOSTS", "LSB_HOSTS"}) {
-    const std::string list = variable(world_.environment, name);
+    const std::string list = variable_in(world_.environment, name);
     if (!list.empty()) return take_text(list, name, format);
   }
   return make_error(Errc::usage, "--from lsf: neither LSB_MCPU_HOSTS nor LSB_HOSTS is set", {},
@@ -201,7 +201,7 @@ Result<void> Choice::take_words(const std::string& option) {
     return make_error(Errc::usage, fmt::format("--from {} needs a file", *words_.from), {}, "--hostfile names it");
   }
   choice_.named |= !words_.include.empty() || !words_.hostfiles.empty();
-  const std::string wcoll = variable(world_.environment, "WCOLL");
+  const std::string wcoll = variable_in(world_.environment, "WCOLL");
   if (!choice_.named && file_.hosts.empty() && !wcoll.empty()) {
     if (auto taken = take_file(wcoll, HostfileFormat::pdsh); !taken) {
       Error error = taken.error();

@@ -17,7 +17,7 @@ namespace {
 using launcher::Config;
 using launcher::HostConfig;
 
-std::vector<std::string> split(std::string_view text, char separator) {
+std::vector<std::string> pieces_of(std::string_view text, char separator) {
   std::vector<std::string> pieces;
   for (std::size_t start = 0; start <= text.size();) {
     const std::size_t end = std::min(text.find(separator, start), text.size());
@@ -42,12 +42,12 @@ struct Piece {
 /// Nothing when it is no word of DeepSpeed's about these hosts.
 std::optional<std::vector<Piece>> deepspeed_pieces(const std::string& word, std::vector<HostConfig>& hosts) {
   std::vector<Piece> pieces;
-  for (const std::string& one : split(word, '@')) {
+  for (const std::string& one : pieces_of(word, '@')) {
     const auto colon = one.find(':');
     Piece piece{one.substr(0, colon), {}};
     if (find_host(hosts, piece.host) == nullptr) return std::nullopt;
     if (colon != one.npos) {
-      piece.gpus = split(std::string_view(one).substr(colon + 1), ',');
+      piece.gpus = pieces_of(std::string_view(one).substr(colon + 1), ',');
       const auto is_number = [](const std::string& id) {
         return !id.empty() && std::all_of(id.begin(), id.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
       };
@@ -66,7 +66,7 @@ void use_gpus(HostConfig& host, const std::vector<std::string>& gpus) {
 /// The GPUs of a host, as far as the configuration tells.
 std::vector<std::string> gpus_of(const Config& config, const HostConfig& host) {
   const auto& ids = host.gpu_ids ? host.gpu_ids : config.gpu_ids;
-  if (ids && *ids != "all") return split(*ids, ',');
+  if (ids && *ids != "all") return pieces_of(*ids, ',');
   std::vector<std::string> gpus;
   for (std::uint32_t i = 0; i < host.slots.value_or(0); ++i) gpus.push_back(fmt::format("{}", i));
   return gpus;

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint32_t kMost = 65'536;
 constexpr std::uint32_t kFewestSteps = 3;
 
-constexpr const char* kFooter =
+constexpr const char* kHostsFooter =
     "EXPR is a host list (gpu[01-64],login0), ^FILE, - for stdin, /REGEX/, -HOST, and these with the operators\n"
     ", ! & ^ (union, difference, intersection, one of both) from left to right. Behind -- it may begin with '-'.\n"
     "Without EXPR and --hostfile: the hosts of --config, else the file that WCOLL names.";
@@ -32,7 +32,7 @@ void HostsParser::add_to(CLI::App& parent) {
   app = parent.add_subcommand("hosts", "Expand, fold, count, split and convert lists of hosts");
   app->formatter(std::make_shared<HostsHelp>());
   app->set_help_flag("-h,--help", "Print this help and exit");
-  app->footer(kFooter);
+  app->footer(kHostsFooter);
   add_host_options(*app, values_.hosts, false);
   add_value(*app, "-c,--config", values_.config, "FILE", "Configuration whose hosts are meant, or its groups");
   add_setting_option(*app, values_.settings);

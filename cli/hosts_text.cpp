@@ -35,7 +35,7 @@ HostChoice picked(const HostChoice& choice, std::size_t number, std::uint64_t ch
 }
 
 /// Parts that differ by at most one host; none is empty.
-std::string parts_of(const Names& names, std::size_t parts, const launcher::FoldOptions& folding) {
+std::string in_parts(const Names& names, std::size_t parts, const launcher::FoldOptions& folding) {
   std::string text;
   std::size_t at = 0;
   for (std::size_t part = 0; part < parts; ++part) {
@@ -79,7 +79,7 @@ Result<std::string> text_of_hosts(HostChoice choice, const HostsOptions& options
   }
   if (options.json) return launcher::hosts_json(choice.hosts);
   if (options.count) return fmt::format("{}\n", choice.written.size());
-  if (options.split) return parts_of(choice.written, *options.split, options.folding);
+  if (options.split) return in_parts(choice.written, *options.split, options.folding);
   if (choice.written.empty()) return std::string();
   if (options.contiguous) return fmt::format("{}\n", fmt::join(launcher::contiguous_hostlists(choice.written), "\n"));
   if (options.fold) return launcher::fold_hostlist(choice.written, options.folding) + "\n";

@@ -32,7 +32,6 @@ namespace {
 
 constexpr const char* kTrainWord = "train";
 constexpr const char* kTrainer = "llmlaunch-train";
-constexpr const char* kAgent = "llmlaunch-agent";
 
 /// The file that was named, else accelerate's default, else nothing: this machine.
 Result<launcher::Config> read_config(const RunOptions& options, const launcher::HeadFacts& head) {
@@ -70,7 +69,7 @@ void show_local_ranks(const std::vector<launcher::RankRange>& chosen, launcher::
   }
 }
 
-Result<launcher::Config> config_of(const RunOptions& options, const launcher::HeadFacts& head) {
+Result<launcher::Config> run_config(const RunOptions& options, const launcher::HeadFacts& head) {
   auto read = read_config(options, head);
   if (!read) return read;
   const auto secrets = read->secrets;
@@ -79,10 +78,10 @@ Result<launcher::Config> config_of(const RunOptions& options, const launcher::He
   return config;
 }
 
-Result<launcher::LaunchPlan> plan_of(const RunOptions& options) {
+Result<launcher::LaunchPlan> run_plan(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
-  const auto config = config_of(options, *head);
+  const auto config = run_config(options, *head);
   if (!config) return config.error();
   const auto command = command_of(options, config->python.value_or(""));
   if (!command) return command.error();
@@ -103,10 +102,10 @@ Result<std::optional<std::size_t>> ssh_workers() {
   return make_error(Errc::usage, fmt::format("{} must be a number from 0 to 8, not '{}'", kVariable, value));
 }
 
-int explain(const RunOptions& options) {
+int explain_run(const RunOptions& options) {
   const auto head = head_facts();
   if (!head) return fail(head.error());
-  const auto config = config_of(options, *head);
+  const auto config = run_config(options, *head);
   if (!config) return fail(config.error());
   for (const auto& note : config->notes) log_warning("{}", printable(note));
   return print_answer(explained(*config, typed_values(options), true), "the settings");
@@ -206,7 +205,7 @@ Result<int> nowhere() {
 }
 
 Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan) {
-  const auto agent = find_helper(kAgent);
+  const auto agent = find_helper(kAgentProgram);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch =
       launch_options(*agent, options.cron ? Verbosity::quiet : options.verbosity, options.no_progress);
@@ -231,9 +230,9 @@ int run_command(const RunOptions& options) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
-  if (options.explain) return explain(options);
+  if (options.explain) return explain_run(options);
   Teller teller(options.cron);
-  const auto plan = plan_of(options);
+  const auto plan = run_plan(options);
   if (!plan) return teller.failed(plan.error());
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));

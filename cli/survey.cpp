@@ -42,7 +42,7 @@ Result<Ready> ready_for(const launcher::Config& config, const SurveyWays& ways) 
   }
   auto plan = launcher::make_plan(asked, {{"true"}, {}, launcher::StartPolicy::each_host}, *head);
   if (!plan) return plan.error();
-  const auto agent = find_helper("llmlaunch-agent");
+  const auto agent = find_helper(kAgentProgram);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch = launch_options(*agent, ways.verbosity, ways.no_progress);
   launch.ask_password = ways.ask_pass;

@@ -13,7 +13,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kWizardFooter =
     "Without options it asks at the terminal, and proposes what it found on the hosts; '?' explains a question, "
     "'back'\n"
     "goes to the one before. An option answers the question of its name, and so does a line of the file of --answers\n"
@@ -60,7 +60,7 @@ void WizardParser::add_to(CLI::App& config) {
   app = &config;
   app->formatter(std::make_shared<ConfigHelp>());
   app->set_help_flag("-h,--help", "Print this help and exit");
-  app->footer(kFooter);
+  app->footer(kWizardFooter);
   for (const auto& [flag, key, type, help] : kAnswers) add_value(*app, flag, answers_[key], type, help);
   add_value(*app, "--hostfile", hostfile_, "FILE", "Hosts and slots from a file of another tool: as --hosts ^FILE");
   add_value(*app, "--answers", values_.answers_file, "FILE", "Answers by the names of the questions, as YAML");

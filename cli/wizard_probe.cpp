@@ -25,7 +25,7 @@ using launcher::HostSurvey;
 // One host more than any survey has: the work as a whole failed.
 constexpr const char* kWhole = "";
 
-void write_all(int fd, std::string_view text) {
+void write_to_probe(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t put = ::write(fd, text.data(), text.size());
     if (put < 0 && errno == EINTR) continue;
@@ -55,7 +55,7 @@ void write_all(int fd, std::string_view text) {
     hosts = {
         {kWhole, std::nullopt, make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()), {}}};
   }
-  write_all(out, launcher::to_wire(hosts));
+  write_to_probe(out, launcher::to_wire(hosts));
   ::_exit(0);
 }
 

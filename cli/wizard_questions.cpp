@@ -21,7 +21,7 @@ Error bad(std::string what) {
   return make_error(Errc::invalid_argument, std::move(what));
 }
 
-std::vector<std::string> lines_of(const std::string& text, char separator) {
+std::vector<std::string> parts_of(const std::string& text, char separator) {
   std::vector<std::string> lines;
   for (std::size_t start = 0; start <= text.size();) {
     const std::size_t end = std::min(text.find(separator, start), text.size());
@@ -158,7 +158,7 @@ Result<void> WizardCore::check(std::string_view key, const std::string& text) co
     if (const auto slots = parse_slots(text); !slots) return slots.error();
   if (key == "forward_env") {
     // The parser of configurations knows what a pattern is.
-    for (const std::string& name : lines_of(text, ','))
+    for (const std::string& name : parts_of(text, ','))
       if (name.find_first_of(" \t=") != name.npos) return bad(fmt::format("'{}' is no name of a variable", name));
   }
   return ok;
@@ -210,8 +210,8 @@ Config WizardCore::config() const {
   }
   if (const std::string workdir = value("workdir"); !workdir.empty()) config.workdir = workdir;
   const std::string setup = value("setup");
-  config.process.setup = lines_of(setup, setup.find('\n') == setup.npos ? ';' : '\n');
-  config.forward_env = lines_of(value("forward_env"), ',');
+  config.process.setup = parts_of(setup, setup.find('\n') == setup.npos ? ';' : '\n');
+  config.forward_env = parts_of(value("forward_env"), ',');
   if (const std::string log_dir = value("log_dir"); !log_dir.empty()) config.log_dir = log_dir;
 
   std::uint32_t ranks = 0;

@@ -29,7 +29,7 @@ const std::string* given(const Config& config, std::string_view key) {
   return found == config.accelerate.end() ? nullptr : &found->second;
 }
 
-Error wrong(const Config& config, std::string_view key, std::string what, std::string hint = {}) {
+Error wrong_hosts(const Config& config, std::string_view key, std::string what, std::string hint = {}) {
   return make_error(Errc::invalid_config, std::move(what), place_of(config, key), std::move(hint));
 }
 
@@ -57,10 +57,11 @@ Result<std::vector<Named>> parse_filter(const Config& config, std::string_view k
       at = comma + 1;
     }
     if (!good)
-      return wrong(config, key, fmt::format("{}: '{}' is no host with slots", name, part),
-                   "write gpu01@gpu02:0,2 for all of gpu01 and two slots of gpu02");
+      return wrong_hosts(config, key, fmt::format("{}: '{}' is no host with slots", name, part),
+                         "write gpu01@gpu02:0,2 for all of gpu01 and two slots of gpu02");
     const auto before = std::find_if(all.begin(), all.end(), [&](const Named& one) { return one.host == named.host; });
-    if (before != all.end()) return wrong(config, key, fmt::format("{}: host '{}' is named twice", name, named.host));
+    if (before != all.end())
+      return wrong_hosts(config, key, fmt::format("{}: host '{}' is named twice", name, named.host));
     all.push_back(std::move(named));
   }
   return all;
@@ -103,13 +104,13 @@ Result<void> filter_hosts(Config& config, const char* key, const std::string& te
     const auto host = std::find_if(config.hosts.begin(), config.hosts.end(),
                                    [&](const HostConfig& one) { return one.name == named.host; });
     if (host == config.hosts.end())
-      return wrong(config, key, fmt::format("{} names '{}', which is not among the hosts", name, named.host));
+      return wrong_hosts(config, key, fmt::format("{} names '{}', which is not among the hosts", name, named.host));
     if (named.slots.empty()) continue;
     if (!host->slots)
-      return wrong(config, key, fmt::format("{} names slots of '{}', which has none", name, named.host),
-                   "say how many slots it has");
+      return wrong_hosts(config, key, fmt::format("{} names slots of '{}', which has none", name, named.host),
+                         "say how many slots it has");
     if (*named.slots.rbegin() >= *host->slots)
-      return wrong(
+      return wrong_hosts(
           config, key,
           fmt::format("{} names slot {} of '{}', which has {}", name, *named.slots.rbegin(), named.host, *host->slots),
           fmt::format("its slots are 0 … {}", *host->slots - 1));
@@ -136,7 +137,7 @@ Result<void> filter_hosts(Config& config, const char* key, const std::string& te
     if (auto kept = keep_slots(config, host, slots); !kept) return kept;
     left.push_back(std::move(host));
   }
-  if (left.empty()) return wrong(config, key, fmt::format("{} leaves no host", name));
+  if (left.empty()) return wrong_hosts(config, key, fmt::format("{} leaves no host", name));
   config.hosts = std::move(left);
   return ok;
 }
@@ -220,7 +221,8 @@ Result<void> take_accelerate_hosts(Config& config, const HostSources& sources) {
     return ok;
   }
   if (config.hosts.empty())
-    return wrong(config, filter, "a filter without hosts", "name them in llmlaunch.hosts, or in deepspeed_hostfile");
+    return wrong_hosts(config, filter, "a filter without hosts",
+                       "name them in llmlaunch.hosts, or in deepspeed_hostfile");
   if (auto done = filter_hosts(config, filter, exclusion ? *exclusion : *inclusion); !done) return done;
   forget_counts(config, filter);
   return ok;

@@ -42,7 +42,7 @@ std::optional<std::string> flag_of(std::string_view text) {
   return std::nullopt;
 }
 
-bool is_number(std::string_view text) {
+bool is_whole_number(std::string_view text) {
   double value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   return failed == std::errc{} && end == text.data() + text.size() && value >= 0 && value <= 1e300;
@@ -53,10 +53,10 @@ std::optional<std::string> shaped(const std::string& text, ValueShape shape) {
   switch (shape) {
     case ValueShape::plain:
     case ValueShape::three_flags: return text;
-    case ValueShape::number: return is_number(text) ? std::optional(text) : std::nullopt;
+    case ValueShape::number: return is_whole_number(text) ? std::optional(text) : std::nullopt;
     case ValueShape::number_or_auto:
       if (same_word(text, "auto")) return "auto";
-      return is_number(text) ? std::optional(text) : std::nullopt;
+      return is_whole_number(text) ? std::optional(text) : std::nullopt;
     case ValueShape::count_or_auto: {
       if (same_word(text, "auto")) return "auto";
       const auto number = parse_integer(text);

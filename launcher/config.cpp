@@ -93,16 +93,16 @@ void read_precision(MapReader& top, Config& config) {
 }
 
 void read_world(MapReader& top, Config& config) {
-  constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
+  constexpr std::uint64_t kMostProcesses = std::numeric_limits<std::int32_t>::max();
   const YamlNode* processes = top.find("num_processes");
   if (processes && processes->text == "-1") {
     // accelerate's own default; it means "not given"
-  } else if (const auto count = top.integer("num_processes", 1, kMost)) {
+  } else if (const auto count = top.integer("num_processes", 1, kMostProcesses)) {
     config.num_processes = static_cast<std::uint32_t>(*count);
   }
-  if (const auto count = top.integer("num_machines", 1, kMost))
+  if (const auto count = top.integer("num_machines", 1, kMostProcesses))
     config.num_machines = static_cast<std::uint32_t>(*count);
-  if (const auto rank = top.integer("machine_rank", 0, kMost)) {
+  if (const auto rank = top.integer("machine_rank", 0, kMostProcesses)) {
     config.machine_rank = static_cast<std::uint32_t>(*rank);
     if (*rank >= config.num_machines.value_or(1) && config.num_machines) {
       top.check().fail(top.find("machine_rank")->mark,

@@ -14,7 +14,7 @@ namespace {
 constexpr std::string_view kPrefix = "LLMLAUNCH_";
 using Keys = std::vector<std::string>;
 
-Keys split(std::string_view path) {
+Keys keys_in(std::string_view path) {
   Keys keys;
   for (;;) {
     const auto dot = path.find('.');
@@ -27,14 +27,14 @@ Keys split(std::string_view path) {
 /// "llmlaunch.ssh.port" → its keys; "llmlaunch.env.A.B" → llmlaunch, env, A.B. Nothing for a path that is none.
 Keys keys_along(std::string_view path) {
   if (path.find('[') != path.npos) return {};
-  if (find_setting(path)) return split(path);
+  if (find_setting(path)) return keys_in(path);
   for (auto dot = path.rfind('.'); dot != path.npos && dot > 0; dot = path.rfind('.', dot - 1)) {
     const Setting* above = find_setting(path.substr(0, dot));
     if (!above) continue;
     const bool free_names = above->kind == SettingKind::variables || above->kind == SettingKind::groups;
     if ((!free_names && above->kind != SettingKind::mapping) || dot + 1 == path.size()) return {};
-    Keys keys = split(path.substr(0, dot));
-    for (auto& key : free_names ? Keys{std::string(path.substr(dot + 1))} : split(path.substr(dot + 1)))
+    Keys keys = keys_in(path.substr(0, dot));
+    for (auto& key : free_names ? Keys{std::string(path.substr(dot + 1))} : keys_in(path.substr(dot + 1)))
       keys.push_back(std::move(key));
     return keys;
   }
@@ -153,7 +153,7 @@ Result<void> apply_overrides(ConfigLayers& layers, const std::vector<Override>& 
     value.kind = YamlNode::Kind::scalar;
     value.mark = source.mark_at(1, 0);
     value.text = one.value;
-    if (auto done = assign(layers, one.key, split(one.key), source, std::move(value)); !done) return done;
+    if (auto done = assign(layers, one.key, keys_in(one.key), source, std::move(value)); !done) return done;
   }
   return ok;
 }
@@ -177,7 +177,7 @@ Result<void> apply_variables(ConfigLayers& layers, const EnvList& environment) {
       if (!parsed) return parsed.error();
       value = std::move(*parsed);
     }
-    if (auto done = assign(layers, setting.path, split(setting.path), source, std::move(value)); !done) return done;
+    if (auto done = assign(layers, setting.path, keys_in(setting.path), source, std::move(value)); !done) return done;
   }
   return ok;
 }

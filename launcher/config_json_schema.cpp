@@ -56,7 +56,7 @@ Json integer(const Setting& setting) {
 }
 
 /// The words; and what a reader of YAML 1.1 makes of a plain no, and every reader of a plain 0.
-Json choice(const Setting& setting) {
+Json choice_schema(const Setting& setting) {
   Json words = Json::array();
   for (const auto word : words_of(setting)) {
     words.push_back(word);
@@ -91,7 +91,7 @@ Json schema_of(const Setting& setting) {
     case SettingKind::limit: return any_of({{{"type", "integer"}, {"minimum", 0}}, pattern(kLimitPattern), kNothing});
     case SettingKind::octal:  // 0777 is 777 to YAML 1.2, and 511 to 1.1
       return any_of({{{"type", "integer"}, {"minimum", 0}, {"maximum", 777}}, pattern(kOctalPattern), kNothing});
-    case SettingKind::choice: return choice(setting);
+    case SettingKind::choice: return choice_schema(setting);
     case SettingKind::section: return any_of({mapping(setting.path), kNothing});
     case SettingKind::mapping: return {{"type", {"object", "null"}}};
     case SettingKind::variables:

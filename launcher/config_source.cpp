@@ -36,7 +36,7 @@ bool is_name_character(char c) {
 }
 
 /// The line up to the first value whose name says that it is a secret.
-std::string without_secrets(std::string_view line) {
+std::string shown_line(std::string_view line) {
   for (std::size_t at = 0; at < line.size();) {
     std::size_t end = at;
     while (end < line.size() && is_name_character(line[end])) ++end;
@@ -92,7 +92,7 @@ Error ConfigSource::error_at(ConfigMark mark, std::string_view what, std::string
     return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
   }
   const std::string before = mark.line == 1 ? before_ : "";
-  const auto characters = characters_of(without_secrets(before + std::string(line(mark.line))));
+  const auto characters = characters_of(shown_line(before + std::string(line(mark.line))));
   const std::size_t caret = std::min(characters_of(before).size() + mark.column - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.
   const std::size_t begin = caret > kShownCharacters * 3 / 4 ? caret - kShownCharacters / 2 : 0;

@@ -27,7 +27,7 @@ bool is_word_of_yaml(std::string_view text) {
   return std::find(kWords.begin(), kWords.end(), small) != kWords.end();
 }
 
-bool is_plain(std::string_view text) {
+bool is_plain_scalar(std::string_view text) {
   constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   constexpr std::string_view kOthers = "0123456789_./-";
   if (text.empty() || is_word_of_yaml(text)) return false;
@@ -54,7 +54,7 @@ std::string in_list(const std::string& name) {
 }
 
 // What a host is told beside its name, as the keys of a flow mapping.
-std::string keys_of(const HostConfig& host) {
+std::string host_lines(const HostConfig& host) {
   std::string keys;
   const auto add = [&keys](std::string_view key, const std::string& value) {
     keys += fmt::format(", {}: {}", key, value);
@@ -77,10 +77,11 @@ std::string keys_of(const HostConfig& host) {
 std::string hosts_text(const std::vector<HostConfig>& hosts) {
   std::string text;
   for (std::size_t i = 0; i < hosts.size();) {
-    const std::string keys = keys_of(hosts[i]);
+    const std::string keys = host_lines(hosts[i]);
     std::vector<std::string> names{in_list(hosts[i].name)};
     const bool single = hosts[i].address || names.front() != hosts[i].name;  // an address belongs to one host
-    for (++i; !single && i < hosts.size() && keys_of(hosts[i]) == keys && in_list(hosts[i].name) == hosts[i].name; ++i)
+    for (++i; !single && i < hosts.size() && host_lines(hosts[i]) == keys && in_list(hosts[i].name) == hosts[i].name;
+         ++i)
       names.push_back(hosts[i].name);
     const std::string name = config_scalar(single ? names.front() : compress_hostlist(names));
     text += keys.empty() ? fmt::format("    - {}\n", name) : fmt::format("    - {{name: {}{}}}\n", name, keys);
@@ -117,7 +118,7 @@ std::string env_text(std::string_view key, const EnvList& env) {
 }  // namespace
 
 std::string config_scalar(std::string_view text) {
-  if (is_plain(text)) return std::string(text);
+  if (is_plain_scalar(text)) return std::string(text);
   std::string quoted = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);

@@ -17,7 +17,7 @@ constexpr std::string_view kErrMark = "\x1b[1;31m!\x1b[0m ";
 constexpr std::array<std::string_view, 10> kColors{"\x1b[36m", "\x1b[32m", "\x1b[33m", "\x1b[35m", "\x1b[34m",
                                                    "\x1b[96m", "\x1b[92m", "\x1b[93m", "\x1b[95m", "\x1b[94m"};
 
-LinePrefix prefix_of(const LogSettings& settings, const std::vector<RankPlace>& places) {
+LinePrefix prefix_from(const LogSettings& settings, const std::vector<RankPlace>& places) {
   if (settings.prefix_is_host) return LinePrefix::of_hosts(places);
   if (!settings.prefix) return LinePrefix(places);
   const auto pieces = parse_prefix(*settings.prefix);
@@ -34,7 +34,7 @@ std::vector<bool> shown_ranks(const LogSettings& settings, std::size_t ranks) {
 }  // namespace
 
 Console::Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors)
-    : prefix_(prefix_of(settings, places)),
+    : prefix_(prefix_from(settings, places)),
       colors_(colors),
       color_by_(settings.color_by),
       places_(std::move(places)),

@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kKnown =
     "{rank}, {local_rank}, {node_rank}, {world_size} and {host}; {{ stands for one brace";
 
-std::optional<std::string> value_of(std::string_view name, const RankPlace& place) {
+std::optional<std::string> place_value(std::string_view name, const RankPlace& place) {
   if (name == "rank") return fmt::format("{}", place.rank);
   if (name == "local_rank") return fmt::format("{}", place.local_rank);
   if (name == "node_rank") return fmt::format("{}", place.node_rank);
@@ -32,7 +32,7 @@ std::string walk(std::string_view text, const RankPlace& place, std::optional<st
     }
     const std::size_t close = text.find('}');
     const std::string_view name = text.substr(1, close == text.npos ? close : close - 1);
-    const auto value = close == text.npos ? std::nullopt : value_of(name, place);
+    const auto value = close == text.npos ? std::nullopt : place_value(name, place);
     if (value) out += *value;
     if (!value && !unknown) unknown = text.substr(0, close == text.npos ? close : close + 1);
     text.remove_prefix(close == text.npos ? text.size() : close + 1);

@@ -39,12 +39,12 @@ std::string line_of(const ordered_json& json) {
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-bool is_number(const std::string& text) {
+bool is_json_number(const std::string& text) {
   return !text.empty() && text.size() <= 9 &&
          std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= '0' && c <= '9'; });
 }
 
-Error cannot(const std::string& where, int error) {
+Error cannot_log(const std::string& where, int error) {
   return system_error(error, "cannot write events to " + where, {}, "--json-events names a file or a descriptor");
 }
 
@@ -63,7 +63,7 @@ Result<agent::UniqueFd> open_descriptor(const std::string& number) {
     own.reset(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   else
     own.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  if (!own) return cannot("descriptor " + number, errno);
+  if (!own) return cannot_log("descriptor " + number, errno);
   return own;
 }
 
@@ -86,13 +86,13 @@ const char* stage_word(HostStage stage) {
 }
 
 Result<agent::UniqueFd> open_events(const std::string& where) {
-  if (is_number(where)) return open_descriptor(where);
+  if (is_json_number(where)) return open_descriptor(where);
   struct stat info {};
   // Opened for reading as well, a FIFO is there without a reader, and outlives one.
   const bool fifo = ::stat(where.c_str(), &info) == 0 && S_ISFIFO(info.st_mode);
   const int flags = fifo ? O_RDWR : O_WRONLY | O_CREAT | O_TRUNC;
   agent::UniqueFd fd(::open(where.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600));
-  if (!fd) return cannot(where, errno);
+  if (!fd) return cannot_log(where, errno);
   return fd;
 }
 

@@ -140,7 +140,7 @@ Result<void> write_json_stream(const GatheredOutput& gathered, Rank rank, Stream
   return out("\"");
 }
 
-const char* word(HostEnd::Kind kind) {
+const char* end_word(HostEnd::Kind kind) {
   switch (kind) {
     case HostEnd::Kind::not_started: return "not started";
     case HostEnd::Kind::failed: return "failed";
@@ -156,7 +156,7 @@ const char* word(HostEnd::Kind kind) {
 // As text without its closing brace: the streams follow.
 std::string json_of_host(const HostEnd& end) {
   const auto seconds = [](std::chrono::milliseconds time) { return static_cast<double>(time.count()) / 1000; };
-  ordered_json host = {{"host", end.host}, {"end", word(end.kind)}, {"status", status_of_host(end)}};
+  ordered_json host = {{"host", end.host}, {"end", end_word(end.kind)}, {"status", status_of_host(end)}};
   const bool signaled = end.kind == HostEnd::Kind::signaled;
   host["signal"] = signaled ? ordered_json(signal_name(end.value)) : ordered_json(nullptr);
   host["reason"] = end.failure ? ordered_json(to_string(*end.failure)) : ordered_json(nullptr);

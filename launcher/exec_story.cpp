@@ -55,7 +55,7 @@ std::string label_of(const HostEnd& end) {
 }
 
 // Without the host's name, which stands before it.
-std::string reason_of(const HostEnd& end) {
+std::string story_reason(const HostEnd& end) {
   if (!end.failure) return {};
   const Error& error = *end.failure;
   const std::string what = error.what.empty() ? error.code.message() : error.what;
@@ -63,7 +63,7 @@ std::string reason_of(const HostEnd& end) {
   return other_place ? error.where + ": " + what : what;
 }
 
-struct Line {
+struct StoryLine {
   std::string label, reason, hint;
   int badness = 0;
   int status = 0;
@@ -76,14 +76,14 @@ bool ended_well(const HostEnd& end) {
 }
 
 // Hosts that ended alike, worst first, then by their first host.
-std::vector<Line> lines_of(const std::vector<HostEnd>& hosts) {
-  std::vector<Line> lines;
+std::vector<StoryLine> story_lines(const std::vector<HostEnd>& hosts) {
+  std::vector<StoryLine> lines;
   std::map<std::tuple<std::string, std::string, std::string>, std::size_t> places;
   for (const HostEnd& end : hosts) {
     if (ended_well(end)) continue;
-    Line line;
+    StoryLine line;
     line.label = label_of(end);
-    line.reason = reason_of(end);
+    line.reason = story_reason(end);
     line.hint = end.failure ? end.failure->hint : "";
     line.badness = badness(end);
     line.status = status_of_host(end);
@@ -95,21 +95,21 @@ std::vector<Line> lines_of(const std::vector<HostEnd>& hosts) {
     lines[place->second].reasons.push_back(std::move(reason));
     lines[place->second].hints.push_back(std::move(hint));
   }
-  for (Line& line : lines) {
+  for (StoryLine& line : lines) {
     line.hint = hint_of_many(line.hint, line.hosts.front(), line.hints, line.reasons);
     line.reason = reason_of_many(line.reason, line.hosts.front(), line.reasons);
   }
-  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
+  std::stable_sort(lines.begin(), lines.end(), [](const StoryLine& a, const StoryLine& b) {
     return std::pair(a.badness, a.status) > std::pair(b.badness, b.status);
   });
   return lines;
 }
 
-std::string table_of(const std::vector<Line>& lines) {
+std::string table_of(const std::vector<StoryLine>& lines) {
   std::string text;
   const std::size_t shown = lines.size() > kMaxLines ? kMaxLines - 1 : lines.size();
   for (std::size_t i = 0; i < shown; ++i) {
-    const Line& line = lines[i];
+    const StoryLine& line = lines[i];
     text += fmt::format("\n   {}: {}", line.label, compress_hostlist(line.hosts));
     if (!line.reason.empty()) text += ": " + line.reason;
     const bool hint_follows = i + 1 < shown && lines[i + 1].hint == line.hint;
@@ -148,10 +148,10 @@ int exec_status(const std::vector<HostEnd>& hosts) {
 }
 
 std::optional<Error> exec_failure(const std::vector<HostEnd>& hosts) {
-  const std::vector<Line> lines = lines_of(hosts);
+  const std::vector<StoryLine> lines = story_lines(hosts);
   if (lines.empty()) return std::nullopt;
   std::size_t failed = 0;
-  for (const Line& line : lines) failed += line.hosts.size();
+  for (const StoryLine& line : lines) failed += line.hosts.size();
   Error error = make_error(
       Errc::rank_failed,
       fmt::format("{} of {} host{} failed", failed, hosts.size(), hosts.size() == 1 ? "" : "s") + table_of(lines));
@@ -170,7 +170,7 @@ Error exec_stopped(const std::vector<HostEnd>& hosts, const Error& why) {
   Error error = why;
   error.what += fmt::format(": {} of {} host{} had ended", ended, hosts.size(), hosts.size() == 1 ? "" : "s");
   if (!well.empty()) error.what += "\n   exit 0: " + compress_hostlist(well);
-  error.what += table_of(lines_of(hosts));
+  error.what += table_of(story_lines(hosts));
   return error;
 }
 

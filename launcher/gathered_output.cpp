@@ -16,7 +16,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::size_t kPieceBytes = 64u << 10;
+constexpr std::size_t kShownPieceBytes = 64u << 10;
 
 }  // namespace
 
@@ -80,10 +80,10 @@ std::uint64_t GatheredOutput::size(Rank rank, agent::Stream stream) const {
 
 Result<void> GatheredOutput::read(Rank rank, agent::Stream stream, const TextSink& sink) const {
   const Stream& one = streams_[index(rank, stream)];
-  std::string piece(one.extents.empty() ? 0 : kPieceBytes, '\0');
+  std::string piece(one.extents.empty() ? 0 : kShownPieceBytes, '\0');
   for (const Extent& extent : one.extents) {
     for (std::uint64_t at = 0; at < extent.size;) {
-      const std::size_t size = static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, extent.size - at));
+      const std::size_t size = static_cast<std::size_t>(std::min<std::uint64_t>(kShownPieceBytes, extent.size - at));
       const ssize_t got = ::pread(file_.value(), piece.data(), size, static_cast<off_t>(extent.offset + at));
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0) return system_error(got < 0 ? errno : EIO, "cannot read the temporary file in " + directory_);

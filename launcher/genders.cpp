@@ -11,11 +11,11 @@
 namespace llmlaunch::launcher {
 namespace {
 
-struct Line {
+struct GendersLine {
   std::string_view hosts, attributes;
 };
 
-Line take_line(std::string_view& text) {
+GendersLine take_genders_line(std::string_view& text) {
   std::string_view line = text.substr(0, text.find('\n'));
   text.remove_prefix(std::min(line.size() + 1, text.size()));
   line = line.substr(0, line.find('#'));
@@ -34,7 +34,7 @@ Line take_line(std::string_view& text) {
 bool looks_like_genders(std::string_view text) {
   bool found = false;
   while (!text.empty()) {
-    const Line line = take_line(text);
+    const GendersLine line = take_genders_line(text);
     if (line.hosts.empty()) continue;
     if (line.attributes.empty()) continue;
     if (line.attributes.find_first_of(" \t") != line.attributes.npos) return false;
@@ -52,7 +52,7 @@ Result<Genders> parse_genders(std::string_view text, const std::string& name) {
   std::set<std::string> seen;
   std::map<std::string, std::vector<std::string>, std::less<>> members;
   for (std::size_t number = 1; !text.empty(); ++number) {
-    const Line line = take_line(text);
+    const GendersLine line = take_genders_line(text);
     if (line.hosts.empty()) continue;
     const std::string where = fmt::format("{}:{}", name, number);
     const auto hosts = expand_hostlist(line.hosts);

@@ -23,40 +23,36 @@ constexpr std::size_t kMaxFiles = 100;  // all together
 constexpr const char* kGroupsHint =
     "groups stand below llmlaunch.groups in the configuration, which --config names, or in a file that --groups names";
 
-Error bad(std::string what, std::string hint = {}) {
-  return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
-}
-
 // A host under whatever user, port or brackets it was written.
-std::string key_of(std::string_view written) {
+std::string host_key(std::string_view written) {
   return host_named(written).name;
 }
 
-std::unordered_set<std::string> keys_of(const std::vector<std::string>& names) {
+std::unordered_set<std::string> host_keys(const std::vector<std::string>& names) {
   std::unordered_set<std::string> keys;
-  for (const auto& name : names) keys.insert(key_of(name));
+  for (const auto& name : names) keys.insert(host_key(name));
   return keys;
 }
 
 // Those of `names` that are in `keys`, or those that are not.
 std::vector<std::string> filtered(std::vector<std::string> names, const std::unordered_set<std::string>& keys,
                                   bool in) {
-  std::erase_if(names, [&](const std::string& name) { return keys.contains(key_of(name)) != in; });
+  std::erase_if(names, [&](const std::string& name) { return keys.contains(host_key(name)) != in; });
   return names;
 }
 
 Result<void> append(std::vector<std::string>& names, std::vector<std::string> more) {
-  if (names.size() + more.size() > kMaxHosts) return bad(fmt::format("more than {} hosts are named", kMaxHosts));
+  if (names.size() + more.size() > kMaxHosts) return bad_hosts(fmt::format("more than {} hosts are named", kMaxHosts));
   names.insert(names.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   return ok;
 }
 
 Result<std::vector<std::string>> combined(std::vector<std::string> left, std::vector<std::string> right, char sign) {
-  if (sign == '!') return filtered(std::move(left), keys_of(right), false);
-  if (sign == '&') return filtered(std::move(left), keys_of(right), true);
+  if (sign == '!') return filtered(std::move(left), host_keys(right), false);
+  if (sign == '&') return filtered(std::move(left), host_keys(right), true);
   if (sign == '^') {
-    const auto of_left = keys_of(left);
-    left = filtered(std::move(left), keys_of(right), false);
+    const auto of_left = host_keys(left);
+    left = filtered(std::move(left), host_keys(right), false);
     right = filtered(std::move(right), of_left, false);
   }
   if (auto added = append(left, std::move(right)); !added) return added.error();
@@ -84,7 +80,7 @@ Result<void> HostSelector::exclude(std::string_view expression, const std::strin
   const std::size_t before = filters_.size();
   const auto names = evaluate(expression, where, 0);
   if (!names) return names.error();
-  for (auto& key : keys_of(*names)) excluded_.insert(key);
+  for (auto& key : host_keys(*names)) excluded_.insert(key);
   for (std::size_t i = before; i < filters_.size(); ++i) filters_[i].keep = false;  // "-x /regex/"
   return ok;
 }
@@ -115,8 +111,9 @@ Result<HostSelector::Names> HostSelector::evaluate(std::string_view expression, 
     item->bad_at = item->at;
     const bool aside = item->negative || item->kind == HostItem::Kind::regex;
     if (aside && sign != ',')
-      return fail(bad(fmt::format("what is left out at the end cannot stand behind '{}'", sign), "write ',' before it"),
-                  item->at);
+      return fail(
+          bad_hosts(fmt::format("what is left out at the end cannot stand behind '{}'", sign), "write ',' before it"),
+          item->at);
     if (aside) {
       if (auto done = set_aside(*item, where, depth); !done) return fail(done.error(), item->bad_at);
     } else {
@@ -128,7 +125,7 @@ Result<HostSelector::Names> HostSelector::evaluate(std::string_view expression, 
     }
     scan.skip_blanks();
     if (scan.at() == expression.size()) return names;
-    if (!scan.at_operator()) return fail(bad("expected , ! & or ^ between two items"), scan.at());
+    if (!scan.at_operator()) return fail(bad_hosts("expected , ! & or ^ between two items"), scan.at());
     sign = scan.take_operator();
   }
 }
@@ -143,7 +140,7 @@ Result<void> HostSelector::set_aside(const HostItem& item, const std::string& wh
   }
   const auto names = value_of(item, where, depth);
   if (!names) return names.error();
-  for (auto& key : keys_of(*names)) excluded_.insert(key);
+  for (auto& key : host_keys(*names)) excluded_.insert(key);
   return ok;
 }
 
@@ -151,7 +148,7 @@ Result<HostSelector::Names> HostSelector::value_of(const HostItem& item, const s
   item.bad_at = item.at;
   const bool descends = item.kind == HostItem::Kind::group || item.kind == HostItem::Kind::file;
   if (descends && depth >= kMaxDepth)
-    return bad(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
+    return bad_hosts(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
   switch (item.kind) {
     case HostItem::Kind::list: return list_names(item);
     case HostItem::Kind::pattern: return pattern_names(item);
@@ -159,14 +156,14 @@ Result<HostSelector::Names> HostSelector::value_of(const HostItem& item, const s
     case HostItem::Kind::file: seen_files_.clear(); return open_file(std::string(item.text), depth);
     case HostItem::Kind::regex: break;
     case HostItem::Kind::standard_input: {
-      if (!sources_.read_stdin) return bad("hosts cannot be read from stdin here");
+      if (!sources_.read_stdin) return bad_hosts("hosts cannot be read from stdin here");
       const auto text = std::exchange(sources_.read_stdin, nullptr)();
       if (!text) return text.error();
       seen_files_.clear();
       return file_names(*text, "(stdin)", depth + 1);
     }
   }
-  return bad("a defect: an item that has no value in " + where);
+  return bad_hosts("a defect: an item that has no value in " + where);
 }
 
 Result<HostSelector::Names> HostSelector::list_names(const HostItem& item) {
@@ -174,7 +171,7 @@ Result<HostSelector::Names> HostSelector::list_names(const HostItem& item) {
   std::size_t skipped = 0;
   if (const auto transport = is_ipv6_literal(text) ? std::nullopt : transport_of(text)) {
     if (*transport != "ssh")
-      return bad(fmt::format("'{}:' in '{}': hosts are reached by ssh alone", *transport, shown_host(text)));
+      return bad_hosts(fmt::format("'{}:' in '{}': hosts are reached by ssh alone", *transport, shown_host(text)));
     skipped = transport->size() + 1;
     text.remove_prefix(skipped);
   }
@@ -182,29 +179,29 @@ Result<HostSelector::Names> HostSelector::list_names(const HostItem& item) {
   item.bad_at += item.at + skipped;
   if (!names || item.text.empty()) return names;
   for (const std::string& name : *names)
-    if (key_of(name).empty() || name.starts_with('@') || key_of(name).find('@') != std::string::npos)
-      return bad(fmt::format("'{}' is no host name: expected name or user@name", name));
+    if (host_key(name).empty() || name.starts_with('@') || host_key(name).find('@') != std::string::npos)
+      return bad_hosts(fmt::format("'{}' is no host name: expected name or user@name", name));
   return names;
 }
 
 Result<HostSelector::Names> HostSelector::pattern_names(const HostItem& item) {
   const std::string pattern(item.text);
   if (pattern.find_first_of(std::string_view("[]\\\0", 4)) != pattern.npos)
-    return bad(fmt::format("'{}' has '*' or '?' beside brackets", shown_host(pattern)), "write one of both");
+    return bad_hosts(fmt::format("'{}' has '*' or '?' beside brackets", shown_host(pattern)), "write one of both");
   if (sources_.all.empty())
-    return bad(fmt::format("nothing is known that '{}' could match", shown_host(pattern)),
-               "patterns choose among the hosts of the configuration: --config names it");
+    return bad_hosts(fmt::format("nothing is known that '{}' could match", shown_host(pattern)),
+                     "patterns choose among the hosts of the configuration: --config names it");
   Names names;
   for (const std::string& host : sources_.all)
-    if (::fnmatch(pattern.c_str(), key_of(host).c_str(), 0) == 0) names.push_back(host);
+    if (::fnmatch(pattern.c_str(), host_key(host).c_str(), 0) == 0) names.push_back(host);
   if (!names.empty()) return names;
-  return bad(fmt::format("'{}' matches none of the {} known hosts", shown_host(pattern), sources_.all.size()));
+  return bad_hosts(fmt::format("'{}' matches none of the {} known hosts", shown_host(pattern), sources_.all.size()));
 }
 
 Result<HostSelector::Names> HostSelector::group_names(const HostItem& item, int depth) {
   if (item.text == "*") {
     if (!sources_.all.empty()) return sources_.all;
-    return bad("no hosts are known that '@*' could be", "they are those of the configuration: --config names it");
+    return bad_hosts("no hosts are known that '@*' could be", "they are those of the configuration: --config names it");
   }
   if (item.text.starts_with('@')) return group_list(item.text.substr(1));
   const std::size_t before = item.text.find(':') + 1;  // "source:"; 0 without one
@@ -223,7 +220,7 @@ Result<HostSelector::Names> HostSelector::all_groups(const std::string& source, 
   auto all = of_groups(source, *groups, depth);
   if (!all) return all;
   std::unordered_set<std::string> seen;
-  std::erase_if(*all, [&seen](const std::string& name) { return !seen.insert(key_of(name)).second; });
+  std::erase_if(*all, [&seen](const std::string& name) { return !seen.insert(host_key(name)).second; });
   return all;
 }
 
@@ -236,7 +233,7 @@ Result<HostSelector::Names> HostSelector::group_list(std::string_view source) co
     if (its == source) groups.push_back(key.substr(colon == key.npos ? 0 : colon + 1));
   }
   if (!groups.empty()) return groups;
-  return bad(
+  return bad_hosts(
       source.empty() ? "no groups are known" : fmt::format("no source of groups '{}' is known", shown_host(source)),
       kGroupsHint);
 }
@@ -264,13 +261,13 @@ Error HostSelector::no_group(const std::string& name) const {
   std::vector<std::string_view> known;
   for (const auto& [key, expression] : sources_.groups) known.push_back(key);
   const auto meant = nearest(name, known);
-  return bad(fmt::format("no group '{}' is known", name),
-             meant.empty() ? kGroupsHint : fmt::format("did you mean '@{}'?", meant));
+  return bad_hosts(fmt::format("no group '{}' is known", name),
+                   meant.empty() ? kGroupsHint : fmt::format("did you mean '@{}'?", meant));
 }
 
 Result<HostSelector::Names> HostSelector::open_file(const std::string& path, int depth) {
-  if (!sources_.read_file) return bad("host files cannot be read here");
-  if (++files_read_ > kMaxFiles) return bad(fmt::format("more than {} host files", kMaxFiles));
+  if (!sources_.read_file) return bad_hosts("host files cannot be read here");
+  if (++files_read_ > kMaxFiles) return bad_hosts(fmt::format("more than {} host files", kMaxFiles));
   const auto text = sources_.read_file(path);
   if (!text) return text.error();
   seen_files_.insert(std::filesystem::path(path).lexically_normal().string());
@@ -307,7 +304,8 @@ Result<HostSelector::Names> HostSelector::included(std::string_view name, const 
   const std::filesystem::path beside = std::filesystem::path(from).parent_path() / name;
   const std::string path = (as_written ? std::filesystem::path(name) : beside).lexically_normal().string();
   if (seen_files_.contains(path)) return pass_over(fmt::format("{} once more", shown_host(path)));
-  if (depth >= kMaxDepth) return bad(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
+  if (depth >= kMaxDepth)
+    return bad_hosts(fmt::format("groups and files refer to each other more than {} deep", kMaxDepth));
   auto opened = open_file(path, depth);
   if (opened || !opened.error().hint.empty()) return opened;
   Error error = opened.error();
@@ -316,7 +314,7 @@ Result<HostSelector::Names> HostSelector::included(std::string_view name, const 
 }
 
 bool HostSelector::keeps(std::string_view host) const {
-  const std::string key = key_of(host);
+  const std::string key = host_key(host);
   if (excluded_.contains(key)) return false;
   for (const Filter& filter : filters_) {
     HostRegex regex;
@@ -332,7 +330,7 @@ std::vector<std::string> HostSelector::names() const {
     HostRegex regex;
     const bool usable = !regex.compile(filter.pattern);
     if (usable)
-      std::erase_if(kept, [&](const std::string& name) { return regex.matches(key_of(name)) != filter.keep; });
+      std::erase_if(kept, [&](const std::string& name) { return regex.matches(host_key(name)) != filter.keep; });
   }
   return kept;
 }

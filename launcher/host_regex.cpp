@@ -3,30 +3,30 @@
 
 #include <fmt/format.h>
 
+#include "launcher/host_scan.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
 constexpr std::size_t kMaxRegexBytes = 200;
 
-Error bad(std::string what, std::string hint = {}) {
-  return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
-}
-
 }  // namespace
 
 Result<void> check_host_regex(const std::string& pattern) {
-  if (pattern.empty()) return bad("an empty regular expression", "// matches nothing that is meant; write /regex/");
+  if (pattern.empty())
+    return bad_hosts("an empty regular expression", "// matches nothing that is meant; write /regex/");
   if (pattern.size() > kMaxRegexBytes)
-    return bad(fmt::format("a regular expression of more than {} bytes", kMaxRegexBytes));
+    return bad_hosts(fmt::format("a regular expression of more than {} bytes", kMaxRegexBytes));
   for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] == '\0') return bad("a zero byte in a regular expression");
-    if (pattern[i] == '{') return bad("'{' in a regular expression: counts are not supported", "write the piece out");
+    if (pattern[i] == '\0') return bad_hosts("a zero byte in a regular expression");
+    if (pattern[i] == '{')
+      return bad_hosts("'{' in a regular expression: counts are not supported", "write the piece out");
     if (pattern[i] == '\\' && i + 1 < pattern.size() && pattern[i + 1] >= '0' && pattern[i + 1] <= '9')
-      return bad("a back reference in a regular expression is not supported");
+      return bad_hosts("a back reference in a regular expression is not supported");
     if (pattern[i] == '\\') ++i;
   }
   if (const auto wrong = HostRegex().compile(pattern))
-    return bad(fmt::format("regular expression '{}': {}", pattern, *wrong));
+    return bad_hosts(fmt::format("regular expression '{}': {}", pattern, *wrong));
   return ok;
 }
 

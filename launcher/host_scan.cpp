@@ -9,11 +9,11 @@ namespace {
 constexpr std::size_t kShownBytes = 100;  // of an expression, on either side of the bad place
 constexpr std::string_view kOperators = ",!&^";
 
-Error bad(std::string what, std::string hint = {}) {
+}  // namespace
+
+Error bad_hosts(std::string what, std::string hint) {
   return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
 }
-
-}  // namespace
 
 bool is_host_blank(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -29,6 +29,11 @@ std::string shown_host(std::string_view text) {
   std::string out;
   for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   return out;
+}
+
+std::string shown_short(std::string_view text) {
+  constexpr std::size_t kMost = 60;
+  return text.size() > kMost ? shown_host(text.substr(0, kMost)) + "…" : shown_host(text);
 }
 
 std::string with_caret(std::string_view expression, std::size_t at) {
@@ -52,7 +57,7 @@ bool HostScan::at_operator() const {
 Result<void> HostScan::regex(HostItem& item) {
   std::size_t end = at_ + 1;
   while (end < text_.size() && text_[end] != '/') end += text_[end] == '\\' ? 2 : 1;
-  if (end >= text_.size()) return bad("a regular expression without its closing '/'");
+  if (end >= text_.size()) return bad_hosts("a regular expression without its closing '/'");
   item.kind = HostItem::Kind::regex;
   item.text = text_.substr(at_ + 1, end - at_ - 1);
   at_ = end + 1;
@@ -98,8 +103,8 @@ Result<HostItem> HostScan::next() {
   const bool wild = item.text.find_first_of("*?") != item.text.npos;
   if (item.kind == HostItem::Kind::list && wild) item.kind = HostItem::Kind::pattern;
   if (!item.text.empty()) return item;
-  if (at_ >= text_.size()) return bad("an item is missing at the end", "a sign too many?");
-  return bad(fmt::format("an item is missing before '{}'", text_[at_]), "a sign too many?");
+  if (at_ >= text_.size()) return bad_hosts("an item is missing at the end", "a sign too many?");
+  return bad_hosts(fmt::format("an item is missing before '{}'", text_[at_]), "a sign too many?");
 }
 
 }  // namespace llmlaunch::launcher

@@ -1,6 +1,6 @@
 /// \file
 /// `HostScan`: cuts a host expression into items and operators; and how a bad place in one is shown. Private to
-/// host_expression.cpp.
+/// host_expression.cpp; hostlist.cpp and hostfile.cpp show words as it does.
 #pragma once
 
 #include <cstddef>
@@ -38,10 +38,14 @@ class HostScan {
   std::size_t at_ = 0;
 };
 
+/// `Errc::invalid_argument`.
+Error bad_hosts(std::string what, std::string hint = {});
 bool is_host_blank(char c);
 std::string_view trimmed_host(std::string_view text);
 /// Without control characters.
 std::string shown_host(std::string_view text);
+/// The same, and no longer than a message can bear.
+std::string shown_short(std::string_view text);
 /// The expression with a caret below the bad place; of a long one what stands around it.
 std::string with_caret(std::string_view expression, std::size_t at);
 

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "launcher/file_kind.hpp"
+#include "launcher/host_scan.hpp"
 #include "launcher/hostlist.hpp"
 
 namespace llmlaunch::launcher {
@@ -20,32 +21,32 @@ struct Word {
   std::string_view text;
   std::size_t column = 1;
 };
-struct Line {
+struct HostfileLine {
   std::size_t number = 0;
   std::vector<Word> words;
 };
 
-bool is_blank(char c) {
+bool is_line_blank(char c) {
   return c == ' ' || c == '\t' || c == '\r';
 }
 
-std::optional<std::uint32_t> number_of(std::string_view text) {
+std::optional<std::uint32_t> count_in(std::string_view text) {
   std::uint32_t value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || failed != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
 
-std::vector<Word> words_of(std::string_view line) {
+std::vector<Word> words_in(std::string_view line) {
   std::vector<Word> words;
   line = line.substr(0, line.find('#'));
   for (std::size_t at = 0; at < line.size();) {
-    if (is_blank(line[at])) {
+    if (is_line_blank(line[at])) {
       ++at;
       continue;
     }
     std::size_t end = at;
-    for (bool inside = false; end < line.size() && (inside || !is_blank(line[end])); ++end) {
+    for (bool inside = false; end < line.size() && (inside || !is_line_blank(line[end])); ++end) {
       if (line[end] == '[') inside = true;
       if (line[end] == ']') inside = false;
     }
@@ -55,21 +56,15 @@ std::vector<Word> words_of(std::string_view line) {
   return words;
 }
 
-std::vector<Line> lines_of(std::string_view text) {
-  std::vector<Line> lines;
+std::vector<HostfileLine> lines_of(std::string_view text) {
+  std::vector<HostfileLine> lines;
   for (std::size_t at = 0, number = 1; at < text.size(); ++number) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    Line line{number, words_of(text.substr(at, end - at))};
+    HostfileLine line{number, words_in(text.substr(at, end - at))};
     if (!line.words.empty()) lines.push_back(std::move(line));
     at = end + 1;
   }
   return lines;
-}
-
-std::string shown(std::string_view text) {
-  std::string out;
-  for (const char c : text.substr(0, 60)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return text.size() > 60 ? out + "…" : out;
 }
 
 /// Collects hosts; knows the file's name for messages.
@@ -77,20 +72,21 @@ class Reader {
  public:
   Reader(const std::string& file, HostfileFormat format) : file_(file), format_(format) {}
 
-  Result<void> settings_line(const Line& line);  // openmpi, deepspeed, mpich
-  Result<void> name_line(const Line& line);      // pbs
-  Result<void> pairs(const std::vector<Line>& lines);
+  Result<void> settings_line(const HostfileLine& line);  // openmpi, deepspeed, mpich
+  Result<void> name_line(const HostfileLine& line);      // pbs
+  Result<void> pairs(const std::vector<HostfileLine>& lines);
   std::vector<HostConfig> take() && { return std::move(hosts_); }
 
  private:
-  Error wrong(const Line& line, const Word& word, std::string what, std::string hint = {}) const {
+  Error wrong(const HostfileLine& line, const Word& word, std::string what, std::string hint = {}) const {
     return make_error(Errc::invalid_config, std::move(what), fmt::format("{}:{}:{}", file_, line.number, word.column),
                       std::move(hint));
   }
-  Result<std::uint32_t> count(const Line& line, const Word& word, std::string_view key, std::string_view text,
+  Result<std::uint32_t> count(const HostfileLine& line, const Word& word, std::string_view key, std::string_view text,
                               std::uint32_t most) const;
-  Result<void> setting(const Line& line, const Word& word, HostConfig& shared, std::optional<std::uint32_t>& most);
-  Result<void> add(const Line& line, const Word& word, const HostConfig& shared, bool counted);
+  Result<void> setting(const HostfileLine& line, const Word& word, HostConfig& shared,
+                       std::optional<std::uint32_t>& most);
+  Result<void> add(const HostfileLine& line, const Word& word, const HostConfig& shared, bool counted);
 
   std::string file_;
   HostfileFormat format_;
@@ -98,21 +94,22 @@ class Reader {
   std::unordered_map<std::string, std::size_t> places_;
 };
 
-Result<std::uint32_t> Reader::count(const Line& line, const Word& word, std::string_view key, std::string_view text,
-                                    std::uint32_t most) const {
-  const auto value = number_of(text);
+Result<std::uint32_t> Reader::count(const HostfileLine& line, const Word& word, std::string_view key,
+                                    std::string_view text, std::uint32_t most) const {
+  const auto value = count_in(text);
   if (value && *value >= 1 && *value <= most) return *value;
-  return wrong(line, word, fmt::format("{} must be a number from 1 to {}, not '{}'", key, most, shown(text)));
+  return wrong(line, word, fmt::format("{} must be a number from 1 to {}, not '{}'", key, most, shown_short(text)));
 }
 
 // "slots=8": a key that changes what runs is read or refused, never passed over.
-Result<void> Reader::setting(const Line& line, const Word& word, HostConfig& shared,
+Result<void> Reader::setting(const HostfileLine& line, const Word& word, HostConfig& shared,
                              std::optional<std::uint32_t>& most) {
   const auto equals = word.text.find('=');
   const std::string_view key = word.text.substr(0, equals);
   const std::string_view value = equals == word.text.npos ? std::string_view{} : word.text.substr(equals + 1);
   if (equals == word.text.npos)
-    return wrong(line, word, fmt::format("'{}' behind a host: expected slots=N", shown(word.text)), "one host a line");
+    return wrong(line, word, fmt::format("'{}' behind a host: expected slots=N", shown_short(word.text)),
+                 "one host a line");
   if (key == "slots" || key == "max_slots" || key == "max-slots") {
     const auto number = count(line, word, key, value, kMaxSlots);
     if (!number) return number.error();
@@ -125,12 +122,13 @@ Result<void> Reader::setting(const Line& line, const Word& word, HostConfig& sha
     if (value.empty()) return wrong(line, word, fmt::format("{} is empty", key));
     shared.user = std::string(value);
   } else {
-    return wrong(line, word, fmt::format("unknown key '{}'", shown(key)), "known are slots, max_slots, user and port");
+    return wrong(line, word, fmt::format("unknown key '{}'", shown_short(key)),
+                 "known are slots, max_slots, user and port");
   }
   return ok;
 }
 
-Result<void> Reader::settings_line(const Line& line) {
+Result<void> Reader::settings_line(const HostfileLine& line) {
   Word host = line.words.front();
   HostConfig shared;
   std::optional<std::uint32_t> most;
@@ -150,25 +148,26 @@ Result<void> Reader::settings_line(const Line& line) {
   return add(line, host, shared, format_ == HostfileFormat::openmpi);
 }
 
-Result<void> Reader::name_line(const Line& line) {
+Result<void> Reader::name_line(const HostfileLine& line) {
   if (line.words.size() > 1)
     return wrong(line, line.words[1],
-                 fmt::format("'{}' behind a host: expected one host a line", shown(line.words[1].text)));
+                 fmt::format("'{}' behind a host: expected one host a line", shown_short(line.words[1].text)));
   return add(line, line.words.front(), {}, true);
 }
 
 // "node1 8 node2 8", or names alone.
-Result<void> Reader::pairs(const std::vector<Line>& lines) {
-  std::vector<std::pair<const Line*, Word>> words;
-  for (const Line& line : lines)
+Result<void> Reader::pairs(const std::vector<HostfileLine>& lines) {
+  std::vector<std::pair<const HostfileLine*, Word>> words;
+  for (const HostfileLine& line : lines)
     for (const Word& word : line.words) words.emplace_back(&line, word);
-  const bool paired = words.size() > 1 && number_of(words[1].second.text).has_value();
+  const bool paired = words.size() > 1 && count_in(words[1].second.text).has_value();
   for (std::size_t i = 0; i < words.size(); ++i) {
     const auto& [line, word] = words[i];
     HostConfig shared;
     if (paired) {
       if (i + 1 == words.size())
-        return wrong(*line, word, fmt::format("no number behind '{}'", shown(word.text)), "expected host n host n …");
+        return wrong(*line, word, fmt::format("no number behind '{}'", shown_short(word.text)),
+                     "expected host n host n …");
       const auto slots = count(*words[i + 1].first, words[i + 1].second, "the number behind a host",
                                words[i + 1].second.text, kMaxSlots);
       if (!slots) return slots.error();
@@ -181,16 +180,17 @@ Result<void> Reader::pairs(const std::vector<Line>& lines) {
 }
 
 // `counted`: a host that comes again has more slots, and a line without slots is one.
-Result<void> Reader::add(const Line& line, const Word& word, const HostConfig& shared, bool counted) {
+Result<void> Reader::add(const HostfileLine& line, const Word& word, const HostConfig& shared, bool counted) {
   if (word.text.starts_with('+'))
-    return wrong(line, word, fmt::format("'{}': hosts relative to an allocation are not supported", shown(word.text)),
+    return wrong(line, word,
+                 fmt::format("'{}': hosts relative to an allocation are not supported", shown_short(word.text)),
                  "write the host's name");
   const auto names = expand_hostlist(word.text);
   if (!names) return wrong(line, word, names.error().what, names.error().hint);
   for (const std::string& written : *names) {
     HostConfig host = host_named(written);
     if (host.name.empty() || host.name.find('@') != std::string::npos || (host.user && host.user->empty()))
-      return wrong(line, word, fmt::format("'{}' is no host name: expected name or user@name", shown(written)));
+      return wrong(line, word, fmt::format("'{}' is no host name: expected name or user@name", shown_short(written)));
     if (shared.user) host.user = shared.user;
     if (shared.port) host.port = shared.port;
     host.slots = shared.slots;
@@ -242,18 +242,18 @@ HostfileFormat guess_hostfile_format(std::string_view text) {
   std::unordered_map<std::string_view, int> seen;
   const auto has_key = [](const Word& word, std::string_view key) { return word.text.starts_with(key); };
   const auto lines = lines_of(text);
-  for (const Line& line : lines) {
+  for (const HostfileLine& line : lines) {
     for (const Word& word : line.words)
       if (has_key(word, "slots=") || has_key(word, "max_slots=") || has_key(word, "max-slots="))
         return HostfileFormat::openmpi;
   }
-  for (const Line& line : lines) {
+  for (const HostfileLine& line : lines) {
     const std::string_view first = line.words.front().text;
     const auto colon = first.rfind(':');
-    const bool counted = colon != first.npos && number_of(first.substr(colon + 1)) && first.find(':') == colon &&
-                         !is_ipv6_literal(first);
+    const bool counted =
+        colon != first.npos && count_in(first.substr(colon + 1)) && first.find(':') == colon && !is_ipv6_literal(first);
     if (counted || (line.words.size() > 1 && has_key(line.words[1], "user="))) return HostfileFormat::mpich;
-    if (line.words.size() > 1 && number_of(line.words[1].text)) return HostfileFormat::lsf;
+    if (line.words.size() > 1 && count_in(line.words[1].text)) return HostfileFormat::lsf;
     if (line.words.size() > 1 && line.words[1].text.find('=') != std::string_view::npos) return HostfileFormat::openmpi;
     repeated |= ++seen[first] > 1;
   }
@@ -276,7 +276,7 @@ Result<HostfileHosts> parse_hostfile(std::string_view text, const std::string& n
     if (auto read = reader.pairs(lines); !read) return read.error();
     return HostfileHosts{std::move(reader).take(), {}};
   }
-  for (const Line& line : lines) {
+  for (const HostfileLine& line : lines) {
     auto read = format == HostfileFormat::pbs ? reader.name_line(line) : reader.settings_line(line);
     if (!read) return read.error();
   }
@@ -287,12 +287,12 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
   std::vector<std::uint32_t> tasks;
   const auto bad = [&text] {
     return make_error(Errc::invalid_argument,
-                      fmt::format("SLURM_TASKS_PER_NODE '{}' is not like 8(x2),4", shown(text)));
+                      fmt::format("SLURM_TASKS_PER_NODE '{}' is not like 8(x2),4", shown_short(text)));
   };
   const auto speaks_of = [&text, nodes](const std::string& number) {
-    return make_error(
-        Errc::invalid_argument,
-        fmt::format("SLURM_TASKS_PER_NODE '{}' speaks of {} nodes, the node list of {}", shown(text), number, nodes));
+    return make_error(Errc::invalid_argument,
+                      fmt::format("SLURM_TASKS_PER_NODE '{}' speaks of {} nodes, the node list of {}",
+                                  shown_short(text), number, nodes));
   };
   for (std::string_view rest = text; !rest.empty();) {
     const auto comma = rest.find(',');
@@ -300,13 +300,13 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
     rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);
     std::uint32_t times = 1;
     if (const auto open = piece.find("(x"); open != piece.npos && piece.ends_with(')')) {
-      const auto number = number_of(piece.substr(open + 2, piece.size() - open - 3));
+      const auto number = count_in(piece.substr(open + 2, piece.size() - open - 3));
       if (!number) return bad();
       if (*number > nodes) return speaks_of("more");
       times = *number;
       piece = piece.substr(0, open);
     }
-    const auto number = number_of(piece);
+    const auto number = count_in(piece);
     if (!number || *number < 1 || *number > kMaxSlots) return bad();
     if (tasks.size() + times > nodes) return speaks_of("more");
     tasks.insert(tasks.end(), times, *number);

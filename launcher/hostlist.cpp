@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "launcher/host_scan.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -24,32 +26,11 @@ constexpr std::size_t kMaxListBytes = 4u << 20;
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
-bool is_blank(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 bool is_number(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), is_digit);
 }
 bool is_padded(std::string_view digits) {
   return digits.size() > 1 && digits.front() == '0';
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-/// A piece of the list as it stands in a message: never longer than a line, never with control characters.
-std::string shown(std::string_view text) {
-  constexpr std::size_t kMost = 60;
-  std::string out;
-  for (const char c : text.substr(0, kMost)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return text.size() > kMost ? out + "…" : out;
-}
-
-Error bad(std::string what, std::string hint = {}) {
-  return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
 }
 
 /// Where in the list the piece is that an error is about.
@@ -94,17 +75,18 @@ struct Pattern {
 Result<Range> parse_range(std::string_view text, std::string_view item, Spot& spot) {
   const auto wrong = [&](std::string_view why, std::string hint = {}) {
     spot.mark(text);
-    return bad(fmt::format("bad range '{}' in '{}': {}", shown(text), shown(item), why), std::move(hint));
+    return bad_hosts(fmt::format("bad range '{}' in '{}': {}", shown_short(text), shown_short(item), why),
+                     std::move(hint));
   };
   std::string_view bounds = text;
   std::optional<std::string_view> step;
   if (const auto slash = text.find('/'); slash != text.npos) {
-    bounds = trimmed(text.substr(0, slash));
-    step = trimmed(text.substr(slash + 1));
+    bounds = trimmed_host(text.substr(0, slash));
+    step = trimmed_host(text.substr(slash + 1));
   }
   const auto dash = bounds.find('-');
-  const std::string_view low = trimmed(bounds.substr(0, dash));
-  const std::string_view high = dash == bounds.npos ? low : trimmed(bounds.substr(dash + 1));
+  const std::string_view low = trimmed_host(bounds.substr(0, dash));
+  const std::string_view high = dash == bounds.npos ? low : trimmed_host(bounds.substr(dash + 1));
   if (text.empty()) return wrong("it is empty");
   if (!is_number(low) || !is_number(high)) return wrong("expected a number, or two numbers with '-' between them");
   if (low.size() > kMaxIndexDigits || high.size() > kMaxIndexDigits)
@@ -128,11 +110,11 @@ Result<Bracket> parse_bracket(std::string_view inside, std::string_view item, Sp
   Bracket bracket;
   for (std::size_t at = 0;;) {
     const auto comma = inside.find(',', at);
-    auto range = parse_range(trimmed(inside.substr(at, comma == inside.npos ? comma : comma - at)), item, spot);
+    auto range = parse_range(trimmed_host(inside.substr(at, comma == inside.npos ? comma : comma - at)), item, spot);
     if (!range) return range.error();
     if (range->count() > kMaxHosts || bracket.count + range->count() > kMaxHosts) {
       spot.mark(item);
-      return bad(fmt::format("'{}' names more than {} hosts", shown(item), kMaxHosts));
+      return bad_hosts(fmt::format("'{}' names more than {} hosts", shown_short(item), kMaxHosts));
     }
     bracket.count += range->count();
     bracket.longest = std::max(bracket.longest, range->longest());
@@ -147,19 +129,20 @@ Result<Bracket> parse_bracket(std::string_view inside, std::string_view item, Sp
 Result<void> check_literal(std::string_view literal, std::string_view item, bool first, Spot& spot) {
   spot.mark(literal);
   if (first && (literal.starts_with('-') || literal.starts_with('@'))) {
-    return bad(fmt::format("'{}' begins with '{}'", shown(item), literal.front()),
-               "exclusions and groups are not supported; write the host names");
+    return bad_hosts(fmt::format("'{}' begins with '{}'", shown_short(item), literal.front()),
+                     "exclusions and groups are not supported; write the host names");
   }
   for (const char& c : literal) {
     spot.mark(std::string_view(&c, 1));
-    if (is_blank(c)) return bad(fmt::format("blank inside '{}'", shown(item)), "separate hosts by commas");
+    if (is_host_blank(c))
+      return bad_hosts(fmt::format("blank inside '{}'", shown_short(item)), "separate hosts by commas");
     if (c == ':') {
-      return bad(fmt::format("':' in '{}'", shown(item)),
-                 "give a port with the key 'port' and the number of ranks with the key 'slots'");
+      return bad_hosts(fmt::format("':' in '{}'", shown_short(item)),
+                       "give a port with the key 'port' and the number of ranks with the key 'slots'");
     }
     const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
     if (control || std::string_view("[]{}()/\\'\"`<>|&^!*?$#=;").find(c) != std::string_view::npos) {
-      return bad(fmt::format("'{}' cannot stand in a host name: '{}'", control ? '?' : c, shown(item)));
+      return bad_hosts(fmt::format("'{}' cannot stand in a host name: '{}'", control ? '?' : c, shown_short(item)));
     }
   }
   return ok;
@@ -172,13 +155,15 @@ Result<Pattern> parse_item(std::string_view item, Spot& spot) {
     const auto open = item.find_first_of("[]", at);
     const std::string_view literal = item.substr(at, open == item.npos ? open : open - at);
     if (open != item.npos) spot.mark(item.substr(open));
-    if (open != item.npos && item[open] == ']') return bad(fmt::format("']' without '[' in '{}'", shown(item)));
+    if (open != item.npos && item[open] == ']')
+      return bad_hosts(fmt::format("']' without '[' in '{}'", shown_short(item)));
     if (auto checked = check_literal(literal, item, at == 0, spot); !checked) return checked.error();
     pattern.literals.emplace_back(literal);
     if (open == item.npos) return pattern;
     spot.mark(item.substr(open));
     const auto close = item.find_first_of("[]", open + 1);
-    if (close == item.npos || item[close] == '[') return bad(fmt::format("'[' without ']' in '{}'", shown(item)));
+    if (close == item.npos || item[close] == '[')
+      return bad_hosts(fmt::format("'[' without ']' in '{}'", shown_short(item)));
     auto bracket = parse_bracket(item.substr(open + 1, close - open - 1), item, spot);
     if (!bracket) return bracket.error();
     pattern.brackets.push_back(std::move(*bracket));
@@ -194,10 +179,10 @@ Result<std::uint64_t> measure(const Pattern& pattern, std::string_view item) {
   for (const auto& bracket : pattern.brackets) {
     count *= bracket.count;  // both at most kMaxHosts: no overflow
     bytes += bracket.longest;
-    if (count > kMaxHosts) return bad(fmt::format("'{}' names more than {} hosts", shown(item), kMaxHosts));
+    if (count > kMaxHosts) return bad_hosts(fmt::format("'{}' names more than {} hosts", shown_short(item), kMaxHosts));
   }
   if (bytes > kMaxNameBytes) {
-    return bad(fmt::format("a name of '{}' is longer than {} bytes", shown(item), kMaxNameBytes));
+    return bad_hosts(fmt::format("a name of '{}' is longer than {} bytes", shown_short(item), kMaxNameBytes));
   }
   return count;
 }
@@ -244,7 +229,7 @@ Result<void> check_port(std::string_view item) {
   if (colon == item.npos) return ok;
   const auto digits = item.substr(colon + 2);
   if (digits.size() <= 5 && to_number(digits) >= 1 && to_number(digits) <= 65535) return ok;
-  return bad(fmt::format("the port in '{}' must be from 1 to 65535", shown(item)));
+  return bad_hosts(fmt::format("the port in '{}' must be from 1 to 65535", shown_short(item)));
 }
 
 /// The end of the item that begins at `at`: a comma inside brackets does not split the list.
@@ -273,13 +258,14 @@ namespace {
 
 Result<std::vector<std::string>> expand(std::string_view list, Spot& spot) {
   std::vector<std::string> names;
-  if (list.size() > kMaxListBytes) return bad(fmt::format("the host list is longer than {} bytes", kMaxListBytes));
-  if (trimmed(list).empty()) return names;
+  if (list.size() > kMaxListBytes)
+    return bad_hosts(fmt::format("the host list is longer than {} bytes", kMaxListBytes));
+  if (trimmed_host(list).empty()) return names;
   for (std::size_t at = 0;;) {
     const std::size_t end = item_end(list, at);
-    const std::string_view item = trimmed(list.substr(at, end - at));
+    const std::string_view item = trimmed_host(list.substr(at, end - at));
     spot.mark(list.substr(at));
-    if (item.empty()) return bad(fmt::format("a comma too many in '{}'", shown(list)));
+    if (item.empty()) return bad_hosts(fmt::format("a comma too many in '{}'", shown_short(list)));
     spot.mark(item);
     if (is_ipv6(item)) {
       if (auto checked = check_port(item); !checked) return checked.error();
@@ -291,14 +277,14 @@ Result<std::vector<std::string>> expand(std::string_view list, Spot& spot) {
       const auto count = measure(*pattern, item);
       if (!count) return count.error();
       if (names.size() + *count > kMaxHosts) {
-        return bad(fmt::format("the list names more than {} hosts, at '{}'", kMaxHosts, shown(item)));
+        return bad_hosts(fmt::format("the list names more than {} hosts, at '{}'", kMaxHosts, shown_short(item)));
       }
       // Twice as much each time: reserve() itself makes room for what is asked and no more, for every item anew.
       if (names.capacity() < names.size() + *count)
         names.reserve(std::max(names.size() + *count, 2 * names.capacity()));
       append_names(*pattern, 0, {}, names);
     }
-    if (names.size() > kMaxHosts) return bad(fmt::format("the list names more than {} hosts", kMaxHosts));
+    if (names.size() > kMaxHosts) return bad_hosts(fmt::format("the list names more than {} hosts", kMaxHosts));
     if (end >= list.size()) return names;
     at = end + 1;
   }
@@ -321,8 +307,8 @@ Result<std::vector<std::size_t>> places_of_slice(std::string_view slice, std::si
   places.reserve(bracket->count);
   for (const Range& range : bracket->ranges) {
     if (range.low + (range.count() - 1) * range.step >= count) {
-      return bad(fmt::format("slice '{}': there {} only {} host{}, counted from 0", shown(slice),
-                             count == 1 ? "is" : "are", count, count == 1 ? "" : "s"));
+      return bad_hosts(fmt::format("slice '{}': there {} only {} host{}, counted from 0", shown_short(slice),
+                                   count == 1 ? "is" : "are", count, count == 1 ? "" : "s"));
     }
     for (std::uint64_t n = 0, at = range.low; n < range.count(); ++n, at += range.step) places.push_back(at);
   }

@@ -17,11 +17,11 @@ namespace {
 // Longer ones would not fit 64 bits, and are text.
 constexpr std::size_t kMaxIndexDigits = 18;
 
-bool is_digit(char c) {
+bool is_index_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-std::uint64_t to_number(std::string_view digits) {  // at most kMaxIndexDigits digits
+std::uint64_t index_number(std::string_view digits) {  // at most kMaxIndexDigits digits
   std::uint64_t value = 0;
   std::from_chars(digits.data(), digits.data() + digits.size(), value);
   return value;
@@ -39,9 +39,9 @@ Tokens tokens_of(const std::string& name) {
   if (name.find_first_of(":[]") != name.npos) return {{Token::Kind::text, name}};  // IPv6: left alone
   Tokens tokens;
   for (std::size_t at = 0; at < name.size();) {
-    const bool digits = is_digit(name[at]);
+    const bool digits = is_index_digit(name[at]);
     std::size_t end = at;
-    while (end < name.size() && is_digit(name[end]) == digits) ++end;
+    while (end < name.size() && is_index_digit(name[end]) == digits) ++end;
     const bool index = digits && end - at <= kMaxIndexDigits;
     tokens.push_back({index ? Token::Kind::index : Token::Kind::text, name.substr(at, end - at)});
     at = end;
@@ -49,7 +49,7 @@ Tokens tokens_of(const std::string& name) {
   return tokens;
 }
 
-std::string text_of(const Tokens& tokens) {
+std::string joined_tokens(const Tokens& tokens) {
   std::string text;
   for (const Token& token : tokens) text += token.text;
   return text;
@@ -84,7 +84,7 @@ std::optional<std::size_t> one_difference(const Tokens& a, const Tokens& b, cons
 
 /// Is `next` what a range with this step, begun by an index of that width, has behind `index`?
 bool follows(const std::string& index, const std::string& next, std::uint64_t step, std::size_t width) {
-  return fmt::format("{:0{}}", to_number(index) + step, width) == next;
+  return fmt::format("{:0{}}", index_number(index) + step, width) == next;
 }
 
 /// The last of the indices from `first` on that have this distance.
@@ -101,9 +101,9 @@ std::string fold_indices(const std::vector<std::string>& indices, std::size_t st
   for (std::size_t i = 0; i < indices.size();) {
     std::uint64_t step = 1;
     std::size_t last = end_of_run(indices, i, step);
-    const bool alone = last == i && i + 1 < indices.size() && to_number(indices[i + 1]) > to_number(indices[i]);
+    const bool alone = last == i && i + 1 < indices.size() && index_number(indices[i + 1]) > index_number(indices[i]);
     if (alone && steps_from > 0) {
-      step = to_number(indices[i + 1]) - to_number(indices[i]);
+      step = index_number(indices[i + 1]) - index_number(indices[i]);
       last = end_of_run(indices, i, step);
       if (last - i + 1 < steps_from) last = i;
     }
@@ -148,7 +148,7 @@ std::string fold_hostlist(const std::vector<std::string>& hosts, const FoldOptio
   while (fold_once(items, options)) {
   }
   std::string list;
-  for (const auto& item : items) list += (list.empty() ? "" : ",") + text_of(item);
+  for (const auto& item : items) list += (list.empty() ? "" : ",") + joined_tokens(item);
   return list;
 }
 

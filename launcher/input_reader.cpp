@@ -13,7 +13,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::size_t kMaxReadBytes = 64u << 10;
+constexpr std::size_t kMaxInputReadBytes = 64u << 10;
 
 enum class Kind { waitable, socket, terminal, plain };  // plain: files and devices that a poll says nothing about
 
@@ -51,7 +51,7 @@ struct InputReader::State {
 
 // Errc::canceled: nothing is there after all.
 Result<Bytes> InputReader::State::read() const {
-  Bytes data(std::min(wanted, kMaxReadBytes));
+  Bytes data(std::min(wanted, kMaxInputReadBytes));
   const int from = stream.is_open() ? const_cast<asio::posix::stream_descriptor&>(stream).native_handle() : fd;
   ssize_t got = 0;
   do {

@@ -15,13 +15,13 @@ namespace {
 constexpr std::chrono::milliseconds kTick{100};
 // After the last action: for agents of this machine to be gone, so that the caller finds nothing of ours.
 constexpr std::chrono::milliseconds kLinger{5'000};
-constexpr std::size_t kMaxReadBytes = 64u << 10;
+constexpr std::size_t kMaxShellReadBytes = 64u << 10;
 
 TimePoint now() {
   return std::chrono::steady_clock::now();
 }
 
-std::string count(std::size_t number, const char* noun) {
+std::string counted_noun(std::size_t number, const char* noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
 
@@ -32,7 +32,7 @@ std::vector<std::string> host_of_each_rank(const LaunchPlan& plan) {
   return hosts;
 }
 
-std::vector<std::string> names_of(const LaunchPlan& plan) {
+std::vector<std::string> host_names(const LaunchPlan& plan) {
   std::vector<std::string> names;
   for (const HostPlan& host : plan.hosts) names.push_back(host.name);
   return names;
@@ -77,8 +77,8 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       signals_(io_),
       ticker_(io_),
       sessions_(plan.hosts.size()),
-      roll_call_(names_of(plan), now()),
-      timeline_(plan.job_id, names_of(plan), now()),
+      roll_call_(host_names(plan), now()),
+      timeline_(plan.job_id, host_names(plan), now()),
       events_(std::move(events)) {
   if (options.gather != nullptr) roll_call_.until_ended();
   if (!each_host()) head_.token = rendezvous::make_token();
@@ -226,14 +226,14 @@ void Job::greet() {
   const std::string where = plan_.rendezvous_address.empty()
                                 ? fmt::format("port {}", head_.rendezvous_port)
                                 : endpoint(plan_.rendezvous_address, head_.rendezvous_port);
-  say(LogLevel::info, fmt::format("{}, {}; rendezvous {}; logs in {}", count(plan_.hosts.size(), "host"),
-                                  count(plan_.world_size, "rank"), where, state_.run_directory()));
+  say(LogLevel::info, fmt::format("{}, {}; rendezvous {}; logs in {}", counted_noun(plan_.hosts.size(), "host"),
+                                  counted_noun(plan_.world_size, "rank"), where, state_.run_directory()));
 }
 
 void Job::farewell(const JobResult& result) {
   if (result.failure || each_host()) return;  // told by whoever called
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - began_);
-  say(LogLevel::info, fmt::format("{} ended well after {:.1f} s", count(plan_.world_size, "rank"),
+  say(LogLevel::info, fmt::format("{} ended well after {:.1f} s", counted_noun(plan_.world_size, "rank"),
                                   static_cast<double>(took.count()) / 1000));
 }
 
@@ -292,7 +292,7 @@ void Job::carry_out(Action& action) {
 
 void Job::open(HostIndex host) {
   const std::shared_ptr<RemoteShell> shell = make_shell(host);
-  const std::size_t read_bytes = std::min<std::size_t>(kMaxReadBytes, head_.window_bytes);
+  const std::size_t read_bytes = std::min<std::size_t>(kMaxShellReadBytes, head_.window_bytes);
   sessions_[host] = std::make_shared<HostSession>(
       io_.get_executor(), shell, read_bytes, [this, host](SessionEvent event) { on_event(host, std::move(event)); });
   sessions_[host]->start();

@@ -12,7 +12,7 @@ constexpr std::size_t kUsualColumns = 80;
 // What the terminal itself puts behind the line: "^C" and the cursor.
 constexpr std::size_t kSpareColumns = 4;
 
-std::size_t columns_of(int fd) {
+std::size_t terminal_columns(int fd) {
   winsize size{};
   const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > kSpareColumns;
   return (known ? size.ws_col : kUsualColumns) - kSpareColumns;
@@ -35,7 +35,7 @@ void Job::look_around(TimePoint now) {
 void Job::show_roll_call(TimePoint now) {
   if (!options_.live_line) return;
   std::string line;
-  if (!finished_ && !state_.running()) line = roll_call_.line(columns_of(options_.stderr_fd), now);
+  if (!finished_ && !state_.running()) line = roll_call_.line(terminal_columns(options_.stderr_fd), now);
   if (line == live_line_) return;
   live_line_ = line;
   writer_.status(std::move(line));

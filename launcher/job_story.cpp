@@ -16,7 +16,7 @@ namespace {
 // Different reasons that are told one by one; of a hundred hosts that are down, ten tell the story.
 constexpr std::size_t kMaxReasons = 10;
 
-std::string count(std::size_t number, const char* noun) {
+std::string how_many(std::size_t number, const char* noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
 
@@ -139,9 +139,9 @@ std::string JobState::aftermath() const {
   }
   std::string text;
   const auto add = [&text](const std::string& piece) { text += (text.empty() ? "\n   " : ", ") + piece; };
-  if (stopped > 0) add(count(stopped, "rank") + " stopped by llmlaunch");
-  if (failed > 0) add(count(failed, "rank") + " failed after that");
-  if (lost > 0) add(count(lost, "rank") + " lost with " + (lost == 1 ? "its" : "their") + " connection");
+  if (stopped > 0) add(how_many(stopped, "rank") + " stopped by llmlaunch");
+  if (failed > 0) add(how_many(failed, "rank") + " failed after that");
+  if (lost > 0) add(how_many(lost, "rank") + " lost with " + (lost == 1 ? "its" : "their") + " connection");
   if (!left_behind_.empty()) {
     std::vector<std::string> names;
     std::vector<HostIndex> left = left_behind_;

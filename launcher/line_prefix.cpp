@@ -25,7 +25,7 @@ std::string text_of(PrefixField field, std::size_t rank, const RankPlace& place,
 }
 
 // Columns of a terminal: letters, not their bytes.
-std::size_t width_of(std::string_view text) {
+std::size_t prefix_width(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
@@ -72,8 +72,8 @@ LinePrefix LinePrefix::of_hosts(const std::vector<RankPlace>& places) {
 
 void LinePrefix::pad() {
   std::size_t width = 0;
-  for (const std::string& text : texts_) width = std::max(width, width_of(text));
-  for (std::string& text : texts_) text.append(width - width_of(text), ' ');
+  for (const std::string& text : texts_) width = std::max(width, prefix_width(text));
+  for (std::string& text : texts_) text.append(width - prefix_width(text), ' ');
 }
 
 void LinePrefix::append(Rank rank, agent::Stream stream, std::string_view time, std::string& to) const {

@@ -75,13 +75,13 @@ Result<Child> fork_agent(const std::string& path) {
   };
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0) return fail("socketpair");
   if (::pipe2(errors, O_CLOEXEC) != 0 || ::pipe2(report, O_CLOEXEC) != 0) return fail("pipe");
-  sigset_t all, before;
+  sigset_t all, mask;
   ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  ::pthread_sigmask(SIG_SETMASK, &all, &mask);
   // Not fork, which copies the head's page tables, once for each of a thousand simulated hosts.
   const pid_t pid = ::vfork();
   if (pid == 0) become_agent(path.c_str(), channel[1], errors[1], report[1]);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
   if (pid < 0) return fail("vfork");
   close_all({channel[1], errors[1], report[1]});
   int error = 0;

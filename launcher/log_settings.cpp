@@ -30,7 +30,7 @@ constexpr std::array<Unit, 8> kUnits{{{"TiB", 1ull << 40},
                                       {"KiB", 1ull << 10},
                                       {"KB", 1'000}}};
 
-Error wrong(std::string what, std::string hint = {}) {
+Error wrong_log_setting(std::string what, std::string hint = {}) {
   return make_error(Errc::invalid_argument, std::move(what), {}, std::move(hint));
 }
 
@@ -38,8 +38,9 @@ Result<PrefixField> field_named(std::string_view name) {
   const auto found = std::find(kFieldNames.begin(), kFieldNames.end(), name);
   if (found != kFieldNames.end()) return static_cast<PrefixField>(found - kFieldNames.begin());
   const std::string_view meant = nearest(name, kFieldNames);
-  return wrong(fmt::format("the prefix names '{{{}}}', which is none of {{{}}}", name, fmt::join(kFieldNames, "}, {")),
-               meant.empty() ? "{{ and }} stand for braces" : fmt::format("did you mean '{{{}}}'?", meant));
+  return wrong_log_setting(
+      fmt::format("the prefix names '{{{}}}', which is none of {{{}}}", name, fmt::join(kFieldNames, "}, {")),
+      meant.empty() ? "{{ and }} stand for braces" : fmt::format("did you mean '{{{}}}'?", meant));
 }
 
 std::optional<std::uint64_t> number_of(std::string_view digits) {
@@ -76,9 +77,11 @@ Result<PrefixTemplate> parse_prefix(std::string_view text) {
   PrefixTemplate pieces;
   if (text == "none") return pieces;
   if (text.size() > kMaxPrefixBytes)
-    return wrong(fmt::format("the prefix has {} bytes, of {} that it may have", text.size(), kMaxPrefixBytes));
+    return wrong_log_setting(
+        fmt::format("the prefix has {} bytes, of {} that it may have", text.size(), kMaxPrefixBytes));
   if (text.find_first_of(std::string_view("\n\r\0", 3)) != text.npos)
-    return wrong("the prefix holds a line end or a zero byte", "it stands before each line, on the same line");
+    return wrong_log_setting("the prefix holds a line end or a zero byte",
+                             "it stands before each line, on the same line");
   std::string words;
   while (!text.empty()) {
     const char c = text.front();
@@ -90,7 +93,8 @@ Result<PrefixTemplate> parse_prefix(std::string_view text) {
     }
     const auto close = text.find('}');
     if (c == '}' || close == text.npos)
-      return wrong(fmt::format("the prefix has a '{}' without its other half", c), "{{ and }} stand for braces");
+      return wrong_log_setting(fmt::format("the prefix has a '{}' without its other half", c),
+                               "{{ and }} stand for braces");
     const Result<PrefixField> field = field_named(text.substr(1, close - 1));
     if (!field) return field.error();
     if (!words.empty()) pieces.emplace_back(std::exchange(words, {}));
@@ -107,7 +111,8 @@ Result<std::vector<RankRange>> parse_ranks(std::string_view text) {
     const auto comma = text.find(',');
     const std::string_view piece = text.substr(0, comma);
     const auto range = range_of(piece);
-    if (!range) return wrong(fmt::format("'{}' is no rank and no range of ranks", piece), "ranks look like 0,8-15");
+    if (!range)
+      return wrong_log_setting(fmt::format("'{}' is no rank and no range of ranks", piece), "ranks look like 0,8-15");
     ranges.push_back(*range);
     if (comma == text.npos) return ranges;
     text.remove_prefix(comma + 1);
@@ -129,8 +134,8 @@ std::string ranks_in_words(const std::vector<std::uint32_t>& ranks) {
 Result<void> check_ranks(const std::vector<RankRange>& ranks, std::uint32_t world_size) {
   for (const auto& [first, last] : ranks) {
     if (last < world_size) continue;
-    return wrong(fmt::format("rank {} does not exist: the job has {}", std::max(first, world_size),
-                             world_size == 1 ? "rank 0 alone" : fmt::format("ranks 0-{}", world_size - 1)));
+    return wrong_log_setting(fmt::format("rank {} does not exist: the job has {}", std::max(first, world_size),
+                                         world_size == 1 ? "rank 0 alone" : fmt::format("ranks 0-{}", world_size - 1)));
   }
   return ok;
 }

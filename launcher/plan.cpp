@@ -29,7 +29,7 @@ std::string counted(std::uint64_t number, std::string_view noun) {
 }
 
 /// The hosts as configured, or this machine.
-std::vector<HostConfig> hosts_of(const Config& config) {
+std::vector<HostConfig> configured_hosts(const Config& config) {
   if (!config.hosts.empty()) return config.hosts;
   HostConfig here;
   here.name = "localhost";
@@ -184,7 +184,7 @@ std::string workdir_of(const Config& config, const HostConfig& from, bool local,
 }
 
 /// Name, way and place of a host; its ranks and environment come later.
-HostPlan host_of(const Config& config, const HostConfig& from, std::size_t index, const HeadFacts& head) {
+HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index, const HeadFacts& head) {
   HostPlan host;
   host.name = from.name;
   host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
@@ -241,7 +241,7 @@ void note_foreign_address(const Config& config, const HeadFacts& head, std::vect
 
 Result<LaunchPlan> make_plan(const Config& config, const Command& command, const HeadFacts& head) {
   if (command.argv.empty()) return make_error(Errc::usage, "no program to run");
-  const auto hosts = hosts_of(config);
+  const auto hosts = configured_hosts(config);
   if (auto checked = check_hosts(config, hosts); !checked) return checked.error();
   const auto counts = share_out(config, hosts);
   if (!counts) return counts.error();
@@ -262,7 +262,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.logs = config.logs;
   plan.policy = command.policy;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    plan.hosts.push_back(host_of(config, hosts[i], i, head));
+    plan.hosts.push_back(host_plan(config, hosts[i], i, head));
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }

@@ -20,7 +20,7 @@ ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-ordered_json gpus_of(const EnvList& env) {
+ordered_json visible_gpus(const EnvList& env) {
   for (const auto& [name, value] : env)
     if (name == "CUDA_VISIBLE_DEVICES") return value;
   return nullptr;
@@ -34,7 +34,7 @@ ordered_json host_of(const HostPlan& host) {
   ordered_json setup = ordered_json::array();
   for (const auto& line : host.setup) setup.push_back(without_secrets(std::vector<std::string>{line}).front());
   json["setup"] = std::move(setup);
-  json["gpus"] = gpus_of(host.env);
+  json["gpus"] = visible_gpus(host.env);
   json["env"] = env_of(host.env);
   ordered_json ranks = ordered_json::array();
   for (const RankPlan& rank : host.ranks)

@@ -14,7 +14,7 @@ namespace {
 // A text for messages.
 constexpr std::size_t kShownBytes = 80;
 
-Error wrong(std::string_view stop, std::string_view what) {
+Error wrong_jump(std::string_view stop, std::string_view what) {
   return make_error(Errc::invalid_argument, fmt::format("'{}' is no jump host: {}", stop.substr(0, kShownBytes), what),
                     {}, "it is written [user@]host[:port], several with commas between them, or none");
 }
@@ -32,20 +32,21 @@ Result<JumpStop> parse_stop(std::string_view written) {
   JumpStop stop;
   if (const std::size_t sign = text.rfind('@'); sign != text.npos) {
     stop.user = text.substr(0, sign);
-    if (!is_plain(*stop.user, "._-@\\+")) return wrong(written, "that cannot be a user");
+    if (!is_plain(*stop.user, "._-@\\+")) return wrong_jump(written, "that cannot be a user");
     text.remove_prefix(sign + 1);
   }
   const bool bracket = text.starts_with('[');
   const std::size_t end = bracket ? text.find(']') : std::min(text.find(':'), text.size());
-  if (end == text.npos) return wrong(written, "a bracket is not closed");
+  if (end == text.npos) return wrong_jump(written, "a bracket is not closed");
   stop.host = text.substr(bracket ? 1 : 0, end - (bracket ? 1 : 0));
   text.remove_prefix(bracket ? end + 1 : end);
-  if (!is_plain(stop.host, bracket ? ".:%_-" : "._-")) return wrong(written, "that cannot be a host");
+  if (!is_plain(stop.host, bracket ? ".:%_-" : "._-")) return wrong_jump(written, "that cannot be a host");
   if (text.empty()) return stop;
   const auto port = text.front() == ':' ? parse_integer(text.substr(1)) : std::nullopt;
   if (!port || *port < 1 || *port > 65535) {
     const bool bare_six = !bracket && text.find(':', 1) != text.npos;
-    return wrong(written, bare_six ? "brackets belong around an IPv6 address" : "a port is a number from 1 to 65535");
+    return wrong_jump(written,
+                      bare_six ? "brackets belong around an IPv6 address" : "a port is a number from 1 to 65535");
   }
   stop.port = static_cast<std::uint16_t>(*port);
   return stop;

@@ -20,7 +20,7 @@ constexpr std::array<std::string_view, kHostStages> kWords{
     "waiting",   "connecting", "authenticating", "starting agent", "pushing agent",
     "in checks", "ready",      "running",        "exited",         "failed"};
 
-std::string_view word(HostStage stage) {
+std::string_view roll_word(HostStage stage) {
   return kWords[static_cast<std::size_t>(stage)];
 }
 
@@ -109,7 +109,7 @@ std::string RollCall::line(std::size_t width, TimePoint now) const {
     std::string text = fmt::format("{} {} of {}: ", head, awaited(), hosts_.size());
     shown.clear();
     for (std::size_t i = 0; i < slow.size(); ++i) {
-      text += fmt::format("{}{} {} {} s", i == 0 ? "" : ", ", slow[i]->name, word(slow[i]->stage),
+      text += fmt::format("{}{} {} {} s", i == 0 ? "" : ", ", slow[i]->name, roll_word(slow[i]->stage),
                           seconds_since(slow[i]->since, now));
       const std::string more = i + 1 < slow.size() ? ", " + std::string(kMore) : "";
       const std::string reason = i == 0 && !slow[i]->reason.empty() ? fmt::format(" ({})", slow[i]->reason) : "";
@@ -146,7 +146,7 @@ std::string RollCall::sentence(TimePoint now) const {
                                  hosts_.size() == 1 ? "" : "s", stopping_ ? " to stop" : "");
   for (const Group& group : groups) {
     text += fmt::format("{}{} {} ({} s", &group == &groups.front() ? "" : ", ", compress_hostlist(group.names),
-                        word(group.stage), seconds_since(group.since, now));
+                        roll_word(group.stage), seconds_since(group.since, now));
     if (group.reason != nullptr && group.names.size() > 1) text += fmt::format("; {}", group.reason->name);
     if (group.reason != nullptr) text += fmt::format(": {}", group.reason->reason);
     text += ")";

@@ -11,12 +11,12 @@ namespace {
 
 constexpr std::string_view kQuotedLine = "   | ";
 
-bool is_digit(char c) {
+bool is_ascii_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
 bool in_word(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' || c == '_' ||
+  return is_ascii_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' || c == '_' ||
          c == ':' || c == '[' || c == ']' || c == '%' || static_cast<unsigned char>(c) >= 0x80;
 }
 
@@ -36,16 +36,16 @@ bool is_address(std::string word) {
 }
 
 /// "gpu07", "gpu07:22".
-bool is_host(std::string_view word, std::string_view host) {
+bool is_named_host(std::string_view word, std::string_view host) {
   if (host.empty() || !word.starts_with(host)) return false;
   const std::string_view rest = word.substr(host.size());
-  return rest.empty() || (rest.front() == ':' && std::all_of(rest.begin() + 1, rest.end(), is_digit));
+  return rest.empty() || (rest.front() == ':' && std::all_of(rest.begin() + 1, rest.end(), is_ascii_digit));
 }
 
-std::string without_numbers(std::string_view line) {
+std::string with_numbers_hidden(std::string_view line) {
   std::string out;
   for (const char c : line)
-    if (!is_digit(c))
+    if (!is_ascii_digit(c))
       out += c;
     else if (!out.ends_with('#'))
       out += '#';
@@ -53,7 +53,7 @@ std::string without_numbers(std::string_view line) {
 }
 
 std::string key_of_line(std::string_view line, std::string_view host) {
-  if (line.find(kQuotedLine) != line.npos) return without_numbers(line);
+  if (line.find(kQuotedLine) != line.npos) return with_numbers_hidden(line);
   std::string out;
   while (!line.empty()) {
     const auto begin = static_cast<std::size_t>(std::find_if(line.begin(), line.end(), in_word) - line.begin());
@@ -68,8 +68,8 @@ std::string key_of_line(std::string_view line, std::string_view host) {
       word.remove_suffix(1);
     }
     const bool attempts =
-        out.ends_with('(') && line.starts_with(" attempts)") && std::all_of(word.begin(), word.end(), is_digit);
-    if (is_host(word, host))
+        out.ends_with('(') && line.starts_with(" attempts)") && std::all_of(word.begin(), word.end(), is_ascii_digit);
+    if (is_named_host(word, host))
       out += "\x01";
     else if (is_address(std::string(word)))
       out += "\x02";

@@ -24,7 +24,7 @@ std::string field(std::string_view text) {
   return std::string(trimmed(text).substr(0, kMaxSurveyValue));
 }
 
-std::optional<std::uint64_t> number(std::string_view text) {
+std::optional<std::uint64_t> whole_number(std::string_view text) {
   text = trimmed(text);
   std::uint64_t value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -32,7 +32,7 @@ std::optional<std::uint64_t> number(std::string_view text) {
   return value;
 }
 
-std::vector<std::string_view> split(std::string_view line, char separator) {
+std::vector<std::string_view> fields_of(std::string_view line, char separator) {
   std::vector<std::string_view> parts;
   for (std::size_t start = 0; start <= line.size();) {
     const std::size_t end = std::min(line.find(separator, start), line.size());
@@ -48,7 +48,7 @@ std::string_view at(const std::vector<std::string_view>& parts, std::size_t inde
 
 // gpu, index, name, memory, compute capability, driver. "[N/A]" is what nvidia-smi writes for what a GPU does not say.
 Result<void> take_gpu(const std::vector<std::string_view>& parts, HostFacts& facts) {
-  GpuFacts gpu{field(at(parts, 2)), number(at(parts, 3)).value_or(0), field(at(parts, 4))};
+  GpuFacts gpu{field(at(parts, 2)), whole_number(at(parts, 3)).value_or(0), field(at(parts, 4))};
   if (gpu.compute_capability.find('[') != std::string::npos) gpu.compute_capability.clear();
   if (facts.driver.empty()) facts.driver = field(at(parts, 5));
   if (facts.gpus.size() == kMaxGpus) return make_error(Errc::too_large, fmt::format("more than {} GPUs", kMaxGpus));
@@ -62,13 +62,13 @@ Result<void> take_interface(const std::vector<std::string_view>& parts, HostFact
   InterfaceFacts one;
   one.name = field(at(parts, 1));
   one.up = trimmed(at(parts, 2)) == "up";
-  one.speed_mbit = number(at(parts, 3)).value_or(0);
-  one.mtu = static_cast<std::uint32_t>(std::min<std::uint64_t>(number(at(parts, 4)).value_or(0), 1u << 30));
+  one.speed_mbit = whole_number(at(parts, 3)).value_or(0);
+  one.mtu = static_cast<std::uint32_t>(std::min<std::uint64_t>(whole_number(at(parts, 4)).value_or(0), 1u << 30));
   const std::string_view kind = trimmed(at(parts, 5));
   one.kind = kind == "virtual"    ? InterfaceFacts::Kind::virtual_
              : kind == "loopback" ? InterfaceFacts::Kind::loopback
                                   : InterfaceFacts::Kind::device;
-  for (const std::string_view address : split(at(parts, 6), ' '))
+  for (const std::string_view address : fields_of(at(parts, 6), ' '))
     if (!trimmed(address).empty() && one.addresses.size() < kMaxAddresses) one.addresses.push_back(field(address));
   facts.interfaces.push_back(std::move(one));
   return ok;
@@ -103,15 +103,15 @@ constexpr std::array kNumbers{NumberKey{"cores", &HostFacts::cores}, NumberKey{"
                               NumberKey{"memory_kib", &HostFacts::memory_kib},
                               NumberKey{"shm_kib", &HostFacts::shm_kib}};
 
-Result<void> take_line(std::string_view line, HostFacts& facts) {
-  const auto parts = split(line, '\t');
+Result<void> take_fact(std::string_view line, HostFacts& facts) {
+  const auto parts = fields_of(line, '\t');
   if (parts.size() < 2) return ok;
   if (parts[0] == "gpu") return take_gpu(parts, facts);
   if (parts[0] == "iface") return take_interface(parts, facts);
   for (const auto& [key, member] : kTexts)
     if (key == parts[0]) facts.*member = field(parts[1]);
   for (const auto& [key, member] : kNumbers)
-    if (key == parts[0]) facts.*member = number(parts[1]);
+    if (key == parts[0]) facts.*member = whole_number(parts[1]);
   return ok;
 }
 
@@ -133,7 +133,7 @@ Result<HostFacts> parse_survey(std::string_view text) {
       continue;
     }
     if (line == kLast) return facts;
-    if (auto taken = take_line(line, facts); !taken) return taken.error();
+    if (auto taken = take_fact(line, facts); !taken) return taken.error();
   }
   return make_error(Errc::protocol,
                     begun ? "the host's answer to the survey is cut off" : "the host did not answer the survey");

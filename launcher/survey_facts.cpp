@@ -16,11 +16,11 @@ namespace {
 // Clocks closer than this are the same: the measure itself is no better on a busy network.
 constexpr std::chrono::milliseconds kSameClock{500};
 
-std::string shown(const std::string& text) {
+std::string or_dash(const std::string& text) {
   return text.empty() ? "-" : text;
 }
 
-std::string count(const std::optional<std::uint64_t>& value) {
+std::string count_or_dash(const std::optional<std::uint64_t>& value) {
   return value ? std::to_string(*value) : "-";
 }
 
@@ -32,7 +32,7 @@ std::string gib(const std::optional<std::uint64_t>& kib) {
 
 std::string limit_of_bytes(const std::string& text) {
   if (text.empty() || text == "unlimited" || text.find_first_not_of("0123456789") != text.npos || text.size() > 18)
-    return shown(text);
+    return or_dash(text);
   const std::uint64_t bytes = std::stoull(text);
   return bytes >= (1u << 20) ? fmt::format("{} MiB", bytes >> 20) : fmt::format("{} KiB", bytes >> 10);
 }
@@ -79,24 +79,24 @@ std::string interfaces_in_words(const HostFacts& facts) {
 
 std::vector<Fact> facts_of(const HostFacts& facts) {
   return {{"GPUs", "gpus", gpus_in_words(facts.gpus)},
-          {"driver", "driver", shown(facts.driver)},
-          {"CUDA of driver", "cuda_driver", shown(facts.cuda_driver)},
-          {"CUDA toolkit", "cuda", shown(facts.cuda)},
-          {"NCCL", "nccl", shown(facts.nccl)},
-          {"cores", "cores", count(facts.cores)},
-          {"NUMA nodes", "numa_nodes", count(facts.numa_nodes)},
-          {"CPU", "cpu", shown(facts.cpu)},
+          {"driver", "driver", or_dash(facts.driver)},
+          {"CUDA of driver", "cuda_driver", or_dash(facts.cuda_driver)},
+          {"CUDA toolkit", "cuda", or_dash(facts.cuda)},
+          {"NCCL", "nccl", or_dash(facts.nccl)},
+          {"cores", "cores", count_or_dash(facts.cores)},
+          {"NUMA nodes", "numa_nodes", count_or_dash(facts.numa_nodes)},
+          {"CPU", "cpu", or_dash(facts.cpu)},
           {"memory", "memory", gib(facts.memory_kib)},
           {"/dev/shm", "shm", gib(facts.shm_kib)},
-          {"nofile", "nofile", shown(facts.nofile)},
+          {"nofile", "nofile", or_dash(facts.nofile)},
           {"memlock", "memlock", limit_of_bytes(facts.memlock)},
           {"interfaces", "interfaces", interfaces_in_words(facts)},
-          {"way to head", "route_interface", shown(facts.route_interface)},
-          {"system", "os", shown(facts.os)},
-          {"kernel", "kernel", shown(facts.kernel)},
-          {"machine", "machine", shown(facts.machine)},
-          {"glibc", "glibc", shown(facts.glibc)},
-          {"python3", "python", shown(facts.python)},
+          {"way to head", "route_interface", or_dash(facts.route_interface)},
+          {"system", "os", or_dash(facts.os)},
+          {"kernel", "kernel", or_dash(facts.kernel)},
+          {"machine", "machine", or_dash(facts.machine)},
+          {"glibc", "glibc", or_dash(facts.glibc)},
+          {"python3", "python", or_dash(facts.python)},
           {"clock", "clock", clock_in_words(facts)}};
 }
 

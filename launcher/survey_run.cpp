@@ -14,7 +14,7 @@ namespace {
 
 using std::chrono::system_clock;
 
-std::string words_of(const HostEnd& end) {
+std::string end_in_words(const HostEnd& end) {
   switch (end.kind) {
     case HostEnd::Kind::timed_out: return fmt::format("the survey took longer than {} s", kSurveyTime.count() / 1000);
     case HostEnd::Kind::signaled: return "the survey was ended by " + signal_name(end.value);
@@ -55,7 +55,7 @@ HostSurvey survey_of(const LaunchPlan& plan, const JobResult& result, const Gath
     return survey;
   }
   if (end.kind != HostEnd::Kind::exited || end.value != 0) {
-    survey.failure = make_error(end.kind == HostEnd::Kind::timed_out ? Errc::timed_out : Errc::io, words_of(end));
+    survey.failure = make_error(end.kind == HostEnd::Kind::timed_out ? Errc::timed_out : Errc::io, end_in_words(end));
     return survey;
   }
   const auto text = output_of(gathered, index);

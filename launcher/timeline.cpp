@@ -38,7 +38,7 @@ struct Column {
   }
 };
 
-std::vector<Column> columns_of(const Timeline& timeline) {
+std::vector<Column> timeline_columns(const Timeline& timeline) {
   const std::size_t stages = Timeline::stage_names().size();
   std::vector<Column> columns(stages + 1);
   for (Column& column : columns) column.of_host.resize(timeline.hosts().size());
@@ -73,7 +73,7 @@ std::size_t slowest(const Column& column) {
 using Row = std::vector<std::string>;
 
 std::vector<Row> rows_of(const Timeline& timeline) {
-  const std::vector<Column> columns = columns_of(timeline);
+  const std::vector<Column> columns = timeline_columns(timeline);
   std::vector<Row> rows(1, Row{"host"});
   for (const std::string& name : Timeline::stage_names()) rows[0].push_back(name);
   rows[0].emplace_back("total");

@@ -49,17 +49,17 @@ Result<bool> wait_for(int fd, short events, std::optional<TimePoint> deadline) {
   }
 }
 
-void set_option(int fd, int level, int name, int value) {
+void set_socket_option(int fd, int level, int name, int value) {
   // All of them tune a connection that works without: a refusal is no error.
   (void)::setsockopt(fd, level, name, &value, sizeof value);
 }
 
-void tune(int fd) {
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+void tune_socket(int fd) {
+  set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
+  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
 }
 
 Result<void> connect_to(int fd, const addrinfo& address, TimePoint deadline) {
@@ -122,7 +122,7 @@ Result<Connection> Connection::open(const std::string& address, std::uint16_t po
       last = connected.error();
       continue;
     }
-    tune(fd);
+    tune_socket(fd);
     return connection;
   }
   return last;

@@ -8,7 +8,7 @@
 namespace llmlaunch::trainer {
 namespace {
 
-void check(const Result<void>& result) {
+void check_store(const Result<void>& result) {
   if (!result) throw GlooStoreError(result.error());
 }
 
@@ -18,7 +18,7 @@ GlooStore::GlooStore(rendezvous::Client& client, std::string prefix, std::chrono
     : client_(client), prefix_(std::move(prefix)), timeout_(timeout) {}
 
 void GlooStore::set(const std::string& key, const std::vector<char>& data) {
-  check(client_.set(full(key), std::as_bytes(std::span(data))));
+  check_store(client_.set(full(key), std::as_bytes(std::span(data))));
 }
 
 std::vector<char> GlooStore::get(const std::string& key) {
@@ -43,7 +43,7 @@ void GlooStore::wait(const std::vector<std::string>& keys, const std::chrono::mi
     }
     const auto rest =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    check(client_.wait(some, std::max(rest, std::chrono::milliseconds(1))));
+    check_store(client_.wait(some, std::max(rest, std::chrono::milliseconds(1))));
   }
 }
 

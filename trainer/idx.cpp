@@ -17,10 +17,10 @@ constexpr std::uint32_t kImageMagic = 0x0803;  // bytes, three dimensions
 constexpr std::uint32_t kLabelMagic = 0x0801;  // bytes, one dimension
 constexpr std::size_t kImageHeader = 16;
 constexpr std::size_t kLabelHeader = 8;
-constexpr const char* kHint = "fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
+constexpr const char* kIdxHint = "fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
 
 Error damaged(const std::string& name, std::string what) {
-  return make_error(Errc::invalid_config, std::move(what), name, kHint);
+  return make_error(Errc::invalid_config, std::move(what), name, kIdxHint);
 }
 
 /// The big-endian word at `at`; the caller has checked that it is there.

@@ -36,7 +36,7 @@ void install_stop_signals() {
 }
 
 /// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
-void report(const Error& error) {
+void report_error(const Error& error) {
   static std::once_flag once;
   std::call_once(once, [&] { log_error("{}", to_string(error)); });
 }
@@ -44,7 +44,7 @@ void report(const Error& error) {
 /// The rendezvous says that this generation is over. The main thread may hang in a collective that will never end, so
 /// this one, the client's reader, ends the process.
 void end_with_generation(const Error& reason) {
-  report(reason);
+  report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
   ::_exit(exit_status(reason));
 }
@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto parsed = parse_options(arguments);
   if (!parsed) {
-    report(parsed.error());
+    report_error(parsed.error());
     return exit_status(parsed.error());
   }
   if (!parsed->answer.empty()) {
@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
     return kDone;
   }
   if (const auto done = run(parsed->options); !done) {
-    report(done.error());
+    report_error(done.error());
     // Not `return`: exit handlers of the libraries would wait for ranks that are gone.
     ::_exit(exit_status(done.error()));
   }

@@ -10,10 +10,6 @@
 namespace llmlaunch::launcher::agent {
 namespace {
 
-TimePoint now() {
-  return std::chrono::steady_clock::now();
-}
-
 // Ends our part of the connection: sshd closes it when nobody holds the other end, and the head hears of it at once.
 // Where nothing can take their place they stay open, and a connection lasts a little longer than it must.
 void let_go_of_head() {

@@ -25,10 +25,6 @@ namespace {
 constexpr std::size_t kFixedPolls = 7;
 constexpr int kGroupPollMs = 100;  // a group's last process may be another's child: nobody tells us of its end
 
-TimePoint now() {
-  return std::chrono::steady_clock::now();
-}
-
 std::uint64_t wall_time_ns() {
   timespec time{};
   ::clock_gettime(CLOCK_REALTIME, &time);

@@ -29,6 +29,10 @@ namespace llmlaunch::launcher::agent {
 // Output waits in the ranks' pipes and not in the agent's memory when the way to the head is full.
 inline constexpr std::size_t kMaxQueuedBytes = 256u << 10;
 
+inline TimePoint now() {
+  return std::chrono::steady_clock::now();
+}
+
 class AgentLoop {
  public:
   /// `environment`: "NAME=value", what the ranks inherit. `own_directory`: where the agent's program lies.

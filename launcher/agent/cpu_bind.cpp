@@ -12,7 +12,7 @@ namespace {
 using Ranks = std::vector<std::size_t>;
 using Units = std::vector<CpuList>;  // what is shared out: cores, or hardware threads where cores do not suffice
 
-std::string counted(std::size_t number, const char* noun) {
+std::string counted_noun(std::size_t number, const char* noun) {
   return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
 }
 
@@ -31,10 +31,10 @@ Result<void> share_out(const std::vector<const Core*>& cores, const Ranks& ranks
                        Binding& binding) {
   const Units units = units_of(cores, ranks.size());
   if (units.size() < ranks.size()) {
-    return make_error(
-        Errc::out_of_resources,
-        counted(ranks.size(), "rank") + " to bind, but only " + counted(units.size(), "CPU") + " may be used" + where,
-        {}, "llmlaunch.cpu_bind: none lets ranks share what there is");
+    return make_error(Errc::out_of_resources,
+                      counted_noun(ranks.size(), "rank") + " to bind, but only " + counted_noun(units.size(), "CPU") +
+                          " may be used" + where,
+                      {}, "llmlaunch.cpu_bind: none lets ranks share what there is");
   }
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     const std::size_t first = units.size() * i / ranks.size(), last = units.size() * (i + 1) / ranks.size();
@@ -87,7 +87,7 @@ std::vector<unsigned> nodes_of_ranks(const CpuTopology& topology, const std::vec
     if (!gpus[rank]) {
       why_not = "it is not known which GPU its local rank " + std::to_string(rank) + " uses";
     } else if (*gpus[rank] >= topology.gpu_nodes.size()) {
-      why_not = "there are " + counted(topology.gpu_nodes.size(), "NVIDIA GPU") + ", and local rank " +
+      why_not = "there are " + counted_noun(topology.gpu_nodes.size(), "NVIDIA GPU") + ", and local rank " +
                 std::to_string(rank) + " uses GPU " + std::to_string(*gpus[rank]);
     } else {
       const int node = topology.gpu_nodes[*gpus[rank]];

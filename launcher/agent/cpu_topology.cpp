@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMaxFileBytes = 64u << 10;
 
 /// The text of a file without the newline at its end; empty when it cannot be read.
-std::string text_of(const fs::path& path) {
+std::string file_text(const fs::path& path) {
   std::string text = small_file(path.string(), kMaxFileBytes);
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -46,7 +46,7 @@ std::map<unsigned, unsigned> node_of_each_cpu(const fs::path& sys) {
   for (const std::string& name : names_in(sys / "devices/system/node")) {
     unsigned node = 0;
     if (!number_after("node", name, node)) continue;
-    for (const unsigned cpu : parse_cpu_list(text_of(sys / "devices/system/node" / name / "cpulist")))
+    for (const unsigned cpu : parse_cpu_list(file_text(sys / "devices/system/node" / name / "cpulist")))
       nodes[cpu] = node;
   }
   return nodes;
@@ -55,8 +55,8 @@ std::map<unsigned, unsigned> node_of_each_cpu(const fs::path& sys) {
 /// The CPU and those that share its core.
 CpuList siblings_of(const fs::path& sys, unsigned cpu) {
   const fs::path topology = sys / "devices/system/cpu" / ("cpu" + std::to_string(cpu)) / "topology";
-  CpuList siblings = parse_cpu_list(text_of(topology / "thread_siblings_list"));
-  if (siblings.empty()) siblings = parse_cpu_list(text_of(topology / "core_cpus_list"));
+  CpuList siblings = parse_cpu_list(file_text(topology / "thread_siblings_list"));
+  if (siblings.empty()) siblings = parse_cpu_list(file_text(topology / "core_cpus_list"));
   if (std::find(siblings.begin(), siblings.end(), cpu) == siblings.end()) return {cpu};
   return siblings;
 }
@@ -67,10 +67,10 @@ std::vector<int> nodes_of_gpus(const fs::path& sys) {
   std::vector<int> nodes;
   const fs::path devices = sys / "bus/pci/devices";
   for (const std::string& name : names_in(devices)) {
-    const std::string kind = text_of(devices / name / "class");
+    const std::string kind = file_text(devices / name / "class");
     const bool gpu = kind.starts_with("0x0300") || kind.starts_with("0x0302");
-    if (!gpu || text_of(devices / name / "vendor") != "0x10de") continue;
-    const std::string text = text_of(devices / name / "numa_node");
+    if (!gpu || file_text(devices / name / "vendor") != "0x10de") continue;
+    const std::string text = file_text(devices / name / "numa_node");
     int node = -1;
     const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), node);
     nodes.push_back(failed == std::errc{} && end == text.data() + text.size() ? node : -1);

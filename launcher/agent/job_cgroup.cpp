@@ -18,8 +18,8 @@ namespace llmlaunch::launcher::agent {
 namespace {
 
 constexpr std::size_t kPageBytes = 4096;
-constexpr std::size_t kMaxTextBytes = 1u << 20;  // a host with thousands of mounts, or of pids
-constexpr std::size_t kMaxNameBytes = 200;       // of 255 for one file name
+constexpr std::size_t kMaxKernelTextBytes = 1u << 20;  // a host with thousands of mounts, or of pids
+constexpr std::size_t kMaxNameBytes = 200;             // of 255 for one file name
 // cgroup.procs is read again until nobody new is in it; a fork bomb may need several rounds.
 constexpr int kMaxKillRounds = 1000;
 
@@ -78,8 +78,8 @@ std::string CgroupPath::value() const {
 }
 
 bool JobCgroup::make(std::string_view job_id, std::string_view host) {
-  const std::string own = own_cgroup_directory(small_file("/proc/self/cgroup", kMaxTextBytes),
-                                               small_file("/proc/self/mountinfo", kMaxTextBytes));
+  const std::string own = own_cgroup_directory(small_file("/proc/self/cgroup", kMaxKernelTextBytes),
+                                               small_file("/proc/self/mountinfo", kMaxKernelTextBytes));
   if (own.empty()) return false;
   const std::string path = own + "/" + cgroup_name(job_id, host);
   if (path.size() + 1 > kPageBytes) return false;
@@ -112,7 +112,7 @@ void kill_cgroup(const std::string& path) {
   if (all && ::write(all.value(), "1", 1) == 1) return;
   std::string before;
   for (int round = 0; round < kMaxKillRounds; ++round) {  // kernels before 5.14
-    const std::string text = small_file(path + "/cgroup.procs", kMaxTextBytes);
+    const std::string text = small_file(path + "/cgroup.procs", kMaxKernelTextBytes);
     if (text.empty() || text == before) return;
     for (const std::string_view line : words_of(text, '\n'))
       if (const pid_t pid = std::atoi(std::string(line).c_str()); pid > 1) ::kill(pid, SIGKILL);

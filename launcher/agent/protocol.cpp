@@ -43,12 +43,11 @@ FrameEncoder frame_of(Type type) {
 }
 
 // Smallest encodings, for the check that a list's count is no lie.
-constexpr std::size_t kMinTextBytes = 4;
 constexpr std::size_t kMinEnvBytes = 2 * kMinTextBytes;
 constexpr std::size_t kMinRankBytes = 4 + 4;
 constexpr std::size_t kMinFileBytes = 2 * kMinTextBytes + 8;
 
-void put(FrameEncoder& out, const EnvList& env) {
+void put_env(FrameEncoder& out, const EnvList& env) {
   out.u32(static_cast<std::uint32_t>(env.size()));
   for (const auto& [name, value] : env) out.text(name).text(value);
 }
@@ -72,11 +71,11 @@ Bytes write(const Prepare& m) {
   out.text(m.workdir).u32(static_cast<std::uint32_t>(m.argv.size()));
   for (const std::string& word : m.argv) out.text(word);
   out.u8(static_cast<std::uint8_t>(m.python));
-  put(out, m.env);
+  put_env(out, m.env);
   out.u32(static_cast<std::uint32_t>(m.ranks.size()));
   for (const RankSpec& rank : m.ranks) {
     out.u32(rank.rank);
-    put(out, rank.env);
+    put_env(out, rank.env);
   }
   out.u32(static_cast<std::uint32_t>(m.files.size()));
   for (const FileSpec& file : m.files) out.text(file.name).text(file.hash).u64(file.size);
@@ -91,7 +90,7 @@ Bytes write(const FileChunk& m) {
 }
 Bytes write(const Go& m) {
   FrameEncoder out = frame_of(Type::go);
-  put(out, m.env);
+  put_env(out, m.env);
   return std::move(out).finish();
 }
 Bytes write(const Ack& m) {
@@ -166,11 +165,6 @@ Bytes write(const InputTaken& m) {
 }
 Bytes write(const Paused&) {
   return frame_of(Type::paused).finish();
-}
-
-Error too_many(const char* what, std::size_t count, std::size_t limit) {
-  return make_error(Errc::too_large,
-                    std::to_string(count) + " " + what + " in one message; the limit is " + std::to_string(limit));
 }
 
 Error wrong_version(const char* who, std::uint16_t version) {

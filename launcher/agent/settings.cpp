@@ -3,16 +3,11 @@
 #include "launcher/agent/settings.hpp"
 
 namespace llmlaunch::launcher::agent {
-namespace {
-
-constexpr std::size_t kMinTextBytes = 4;
 
 Error too_many(const char* what, std::size_t count, std::size_t limit) {
   return make_error(Errc::too_large,
                     std::to_string(count) + " " + what + " in one message; the limit is " + std::to_string(limit));
 }
-
-}  // namespace
 
 void put(FrameEncoder& out, const RankSettings& settings) {
   out.u32(static_cast<std::uint32_t>(settings.limits.size()));

@@ -44,4 +44,8 @@ void put(FrameEncoder& out, const RankSettings& settings);
 /// `Errc::protocol` for a value that means nothing.
 Result<RankSettings> take_settings(FieldReader& in);
 
+/// For messages of this protocol: the encoding of an empty text, and an error about a count above its limit.
+inline constexpr std::size_t kMinTextBytes = 4;
+Error too_many(const char* what, std::size_t count, std::size_t limit);
+
 }  // namespace llmlaunch::launcher::agent

@@ -58,7 +58,7 @@ struct Child {
   ::_exit(kExitNoShell);
 }
 
-std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
+std::vector<char*> exec_pointers(const std::vector<std::string>& strings) {
   std::vector<char*> pointers;
   for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
   pointers.push_back(nullptr);
@@ -83,7 +83,7 @@ Result<SetupProcess> start_setup(const std::string& shell, const std::string& sc
     if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return system_error(errno, "O_NONBLOCK for a setup pipe");
 
   const std::vector<std::string> argv = {"-" + shell.substr(shell.rfind('/') + 1), kScriptPath};  // "-bash": a login
-  const std::vector<char*> argv_pointers = pointers_to(argv), env_pointers = pointers_to(environment);
+  const std::vector<char*> argv_pointers = exec_pointers(argv), env_pointers = exec_pointers(environment);
   const Child child{shell.c_str(),
                     argv_pointers.data(),
                     env_pointers.data(),

@@ -14,3 +14,5 @@ add_library(llmlaunch_ssh_core STATIC
 )
 target_link_libraries(llmlaunch_ssh_core PUBLIC llmlaunch_config llmlaunch_agent_greeting PRIVATE OpenSSL::Crypto)
 target_precompile_headers(llmlaunch_ssh_core REUSE_FROM llmlaunch_base)
+# Defines OPENSSL_SUPPRESS_DEPRECATED, which must come before anybody's OpenSSL.
+set_source_files_properties(known_hosts_lines.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)

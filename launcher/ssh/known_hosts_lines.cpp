@@ -12,16 +12,16 @@
 namespace llmlaunch::launcher::ssh {
 namespace {
 
-constexpr std::string_view kBlank = " \t";
+constexpr std::string_view kFieldBlank = " \t";
 constexpr std::string_view kHashMagic = "|1|";
 
 Error malformed(std::string what) {
   return make_error(Errc::protocol, std::move(what));
 }
 
-std::string_view take_word(std::string_view& line) {
-  line.remove_prefix(std::min(line.find_first_not_of(kBlank), line.size()));
-  const std::string_view word = line.substr(0, line.find_first_of(kBlank));
+std::string_view take_field(std::string_view& line) {
+  line.remove_prefix(std::min(line.find_first_not_of(kFieldBlank), line.size()));
+  const std::string_view word = line.substr(0, line.find_first_of(kFieldBlank));
   line.remove_prefix(word.size());
   return word;
 }
@@ -123,16 +123,16 @@ Sha1 HashedName::hash_of(std::string_view name) const {
 
 Result<std::optional<KnownLine>> parse_known_line(std::string_view text) {
   KnownLine line;
-  std::string_view word = take_word(text);
+  std::string_view word = take_field(text);
   if (word.empty() || word.starts_with('#')) return std::optional<KnownLine>();
   if (text.size() > kMaxKnownHostsLineBytes) return malformed("longer than a line with a key can be");
   if (word.starts_with('@')) {
     if (Result<void> marker = read_marker(word, line); !marker) return marker.error();
-    word = take_word(text);
+    word = take_field(text);
   }
   if (Result<void> names = read_names(word, line); !names) return names.error();
-  line.key.type = std::string(take_word(text));
-  const std::string_view base64 = take_word(text);
+  line.key.type = std::string(take_field(text));
+  const std::string_view base64 = take_field(text);
   if (base64.empty()) return malformed("a line has names, a key type and a key");
   auto blob = from_base64(base64);
   if (!blob) return malformed("the key is damaged: not base64");
