@@ -16,7 +16,7 @@ namespace llmlaunch::launcher::agent {
 namespace {
 
 // stdin, stdout, signals, who brings a connection (2), report and noise of the setup lines; then two per rank, then one
-// per reader of stdin
+// per reader of stdin, then one per rank whose exec is not known to have succeeded
 constexpr std::size_t kFixedPolls = 7;
 constexpr int kGroupPollMs = 100;  // a group's last process may be another's child: nobody tells us of its end
 
@@ -96,6 +96,7 @@ int AgentLoop::run() {
     }
     if (setup_ && (polls[5].revents != 0 || polls[6].revents != 0)) read_setup();
     check_setup_deadline();
+    read_start_reports();  // what a rank says comes after it has started
     if (polls[2].revents != 0) read_signals();
     if ((polls[3].revents | polls[4].revents) != 0) take_visitor();
     check_groups();
@@ -127,6 +128,8 @@ std::vector<pollfd> AgentLoop::poll_set() const {
     const short events = input_.waiting(reader).empty() ? 0 : POLLOUT;
     polls.push_back({ranks_[readers_[reader]].process.in.value(), events, 0});
   }
+  for (const Rank& rank : ranks_)
+    if (rank.process.report) polls.push_back({rank.process.report.value(), POLLIN, 0});
   return polls;
 }
 
@@ -169,6 +172,7 @@ void AgentLoop::apply(Actions actions) {
                        apply(state_.on_file_done(index));
                    },
                    [this](const StartRanks& start) { start_ranks(start.env); },
+                   [this](const AbandonStart& start) { abandon_start(ranks_[start.index]); },
                    [this](const SignalMain& signal) {
                      const Rank& rank = ranks_[signal.index];
                      if (!rank.exited) ::kill(rank.process.pid, signal.signal);
@@ -224,6 +228,7 @@ void AgentLoop::check_children() {
   int status = 0;
   pid_t pid = 0;
   while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
+    read_start_reports();  // of this one, which may have come this far since the last look
     if (setup_ && pid == setup_->process.pid) {
       end_setup(status);
       continue;

@@ -117,11 +117,39 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       continue;
     }
     ranks_[i].process = std::move(*process);
+    ranks_[i].path = path;
     ranks_[i].started = ranks_[i].group_alive = true;
-    apply(state_.on_started(i, ranks_[i].process.pid));
+    state_.on_forked(i, path, std::chrono::steady_clock::now());
   }
+  read_start_reports();
   open_inputs();
   check_children();  // a rank may have ended before the last one was started; none may have started
+}
+
+void AgentLoop::read_start_reports() {
+  const std::string workdir = directory_of(state_.prepare().workdir);
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    Rank& rank = ranks_[i];
+    if (!rank.process.report) continue;
+    const auto outcome = exec_outcome(rank.process, rank.path, workdir);
+    if (!outcome) continue;
+    if (*outcome) {
+      apply(state_.on_started(i, rank.process.pid));
+      continue;
+    }
+    rank = {};
+    rank.exited = true;
+    apply(state_.on_start_failed(i, outcome->error()));
+  }
+}
+
+// Its process ends when the kernel lets it, as an orphan that came to us; only its group is still looked after.
+void AgentLoop::abandon_start(Rank& rank) {
+  const pid_t pid = rank.process.pid;
+  rank.process = {};
+  rank.process.pid = pid;
+  rank.started = false;
+  rank.exited = true;
 }
 
 }  // namespace llmlaunch::launcher::agent
