@@ -24,11 +24,11 @@ def attributes(node):
 
 
 class DeadMount:
-    """`directory`/prog hangs whoever executes it, from the start to close()."""
+    """`directory`/prog hangs whoever executes it, from the start to close(); with `hangs=LOOKUP` who looks for it, too."""
 
-    def __init__(self, directory, killable=True):
-        self.directory, self.killable = str(directory), killable
-        self.opened = threading.Event()
+    def __init__(self, directory, killable=True, hangs=OPEN):
+        self.directory, self.killable, self.hangs = str(directory), killable, hangs
+        self.reached = threading.Event()
         self._ended, self._end = os.pipe()
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         options = f"fd={self._device},rootmode=40000,user_id=0,group_id=0,allow_other"
@@ -68,7 +68,9 @@ class DeadMount:
 
     def _take(self, request):
         _, opcode, unique, node = struct.unpack_from("<IIQQ", request)
-        if opcode == INIT:
+        if opcode == self.hangs:
+            self.reached.set()
+        elif opcode == INIT:
             self._answer(unique, struct.pack("<4I2H2I", 7, 31, 0, 0, 1, 1, 4096, 1) + bytes(32))
         elif opcode == LOOKUP:
             found = node == ROOT and request[40:] == b"prog\0"
@@ -78,8 +80,6 @@ class DeadMount:
             self._answer(unique, struct.pack("<Q2I", 0, 0, 0) + attributes(node))
         elif opcode == ACCESS:
             self._answer(unique)
-        elif opcode == OPEN:
-            self.opened.set()
         elif opcode == INTERRUPT:
             if self.killable:
                 self._answer(struct.unpack_from("<Q", request, 40)[0], error=errno.EINTR)

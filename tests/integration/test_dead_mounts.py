@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from conftest import wait_until
-from dead_mount import DeadMount
+from dead_mount import LOOKUP, DeadMount
 from test_faults import headline
 
 HOSTS = 2
@@ -29,8 +29,8 @@ def dead_mount(hosts):
         mount.close()
 
 
-def start_with_one_dead(hosts, mount, **timeouts):
-    """One program name, which is a script on test01 and hangs on test02."""
+def with_one_dead(hosts, mount, **timeouts):
+    """The configuration in which one program name is a script on test01 and hangs on test02."""
     alive = hosts.head / "alive"
     alive.mkdir(exist_ok=True)
     program = alive / "prog"
@@ -42,8 +42,12 @@ def start_with_one_dead(hosts, mount, **timeouts):
         for host, directory in zip(data["llmlaunch"]["hosts"], (str(alive), mount.directory)):
             host["env"] = {"PATH": f"{directory}:/usr/bin:/bin"}
 
-    run = hosts.start("prog", config=hosts.config(change))
-    wait_until(mount.opened.is_set, f"an exec that hangs: {run}")
+    return hosts.config(change)
+
+
+def start_with_one_dead(hosts, mount, **timeouts):
+    run = hosts.start("prog", config=with_one_dead(hosts, mount, **timeouts))
+    wait_until(mount.reached.is_set, f"an exec that hangs: {run}")
     run.said("it runs")
     return run
 
@@ -77,5 +81,17 @@ def test_what_not_even_sigkill_ends_is_said_to_be_left_and_ends_with_the_mount(h
     assert run.status == 69, str(run)
     assert f"test02) could not be started: exec of '{mount.program}' did not end within 2 s" in headline(run), str(run)
     assert "\n   processes may be left on test02: " in run.err, str(run)
+    mount.close()
+    hosts.nothing_left(run, within=10)
+
+
+def test_a_look_for_the_program_that_hangs_ends_at_the_time_for_the_start(hosts, dead_mount):
+    """This look is the agent's own: it stands still, and the host is named with what may be the reason."""
+    mount = dead_mount(hangs=LOOKUP)
+    run = hosts.run("prog", config=with_one_dead(hosts, mount, start=3))
+    assert run.status == 69, str(run)
+    assert headline(run) == ("llmlaunch: error: host test02 (node_rank 1, rank 1): its agent was not ready within 3 s"), str(run)
+    assert ("\n   no rank was started on any host\n   hint: a file system there may not answer, that of the program or of the "
+            "working directory; a slow host may need more: llmlaunch.timeouts.start\n") in run.err, str(run)
     mount.close()
     hosts.nothing_left(run, within=10)
