@@ -147,6 +147,38 @@ HostPlan nameless(const HostPlan& host) {
   return copy;
 }
 
+// The variables that `nameless` or body_of makes equal on all hosts.
+bool gives_place_of_host(const std::string& name) {
+  return name == "LLMLAUNCH_HOST" || name == "NODE_RANK" || name == "GROUP_RANK" || name == "CROSS_RANK" ||
+         launcher::repeats_place(name);
+}
+
+template <class Excused>
+bool same_env(const EnvList& one, const EnvList& other, Excused excused) {
+  return std::equal(one.begin(), one.end(), other.begin(), other.end(), [&](const auto& a, const auto& b) {
+    return a.first == b.first && (a.second == b.second || excused(a.first));
+  });
+}
+
+/// Their bodies are the same, as can be said without making them: hosts that differ by configuration may still look the
+/// same.
+bool surely_alike(const LaunchPlan& plan, const HostPlan& one, const HostPlan& other) {
+  const bool alone = plan.policy == launcher::StartPolicy::each_host;
+  const bool by_name = one.address == one.name;  // which stands as {host}
+  const bool same_way = one.local == other.local && one.user == other.user && one.port == other.port &&
+                        one.proxy_jump == other.proxy_jump && by_name == (other.address == other.name) &&
+                        (by_name || one.address == other.address);
+  if (!same_way || one.workdir != other.workdir || one.setup != other.setup ||
+      one.choose_omp_threads != other.choose_omp_threads || !same_env(one.env, other.env, gives_place_of_host))
+    return false;
+  const auto excused = [&](const std::string& name) {
+    return name == "RANK" || (!alone && launcher::repeats_place(name));
+  };
+  return std::equal(
+      one.ranks.begin(), one.ranks.end(), other.ranks.begin(), other.ranks.end(),
+      [&](const auto& a, const auto& b) { return a.local_rank == b.local_rank && same_env(a.env, b.env, excused); });
+}
+
 std::string shown_range(std::uint32_t first, std::uint32_t last) {
   return first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
 }
@@ -175,10 +207,15 @@ std::string heading_of(const LaunchPlan& plan, std::size_t first, std::size_t en
 constexpr std::size_t kLeastFolded = 3;
 
 void append_hosts(const LaunchPlan& plan, const std::string& argv, std::string& text) {
+  std::string common, next;
   for (std::size_t first = 0; first < plan.hosts.size();) {
-    const std::string common = body_of(plan, nameless(plan.hosts[first]), argv, true);
+    common = first == 0 ? body_of(plan, nameless(plan.hosts[first]), argv, true) : std::move(next);
     std::size_t end = first + 1;
-    while (end < plan.hosts.size() && body_of(plan, nameless(plan.hosts[end]), argv, true) == common) ++end;
+    for (; end < plan.hosts.size(); ++end) {
+      if (surely_alike(plan, plan.hosts[first], plan.hosts[end])) continue;
+      next = body_of(plan, nameless(plan.hosts[end]), argv, true);
+      if (next != common) break;
+    }
     if (end - first >= kLeastFolded) {
       text += heading_of(plan, first, end) + common;
     } else {
@@ -224,8 +261,9 @@ std::string shell_quoted(std::string_view word) {
   return text + "'";
 }
 
-std::string describe_plan(const LaunchPlan& whole) {
-  const LaunchPlan plan = launcher::without_secrets(whole);
+namespace {
+
+std::string describe_shown(const LaunchPlan& plan) {
   std::vector<std::string> names;
   for (const auto& host : plan.hosts) names.push_back(host.name);
   const std::string argv = shown_argv(plan);
@@ -249,6 +287,12 @@ std::string describe_plan(const LaunchPlan& whole) {
   text += shown_process(plan);
   append_hosts(plan, argv, text);
   return text;
+}
+
+}  // namespace
+
+std::string describe_plan(const LaunchPlan& plan) {
+  return plan.secrets.empty() ? describe_shown(plan) : describe_shown(launcher::without_secrets(plan));
 }
 
 }  // namespace llmlaunch::cli

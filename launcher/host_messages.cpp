@@ -41,7 +41,7 @@ agent::RankSettings settings_of(const LaunchPlan& plan, const HostPlan& host) {
   settings.cpu_bind = plan.process.cpu_bind.value_or(agent::CpuBind::none);
   settings.choose_omp_threads = host.choose_omp_threads;
   settings.setup = host.setup;
-  settings.setup_timeout_ms = message_ms(plan.timeouts.start);
+  settings.start_timeout_ms = message_ms(plan.timeouts.start);
   for (const RankPlan& rank : host.ranks)
     if (reads_stdin(plan, rank.rank)) settings.stdin_ranks.push_back(number(rank.rank));
   return settings;

@@ -329,6 +329,7 @@ class JobState {
   std::string label_of(const std::vector<HostIndex>& hosts) const;
   std::string aftermath() const;
   std::string last_words(std::uint32_t rank) const;
+  std::string last_words_from(HostIndex host) const;
   int status() const;
 
   StartPolicy policy_ = StartPolicy::gang;

@@ -125,6 +125,24 @@ std::string JobState::last_words(std::uint32_t rank) const {
   return text;
 }
 
+// The last thing heard of each rank that was lost with its host: nothing of them will tell why.
+std::string JobState::last_words_from(HostIndex host) const {
+  constexpr std::size_t kMostRanks = 8;  // as many as GPUs in a common machine
+  std::string text;
+  std::size_t shown = 0;
+  for (const std::uint32_t rank : hosts_[host].ranks) {
+    if (ranks_[rank].end.kind != RankEnd::Kind::lost) continue;
+    std::vector<std::string> lines = ranks_[rank].err.lines();
+    if (lines.empty()) lines = ranks_[rank].out.lines();
+    if (lines.empty() || ++shown > kMostRanks) continue;
+    text += fmt::format("\n     rank {} | {}", rank, lines.back());
+  }
+  if (shown == 0) return text;
+  if (shown > kMostRanks) text += fmt::format("\n     and {} more", count(shown - kMostRanks, "rank"));
+  if (!run_directory_.empty() && (logs_.per_rank || logs_.merged)) text += "\n   all of it: " + run_directory_;
+  return "\n   the last lines from there:" + text;
+}
+
 // What followed from the cause: counted, not told again.
 std::string JobState::aftermath() const {
   std::size_t stopped = 0, failed = 0, lost = 0;
@@ -233,6 +251,7 @@ Error JobState::headline() const {
       if (error.hint.empty()) error.hint = loader_hint(ranks_[cause.rank].err.lines(), end);
       break;
     }
+    case Cause::Kind::host: error.what += last_words_from(cause.host); break;
     case Cause::Kind::signal: error.code = make_error_code(Errc::interrupted); break;
     case Cause::Kind::time_limit: error.code = make_error_code(Errc::timed_out); break;
     default: break;

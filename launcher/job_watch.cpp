@@ -180,10 +180,13 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
 
   const bool before_ready = host.phase == HostPhase::hello || host.phase == HostPhase::preparing;
   if (before_ready && now >= host.ready_by) {
-    const char* step = host.phase == HostPhase::hello ? "its agent said nothing" : "its agent was not ready";
+    const bool said_nothing = host.phase == HostPhase::hello;
+    const char* step = said_nothing ? "its agent said nothing" : "its agent was not ready";
+    const char* mount =
+        said_nothing ? "" : "a file system there may not answer, that of the program or of the working directory; ";
     fail_host(index,
               make_error(Errc::timed_out, fmt::format("{} within {}", step, seconds(timeouts_.start)), {},
-                         "a slow host may need more: llmlaunch.timeouts.start"),
+                         fmt::format("{}a slow host may need more: llmlaunch.timeouts.start", mount)),
               actions, now);
     return;
   }

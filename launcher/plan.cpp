@@ -9,6 +9,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "launcher/accelerate_env.hpp"
 #include "launcher/host_twins.hpp"
 #include "launcher/plan_env.hpp"
 
@@ -261,6 +262,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.log_dir = config.log_dir;
   plan.logs = config.logs;
   plan.policy = command.policy;
+  plan.hosts.reserve(hosts.size());
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     plan.hosts.push_back(host_plan(config, hosts[i], i, head));
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
@@ -273,9 +275,12 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.process = config.process;
   plan.process.cpu_bind = cpu_bind_of(config);
   const EnvList picked = forwarded(config, head, plan.notes);
+  EnvList accelerate;  // of the host before, and of this one when it has as many ranks
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     HostPlan& host = plan.hosts[i];
-    host.env = env_of_host(config, hosts[i], host, plan, picked);
+    if (i == 0 || host.ranks.size() != plan.hosts[i - 1].ranks.size())
+      accelerate = accelerate_env(config, host.ranks.size());
+    host.env = env_of_host(config, hosts[i], host, plan, picked, accelerate);
     for (RankPlan& rank : host.ranks) rank.env = env_of_rank(config, hosts[i], host, rank, plan);
     if (plan.policy == StartPolicy::each_host) continue;  // it has no world, and its command is no worker
     host.choose_omp_threads = !has_omp_threads(host);

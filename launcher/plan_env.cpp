@@ -15,26 +15,42 @@
 namespace llmlaunch::launcher {
 namespace {
 
+// Up to here a look through the list is faster than an index: most ranks have 8 variables of their own, and jobs have
+// thousands of ranks.
+constexpr std::size_t kFewVariables = 16;
+
 /// Layers of variables; a later value of a name wins, at the place of the first.
 class Environment {
  public:
-  void set(const std::string& name, std::string value) {
-    const auto [found, added] = index_.emplace(name, list_.size());
-    if (added) {
-      list_.emplace_back(name, std::move(value));
-    } else {
-      list_[found->second].second = std::move(value);
+  explicit Environment(std::size_t expected) { list_.reserve(expected); }
+
+  void set(std::string name, std::string value) {
+    if (std::string* old = find(name)) {
+      *old = std::move(value);
+      return;
     }
+    list_.emplace_back(std::move(name), std::move(value));
+    if (list_.size() <= kFewVariables) return;
+    for (std::size_t i = index_.size(); i < list_.size(); ++i) index_.emplace(list_[i].first, i);
   }
-  void set_all(const EnvList& list) {
-    for (const auto& [name, value] : list) set(name, value);
+  void set_all(EnvList list) {
+    for (auto& [name, value] : list) set(std::move(name), std::move(value));
   }
-  bool has(const std::string& name) const { return index_.count(name) != 0; }
   EnvList take() && { return std::move(list_); }
 
  private:
+  std::string* find(const std::string& name) {
+    if (list_.size() > kFewVariables) {
+      const auto found = index_.find(name);
+      return found == index_.end() ? nullptr : &list_[found->second].second;
+    }
+    for (auto& variable : list_)
+      if (variable.first == name) return &variable.second;
+    return nullptr;
+  }
+
   EnvList list_;
-  std::unordered_map<std::string, std::size_t> index_;
+  std::unordered_map<std::string, std::size_t> index_;  // of all names, once there are many
 };
 
 bool on_gpus(const std::string& type) {
@@ -137,8 +153,9 @@ agent::CpuBind cpu_bind_of(const Config& config) {
 }
 
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
-                    const EnvList& picked) {
-  Environment env;
+                    const EnvList& picked, const EnvList& accelerate) {
+  constexpr std::size_t kOwn = 32;  // what is set below without a list, and the host's place in the world
+  Environment env(kOwn + picked.size() + accelerate.size() + config.env.size() + from.env.size());
   // As torchrun and its kin set them, for users to change.
   env.set("PYTHONUNBUFFERED", "1");
   if (plan.policy == StartPolicy::gang) {
@@ -147,7 +164,7 @@ EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan
   }
   if (cpu_bind_of(config) == agent::CpuBind::gpu) env.set(env::kCudaDeviceOrder, "PCI_BUS_ID");
   env.set_all(picked);
-  env.set_all(accelerate_env(config, host.ranks.size()));
+  env.set_all(accelerate);
   if (auto devices = devices_of(config, from)) env.set(env::kCudaVisibleDevices, *devices);
   env.set_all(config.env);
   env.set_all(from.env);
@@ -157,20 +174,21 @@ EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan
 
 EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan& host, const RankPlan& rank,
                     const LaunchPlan& plan) {
-  Environment env;
+  constexpr std::size_t kOwn = 8;
+  Environment env(kOwn + config.rank_env.size() + from.rank_env.size());
   const RankPlace place{number(rank.rank), rank.local_rank, number(host.node_rank), plan.world_size, host.name};
   for (const EnvList* list : {&config.rank_env, &from.rank_env})
     for (const auto& [name, value] : *list) env.set(name, expand_template(value, place));
   if (plan.policy == StartPolicy::each_host) return std::move(env).take();
   const std::string global = fmt::format("{}", place.rank), local = fmt::format("{}", place.local_rank);
-  env.set_all({{env::kRank, global},
-               {env::kLocalRank, local},
-               {env::kRoleRank, global},
-               {env::kHorovodRank, global},
-               {env::kHorovodLocalRank, local},
-               {env::kOmpiRank, global},
-               {env::kOmpiLocalRank, local},
-               {env::kOmpiNodeRank, local}});
+  env.set(env::kRank, global);
+  env.set(env::kLocalRank, local);
+  env.set(env::kRoleRank, global);
+  env.set(env::kHorovodRank, global);
+  env.set(env::kHorovodLocalRank, local);
+  env.set(env::kOmpiRank, global);
+  env.set(env::kOmpiLocalRank, local);
+  env.set(env::kOmpiNodeRank, local);
   return std::move(env).take();
 }
 

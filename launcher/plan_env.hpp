@@ -23,10 +23,11 @@ EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::
 /// llmlaunch.cpu_bind, else what accelerate's enable_cpu_affinity asks for.
 agent::CpuBind cpu_bind_of(const Config& config);
 
-/// The same for all ranks of the host, whose ranks and node_rank are set. A later layer wins: forwarded, accelerate's
+/// The same for all ranks of the host, whose ranks and node_rank are set; `accelerate`: of accelerate_env, for as many
+/// ranks. A later layer wins: forwarded, accelerate's
 /// keys, llmlaunch.env, the host's env; what llmlaunch sets itself comes last.
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
-                    const EnvList& picked);
+                    const EnvList& picked, const EnvList& accelerate);
 /// A rank's own, over the host's: llmlaunch.rank_env, the host's rank_env, then its place in the world, if there is
 /// one.
 EnvList env_of_rank(const Config& config, const HostConfig& from, const HostPlan& host, const RankPlan& rank,

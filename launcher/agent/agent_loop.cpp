@@ -1,13 +1,10 @@
-// The agent's main loop: pipes, signals and children in, frames out. Policy is in agent_state.cpp; what a rank's exec
-// needs in exec_spec.cpp; processes in process.cpp.
+// The agent's main loop: pipes, signals and children in, frames out. Policy is in agent_state.cpp; the way from Prepare
+// to running ranks in agent_start.cpp; processes in process.cpp.
 #include "launcher/agent/agent_loop.hpp"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -15,13 +12,11 @@
 #include <csignal>
 #include <ctime>
 
-#include "launcher/agent/exec_spec.hpp"
-
 namespace llmlaunch::launcher::agent {
 namespace {
 
 // stdin, stdout, signals, who brings a connection (2), report and noise of the setup lines; then two per rank, then one
-// per reader of stdin
+// per reader of stdin, then one per rank whose exec is not known to have succeeded
 constexpr std::size_t kFixedPolls = 7;
 constexpr int kGroupPollMs = 100;  // a group's last process may be another's child: nobody tells us of its end
 
@@ -29,17 +24,6 @@ std::uint64_t wall_time_ns() {
   timespec time{};
   ::clock_gettime(CLOCK_REALTIME, &time);
   return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(time.tv_nsec);
-}
-
-// A TCP port that is free on all addresses; 0 when the host gives none, which rank 0's launcher then reports.
-std::uint16_t free_tcp_port() {
-  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  socklen_t size = sizeof(address);
-  if (!fd || ::bind(fd.value(), reinterpret_cast<sockaddr*>(&address), size) != 0) return 0;
-  if (::getsockname(fd.value(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
-  return ntohs(address.sin_port);
 }
 
 Hello hello() {
@@ -108,6 +92,7 @@ int AgentLoop::run() {
     }
     if (setup_ && (polls[5].revents != 0 || polls[6].revents != 0)) read_setup();
     check_setup_deadline();
+    read_start_reports();  // what a rank says comes after it has started
     if (polls[2].revents != 0) read_signals();
     if ((polls[3].revents | polls[4].revents) != 0) take_visitor();
     check_groups();
@@ -139,6 +124,8 @@ std::vector<pollfd> AgentLoop::poll_set() const {
     const short events = input_.waiting(reader).empty() ? 0 : POLLOUT;
     polls.push_back({ranks_[readers_[reader]].process.in.value(), events, 0});
   }
+  for (const Rank& rank : ranks_)
+    if (rank.process.report) polls.push_back({rank.process.report.value(), POLLIN, 0});
   return polls;
 }
 
@@ -181,6 +168,7 @@ void AgentLoop::apply(Actions actions) {
                        apply(state_.on_file_done(index));
                    },
                    [this](const StartRanks& start) { start_ranks(start.env); },
+                   [this](const AbandonStart& start) { abandon_start(ranks_[start.index]); },
                    [this](const SignalMain& signal) {
                      const Rank& rank = ranks_[signal.index];
                      if (!rank.exited) ::kill(rank.process.pid, signal.signal);
@@ -220,107 +208,6 @@ void AgentLoop::apply(Actions actions) {
   }
 }
 
-std::vector<std::string> AgentLoop::argv() const {
-  const Prepare& prepare = state_.prepare();
-  std::vector<std::string> words = prepare.argv;
-  if (!words[0].starts_with(kPushedArgvPrefix)) return words;
-  const std::string name = words[0].substr(kPushedArgvPrefix.size());
-  for (const FileSpec& file : prepare.files)
-    if (file.name == name) words[0] = cache_.path_of(file);
-  return words;
-}
-
-// Where the files that come with a pushed program are: all but the program itself, each in a directory of its own.
-std::vector<std::string> AgentLoop::library_directories() const {
-  const Prepare& prepare = state_.prepare();
-  std::vector<std::string> directories;
-  if (!prepare.argv[0].starts_with(kPushedArgvPrefix)) return directories;
-  const std::string name = prepare.argv[0].substr(kPushedArgvPrefix.size());
-  for (const FileSpec& file : prepare.files) {
-    if (file.name == name) continue;
-    const std::string path = cache_.path_of(file);
-    directories.push_back(path.substr(0, path.rfind('/')));
-  }
-  return directories;
-}
-
-Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
-                                   std::vector<std::string>& env) {
-  const Prepare& prepare = state_.prepare();
-  EnvList place;  // as after `cd`: programs that trust PWD must not find the agent's
-  if (prepare.workdir.starts_with('/')) place.emplace_back("PWD", prepare.workdir);
-  env = overlay_env(environment_, {&place, &host_env_, &rank.env, &go_env});
-  if (auto found = prepend_library_path(env, library_directories()); !found) return found;
-  const std::vector<std::string> words = argv();
-  if (auto fits = check_exec_size(words, env, exec_limits(conditions_.front().limits)); !fits) return fits;
-  path = words[0];
-  if (prepare.argv[0].starts_with(kPushedArgvPrefix)) return ok;
-  const std::string directory = directory_of(prepare.workdir);
-  const bool python = prepare.python != PythonRuns::nothing;
-  auto program = python ? find_python(words[0], env, directory) : find_program(words[0], env, directory);
-  if (!program) return program.error();
-  path = *program;
-  if (prepare.python == PythonRuns::script && words.size() > 2) return check_script(words[2], directory);
-  return ok;
-}
-
-void AgentLoop::check_host() {
-  const Prepare& prepare = state_.prepare();
-  if (auto valid = check_prepare(prepare); !valid) return apply(state_.on_failed(valid.error()));
-  if (auto workdir = check_workdir(prepare.workdir); !workdir) return apply(state_.on_failed(workdir.error()));
-  host_env_ = prepare.env;
-  if (prepare.settings.setup.empty()) return check_ranks();
-  begin_setup();
-}
-
-// With the environment that the ranks will have: a setup line may have changed PATH.
-void AgentLoop::check_ranks() {
-  const Prepare& prepare = state_.prepare();
-  if (auto settled = settle_conditions(); !settled) return apply(state_.on_failed(settled.error()));
-  std::string path;
-  std::vector<std::string> env;
-  for (const RankSpec& rank : prepare.ranks)
-    if (auto checked = check_rank(rank, {}, path, env); !checked) return apply(state_.on_failed(checked.error()));
-  std::vector<std::uint32_t> missing;
-  for (std::uint32_t i = 0; i < prepare.files.size(); ++i)
-    if (cache_.find(prepare.files[i]).empty()) missing.push_back(i);
-  apply(state_.on_checked(std::move(missing), free_tcp_port(), omp_threads_));
-}
-
-void AgentLoop::start_ranks(const EnvList& go_env) {
-  const Prepare& prepare = state_.prepare();
-  ranks_.resize(prepare.ranks.size());
-  if (cgroup_.make(prepare.job_id, prepare.host))
-    for (RankConditions& conditions : conditions_) {
-      conditions.cgroup = cgroup_.directory();
-      conditions.cgroup_entrance = cgroup_.entrance();
-    }
-  const auto valid = check_env(go_env);
-  std::vector<std::string> words = argv();
-  for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    std::string path;
-    std::vector<std::string> env;
-    const auto checked = valid ? check_rank(prepare.ranks[i], go_env, path, env) : valid;
-    if (!checked) {
-      apply(state_.on_start_failed(i, checked.error()));
-      continue;
-    }
-    // By the name that was found: Python looks for itself in PATH under it, and has no sys.executable otherwise.
-    if (prepare.python != PythonRuns::nothing && words[0].find('/') == std::string::npos)
-      words[0] = path.substr(path.rfind('/') + 1);
-    Result<RankProcess> process = start_rank(path, words, env, directory_of(prepare.workdir), conditions_[i]);
-    if (!process) {
-      apply(state_.on_start_failed(i, process.error()));
-      continue;
-    }
-    ranks_[i].process = std::move(*process);
-    ranks_[i].started = ranks_[i].group_alive = true;
-    apply(state_.on_started(i, ranks_[i].process.pid));
-  }
-  open_inputs();
-  check_children();  // a rank may have ended before the last one was started; none may have started
-}
-
 void AgentLoop::read_signals() {
   signalfd_siginfo info{};
   bool children = false;
@@ -337,6 +224,7 @@ void AgentLoop::check_children() {
   int status = 0;
   pid_t pid = 0;
   while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
+    read_start_reports();  // of this one, which may have come this far since the last look
     if (setup_ && pid == setup_->process.pid) {
       end_setup(status);
       continue;

@@ -46,7 +46,8 @@ class AgentLoop {
  private:
   struct Rank {
     RankProcess process;
-    bool started = false;
+    std::string path;      // of its program
+    bool started = false;  // there is a process
     bool exited = false;
     bool group_alive = false;
   };
@@ -63,6 +64,8 @@ class AgentLoop {
   Result<void> check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
                           std::vector<std::string>& env);
   void start_ranks(const EnvList& env);
+  void read_start_reports();
+  void abandon_start(Rank& rank);
   std::vector<std::string> argv() const;
   std::vector<std::string> library_directories() const;
 

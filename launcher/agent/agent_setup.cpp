@@ -29,7 +29,7 @@ void AgentLoop::begin_setup() {
   Result<SetupProcess> process = start_setup(shell, script, environment, directory_of(prepare.workdir));
   if (!process) return apply(state_.on_failed(process.error()));
   if (!note.empty()) apply(state_.on_noise(note));
-  const auto limit = std::chrono::milliseconds(prepare.settings.setup_timeout_ms);
+  const auto limit = std::chrono::milliseconds(prepare.settings.start_timeout_ms);
   setup_.emplace(
       Setup{std::move(*process), SetupReport(prepare.settings.setup), std::chrono::steady_clock::now() + limit, false});
 }
@@ -67,7 +67,7 @@ void AgentLoop::end_setup(int status) {
   end.signaled = WIFSIGNALED(status);
   end.value = end.signaled ? WTERMSIG(status) : WEXITSTATUS(status);
   end.timed_out = setup_->timed_out;
-  auto environment = setup_->report.finish(end, environment_, state_.prepare().settings.setup_timeout_ms);
+  auto environment = setup_->report.finish(end, environment_, state_.prepare().settings.start_timeout_ms);
   setup_.reset();
   if (!environment) return apply(state_.on_failed(environment.error()));
   environment_ = std::move(*environment);

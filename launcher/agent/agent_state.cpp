@@ -21,6 +21,15 @@ Failed failed_message(const Error& error, std::int64_t rank) {
   return {static_cast<std::int32_t>(code), rank, what, error.hint};
 }
 
+std::string in_seconds(std::chrono::milliseconds time) {
+  std::string text = std::to_string(time.count() / 1000);
+  if (const auto rest = time.count() % 1000; rest != 0) {
+    text += "." + std::to_string(1000 + rest).substr(1);
+    text.erase(text.find_last_not_of('0') + 1);
+  }
+  return text + " s";
+}
+
 void send(AgentMessage message, Actions& actions) {
   actions.push_back(SendMessage{std::move(message)});
 }
@@ -74,8 +83,11 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
   const int number = std::get<Signal>(message).signal;
   if (!is_signal(number)) return broken("Signal with number " + std::to_string(number), now);
   Actions actions;
-  for (std::size_t i = 0; i < ranks_.size(); ++i)
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
     if (ranks_[i].run == RankState::Run::running) actions.push_back(SignalMain{i, number});
+    // Before its exec it has no handler yet, and would end.
+    if (ranks_[i].run == RankState::Run::starting) ranks_[i].held |= 1ull << (number - 1);
+  }
   return actions;
 }
 
@@ -136,17 +148,45 @@ Actions AgentState::on_go(Go go) {
   return actions;
 }
 
+void AgentState::on_forked(std::size_t index, std::string program, TimePoint now) {
+  RankState& rank = ranks_[index];
+  rank.run = RankState::Run::starting;
+  rank.group_alive = true;
+  rank.program = std::move(program);
+  rank.start_by = now + start_timeout();
+}
+
 Actions AgentState::on_started(std::size_t index, std::int64_t pid) {
   RankState& rank = ranks_[index];
   rank.run = RankState::Run::running;
-  rank.group_alive = true;
   rank.open_outputs = 2;
-  return {SendMessage{Started{prepare_.ranks[index].rank, pid}}};
+  Actions actions;
+  if (!head_lost_) send(Started{prepare_.ranks[index].rank, pid}, actions);
+  for (int number = 1; number < NSIG; ++number)
+    if ((rank.held >> (number - 1) & 1) != 0) actions.push_back(SignalMain{index, number});
+  return actions;
 }
 
 Actions AgentState::on_start_failed(std::size_t index, const Error& error) {
   ranks_[index].run = RankState::Run::failed;
+  ranks_[index].group_alive = false;
+  if (head_lost_) return {};
   return {SendMessage{failed_message(error, prepare_.ranks[index].rank)}};
+}
+
+// SIGKILL ends a process that waits for NFS, in most of its waits; whom it does not end is named by on_survivors.
+void AgentState::abandon_start(std::size_t index, TimePoint now, Actions& actions) {
+  RankState& rank = ranks_[index];
+  rank.run = RankState::Run::failed;
+  rank.kill_at = now + kKillInterval;
+  actions.push_back(AbandonStart{index});
+  actions.push_back(SignalGroup{index, SIGKILL});
+  if (head_lost_) return;
+  const Error error = make_error(
+      Errc::timed_out, "exec of '" + rank.program + "' did not end within " + in_seconds(start_timeout()), {},
+      "the file system that it lies on, or that its interpreter or loader lies on, does not answer; `stat` on the host "
+      "hangs as well then. llmlaunch.timeouts.start is how long an exec may take");
+  send(failed_message(error, prepare_.ranks[index].rank), actions);
 }
 
 Actions AgentState::on_output(std::size_t index, Stream stream, Bytes data) {
@@ -219,6 +259,7 @@ Actions AgentState::on_pause(bool paused, TimePoint now) {
   // A job that is being stopped goes on ending.
   for (std::size_t i = 0; i < ranks_.size() && !kill_all_at_; ++i)
     if (ranks_[i].group_alive) actions.push_back(SignalGroup{i, paused ? SIGSTOP : SIGCONT});
+  for (RankState& rank : ranks_) rank.start_by = now + start_timeout();
   if (paused) send(Paused{}, actions);
   return actions;
 }
@@ -235,7 +276,7 @@ void AgentState::begin_stop(int signal, std::chrono::milliseconds grace, TimePoi
   paused_ = false;
   kill_all_at_ = kill_all_at_ ? std::min(*kill_all_at_, now + grace) : now + grace;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    if (ranks_[i].run != RankState::Run::running) continue;
+    if (ranks_[i].run != RankState::Run::running && ranks_[i].run != RankState::Run::starting) continue;
     ranks_[i].stopped = true;
     actions.push_back(SignalMain{i, signal});
     actions.push_back(SignalGroup{i, SIGCONT});  // a stopped process takes no other signal
@@ -385,6 +426,7 @@ Actions AgentState::on_tick(TimePoint now) {
   if (kill_all_at_ && now >= *kill_all_at_) kill_all(now, actions);
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     RankState& rank = ranks_[i];
+    if (rank.run == RankState::Run::starting && !paused_ && now >= rank.start_by) abandon_start(i, now, actions);
     if (!rank.group_alive || !rank.kill_at || now < *rank.kill_at) continue;
     actions.push_back(SignalGroup{i, SIGKILL});
     rank.kill_at = now + kKillInterval;
@@ -406,8 +448,10 @@ TimePoint AgentState::next_tick() const {
   if (phase_ != Phase::running || nobody_left_) return next;
   consider(kill_all_at_);
   consider(sweep_at_);
-  for (const RankState& rank : ranks_)
+  for (const RankState& rank : ranks_) {
     if (rank.group_alive) consider(rank.kill_at);
+    if (rank.run == RankState::Run::starting && !paused_) consider(rank.start_by);
+  }
   return next;
 }
 
@@ -422,6 +466,10 @@ bool AgentState::all_finished() const {
   return std::all_of(ranks_.begin(), ranks_.end(), [](const RankState& rank) {
     return rank.run == RankState::Run::exited || rank.run == RankState::Run::failed;
   });
+}
+
+std::chrono::milliseconds AgentState::start_timeout() const {
+  return std::chrono::milliseconds(prepare_.settings.start_timeout_ms);
 }
 
 std::optional<std::chrono::milliseconds> AgentState::head_timeout() const {

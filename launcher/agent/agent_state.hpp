@@ -9,6 +9,9 @@
 /// A connection that ends while it runs is cut and not the head's end, if Prepare says how the head can come back: the
 /// ranks run on until it does, or until it was silent for its time. Without that there is no leaving: Done is the end.
 ///
+/// The start of a rank: it is forked, and within Prepare's `start_timeout_ms` its exec succeeds or fails; when it does
+/// neither, the rank has failed. Signals of the head wait for the exec; a Stop does not.
+///
 /// The end of a rank: its main process is reaped → Exited, SIGTERM to what is left of its group, after the grace
 /// SIGKILL. When all main processes are gone, the same for every descendant that is left, whatever group or session it
 /// chose. A paused job (SIGSTOP to its groups) has no `head_timeout` while it is connected; the end of the connection
@@ -48,8 +51,12 @@ struct CheckHost {};  ///< of prepare(); answer: on_checked or on_failed
 struct WriteChunk {   ///< answer to the last one of a file: on_file_done, or on_failed
   FileChunk chunk;
 };
-struct StartRanks {  ///< answer: on_started or on_start_failed for each, in order
+struct StartRanks {  ///< answer, for each: on_start_failed, or on_forked and some time later on_started or
+                     ///< on_start_failed
   EnvList env;
+};
+struct AbandonStart {  ///< of a rank that was forked: no answer is wanted any more, and its pipes are not needed
+  std::size_t index;
 };
 struct SignalMain {  ///< the rank's main process; `index` counts prepare().ranks
   std::size_t index;
@@ -79,8 +86,9 @@ struct Quit {  ///< end the agent when what was sent has left it
   int status;
   bool flush;  ///< false: nobody reads any more
 };
-using Action = std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, SignalMain, SignalGroup, SignalDescendants,
-                            TakeInput, EndInput, CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
+using Action =
+    std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, AbandonStart, SignalMain, SignalGroup,
+                 SignalDescendants, TakeInput, EndInput, CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
 using Actions = std::vector<Action>;
 
 /// How a main process ended.
@@ -117,6 +125,8 @@ class AgentState {
   Actions on_failed(const Error& error);
   Actions on_file_done(std::uint32_t index);
 
+  /// The rank is a process on its way to be `program`.
+  void on_forked(std::size_t index, std::string program, TimePoint now);
   Actions on_started(std::size_t index, std::int64_t pid);
   Actions on_start_failed(std::size_t index, const Error& error);
   /// Ranks have taken input. While the head is connected.
@@ -145,10 +155,13 @@ class AgentState {
  private:
   enum class Phase { waiting, bearer, checking, receiving, ready, running, leaving, failed, done };
   struct RankState {
-    enum class Run { waiting, running, exited, failed } run = Run::waiting;
+    enum class Run { waiting, starting, running, exited, failed } run = Run::waiting;
     bool group_alive = false;
     bool stopped = false;  // signalled by Stop or for a lost head
     int open_outputs = 0;
+    std::string program;               // while it is starting, as the next two
+    TimePoint start_by;                // its exec has succeeded
+    std::uint64_t held = 0;            // signals of the head, number n as bit n - 1
     std::optional<TimePoint> kill_at;  // of the group, after the main process has ended
   };
 
@@ -165,8 +178,10 @@ class AgentState {
   void finish(Actions& actions);
   void kill_descendants(TimePoint now, Actions& actions);
   void maybe_done(Actions& actions);
+  void abandon_start(std::size_t index, TimePoint now, Actions& actions);
   void lose_head(TimePoint now, Actions& actions);
   bool all_finished() const;
+  std::chrono::milliseconds start_timeout() const;
   std::chrono::milliseconds grace() const { return std::chrono::milliseconds(prepare_.grace_ms); }
   std::optional<std::chrono::milliseconds> head_timeout() const;
   std::chrono::milliseconds ping_interval() const;

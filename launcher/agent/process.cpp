@@ -67,7 +67,18 @@ void take_conditions(const ChildPlan& plan, bool in_cgroup) {
   if (::sched_setaffinity(0, plan.cpus->size() * sizeof(unsigned long), mask) != 0) give_up(plan, ChildError::affinity);
 }
 
-[[noreturn]] void become_rank(const ChildPlan& plan, bool in_cgroup) {
+// While an exec hangs, this process would hold the agent's other descriptors, the stdin of other ranks among them,
+// whose end they then did not see. On kernels before 5.9 it does; the exec itself closes all of them.
+void keep_report_alone(ChildPlan& plan) {
+  constexpr int kPlace = STDERR_FILENO + 1;
+  if (plan.report != kPlace && ::dup3(plan.report, kPlace, O_CLOEXEC) < 0) give_up(plan, ChildError::descriptors);
+  plan.report = kPlace;
+#ifdef SYS_close_range
+  ::syscall(SYS_close_range, unsigned{kPlace + 1}, UINT_MAX, 0u);
+#endif
+}
+
+[[noreturn]] void become_rank(ChildPlan plan, bool in_cgroup) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != plan.agent) ::_exit(127);  // the agent died before the line above
@@ -78,6 +89,7 @@ void take_conditions(const ChildPlan& plan, bool in_cgroup) {
     give_up(plan, ChildError::descriptors);
   if (plan.workdir != nullptr && ::chdir(plan.workdir) != 0) give_up(plan, ChildError::workdir);
   take_conditions(plan, in_cgroup);
+  keep_report_alone(plan);
   reset_signals();
   ::execve(plan.path, plan.argv, plan.env);
   if (errno == ENOEXEC) ::execve("/bin/sh", plan.shell_argv, plan.env);
@@ -171,14 +183,14 @@ Result<RankProcess> start_rank(const std::string& path, const std::vector<std::s
   const UniqueFd in_end(in[0]);
   if (::pipe2(out, O_CLOEXEC) != 0) return system_error(errno, "pipe for stdout");
   rank.out.reset(out[0]);
-  UniqueFd out_end(out[1]);
+  const UniqueFd out_end(out[1]);
   if (::pipe2(err, O_CLOEXEC) != 0) return system_error(errno, "pipe for stderr");
   rank.err.reset(err[0]);
-  UniqueFd err_end(err[1]);
+  const UniqueFd err_end(err[1]);
   if (::pipe2(report, O_CLOEXEC) != 0) return system_error(errno, "pipe for the exec report");
-  const UniqueFd report_end(report[0]);
-  UniqueFd report_write(report[1]);
-  for (const int fd : {out[0], err[0], in[1]})
+  rank.report.reset(report[0]);
+  const UniqueFd report_end(report[1]);
+  for (const int fd : {out[0], err[0], in[1], report[0]})
     if (fd >= 0 && ::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return system_error(errno, "O_NONBLOCK for a rank's pipe");
 
   std::vector<std::string> shell = {"/bin/sh", path};
@@ -204,15 +216,17 @@ Result<RankProcess> start_rank(const std::string& path, const std::vector<std::s
   if (rank.pid < 0) return system_error(errno, "fork", {}, "too many processes of this user on the host (ulimit -u)?");
   if (rank.pid == 0) become_rank(plan, forked.inside);
   ::setpgid(rank.pid, rank.pid);  // the child does the same: whoever comes first
-  report_write.reset();
+  return rank;
+}
+
+std::optional<Result<void>> exec_outcome(RankProcess& rank, const std::string& path, const std::string& workdir) {
   ChildError failure;
   ssize_t got = 0;
-  do got = ::read(report_end.value(), &failure, sizeof(failure));
+  do got = ::read(rank.report.value(), &failure, sizeof(failure));
   while (got < 0 && errno == EINTR);
-  if (got == 0) return rank;
-  int status = 0;
-  while (::waitpid(rank.pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  if (got < 0 && errno == EAGAIN) return std::nullopt;
+  rank.report.reset();
+  if (got == 0) return ok;
   if (got != static_cast<ssize_t>(sizeof(failure))) return make_error(Errc::internal, "a cut report of exec");
   return child_error(failure, path, workdir);
 }

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,8 @@ struct RankProcess {
   pid_t pid = -1;
   UniqueFd out;  ///< read ends, non-blocking
   UniqueFd err;
-  UniqueFd in;  ///< write end, non-blocking; closed when its stdin is /dev/null
+  UniqueFd in;      ///< write end, non-blocking; closed when its stdin is /dev/null
+  UniqueFd report;  ///< read end, non-blocking, for exec_outcome; closed when that is known
 };
 
 /// What a rank's process is like beside its program.
@@ -32,11 +34,17 @@ struct RankConditions {
 };
 
 /// Forks and executes `path` in its own process group, with /dev/null or a pipe as stdin, pipes as stdout and stderr,
-/// every signal at its default, no other descriptor, and SIGKILL as soon as the agent dies. Returns when the exec has
-/// succeeded; a failed step comes back as its errno. Not to be in the cgroup is no failure.
+/// every signal at its default, no other descriptor, and SIGKILL as soon as the agent dies. Returns when it has forked:
+/// an exec may hang for as long as the file system does that its program lies on. Not to be in the cgroup is no
+/// failure.
 Result<RankProcess> start_rank(const std::string& path, const std::vector<std::string>& argv,
                                const std::vector<std::string>& env, const std::string& workdir,
                                const RankConditions& conditions);
+
+/// What became of the exec: nothing as long as it is not known; ok; or the step that failed, as its errno, and then the
+/// process has ended or is about to. Also ok when the process was killed on the way, as its exit tells. `report` is
+/// readable when there is an answer, and closed by it.
+std::optional<Result<void>> exec_outcome(RankProcess& rank, const std::string& path, const std::string& workdir);
 
 /// In a child between fork and exec: every signal at its default and none blocked.
 void reset_signals();

@@ -15,7 +15,7 @@ void put(FrameEncoder& out, const RankSettings& settings) {
   out.u32(settings.umask).u8(static_cast<std::uint8_t>(settings.cpu_bind)).u8(settings.choose_omp_threads ? 1 : 0);
   out.u32(static_cast<std::uint32_t>(settings.setup.size()));
   for (const std::string& line : settings.setup) out.text(line);
-  out.u32(settings.setup_timeout_ms).u32(static_cast<std::uint32_t>(settings.stdin_ranks.size()));
+  out.u32(settings.start_timeout_ms).u32(static_cast<std::uint32_t>(settings.stdin_ranks.size()));
   for (const std::uint32_t rank : settings.stdin_ranks) out.u32(rank);
 }
 
@@ -42,7 +42,7 @@ Result<RankSettings> take_settings(FieldReader& in) {
     line = in.text();
     if (line.size() > kMaxSetupLineBytes) return too_many("bytes of a setup line", line.size(), kMaxSetupLineBytes);
   }
-  settings.setup_timeout_ms = in.u32();
+  settings.start_timeout_ms = in.u32();
   settings.stdin_ranks.resize(in.count(4));
   for (std::uint32_t& rank : settings.stdin_ranks) rank = in.u32();
   return settings;

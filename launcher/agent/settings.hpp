@@ -32,10 +32,10 @@ struct RankSettings {
   std::vector<LimitSpec> limits;
   std::uint32_t umask = kNoUmask;
   CpuBind cpu_bind = CpuBind::none;
-  bool choose_omp_threads = false;  ///< OMP_NUM_THREADS = cores per rank, when the host's environment has none
-  std::vector<std::string> setup;   ///< shell lines, run once before the ranks
-  std::uint32_t setup_timeout_ms = 60'000;
-  std::vector<std::uint32_t> stdin_ranks;  ///< get the head's stdin; the others /dev/null
+  bool choose_omp_threads = false;          ///< OMP_NUM_THREADS = cores per rank, when the host's environment has none
+  std::vector<std::string> setup;           ///< shell lines, run once before the ranks
+  std::uint32_t start_timeout_ms = 60'000;  ///< for all setup lines, and for the exec of a rank
+  std::vector<std::uint32_t> stdin_ranks;   ///< get the head's stdin; the others /dev/null
   bool operator==(const RankSettings&) const = default;
 };
 

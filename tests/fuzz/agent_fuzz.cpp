@@ -19,10 +19,11 @@ FrameView view_of(const Bytes& frame) {
   return {std::to_integer<std::uint8_t>(frame[4]), ByteView(frame).subspan(kFrameHeaderBytes)};
 }
 
-// The part of the shell: every question is answered with "yes".
+// The part of the shell: every question is answered with "yes", but for the exec of every second rank, which hangs.
 struct Shell {
   AgentState state{TimePoint{}};
   RankInput input;
+  std::vector<bool> abandoned;
   TimePoint now{};
   bool quit = false;
 
@@ -34,10 +35,13 @@ struct Shell {
         apply(state.on_file_done(write->chunk.index));
       if (const auto* take = std::get_if<TakeInput>(&action)) take_input(take->input);
       if (std::holds_alternative<EndInput>(action)) input.end();
+      if (const auto* abandon = std::get_if<AbandonStart>(&action)) abandoned[abandon->index] = true;
       if (!std::holds_alternative<StartRanks>(action)) continue;
       input = RankInput(state.prepare().ranks.size());
-      for (std::size_t i = 0; i < state.prepare().ranks.size(); ++i) apply(state.on_started(i, 1));
-      for (std::size_t i = 0; i < state.prepare().ranks.size() && state.output_allowance() > 0; ++i)
+      abandoned.assign(state.prepare().ranks.size(), false);
+      for (std::size_t i = 0; i < abandoned.size(); ++i) state.on_forked(i, "program", now);
+      for (std::size_t i = 0; i < abandoned.size(); i += 2) apply(state.on_started(i, 1));
+      for (std::size_t i = 0; i < abandoned.size() && state.output_allowance() > 0; i += 2)
         apply(state.on_output(i, Stream::out, Bytes(1)));
     }
   }
@@ -58,7 +62,11 @@ struct Shell {
   void end() {
     apply(state.on_head_gone(now));
     if (quit) return;
-    for (std::size_t i = 0; i < state.prepare().ranks.size(); ++i) apply(state.on_main_exit(i, {}, now));
+    for (std::size_t i = 0; i < abandoned.size(); ++i) {
+      if (abandoned[i]) continue;
+      if (i % 2 != 0) apply(state.on_started(i, 1));
+      apply(state.on_main_exit(i, {}, now));
+    }
     apply(state.on_nobody_left());
     require(quit);
   }

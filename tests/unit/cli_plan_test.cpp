@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <regex>
+#include <sstream>
 
 #include "cli/dry_run.hpp"
 #include "cli/head.hpp"
@@ -502,6 +503,30 @@ TEST_CASE("a thousand hosts that differ in nothing but their name are one block"
   CHECK(other.find("\n3 hosts a[1-3] (node_rank 0-2, ranks 0-2, 1 on each)\n") != other.npos);
   CHECK(other.find("\nhost b (node_rank 3, rank 3)\n") != other.npos);
   CHECK(other.find("\nhost a5 (node_rank 5, rank 5)\n") != other.npos);
+}
+
+TEST_CASE("hosts are one block when what is shown of them is the same, and only then") {
+  const std::vector<std::pair<const char*, const char*>> rows = {
+      {"'a[1-3]'", "3 hosts a[1-3]; "},
+      {"a1, {name: a2, address: a1}, {name: a3, address: a1}, {name: a4, address: a1}", "host a1; 3 hosts a[2-4]; "},
+      {"{name: a1, address: x}, {name: a2, address: y}, {name: a3, address: y}", "host a1; host a2; host a3; "},
+      {"{name: a1, env: {A_TOKEN: x}}, {name: a2, env: {A_TOKEN: y}}, {name: a3, env: {A_TOKEN: z}}",
+       "3 hosts a[1-3]; "},
+      {"{name: a1, env: {A: x}}, {name: a2, env: {A: y}}, 'a[3-5]'", "host a1; host a2; 3 hosts a[3-5]; "},
+      {"{name: a1, rank_env: {A: '{rank}'}}, {name: a2, rank_env: {A: '1'}}, {name: a3, rank_env: {A: '1'}}",
+       "host a1; host a2; host a3; "},
+      {"{name: a1, rank_env: {A: '{node_rank}'}}, {name: a2, rank_env: {A: '0'}}, {name: a3, rank_env: {A: '0'}}, b",
+       "3 hosts a[1-3]; host b; "},
+      {"{name: a1, slots: 1}, {name: a2, slots: 2}, {name: a3, slots: 2}, {name: a4, slots: 2}",
+       "host a1; 3 hosts a[2-4]; "},
+  };
+  for (const auto& [hosts, blocks] : rows) {
+    std::istringstream text(described(good(fmt::format("llmlaunch: {{hosts: [{}]}}\n", hosts), {}), {{"prog"}, {}}));
+    std::string found;
+    for (std::string line; std::getline(text, line);)
+      if (line.starts_with("host ") || line.find(" hosts ") == 1) found += line.substr(0, line.find(" (")) + "; ";
+    CHECK(found == blocks);
+  }
 }
 
 TEST_CASE("the plan as JSON has every rank, and no secret") {

@@ -50,7 +50,7 @@ Prepare sample_prepare() {
   m.settings.cpu_bind = CpuBind::gpu;
   m.settings.choose_omp_threads = true;
   m.settings.setup = {"source ~/venv/bin/activate", "echo 'two\nlines'"};
-  m.settings.setup_timeout_ms = 7;
+  m.settings.start_timeout_ms = 7;
   m.settings.stdin_ranks = {7, 4'000'000'000};
   return m;
 }

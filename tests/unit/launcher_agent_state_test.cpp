@@ -52,6 +52,7 @@ std::string text_of(const Actions& actions) {
     std::string operator()(const CheckHost&) { return "check"; }
     std::string operator()(const WriteChunk& a) { return "write " + std::to_string(a.chunk.index); }
     std::string operator()(const StartRanks&) { return "start"; }
+    std::string operator()(const AbandonStart& a) { return "abandon " + std::to_string(a.index); }
     std::string operator()(const SignalMain& a) {
       return "main " + std::to_string(a.index) + " " + std::to_string(a.signal);
     }
@@ -87,7 +88,10 @@ AgentState running(std::uint32_t ranks) {
   state.on_message(prepare_of(ranks), at(0));
   state.on_checked({}, 4711);
   state.on_message(Go{}, at(0));
-  for (std::uint32_t i = 0; i < ranks; ++i) state.on_started(i, 1000 + i);
+  for (std::uint32_t i = 0; i < ranks; ++i) {
+    state.on_forked(i, "/bin/prog", at(0));
+    state.on_started(i, 1000 + i);
+  }
   return state;
 }
 
@@ -107,6 +111,7 @@ TEST_CASE("a job goes from Prepare to Done") {
   CHECK(text_of(state.on_message(prepare_of(1), at(0))) == "check");
   CHECK(text_of(state.on_checked({}, 4711)) == "Ready 4711");
   CHECK(text_of(state.on_message(Go{}, at(0))) == "start");
+  state.on_forked(0, "/bin/prog", at(0));
   CHECK(text_of(state.on_started(0, 77)) == "Started 10");
   CHECK(text_of(state.on_output(0, Stream::out, Bytes(5))) == "Output 10 5");
   CHECK(text_of(state.on_main_exit(0, {false, 3, false, 1}, at(1))) ==
@@ -175,6 +180,66 @@ TEST_CASE("a job none of whose ranks could be started is done when told that nob
   CHECK(text_of(state.on_nobody_left()) == "");  // rank 11 is still to come
   CHECK(text_of(state.on_start_failed(1, error)) == "Failed 11 exec");
   CHECK(text_of(state.on_nobody_left()) == "close, Done, quit 0 flush");
+}
+
+TEST_CASE("an exec that does not end in its time is given up, killed and told by its program's name") {
+  AgentState state(kStart);
+  Prepare prepare = prepare_of(2);
+  prepare.head_timeout_ms = 0;
+  prepare.settings.start_timeout_ms = 2'500;
+  state.on_message(prepare, at(0));
+  state.on_checked({}, 1);
+  state.on_message(Go{}, at(0));
+  state.on_forked(0, "/bin/prog", at(0));
+  state.on_forked(1, "/nfs/prog", at(100));
+  CHECK(text_of(state.on_started(0, 77)) == "Started 10");
+  CHECK(text_of(state.on_tick(at(2'599))) == "");
+  CHECK(state.next_tick() == at(2'600));
+  const Actions actions = state.on_tick(at(2'600));
+  CHECK(text_of(actions) == "abandon 1, group 1 9, Failed 11 exec of '/nfs/prog' did not end within 2.5 s");
+  const auto& failed = std::get<Failed>(std::get<SendMessage>(actions.at(2)).message);
+  CHECK(failed.code == static_cast<int>(Errc::timed_out));
+  CHECK(
+      failed.hint ==
+      "the file system that it lies on, or that its interpreter or loader lies on, does not answer; `stat` on the host "
+      "hangs as well then. llmlaunch.timeouts.start is how long an exec may take");
+  // Not every wait of the kernel ends by the first SIGKILL.
+  CHECK(text_of(state.on_tick(at(2'650))) == "group 1 9");
+  state.on_group_gone(1);
+  CHECK(text_of(state.on_tick(at(2'700))) == "");
+  CHECK(text_of(state.on_main_exit(0, kExitZero, at(3'000))) == "Exited 10 0, group 0 15, group 0 18, all 15, all 18");
+}
+
+TEST_CASE("a Stop reaches a rank that is still on its way to its program") {
+  AgentState state(kStart);
+  state.on_message(prepare_of(1), at(0));
+  state.on_checked({}, 1);
+  state.on_message(Go{}, at(0));
+  state.on_forked(0, "/nfs/prog", at(0));
+  CHECK(text_of(state.on_message(Stop{15, 500}, at(10))) == "main 0 15, group 0 18");
+  CHECK(text_of(state.on_started(0, 77)) == "Started 10");
+  CHECK(text_of(state.on_main_exit(0, {true, 15, false, 1}, at(20))) ==
+        "Exited 10 signal 15 stopped, group 0 15, group 0 18, all 15, all 18");
+}
+
+TEST_CASE("signals of the head wait for the exec, each once, and a pause gives it its time anew") {
+  AgentState state(kStart);
+  Prepare prepare = prepare_of(1);
+  prepare.head_timeout_ms = 0;
+  prepare.settings.start_timeout_ms = 1'000;
+  state.on_message(prepare, at(0));
+  state.on_checked({}, 1);
+  state.on_message(Go{}, at(0));
+  state.on_forked(0, "/nfs/prog", at(0));
+  CHECK(text_of(state.on_message(Signal{64}, at(1))) == "");
+  CHECK(text_of(state.on_message(Signal{10}, at(2))) == "");
+  CHECK(text_of(state.on_message(Signal{64}, at(3))) == "");
+  CHECK(text_of(state.on_message(Pause{true}, at(900))) == "group 0 19, Paused");
+  CHECK(text_of(state.on_tick(at(1'500))) == "");
+  CHECK(text_of(state.on_message(Pause{false}, at(2'000))) == "group 0 18");
+  CHECK(text_of(state.on_tick(at(2'999))) == "");
+  CHECK(text_of(state.on_started(0, 77)) == "Started 10, main 0 10, main 0 64");
+  CHECK(text_of(state.on_tick(at(3'001))) == "");
 }
 
 TEST_CASE("Stop signals main processes, and after the grace kills groups and everything else until nobody is left") {
@@ -363,7 +428,10 @@ AgentState resumable(std::uint32_t ranks) {
   state.on_message(prepare, at(0));
   state.on_checked({}, 4711);
   CHECK(text_of(state.on_message(Go{}, at(0))) == "listen, start");
-  for (std::uint32_t i = 0; i < ranks; ++i) state.on_started(i, 1000 + i);
+  for (std::uint32_t i = 0; i < ranks; ++i) {
+    state.on_forked(i, "/bin/prog", at(0));
+    state.on_started(i, 1000 + i);
+  }
   return state;
 }
 

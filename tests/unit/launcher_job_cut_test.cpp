@@ -110,6 +110,35 @@ TEST_CASE("a cut host whose agent is gone is lost at once") {
         "   1 rank stopped by llmlaunch, 1 rank lost with its connection");
 }
 
+TEST_CASE("the last line of each rank that was lost with its host is told, of eight at most") {
+  Bench job(plan_of(2, 10));
+  job.running();
+  job.output(10, agent::Stream::out, "from stdout\n");
+  for (std::uint32_t rank = 11; rank < 20; ++rank) {
+    job.output(rank, agent::Stream::out, "not this one\n");
+    job.output(rank, agent::Stream::err, "earlier\nfrom stderr\n");
+  }
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "cut"), job.now));
+  job.take(job.state.on_not_rejoined(1, make_error(Errc::not_found, "the agent is gone", {}, "do this"), job.now));
+  for (std::uint32_t rank = 0; rank < 10; ++rank) job.killed(rank, SIGTERM, false, true);
+  job.done(0);
+  CHECK(job.story() ==
+        "host gpu02 (node_rank 1, ranks 10-19): connection lost: cut; connected again: the agent is gone\n"
+        "   the last lines from there:\n"
+        "     rank 10 | from stdout\n"
+        "     rank 11 | from stderr\n"
+        "     rank 12 | from stderr\n"
+        "     rank 13 | from stderr\n"
+        "     rank 14 | from stderr\n"
+        "     rank 15 | from stderr\n"
+        "     rank 16 | from stderr\n"
+        "     rank 17 | from stderr\n"
+        "     and 2 ranks more\n"
+        "   all of it: /logs/job-1\n"
+        "   10 ranks stopped by llmlaunch, 10 ranks lost with their connection\n"
+        "   hint: do this");
+}
+
 TEST_CASE("a host whose agent is gone is not one where processes may be left, though the job was being stopped") {
   LaunchPlan plan = plan_of(3, 1);
   Bench job(plan);
