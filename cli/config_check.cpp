@@ -54,7 +54,7 @@ int config_check_command(const ConfigCheckOptions& options) {
   if (!head) return fail(head.error());
   const auto file = file_of(options);
   if (!file) return fail(file.error());
-  auto read = read_config_file({*file, {}, head->environment}, head->cwd);
+  auto read = read_config_file({*file, options.settings, head->environment}, head->cwd);
   if (!read) return fail(read.error());
   const auto config = with_options(std::move(*read), RunOptions{}, head->environment);
   if (!config) return fail(config.error());
