@@ -140,6 +140,19 @@ def test_a_wrong_setting_is_refused_in_the_words_of_a_run(tmp_path, typed, statu
     assert check.stdout == "" and check.stderr == run.stderr.replace(runs_hint, own_hint)
 
 
+def test_all_commands_take_the_hosts_of_deepspeeds_host_file(tmp_path):
+    (tmp_path / "hf").write_text("gpu01 slots=4\ngpu02 slots=4\n")
+    file = write(tmp_path, "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_hostfile: hf}\n")
+    assert ask("config", "check", file, cwd=tmp_path).stdout.startswith(f"{file}: 8 ranks on 2 hosts\n")
+    assert ask("run", "-c", file, "--dry-run", "true", cwd=tmp_path).stdout.startswith("plan: 8 ranks on 2 hosts: gpu[01-02]\n")
+    assert ask("exec", "-c", file, "--dry-run", "true", cwd=tmp_path).stdout.startswith(
+        "plan: true on 2 hosts, each by itself: gpu[01-02]\n")
+    assert ask("hosts", "-c", file, "--fold", cwd=tmp_path).stdout == "gpu[01-02]\n"
+    (tmp_path / "hf").unlink()
+    for words in (["env", "-c", file], ["exec", "-c", file, "true"], ["hosts", "-c", file], ["config", "check", file]):
+        assert f"{file}:2:20: cannot read the host file hf" in ask(*words, status=78, cwd=tmp_path).stderr
+
+
 def test_a_key_that_is_not_there_is_a_warning(tmp_path):
     said = ask("config", "check", write(tmp_path, f"""\
 llmlaunch:
