@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <optional>
 #include <string_view>
 
@@ -192,10 +193,16 @@ class Teller {
     return status;
   }
   int failed(const Error& error) { return failed(error, number(exit_status_of(error))); }
+  /// While the job runs.
+  void heard(LogLevel level, std::string_view line) {
+    const std::scoped_lock lock(mutex_);
+    said_.add(level, line);
+  }
 
  private:
   bool cron_;
-  std::vector<std::string> said_;
+  std::mutex mutex_;
+  SaidLines said_;
 };
 
 /// Where ranks' lines go under --cron; the run directory has them.
@@ -205,7 +212,7 @@ Result<int> nowhere() {
   return fd;
 }
 
-Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan) {
+Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan, Teller& teller) {
   const auto agent = find_helper(kAgent);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch =
@@ -214,6 +221,7 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
     const auto null = nowhere();
     if (!null) return null.error();
     launch.stdout_fd = launch.stderr_fd = *null;
+    launch.on_said = [&teller](LogLevel level, std::string_view line) { teller.heard(level, line); };
   }
   launch.timeline = options.timeline;
   launch.json_events = options.json_events;
@@ -246,7 +254,7 @@ int run_command(const RunOptions& options) {
     if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
     lock.swap(*taken);
   }
-  const auto result = run_plan(options, *plan);
+  const auto result = run_plan(options, *plan, teller);
   if (!result)
     return teller.failed(launcher::without_values(result.error(), plan->secrets),
                          number(exit_status_of(result.error())), &*plan);
