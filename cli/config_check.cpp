@@ -14,6 +14,7 @@
 
 #include "cli/config_summary.hpp"
 #include "cli/head.hpp"
+#include "cli/host_choice.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "launcher/plan.hpp"
@@ -54,12 +55,14 @@ int config_check_command(const ConfigCheckOptions& options) {
   if (!head) return fail(head.error());
   const auto file = file_of(options);
   if (!file) return fail(file.error());
-  auto read = read_config_file({*file, {}, head->environment}, head->cwd);
+  auto read = read_config_file({*file, options.settings, head->environment}, head->cwd);
   if (!read) return fail(read.error());
-  const auto config = with_options(std::move(*read), RunOptions{}, head->environment);
-  if (!config) return fail(config.error());
+  const auto secrets = read->secrets;
+  const auto config =
+      with_options(std::move(*read), RunOptions{}, head->environment, host_world(head->environment).sources);
+  if (!config) return fail(launcher::without_values(config.error(), secrets));
   const auto plan = launcher::make_plan(*config, launcher::Command{{"PROGRAM"}, {}}, *head);
-  if (!plan) return fail(plan.error());
+  if (!plan) return fail(launcher::without_values(plan.error(), secrets));
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   warn_of_missing(*config);
   if (options.quiet) return number(ExitStatus::done);

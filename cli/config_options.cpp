@@ -29,14 +29,15 @@ void ConfigParser::add_to(CLI::App& config) {
   check_->formatter(std::make_shared<CheckHelp>());
   check_->set_help_flag("-h,--help", "Print this help and exit");
   check_->footer(kConfigFooter);
-  check_->add_flag("-q,--quiet", quiet_, "Print nothing but warnings and errors");
+  add_setting_option(*check_, values_.settings);
+  check_->add_flag("-q,--quiet", values_.quiet, "Print nothing but warnings and errors");
 }
 
 bool ConfigParser::parsed() const {
   return schema_ || check_->parsed();
 }
 
-Result<Options> ConfigParser::options(std::vector<std::string> words) const {
+Result<Options> ConfigParser::options(std::vector<std::string> words) {
   Options options;
   if (schema_) {
     if (check_->parsed() || !words.empty())
@@ -47,8 +48,9 @@ Result<Options> ConfigParser::options(std::vector<std::string> words) const {
   }
   const std::string hint = "llmlaunch config check --help shows how it is called";
   if (words.size() > 1) return usage(fmt::format("config check: '{}' is one word too many", words[1]), hint);
+  if (auto checked = check_settings(values_.settings, hint); !checked) return checked.error();
   options.action = Options::Action::config_check;
-  options.config_check.quiet = quiet_;
+  options.config_check = std::move(values_);
   if (words.empty()) return options;
   if (words.front().empty()) return usage("config check: the file's name is empty", hint);
   options.config_check.file = std::move(words.front());

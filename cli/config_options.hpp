@@ -18,12 +18,12 @@ class ConfigParser {
   /// After the parse: is one of the two meant?
   bool parsed() const;
   /// `words` are those that are no options. Errors: `Errc::usage`.
-  Result<Options> options(std::vector<std::string> words) const;
+  Result<Options> options(std::vector<std::string> words);
 
  private:
   CLI::App* check_ = nullptr;
   bool schema_ = false;
-  bool quiet_ = false;
+  ConfigCheckOptions values_;
 };
 
 }  // namespace llmlaunch::cli

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "cli/report.hpp"
@@ -12,7 +13,10 @@
 namespace llmlaunch::cli {
 namespace {
 
-constexpr std::size_t kMaxSaidLines = 6;
+// Of warnings in a summary; the failure has the rest of it.
+constexpr std::size_t kMaxSaidLines = 12;
+// A job of weeks may say the like of "connection lost" for ever.
+constexpr std::size_t kMaxKeptLines = 64;
 constexpr std::size_t kMaxLineBytes = 400;
 
 std::vector<std::string> mail_lines_of(std::string_view text) {
@@ -27,24 +31,44 @@ std::vector<std::string> mail_lines_of(std::string_view text) {
   return lines;
 }
 
-/// The first half and the last, with a word about the rest between them.
-void cut_middle(std::vector<std::string>& lines, std::size_t most) {
+/// The first half and the last, with a word about the rest between them, and about what was `missing` there before.
+void cut_middle(std::vector<std::string>& lines, std::size_t most, std::size_t missing = 0) {
   if (lines.size() <= most) return;
   const std::size_t head = most / 2, tail = most - head - 1;
   const std::size_t gone = lines.size() - head - tail;
   const auto at = lines.begin() + static_cast<std::ptrdiff_t>(head);
   lines.erase(at, at + static_cast<std::ptrdiff_t>(gone));
-  lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(head), fmt::format("   … {} lines left out", gone));
+  lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(head),
+               fmt::format("   … {} lines left out", gone + missing));
 }
 
 }  // namespace
 
+void SaidLines::add(LogLevel level, std::string_view line) {
+  if (level >= LogLevel::info) return;
+  const auto same = std::find_if(lines_.begin(), lines_.end(), [line](const Line& one) { return one.text == line; });
+  if (same != lines_.end()) {
+    ++same->times;
+    return;
+  }
+  lines_.push_back({std::string(line)});
+  if (lines_.size() <= kMaxKeptLines) return;
+  lines_.erase(lines_.begin() + kMaxKeptLines / 2);
+  ++left_out_;
+}
+
+std::vector<std::string> SaidLines::lines() const {
+  std::vector<std::string> all;
+  for (const auto& [text, times] : lines_) all.push_back(times == 1 ? text : fmt::format("{} ({} times)", text, times));
+  return all;
+}
+
 std::string cron_summary(const Error& failure, int exit_status, const launcher::LaunchPlan* plan,
-                         const std::string& run_directory, const std::vector<std::string>& said) {
+                         const std::string& run_directory, const SaidLines& said) {
   std::vector<std::string> rest;
-  for (std::size_t i = said.size() > kMaxSaidLines ? said.size() - kMaxSaidLines : 0; i < said.size(); ++i)
-    for (auto& line : mail_lines_of(said[i])) rest.push_back(std::move(line));
-  cut_middle(rest, kMaxSaidLines);
+  for (const std::string& text : said.lines())
+    for (auto& line : mail_lines_of(text)) rest.push_back(std::move(line));
+  cut_middle(rest, kMaxSaidLines, said.left_out());
   if (plan != nullptr) {
     std::vector<std::string> names;
     for (const auto& host : plan->hosts) names.push_back(host.name);
@@ -63,9 +87,9 @@ std::string cron_summary(const Error& failure, int exit_status, const launcher::
   return text;
 }
 
-void keep_what_is_said(std::vector<std::string>& said) {
+void keep_what_is_said(SaidLines& said) {
   set_log_sink([&said](LogLevel level, std::string_view line) {
-    if (level < LogLevel::info) said.push_back(fmt::format("llmlaunch: {}", line));
+    said.add(level, fmt::format("llmlaunch: {}{}", level == LogLevel::warning ? "warning: " : "", line));
   });
 }
 

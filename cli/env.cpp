@@ -13,6 +13,7 @@
 #include "cli/report.hpp"
 #include "cli/run.hpp"
 #include "cli/survey.hpp"
+#include "launcher/accelerate_hosts.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::cli {
@@ -37,7 +38,8 @@ Result<launcher::Config> env_config(const EnvOptions& options) {
   auto read = options.config ? read_config_file({*options.config, {}, head->environment}, head->cwd)
                              : Result<launcher::Config>(launcher::Config{});
   if (!read) return read.error();
-  if (options.config && read->hosts.empty() && words.include.empty() && words.hostfiles.empty() && !words.from)
+  if (options.config && read->hosts.empty() && !launcher::names_host_file(*read) && words.include.empty() &&
+      words.hostfiles.empty() && !words.from)
     return read;  // a file for this machine alone
   ExecOptions like_exec;
   like_exec.hosts = words;

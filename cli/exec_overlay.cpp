@@ -40,6 +40,10 @@ std::string shape_of(const std::string& name) {
 }  // namespace
 
 Result<Config> with_exec_options(Config config, const ExecOptions& options, const HostWorld& world) {
+  config.notes.clear();  // of ranks, as their number is
+  config.num_processes.reset();
+  if (auto taken = take_sections_hosts(config, options.hosts, world); !taken) return taken.error();
+  for (const auto& note : config.notes) log_warning("{}", printable(note));
   auto choice = choose_hosts(config, options.hosts, world, "--hosts");
   if (!choice) return choice.error();
   for (const auto& note : choice->notes) log_warning("{}", printable(note));

@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include "cli/head.hpp"
+#include "launcher/accelerate_hosts.hpp"
 #include "launcher/group_file.hpp"
 #include "launcher/hostfile.hpp"
 #include "launcher/hostlist.hpp"
@@ -262,6 +263,11 @@ HostWorld host_world(const EnvList& environment) {
   world.sources.read_file = read_file;
   world.sources.read_stdin = [] { return read_all(STDIN_FILENO, "stdin"); };
   return world;
+}
+
+Result<void> take_sections_hosts(Config& file, const HostWords& words, const HostWorld& world) {
+  if (!words.include.empty() || !words.hostfiles.empty() || words.from) return ok;
+  return launcher::take_accelerate_hosts(file, world.sources);
 }
 
 Result<HostChoice> choose_hosts(const Config& file, const HostWords& words, const HostWorld& world,

@@ -30,6 +30,10 @@ struct HostChoice {
   bool named = false;                ///< false: they are the file's
 };
 
+/// Before `choose_hosts`: where no words name hosts, those that accelerate's sections name come into `file`, as for a
+/// run. Once only: a filter holds for what was there before it. What is to be said is added to `file.notes`.
+Result<void> take_sections_hosts(launcher::Config& file, const HostWords& words, const HostWorld& world);
+
 /// A host that `file` has as well keeps its address, port, slots and the rest; what was written with the name wins.
 /// `option` stands in messages for the expressions: "--hosts". Errors: `Errc::usage`, or `Errc::invalid_config` for
 /// what a host file holds.

@@ -20,7 +20,11 @@ Result<HostChoice> choice_of(const HostsOptions& options) {
   if (!head) return head.error();
   auto config = read_config_file({options.config.value_or(""), options.settings, head->environment}, head->cwd);
   if (!config) return config.error();
-  auto choice = choose_hosts(*config, options.hosts, host_world(head->environment), "hosts");
+  const HostWorld world = host_world(head->environment);
+  config->notes.clear();  // of ranks
+  if (auto taken = take_sections_hosts(*config, options.hosts, world); !taken) return taken.error();
+  for (const auto& note : config->notes) log_warning("{}", printable(note));
+  auto choice = choose_hosts(*config, options.hosts, world, "hosts");
   if (choice && !choice->named && config->hosts.empty())
     return make_error(Errc::usage, "hosts: no hosts are named", {},
                       "llmlaunch hosts 'gpu[01-16]', or --hostfile, --from or --config");

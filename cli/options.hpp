@@ -125,7 +125,8 @@ struct DocsPagesOptions {
 
 /// `llmlaunch config check [FILE]`
 struct ConfigCheckOptions {
-  std::optional<std::string> file;  ///< unset: accelerate's default file
+  std::optional<std::string> file;    ///< unset: accelerate's default file
+  std::vector<std::string> settings;  ///< --set: "KEY=VALUE"
   bool quiet = false;
 };
 

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <optional>
 #include <string_view>
 
@@ -78,7 +79,7 @@ Result<launcher::Config> run_config(const RunOptions& options, const launcher::H
   return config;
 }
 
-Result<launcher::LaunchPlan> run_plan(const RunOptions& options) {
+Result<launcher::LaunchPlan> planned_run(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
   const auto config = run_config(options, *head);
@@ -191,10 +192,16 @@ class Teller {
     return status;
   }
   int failed(const Error& error) { return failed(error, number(exit_status_of(error))); }
+  /// While the job runs.
+  void heard(LogLevel level, std::string_view line) {
+    const std::scoped_lock lock(mutex_);
+    said_.add(level, line);
+  }
 
  private:
   bool cron_;
-  std::vector<std::string> said_;
+  std::mutex mutex_;
+  SaidLines said_;
 };
 
 /// Where ranks' lines go under --cron; the run directory has them.
@@ -204,7 +211,7 @@ Result<int> nowhere() {
   return fd;
 }
 
-Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan) {
+Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan, Teller& teller) {
   const auto agent = find_helper(kAgentProgram);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch =
@@ -213,6 +220,7 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
     const auto null = nowhere();
     if (!null) return null.error();
     launch.stdout_fd = launch.stderr_fd = *null;
+    launch.on_said = [&teller](LogLevel level, std::string_view line) { teller.heard(level, line); };
   }
   launch.timeline = options.timeline;
   launch.json_events = options.json_events;
@@ -232,7 +240,7 @@ int run_command(const RunOptions& options) {
   if (asks_trainer(options.command)) return answer_of_trainer(options);
   if (options.explain) return explain_run(options);
   Teller teller(options.cron);
-  const auto plan = run_plan(options);
+  const auto plan = planned_run(options);
   if (!plan) return teller.failed(plan.error());
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
@@ -245,7 +253,7 @@ int run_command(const RunOptions& options) {
     if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
     lock.swap(*taken);
   }
-  const auto result = run_plan(options, *plan);
+  const auto result = run_plan(options, *plan, teller);
   if (!result)
     return teller.failed(launcher::without_values(result.error(), plan->secrets),
                          number(exit_status_of(result.error())), &*plan);

@@ -196,14 +196,22 @@ Result<void> take_hostfile(Config& config, const char* key, HostfileFormat forma
   return ok;
 }
 
+/// The key that names the host file of this kind of job.
+const char* hostfile_key(const Config& config) {
+  if (config.distributed_type == "DEEPSPEED" && given(config, kDeepspeedHostfile)) return kDeepspeedHostfile;
+  return on_cpu(config) && given(config, kMpirunHostfile) ? kMpirunHostfile : nullptr;
+}
+
 }  // namespace
+
+bool names_host_file(const Config& config) {
+  return hostfile_key(config) != nullptr;
+}
 
 Result<void> take_accelerate_hosts(Config& config, const HostSources& sources) {
   const bool deepspeed = config.distributed_type == "DEEPSPEED";
   const bool from_llmlaunch = !config.hosts.empty();
-  const char* key = deepspeed && given(config, kDeepspeedHostfile)     ? kDeepspeedHostfile
-                    : on_cpu(config) && given(config, kMpirunHostfile) ? kMpirunHostfile
-                                                                       : nullptr;
+  const char* key = hostfile_key(config);
   if (key != nullptr && !from_llmlaunch) {
     const auto format = deepspeed ? HostfileFormat::deepspeed : HostfileFormat::automatic;
     if (auto taken = take_hostfile(config, key, format, sources); !taken) return taken;

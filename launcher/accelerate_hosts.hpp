@@ -1,6 +1,6 @@
 /// \file
-/// Hosts from accelerate's sections: deepspeed_hostfile with its filters, mpirun_hostfile. Used by `run` where the
-/// command line names no hosts.
+/// Hosts from accelerate's sections: deepspeed_hostfile with its filters, mpirun_hostfile. Used by every command with
+/// hosts where the command line names none.
 ///
 /// A filter is DeepSpeed's: hosts with "@" between them, each with ":" and slots behind it, or without for all of them:
 /// "gpu01@gpu02:0,2". An inclusion filter takes what it names, an exclusion filter leaves that out; the order of the
@@ -12,6 +12,9 @@
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
+
+/// Is there a host file that the hosts come from, unless llmlaunch.hosts are given?
+bool names_host_file(const Config& config);
 
 /// llmlaunch.hosts win over a host file; filters hold for both. What a filter leaves is the world: num_processes and
 /// num_machines, which count the hosts before it, are forgotten, which is noted where it makes a difference.

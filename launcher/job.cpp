@@ -73,7 +73,7 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
           [this](std::vector<std::pair<std::size_t, std::uint64_t>> taken) {
             asio::post(io_, [this, taken = std::move(taken)] { on_taken(taken); });
           },
-          no_reader(), options.gather),
+          no_reader(), options.gather, options.on_said),
       signals_(io_),
       ticker_(io_),
       sessions_(plan.hosts.size()),
@@ -103,8 +103,17 @@ OutputWriter::NoReaderFunction Job::no_reader() {
   };
 }
 
+// What is said later, of the record of the run, has the same listener.
+void Job::end_log_sink() {
+  if (!options_.on_said) return set_log_sink(nullptr);
+  set_log_sink([said = options_.on_said](LogLevel level, std::string_view line) {
+    const std::string text = log_text(level, line);
+    said(level, std::string_view(text).substr(0, text.size() - 1));
+  });
+}
+
 Job::~Job() {
-  set_log_sink(nullptr);
+  end_log_sink();
   writer_.finish();  // its thread must not post to an event loop that is gone
 }
 
@@ -127,7 +136,7 @@ JobResult Job::run() {
   JobResult result = state_.result();
   keep_timeline(result);
   farewell(result);
-  set_log_sink(nullptr);
+  end_log_sink();
   writer_.finish(state_.patience_with_terminal());
   if (writer_.files_incomplete() && result.exit_status == 0) {
     result.exit_status = kStatusLogsIncomplete;

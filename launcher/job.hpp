@@ -61,6 +61,7 @@ class Job {
   void on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken);
   void push_file(HostIndex host, std::uint32_t index);
   void say(LogLevel level, const std::string& text);
+  void end_log_sink();
   OutputWriter::NoReaderFunction no_reader();
   bool each_host() const { return plan_.policy == StartPolicy::each_host; }
   void finish();

@@ -12,6 +12,7 @@
 
 #include "launcher/plan.hpp"
 #include "launcher/remote.hpp"
+#include "rendezvous/base/log.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
@@ -86,6 +87,9 @@ struct LaunchOptions {
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
   HostKeyDesk* host_keys = nullptr;  ///< unknown host keys, and those that a person has accepted; outlives the job
   GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
+  /// Every line of llmlaunch's own that goes to `stderr_fd`, as it stands there. May be called on any thread; it
+  /// stays the log's sink when the job has ended, and outlives that.
+  std::function<void(LogLevel, std::string_view line)> on_said;
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;

@@ -134,8 +134,9 @@ std::string ranks_in_words(const std::vector<std::uint32_t>& ranks) {
 Result<void> check_ranks(const std::vector<RankRange>& ranks, std::uint32_t world_size) {
   for (const auto& [first, last] : ranks) {
     if (last < world_size) continue;
-    return wrong_log_setting(fmt::format("rank {} does not exist: the job has {}", std::max(first, world_size),
-                                         world_size == 1 ? "rank 0 alone" : fmt::format("ranks 0-{}", world_size - 1)));
+    return wrong_log_setting(
+        fmt::format("rank {} does not exist: the job has {}", std::max(first, world_size),
+                    world_size == 1 ? "rank 0 alone" : fmt::format("{} ranks, 0-{}", world_size, world_size - 1)));
   }
   return ok;
 }

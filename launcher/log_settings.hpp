@@ -42,7 +42,7 @@ using RankRange = std::pair<std::uint32_t, std::uint32_t>;
 Result<std::vector<RankRange>> parse_ranks(std::string_view text);
 /// "0,8-15" of ranks in ascending order.
 std::string ranks_in_words(const std::vector<std::uint32_t>& ranks);
-/// `Errc::invalid_argument` when the job has no such rank: "rank 16 does not exist: the job has ranks 0-15".
+/// `Errc::invalid_argument` when the job has no such rank: "rank 16 does not exist: the job has 16 ranks, 0-15".
 Result<void> check_ranks(const std::vector<RankRange>& ranks, std::uint32_t world_size);
 
 /// "4096", "100MB" (10^6), "64KiB" (2^10); K, M, G and T alone mean KB, MB … Nothing for everything else, and for more

@@ -24,13 +24,15 @@ std::string log_text(LogLevel level, std::string_view line) {
 }
 
 OutputWriter::OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd,
-                           TakenFunction on_taken, NoReaderFunction on_no_reader, GatheredOutput* gather)
+                           TakenFunction on_taken, NoReaderFunction on_no_reader, GatheredOutput* gather,
+                           SaidFunction on_said)
     : mux_(std::move(mux)),
       console_(std::move(console)),
       files_(std::move(files)),
       on_taken_(std::move(on_taken)),
       on_no_reader_(std::move(on_no_reader)),
       gather_(gather),
+      on_said_(std::move(on_said)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       out_{FdWriter(stdout_fd, wake_.value()), "stdout"},
       err_{FdWriter(stderr_fd, wake_.value()), "stderr"} {
@@ -71,7 +73,7 @@ void OutputWriter::say(LogLevel level, std::string_view line) {
       return;
     }
     said_bytes_ += text.size();
-    queue_.push_back(Line{std::move(text), std::exchange(said_dropped_, 0)});
+    queue_.push_back(Line{level, std::move(text), std::exchange(said_dropped_, 0)});
   }
   filled_.notify_one();
 }
@@ -178,8 +180,9 @@ void OutputWriter::take(const End& end) {
 void OutputWriter::take(const Line& line) {
   console_.settle(pieces_);
   flush();
-  if (line.dropped > 0) show(err_, log_text(LogLevel::warning, fmt::format("{} lines not shown", line.dropped)));
-  show(err_, line.text);
+  if (line.dropped > 0)
+    show_own(LogLevel::warning, log_text(LogLevel::warning, fmt::format("{} lines not shown", line.dropped)));
+  show_own(line.level, line.text);
   const std::scoped_lock lock(mutex_);
   said_bytes_ -= line.text.size();
 }
@@ -227,8 +230,13 @@ void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
                                       place.empty() ? "and no file keeps its lines" : "all lines are in " + place));
 }
 
+void OutputWriter::show_own(LogLevel level, std::string_view line) {
+  if (on_said_) on_said_(level, line.substr(0, line.size() - 1));
+  if (!err_.gone) show(err_, line);
+}
+
 void OutputWriter::warn(LogLevel level, const std::string& text) {
-  if (!err_.gone) show(err_, log_text(level, text));
+  show_own(level, log_text(level, text));
 }
 
 void OutputWriter::check(const Result<void>& written) {

@@ -41,9 +41,13 @@ class OutputWriter {
   /// `Errc::closed`: it has a reader, and a full disk, say.
   using NoReaderFunction = std::function<void(const Error&)>;
 
+  /// Called on the writer's thread with every line of llmlaunch's own that is to be shown, without its end; not after
+  /// `finish()`.
+  using SaidFunction = std::function<void(LogLevel, std::string_view line)>;
+
   /// With `gather`, ranks' output goes there instead of to the descriptors; llmlaunch's own lines do not.
   OutputWriter(LogMux mux, Console console, LogFiles files, int stdout_fd, int stderr_fd, TakenFunction on_taken,
-               NoReaderFunction on_no_reader = {}, GatheredOutput* gather = nullptr);
+               NoReaderFunction on_no_reader = {}, GatheredOutput* gather = nullptr, SaidFunction on_said = {});
   /// `finish()`.
   ~OutputWriter();
   OutputWriter(const OutputWriter&) = delete;
@@ -77,6 +81,7 @@ class OutputWriter {
     agent::Stream stream;
   };
   struct Line {
+    LogLevel level;
     std::string text;
     std::size_t dropped;  // lines before it that had no room
   };
@@ -101,6 +106,7 @@ class OutputWriter {
   void show(Terminal& terminal, std::string_view lines);
   void draw_status();
   void write(Terminal& terminal, std::string_view bytes);
+  void show_own(LogLevel level, std::string_view line);
   void warn(LogLevel level, const std::string& text);
   void check(const Result<void>& written);
 
@@ -111,6 +117,7 @@ class OutputWriter {
   TakenFunction on_taken_;
   NoReaderFunction on_no_reader_;
   GatheredOutput* gather_;
+  SaidFunction on_said_;
   agent::UniqueFd wake_;
   Terminal out_;
   Terminal err_;

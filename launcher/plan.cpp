@@ -270,8 +270,12 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   }
   // The commands of an exec owe each other nothing.
   if (plan.policy == StartPolicy::gang) note_host_twins(hosts, plan, plan.notes);
-  if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown)
+  if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown) {
+    constexpr const char* kOption = "--ranks";  // the only place that is a wrong command line and no wrong setting
+    if (place_of(config, "llmlaunch.logs.ranks") == kOption)
+      return make_error(Errc::usage, shown.error().what, kOption, shown.error().hint);
     return wrong(config, "llmlaunch.logs.ranks", "ranks to be shown: " + shown.error().what, shown.error().hint);
+  }
   plan.process = config.process;
   plan.process.cpu_bind = cpu_bind_of(config);
   const EnvList picked = forwarded(config, head, plan.notes);

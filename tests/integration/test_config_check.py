@@ -120,6 +120,39 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path):
     assert "cfg.yaml:1:1: num_processes 7 is not divisible by 2 hosts" in said.stderr
 
 
+def test_settings_of_the_command_line_win_over_the_file_and_over_variables_as_in_a_run(tmp_path):
+    file = write(tmp_path, "num_processes: 4\nllmlaunch: {hosts: 'n[1-2]', ssh: {port: 2222}}\n")
+    typed = ["--set", "num_processes=6", "--set=llmlaunch.ssh.port=2224", "--set", "llmlaunch.ssh.user="]
+    said = ask("config", "check", *typed, file, LLMLAUNCH_SSH_PORT="2223", LLMLAUNCH_SSH_USER="train")
+    assert said.stderr == ""
+    assert said.stdout.startswith(f"{file}: 6 ranks on 2 hosts\n")
+    assert [line.split()[:4] for line in said.stdout.splitlines() if line.startswith("n")] == [
+        ["n1", "0-2", "ssh", "n1:2224"], ["n2", "3-5", "ssh", "n2:2224"]]
+
+
+@pytest.mark.parametrize("typed, status", [("num_processes=7", 78), ("llmlaunch.ssh.prot=22", 78), ("num_processes", 64),
+                                           ("llmlaunch.setup=[a", 78), ("=1", 64)])
+def test_a_wrong_setting_is_refused_in_the_words_of_a_run(tmp_path, typed, status):
+    file = write(tmp_path, "llmlaunch: {hosts: 'n[1-2]'}\n")
+    check = ask("config", "check", file, "--set", typed, status=status)
+    run = ask("run", "-c", file, "--set", typed, "--dry-run", "true", status=status)
+    own_hint, runs_hint = "llmlaunch config check --help shows how it is called", "llmlaunch run --help lists the options"
+    assert check.stdout == "" and check.stderr == run.stderr.replace(runs_hint, own_hint)
+
+
+def test_all_commands_take_the_hosts_of_deepspeeds_host_file(tmp_path):
+    (tmp_path / "hf").write_text("gpu01 slots=4\ngpu02 slots=4\n")
+    file = write(tmp_path, "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_hostfile: hf}\n")
+    assert ask("config", "check", file, cwd=tmp_path).stdout.startswith(f"{file}: 8 ranks on 2 hosts\n")
+    assert ask("run", "-c", file, "--dry-run", "true", cwd=tmp_path).stdout.startswith("plan: 8 ranks on 2 hosts: gpu[01-02]\n")
+    assert ask("exec", "-c", file, "--dry-run", "true", cwd=tmp_path).stdout.startswith(
+        "plan: true on 2 hosts, each by itself: gpu[01-02]\n")
+    assert ask("hosts", "-c", file, "--fold", cwd=tmp_path).stdout == "gpu[01-02]\n"
+    (tmp_path / "hf").unlink()
+    for words in (["env", "-c", file], ["exec", "-c", file, "true"], ["hosts", "-c", file], ["config", "check", file]):
+        assert f"{file}:2:20: cannot read the host file hf" in ask(*words, status=78, cwd=tmp_path).stderr
+
+
 def test_a_key_that_is_not_there_is_a_warning(tmp_path):
     said = ask("config", "check", write(tmp_path, f"""\
 llmlaunch:

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, ROOT, Run
+from conftest import BIN, ROOT, Run, wait_until
 
 CRON_ENV = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
 
@@ -75,6 +75,33 @@ def test_cron_says_a_wrong_configuration_and_what_was_said_before(place):
     assert done.status == 1 and "rdzv_backend 'c10d' has no effect" in done.err, str(done)
     done = run(place, "--cron", "true")
     assert (done.status, done.err) == (0, ""), str(done)
+
+
+def test_the_summary_has_what_was_said_while_the_job_ran(place):
+    job = start(place, "--cron", "sh", "-c", ": >started-$RANK; exec sleep 1000")
+    wait_until(lambda: all((place / f"started-{rank}").exists() for rank in (0, 1)), "both ranks")
+    os.kill(job.pid, signal.SIGTERM)
+    done = job.finish()
+    directory = max(run_directories(place), key=lambda path: path.stat().st_mtime_ns)
+    assert (done.status, done.out) == (143, ""), str(done)
+    assert done.err.splitlines()[-4:] == [
+        "llmlaunch: warning: caught SIGTERM: stopping 2 ranks (once more: kill at once)",
+        f"job:         {directory.name}, 2 ranks on localhost", "exit status: 143", f"logs:        {directory}"], str(done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file system that is full")
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_summary_tells_of_a_full_disk(place, status):
+    (place / "logs").mkdir()
+    full = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64k none "$0" && exec "$@"', str(place / "logs")]
+    done = Run([*full, str(BIN / "llmlaunch"), "run", "--config", "train.yaml", "--cron", "sh", "-c",
+                f"seq 30000; exit {status}"], {**CRON_ENV, "HOME": str(place / "home")}, place, "cron").finish()
+    lines = done.err.splitlines()
+    assert done.status == (status or 74) and done.out == "" and len(lines) <= 40, str(done)
+    assert lines[0].startswith("llmlaunch: error: " + ("rank " if status else "all ranks ended well, but")), str(done)
+    (gone,) = [line for line in lines if line.endswith("; the job goes on, its log files are INCOMPLETE from here")]
+    assert gone.startswith("llmlaunch: error: ") and "No space left on device" in gone, str(done)
+    assert lines.index(gone) < lines.index(f"exit status: {status or 74}"), str(done)
 
 
 def test_the_second_run_with_a_lock_is_told_who_has_it(place):

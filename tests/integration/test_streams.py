@@ -49,7 +49,7 @@ def test_names_and_ranks_that_do_not_exist_are_refused_before_any_host_is_asked(
     run = hosts.run("true", options=("--prefix", "{hots} "))
     assert run.status == 64 and "did you mean '{host}'?" in run.err, str(run)
     run = hosts.run("true", options=("--ranks", "0,8-15"))
-    assert run.status == 78 and "rank 8 does not exist: the job has ranks 0-1" in run.err, str(run)
+    assert run.status == 64 and "rank 8 does not exist: the job has 2 ranks, 0-1" in run.err, str(run)
 
 
 def test_colours_are_for_terminals_unless_they_are_asked_for(hosts):

@@ -202,6 +202,23 @@ TEST_CASE("exec takes hosts from words, else the configuration, else WCOLL") {
   CHECK(exec_hosts({"--from", "lsf"}, world({{"LSB_HOSTS", "l1 l1 l2"}})) == "l[1-2]");
 }
 
+TEST_CASE("without words exec takes the hosts that accelerate's sections name, as run does") {
+  const HostWorld with_file = world({{"WCOLL", "/w"}}, {{"/w", "w1\n"}, {"hf", "gpu01 slots=4\ngpu02 slots=4\n"}});
+  const auto file = [](const std::string& more) {
+    return "distributed_type: DEEPSPEED\nnum_processes: 8\ndeepspeed_config: {deepspeed_hostfile: hf" + more + "}\n";
+  };
+  CHECK(exec_hosts({}, with_file, file("")) == "gpu[01-02]");
+  CHECK(exec_hosts({"-x", "gpu01"}, with_file, file("")) == "gpu02");
+  CHECK(exec_hosts({"-w", "n1"}, with_file, file("")) == "n1");
+  CHECK(exec_hosts({}, with_file, file(", deepspeed_exclusion_filter: gpu01")) == "gpu02");
+  CHECK(exec_hosts({}, with_file, file(", deepspeed_inclusion_filter: 'gpu02:0,3'")) == "gpu02");
+  CHECK(exec_hosts({}, with_file, file("") + "llmlaunch: {hosts: n1}\n") == "n1");
+  CHECK(exec_hosts({}, with_file, "use_cpu: true\nmpirun_config: {mpirun_hostfile: hf}\n") == "gpu[01-02]");
+  CHECK(exec_hosts({}, world(), file("")) ==
+        "cfg.yaml:3:20: cannot read the host file hf: No such file or directory\n"
+        "   hint: deepspeed_hostfile names this file");
+}
+
 TEST_CASE("groups come from the configuration and from files, and what is typed wins") {
   const HostWorld with_groups = world({}, {{"g", "odd: n9\nracks: {r1: 'gpu[01-02]'}\n"}, {"bad", "a: {b: {}}\n"}});
   CHECK(exec_hosts({"-w", "@racks:r1,@odd", "--groups", "g"}, with_groups) == "gpu[01-02],n9");

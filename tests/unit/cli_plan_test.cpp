@@ -53,6 +53,12 @@ std::string message(const std::string& text, const Words& words, const EnvList& 
   return plan ? "no error" : to_string(plan.error());
 }
 
+Error plan_error(const std::string& text, const Words& words) {
+  const auto plan = launcher::make_plan(good(text, words), {{"prog"}, {}}, {"job", {}, "/here"});
+  REQUIRE_FALSE(plan.has_value());
+  return plan.error();
+}
+
 std::string described(const Config& config, const launcher::Command& command, const EnvList& environment = {}) {
   const auto plan = launcher::make_plan(config, command, {"20260102-030405-abcd", environment, "/here"});
   INFO((plan ? "" : to_string(plan.error())));
@@ -93,8 +99,9 @@ TEST_CASE("what is typed of the output wins over the file, and ranks that do not
   CHECK(typed.logs.ranks == std::vector<launcher::RankRange>{{0, 0}});
   CHECK(typed.logs.updates_per_second == 9);
   CHECK(typed.logs.keep == 3);
-  CHECK(message(file, {"--ranks", "0,2"}) ==
-        "--ranks: ranks to be shown: rank 2 does not exist: the job has ranks 0-1");
+  CHECK(message(file, {"--ranks", "0,2"}) == "--ranks: rank 2 does not exist: the job has 2 ranks, 0-1");
+  CHECK(plan_error(file, {"--ranks", "0,2"}).code == Errc::usage);
+  CHECK(plan_error("llmlaunch:\n  logs: {ranks: 1}\n", {}).code == Errc::invalid_config);
   CHECK(message("llmlaunch:\n  logs: {ranks: 1}\n", {}) ==
         "cfg.yaml:2:17: ranks to be shown: rank 1 does not exist: the job has rank 0 alone");
 }

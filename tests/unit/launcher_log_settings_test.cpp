@@ -72,7 +72,7 @@ TEST_CASE("a list of ranks is numbers and ranges, and all of them exist") {
   CHECK(ranges_of("") == "error: '' is no rank and no range of ranks" + kHint);
   CHECK(ranges_of("0,,1") == "error: '' is no rank and no range of ranks" + kHint);
   CHECK(check_ranks({{0, 15}}, 16));
-  CHECK(to_string(check_ranks({{0, 0}, {8, 16}}, 16).error()) == "rank 16 does not exist: the job has ranks 0-15");
+  CHECK(to_string(check_ranks({{0, 0}, {8, 16}}, 16).error()) == "rank 16 does not exist: the job has 16 ranks, 0-15");
   CHECK(to_string(check_ranks({{1, 1}}, 1).error()) == "rank 1 does not exist: the job has rank 0 alone");
   CHECK(ranks_in_words({}) == "");
   CHECK(ranks_in_words({0, 1, 2, 4, 6, 7}) == "0-2,4,6-7");
