@@ -56,8 +56,10 @@ int config_check_command(const ConfigCheckOptions& options) {
   if (!file) return fail(file.error());
   auto read = read_config_file({*file, {}, head->environment}, head->cwd);
   if (!read) return fail(read.error());
-  const auto config = with_options(std::move(*read), RunOptions{}, head->environment);
+  auto config = with_options(std::move(*read), RunOptions{}, head->environment);
   if (!config) return fail(config.error());
+  // A file for machines that are started one by one may leave to the command line which one this is.
+  if (launcher::runs_per_machine(*config)) config->places.emplace("machine_rank", "config check");
   const auto plan = launcher::make_plan(*config, launcher::Command{{"PROGRAM"}, {}}, *head);
   if (!plan) return fail(plan.error());
   for (const auto& note : plan->notes) log_warning("{}", printable(note));

@@ -54,6 +54,7 @@ struct HostEnd {
 inline constexpr int kStatusUnavailable = 69;  ///< a host or the rendezvous
 inline constexpr int kStatusInternal = 70;
 inline constexpr int kStatusLogsIncomplete = 74;  ///< all ranks ended well, but the run directory lacks output
+inline constexpr int kStatusConfig = 78;
 inline constexpr int kStatusTimedOut = 124;
 inline constexpr int kStatusNotExecutable = 126;
 inline constexpr int kStatusNoProgram = 127;
@@ -68,6 +69,7 @@ struct JobResult {
   std::string run_directory;   ///< empty when none was made
 };
 
+class CallToken;
 class GatheredOutput;
 struct HostKeyDesk;
 
@@ -84,8 +86,9 @@ struct LaunchOptions {
   std::string json_events;    ///< a file, a FIFO, or the number of an open descriptor (event_log.hpp); empty: none
   bool batch = false;         ///< nobody is asked anything, as if there were no terminal
   bool ask_password = false;  ///< one password is asked for before the first connection; Errc::usage without terminal
-  HostKeyDesk* host_keys = nullptr;  ///< unknown host keys, and those that a person has accepted; outlives the job
-  GatheredOutput* gather = nullptr;  ///< ranks' output goes there instead of to the descriptors; outlives the job
+  HostKeyDesk* host_keys = nullptr;       ///< unknown host keys, and those that a person has accepted; outlives the job
+  GatheredOutput* gather = nullptr;       ///< ranks' output goes there instead of to the descriptors; outlives the job
+  const CallToken* call_token = nullptr;  ///< of a plan that is `per_machine`; outlives the job
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
