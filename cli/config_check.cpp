@@ -58,9 +58,10 @@ int config_check_command(const ConfigCheckOptions& options) {
   auto read = read_config_file({*file, options.settings, head->environment}, head->cwd);
   if (!read) return fail(read.error());
   const auto secrets = read->secrets;
-  const auto config =
-      with_options(std::move(*read), RunOptions{}, head->environment, host_world(head->environment).sources);
+  auto config = with_options(std::move(*read), RunOptions{}, head->environment, host_world(head->environment).sources);
   if (!config) return fail(launcher::without_values(config.error(), secrets));
+  // A file for machines that are started one by one may leave to the command line which one this is.
+  if (launcher::runs_per_machine(*config)) config->places.emplace("machine_rank", "config check");
   const auto plan = launcher::make_plan(*config, launcher::Command{{"PROGRAM"}, {}}, *head);
   if (!plan) return fail(launcher::without_values(plan.error(), secrets));
   for (const auto& note : plan->notes) log_warning("{}", printable(note));

@@ -53,6 +53,7 @@ std::string shown_ranks(const HostPlan& host) {
 }
 
 std::string shown_way(const HostPlan& host) {
+  if (host.calls_in) return fmt::format("its own llmlaunch run --machine_rank {}", number(host.node_rank));
   if (host.local) return "this machine, without ssh";
   const bool six = host.address.find(':') != host.address.npos;
   const bool jumps = host.proxy_jump && *host.proxy_jump != "none";
@@ -67,7 +68,7 @@ std::string shown_workdir(const HostPlan& host) {
     const bool below_home = !host.local && host.workdir.front() != '/';
     return shell_quoted(host.workdir) + (below_home ? " (below the login directory)" : "");
   }
-  return host.local ? "(the current directory)" : "(the login directory)";
+  return host.local || host.calls_in ? "(the current directory)" : "(the login directory)";
 }
 
 namespace {
@@ -279,6 +280,11 @@ std::string describe_shown(const LaunchPlan& plan) {
       "rendezvous: {}, {}\n",
       plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
       plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
+  if (plan.per_machine) {
+    text += fmt::format("machines: {}, each started by itself; this is machine {}{}\n", plan.hosts.size(),
+                        plan.per_machine->machine_rank,
+                        plan.per_machine->machine_rank == 0 ? "" : ", and the plan of machine 0 counts");
+  }
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
   text +=

@@ -52,7 +52,7 @@ void add_examples(CLI::App& command) {
 void group_run_options(CLI::App& run) {
   const std::initializer_list<Subject> subjects{
       {"Configuration and hosts",
-       {"--config", "--set", "--hosts", "--hostfile", "--from", "--include", "--exclude", "--nodes"}},
+       {"--config", "--set", "--hosts", "--hostfile", "--from", "--include", "--exclude", "--nodes", "--token-file"}},
       {"Ranks",
        {"--num-processes", "--nproc-per-node", "--workdir", "--env", "--stdin", "--cpu-bind", "--forward-signal",
         "--timeout", "--module", "--no-python", "--python"}},

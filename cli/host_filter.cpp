@@ -152,6 +152,11 @@ Result<std::vector<HostConfig>> filtered_hosts(const Config& config, const RunOp
                                                const HostWorld& world) {
   if (config.hosts.empty()) {
     const char* option = options.include ? "--include" : options.exclude ? "--exclude" : "--nodes";
+    if (launcher::runs_per_machine(config)) {
+      return usage(fmt::format("{}: no hosts are given, so that each of {} machines is started by itself", option,
+                               *config.num_machines),
+                   "leave it out; num_machines says how many there are");
+    }
     return usage(fmt::format("{}: there are no hosts to choose from", option),
                  "list them under llmlaunch.hosts, or with --hosts");
   }

@@ -159,6 +159,7 @@ void Parser::add_launcher_options() {
   add_value(*run, "--include", values.include, "LIST", "These hosts alone; n1:0,2@n2 also chooses GPUs");
   add_value(*run, "-x,--exclude", values.exclude, "LIST", "All hosts but these; n1:3 leaves out a GPU");
   add_value(*run, "--nodes", values.nodes, "N|A-B", "The first N hosts, or those from place A to B (from 1)");
+  add_value(*run, "--token-file", values.token_file, "FILE", "The secret of machines that are started one by one");
   add_value(*run, "--json-events", values.json_events, "FILE|FD", "Write what happens as JSON, one object a line");
   run->add_flag("--lock", values.lock, "One run of this configuration at a time; the second ends with 75");
   run->add_flag("--cron", values.cron, "Print nothing unless something fails, then a summary; ask for nothing");
@@ -408,7 +409,8 @@ Result<void> check_values(Parser& parser) {
   for (const auto& [name, value] :
        {std::pair{"--config", &run.config}, std::pair{"--hosts", &run.hosts}, std::pair{"--hostfile", &run.hostfile},
         std::pair{"--log-dir", &run.log_dir}, std::pair{"--workdir", &run.workdir}, std::pair{"--python", &run.python},
-        std::pair{"--include", &run.include}, std::pair{"--exclude", &run.exclude}, std::pair{"--nodes", &run.nodes}}) {
+        std::pair{"--token-file", &run.token_file}, std::pair{"--include", &run.include},
+        std::pair{"--exclude", &run.exclude}, std::pair{"--nodes", &run.nodes}}) {
     if (*value && (*value)->empty()) return usage(fmt::format("{} is empty", name), hint);
   }
   if (run.module && run.no_python) return usage("--module and --no-python exclude each other", hint);
@@ -427,6 +429,7 @@ Result<void> check_values(Parser& parser) {
   if (auto checked = check_env_entries(run.env, hint); !checked) return checked.error();
   if (auto checked = check_settings(run.settings, hint); !checked) return checked.error();
   if (auto checked = check_output(parser); !checked) return checked;
+  if (run.token_file) run.overrides.push_back({"llmlaunch.token_file", *run.token_file, "--token-file"});
   run.verbosity = parser.quiet ? Verbosity::quiet : parser.verbose ? Verbosity::verbose : Verbosity::normal;
   return ok;
 }

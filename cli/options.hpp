@@ -51,9 +51,10 @@ struct RunOptions {
   bool module = false;               ///< the program is a Python module
   bool no_python = false;            ///< a .py file is run as it is
   std::optional<std::string> python;
-  bool lock = false;  ///< one run of this configuration at a time
-  bool cron = false;  ///< nothing is printed unless something fails
-  bool json = false;  ///< the plan of --dry-run for scripts
+  std::optional<std::string> token_file;  ///< also an override of its key
+  bool lock = false;                      ///< one run of this configuration at a time
+  bool cron = false;                      ///< nothing is printed unless something fails
+  bool json = false;                      ///< the plan of --dry-run for scripts
   std::string json_events;
   std::optional<std::string> include;  ///< host expression, or DeepSpeed's NODE:GPU,GPU@NODE
   std::optional<std::string> exclude;

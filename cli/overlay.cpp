@@ -76,7 +76,8 @@ void overlay_counts(Config& config, const RunOptions& options) {
     config.places.insert_or_assign("num_processes", "--num-processes");
   }
   if (options.nproc_per_node) {
-    const auto hosts = std::max<std::size_t>(1, config.hosts.size());
+    const std::size_t hosts =
+        launcher::runs_per_machine(config) ? *config.num_machines : std::max<std::size_t>(1, config.hosts.size());
     config.num_processes =
         static_cast<std::uint32_t>(std::min<std::size_t>(UINT32_MAX, hosts * *options.nproc_per_node));
     config.places.insert_or_assign("num_processes", "--nproc-per-node");
@@ -131,11 +132,15 @@ void overlay_logs(Config& config, const RunOptions& options) {
 Result<Config> with_options(Config config, const RunOptions& typed, const EnvList& environment,
                             const launcher::HostSources& sources) {
   RunOptions options = typed;
+  const bool one_by_one = launcher::runs_per_machine(config);
+  const std::string note_of_rank = launcher::note_of_machine_rank(config);
+  const bool has_rank = config.machine_rank != 0;
   if (options.hosts || options.hostfile || options.from) {
     if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
   } else if (auto done = launcher::take_accelerate_hosts(config, sources); !done) {
     return done.error();
   }
+  if (one_by_one && has_rank && !config.hosts.empty()) config.notes.push_back(note_of_rank);
   if (filters_hosts(options)) {
     auto hosts = filtered_hosts(config, options, {sources, environment});
     if (!hosts) return hosts.error();

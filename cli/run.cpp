@@ -24,8 +24,11 @@
 #include "cli/python_command.hpp"
 #include "cli/report.hpp"
 #include "cli/run_lock.hpp"
+#include "launcher/call_token.hpp"
 #include "launcher/launch.hpp"
+#include "launcher/member.hpp"
 #include "launcher/plan.hpp"
+#include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::cli {
@@ -79,7 +82,14 @@ Result<launcher::Config> run_config(const RunOptions& options, const launcher::H
   return config;
 }
 
-Result<launcher::LaunchPlan> planned_run(const RunOptions& options) {
+/// What is read before anything is decided: the plan, and where the token of its machines would come from.
+struct RunSettings {
+  launcher::LaunchPlan plan;
+  std::optional<std::string> token_file;
+  std::string token_file_place;
+};
+
+Result<RunSettings> settings_of(const RunOptions& options) {
   auto head = head_facts();
   if (!head) return head.error();
   const auto config = run_config(options, *head);
@@ -89,7 +99,33 @@ Result<launcher::LaunchPlan> planned_run(const RunOptions& options) {
   auto plan = launcher::make_plan(*config, *command, *head);
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
   show_local_ranks(options.local_ranks, *plan);
-  return plan;
+  const auto place = config->places.find("llmlaunch.token_file");
+  return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second};
+}
+
+/// The token of machines that are started one by one: what was typed, then the variable, then the file's key.
+Result<launcher::CallToken> call_token_of(const RunOptions& options, const RunSettings& settings) {
+  const char* variable = std::getenv(env::kJoinToken);
+  const bool from_variable = variable != nullptr && *variable != '\0' && !options.token_file;
+  if (from_variable) {
+    auto token = launcher::CallToken::parse(variable, env::kJoinToken);
+    // The agent of this machine passes its environment on to the ranks, whom it is not for.
+    ::unsetenv(env::kJoinToken);
+    return token;
+  }
+  ::unsetenv(env::kJoinToken);
+  if (settings.token_file)
+    return launcher::CallToken::read(expand_home(*settings.token_file), settings.token_file_place);
+  return make_error(
+      Errc::invalid_config,
+      fmt::format(
+          "the {} machines of this job are started one by one, and there is no token by which they know each other",
+          settings.plan.hosts.size()),
+      {},
+      fmt::format(
+          "{}, the same for all machines; --token-file, llmlaunch.token_file or {} names it. Or list the machines "
+          "under llmlaunch.hosts, and one command starts them all by ssh",
+          launcher::kMakesToken, env::kJoinToken));
 }
 
 /// For tests: ssh sessions on threads whatever the number of hosts and cores. Nothing for an unset variable.
@@ -211,7 +247,9 @@ Result<int> nowhere() {
   return fd;
 }
 
-Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan, Teller& teller) {
+/// As machine 0 of machines that are started one by one, or with a plan for hosts.
+Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan,
+                                     const launcher::CallToken* token, Teller& teller) {
   const auto agent = find_helper(kAgentProgram);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch =
@@ -229,7 +267,22 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
   const auto workers = ssh_workers();
   if (!workers) return workers.error();
   launch.ssh_workers = *workers;
+  launch.call_token = token;
   return launcher::run_job(plan, launch);
+}
+
+}  // namespace
+
+namespace {
+
+/// As one of the other machines.
+int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallToken& token) {
+  const auto agent = find_helper(kAgent);
+  if (!agent) return teller.failed(agent.error());
+  const auto result = launcher::join_job(plan, {*agent, token});
+  if (!result) return teller.failed(result.error());
+  if (result->failure) return teller.failed(*result->failure, result->exit_status);
+  return result->exit_status;
 }
 
 }  // namespace
@@ -240,11 +293,19 @@ int run_command(const RunOptions& options) {
   if (asks_trainer(options.command)) return answer_of_trainer(options);
   if (options.explain) return explain_run(options);
   Teller teller(options.cron);
-  const auto plan = planned_run(options);
-  if (!plan) return teller.failed(plan.error());
+  const auto settings = settings_of(options);
+  if (!settings) return teller.failed(settings.error());
+  const launcher::LaunchPlan* const plan = &settings->plan;
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan, options.json);
+  std::optional<launcher::CallToken> token;
+  if (plan->per_machine) {
+    auto read = call_token_of(options, *settings);
+    if (!read) return teller.failed(read.error());
+    token = *read;
+    if (plan->per_machine->machine_rank > 0) return join(teller, *plan, *token);
+  }
   RunLock lock;
   if (options.lock) {
     const auto head = head_facts();
@@ -253,7 +314,7 @@ int run_command(const RunOptions& options) {
     if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
     lock.swap(*taken);
   }
-  const auto result = run_plan(options, *plan, teller);
+  const auto result = run_plan(options, *plan, token ? &*token : nullptr, teller);
   if (!result)
     return teller.failed(launcher::without_values(result.error(), plan->secrets),
                          number(exit_status_of(result.error())), &*plan);

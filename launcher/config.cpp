@@ -20,6 +20,7 @@
 #include "launcher/config_reader.hpp"
 #include "launcher/config_schema.hpp"
 #include "launcher/file_kind.hpp"
+#include "launcher/plan_env.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
@@ -140,15 +141,14 @@ void note(MapReader& top, Config& config, std::string_view key, std::string_view
   config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
 }
 
-void note_what_has_no_effect(MapReader& top, Config& config) {
+void note_backend(MapReader& top, Config& config) {
   if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
     note(top, config, "rdzv_backend",
          fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
   }
-  if (config.machine_rank != 0) {
-    note(top, config, "machine_rank",
-         fmt::format("{} has no effect: the order of the hosts is the order of the ranks", config.machine_rank));
-  }
+}
+
+void note_tpu_pods(MapReader& top, Config& config) {
   for (const std::string_view key : {"tpu_name", "tpu_zone", "tpu_vm", "tpu_env", "command_file", "commands"}) {
     const YamlNode* value = top.find(key);
     if (value && !(value->text.empty() && value->items.empty()))
@@ -164,6 +164,15 @@ void remember_places(MapReader& top, Config& config) {
 }
 
 }  // namespace
+
+bool runs_per_machine(const Config& config) {
+  return config.hosts.empty() && config.num_machines.value_or(1) > 1 && config.main_process_ip;
+}
+
+std::string note_of_machine_rank(const Config& config) {
+  return fmt::format("{}: machine_rank {} has no effect: the order of the hosts is the order of the ranks",
+                     place_of(config, "machine_rank"), config.machine_rank);
+}
 
 namespace {
 
@@ -193,8 +202,12 @@ Result<Config> read_tree(const ConfigLayers& layers) {
   config.enable_cpu_affinity = top.boolean("enable_cpu_affinity").value_or(false);
   read_main_process(top, config);
   read_accelerate_sections(top, config);
-  note_what_has_no_effect(top, config);
+  note_backend(top, config);
+  const std::size_t noted = config.notes.size();
+  note_tpu_pods(top, config);
   if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
+  if (config.machine_rank != 0 && !runs_per_machine(config))
+    config.notes.insert(config.notes.begin() + static_cast<std::ptrdiff_t>(noted), note_of_machine_rank(config));
   if (check.error) return *check.error;
   return config;
 }

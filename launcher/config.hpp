@@ -101,7 +101,7 @@ struct Config {
   std::string distributed_type;
   std::optional<std::uint32_t> num_processes;  ///< ranks over all hosts together
   std::optional<std::uint32_t> num_machines;   ///< checked only: with hosts, must be their number
-  std::uint32_t machine_rank = 0;              ///< checked only: rank order is host order
+  std::uint32_t machine_rank = 0;              ///< with hosts checked only: rank order is host order
   std::optional<std::string> main_process_ip;
   std::uint16_t main_process_port = 0;  ///< the rendezvous port; 0: the head chooses
   std::string mixed_precision = "no";
@@ -122,7 +122,8 @@ struct Config {
   /// Names or patterns (HF_*) taken from the head's environment, but for those that a "!…" takes away.
   std::vector<std::string> forward_env;
   ProcessSettings process;
-  std::optional<std::string> python;  ///< runs .py files and modules; unset: python3, or python, of the host's PATH
+  std::optional<std::string> token_file;  ///< of machines that are started one by one
+  std::optional<std::string> python;      ///< runs .py files and modules; unset: python3, or python, of the host's PATH
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   LogSettings logs;
@@ -133,6 +134,11 @@ struct Config {
   std::vector<ConfigValue> values;   ///< all that was given, in the table's order as far as it has one
   std::vector<std::string> secrets;  ///< what ${HF_TOKEN} and the like came to: shown nowhere
 };
+
+/// No hosts, several machines, and an address where the first one is: every machine is started by itself.
+bool runs_per_machine(const Config& config);
+/// What is said of a machine_rank above 0 where hosts are given.
+std::string note_of_machine_rank(const Config& config);
 
 /// A key of the file as the command line gives it: "mixed_precision", "fsdp_config.fsdp_version". It wins over the
 /// file.

@@ -250,6 +250,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   read_process_settings(map, config);
   config.workdir = map.text("workdir");
   config.python = map.text("python");
+  config.token_file = map.text("token_file");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
   if (const YamlNode* logs = map.find("logs")) read_logs(check, *logs, config);
   if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);

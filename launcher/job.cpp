@@ -7,6 +7,7 @@
 #include <csignal>
 #include <thread>
 
+#include "launcher/call_desk.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 
 namespace llmlaunch::launcher {
@@ -130,7 +131,7 @@ JobResult Job::run() {
     // From now on a signal ends the process as usual: what is left is to wait for a terminal that may take nothing.
     boost::system::error_code none;
     signals_.clear(none);
-    io_.run_for(kLinger);
+    if (!desk_) io_.run_for(kLinger);
     if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
@@ -146,6 +147,7 @@ JobResult Job::run() {
                                                     " are incomplete: output was shown and could not be written");
   }
   events_.job_ended(result);
+  close_desk(result);
   return result;
 }
 
@@ -160,12 +162,40 @@ Result<void> Job::start_rendezvous() {
   const bool all_local =
       std::all_of(plan_.hosts.begin(), plan_.hosts.end(), [](const HostPlan& host) { return host.local; });
   if (all_local && plan_.rendezvous_address.empty()) options.bind_address = "127.0.0.1";
+  if (plan_.per_machine && options_.call_token != nullptr) open_desk(options);
   Result<std::unique_ptr<rendezvous::Server>> server =
       rendezvous::Server::start(io_.get_executor(), std::move(options));
   if (!server) return server.error();
   server_ = std::move(*server);
   head_.rendezvous_port = server_->port();
   return ok;
+}
+
+// The machines that call in come to the same port. What their ranks join by is this job's own, made from their token.
+void Job::open_desk(rendezvous::ServerOptions& options) {
+  options.bind_address = plan_.per_machine->bind_address;
+  head_.token = options.token = options_.call_token->rank_token(plan_.job_id);
+  desk_ = std::make_shared<CallDesk>(
+      io_.get_executor(), plan_, *options_.call_token,
+      [this](int signal, const std::string& who) { apply(state_.on_signal(signal, now(), who)); });
+  options.on_tls = [desk = desk_](asio::ip::tcp::socket socket, std::string from, Bytes begun) {
+    desk->take(std::move(socket), std::move(from), std::move(begun));
+  };
+}
+
+// The other machines end as this one does, so that they hear of it when all else is settled.
+void Job::close_desk(const JobResult& result) {
+  if (!desk_) return;
+  CallEnd end{static_cast<std::uint32_t>(result.exit_status), {}};
+  if (result.failure) {
+    const std::string text = without_values(result.failure->what, plan_.secrets);
+    end.what = result.failure->where.empty() ? text : result.failure->where + ": " + text;
+    end.what = end.what.substr(0, end.what.find('\n'));
+  }
+  desk_->end(end);
+  io_.restart();
+  io_.run_for(kLinger);
+  desk_->close();
 }
 
 void Job::watch_signals() {
@@ -321,6 +351,7 @@ std::shared_ptr<RemoteShell> Job::make_shell(HostIndex host) {
 
 std::shared_ptr<RemoteShell> Job::shell_for(const HostPlan& host) {
   if (options_.make_shell) return options_.make_shell(io_.get_executor(), host);
+  if (host.calls_in) return desk_->shell(host);
   if (host.local) return make_local_shell(io_.get_executor(), host, agent_, plan_.timeouts.start);
   return ssh::make_ssh_shell(io_.get_executor(), host, agent_, ssh_);
 }

@@ -29,6 +29,8 @@ namespace ssh {
 class SshContext;
 }
 
+class CallDesk;
+
 class Job {
  public:
   /// `files`: the plan's program and its libraries, none when it has no program; `ssh` is there when a host is not this
@@ -44,6 +46,8 @@ class Job {
 
  private:
   Result<void> start_rendezvous();
+  void open_desk(rendezvous::ServerOptions& options);
+  void close_desk(const JobResult& result);
   void watch_signals();
   asio::awaitable<void> take_signals();
   void catch_signal(int number);
@@ -90,6 +94,7 @@ class Job {
   asio::steady_timer ticker_;
   std::unique_ptr<InputReader> input_;
   std::unique_ptr<rendezvous::Server> server_;
+  std::shared_ptr<CallDesk> desk_;  // of machines that call in
   std::vector<std::shared_ptr<HostSession>> sessions_;
   std::vector<HostAddresses> addresses_;
   RollCall roll_call_;

@@ -18,12 +18,12 @@ bool JobState::is_forwarded(int signal) const {
          std::find(forward_signals_.begin(), forward_signals_.end(), signal) != forward_signals_.end();
 }
 
-Actions JobState::on_signal(int signal, TimePoint now) {
+Actions JobState::on_signal(int signal, TimePoint now, const std::string& at) {
   if (finished_) return {};
   if (signal == SIGTSTP) return pause(now);
   if (signal == SIGCONT) return on_continued(now);
   if (is_forwarded(signal)) return forward(signal);
-  return on_stop_signal(signal, now);
+  return on_stop_signal(signal, now, at);
 }
 
 Actions JobState::forward(int signal) {
@@ -40,20 +40,21 @@ Actions JobState::forward(int signal) {
   return actions;
 }
 
-Actions JobState::on_stop_signal(int signal, TimePoint now) {
+Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& at) {
   Actions actions;
   if (paused_at_) unpause(actions);
   const bool first = !cause_;
+  const std::string where = at.empty() ? at : " on " + at;
   const std::size_t running = ranks_running();
   if (signal == SIGPIPE) {  // the reader of the output went away, which was said
   } else if (first && running > 0) {
-    actions.push_back(
-        Say{LogLevel::warning, fmt::format("caught {}: stopping {} {}{} (once more: kill at once)", signal_name(signal),
-                                           running, each_host() ? "command" : "rank", running == 1 ? "" : "s")});
+    actions.push_back(Say{LogLevel::warning,
+                          fmt::format("caught {}{}: stopping {} {}{} (once more: kill at once)", signal_name(signal),
+                                      where, running, each_host() ? "command" : "rank", running == 1 ? "" : "s")});
   } else if (first) {
-    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}", signal_name(signal))});
+    actions.push_back(Say{LogLevel::warning, fmt::format("caught {}{}", signal_name(signal), where)});
   }
-  if (first) stop(Cause{Cause::Kind::signal, 0, 0, signal, {}, 0}, actions, now);
+  if (first) stop(Cause{Cause::Kind::signal, 0, 0, signal, {{}, where, {}, {}}, 0}, actions, now);
   if (!first || running == 0) hurry(actions, now);
   return actions;
 }

@@ -62,7 +62,8 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
   for (const HostPlan& host_plan : plan.hosts) {
     Host host;
     host.name = host_plan.name;
-    host.resumable = !host_plan.local && plan.timeouts.head.count() > 0;
+    host.calls_in = host_plan.calls_in;
+    host.resumable = !host_plan.local && !host.calls_in && plan.timeouts.head.count() > 0;
     host.asked_for.assign(host_plan.local ? std::min<std::size_t>(pushed_files, 1) : pushed_files, false);
     host.has_setup = !host_plan.setup.empty();
     for (const RankPlan& rank_plan : host_plan.ranks) {

@@ -177,7 +177,8 @@ class JobState {
   Actions on_head_failed(const Error& error, TimePoint now);
   /// SIGTSTP pauses the job, SIGCONT takes that back while it is not done, SIGUSR1, SIGUSR2 and the plan's go to the
   /// ranks; all others stop the job.
-  Actions on_signal(int signal, TimePoint now);
+  /// `at`: the machine where it came, "machine 1 (gpu07, pid 4711)"; empty: here.
+  Actions on_signal(int signal, TimePoint now, const std::string& at = {});
   /// The process stood still since StopSelf, or nothing stopped it.
   Actions on_continued(TimePoint now);
   /// Bytes of llmlaunch's stdin, at most `input_allowance`; and its end.
@@ -229,6 +230,7 @@ class JobState {
     std::optional<TimePoint> done_by;  // stopping, or all ranks have ended
     std::size_t ranks_left = 0;        // started and not ended
     bool went = false;                 // Go was sent
+    bool calls_in = false;             // it is waited for, and not connected to
     bool resumable = false;            // its agent waits for a head that comes back
     std::optional<Cut> cut;
     std::uint16_t free_port = 0;
@@ -291,7 +293,7 @@ class JobState {
   Actions on_done(HostIndex host, TimePoint now);
   Actions on_noise(HostIndex host, const agent::Noise& noise, TimePoint now);
   Actions broken(HostIndex host, const std::string& what, TimePoint now);
-  Actions on_stop_signal(int signal, TimePoint now);
+  Actions on_stop_signal(int signal, TimePoint now, const std::string& at);
   Actions forward(int signal);
   Actions pause(TimePoint now);
   void unpause(Actions& actions);

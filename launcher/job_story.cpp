@@ -97,7 +97,7 @@ std::string JobState::cause_in_short(const Cause& cause) const {
     case Cause::Kind::rank_start: return rank_label(cause.rank) + " could not be started: " + because(cause.error);
     case Cause::Kind::host:
     case Cause::Kind::start: return host_label(cause.host) + ": " + because(cause.error);
-    case Cause::Kind::signal: return "interrupted by " + signal_name(cause.signal);
+    case Cause::Kind::signal: return "interrupted by " + signal_name(cause.signal) + cause.error.what;
     case Cause::Kind::time_limit:
     case Cause::Kind::head: break;
   }

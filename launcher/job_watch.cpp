@@ -170,7 +170,8 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
   }
   if (over(host) || host.phase == HostPhase::waiting) return;
   if (host.phase == HostPhase::opening) {
-    const auto limit = std::max(kMinOpeningLimit, kOpeningSteps * timeouts_.connect + timeouts_.start);
+    const auto call = host.calls_in ? timeouts_.rendezvous : std::chrono::milliseconds{0};
+    const auto limit = std::max(kMinOpeningLimit, kOpeningSteps * timeouts_.connect + timeouts_.start) + call;
     if (now < host.opened_last + limit) return;
     const Error error =
         make_error(Errc::timed_out, fmt::format("it was neither open nor refused within {}", seconds(limit)), {},

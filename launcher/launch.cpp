@@ -81,11 +81,13 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     if (!loaded) return loaded.error();
     agent = std::make_shared<const AgentBinary>(std::move(*loaded));
   }
+  if (plan.per_machine && options.call_token == nullptr)
+    return make_error(Errc::internal, "a plan of machines that are started one by one has no token");
   std::shared_ptr<ssh::SshContext> ssh;
-  const auto remotes = static_cast<std::size_t>(
-      std::count_if(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local; }));
-  const bool remote = remotes > 0;
-  if (remote && !options.make_shell) {
+  const auto remotes = static_cast<std::size_t>(std::count_if(
+      plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return !host.local && !host.calls_in; }));
+  const bool remote = remotes > 0 || plan.per_machine;
+  if (remotes > 0 && !options.make_shell) {
     const std::size_t workers =
         options.ssh_workers.value_or(ssh::worker_count(remotes, std::thread::hardware_concurrency()));
     auto loaded = ssh::load_ssh_context(plan, {options.batch, options.ask_password, options.host_keys}, workers);

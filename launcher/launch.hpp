@@ -55,6 +55,7 @@ struct HostEnd {
 inline constexpr int kStatusUnavailable = 69;  ///< a host or the rendezvous
 inline constexpr int kStatusInternal = 70;
 inline constexpr int kStatusLogsIncomplete = 74;  ///< all ranks ended well, but the run directory lacks output
+inline constexpr int kStatusConfig = 78;
 inline constexpr int kStatusTimedOut = 124;
 inline constexpr int kStatusNotExecutable = 126;
 inline constexpr int kStatusNoProgram = 127;
@@ -69,6 +70,7 @@ struct JobResult {
   std::string run_directory;   ///< empty when none was made
 };
 
+class CallToken;
 class GatheredOutput;
 struct HostKeyDesk;
 
@@ -90,6 +92,7 @@ struct LaunchOptions {
   /// Every line of llmlaunch's own that goes to `stderr_fd`, as it stands there. May be called on any thread; it
   /// stays the log's sink when the job has ended, and outlives that.
   std::function<void(LogLevel, std::string_view line)> on_said;
+  const CallToken* call_token = nullptr;   ///< of a plan that is `per_machine`; outlives the job
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;

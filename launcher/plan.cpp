@@ -29,9 +29,14 @@ std::string counted(std::uint64_t number, std::string_view noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
 
-/// The hosts as configured, or this machine.
-std::vector<HostConfig> configured_hosts(const Config& config) {
+/// The hosts as configured, the machines that are started one by one, or this machine.
+std::vector<HostConfig> configured_hosts(const Config& config, StartPolicy policy) {
   if (!config.hosts.empty()) return config.hosts;
+  if (runs_per_machine(config) && policy == StartPolicy::gang) {
+    std::vector<HostConfig> machines(*config.num_machines);
+    for (std::size_t i = 0; i < machines.size(); ++i) machines[i].name = fmt::format("machine{}", i);
+    return machines;
+  }
   HostConfig here;
   here.name = "localhost";
   return {here};
@@ -46,9 +51,10 @@ Result<void> check_hosts(const Config& config, const std::vector<HostConfig>& ho
                       "for more ranks on one host set its 'slots'");
   }
   const std::uint32_t machines = config.num_machines.value_or(static_cast<std::uint32_t>(hosts.size()));
-  if (config.hosts.empty() && machines > 1) {
+  if (config.hosts.empty() && machines > 1 && hosts.size() == 1) {
     return wrong(config, "num_machines", fmt::format("num_machines is {}, but no hosts are given", machines),
-                 "list the machines under llmlaunch.hosts, or with --hosts");
+                 "list the machines under llmlaunch.hosts, or with --hosts; or start each by itself, with "
+                 "main_process_ip and a machine_rank");
   }
   if (machines != hosts.size()) {
     return wrong(config, "num_machines",
@@ -173,6 +179,50 @@ bool is_local(const HostConfig& host) {
          !host.proxy_jump;
 }
 
+/// The bytes of an address written as digits, IPv4 within IPv6 as IPv4; empty for a name.
+std::string address_bytes(const std::string& text) {
+  in6_addr bytes{};
+  if (::inet_pton(AF_INET, text.c_str(), &bytes) == 1) return {reinterpret_cast<const char*>(&bytes), 4};
+  if (::inet_pton(AF_INET6, text.c_str(), &bytes) != 1) return {};
+  const std::string six(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+  return IN6_IS_ADDR_V4MAPPED(&bytes) ? six.substr(12) : six;
+}
+
+/// Above this a typing error is likelier than a job; each machine costs machine 0 a connection.
+constexpr std::uint32_t kMostMachines = 4096;
+
+/// Which machine of a job whose machines are started one by one this is.
+Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
+  const std::uint32_t machines = *config.num_machines;
+  if (machines > kMostMachines)
+    return wrong(config, "num_machines",
+                 fmt::format("num_machines is {}: at most {} can be started one by one", machines, kMostMachines));
+  if (!config.places.contains("machine_rank")) {
+    return wrong(
+        config, "num_machines",
+        fmt::format("num_machines is {} and no hosts are given: which of the machines is this?", machines),
+        fmt::format("add --machine_rank 0 where main_process_ip {} is, and the others up to {} elsewhere (srun: "
+                    "--machine_rank $SLURM_NODEID); or list the machines under llmlaunch.hosts, and one "
+                    "command starts them all",
+                    *config.main_process_ip, machines - 1));
+  }
+  if (config.machine_rank >= machines) {
+    return wrong(config, "machine_rank",
+                 fmt::format("machine_rank is {}, but num_machines is {}", config.machine_rank, machines),
+                 fmt::format("it must be 0 … {}", machines - 1));
+  }
+  PerMachine here;
+  here.machine_rank = config.machine_rank;
+  const std::string wanted = address_bytes(*config.main_process_ip);
+  const bool loopback = wanted.size() == 4 && wanted[0] == 127;
+  const bool own = std::any_of(head.addresses.begin(), head.addresses.end(),
+                               [&](const std::string& address) { return address_bytes(address) == wanted; });
+  // Not a link-local one, which means nothing without its interface.
+  if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
+    here.bind_address = *config.main_process_ip;
+  return here;
+}
+
 /// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
 std::string workdir_of(const Config& config, const HostConfig& from, bool local, const HeadFacts& head) {
   const std::string written = from.workdir.value_or(config.workdir.value_or(""));
@@ -185,11 +235,13 @@ std::string workdir_of(const Config& config, const HostConfig& from, bool local,
 }
 
 /// Name, way and place of a host; its ranks and environment come later.
-HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index, const HeadFacts& head) {
+HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index, bool per_machine,
+                   const HeadFacts& head) {
   HostPlan host;
   host.name = from.name;
   host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
-  host.local = is_local(from);
+  host.local = per_machine ? index == 0 : is_local(from);
+  host.calls_in = per_machine && index > 0;
   host.address = from.address.value_or(from.name);
   host.user = from.user ? from.user : config.ssh.user;
   host.port = from.port ? from.port : config.ssh.port;
@@ -208,15 +260,6 @@ std::vector<RankPlan> ranks_from(std::uint32_t first, std::uint32_t count) {
     ranks.push_back({Rank{first + local}, local, {}});
   }
   return ranks;
-}
-
-/// The bytes of an address written as digits, IPv4 within IPv6 as IPv4; empty for a name.
-std::string address_bytes(const std::string& text) {
-  in6_addr bytes{};
-  if (::inet_pton(AF_INET, text.c_str(), &bytes) == 1) return {reinterpret_cast<const char*>(&bytes), 4};
-  if (::inet_pton(AF_INET6, text.c_str(), &bytes) != 1) return {};
-  const std::string six(reinterpret_cast<const char*>(&bytes), sizeof bytes);
-  return IN6_IS_ADDR_V4MAPPED(&bytes) ? six.substr(12) : six;
 }
 
 /// The rendezvous is served here, wherever main_process_ip points. A name is not looked up: that may block.
@@ -242,7 +285,7 @@ void note_foreign_address(const Config& config, const HeadFacts& head, std::vect
 
 Result<LaunchPlan> make_plan(const Config& config, const Command& command, const HeadFacts& head) {
   if (command.argv.empty()) return make_error(Errc::usage, "no program to run");
-  const auto hosts = configured_hosts(config);
+  const auto hosts = configured_hosts(config, command.policy);
   if (auto checked = check_hosts(config, hosts); !checked) return checked.error();
   const auto counts = share_out(config, hosts);
   if (!counts) return counts.error();
@@ -251,12 +294,18 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.job_id = head.job_id;
   plan.notes = config.notes;
   plan.secrets = config.secrets;
-  note_foreign_address(config, head, plan.notes);
+  if (runs_per_machine(config) && command.policy == StartPolicy::gang) {
+    const auto here = per_machine_of(config, head);
+    if (!here) return here.error();
+    plan.per_machine = *here;
+  }
+  if (!plan.per_machine || plan.per_machine->machine_rank == 0) note_foreign_address(config, head, plan.notes);
   plan.argv = command.argv;
   plan.program = command.program;
   plan.python = command.python;
   plan.rendezvous_address = config.main_process_ip.value_or("");
   plan.rendezvous_port = config.main_process_port;
+  if (plan.per_machine && plan.rendezvous_port == 0) plan.rendezvous_port = kDefaultMainPort;
   plan.ssh = config.ssh;
   plan.timeouts = config.timeouts;
   plan.log_dir = config.log_dir;
@@ -264,7 +313,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.policy = command.policy;
   plan.hosts.reserve(hosts.size());
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    plan.hosts.push_back(host_plan(config, hosts[i], i, head));
+    plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine.has_value(), head));
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }

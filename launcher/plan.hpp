@@ -33,6 +33,7 @@ struct HostPlan {
   std::vector<RankPlan> ranks;
   std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it
   std::vector<std::string> setup;         ///< lines, for all hosts and then its own
+  bool calls_in = false;                  ///< its own llmlaunch joins ours (call_desk.hpp); not local, and no ssh
   bool choose_omp_threads = false;        ///< OMP_NUM_THREADS is for its agent to choose, if the host itself sets none
 };
 
@@ -41,6 +42,14 @@ struct PushedProgram {
   std::string name;        ///< on the host: "llmlaunch-train", "libz.so.1"
   std::string local_path;  ///< on the head
 };
+
+/// No hosts are given: every machine has a `llmlaunch run` of its own, and this is one of them.
+struct PerMachine {
+  std::uint32_t machine_rank = 0;  ///< 0 plans and leads; its plan counts
+  std::string bind_address;        ///< of machine 0; empty: all
+};
+/// Where machine 0 listens unless main_process_port says otherwise; accelerate's and torchrun's default.
+inline constexpr std::uint16_t kDefaultMainPort = 29500;
 
 /// What the hosts of a job owe each other.
 enum class StartPolicy {
@@ -65,6 +74,7 @@ struct LaunchPlan {
   std::vector<std::string> notes;    ///< what was asked for and is not done, each to be said aloud
   std::vector<std::string> secrets;  ///< values of the configuration that are shown nowhere
   StartPolicy policy = StartPolicy::gang;
+  std::optional<PerMachine> per_machine;
   // Of each_host alone:
   std::uint32_t hosts_at_once = 0;                        ///< connecting or running; 0: no limit beside ssh.fanout
   std::optional<std::chrono::milliseconds> host_timeout;  ///< for the command on each host, from its start

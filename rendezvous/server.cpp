@@ -58,6 +58,11 @@ std::string name_endpoint(const tcp::endpoint& endpoint) {
   return fmt::format("{}:{}", address.to_string(), endpoint.port());
 }
 
+// A handshake record of TLS. The native dialect begins with a letter, TCPStore's with a small number.
+bool begins_tls(ByteView bytes) {
+  return !bytes.empty() && bytes[0] == std::byte{0x16} && (bytes.size() < 2 || bytes[1] == std::byte{0x03});
+}
+
 // A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and
 // the reader, when it paused, that the queue has drained.
 struct Peer {
@@ -136,8 +141,12 @@ Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const Server
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Impl> {
-  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides)
-      : executor(std::move(on)), acceptor(std::move(listening)), tick(executor), world(std::move(decides)) {}
+  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides, TlsFunction tls)
+      : executor(std::move(on)),
+        acceptor(std::move(listening)),
+        tick(executor),
+        world(std::move(decides)),
+        on_tls(std::move(tls)) {}
 
   using Self = std::shared_ptr<Impl>;
   static asio::awaitable<void> accept(Self self);
@@ -148,12 +157,14 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   void close(PeerId id, const std::optional<Error>& reason);
   void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
   void arm_tick();
+  void hand_over(const std::shared_ptr<Peer>& peer, ByteView begun);
 
   asio::any_io_executor executor;
   tcp::acceptor acceptor;
   asio::steady_timer tick;
   bool tick_armed = false;
   WorldState world;
+  TlsFunction on_tls;
   std::uint64_t next_peer = 1;
   std::size_t refusals = 0;
   std::map<PeerId, std::shared_ptr<Peer>> peers;
@@ -188,6 +199,7 @@ asio::awaitable<void> Server::Impl::accept(Self self) {
 
 asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) {
   std::array<std::byte, kReadBytes> buffer;
+  bool first = true;
   while (!peer->closed) {
     auto [error, count] = co_await peer->socket.async_read_some(asio::buffer(buffer), await_tuple);
     if (peer->closed) co_return;
@@ -195,8 +207,13 @@ asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) 
       self->forget(peer, from_asio(error, "the connection ended"));
       co_return;
     }
+    const ByteView got = std::span(buffer).first(count);
+    if (std::exchange(first, false) && self->on_tls && !peer->closing && begins_tls(got)) {
+      self->hand_over(peer, got);
+      co_return;
+    }
     if (peer->closing) continue;  // read on, lest unread bytes turn the close into a reset that swallows our last words
-    peer->decoder.feed(std::span(buffer).first(count));
+    peer->decoder.feed(got);
     while (true) {
       // One read may hold many small requests with large answers.
       while (!peer->closed && peer->queued_bytes > kPauseQueuedBytes) co_await peer->drained.async_wait(await_tuple);
@@ -303,6 +320,15 @@ void Server::Impl::forget(const std::shared_ptr<Peer>& peer, const Error& reason
   });
 }
 
+// The socket goes on elsewhere; to the world its peer has left.
+void Server::Impl::hand_over(const std::shared_ptr<Peer>& peer, ByteView begun) {
+  boost::system::error_code gone;
+  const tcp::endpoint remote = peer->socket.remote_endpoint(gone);
+  tcp::socket socket = std::move(peer->socket);
+  forget(peer, make_error(Errc::closed, "it speaks TLS"));
+  if (!gone) on_tls(std::move(socket), name_endpoint(remote), Bytes(begun.begin(), begun.end()));
+}
+
 void Server::Impl::arm_tick() {
   const auto next = world.next_deadline();
   if (!next || closed) {
@@ -332,7 +358,8 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
   if (!acceptor) return acceptor.error();
   WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
                      options.join_timeout};
-  auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)));
+  auto impl =
+      std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)), std::move(options.on_tls));
   spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

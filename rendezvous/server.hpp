@@ -7,15 +7,21 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "rendezvous/asio.hpp"
+#include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/types.hpp"
 
 namespace llmlaunch::rendezvous {
+
+/// A connection that began with a TLS record, which no rank does: whose it is then. `from` is its address for
+/// messages, `begun` what was read of it so far, at least a byte.
+using TlsFunction = std::function<void(asio::ip::tcp::socket socket, std::string from, Bytes begun)>;
 
 struct ServerOptions {
   std::string job_id;
@@ -26,6 +32,7 @@ struct ServerOptions {
   std::uint16_t port = 0;          ///< 0: the kernel chooses
   /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
   std::chrono::milliseconds join_timeout{300'000};
+  TlsFunction on_tls;  ///< empty: such a connection is malformed
 };
 
 class Server {

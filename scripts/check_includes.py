@@ -50,7 +50,7 @@ ROOMS = {
 
 # Single files that hold a library on behalf of their room.
 FILES = {
-    r"rendezvous/asio\.[hc]pp": ["Asio"],
+    r"rendezvous/asio(_tls)?\.[hc]pp": ["Asio"],
     r"launcher/config[a-z_]*\.cpp": ["yaml-cpp"],
 }
 
@@ -60,8 +60,8 @@ PUBLIC = {
     "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp", "config_text.hpp", "config_answers.hpp",
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp", "accelerate_hosts.hpp",
-                 "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
-    "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp"],
+                 "call_token.hpp", "member.hpp", "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
+    "rendezvous": ["message.hpp", "server.hpp", "client.hpp", "asio.hpp", "asio_tls.hpp"],
     "trainer": [],
 }
 # Parts of one room see each other's private headers.

@@ -92,3 +92,52 @@ def test_a_host_that_does_not_reach_the_head_is_told_what_to_set(hosts, far_host
     assert "set main_process_ip to an address that they can" in run.err, str(run)
     assert re.search(r"must be an address of the machine where llmlaunch runs \(main_process_ip\)", run.err), str(run)
     hosts.nothing_left(run)
+
+
+def network_of(hosts, number):
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    prefix = (hosts.directory / "netns").read_text().strip()
+    return next(name for name in names if name == f"{prefix}-test0{number}")
+
+
+def start_one_by_one(hosts, *program):
+    """`llmlaunch run --machine_rank R` in both networks, without ssh; (runs, networks)."""
+    token = hosts.head / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    config = yaml.safe_dump({
+        "num_machines": 2, "num_processes": 2, "main_process_ip": hosts.base["llmlaunch"]["hosts"][0]["address"],
+        "llmlaunch": {"token_file": str(token), "log_dir": str(hosts.head / "one-by-one"),
+                      "timeouts": {"head": 3, "grace": 1}}})
+    networks = [network_of(hosts, 1), network_of(hosts, 2)]
+    runs = [hosts.start(*program, config=config, options=["--machine_rank", str(rank)],
+                        under=["ip", "netns", "exec", networks[rank]]) for rank in range(2)]
+    return runs, networks
+
+
+def test_machines_started_one_by_one_meet_over_their_networks(hosts):
+    runs, _ = start_one_by_one(hosts, "/usr/bin/python3", "-c", REACH)
+    text = "\n".join(str(run.finish()) for run in runs)
+    assert [run.status for run in runs] == [0, 0], text
+    lines = dict(re.findall(r"^\[rank (\d) machine\d\] (.*)$", runs[0].out, re.M))
+    addresses = [host["address"] for host in hosts.base["llmlaunch"]["hosts"]]
+    for rank in range(2):
+        assert lines[str(rank)].split()[1:] == [addresses[rank], addresses[0], addresses[0]], text
+    for run in runs:
+        hosts.nothing_left(run)
+
+
+def test_a_cut_between_machines_started_one_by_one_ends_the_ranks_on_both_sides(hosts):
+    runs, networks = start_one_by_one(hosts, "sh", "-c", "echo ready; exec sleep 600")
+    runs[0].said("[rank 0 machine0] ready")
+    runs[0].said("[rank 1 machine1] ready")
+    subprocess.run(["ip", "-n", networks[1], "link", "set", "eth0", "down"], check=True)
+    try:
+        text = "\n".join(str(run.finish()) for run in runs)
+    finally:
+        subprocess.run(["ip", "-n", networks[1], "link", "set", "eth0", "up"], check=True)
+    assert [run.status for run in runs] == [69, 69], text
+    assert "machine1 (node_rank 1, rank 1): not a byte from it within 3 s" in runs[0].err, text
+    assert "the agent of this machine ended, and machine 0 at" in runs[1].err, text
+    for run in runs:
+        hosts.nothing_left(run)

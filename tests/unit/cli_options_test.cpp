@@ -42,6 +42,7 @@ const std::string kRunHelp =
     "  --include LIST              These hosts alone; n1:0,2@n2 also chooses GPUs\n"
     "  -x,--exclude LIST           All hosts but these; n1:3 leaves out a GPU\n"
     "  --nodes N|A-B               The first N hosts, or those from place A to B (from 1)\n"
+    "  --token-file FILE           The secret of machines that are started one by one\n"
     "\n"
     "Ranks:\n"
     "  -n,--num-processes N        Ranks on all hosts together\n"

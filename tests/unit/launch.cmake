@@ -1,5 +1,6 @@
 llmlaunch_unit_test(launcher ASIO
   SOURCES
+    launcher_call_test.cpp
     launcher_console_test.cpp
     launcher_exec_test.cpp
     launcher_job_each_host_test.cpp

@@ -96,6 +96,17 @@ TEST_CASE("attempts to reach a cut host are spaced, and the last one's reason is
         "   hint: the host is down, or the way to it is cut; llmlaunch.timeouts.head is how long that is taken");
 }
 
+TEST_CASE("a machine that has called in is lost with its connection, as nobody can connect to it again") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.hosts[1].calls_in = true;
+  Bench job(plan);
+  job.running();
+  job.take(job.state.on_lost(1, make_error(Errc::closed, "the connection of its llmlaunch ended"), job.now));
+  CHECK(job.of<ReopenHost>(job.all).empty());
+  CHECK(job.status() == 69);
+  CHECK(job.story().find("host gpu02 (node_rank 1, rank 1): the connection of its llmlaunch ended") == 0);
+}
+
 TEST_CASE("a cut host whose agent is gone is lost at once") {
   Bench job(plan_of(2, 1));
   job.running();

@@ -72,6 +72,17 @@ TEST_CASE("signals stop the ranks, with the shells' exit status") {
   CHECK(job.story() == "interrupted by " + signal_name(signal) + "\n   2 ranks stopped by llmlaunch");
 }
 
+TEST_CASE("a signal on a machine that has called in is told with its name") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_signal(SIGINT, job.now, "machine 1 (gpu02, pid 4711)"));
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "caught SIGINT on machine 1 (gpu02, pid 4711): stopping 2 ranks (once more: kill at once)");
+  CHECK(job.status() == 130);
+  CHECK(job.story() == "interrupted by SIGINT on machine 1 (gpu02, pid 4711)");
+}
+
 TEST_CASE("the second signal skips the grace and waits for no terminal") {
   Bench job(plan_of(2, 1));
   job.running();

@@ -151,7 +151,17 @@ TEST_CASE("numbers that do not fit together are refused with their place and the
        "cfg.yaml:1:1: num_machines is 3, but 1 host is given\n   hint: make them equal, or leave num_machines out"},
       {"num_machines: 2\n",
        "cfg.yaml:1:1: num_machines is 2, but no hosts are given\n"
-       "   hint: list the machines under llmlaunch.hosts, or with --hosts"},
+       "   hint: list the machines under llmlaunch.hosts, or with --hosts; or start each by itself, with "
+       "main_process_ip "
+       "and a machine_rank"},
+      {"num_machines: 2\nmain_process_ip: 10.0.0.1\nllmlaunch: {token_file: t}",
+       "cfg.yaml:1:1: num_machines is 2 and no hosts are given: which of the machines is this?\n"
+       "   hint: add --machine_rank 0 where main_process_ip 10.0.0.1 is, and the others up to 1 elsewhere (srun: "
+       "--machine_rank "
+       "$SLURM_NODEID); or list the machines under llmlaunch.hosts, and one command starts them all"},
+      {"num_machines: 2\nmain_process_ip: 10.0.0.1\nmachine_rank: 0\nnum_processes: 3",
+       "cfg.yaml:4:1: num_processes 3 is not divisible by 2 hosts\n"
+       "   hint: set slots for each host, or change num_processes"},
       {"machine_rank: 1\n",
        "cfg.yaml:1:1: machine_rank is 1, but there is only 1 host\n"
        "   hint: leave it out: the order of the hosts is the order of the ranks"},
@@ -485,4 +495,33 @@ TEST_CASE("a plan for many hosts has each of them once, in order") {
     for (const auto& rank : host.ranks) REQUIRE(number(rank.rank) == next++);
   }
   CHECK(next == 8192);
+}
+
+TEST_CASE("machines that are started one by one have an equal share of the ranks, and all have the same plan") {
+  const std::string file = "num_machines: 3\nmain_process_ip: 10.0.0.1\nnum_processes: 6\nmachine_rank: ";
+  const HeadFacts head{"job", {}, "/", {"10.0.0.1"}};
+  const Command command{{"true"}, {}};
+  const auto first = make_plan(*parse_config(file + "0", "cfg.yaml"), command, head);
+  REQUIRE(first);
+  REQUIRE(first->per_machine);
+  CHECK(first->per_machine->machine_rank == 0);
+  CHECK(first->per_machine->bind_address == "10.0.0.1");
+  CHECK(first->rendezvous_address == "10.0.0.1");
+  CHECK(first->rendezvous_port == kDefaultMainPort);
+  REQUIRE(first->hosts.size() == 3);
+  CHECK(first->hosts[0].local);
+  CHECK(first->hosts[1].calls_in);
+  CHECK(first->hosts[2].name == "machine2");
+  CHECK(first->hosts[2].ranks.front().rank == Rank{4});
+  CHECK(first->notes.empty());
+
+  const HeadFacts elsewhere{"job", {}, "/", {"10.0.0.2"}};
+  const auto second = make_plan(*parse_config(file + "2\nmain_process_port: 7", "cfg.yaml"), command, elsewhere);
+  REQUIRE(second);
+  CHECK(second->per_machine->machine_rank == 2);
+  CHECK(second->per_machine->bind_address.empty());
+  CHECK(second->rendezvous_port == 7);
+  CHECK(second->world_size == 6);
+  CHECK(second->notes.empty());
+  CHECK_FALSE(make_plan(*parse_config("num_processes: 1", "cfg.yaml"), command, head)->per_machine);
 }

@@ -83,6 +83,26 @@ TEST_CASE("garbage costs its connection, with a reason, and not the job") {
   check_job_still_works(served);
 }
 
+TEST_CASE("a connection that begins with TLS is handed over, with what was read, and the job goes on") {
+  ServerOptions options = ServedRendezvous::world_of(2);
+  std::promise<std::string> handed;
+  options.on_tls = [&handed](asio::ip::tcp::socket socket, std::string from, Bytes begun) {
+    boost::system::error_code none;
+    asio::write(socket, asio::buffer(begun), none);
+    socket.close(none);
+    handed.set_value(from);
+  };
+  ServedRendezvous served(std::move(options));
+  RawPeer peer(served.port());
+  peer.send(as_bytes("\x16\x03\x01"));
+  CHECK(handed.get_future().get().starts_with("127.0.0.1:"));
+  std::array<std::byte, 16> buffer;
+  const auto got = peer.connection.receive(buffer, soon());
+  REQUIRE(got);
+  CHECK(as_text(ByteView(buffer).first(*got)) == "\x16\x03\x01");
+  check_job_still_works(served);
+}
+
 TEST_CASE("half a frame and then nothing is forgotten without a word") {
   ServedRendezvous served(ServedRendezvous::world_of(2));
   {

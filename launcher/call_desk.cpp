@@ -1,0 +1,175 @@
+// Connections of machines that call in, from the first TLS record to the last word. Which of them belong to the job is
+// CallAdmission's to say, what becomes of the job JobState's.
+#include "launcher/call_desk.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <utility>
+
+#include "rendezvous/base/log.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+// From the first byte to the accepted hello.
+constexpr std::chrono::milliseconds kCallHandshakeLimit{10'000};
+// Unfinished handshakes beside one for each machine; the oldest makes room, so that strangers keep nobody out.
+constexpr std::size_t kSpareStrangers = 64;
+// An agent's output has credit of its own; beyond this much unread the connection waits.
+constexpr std::size_t kEnoughInbox = 1u << 20;
+// A port scanner must not fill the terminal.
+constexpr std::size_t kSaidRefusals = 20;
+
+std::string without_port(const std::string& endpoint) {
+  std::string address = endpoint.substr(0, endpoint.rfind(':'));
+  if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
+  return address;
+}
+
+std::string own_hostname() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
+}
+
+}  // namespace
+
+CallDesk::CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const CallToken& token,
+                   SignalFunction on_signal)
+    : executor_(std::move(executor)),
+      plan_(plan),
+      tls_(std::make_shared<CallTls>(CallTls::Side::head, token)),
+      on_signal_(std::move(on_signal)),
+      admission_(call_hello(plan, 0, own_hostname(), static_cast<std::uint64_t>(::getpid()))) {
+  for (std::size_t i = 0; i < plan.hosts.size(); ++i) lines_.push_back(std::make_shared<CallLine>(executor_));
+}
+
+void CallDesk::take(asio::ip::tcp::socket socket, std::string from, Bytes begun) {
+  if (closed_) return;
+  auto wire = std::make_shared<CallWire>(std::move(socket), tls_);
+  limit_strangers(wire);
+  spawn_or_die(executor_, "a machine that calls in",
+               serve(shared_from_this(), wire, std::move(from), std::move(begun)));
+}
+
+void CallDesk::limit_strangers(const std::shared_ptr<CallWire>& wire) {
+  std::erase_if(strangers_, [](const auto& one) { return one.expired() || one.lock()->closed(); });
+  if (strangers_.size() >= kSpareStrangers + lines_.size()) {
+    if (const auto oldest = strangers_.front().lock()) oldest->close();
+    strangers_.pop_front();
+  }
+  strangers_.push_back(wire);
+}
+
+void CallDesk::say_refusal(const std::string& from, const Error& why) {
+  if (closed_ || said_ >= kSaidRefusals) return;
+  // A token or a command that differs is somebody's mistake; the rest is noise of the network.
+  const bool mistake = why.code != Errc::closed && why.code != Errc::protocol && why.code != Errc::timed_out &&
+                       why.code != Errc::canceled && why.code != Errc::too_large;
+  log_line(mistake ? LogLevel::warning : LogLevel::info,
+           fmt::format("a call from {} was refused: {}{}", from, why.what, why.hint.empty() ? "" : "; " + why.hint));
+  if (++said_ == kSaidRefusals) log_info("further refused calls are not shown");
+}
+
+Result<CallHello> CallDesk::hello_of(const Result<CallMessage>& first) {
+  if (!first) return first.error();
+  const auto* hello = std::get_if<CallHello>(&*first);
+  if (hello == nullptr) return make_error(Errc::protocol, "its first message is no hello");
+  if (auto admitted = admission_.admit(*hello); !admitted) return admitted.error();
+  return *hello;
+}
+
+asio::awaitable<void> CallDesk::refuse(std::shared_ptr<CallWire> wire, Error why) {
+  wire->send(CallRefused{static_cast<std::uint32_t>(why.code.value()), why.what, why.hint});
+  wire->close_when_sent();
+  while (!wire->closed()) {  // until it has read that and closes
+    const Result<CallMessage> more = co_await wire->next();
+    if (!more) wire->close();
+  }
+}
+
+asio::awaitable<void> CallDesk::serve(Self self, std::shared_ptr<CallWire> wire, std::string from, Bytes begun) {
+  const Result<void> shaken = co_await wire->handshake(std::move(begun), kCallHandshakeLimit);
+  if (!shaken) {
+    wire->close();
+    self->say_refusal(from, shaken.error());
+    co_return;
+  }
+  std::optional<Deadline> limit;
+  limit.emplace(self->executor_, kCallHandshakeLimit, [wire] { wire->close(); });
+  const Result<CallMessage> first = co_await wire->next();
+  limit.reset();
+  if (self->closed_) co_return wire->close();
+  const Result<CallHello> hello = self->hello_of(first);
+  if (!hello) {
+    self->say_refusal(from, hello.error());
+    co_await self->refuse(wire, hello.error());
+    co_return;
+  }
+  std::erase_if(self->strangers_, [&wire](const auto& one) { return one.lock() == wire; });
+  wire->trust();
+  const HostPlan& host = self->plan_.hosts[hello->machine_rank];
+  wire->send(CallWelcome{host.name, number(host.ranks.front().rank), number(host.ranks.back().rank)});
+  log_info("{} has called in from {}", caller_name(*hello), from);
+  const std::shared_ptr<CallLine> line = self->lines_[hello->machine_rank];
+  line->wire = wire;
+  line->address = without_port(from);
+  line->changed.cancel();
+  co_await listen(self, line, caller_name(*hello));
+}
+
+// Everything that an admitted machine says, to its end.
+asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line, std::string who) {
+  const std::shared_ptr<CallWire> wire = line->wire;
+  while (!line->failed || !wire->closed()) {
+    const Result<CallMessage> message = co_await wire->next();
+    if (!message) {
+      if (!line->failed) line->failed = Error{message.error().code, "the connection of its llmlaunch ended", {}, {}};
+      wire->close();
+    } else if (const auto* data = std::get_if<CallData>(&*message)) {
+      line->ended = line->ended || data->data.empty();
+      line->inbox.insert(line->inbox.end(), data->data.begin(), data->data.end());
+    } else if (std::holds_alternative<CallStarted>(*message)) {
+      line->started = true;
+    } else if (const auto* failed = std::get_if<CallFailed>(&*message)) {
+      line->failed = make_error(static_cast<Errc>(failed->code), failed->what, {}, failed->hint);
+    } else if (const auto* signal = std::get_if<CallSignal>(&*message)) {
+      if (!self->closed_) self->on_signal_(static_cast<int>(signal->number), who);
+    } else {
+      line->failed = make_error(Errc::protocol, "its llmlaunch sent what is not its to say");
+      wire->close();
+    }
+    line->changed.cancel();
+    while (!wire->closed() && line->inbox.size() - line->read > kEnoughInbox)
+      co_await line->taken.async_wait(await_tuple);
+  }
+}
+
+std::shared_ptr<RemoteShell> CallDesk::shell(const HostPlan& host) {
+  const std::uint32_t rank = number(host.node_rank);
+  return make_called_in_shell(executor_, {lines_[rank], host.name, plan_.rendezvous_address, rank,
+                                          plan_.timeouts.rendezvous, plan_.timeouts.start});
+}
+
+void CallDesk::end(const CallEnd& how) {
+  closed_ = true;
+  for (const auto& one : strangers_)
+    if (const auto wire = one.lock()) wire->close();
+  for (const auto& line : lines_) {
+    if (!line->wire) continue;
+    line->wire->send(how);
+    line->wire->close_when_sent();
+    line->inbox.clear();
+    line->read = 0;
+    line->taken.cancel();
+  }
+}
+
+void CallDesk::close() {
+  closed_ = true;
+  for (const auto& line : lines_)
+    if (line->wire) line->wire->close();
+}
+
+}  // namespace llmlaunch::launcher

@@ -1,0 +1,81 @@
+/// \file
+/// Machine 0's side of a job whose machines are started one by one: takes the connections of those that call in, checks
+/// them, and gives each one a `RemoteShell` (called_in_shell.cpp), so that the job knows them as hosts like any other.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/call_admission.hpp"
+#include "launcher/call_wire.hpp"
+#include "launcher/remote.hpp"
+
+namespace llmlaunch::launcher {
+
+/// One machine's place: what its connection brings, and what waits for that.
+struct CallLine {
+  explicit CallLine(const asio::any_io_executor& executor)
+      : changed(executor, std::chrono::steady_clock::time_point::max()),
+        taken(executor, std::chrono::steady_clock::time_point::max()) {}
+
+  std::shared_ptr<CallWire> wire;  ///< set: it has called in
+  std::string address;             ///< of the machine, without its port
+  bool started = false;            ///< its agent runs
+  std::optional<Error> failed;     ///< its agent does not, or its connection ended
+  bool ended = false;              ///< its agent has no more to say
+  Bytes inbox;                     ///< of the agent, not yet read
+  std::size_t read = 0;            ///< of inbox
+  asio::steady_timer changed;      ///< cancelled with each news
+  asio::steady_timer taken;        ///< cancelled when the inbox was read
+};
+
+/// What a shell of a machine that calls in needs.
+struct CalledInPlace {
+  std::shared_ptr<CallLine> line;
+  std::string name;          ///< of the host
+  std::string head_address;  ///< as the machine was told
+  std::uint32_t machine_rank = 0;
+  std::chrono::milliseconds call_limit;   ///< until it has called in
+  std::chrono::milliseconds start_limit;  ///< from then until its agent runs
+};
+std::shared_ptr<RemoteShell> make_called_in_shell(asio::any_io_executor executor, CalledInPlace place);
+
+class CallDesk : public std::enable_shared_from_this<CallDesk> {
+ public:
+  /// Somebody stops the job at the machine `who`.
+  using SignalFunction = std::function<void(int signal, const std::string& who)>;
+
+  CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const CallToken& token, SignalFunction on_signal);
+
+  /// A connection that speaks TLS; see rendezvous::TlsFunction.
+  void take(asio::ip::tcp::socket socket, std::string from, Bytes begun);
+  std::shared_ptr<RemoteShell> shell(const HostPlan& host);
+  /// Tells all machines how the job ended; their connections end when they have closed them.
+  void end(const CallEnd& how);
+  void close();
+
+ private:
+  using Self = std::shared_ptr<CallDesk>;
+  static asio::awaitable<void> serve(Self self, std::shared_ptr<CallWire> wire, std::string from, Bytes begun);
+  static asio::awaitable<void> listen(Self self, std::shared_ptr<CallLine> line, std::string who);
+  Result<CallHello> hello_of(const Result<CallMessage>& first);
+  asio::awaitable<void> refuse(std::shared_ptr<CallWire> wire, Error why);
+  void limit_strangers(const std::shared_ptr<CallWire>& wire);
+  void say_refusal(const std::string& from, const Error& why);
+
+  asio::any_io_executor executor_;
+  const LaunchPlan& plan_;
+  std::shared_ptr<CallTls> tls_;
+  SignalFunction on_signal_;
+  CallAdmission admission_;
+  std::vector<std::shared_ptr<CallLine>> lines_;  // by machine_rank; that of machine 0 is not used
+  std::deque<std::weak_ptr<CallWire>> strangers_;
+  std::size_t said_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace llmlaunch::launcher
