@@ -33,17 +33,20 @@ int badness(const HostEnd& end) {
   return 0;
 }
 
-// "unreachable" is for what ssh could not do; a host that answered and has no such program was reached.
-std::string label_of_failure(const Error& error) {
-  const bool reached = error.code == Errc::no_program || error.code == Errc::not_executable ||
-                       error.code == Errc::no_workdir || error.code == Errc::invalid_argument ||
-                       error.code == Errc::too_large || error.code == Errc::out_of_resources;
+// "unreachable" is for what ssh could not do; a host that answered and has no such program was reached, and so was one
+// that became ready, as its time to connect tells.
+std::string label_of_failure(const HostEnd& end) {
+  const Error& error = *end.failure;
+  const bool reached = end.connect.count() > 0 || error.code == Errc::no_program ||
+                       error.code == Errc::not_executable || error.code == Errc::no_workdir ||
+                       error.code == Errc::invalid_argument || error.code == Errc::too_large ||
+                       error.code == Errc::out_of_resources;
   return reached ? "cannot start" : "unreachable";
 }
 
 std::string label_of(const HostEnd& end) {
   switch (end.kind) {
-    case Kind::failed: return label_of_failure(*end.failure);
+    case Kind::failed: return label_of_failure(end);
     case Kind::lost: return "lost";
     case Kind::timed_out: return "timed out";
     case Kind::stopped: return "stopped";

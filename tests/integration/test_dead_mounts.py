@@ -34,7 +34,7 @@ def with_one_dead(hosts, mount, **timeouts):
     alive = hosts.head / "alive"
     alive.mkdir(exist_ok=True)
     program = alive / "prog"
-    program.write_text("#!/bin/sh\necho it runs\nexec sleep 1000\n")
+    program.write_text('#!/bin/sh\necho it runs\n[ -z "$RANK" ] || exec sleep 1000\n')  # RANK: not of exec
     program.chmod(0o755)
 
     def change(data):
@@ -95,3 +95,15 @@ def test_a_look_for_the_program_that_hangs_ends_at_the_time_for_the_start(hosts,
             "working directory; a slow host may need more: llmlaunch.timeouts.start\n") in run.err, str(run)
     mount.close()
     hosts.nothing_left(run, within=10)
+
+
+def test_an_exec_on_many_hosts_names_the_one_whose_program_hangs(hosts, dead_mount):
+    mount = dead_mount()
+    run = hosts.start("prog", config=with_one_dead(hosts, mount, start=3), command="exec")
+    wait_until(mount.reached.is_set, f"an exec that hangs: {run}")
+    run.finish(30)
+    assert run.status == 69, str(run)
+    assert headline(run) == "llmlaunch: error: 1 of 2 hosts failed", str(run)
+    assert f"\n   cannot start: test02: exec of '{mount.program}' did not end within 3 s\n      hint: the file " in run.err, str(run)
+    assert "it runs" in run.out, str(run)
+    hosts.nothing_left(run)

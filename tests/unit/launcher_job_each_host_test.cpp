@@ -230,6 +230,18 @@ TEST_CASE("the worst status wins: unreachable, then time, then the highest of th
   for (const auto& row : rows) CHECK(exec_status(row.hosts) == row.status);
 }
 
+TEST_CASE("a host that was ready and whose program did not start in time is not called unreachable") {
+  HostEnd end;
+  end.host = "n1";
+  end.kind = HostEnd::Kind::failed;
+  end.failure = make_error(Errc::timed_out, "exec of '/nfs/prog' did not end within 60 s");
+  CHECK(to_string(*exec_failure({end})) ==
+        "1 of 1 host failed\n   unreachable: n1: exec of '/nfs/prog' did not end within 60 s");
+  end.connect = std::chrono::milliseconds(20);
+  CHECK(to_string(*exec_failure({end})) ==
+        "1 of 1 host failed\n   cannot start: n1: exec of '/nfs/prog' did not end within 60 s");
+}
+
 TEST_CASE("hosts that fail for one reason are one line, and of many reasons some are told") {
   std::vector<HostEnd> hosts;
   for (int i = 1; i <= 30; ++i) {
