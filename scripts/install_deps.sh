@@ -20,7 +20,7 @@ build_packages=(
   libfmt-dev             # text formatting
   nlohmann-json3-dev     # job.json, frames that carry a job
   libexpected-dev        # tl::expected, the body of Result<T> until C++23
-  libssl-dev             # libcrypto: HMAC, SHA-256 (libssh uses it too)
+  libssl-dev             # libcrypto: HMAC, SHA-256 (libssh uses it too); libssl: TLS between machines
   zlib1g-dev             # gzip: IDX files, the pushed agent
   libdnnl-dev            # oneDNN: the trainer's convolutions and matrix products on CPUs
   libgloo-dev            # Gloo: all-reduce between CPU ranks

@@ -8,6 +8,8 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import tempfile
 import uuid
 
@@ -198,6 +200,28 @@ def test_a_machine_that_does_not_call_in_is_named(machines):
 def test_machine_0_that_does_not_answer_is_named(machines):
     text = ended([machines.start(1, "true", options=["--set", "llmlaunch.timeouts.rendezvous=1"])], 69)
     assert f"machine 0 did not answer at 127.0.0.1:{machines.port} within 1 s: Connection refused" in text
+
+
+def test_a_server_with_a_certificate_and_no_token_learns_nothing(machines):
+    """Whoever listens in machine 0's place must know the token, whatever else it can show."""
+    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                           "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", machines.top / "key", "-out",
+                           machines.top / "cert"], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("openssl makes no certificate here")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(machines.top / "cert", machines.top / "key")
+    heard = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", machines.port))
+        listener.listen()
+        member = machines.start(1, "true", options=["--set", "llmlaunch.timeouts.rendezvous=1"])
+        connection, _ = listener.accept()
+        with pytest.raises(OSError):
+            with context.wrap_socket(connection, server_side=True) as secure:
+                heard.append(secure.recv(4096))
+    text = ended([member], 69)
+    assert heard in ([], [b""]) and "machine 0 did not answer at" in text, text
 
 
 def test_a_port_that_is_taken_is_named(machines):
