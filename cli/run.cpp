@@ -277,7 +277,7 @@ namespace {
 
 /// As one of the other machines.
 int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallToken& token) {
-  const auto agent = find_helper(kAgent);
+  const auto agent = find_helper(kAgentProgram);
   if (!agent) return teller.failed(agent.error());
   const auto result = launcher::join_job(plan, {*agent, token});
   if (!result) return teller.failed(result.error());

@@ -138,7 +138,7 @@ std::string JobState::last_words_from(HostIndex host) const {
     text += fmt::format("\n     rank {} | {}", rank, lines.back());
   }
   if (shown == 0) return text;
-  if (shown > kMostRanks) text += fmt::format("\n     and {} more", count(shown - kMostRanks, "rank"));
+  if (shown > kMostRanks) text += fmt::format("\n     and {} more", how_many(shown - kMostRanks, "rank"));
   if (!run_directory_.empty() && (logs_.per_rank || logs_.merged)) text += "\n   all of it: " + run_directory_;
   return "\n   the last lines from there:" + text;
 }

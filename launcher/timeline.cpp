@@ -18,11 +18,11 @@ static_assert(static_cast<std::size_t>(Moment::open) == static_cast<std::size_t>
 constexpr std::size_t kUntilFirstLine = static_cast<std::size_t>(Moment::go);
 constexpr std::size_t kUntilEnd = static_cast<std::size_t>(Moment::first_output);
 
-double milliseconds(std::chrono::steady_clock::duration time) {
+double in_milliseconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
 }
 
-double microseconds(std::chrono::steady_clock::duration time) {
+double in_microseconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double, std::micro>(time).count();
 }
 
@@ -45,7 +45,7 @@ std::vector<Column> timeline_columns(const Timeline& timeline) {
   for (std::size_t host = 0; host < timeline.hosts().size(); ++host) {
     std::optional<double>& total = columns[stages].of_host[host];
     for (const Timeline::Stage& stage : timeline.stages(host)) {
-      const double time = milliseconds(stage.to - stage.from);
+      const double time = in_milliseconds(stage.to - stage.from);
       columns[stage.column].of_host[host] = time;
       total = total.value_or(0) + time;
     }
@@ -166,8 +166,8 @@ std::string timeline_trace(const Timeline& timeline) {
       events.push_back({{"name", Timeline::stage_names()[stage.column]},
                         {"cat", "launch"},
                         {"ph", "X"},
-                        {"ts", microseconds(stage.from - timeline.began())},
-                        {"dur", microseconds(stage.to - stage.from)},
+                        {"ts", in_microseconds(stage.from - timeline.began())},
+                        {"dur", in_microseconds(stage.to - stage.from)},
                         {"pid", 1},
                         {"tid", host + 1}});
   }
