@@ -176,7 +176,8 @@ constexpr auto kSettings = std::to_array<Setting>({
 
     section("llmlaunch.timeouts", "how long each step may take"),
     {"llmlaunch.timeouts.connect", Kind::duration, "for each of TCP, key exchange and sign-in", "10s", "", 1},
-    {"llmlaunch.timeouts.start", Kind::duration, "until a host that signed in is ready, and again for the exec of each rank", "60s", "", 1},
+    {"llmlaunch.timeouts.start", Kind::duration,
+     "until a host that signed in is ready, and again for the exec of each rank", "60s", "", 1},
     {"llmlaunch.timeouts.rendezvous", Kind::duration, "until all ranks have joined", "300s", "", 1},
     {"llmlaunch.timeouts.grace", Kind::duration, "between the first signal and SIGKILL", "10s", "", 0},
     {"llmlaunch.timeouts.head", Kind::duration, "how long a host works on without any sign of the head", "15s", "",
