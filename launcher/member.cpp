@@ -319,6 +319,7 @@ asio::awaitable<void> Member::carry_to_agent() {
     if (data == nullptr || !shell_) continue;
     if (data->data.empty()) {
       hung_up_ = true;
+      last_word_.reset();
       shell_->close();
       continue;
     }

@@ -275,6 +275,12 @@ void note_foreign_address(const Config& config, const HeadFacts& head, std::vect
     const bool for_hosts = !is_loopback(bytes) && own != "::1" && !own.starts_with("fe80:");
     if (for_hosts) choice += (choice.empty() ? ", or take one of its own: " : ", ") + own;
   }
+  if (runs_per_machine(config)) {
+    notes.push_back(
+        fmt::format("{}: main_process_ip {} is no address of this machine, by which the others reach machine 0",
+                    place_of(config, "main_process_ip"), *config.main_process_ip));
+    return;
+  }
   notes.push_back(
       fmt::format("{}: main_process_ip {} is no address of this machine, where the rendezvous is; leave it "
                   "out{}",

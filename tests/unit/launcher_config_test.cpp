@@ -327,7 +327,7 @@ TEST_CASE("every example below configs/ loads") {
   }
   CHECK(names == std::set<std::string>{"accelerate/default_config.json", "accelerate/fsdp.yaml",
                                        "accelerate/multi_gpu_two_machines.yaml", "eight_gpus_two_hosts.yaml",
-                                       "local.yaml", "two_hosts.yaml", "unequal_slots.yaml"});
+                                       "local.yaml", "one_by_one.yaml", "two_hosts.yaml", "unequal_slots.yaml"});
 }
 
 TEST_CASE("a file that cannot be read is named with the reason") {

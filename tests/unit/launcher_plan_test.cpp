@@ -523,5 +523,12 @@ TEST_CASE("machines that are started one by one have an equal share of the ranks
   CHECK(second->rendezvous_port == 7);
   CHECK(second->world_size == 6);
   CHECK(second->notes.empty());
+
+  const auto misplaced = make_plan(*parse_config(file + "0", "cfg.yaml"), command, elsewhere);
+  REQUIRE(misplaced);
+  CHECK(
+      misplaced->notes ==
+      Names{
+          "cfg.yaml:2:1: main_process_ip 10.0.0.1 is no address of this machine, by which the others reach machine 0"});
   CHECK_FALSE(make_plan(*parse_config("num_processes: 1", "cfg.yaml"), command, head)->per_machine);
 }
