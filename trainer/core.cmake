@@ -22,7 +22,8 @@ target_link_libraries(llmlaunch_trainer_core
   PRIVATE ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
 target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_SANITIZE STREQUAL "thread")
-  target_sources(llmlaunch_trainer_core INTERFACE ${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.cpp)
+  target_sources(llmlaunch_trainer_core INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.cpp>)
 endif()
 # The same bytes on every machine.
 set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
