@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 
 #include "cli/head.hpp"
 #include "rendezvous/base/error.hpp"
@@ -22,6 +23,38 @@ bool is_name(std::string_view text) {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
   };
   return !text.empty() && !(text.front() >= '0' && text.front() <= '9') && std::all_of(text.begin(), text.end(), fits);
+}
+
+/// Keys of sections whose values never reach accelerate's workers: there is no variable for them, or the wizard has
+/// another word than the launcher for the key.
+struct LostKey {
+  std::string_view path;
+  std::string_view spelling = {};  ///< how the key ends where it is lost; empty: always
+};
+constexpr std::array kLostKeys{
+    LostKey{"deepspeed_config.offload_optimizer_nvme_path"},
+    LostKey{"deepspeed_config.offload_param_nvme_path"},
+    LostKey{"fp8_config.fp8_amax_history_len", "amax_history_length"},
+    LostKey{"fp8_config.fp8_amax_compute_algo", "amax_compute_algorithm"},
+    LostKey{"fp8_config.fp8_opt_level", "optimization_level"},
+};
+
+/// The key that stands at a place "file:LINE:COLUMN" of `text`.
+std::string_view key_at(std::string_view text, std::string_view place) {
+  const auto number_behind = [&place](std::size_t colon) {
+    std::size_t number = 0;
+    std::from_chars(place.data() + colon + 1, place.data() + place.size(), number);
+    return number;
+  };
+  const std::size_t second = place.rfind(':');
+  if (second == place.npos || second == 0) return {};
+  const std::size_t column = number_behind(second), line = number_behind(place.rfind(':', second - 1));
+  for (std::size_t i = 1; i < line; ++i) text.remove_prefix(std::min(text.find('\n') + 1, text.size()));
+  text = text.substr(0, text.find('\n'));
+  if (column == 0 || column > text.size()) return {};
+  text.remove_prefix(column - 1);
+  if (text.starts_with('"') || text.starts_with('\'')) text.remove_prefix(1);
+  return text.substr(0, text.find_first_of(":\"' "));
 }
 
 }  // namespace
@@ -81,7 +114,7 @@ Result<void> import_deepspeed_env(const std::string& text, const std::string& na
   return ok;
 }
 
-std::vector<std::string> ignored_by_accelerate(const launcher::Config& config) {
+std::vector<std::string> ignored_by_accelerate(const launcher::Config& config, std::string_view text) {
   // These have flags with a default of their own there, which a file never replaces.
   constexpr std::array<std::string_view, 5> kFlagsWin{"rdzv_backend", "same_network", "enable_cpu_affinity",
                                                       "downcast_bf16", "tpu_use_sudo"};
@@ -92,6 +125,19 @@ std::vector<std::string> ignored_by_accelerate(const launcher::Config& config) {
     notes.push_back(fmt::format("{}: accelerate launch never used {} from a file{}", place->second, key,
                                 key == "enable_cpu_affinity" ? "; llmlaunch does" : ""));
   }
+  for (const LostKey& lost : kLostKeys) {
+    const auto place = config.places.find(lost.path);
+    if (place == config.places.end()) continue;
+    const std::string_view written = key_at(text, place->second);
+    if (!lost.spelling.empty() && !written.ends_with(lost.spelling)) continue;
+    notes.push_back(fmt::format("{}: accelerate launch never used {}.{} from a file; llmlaunch does", place->second,
+                                lost.path.substr(0, lost.path.find('.')), written));
+  }
+  if (config.distributed_type != "DEEPSPEED") return notes;
+  for (const auto& [path, place] : config.places)
+    if (path.starts_with("dynamo_config."))
+      notes.push_back(
+          fmt::format("{}: accelerate launch never used {} of a DeepSpeed job; llmlaunch does", place, path));
   return notes;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "launcher/config.hpp"
@@ -18,7 +19,8 @@ Result<std::string> read_whole_file(const std::string& path);
 Result<void> import_deepspeed_env(const std::string& text, const std::string& name, launcher::Config& config,
                                   std::vector<std::string>& notes);
 
-/// What accelerate's own launcher reads from a file and does not do, of the keys that this one has.
-std::vector<std::string> ignored_by_accelerate(const launcher::Config& config);
+/// What accelerate's own launcher reads from a file and does not do, of the keys that this one has. `text` is
+/// the file's: how a key is spelled there decides for some.
+std::vector<std::string> ignored_by_accelerate(const launcher::Config& config, std::string_view text);
 
 }  // namespace llmlaunch::cli

@@ -77,7 +77,7 @@ class Import {
                         "one file serves all hosts: import one of them");
     auto parsed = launcher::parse_config(text, path);
     if (!parsed) return parsed.error();
-    for (auto& note : ignored_by_accelerate(*parsed)) notes_.push_back(std::move(note));
+    for (auto& note : ignored_by_accelerate(*parsed, text)) notes_.push_back(std::move(note));
     for (auto& note : parsed->notes) notes_.push_back(std::move(note));
     file_ = std::move(*parsed);
     accelerate_ = std::move(text);

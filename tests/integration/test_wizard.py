@@ -468,6 +468,16 @@ def test_an_accelerate_file_is_imported_with_its_hosts_and_environment(hosts, de
     assert "16 ranks on 2 hosts" in desk.plans("out.yaml")
 
 
+def test_a_dollar_of_an_imported_value_is_the_same_dollar_for_the_ranks(hosts, desk):
+    values = {"A": "lit$HOME", "B": "${HOME}", "C": "x$$y", "D": "5$"}
+    (desk.folder / ".deepspeed_env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    run = desk.run("import", ".deepspeed_env", "-o", "out.yaml")
+    assert run.status == 0, str(run)
+    plan = desk.plans("out.yaml")
+    for name, value in values.items():
+        assert f" {name}='{value}'\n" in plan, plan
+
+
 def test_files_that_do_not_agree_are_not_written(hosts, desk):
     (desk.folder / "acc.yaml").write_text("num_machines: 3\nnum_processes: 6\n")
     (desk.folder / "hostfile").write_text("n1 slots=8\nn2 slots=8\n")

@@ -164,11 +164,33 @@ TEST_CASE(".deepspeed_env is taken over without its secrets") {
 }
 
 TEST_CASE("what accelerate ignored in a file is named") {
-  const auto config = launcher::parse_config("rdzv_backend: c10d\nsame_network: true\nnum_processes: 1\n", "a.yaml");
+  const std::string text = "rdzv_backend: c10d\nsame_network: true\nnum_processes: 1\n";
+  const auto config = launcher::parse_config(text, "a.yaml");
   REQUIRE(config);
-  CHECK(ignored_by_accelerate(*config) ==
+  CHECK(ignored_by_accelerate(*config, text) ==
         std::vector<std::string>{"a.yaml:1:1: accelerate launch never used rdzv_backend from a file",
                                  "a.yaml:2:1: accelerate launch never used same_network from a file"});
+}
+
+TEST_CASE("import names what accelerate never used of a section, at its place") {
+  const auto ignored = [](const std::string& text) {
+    const auto config = launcher::parse_config(text, "a.yaml");
+    INFO((config ? "" : to_string(config.error())));
+    REQUIRE(config);
+    return ignored_by_accelerate(*config, text);
+  };
+  using Notes = std::vector<std::string>;
+  CHECK(
+      ignored("distributed_type: DEEPSPEED\ndeepspeed_config:\n  zero_stage: 3\n  offload_param_device: nvme\n"
+              "  offload_param_nvme_path: /nvme\ndynamo_config: {dynamo_backend: INDUCTOR}\n") ==
+      Notes{
+          "a.yaml:5:3: accelerate launch never used deepspeed_config.offload_param_nvme_path from a file; llmlaunch "
+          "does",
+          "a.yaml:6:17: accelerate launch never used dynamo_config.dynamo_backend of a DeepSpeed job; llmlaunch does"});
+  CHECK(ignored("mixed_precision: fp8\nfp8_config: {'amax_history_length': 8, fp8_backend: TE}\n") ==
+        Notes{"a.yaml:2:14: accelerate launch never used fp8_config.amax_history_length from a file; llmlaunch does"});
+  CHECK(ignored("mixed_precision: fp8\nfp8_config: {amax_history_len: 8, backend: TE}\n").empty());
+  CHECK(ignored("dynamo_config: {dynamo_backend: INDUCTOR}\n").empty());
 }
 
 TEST_CASE("the words of config and env are read") {
