@@ -19,7 +19,7 @@ using nlohmann::ordered_json;
 
 constexpr std::string_view kRule = "----------------\n";
 // Of text that is escaped at a time; a multiple of 3, so that base64 has no padding in between.
-constexpr std::size_t kPieceBytes = 48u << 10;
+constexpr std::size_t kReportPieceBytes = 48u << 10;
 
 Rank rank_of(std::size_t host) {
   return Rank{static_cast<std::uint32_t>(host)};  // one rank on each
@@ -89,10 +89,10 @@ Result<void> in_pieces(const GatheredOutput& gathered, Rank rank, Stream stream,
   std::string held;
   auto taken = gathered.read(rank, stream, [&](std::string_view text) -> Result<void> {
     while (!text.empty()) {
-      const std::size_t size = std::min(text.size(), kPieceBytes - held.size());
+      const std::size_t size = std::min(text.size(), kReportPieceBytes - held.size());
       held += text.substr(0, size);
       text.remove_prefix(size);
-      if (held.size() < kPieceBytes) continue;
+      if (held.size() < kReportPieceBytes) continue;
       const Result<std::size_t> used = each(std::string_view(held), false);
       if (!used) return used.error();
       held.erase(0, *used);
