@@ -398,7 +398,8 @@ def test_kill_9_of_an_agent_ends_its_ranks_at_once_and_the_job_with_its_name(hos
 
 
 def test_kill_9_of_a_watchman_is_seen_at_once_and_the_agent_tells_how_its_ranks_ended(hosts):
-    """sshd has waited for the watchman and not for the agent: half a connection is left, which the agent ends itself."""
+    """sshd has waited for the watchman and not for the agent: half a connection is left, which the agent ends itself. Where
+    the head's Bye came too late for that half, the agent waits for the head to come back, for timeouts.head."""
     def change(data):
         data["llmlaunch"]["timeouts"] = {"head": 60}
 
@@ -408,7 +409,7 @@ def test_kill_9_of_a_watchman_is_seen_at_once_and_the_agent_tells_how_its_ranks_
     assert run.status == 69, str(run)
     assert re.search(r"error: rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was asked to end by someone on the "
                      r"host$", headline(run)), str(run)
-    hosts.nothing_left(run, within=15)
+    hosts.nothing_left(run, within=65)
 
 
 def test_a_reader_that_goes_away_is_told_and_the_job_goes_on(hosts):
