@@ -47,8 +47,8 @@ inline constexpr const char* kGeneration = "LLMLAUNCH_GENERATION";
 inline constexpr const char* kRendezvous = "LLMLAUNCH_RENDEZVOUS";                 // address:port, or [v6 address]:port
 inline constexpr const char* kRendezvousTimeout = "LLMLAUNCH_RENDEZVOUS_TIMEOUT";  // milliseconds to join it
 inline constexpr const char* kToken = "LLMLAUNCH_TOKEN";                           // 64 hex digits; a secret
-/// Not for ranks: the token of machines that are started one by one. The ranks' own token is another variable, as a rank
-/// may be one that runs llmlaunch.
+/// Not for ranks: the token of machines that are started one by one. The ranks' own token is another variable, as a
+/// rank may be one that runs llmlaunch.
 inline constexpr const char* kJoinToken = "LLMLAUNCH_JOIN_TOKEN";
 inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in the configuration
 

@@ -1,5 +1,5 @@
-// What ThreadSanitizer is told of libraries that were not compiled for it; part of every program that links them, because
-// no environment variable of the tests reaches a program that sshd starts.
+// What ThreadSanitizer is told of libraries that were not compiled for it; part of every program that links them,
+// because no environment variable of the tests reaches a program that sshd starts.
 
 extern "C" const char* __tsan_default_suppressions();  // NOLINT(bugprone-reserved-identifier): the sanitizer's name
 
