@@ -21,8 +21,6 @@ constexpr const char* kKeyIdentity = "llmlaunch";
 constexpr const char* kCipherSuite = "TLS_AES_128_GCM_SHA256";
 // What may wait to be sent before a sender of data pauses.
 constexpr std::size_t kEnoughQueuedBytes = 256u << 10;
-// Fits into OpenSSL's buffer as one record, so that no SSL_write has to be repeated while the other direction reads.
-constexpr std::size_t kPieceBytes = 8u << 10;
 constexpr std::chrono::milliseconds kPartingPatience{2'000};
 
 // Asio takes SSL_CTX's app data for itself, so the key has a place of its own.
@@ -137,12 +135,8 @@ asio::awaitable<void> CallWire::write_all(std::shared_ptr<CallWire> self) {
     }
     const Bytes frame = std::move(self->queue_.front());
     self->queue_.pop_front();
-    for (std::size_t at = 0; at < frame.size();) {
-      const asio::const_buffer piece = asio::buffer(frame) + at;
-      const auto [error, size] = co_await self->stream_.async_write_some(asio::buffer(piece, kPieceBytes), await_tuple);
-      if (error) co_return self->close();
-      at += size;
-    }
+    const auto [error, size] = co_await asio::async_write(self->stream_, asio::buffer(frame), await_tuple);
+    if (error) co_return self->close();
     self->queued_bytes_ -= frame.size();
     if (self->queued_bytes_ <= kEnoughQueuedBytes) self->emptied_.cancel();
   }

@@ -164,6 +164,7 @@ class LocalShell final : public RemoteShell {
   std::shared_ptr<Process> process_ = std::make_shared<Process>();
   OpenStep step_ = OpenStep::waiting;
   bool closed_ = false;
+  bool nobody_reads_ = false;  // a write has failed
 };
 
 Result<void> LocalShell::start() {
@@ -269,9 +270,12 @@ asio::awaitable<Result<std::size_t>> LocalShell::read_some(std::span<std::byte> 
 
 asio::awaitable<Result<void>> LocalShell::write(ByteView bytes) {
   if (closed_) co_return canceled();
+  if (nobody_reads_) co_return make_error(Errc::closed, "the agent has ended", where());
   const auto [error, size] =
       co_await asio::async_write(channel_, asio::buffer(bytes.data(), bytes.size()), await_tuple);
   if (closed_) co_return canceled();
+  // Asio takes a failed write for a full buffer: the next one would wait for an event that never comes.
+  nobody_reads_ = error.failed();
   if (error == asio::error::broken_pipe || error == asio::error::connection_reset)
     co_return make_error(Errc::closed, "the agent has ended", where());
   if (error) co_return from_asio(error, "write to the agent", where());

@@ -66,6 +66,20 @@ asio::awaitable<void> read_all(std::shared_ptr<RemoteShell> shell, Bytes& all) {
   }
 }
 
+// Until it has ended, more than its socket takes, and then three times more.
+asio::awaitable<void> write_to_the_end(std::shared_ptr<RemoteShell> shell, std::vector<std::string>& told) {
+  const Result<void> opened = co_await shell->open();
+  if (!opened) throw std::runtime_error(to_string(opened.error()));
+  const Bytes much(4u << 20, std::byte{'\n'});
+  const Result<void> first = co_await shell->write(much);
+  if (first) throw std::runtime_error("all of it was taken");
+  for (int i = 0; i < 3; ++i) {
+    const Result<void> again = co_await shell->write(much);
+    told.push_back(again ? "taken" : to_string(again.error()));
+  }
+  shell->close();
+}
+
 asio::awaitable<void> run_job(std::shared_ptr<RemoteShell> shell, Bytes& all) {
   const Result<void> opened = co_await shell->open();
   if (!opened) throw std::runtime_error(to_string(opened.error()));
@@ -144,6 +158,16 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
   CHECK(as_text(all) == "frames");
   std::sort(noise.begin(), noise.end());
   CHECK(noise == std::vector<std::string>{"broken", "no newline", "to this host", "welcome"});
+  no_child_is_left();
+}
+
+TEST_CASE("an agent that has ended is told to each who writes to it, however often") {
+  TemporaryDirectory directory;
+  asio::io_context context;
+  const auto shell = shell_of(context, script(directory, "echo LLMLAUNCH AGENT 3; read line; exit\n"));
+  std::vector<std::string> told;
+  run(context, write_to_the_end(shell, told));
+  CHECK(told == std::vector<std::string>(3, "host localhost: the agent has ended"));
   no_child_is_left();
 }
 
