@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 #include <openssl/sha.h>
+#include <unistd.h>
+
+#include <array>
 
 #include "rendezvous/base/error.hpp"
 
@@ -30,16 +33,21 @@ CommandDigest digest_of(const LaunchPlan& plan) {
   return digest;
 }
 
+std::string own_hostname() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
+}
+
 }  // namespace
 
-CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank, std::string hostname, std::uint64_t pid) {
+CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank) {
   CallHello hello;
   hello.version = LLMLAUNCH_VERSION;
   hello.machine_rank = machine_rank;
   hello.num_machines = static_cast<std::uint32_t>(plan.hosts.size());
   hello.num_processes = plan.world_size;
-  hello.hostname = std::move(hostname);
-  hello.pid = pid;
+  hello.hostname = own_hostname();
+  hello.pid = static_cast<std::uint64_t>(::getpid());
   hello.digest = digest_of(plan);
   hello.command = shown_command(plan.argv);
   return hello;

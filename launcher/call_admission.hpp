@@ -14,8 +14,8 @@
 
 namespace llmlaunch::launcher {
 
-/// What a machine says of itself, from its own plan.
-CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank, std::string hostname, std::uint64_t pid);
+/// What this process says of its machine, from its own plan.
+CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank);
 
 class CallAdmission {
  public:

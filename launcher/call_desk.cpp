@@ -3,9 +3,7 @@
 #include "launcher/call_desk.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <array>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
@@ -28,11 +26,6 @@ std::string without_port(const std::string& endpoint) {
   return address;
 }
 
-std::string own_hostname() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
-}
-
 }  // namespace
 
 CallDesk::CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const CallToken& token,
@@ -41,7 +34,7 @@ CallDesk::CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const
       plan_(plan),
       tls_(std::make_shared<CallTls>(CallTls::Side::head, token)),
       on_signal_(std::move(on_signal)),
-      admission_(call_hello(plan, 0, own_hostname(), static_cast<std::uint64_t>(::getpid()))) {
+      admission_(call_hello(plan, 0)) {
   for (std::size_t i = 0; i < plan.hosts.size(); ++i) lines_.push_back(std::make_shared<CallLine>(executor_));
 }
 

@@ -86,8 +86,8 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
     if (host.local) prepare.files.resize(1);
     prepare.argv[0] = std::string(agent::kPushedArgvPrefix) + head.files[0].name;
   }
-  // A head on the same machine whose socket pair ends is dead, and without a time limit nobody would wait for it. So is
-  // to a machine that calls in, for now, one whose connection ends.
+  // A head on the same machine whose socket pair ends is dead, and without a time limit nobody would wait for it. A
+  // machine that calls in is not called back.
   if (!host.local && !host.calls_in && prepare.head_timeout_ms > 0 && !head.resume_key.empty()) {
     prepare.resume_name = resume_name(plan, index, head);
     prepare.resume_key = head.resume_key;

@@ -3,12 +3,8 @@
 #include "launcher/member.hpp"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <utility>
 
@@ -19,6 +15,7 @@
 #include "launcher/launch.hpp"
 #include "launcher/remote.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/tcp_tuning.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -35,27 +32,6 @@ constexpr milliseconds kWaitSaidAfter{5'000};
 constexpr milliseconds kWaitSaidEvery{30'000};
 // After an accepted connection machine 0 answers at once, or is another program.
 constexpr milliseconds kAnswerLimit{20'000};
-// A machine 0 that lost power is noticed after about a minute, as on its side.
-constexpr int kIdleSeconds = 30;
-constexpr int kProbeSeconds = 10;
-constexpr int kProbes = 3;
-
-std::string this_host() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
-}
-
-void tune_call(tcp::socket& socket) {
-  const auto set = [&socket](int level, int name, int value) {
-    (void)::setsockopt(socket.native_handle(), level, name, &value, sizeof value);  // the call works without
-  };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, kIdleSeconds);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, kProbeSeconds);
-  set(IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-}
-
 class Member {
  public:
   Member(const LaunchPlan& plan, const MemberOptions& options, std::shared_ptr<const AgentBinary> agent)
@@ -197,7 +173,7 @@ asio::awaitable<Result<tcp::socket>> Member::connect() {
 asio::awaitable<Result<void>> Member::try_once() {
   Result<tcp::socket> socket = co_await connect();
   if (!socket) co_return socket.error();
-  tune_call(*socket);
+  tune_connection(socket->native_handle());
   wire_ = std::make_shared<CallWire>(std::move(*socket), tls_);
   const Result<void> shaken = co_await wire_->handshake({}, kAnswerLimit);
   if (!shaken) co_return shaken;
@@ -208,7 +184,7 @@ asio::awaitable<Result<void>> Member::try_once() {
 asio::awaitable<Result<void>> Member::introduce() {
   const std::shared_ptr<CallWire> wire = wire_;
   wire->trust();
-  wire->send(call_hello(plan_, rank_, this_host(), static_cast<std::uint64_t>(::getpid())));
+  wire->send(call_hello(plan_, rank_));
   const Deadline deadline(io_.get_executor(), kAnswerLimit, [wire] { wire->close(); });
   const Result<CallMessage> answer = co_await wire->next();
   if (!answer) co_return answer.error();

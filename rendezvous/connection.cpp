@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,6 +17,8 @@
 #include <thread>
 #include <utility>
 
+#include "rendezvous/base/tcp_tuning.hpp"
+
 namespace llmlaunch::rendezvous {
 namespace {
 
@@ -28,10 +29,6 @@ using std::chrono::steady_clock;
 // One address gets this long: a packet that a firewall drops must not eat the time of the addresses behind it, and the
 // kernel alone would try for two minutes.
 constexpr milliseconds kConnectAttempt{5'000};
-// A peer whose host lost power is noticed after about a minute.
-constexpr int kKeepAliveIdleSeconds = 30;
-constexpr int kKeepAliveIntervalSeconds = 10;
-constexpr int kKeepAliveProbes = 3;
 
 // Waits for `events`; true when they are there, false when the deadline passed.
 Result<bool> wait_for(int fd, short events, std::optional<TimePoint> deadline) {
@@ -47,19 +44,6 @@ Result<bool> wait_for(int fd, short events, std::optional<TimePoint> deadline) {
     if (ready < 0 && errno != EINTR) return system_error(errno, "poll");
     if (deadline && steady_clock::now() >= *deadline) return false;
   }
-}
-
-void set_socket_option(int fd, int level, int name, int value) {
-  // All of them tune a connection that works without: a refusal is no error.
-  (void)::setsockopt(fd, level, name, &value, sizeof value);
-}
-
-void tune_socket(int fd) {
-  set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
-  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
-  set_socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
 }
 
 Result<void> connect_to(int fd, const addrinfo& address, TimePoint deadline) {
@@ -122,7 +106,7 @@ Result<Connection> Connection::open(const std::string& address, std::uint16_t po
       last = connected.error();
       continue;
     }
-    tune_socket(fd);
+    tune_connection(fd);
     return connection;
   }
   return last;

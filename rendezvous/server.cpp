@@ -3,7 +3,6 @@
 #include "rendezvous/server.hpp"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 
 #include "rendezvous/auth.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/tcp_tuning.hpp"
 #include "rendezvous/message.hpp"
 #include "rendezvous/world_state.hpp"
 
@@ -31,23 +31,6 @@ constexpr milliseconds kAcceptPause{100};
 constexpr std::size_t kShownRefusals = 20;
 // A closed peer gets this long to read what was sent before.
 constexpr milliseconds kLingerTimeout{5'000};
-// As on the client's side: a host that lost power is noticed after about a minute.
-constexpr int kKeepAliveIdleSeconds = 30;
-constexpr int kKeepAliveIntervalSeconds = 10;
-constexpr int kKeepAliveProbes = 3;
-
-void set_option(tcp::socket& socket, int level, int name, int value) {
-  // All of them tune a connection that works without: a refusal is no error.
-  (void)::setsockopt(socket.native_handle(), level, name, &value, sizeof value);
-}
-
-void tune(tcp::socket& socket) {
-  set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
-  set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
-  set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
-}
 
 std::string name_endpoint(const tcp::endpoint& endpoint) {
   asio::ip::address address = endpoint.address();
@@ -187,7 +170,7 @@ asio::awaitable<void> Server::Impl::accept(Self self) {
     boost::system::error_code gone;
     const tcp::endpoint remote = socket.remote_endpoint(gone);
     if (gone) continue;
-    tune(socket);
+    tune_connection(socket.native_handle());
     const PeerId id{self->next_peer++};
     auto peer = std::make_shared<Peer>(std::move(socket), id);
     self->peers.emplace(id, peer);

@@ -117,10 +117,10 @@ TEST_CASE("a plan's words are told apart, and its secrets are not shown") {
   LaunchPlan plan;
   plan.hosts.resize(2);
   plan.argv = {"a b", "--hf_token", "swordfish"};
-  const CallHello one = call_hello(plan, 1, "gpu07", 1);
+  const CallHello one = call_hello(plan, 1);
   CHECK(one.command.find("swordfish") == std::string::npos);
   plan.argv = {"a", "b", "--hf_token", "swordfish"};
-  CHECK(call_hello(plan, 1, "gpu07", 1).digest != one.digest);
+  CHECK(call_hello(plan, 1).digest != one.digest);
 }
 
 TEST_CASE("one token gives each job another one, and its own key is neither") {
