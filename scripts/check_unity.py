@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Finds functions of an anonymous namespace whose name another file of the same room has, too.
 
-    scripts/check_unity.py [ROOT]      one line per name; status 1 when there is any
+    scripts/check_unity.py [ROOT]      one line per finding; status 1 when there is any
 
 The release and sanitizer presets compile several files of a library as one (CMAKE_UNITY_BUILD). There the overload that
-fits best is taken, whichever file it was written in, and nothing says so. Needs nothing but Python.
+fits best is taken, whichever file it was written in, and nothing says so. Test files have the same few names on purpose
+(Bench, plan_of): each is a namespace, named as the file. Needs nothing but Python.
 """
 import collections
 import pathlib
@@ -41,10 +42,18 @@ def clashes(root, room):
                 private[0].relative_to(root), private[1], name, other[0].relative_to(root), other[1])
 
 
+def open_tests(root):
+    """Test files that are not a namespace of their own."""
+    for path in sorted((root / "tests/unit").glob("*_test.cpp")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if f"namespace {path.stem} {{" not in lines or lines[-1] != f"}}  // namespace {path.stem}":
+            yield f"{path.relative_to(root)}:1: put all after the includes into namespace {path.stem}"
+
+
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent)
-    found = [line for room in ROOMS for line in clashes(root, room)]
-    print("\n".join(found + [f"check_unity: {len(found)} names twice"]))
+    found = [line for room in ROOMS for line in clashes(root, room)] + list(open_tests(root))
+    print("\n".join(found + [f"check_unity: {len(found)} findings"]))
     return 1 if found else 0
 
 

@@ -12,6 +12,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace agent_cgroup_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using llmlaunch::test::AgentDriver;
@@ -105,3 +107,5 @@ TEST_CASE("the cgroup of a job whose agent and watchman were killed at once is r
   CHECK(agent.wait_for_end() == 0);
   CHECK_FALSE(fs::exists(left));
 }
+
+}  // namespace agent_cgroup_test

@@ -13,6 +13,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace agent_conditions_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using llmlaunch::test::AgentDriver;
@@ -284,3 +286,5 @@ TEST_CASE("a head that dies during a pause leaves nothing behind") {
   lifeline.wait_until_released();
   CHECK(agent.wait_for_end() == 69);
 }
+
+}  // namespace agent_conditions_test

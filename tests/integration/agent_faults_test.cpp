@@ -9,6 +9,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace agent_faults_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using llmlaunch::test::AgentDriver;
@@ -376,3 +378,5 @@ TEST_CASE("messages out of their turn are refused by name") {
     CHECK(agent.wait_for_end() == 69);
   }
 }
+
+}  // namespace agent_faults_test

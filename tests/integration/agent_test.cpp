@@ -12,6 +12,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace agent_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using llmlaunch::test::AgentDriver;
@@ -449,3 +451,5 @@ TEST_CASE("the agent is small: at most 2 MB as a file and 6 MB resident") {
   CHECK(bytes <= 6'000'000);
 #endif
 }
+
+}  // namespace agent_test

@@ -14,6 +14,8 @@
 #include "launcher/launch.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_local_test {
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LLMLAUNCH_SANITIZED 1
 #elif defined(__has_feature)
@@ -223,3 +225,5 @@ TEST_CASE("a terminal that is not read slows the ranks down, and loses nothing w
   // What the files may be ahead of the terminal: the windows of four hosts.
   CHECK(written_meanwhile < 4 * (256u << 10) + (256u << 10));
 }
+
+}  // namespace launcher_local_test

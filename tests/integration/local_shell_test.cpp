@@ -14,6 +14,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace local_shell_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::test::TemporaryDirectory;
@@ -214,3 +216,5 @@ TEST_CASE("an agent that cannot be used is named with the reason") {
     no_child_is_left();
   }
 }
+
+}  // namespace local_shell_test

@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace base_error_test {
+
 using namespace llmlaunch;
 
 TEST_CASE("an error reads where, what, hint") {
@@ -33,3 +35,5 @@ TEST_CASE("every condition has a sentence of its own") {
   }
   CHECK(error_category().message(9999) == "unknown condition 9999");
 }
+
+}  // namespace base_error_test

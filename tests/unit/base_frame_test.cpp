@@ -2,6 +2,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace base_frame_test {
+
 using namespace llmlaunch;
 
 namespace {
@@ -123,3 +125,5 @@ TEST_CASE("the rest of a stream can be taken out for another protocol") {
   CHECK(decoder.take_rest() == bytes_of({'x'}));
   CHECK(decoder.buffered() == 0);
 }
+
+}  // namespace base_frame_test

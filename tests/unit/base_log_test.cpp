@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace base_log_test {
+
 using namespace llmlaunch;
 
 namespace {
@@ -79,3 +81,5 @@ TEST_CASE("lines of many threads all arrive, one at a time") {
   for (std::thread& thread : threads) thread.join();
   CHECK(captured.lines.size() == 400);
 }
+
+}  // namespace base_log_test

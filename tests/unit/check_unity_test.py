@@ -34,3 +34,11 @@ def test_overloads_of_a_public_function_and_of_one_file_are_no_finding(tmp_path)
 
 def test_a_call_or_a_macro_at_the_start_of_a_line_is_no_function(tmp_path):
     assert clashes(tmp_path, a=PRIVATE, b="return shown(3);\n#define shown(x) x\n") == []
+
+
+def test_a_test_file_is_a_namespace_of_its_own(tmp_path):
+    (tmp_path / "tests/unit").mkdir(parents=True)
+    (tmp_path / "tests/unit/a_test.cpp").write_text("namespace a_test {\nstruct Bench {};\n}  // namespace a_test\n")
+    (tmp_path / "tests/unit/b_test.cpp").write_text("struct Bench {};\n")
+    assert list(check_unity.open_tests(tmp_path)) == [
+        "tests/unit/b_test.cpp:1: put all after the includes into namespace b_test"]

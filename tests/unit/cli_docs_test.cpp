@@ -9,6 +9,8 @@
 #include "cli/docs_pages.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_docs_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using Words = std::vector<std::string>;
@@ -142,3 +144,5 @@ TEST_CASE("docs man and docs completion are read, and a wrong word is answered")
   CHECK(help->action == Options::Action::print);
   CHECK(help->text.find("Usage: llmlaunch docs completion bash|zsh|fish\n") != std::string::npos);
 }
+
+}  // namespace cli_docs_test

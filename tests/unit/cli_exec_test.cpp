@@ -7,6 +7,8 @@
 #include "launcher/hostlist.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_exec_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using launcher::Config;
@@ -357,3 +359,5 @@ TEST_CASE("the plan of an exec is shown without a world") {
                        host + "\nhost n2\n"));
   CHECK(text.find("rendezvous") == text.npos);
 }
+
+}  // namespace cli_exec_test

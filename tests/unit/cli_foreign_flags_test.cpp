@@ -5,6 +5,8 @@
 #include "cli/run.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_foreign_flags_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using Words = std::vector<std::string>;
@@ -203,3 +205,5 @@ TEST_CASE("hosts of the run are chosen by name, by place and by GPU") {
   CHECK(without.hosts[3].gpu_ids == "0,2");
   CHECK(without.num_processes == 11u);
 }
+
+}  // namespace cli_foreign_flags_test

@@ -6,6 +6,8 @@
 #include "launcher/hostfile.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_messages_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using Words = std::vector<std::string>;
@@ -102,3 +104,5 @@ TEST_CASE("an empty name of a configuration is refused by hosts, too") {
   REQUIRE_FALSE(options);
   CHECK(to_string(options.error()) == "--config is empty\n   hint: llmlaunch hosts --help lists the options");
 }
+
+}  // namespace cli_messages_test

@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace cli_options_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using Words = std::vector<std::string>;
@@ -327,3 +329,5 @@ TEST_CASE("the version is printed by every spelling") {
   REQUIRE(all.has_value());
   CHECK(all->action == Options::Action::version);
 }
+
+}  // namespace cli_options_test

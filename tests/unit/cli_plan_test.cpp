@@ -15,6 +15,8 @@
 #include "cli/run.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_plan_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using launcher::Config;
@@ -548,3 +550,5 @@ TEST_CASE("the plan as JSON has every rank, and no secret") {
   CHECK(json.find("\"gpus\": \"0,1\"") != json.npos);
   CHECK(json.ends_with("}\n"));
 }
+
+}  // namespace cli_plan_test

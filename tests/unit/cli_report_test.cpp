@@ -11,6 +11,8 @@
 #include "launcher/config.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_report_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 
@@ -125,3 +127,5 @@ TEST_CASE("every condition has its exit status") {
   }
   CHECK(number(exit_status_of(system_error(ENOSPC, "write"))) == 74);
 }
+
+}  // namespace cli_report_test

@@ -4,6 +4,8 @@
 #include "cli/wizard_questions.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_wizard_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 using launcher::GpuFacts;
@@ -215,3 +217,5 @@ TEST_CASE("the words of config and env are read") {
   CHECK((env->env.all && env->env.json));
   CHECK(options({"env", "n1"}).error().what == "env: 'n1' is no option");
 }
+
+}  // namespace cli_wizard_test

@@ -15,6 +15,8 @@
 #include "launcher/plan.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_accelerate_corpus_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 namespace fs = std::filesystem;
@@ -104,3 +106,5 @@ TEST_CASE("every file of accelerate gives the plan that is expected") {
   }
   CHECK(count >= 60);
 }
+
+}  // namespace launcher_accelerate_corpus_test

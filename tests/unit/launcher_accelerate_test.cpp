@@ -8,6 +8,8 @@
 #include "launcher/accelerate_settings.hpp"
 #include "tests/support/config_text.hpp"
 
+namespace launcher_accelerate_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::message;
@@ -159,3 +161,5 @@ TEST_CASE("llmlaunch.hosts win over a host file, and a filter holds for them") {
         "a:2 b:2");
   CHECK(hosts_after("distributed_type: MULTI_GPU\nmpirun_config: {mpirun_hostfile: hf}\n", "a slots=2\n") == "");
 }
+
+}  // namespace launcher_accelerate_test

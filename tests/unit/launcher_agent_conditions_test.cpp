@@ -7,6 +7,8 @@
 #include "launcher/agent/setup_script.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_conditions_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using Lines = std::vector<std::string>;
@@ -211,3 +213,5 @@ TEST_CASE("the own cgroup is found in the version 2 hierarchy, wherever that is 
   CHECK(own_cgroup_directory(own, "cut").empty());
   CHECK(cgroup_name("20260101-1", "user@gpu/../01") == "llmlaunch-20260101-1-user_gpu_.._01");
 }
+
+}  // namespace launcher_agent_conditions_test

@@ -9,6 +9,8 @@
 #include "launcher/agent/cpu_topology.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_cpu_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 namespace fs = std::filesystem;
@@ -211,3 +213,5 @@ TEST_CASE("a rank's cores are counted for its threads, at least one") {
   CHECK(bind_ranks(CpuBind::core, all, ranks(3))->least_cores == 2);
   CHECK(bind_ranks(CpuBind::gpu, all, {0, 0, 1})->least_cores == 2);
 }
+
+}  // namespace launcher_agent_cpu_test

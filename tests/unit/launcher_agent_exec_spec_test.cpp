@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_exec_spec_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 
@@ -214,3 +216,5 @@ TEST_CASE("where there is no python3, python is taken, and a name that was given
   CHECK(find_python("python3.99", {"PATH=/nowhere"}, "").error().what == "no program 'python3.99' in PATH (/nowhere)");
   CHECK(find_python("sh", {"PATH=/bin"}, "").value() == "/bin/sh");
 }
+
+}  // namespace launcher_agent_exec_spec_test

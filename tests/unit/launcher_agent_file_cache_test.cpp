@@ -11,6 +11,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_file_cache_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 
@@ -68,3 +70,5 @@ TEST_CASE("a cache is made with the first file, and found again by the next agen
   CHECK(next.find(file) == path);
   CHECK(next.path_of(file) == path);
 }
+
+}  // namespace launcher_agent_file_cache_test

@@ -6,6 +6,8 @@
 #include "launcher/agent/protocol.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_greeting_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -91,3 +93,5 @@ TEST_CASE("the greeting gives up on a host that never stops talking") {
   const auto events = events_of(flood, 4096);
   CHECK(events.back() == "error: more than 1048576 bytes came and no agent among them");
 }
+
+}  // namespace launcher_agent_greeting_test

@@ -7,6 +7,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_left_cgroups_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 
@@ -31,3 +33,5 @@ TEST_CASE("cgroups that jobs have left behind are removed, and no other: not one
   CHECK_FALSE(std::filesystem::exists(held));
   CHECK_FALSE(hold_cgroup(held));
 }
+
+}  // namespace launcher_agent_left_cgroups_test

@@ -10,6 +10,8 @@
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_outbound_log_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using llmlaunch::test::TemporaryDirectory;
@@ -161,3 +163,5 @@ TEST_CASE("the spool takes the first directory that it can write to") {
   Spool nowhere({"/proc/no/such"});
   CHECK_FALSE(nowhere.append(frame("abc"), 3));
 }
+
+}  // namespace launcher_agent_outbound_log_test

@@ -2,6 +2,8 @@
 #include "launcher/agent/protocol.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_protocol_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 
@@ -272,3 +274,5 @@ TEST_CASE("a text that does not fit a frame is cut and marked") {
   CHECK(failed.hint.size() == kMaxTextBytes + 6);
   CHECK(encode(AgentMessage(failed)).size() < kMaxAgentFrameBytes);
 }
+
+}  // namespace launcher_agent_protocol_test

@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_agent_state_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::agent;
 using std::chrono::milliseconds;
@@ -613,3 +615,5 @@ TEST_CASE("noise of setup lines and the chosen threads are told before the ranks
   CHECK(text_of(state.on_checked({}, 1, 8)) == "Ready 1 with 8 threads");
   CHECK(text_of(state.on_noise("too late")) == "");
 }
+
+}  // namespace launcher_agent_state_test

@@ -10,6 +10,8 @@
 #include "launcher/call_token.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_call_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -160,3 +162,5 @@ TEST_CASE("a token file is read when nobody else may") {
   CHECK(CallToken::read(name, "--token-file").error().what ==
         "the token file '" + path + "' cannot be read: No such file or directory");
 }
+
+}  // namespace launcher_call_test

@@ -9,6 +9,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/layered_config.hpp"
 
+namespace launcher_config_layers_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -139,3 +141,5 @@ TEST_CASE("a variable near to one that is known is named, others are not") {
   CHECK(misspelt_variables(environment) ==
         std::vector<std::string>{"the variable LLMLAUNCH_SSH_PROT is no setting; did you mean LLMLAUNCH_SSH_PORT?"});
 }
+
+}  // namespace launcher_config_layers_test

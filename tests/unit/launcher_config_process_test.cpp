@@ -8,6 +8,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/config_text.hpp"
 
+namespace launcher_config_process_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::message;
@@ -157,3 +159,5 @@ TEST_CASE("signals are known by name, number and place among the real-time ones;
     CHECK(parse_forwarded_signal(text).error().what.starts_with(fmt::format("'{}' cannot be forwarded: ", text)));
   }
 }
+
+}  // namespace launcher_config_process_test

@@ -9,6 +9,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/layered_config.hpp"
 
+namespace launcher_config_references_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -192,3 +194,5 @@ TEST_CASE("anchors, aliases and merges work below llmlaunch") {
   CHECK(config.hosts[1].env == EnvList{{"X", "v"}});
   CHECK(config.hosts[2].slots == 1u);
 }
+
+}  // namespace launcher_config_references_test

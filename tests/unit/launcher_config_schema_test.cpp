@@ -12,6 +12,8 @@
 #include "launcher/config.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_config_schema_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -196,3 +198,5 @@ TEST_CASE("the defaults of the table are those of the parser") {
   CHECK(in_words("main_process_port") == std::to_string(empty->main_process_port));
   CHECK(in_words("machine_rank") == std::to_string(empty->machine_rank));
 }
+
+}  // namespace launcher_config_schema_test

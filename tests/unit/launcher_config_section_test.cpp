@@ -6,6 +6,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/config_text.hpp"
 
+namespace launcher_config_section_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::message;
@@ -398,3 +400,5 @@ TEST_CASE("how many run directories stay is a number or an age") {
   CHECK(parse_config("llmlaunch: {python: /opt/py}", "c")->python == "/opt/py");
   CHECK_FALSE(parse_config("llmlaunch: {logs: {keep_runs: some}}", "c").has_value());
 }
+
+}  // namespace launcher_config_section_test

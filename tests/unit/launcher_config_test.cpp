@@ -10,6 +10,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/config_text.hpp"
 
+namespace launcher_config_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::message;
@@ -343,3 +345,5 @@ TEST_CASE("a file that cannot be read is named with the reason") {
   REQUIRE_FALSE(endless.has_value());
   CHECK(to_string(endless.error()) == "/dev/zero: the file is larger than 4194304 bytes");
 }
+
+}  // namespace launcher_config_test

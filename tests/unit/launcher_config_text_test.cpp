@@ -5,6 +5,8 @@
 #include "launcher/genders.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_config_text_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -123,3 +125,5 @@ TEST_CASE("answers are a flat mapping") {
   CHECK(parse_answers("hosts: {a: b}\n", "a.yaml").error().where == "a.yaml:1:8");
   CHECK(parse_answers("- a\n", "a.yaml").error().code == Errc::invalid_config);
 }
+
+}  // namespace launcher_config_text_test

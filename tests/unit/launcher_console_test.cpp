@@ -7,6 +7,8 @@
 #include "launcher/log_mux.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_console_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -294,3 +296,5 @@ TEST_CASE("a live line is drawn when it changes, and erased before anything else
   CHECK(line.draw() == "\r\x1b[K");
   CHECK(line.draw().empty());
 }
+
+}  // namespace launcher_console_test

@@ -13,6 +13,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/fake_remote_shell.hpp"
 
+namespace launcher_exec_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::FakeAgent;
@@ -268,3 +270,5 @@ TEST_CASE("output that cannot be kept is said once, and the status tells") {
   CHECK(err.find("cannot make a temporary file in /nonexistent/place: No such file or directory") != err.npos);
   CHECK(err.find("INCOMPLETE") == err.rfind("INCOMPLETE"));
 }
+
+}  // namespace launcher_exec_test

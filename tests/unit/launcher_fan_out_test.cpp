@@ -3,6 +3,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_fan_out_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -154,3 +156,5 @@ TEST_CASE("while the head itself is late no host is taken for one that hangs") {
   bench.tick();
   CHECK(bench.fan.has_place());
 }
+
+}  // namespace launcher_fan_out_test

@@ -5,6 +5,8 @@
 #include "launcher/hostlist.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_group_file_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -81,3 +83,5 @@ TEST_CASE("an empty file has no groups, a wrong one is shown with the place") {
   CHECK(message("x: [[n1]]\n").starts_with("g.yaml:1:1: group 'x' must be a list of hosts\n"));
   CHECK(message("x: n1\nx: n2\n").starts_with("g.yaml:2:1: "));
 }
+
+}  // namespace launcher_group_file_test

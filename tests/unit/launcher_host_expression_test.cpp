@@ -9,6 +9,8 @@
 #include "launcher/hostlist.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_host_expression_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using Names = std::vector<std::string>;
@@ -222,3 +224,5 @@ TEST_CASE("a slice names places from 0") {
   CHECK(to_string(places_of_slice("x", 1).error()) ==
         "bad range 'x' in 'x': expected a number, or two numbers with '-' between them");
 }
+
+}  // namespace launcher_host_expression_test

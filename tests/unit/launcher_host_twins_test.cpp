@@ -3,6 +3,8 @@
 #include "launcher/plan.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_host_twins_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -48,3 +50,5 @@ TEST_CASE("one address is right with another port or behind another jump host") 
 TEST_CASE("an exec may have a host under two names") {
   CHECK(noted(kTwins, StartPolicy::each_host).empty());
 }
+
+}  // namespace launcher_host_twins_test

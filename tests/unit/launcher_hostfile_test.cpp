@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_hostfile_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -130,3 +132,5 @@ TEST_CASE("hosts for programs are an array of objects") {
   CHECK(json[1] == nlohmann::json{{"name", "n2"}, {"user", nullptr}, {"port", nullptr}, {"slots", nullptr}});
   CHECK(nlohmann::json::parse(hosts_json({})).empty());
 }
+
+}  // namespace launcher_hostfile_test

@@ -6,6 +6,8 @@
 #include "launcher/hostlist.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_hostlist_fold_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using Names = std::vector<std::string>;
@@ -125,3 +127,5 @@ TEST_CASE("contiguous parts have no gap, and one number that varies") {
   CHECK(contiguous_hostlists(*expand_hostlist("n[3,2,1]")) == Names{"n3", "n2", "n1"});
   CHECK(contiguous_hostlists(*expand_hostlist("n[1,1]")) == Names{"n1", "n1"});
 }
+
+}  // namespace launcher_hostlist_fold_test

@@ -2,6 +2,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_hostlist_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using Names = std::vector<std::string>;
@@ -130,3 +132,5 @@ TEST_CASE("the limits of a host list are those that are named") {
   CHECK(to_string(expand_hostlist(std::string((4u << 20) + 1, 'n')).error()) ==
         "the host list is longer than 4194304 bytes");
 }
+
+}  // namespace launcher_hostlist_test

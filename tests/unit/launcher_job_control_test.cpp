@@ -5,6 +5,8 @@
 #include "launcher/job_state.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_job_control_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -257,3 +259,5 @@ TEST_CASE("a host that takes input which was never sent is lost") {
   job.message(0, agent::InputTaken{8});
   CHECK(job.state.result().exit_status == 69);
 }
+
+}  // namespace launcher_job_control_test

@@ -5,6 +5,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/job_bench.hpp"
 
+namespace launcher_job_cut_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -267,3 +269,5 @@ TEST_CASE("output that waited on a host is taken to its end, however long that t
     CHECK(job.status() == 130);
   }
 }
+
+}  // namespace launcher_job_cut_test

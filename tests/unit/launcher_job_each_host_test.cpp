@@ -7,6 +7,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/job_bench.hpp"
 
+namespace launcher_job_each_host_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -311,3 +313,5 @@ TEST_CASE("who is waited for is said: hosts that have not begun, or with gathere
   CHECK(std::any_of(job.all.begin(), job.all.end(),
                     [](const Action& action) { return std::holds_alternative<CallRoll>(action); }));
 }
+
+}  // namespace launcher_job_each_host_test

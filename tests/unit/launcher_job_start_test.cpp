@@ -6,6 +6,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/job_bench.hpp"
 
+namespace launcher_job_start_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -279,3 +281,5 @@ TEST_CASE("who keeps the job from starting is said, now and then") {
   job.pass(2s, {1});
   CHECK(job.of<CallRoll>(job.all).size() == 2);
 }
+
+}  // namespace launcher_job_start_test

@@ -7,6 +7,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/job_bench.hpp"
 
+namespace launcher_job_state_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -266,3 +268,5 @@ TEST_CASE("the tail of a stream is its last whole lines") {
   CHECK(lines.front() == "line 9980");
   CHECK(lines.back() == "line 9999");
 }
+
+}  // namespace launcher_job_state_test

@@ -6,6 +6,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/job_bench.hpp"
 
+namespace launcher_job_stop_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::testing;
@@ -251,3 +253,5 @@ TEST_CASE("a job that no signal has stopped waits for its reader") {
   CHECK(job.of<AbandonTerminal>(job.all).empty());
   CHECK(job.state.patience_with_terminal() == std::nullopt);
 }
+
+}  // namespace launcher_job_stop_test

@@ -20,6 +20,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/fake_remote_shell.hpp"
 
+namespace launcher_launch_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::FakeAgent;
@@ -507,3 +509,5 @@ TEST_CASE("a job that cannot be tried is an error and leaves no run directory ha
   CHECK(result.error().what == "cannot open /no/such/llmlaunch-train: No such file or directory");
   CHECK_FALSE(fs::exists(bench.directory()));
 }
+
+}  // namespace launcher_launch_test

@@ -17,6 +17,8 @@
 #include "launcher/output_writer.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_log_files_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 namespace fs = std::filesystem;
@@ -408,3 +410,5 @@ TEST_CASE("a pager that was quit is told once, and the files still get everythin
   CHECK(std::count(said.begin(), said.end(), '\n') == 1);
   CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] two\n");
 }
+
+}  // namespace launcher_log_files_test

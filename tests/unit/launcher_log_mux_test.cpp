@@ -3,6 +3,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_log_mux_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -111,3 +113,5 @@ TEST_CASE("end_all flushes what hosts that were lost left behind, and only once"
   CHECK(out == "[rank 1 b] half\n");
   CHECK(err == "[rank 0 a] part\n");
 }
+
+}  // namespace launcher_log_mux_test

@@ -6,6 +6,8 @@
 #include "launcher/config.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_log_settings_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -166,3 +168,5 @@ TEST_CASE("a key of llmlaunch.logs that is wrong is shown where it stands") {
                                                    row.what, row.line, "", row.column - 1, row.note));
   }
 }
+
+}  // namespace launcher_log_settings_test

@@ -8,6 +8,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/config_text.hpp"
 
+namespace launcher_plan_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using llmlaunch::testing::parsed;
@@ -532,3 +534,5 @@ TEST_CASE("machines that are started one by one have an equal share of the ranks
           "cfg.yaml:2:1: main_process_ip 10.0.0.1 is no address of this machine, by which the others reach machine 0"});
   CHECK_FALSE(make_plan(*parse_config("num_processes: 1", "cfg.yaml"), command, head)->per_machine);
 }
+
+}  // namespace launcher_plan_test

@@ -5,6 +5,8 @@
 #include "launcher/plan.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_proxy_jump_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -81,3 +83,5 @@ TEST_CASE("a proxy_jump that is none is refused at its place") {
         "    3 |     proxy_jump: gate:http\n"
         "      |                 ^ it is written [user@]host[:port], several with commas between them, or none");
 }
+
+}  // namespace launcher_proxy_jump_test

@@ -12,6 +12,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_pushed_libraries_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 namespace fs = std::filesystem;
@@ -153,3 +155,5 @@ TEST_CASE("a program that is not there is an error that names it") {
   REQUIRE_FALSE(libraries);
   CHECK(libraries.error().what == "cannot open /no/such/program: No such file or directory");
 }
+
+}  // namespace launcher_pushed_libraries_test

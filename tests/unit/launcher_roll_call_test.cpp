@@ -3,6 +3,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_roll_call_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -108,3 +110,5 @@ TEST_CASE("the slowest host has its reason beside it, where there is room") {
     CHECK(letters <= width);
   }
 }
+
+}  // namespace launcher_roll_call_test

@@ -3,6 +3,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_same_reason_test {
+
 using namespace llmlaunch::launcher;
 
 TEST_CASE("a reason is the same when only the host's own name, address or port differ") {
@@ -49,3 +51,5 @@ TEST_CASE("the first host's words stand for many, and it is said when they are i
   CHECK(hint_of_many("ssh a", "a", {"ssh a", "ssh b"}, {"a refused", "b refused"}) == "ssh a");
   CHECK(hint_of_many("", "a", {"", ""}, {"refused", "refused"}).empty());
 }
+
+}  // namespace launcher_same_reason_test

@@ -19,6 +19,8 @@
 #include "tests/support/bootstrap_host.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_bootstrap_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::launcher::test;
@@ -448,3 +450,5 @@ TEST_CASE("the bootstrap line passes over folders that are full or noexec, and n
     CHECK(said.status == 69);
   }
 }
+
+}  // namespace launcher_ssh_bootstrap_test

@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_certificate_test {
+
 using namespace llmlaunch;
 using llmlaunch::launcher::ssh::certifies;
 
@@ -47,3 +49,5 @@ TEST_CASE("bytes that end early are no certificate and no key") {
     CHECK_FALSE(check(kCertificate, kKey.substr(0, std::min<std::size_t>(size, 15))));
   CHECK_FALSE(check(std::string("\xff\xff\xff\xff") + "x", kKey));
 }
+
+}  // namespace launcher_ssh_certificate_test

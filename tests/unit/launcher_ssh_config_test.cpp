@@ -15,6 +15,8 @@
 #include "tests/support/bootstrap_host.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_config_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::launcher::ssh;
@@ -448,3 +450,5 @@ TEST_CASE("patterns match as ssh's do") {
   // Many stars take no time that grows with their number.
   CHECK(!matches_pattern(std::string(2000, 'a'), std::string("a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b")));
 }
+
+}  // namespace launcher_ssh_config_test

@@ -13,6 +13,8 @@
 #include "launcher/ssh/tcp_connect.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_connect_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::ssh;
 using namespace std::chrono_literals;
@@ -318,3 +320,5 @@ TEST_CASE("a list of keys that cannot be read is an error, a locked agent has no
                                           "c",
                                           15))));
 }
+
+}  // namespace launcher_ssh_connect_test

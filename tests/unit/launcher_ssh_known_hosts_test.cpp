@@ -14,6 +14,8 @@
 #include "tests/support/bootstrap_host.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_known_hosts_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace llmlaunch::launcher::ssh;
@@ -342,3 +344,5 @@ TEST_CASE("under several names, what forbids a key beats what allows it") {
     CHECK(known.check_any({"10.0.0.1", "gpu01"}, shown).status == row.expected);
   }
 }
+
+}  // namespace launcher_ssh_known_hosts_test

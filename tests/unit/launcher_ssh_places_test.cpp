@@ -6,6 +6,8 @@
 #include "launcher/ssh/agent_client.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_places_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::ssh;
 
@@ -89,3 +91,5 @@ TEST_CASE("a request for a signature goes through for keys that are shown, in th
   CHECK(asked("\x0b" + field("plain") + rest) == std::nullopt);
   for (const char* text : {"", "\x0d", "\x0dplain"}) CHECK(asked(text) == std::nullopt);
 }
+
+}  // namespace launcher_ssh_places_test

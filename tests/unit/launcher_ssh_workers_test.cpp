@@ -11,6 +11,8 @@
 #include "launcher/ssh/ssh_shell.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_ssh_workers_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher::ssh;
 using namespace std::chrono_literals;
@@ -113,3 +115,5 @@ TEST_CASE("a copy of a key has its public half, and a copy of a certificate is o
   REQUIRE(other);
   CHECK(public_blob(other.get()) == public_blob(certificate.get()));
 }
+
+}  // namespace launcher_ssh_workers_test

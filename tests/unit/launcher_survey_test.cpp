@@ -6,6 +6,8 @@
 #include "launcher/survey_report.hpp"
 #include "tests/support/catch.hpp"
 
+namespace launcher_survey_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 
@@ -118,3 +120,5 @@ TEST_CASE("JSON of a survey tells what differs and who was not reached") {
   CHECK(told["hosts"][2]["reason"] == "refused");
   CHECK(told["hosts"][2]["hint"] == "start it");
 }
+
+}  // namespace launcher_survey_test

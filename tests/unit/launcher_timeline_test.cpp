@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace launcher_timeline_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
 using namespace std::chrono_literals;
@@ -106,3 +108,5 @@ TEST_CASE("the table is beside the trace, whichever of them is named") {
   REQUIRE_FALSE(written);
   CHECK(written.error().what.find("cannot create /proc/no/t.json.new: ") == 0);
 }
+
+}  // namespace launcher_timeline_test

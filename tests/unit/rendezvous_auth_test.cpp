@@ -3,6 +3,8 @@
 #include "rendezvous/server.hpp"
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_auth_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 
@@ -64,3 +66,5 @@ TEST_CASE("made tokens parse and differ") {
   CHECK(Token::parse(a));
   CHECK(a != make_token());
 }
+
+}  // namespace rendezvous_auth_test

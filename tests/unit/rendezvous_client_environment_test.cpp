@@ -4,6 +4,8 @@
 #include "rendezvous/client.hpp"
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_client_environment_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 
@@ -89,3 +91,5 @@ TEST_CASE("a missing or wrong variable is named") {
   Environment::set(env::kWorldSize, "0");
   CHECK(failure() == "environment variable WORLD_SIZE is '0', not a number from 1 on");
 }
+
+}  // namespace rendezvous_client_environment_test

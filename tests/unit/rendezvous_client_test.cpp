@@ -11,6 +11,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
+namespace rendezvous_client_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 using std::chrono::milliseconds;
@@ -370,3 +372,5 @@ TEST_CASE("an unknown name is named") {
   CHECK(client.error().hint.find("no-such-host.invalid must be an address of the machine where llmlaunch runs") == 0);
   CHECK(client.error().what.find("looking up no-such-host.invalid: ") != std::string::npos);
 }
+
+}  // namespace rendezvous_client_test

@@ -2,6 +2,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_message_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 
@@ -193,3 +195,5 @@ TEST_CASE("long reasons are cut, so that they can always be sent") {
   REQUIRE(back);
   CHECK(std::get<Failure>(*back).what.size() == kMaxReasonBytes);
 }
+
+}  // namespace rendezvous_message_test

@@ -11,6 +11,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
+namespace rendezvous_server_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 using std::chrono::seconds;
@@ -299,3 +301,5 @@ TEST_CASE("closing the server closes its connections, and closing twice is nothi
   REQUIRE_FALSE(value);
   CHECK(value.error().code == Errc::closed);
 }
+
+}  // namespace rendezvous_server_test

@@ -2,6 +2,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_standstill_test {
+
 using namespace llmlaunch;
 using namespace std::chrono_literals;
 
@@ -15,3 +17,5 @@ TEST_CASE("a deadline that stood still has as much of its time again as it stood
   CHECK(time_again(10s, 1h) == 10s);
   CHECK(time_again(50ms, 2s) == 50ms);
 }
+
+}  // namespace rendezvous_standstill_test

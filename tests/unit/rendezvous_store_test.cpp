@@ -4,6 +4,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_store_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 
@@ -78,3 +80,5 @@ TEST_CASE("a full store refuses new keys and larger values, and takes what fits"
   CHECK(store.set("a", Bytes(13)));
   CHECK(store.bytes() == 20);
 }
+
+}  // namespace rendezvous_store_test

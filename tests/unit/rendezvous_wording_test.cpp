@@ -2,6 +2,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_wording_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 
@@ -30,3 +32,5 @@ TEST_CASE("durations, keys and NCCL versions as people write them") {
   CHECK(name_nccl_version(22807) == "2.28.7");
   CHECK(name_nccl_version(2808) == "2.8.8");
 }
+
+}  // namespace rendezvous_wording_test

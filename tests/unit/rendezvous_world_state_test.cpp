@@ -4,6 +4,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace rendezvous_world_state_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 using std::chrono::milliseconds;
@@ -523,3 +525,5 @@ TEST_CASE("a world of one rank is complete at once and passes its barriers") {
   CHECK(world.say(1, Barrier{1, "b", 1000}) == Lines{"1: done 1"});
   CHECK_FALSE(world.state.next_deadline());
 }
+
+}  // namespace rendezvous_world_state_test

@@ -8,6 +8,8 @@
 #include "trainer/init.hpp"
 #include "trainer/random.hpp"
 
+namespace trainer_cpu_backend_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -237,3 +239,5 @@ TEST_CASE("what cannot be computed is refused in words") {
   REQUIRE_FALSE(threads);
   CHECK(threads.error().code == Errc::invalid_argument);
 }
+
+}  // namespace trainer_cpu_backend_test

@@ -6,6 +6,8 @@
 #include "tests/support/catch.hpp"
 #include "trainer/random.hpp"
 
+namespace trainer_cpu_kernels_test {
+
 using namespace llmlaunch::trainer;
 
 TEST_CASE("dropout keeps its share, scaled, by a mask that depends on seed, draw and place only") {
@@ -84,3 +86,5 @@ TEST_CASE("AdamW's step is its formula, in double") {
   // No gradient, no momentum: only the decay acts.
   CHECK(p[2] == Approx(0.5 * std::pow(0.999, 5)).epsilon(1e-6));
 }
+
+}  // namespace trainer_cpu_kernels_test

@@ -9,6 +9,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_dataset_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -223,3 +225,5 @@ TEST_CASE("a batch is the images at its positions, normalised as MNIST is") {
   data.keep_first(5);
   CHECK(data.count() == 2);
 }
+
+}  // namespace trainer_dataset_test

@@ -10,6 +10,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_ddp_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -237,3 +239,5 @@ TEST_CASE("a library that makes no SHA-256 is an error, and no empty digest that
   CHECK(made.error().what.find("libcrypto makes no SHA-256: ") == 0);
   CHECK(digest(as_bytes("abc")));
 }
+
+}  // namespace trainer_ddp_test

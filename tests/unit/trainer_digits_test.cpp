@@ -13,6 +13,8 @@
 #include "trainer/options.hpp"
 #include "trainer/sampler.hpp"
 
+namespace trainer_digits_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -168,3 +170,5 @@ TEST_CASE("BasicNet gets more than 97 percent of the drawn digits right after on
   REQUIRE(result);
   CHECK(100.0 * static_cast<double>(result->correct) / static_cast<double>(result->count) > 97);
 }
+
+}  // namespace trainer_digits_test

@@ -8,6 +8,8 @@
 #include "trainer/backend.hpp"
 #include "trainer/random.hpp"
 
+namespace trainer_init_test {
+
 using namespace llmlaunch::trainer;
 
 TEST_CASE("the tensors lie one after another and fill the flat array") {
@@ -63,3 +65,5 @@ TEST_CASE("the generator gives its published numbers") {
   CHECK(unit_interval(0) == 0.0F);
   CHECK(unit_interval(~std::uint64_t{0}) < 1.0F);
 }
+
+}  // namespace trainer_init_test

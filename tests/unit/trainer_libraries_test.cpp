@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_libraries_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer::cuda;
 
@@ -25,3 +27,5 @@ TEST_CASE("NCCL makes a new unique id each time, also without a GPU") {
   REQUIRE(nccl().ncclGetUniqueId(&second) == ncclSuccess);
   CHECK(std::memcmp(&first, &second, sizeof first) != 0);
 }
+
+}  // namespace trainer_libraries_test

@@ -3,6 +3,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_options_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -169,3 +171,5 @@ TEST_CASE("help names every flag and the exit statuses, and is an answer, not an
   REQUIRE(version);
   CHECK(version->answer == "llmlaunch-train " LLMLAUNCH_VERSION "\n");
 }
+
+}  // namespace trainer_options_test

@@ -13,6 +13,8 @@
 #include "trainer/init.hpp"
 #include "trainer/random.hpp"
 
+namespace trainer_pytorch_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -132,3 +134,5 @@ TEST_CASE("three steps of AdamW lead to PyTorch's losses and parameters") {
     CHECK(norm_error(picked(tensor, values.size(), fixture.at("stride")), values) <= kTolerance);
   }
 }
+
+}  // namespace trainer_pytorch_test

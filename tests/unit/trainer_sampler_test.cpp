@@ -7,6 +7,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_sampler_test {
+
 using namespace llmlaunch::trainer;
 
 namespace {
@@ -103,3 +105,5 @@ TEST_CASE("every place of the shuffle is as likely for every entry") {
     for (const int count : place) CHECK(std::abs(count - kRounds / 8) < 150);
   }
 }
+
+}  // namespace trainer_sampler_test

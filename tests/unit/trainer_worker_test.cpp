@@ -6,6 +6,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace trainer_worker_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
@@ -64,3 +66,5 @@ TEST_CASE("waiting for nothing returns at once") {
   Worker worker;
   CHECK(worker.wait());
 }
+
+}  // namespace trainer_worker_test

@@ -13,6 +13,8 @@
 #include "trainer/gloo_comm.hpp"
 #include "trainer/gloo_store.hpp"
 
+namespace comm_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 using namespace std::chrono_literals;
@@ -245,3 +247,5 @@ TEST_CASE("the address towards the rendezvous is the one that the kernel would u
   REQUIRE_FALSE(unknown);
   CHECK(unknown.error().where == "no-such-host.invalid:29400");
 }
+
+}  // namespace comm_test

@@ -13,6 +13,8 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_processes.hpp"
 
+namespace train_test {
+
 using namespace llmlaunch;
 using test::ChildProcess;
 using test::ServedRendezvous;
@@ -287,3 +289,5 @@ TEST_CASE("without a GPU --device cuda says what is missing, and auto trains on 
   CHECK(typed.wait() == 69);
   CHECK_THAT(typed.output(), Catch::StartsWith("llmlaunch-train: error: no GPU: "));
 }
+
+}  // namespace train_test
