@@ -13,8 +13,6 @@ namespace {
 
 // From the first byte to the accepted hello.
 constexpr std::chrono::milliseconds kCallHandshakeLimit{10'000};
-// Unfinished handshakes beside one for each machine; the oldest makes room, so that strangers keep nobody out.
-constexpr std::size_t kSpareStrangers = 64;
 // An agent's output has credit of its own; beyond this much unread the connection waits.
 constexpr std::size_t kEnoughInbox = 1u << 20;
 // A port scanner must not fill the terminal.

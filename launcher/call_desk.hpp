@@ -49,6 +49,9 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   /// Somebody stops the job at the machine `who`.
   using SignalFunction = std::function<void(int signal, const std::string& who)>;
 
+  /// Descriptors that a desk for so many machines holds at most, whoever connects.
+  static constexpr std::size_t most_sockets(std::size_t machines) { return kSpareStrangers + 2 * machines; }
+
   CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const CallToken& token, SignalFunction on_signal);
 
   /// A connection that speaks TLS; see rendezvous::TlsFunction.
@@ -60,6 +63,8 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
 
  private:
   using Self = std::shared_ptr<CallDesk>;
+  /// Unfinished handshakes beside one for each machine; the oldest makes room, so that strangers keep nobody out.
+  static constexpr std::size_t kSpareStrangers = 64;
   static asio::awaitable<void> serve(Self self, std::shared_ptr<CallWire> wire, std::string from, Bytes begun);
   static asio::awaitable<void> listen(Self self, std::shared_ptr<CallLine> line, std::string who);
   Result<CallHello> hello_of(const Result<CallMessage>& first);

@@ -8,7 +8,9 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/call_desk.hpp"
 #include "launcher/log_files.hpp"
+#include "rendezvous/server.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -26,8 +28,11 @@ std::optional<rlimit> before;
 }  // namespace
 
 std::uint64_t descriptors_needed(const LaunchPlan& plan) {
-  const std::uint64_t ranks = plan.world_size;  // one connection to the rendezvous each
-  return kPerHost * plan.hosts.size() + ranks + std::min<std::uint64_t>(2 * ranks, kMaxOpenRankFiles) + kSpare;
+  // As many connections as strangers may have at the same time: who floods the port must not take the logs' room.
+  const std::uint64_t callers = plan.per_machine ? CallDesk::most_sockets(plan.hosts.size()) : 0;
+  const std::uint64_t rank_files = std::min<std::uint64_t>(2 * std::uint64_t{plan.world_size}, kMaxOpenRankFiles);
+  return kPerHost * plan.hosts.size() + rendezvous::Server::most_sockets(plan.world_size) + callers + rank_files +
+         kSpare;
 }
 
 Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {

@@ -352,6 +352,11 @@ Server::~Server() {
   close();
 }
 
+std::size_t Server::most_sockets(std::size_t world_size) {
+  // Beside the world's, those that linger (see close), and the listening one.
+  return WorldState::max_connections(world_size) + kSpareConnections + 1;
+}
+
 std::uint16_t Server::port() const {
   boost::system::error_code error;
   const tcp::endpoint local = impl_->acceptor.local_endpoint(error);

@@ -43,6 +43,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  /// Descriptors that a server for so many ranks holds at most, whoever connects.
+  static std::size_t most_sockets(std::size_t world_size);
+
   std::uint16_t port() const;
 
   /// Pushes the end to every client, refuses all later requests of this generation.

@@ -78,7 +78,8 @@ class WorldState {
   bool is_admitted(PeerId peer) const;
   std::uint32_t joined() const { return joined_; }
   std::size_t connections() const { return peers_.size(); }
-  std::size_t max_connections() const { return 2 * options_.hosts.size() + kSpareConnections; }
+  std::size_t max_connections() const { return max_connections(options_.hosts.size()); }
+  static std::size_t max_connections(std::size_t world_size) { return 2 * world_size + kSpareConnections; }
 
  private:
   enum class Step { expects_preamble, expects_hello, expects_proof, admitted };

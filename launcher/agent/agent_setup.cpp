@@ -98,8 +98,11 @@ std::vector<std::optional<unsigned>> AgentLoop::gpus_of_ranks() const {
 // Limits, cores and threads of each rank, into conditions_ and host_env_.
 Result<void> AgentLoop::settle_conditions() {
   const RankSettings& settings = state_.prepare().settings;
-  const auto limits = check_limits(settings, own_limit);
+  auto limits = check_limits(settings, own_limit);
   if (!limits) return limits.error();
+  const auto before = make_room_for(state_.prepare().ranks.size());
+  if (!before) return before.error();
+  if (*before) limits->insert(limits->begin(), **before);  // what the job says of it comes after
   Binding binding;
   omp_threads_ = 0;
   const bool choose = settings.choose_omp_threads && find_env(environment_, env::kOmpNumThreads) == nullptr;

@@ -2,12 +2,18 @@
 // take is the host's decision.
 #include "launcher/agent/rank_limits.hpp"
 
+#include <cerrno>
+
 #include "launcher/agent/limit_names.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
 
 constexpr std::uint32_t kMaxUmask = 0777;
+// Of a rank the agent holds the ends of stdin, stdout, stderr, and of the pipe that tells of its exec.
+constexpr std::size_t kPerRank = 4;
+// The head's stream, signals, spool, cgroup, visitors, and the other ends of the rank that is being started.
+constexpr std::size_t kSpareFiles = 64;
 
 std::string shown(std::uint64_t value) {
   return value == kUnlimited ? "unlimited" : std::to_string(value);
@@ -45,6 +51,22 @@ Result<std::vector<RankLimit>> check_limits(const RankSettings& settings, const 
   return make_error(Errc::out_of_resources, too_high, {},
                     "lower llmlaunch.limits, or raise it on the host: /etc/security/limits.conf for logins, Limit… in "
                     "the unit of its sshd");
+}
+
+Result<std::optional<RankLimit>> make_room_for(std::size_t ranks) {
+  const rlimit now = own_limit(RLIMIT_NOFILE);
+  const rlim_t needed = kPerRank * ranks + kSpareFiles;
+  if (now.rlim_cur >= needed) return std::optional<RankLimit>{};
+  if (now.rlim_max < needed)
+    return make_error(Errc::out_of_resources,
+                      std::to_string(ranks) + " ranks need " + std::to_string(needed) +
+                          " open files of the agent, and the hard limit there is " + std::to_string(now.rlim_max),
+                      {},
+                      "fewer ranks on this host, or raise it there: nofile in /etc/security/limits.conf for logins, "
+                      "LimitNOFILE= in the unit of its sshd");
+  const rlimit raised{needed, now.rlim_max};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) != 0) return system_error(errno, "setrlimit of open files");
+  return std::optional<RankLimit>({RLIMIT_NOFILE, now});
 }
 
 }  // namespace llmlaunch::launcher::agent

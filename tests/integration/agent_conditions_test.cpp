@@ -47,8 +47,7 @@ Lines outputs_of(const Prepare& prepare, const EnvList& environment = {}) {
 }
 
 /// Why a host refuses the job; no rank was started.
-Failed refusal_of(const Prepare& prepare, const EnvList& environment = {}) {
-  AgentDriver agent(kProgram, environment);
+Failed refusal_of(AgentDriver& agent, const Prepare& prepare) {
   agent.send(prepare);
   AgentMessage answer = agent.next();
   while (std::holds_alternative<Noise>(answer)) answer = agent.next();
@@ -57,6 +56,11 @@ Failed refusal_of(const Prepare& prepare, const EnvList& environment = {}) {
   agent.expect<Done>();
   CHECK(agent.wait_for_end() == 0);
   return std::get<Failed>(answer);
+}
+
+Failed refusal_of(const Prepare& prepare, const EnvList& environment = {}) {
+  AgentDriver agent(kProgram, environment);
+  return refusal_of(agent, prepare);
 }
 
 Input input_at(std::uint64_t offset, std::string_view text) {
@@ -70,6 +74,10 @@ char state_of(std::int64_t pid) {
   std::string stat((std::istreambuf_iterator<char>(file)), {});
   const std::size_t name_end = stat.rfind(')');
   return name_end == std::string::npos ? '-' : stat[name_end + 2];
+}
+
+pid_t agent_of(const AgentDriver& driver) {
+  return static_cast<pid_t>(driver.hello.pid);
 }
 
 std::size_t cores() {
@@ -105,6 +113,28 @@ TEST_CASE("a limit above the hard limit refuses the job before any rank starts")
   CHECK(failed.code == static_cast<std::int32_t>(Errc::out_of_resources));
   CHECK(failed.what == "limit nofile " + std::to_string(files.rlim_max + 1) + " is above the hard limit there, " +
                            std::to_string(files.rlim_max));
+}
+
+TEST_CASE("more ranks than the usual limit of open files has room for start, with that limit") {
+  AgentDriver agent(kProgram);
+  rlimit usual{};
+  REQUIRE(::prlimit(agent_of(agent), RLIMIT_NOFILE, nullptr, &usual) == 0);
+  const rlimit low{32, usual.rlim_max};
+  REQUIRE(::prlimit(agent_of(agent), RLIMIT_NOFILE, &low, nullptr) == 0);
+  agent.start(job("ulimit -n", 40));
+  agent.run_to_done();
+  CHECK(agent.wait_for_end() == 0);
+  CHECK(agent.ranks.size() == 40);
+  for (const auto& [rank, record] : agent.ranks) CHECK(record.out == "32\n");
+}
+
+TEST_CASE("more ranks than the hard limit of open files has room for are refused before any starts") {
+  AgentDriver agent(kProgram);
+  const rlimit low{32, 100};
+  REQUIRE(::prlimit(agent_of(agent), RLIMIT_NOFILE, &low, nullptr) == 0);
+  const Failed failed = refusal_of(agent, job("true", 40));
+  CHECK(failed.code == static_cast<std::int32_t>(Errc::out_of_resources));
+  CHECK(failed.what == "40 ranks need 224 open files of the agent, and the hard limit there is 100");
 }
 
 TEST_CASE("bound ranks have cores of their own, and threads for them") {

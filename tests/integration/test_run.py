@@ -3,6 +3,7 @@ import json
 import re
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -247,10 +248,40 @@ def test_a_low_limit_of_open_files_is_raised_for_the_head_and_not_for_ranks(host
     assert lines_by_rank(ended.stdout) == {0: ["60"], 1: ["60"]}, ended
 
 
+def test_a_flood_of_strangers_at_the_port_costs_the_job_no_log_file(hosts):
+    """All sockets that they may have, while no rank has a file yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def on_this_machine(data):
+        data["llmlaunch"]["hosts"] = [{"name": "localhost", "slots": 60}]
+        data["num_machines"], data["num_processes"], data["main_process_port"] = 1, 60, port
+
+    strangers = []
+
+    def flood():
+        wait_until(lambda: len(list(hosts.head.glob("up-*"))) == 60, "all ranks")
+        for _ in range(700):
+            strangers.append(socket.create_connection(("127.0.0.1", port)))
+        (hosts.head / "go").touch()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    script = f"touch {hosts.head}/up-$RANK; while [ ! -e {hosts.head}/go ]; do sleep 0.1; done; echo done"
+    ended = run_with_limit(hosts, "-Sn 200", hosts.config(on_this_machine), "sh", "-c", script)
+    thread.join()
+    for stranger in strangers:
+        stranger.close()
+    assert ended.returncode == 0 and "INCOMPLETE" not in ended.stderr, ended
+    directory = hosts.run_directory()
+    assert [(directory / f"rank-{rank:05}.out").read_text() for rank in range(60)] == ["done\n"] * 60
+
+
 def test_a_hard_limit_of_open_files_that_is_too_low_is_told_before_any_host_is_asked(hosts):
     before = {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names}
     ended = run_with_limit(hosts, "-n 60", hosts.config(slots=4), "true")
     assert ended.returncode == 69, ended
-    assert "2 hosts and 8 ranks need 162 open files, and the limit of this shell is 60" in ended.stderr, ended
+    assert "2 hosts and 8 ranks need 299 open files, and the limit of this shell is 60" in ended.stderr, ended
     assert "ulimit -Hn" in ended.stderr, ended
     assert {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names} == before
