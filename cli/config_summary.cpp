@@ -18,19 +18,19 @@ namespace {
 using launcher::EnvList;
 using launcher::HostPlan;
 using launcher::LaunchPlan;
-using Row = std::array<std::string, 4>;
+using SummaryRow = std::array<std::string, 4>;
 
 std::string table(const LaunchPlan& plan) {
-  std::vector<Row> rows{{"host", "ranks", "by", "workdir"}};
+  std::vector<SummaryRow> rows{{"host", "ranks", "by", "workdir"}};
   for (const HostPlan& host : plan.hosts) {
     const auto words = shown_ranks(host);
     rows.push_back({host.name, words.substr(words.find(' ') + 1), shown_way(host), shown_workdir(host)});
   }
   std::array<std::size_t, 4> widths{};
-  for (const Row& row : rows)
+  for (const SummaryRow& row : rows)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   std::string text;
-  for (const Row& row : rows)
+  for (const SummaryRow& row : rows)
     text += fmt::format("{:{}}  {:{}}  {:{}}  {}\n", row[0], widths[0], row[1], widths[1], row[2], widths[2], row[3]);
   return text;
 }

@@ -20,12 +20,12 @@ namespace llmlaunch::cli {
 namespace {
 
 // Of a file or a pipe.
-constexpr std::size_t kUsualWidth = 120;
+constexpr std::size_t kUsualTableWidth = 120;
 
 std::size_t width_of_stdout() {
   winsize size{};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return kUsualWidth;
+  return kUsualTableWidth;
 }
 
 /// Nothing named and no --all: no hosts, which is this machine.

@@ -71,9 +71,9 @@ Error as_usage(Error error, std::string_view prefix) {
 }
 
 /// One choice while it is made.
-class Choice {
+class ChosenHosts {
  public:
-  Choice(const Config& file, const HostWords& words, const HostWorld& world, launcher::HostSources sources)
+  ChosenHosts(const Config& file, const HostWords& words, const HostWorld& world, launcher::HostSources sources)
       : file_(file), words_(words), world_(world), sources_(std::move(sources)), selector_(sources_) {
     for (const auto& host : file.hosts) known_.emplace(host.name, &host);
   }
@@ -121,7 +121,7 @@ Result<launcher::HostSources> sources_of(const Config& file, const HostWords& wo
   return sources;
 }
 
-HostConfig Choice::merged(HostConfig host, std::string where) const {
+HostConfig ChosenHosts::merged(HostConfig host, std::string where) const {
   if (const auto found = known_.find(host.name); found != known_.end()) {
     HostConfig from_file = *found->second;
     if (host.user) from_file.user = host.user;
@@ -133,7 +133,7 @@ HostConfig Choice::merged(HostConfig host, std::string where) const {
   return host;
 }
 
-Result<void> Choice::take_text(std::string_view text, const std::string& name, HostfileFormat format) {
+Result<void> ChosenHosts::take_text(std::string_view text, const std::string& name, HostfileFormat format) {
   auto read = launcher::parse_hostfile(text, name, format, sources_);
   if (!read) return read.error();
   for (auto& host : read->hosts) {
@@ -145,7 +145,7 @@ Result<void> Choice::take_text(std::string_view text, const std::string& name, H
   return ok;
 }
 
-Result<void> Choice::take_file(const std::string& path, HostfileFormat format) {
+Result<void> ChosenHosts::take_file(const std::string& path, HostfileFormat format) {
   const bool standard_input = path == "-";
   if (standard_input ? !sources_.read_stdin : !sources_.read_file)
     return make_error(Errc::usage, "host files cannot be read here");
@@ -154,7 +154,7 @@ Result<void> Choice::take_file(const std::string& path, HostfileFormat format) {
   return take_text(*text, standard_input ? "(stdin)" : path, format);
 }
 
-Result<void> Choice::take_slurm() {
+Result<void> ChosenHosts::take_slurm() {
   const std::string list = variable_in(world_.environment, "SLURM_JOB_NODELIST");
   if (list.empty())
     return make_error(Errc::usage, "--from slurm: SLURM_JOB_NODELIST is not set", {}, "this is no Slurm job");
@@ -169,7 +169,7 @@ Result<void> Choice::take_slurm() {
 }
 
 /// Without a file: what the batch system has put into the environment.
-Result<void> Choice::take_allocation(HostfileFormat format) {
+Result<void> ChosenHosts::take_allocation(HostfileFormat format) {
   if (format == HostfileFormat::slurm) return take_slurm();
   if (format == HostfileFormat::pbs) {
     const std::string path = variable_in(world_.environment, "PBS_NODEFILE");
@@ -185,11 +185,11 @@ Result<void> Choice::take_allocation(HostfileFormat format) {
                     "this is no LSF job; --hostfile names a file");
 }
 
-bool Choice::batch_format(HostfileFormat format) const {
+bool ChosenHosts::batch_format(HostfileFormat format) const {
   return format == HostfileFormat::slurm || format == HostfileFormat::pbs || format == HostfileFormat::lsf;
 }
 
-Result<void> Choice::take_words(const std::string& option) {
+Result<void> ChosenHosts::take_words(const std::string& option) {
   for (const auto& expression : words_.include)
     if (auto taken = selector_.include(expression, ""); !taken) return as_usage(taken.error(), option);
   const auto format = launcher::hostfile_format(words_.from.value_or("auto")).value_or(HostfileFormat::automatic);
@@ -219,7 +219,7 @@ Result<void> Choice::take_words(const std::string& option) {
 
 /// `-x gpu99` of a host that is not meant anyway: most often a typing error, and then the one that was meant runs. What
 /// a group, a file or a pattern leaves out may well be more than is there.
-void Choice::note_excluded_in_vain() {
+void ChosenHosts::note_excluded_in_vain() {
   std::unordered_set<std::string> meant;
   for (const auto& host : from_files_) meant.insert(host.name);
   for (const auto& name : included_) meant.insert(launcher::host_named(name).name);
@@ -236,7 +236,7 @@ void Choice::note_excluded_in_vain() {
                                       missing.size() == 1 ? "is" : "are"));
 }
 
-Result<HostChoice> Choice::make(const std::string& option) {
+Result<HostChoice> ChosenHosts::make(const std::string& option) {
   if (auto taken = take_words(option); !taken) return taken.error();
   choice_.notes.insert(choice_.notes.end(), selector_.notes().begin(), selector_.notes().end());
   if (!choice_.named) from_files_ = file_.hosts;
@@ -274,7 +274,7 @@ Result<HostChoice> choose_hosts(const Config& file, const HostWords& words, cons
                                 const std::string& option) {
   auto sources = sources_of(file, words, world);
   if (!sources) return sources.error();
-  return Choice(file, words, world, std::move(*sources)).make(option);
+  return ChosenHosts(file, words, world, std::move(*sources)).make(option);
 }
 
 Result<void> check_named_once(const std::vector<HostConfig>& hosts) {

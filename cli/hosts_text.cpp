@@ -14,7 +14,7 @@
 namespace llmlaunch::cli {
 namespace {
 
-using Names = std::vector<std::string>;
+using HostNames = std::vector<std::string>;
 
 /// Only the hosts at these places.
 HostChoice at_places(const HostChoice& choice, const std::vector<std::size_t>& places) {
@@ -35,14 +35,14 @@ HostChoice picked(const HostChoice& choice, std::size_t number, std::uint64_t ch
 }
 
 /// Parts that differ by at most one host; none is empty.
-std::string in_parts(const Names& names, std::size_t parts, const launcher::FoldOptions& folding) {
+std::string in_parts(const HostNames& names, std::size_t parts, const launcher::FoldOptions& folding) {
   std::string text;
   std::size_t at = 0;
   for (std::size_t part = 0; part < parts; ++part) {
     const std::size_t size = names.size() / parts + (part < names.size() % parts ? 1 : 0);
     if (size == 0) break;
     const auto first = names.begin() + static_cast<std::ptrdiff_t>(at);
-    text += launcher::fold_hostlist(Names(first, first + static_cast<std::ptrdiff_t>(size)), folding) + "\n";
+    text += launcher::fold_hostlist(HostNames(first, first + static_cast<std::ptrdiff_t>(size)), folding) + "\n";
     at += size;
   }
   return text;

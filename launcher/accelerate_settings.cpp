@@ -11,46 +11,46 @@ namespace llmlaunch::launcher {
 namespace {
 
 using Kind = SettingKind;
-using Row = AccelerateSetting;
+using SettingRow = AccelerateSetting;
 using Shape = ValueShape;
 
-constexpr std::uint64_t kMost = 2'147'483'647;
+constexpr std::uint64_t kMostNumber = 2'147'483'647;
 constexpr std::uint64_t kMostParameters = 1'000'000'000'000'000;
 
-constexpr Row text(std::string_view path, std::string_view meaning, std::string_view variable,
-                   Shape shape = Shape::plain) {
+constexpr SettingRow text(std::string_view path, std::string_view meaning, std::string_view variable,
+                          Shape shape = Shape::plain) {
   return {{path, Kind::text, meaning}, variable, Spelling::as_written, false, shape};
 }
-constexpr Row text_or(std::string_view path, std::string_view meaning, std::string_view variable,
-                      std::string_view otherwise, Shape shape = Shape::plain) {
+constexpr SettingRow text_or(std::string_view path, std::string_view meaning, std::string_view variable,
+                             std::string_view otherwise, Shape shape = Shape::plain) {
   return {{path, Kind::text, meaning, otherwise}, variable, Spelling::as_written, true, shape};
 }
-constexpr Row count(std::string_view path, std::string_view meaning, std::string_view variable, std::uint64_t least,
-                    std::uint64_t most = kMost) {
+constexpr SettingRow count(std::string_view path, std::string_view meaning, std::string_view variable,
+                           std::uint64_t least, std::uint64_t most = kMostNumber) {
   return {{path, Kind::integer, meaning, "", "", least, most}, variable};
 }
-constexpr Row count_or(std::string_view path, std::string_view meaning, std::string_view variable,
-                       std::string_view otherwise, std::uint64_t least, std::uint64_t most = kMost) {
+constexpr SettingRow count_or(std::string_view path, std::string_view meaning, std::string_view variable,
+                              std::string_view otherwise, std::uint64_t least, std::uint64_t most = kMostNumber) {
   return {{path, Kind::integer, meaning, otherwise, "", least, most}, variable, Spelling::as_written, true};
 }
-constexpr Row flag(std::string_view path, std::string_view meaning, std::string_view variable,
-                   Spelling spelling = Spelling::python) {
+constexpr SettingRow flag(std::string_view path, std::string_view meaning, std::string_view variable,
+                          Spelling spelling = Spelling::python) {
   return {{path, Kind::boolean, meaning}, variable, spelling};
 }
-constexpr Row flag_or(std::string_view path, std::string_view meaning, std::string_view variable,
-                      std::string_view otherwise, Spelling spelling = Spelling::python) {
+constexpr SettingRow flag_or(std::string_view path, std::string_view meaning, std::string_view variable,
+                             std::string_view otherwise, Spelling spelling = Spelling::python) {
   return {{path, Kind::boolean, meaning, otherwise}, variable, spelling, true};
 }
-constexpr Row choice(std::string_view path, std::string_view meaning, std::string_view variable,
-                     std::string_view words) {
+constexpr SettingRow choice(std::string_view path, std::string_view meaning, std::string_view variable,
+                            std::string_view words) {
   return {{path, Kind::choice, meaning, "", words}, variable};
 }
-constexpr Row choice_or(std::string_view path, std::string_view meaning, std::string_view variable,
-                        std::string_view otherwise, std::string_view words) {
+constexpr SettingRow choice_or(std::string_view path, std::string_view meaning, std::string_view variable,
+                               std::string_view otherwise, std::string_view words) {
   return {{path, Kind::choice, meaning, otherwise, words}, variable, Spelling::as_written, true};
 }
 
-constexpr auto kRows = std::to_array<Row>({
+constexpr auto kRows = std::to_array<SettingRow>({
     choice("fp8_config.fp8_backend", "who computes in 8 bits", "ACCELERATE_FP8_BACKEND", "AO TE MSAMP"),
     flag_or("fp8_config.fp8_use_autocast_during_eval", "8 bits while evaluating, too (TE)",
             "ACCELERATE_FP8_USE_AUTOCAST_DURING_EVAL", "false"),
@@ -284,7 +284,7 @@ std::vector<std::string_view> other_names_of(const AccelerateSetting& row) {
 const AccelerateSetting* find_accelerate_setting(std::string_view path) {
   const auto dot = path.find('.');
   if (dot == path.npos) return nullptr;
-  for (const Row& row : kRows) {
+  for (const SettingRow& row : kRows) {
     if (row.setting.path == path) return &row;
     if (section_of(row.setting) != path.substr(0, dot)) continue;
     const auto names = other_names_of(row);
@@ -295,7 +295,7 @@ const AccelerateSetting* find_accelerate_setting(std::string_view path) {
 
 void append_section(std::string_view section, std::vector<Setting>& table) {
   static std::deque<std::string> paths;  // rows point into it for as long as the program runs
-  for (const Row& row : kRows) {
+  for (const SettingRow& row : kRows) {
     if (section_of(row.setting) != section) continue;
     table.push_back(row.setting);
     for (const std::string_view name : other_names_of(row)) {

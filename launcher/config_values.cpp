@@ -8,11 +8,11 @@ namespace llmlaunch::launcher {
 namespace {
 
 // Enough to recognise a value; hosts and environment values may be long.
-constexpr std::size_t kShownBytes = 160;
+constexpr std::size_t kShownValueBytes = 160;
 
 std::string shortened(std::string text) {
-  if (text.size() <= kShownBytes) return text;
-  std::size_t end = kShownBytes;
+  if (text.size() <= kShownValueBytes) return text;
+  std::size_t end = kShownValueBytes;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
   return fmt::format("{}… ({} bytes)", text.substr(0, end), text.size());
 }
@@ -31,11 +31,11 @@ std::string shown(const YamlNode& node, std::string_view name) {
     case YamlNode::Kind::sequence:
       for (const YamlNode& item : node.items) {
         text += (text.empty() ? "" : ", ") + shown(item, name);
-        if (text.size() > kShownBytes) break;  // of 65536 hosts the first are enough
+        if (text.size() > kShownValueBytes) break;  // of 65536 hosts the first are enough
       }
       return "[" + text + "]";
     case YamlNode::Kind::mapping:
-      for (std::size_t i = 0; i + 1 < node.items.size() && text.size() <= kShownBytes; i += 2) {
+      for (std::size_t i = 0; i + 1 < node.items.size() && text.size() <= kShownValueBytes; i += 2) {
         const std::string& key = node.items[i].text;
         const bool own_key = key.starts_with("identity_file");  // the name of a file
         text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", key, shown(node.items[i + 1], own_key ? "" : key));

@@ -10,7 +10,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::string_view kPlain = "\x1b[0m";
+constexpr std::string_view kPlainColor = "\x1b[0m";
 // Of lines from stderr, where there are colours: behind the prefix.
 constexpr std::string_view kErrMark = "\x1b[1;31m!\x1b[0m ";
 // Neighbours differ; red is left to errors.
@@ -121,7 +121,7 @@ void Console::write_line(std::uint32_t rank, agent::Stream stream, std::string_v
   const bool colored_prefix = color && !prefix_.empty();
   if (colored_prefix) to += color_of(rank);
   prefix_.append(Rank{rank}, stream, time_, to);
-  if (colored_prefix) to += kPlain;
+  if (colored_prefix) to += kPlainColor;
   if (color && stream == agent::Stream::err) to += kErrMark;
   to += text;
   to += '\n';

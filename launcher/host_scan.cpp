@@ -6,7 +6,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::size_t kShownBytes = 100;  // of an expression, on either side of the bad place
+constexpr std::size_t kShownHostBytes = 100;  // of an expression, on either side of the bad place
 constexpr std::string_view kOperators = ",!&^";
 
 }  // namespace
@@ -37,11 +37,11 @@ std::string shown_short(std::string_view text) {
 }
 
 std::string with_caret(std::string_view expression, std::size_t at) {
-  const std::size_t from = at > kShownBytes ? at - kShownBytes : 0;
+  const std::size_t from = at > kShownHostBytes ? at - kShownHostBytes : 0;
   const std::string_view before = expression.substr(from, at - from);
   std::size_t columns = from > 0 ? 1 : 0;
   for (const char c : before) columns += (static_cast<unsigned char>(c) & 0xc0) == 0x80 ? 0 : 1;
-  const std::string_view behind = expression.substr(at, kShownBytes);
+  const std::string_view behind = expression.substr(at, kShownHostBytes);
   return fmt::format("\n   {}{}{}{}\n   {}^", from > 0 ? "…" : "", shown_host(before), shown_host(behind),
                      at + behind.size() < expression.size() ? "…" : "", std::string(columns, ' '));
 }

@@ -15,7 +15,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-constexpr std::uint32_t kMaxSlots = 4096;  // as llmlaunch.hosts allows
+constexpr std::uint32_t kMaxHostSlots = 4096;  // as llmlaunch.hosts allows
 
 struct Word {
   std::string_view text;
@@ -111,7 +111,7 @@ Result<void> Reader::setting(const HostfileLine& line, const Word& word, HostCon
     return wrong(line, word, fmt::format("'{}' behind a host: expected slots=N", shown_short(word.text)),
                  "one host a line");
   if (key == "slots" || key == "max_slots" || key == "max-slots") {
-    const auto number = count(line, word, key, value, kMaxSlots);
+    const auto number = count(line, word, key, value, kMaxHostSlots);
     if (!number) return number.error();
     (key == "slots" ? shared.slots : most) = *number;
   } else if (key == "port") {
@@ -136,7 +136,7 @@ Result<void> Reader::settings_line(const HostfileLine& line) {
   const bool counted_by_colon =
       format_ == HostfileFormat::mpich && colon != host.text.npos && !is_ipv6_literal(host.text);
   if (counted_by_colon) {
-    const auto slots = count(line, host, "the number behind ':'", host.text.substr(colon + 1), kMaxSlots);
+    const auto slots = count(line, host, "the number behind ':'", host.text.substr(colon + 1), kMaxHostSlots);
     if (!slots) return slots.error();
     shared.slots = *slots;
     host.text = host.text.substr(0, colon);
@@ -169,7 +169,7 @@ Result<void> Reader::pairs(const std::vector<HostfileLine>& lines) {
         return wrong(*line, word, fmt::format("no number behind '{}'", shown_short(word.text)),
                      "expected host n host n …");
       const auto slots = count(*words[i + 1].first, words[i + 1].second, "the number behind a host",
-                               words[i + 1].second.text, kMaxSlots);
+                               words[i + 1].second.text, kMaxHostSlots);
       if (!slots) return slots.error();
       shared.slots = *slots;
       ++i;
@@ -206,8 +206,8 @@ Result<void> Reader::add(const HostfileLine& line, const Word& word, const HostC
     if (!counted || first.user != host.user || first.port != host.port)
       return wrong(line, word, fmt::format("host '{}' is listed twice", host.name), "first at " + first.where);
     first.slots = first.slots.value_or(1) + host.slots.value_or(1);
-    if (*first.slots > kMaxSlots)
-      return wrong(line, word, fmt::format("host '{}' has more than {} slots", host.name, kMaxSlots));
+    if (*first.slots > kMaxHostSlots)
+      return wrong(line, word, fmt::format("host '{}' has more than {} slots", host.name, kMaxHostSlots));
   }
   return ok;
 }
@@ -307,7 +307,7 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
       piece = piece.substr(0, open);
     }
     const auto number = count_in(piece);
-    if (!number || *number < 1 || *number > kMaxSlots) return bad();
+    if (!number || *number < 1 || *number > kMaxHostSlots) return bad();
     if (tasks.size() + times > nodes) return speaks_of("more");
     tasks.insert(tasks.end(), times, *number);
   }

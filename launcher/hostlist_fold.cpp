@@ -15,13 +15,13 @@ namespace llmlaunch::launcher {
 namespace {
 
 // Longer ones would not fit 64 bits, and are text.
-constexpr std::size_t kMaxIndexDigits = 18;
+constexpr std::size_t kMaxFoldedDigits = 18;
 
 bool is_index_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-std::uint64_t index_number(std::string_view digits) {  // at most kMaxIndexDigits digits
+std::uint64_t index_number(std::string_view digits) {  // at most kMaxFoldedDigits digits
   std::uint64_t value = 0;
   std::from_chars(digits.data(), digits.data() + digits.size(), value);
   return value;
@@ -42,7 +42,7 @@ Tokens tokens_of(const std::string& name) {
     const bool digits = is_index_digit(name[at]);
     std::size_t end = at;
     while (end < name.size() && is_index_digit(name[end]) == digits) ++end;
-    const bool index = digits && end - at <= kMaxIndexDigits;
+    const bool index = digits && end - at <= kMaxFoldedDigits;
     tokens.push_back({index ? Token::Kind::index : Token::Kind::text, name.substr(at, end - at)});
     at = end;
   }

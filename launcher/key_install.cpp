@@ -11,7 +11,7 @@ namespace {
 constexpr std::chrono::milliseconds kTime{30'000};
 constexpr std::size_t kMaxReason = 500;
 
-constexpr const char* kScript = R"sh(
+constexpr const char* kInstallScript = R"sh(
 umask 077
 cd && mkdir -p .ssh && touch .ssh/authorized_keys || exit 1
 grep -qxF -e "$1" .ssh/authorized_keys && exit 0
@@ -34,7 +34,7 @@ std::string reason_of(const HostEnd& end, const GatheredOutput& gathered, std::s
 }  // namespace
 
 std::vector<std::string> key_install_command(const std::string& public_key) {
-  return {"/bin/sh", "-c", kScript, "sh", public_key};
+  return {"/bin/sh", "-c", kInstallScript, "sh", public_key};
 }
 
 Result<std::vector<HostSurvey>> install_key(LaunchPlan plan, LaunchOptions launch, const std::string& public_key,

@@ -12,11 +12,12 @@ namespace llmlaunch::launcher {
 namespace {
 
 // A text for messages.
-constexpr std::size_t kShownBytes = 80;
+constexpr std::size_t kShownJumpBytes = 80;
 
 Error wrong_jump(std::string_view stop, std::string_view what) {
-  return make_error(Errc::invalid_argument, fmt::format("'{}' is no jump host: {}", stop.substr(0, kShownBytes), what),
-                    {}, "it is written [user@]host[:port], several with commas between them, or none");
+  return make_error(Errc::invalid_argument,
+                    fmt::format("'{}' is no jump host: {}", stop.substr(0, kShownJumpBytes), what), {},
+                    "it is written [user@]host[:port], several with commas between them, or none");
 }
 
 bool is_plain(std::string_view text, std::string_view more) {

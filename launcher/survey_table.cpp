@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kDiffers = "≠ ";
 constexpr std::string_view kSame = "  ";
 
-struct Column {
+struct TableColumn {
   std::vector<std::string> names;
   std::vector<std::string> values;  // in the order of facts_of
 };
@@ -31,8 +31,8 @@ std::string padded(const std::string& text, std::size_t width) {
   return has < width ? text + std::string(width - has, ' ') : text;
 }
 
-std::vector<Column> columns_of(const std::vector<HostSurvey>& hosts) {
-  std::vector<Column> columns;
+std::vector<TableColumn> columns_of(const std::vector<HostSurvey>& hosts) {
+  std::vector<TableColumn> columns;
   std::map<std::vector<std::string>, std::size_t> places;
   for (const HostSurvey& host : hosts) {
     if (!host.facts) continue;
@@ -46,16 +46,16 @@ std::vector<Column> columns_of(const std::vector<HostSurvey>& hosts) {
 }
 
 // The value that most hosts have; of several the first one.
-std::string usual_value(const std::vector<Column>& columns, std::size_t row) {
+std::string usual_value(const std::vector<TableColumn>& columns, std::size_t row) {
   std::map<std::string, std::size_t> hosts;
-  for (const Column& column : columns) hosts[column.values[row]] += column.names.size();
+  for (const TableColumn& column : columns) hosts[column.values[row]] += column.names.size();
   std::string best = columns.front().values[row];
-  for (const Column& column : columns)
+  for (const TableColumn& column : columns)
     if (hosts[column.values[row]] > hosts[best]) best = column.values[row];
   return best;
 }
 
-std::string heading(const Column& column) {
+std::string heading(const TableColumn& column) {
   const std::string names = printable(compress_hostlist(column.names));
   return column.names.size() == 1 ? names : fmt::format("{} ({})", names, column.names.size());
 }
@@ -72,7 +72,7 @@ class Table {
     for (std::size_t row = 0; row < names_.size() && !columns_.empty(); ++row) {
       usual_.push_back(usual_value(columns_, row));
       differs_.push_back(std::any_of(columns_.begin(), columns_.end(),
-                                     [&](const Column& column) { return column.values[row] != usual_[row]; }));
+                                     [&](const TableColumn& column) { return column.values[row] != usual_[row]; }));
       label_width_ = std::max(label_width_, width_of(names_[row]) + 2);
     }
   }
@@ -114,7 +114,7 @@ class Table {
     return text;
   }
 
-  std::vector<Column> columns_;
+  std::vector<TableColumn> columns_;
   std::vector<std::string> names_;
   std::vector<std::string> usual_;  // by row
   std::vector<bool> differs_;

@@ -70,19 +70,19 @@ std::size_t slowest(const Column& column) {
                                                   : static_cast<std::size_t>(found - column.of_host.begin());
 }
 
-using Row = std::vector<std::string>;
+using TimelineRow = std::vector<std::string>;
 
-std::vector<Row> rows_of(const Timeline& timeline) {
+std::vector<TimelineRow> rows_of(const Timeline& timeline) {
   const std::vector<Column> columns = timeline_columns(timeline);
-  std::vector<Row> rows(1, Row{"host"});
+  std::vector<TimelineRow> rows(1, TimelineRow{"host"});
   for (const std::string& name : Timeline::stage_names()) rows[0].push_back(name);
   rows[0].emplace_back("total");
   for (std::size_t host = 0; host < timeline.hosts().size(); ++host) {
-    Row row{timeline.hosts()[host]};
+    TimelineRow row{timeline.hosts()[host]};
     for (const Column& column : columns) row.push_back(cell(column.of_host[host]));
     rows.push_back(std::move(row));
   }
-  Row medians{"(median)"}, most{"(slowest)"}, where{"(on host)"};
+  TimelineRow medians{"(median)"}, most{"(slowest)"}, where{"(on host)"};
   for (const Column& column : columns) {
     const std::size_t host = slowest(column);
     const bool known = host < timeline.hosts().size();
@@ -140,12 +140,12 @@ const std::vector<std::string>& Timeline::stage_names() {
 }
 
 std::string timeline_table(const Timeline& timeline) {
-  const std::vector<Row> rows = rows_of(timeline);
+  const std::vector<TimelineRow> rows = rows_of(timeline);
   std::vector<std::size_t> widths(rows[0].size());
-  for (const Row& row : rows)
+  for (const TimelineRow& row : rows)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   std::string text = fmt::format("job {}: milliseconds of each host in each stage\n", timeline.job_id());
-  for (const Row& row : rows) {
+  for (const TimelineRow& row : rows) {
     std::string line = fmt::format("{:<{}}", row[0], widths[0]);
     for (std::size_t i = 1; i < row.size(); ++i) line += fmt::format("  {:>{}}", row[i], widths[i]);
     text += line + "\n";

@@ -18,7 +18,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds kAnswerGrace{10'000};
 // How long leaving may take when the server does not react.
 constexpr milliseconds kLeaveTimeout{2'000};
-constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::size_t kLinkReadBytes = 64 * 1024;
 
 }  // namespace
 
@@ -75,7 +75,7 @@ Result<void> ClientLink::send(const Message& message, TimePoint deadline) {
 // --- the reading thread ----------------------------------------------------------------------------------------------
 
 void ClientLink::read() {
-  Bytes buffer(kReadBytes);
+  Bytes buffer(kLinkReadBytes);
   while (true) {
     auto message = decoder_.next();
     if (!message) {

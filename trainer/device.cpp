@@ -15,7 +15,7 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr const char* kHint =
+constexpr const char* kDeviceHint =
     "run with --use_cpu (use_cpu: true in the YAML), or see what nvidia-smi says on this host";
 
 bool told_to_use_cpu() {
@@ -61,7 +61,7 @@ Result<DevicePlan> choose_device(DeviceChoice choice) {
   Error error = nccl_version.error();
   error.what = "no GPU: " + error.what;
   if (choice == DeviceChoice::cuda) {
-    if (error.hint.empty()) error.hint = kHint;
+    if (error.hint.empty()) error.hint = kDeviceHint;
     return error;
   }
   return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};

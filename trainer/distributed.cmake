@@ -19,6 +19,7 @@ add_library(llmlaunch_trainer_options STATIC
   options.cpp
 )
 target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE CLI11::CLI11)
+target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)
 
 include(cuda/detect.cmake)
 if(LLMLAUNCH_HAVE_CUDA_BACKEND)

@@ -17,7 +17,7 @@ namespace llmlaunch::launcher::agent {
 namespace {
 
 constexpr int kExitAgentKilled = 70;
-constexpr timespec kKillInterval{0, 20'000'000};
+constexpr timespec kGuardKillInterval{0, 20'000'000};
 
 // Kills until no child is left. Each round reaps what the last one killed; new orphans come to us.
 void kill_what_is_left() {
@@ -30,7 +30,7 @@ void kill_what_is_left() {
     while (reaped > 0 || (reaped < 0 && errno == EINTR));
     if (reaped < 0) return;  // ECHILD
     signal_descendants(SIGKILL);
-    ::sigtimedwait(&child, nullptr, &kKillInterval);
+    ::sigtimedwait(&child, nullptr, &kGuardKillInterval);
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstRetryDelay{200};
 // Of its banner, or of the command that leads to it: a flood of it would bury what hosts say.
-constexpr int kMaxNoiseLines = 20;
+constexpr int kMaxJumpNoiseLines = 20;
 
 }  // namespace
 
@@ -88,8 +88,8 @@ asio::awaitable<Result<void>> JumpHost::sign_in(std::shared_ptr<SshContext> cont
   auto access = context->access_jump(way_);
   if (!access) co_return access.error();
   const auto say = [name = name(), told = std::make_shared<int>(0)](std::string_view line) {
-    if (++*told <= kMaxNoiseLines) log_info("jump host {} said: {}", name, line);
-    if (*told == kMaxNoiseLines + 1) log_info("jump host {} said more, which is not shown", name);
+    if (++*told <= kMaxJumpNoiseLines) log_info("jump host {} said: {}", name, line);
+    if (*told == kMaxJumpNoiseLines + 1) log_info("jump host {} said more, which is not shown", name);
   };
   asio::steady_timer pause(executor_);
   for (int attempt = 1;; ++attempt) {

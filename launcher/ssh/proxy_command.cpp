@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kPatience{1'000};
 // For what it still has to pass on, when its stdin has ended.
 constexpr std::chrono::milliseconds kFarewell{500};
 // How often it is looked at meanwhile. Its stderr may be another file, and may be closed, so that no descriptor tells.
-constexpr std::chrono::milliseconds kGlance{10};
+constexpr std::chrono::milliseconds kExitGlance{10};
 
 // Handlers are the head's; what is ignored stays so, as in ssh, but for SIGPIPE.
 void reset_signals() {
@@ -126,7 +126,7 @@ asio::awaitable<std::optional<int>> ProxyCommand::await_end_within(std::chrono::
   asio::steady_timer glance(executor_);
   const auto until = std::chrono::steady_clock::now() + patience;
   while (pid_ > 0 && !has_ended() && std::chrono::steady_clock::now() < until) {
-    glance.expires_after(kGlance);
+    glance.expires_after(kExitGlance);
     co_await glance.async_wait(await_tuple);
   }
   co_return status_;

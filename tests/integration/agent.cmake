@@ -8,6 +8,7 @@ add_executable(integration_agent
   ${CMAKE_CURRENT_LIST_DIR}/../support/agent_driver.cpp
 )
 target_link_libraries(integration_agent PRIVATE llmlaunch_catch_asio llmlaunch_local_shell)
+set_target_properties(integration_agent PROPERTIES UNITY_BUILD "${unity}")
 target_precompile_headers(integration_agent REUSE_FROM llmlaunch_catch_asio)
 target_compile_definitions(integration_agent PRIVATE AGENT_PROGRAM="$<TARGET_FILE:llmlaunch-agent>")
 if(LLMLAUNCH_SANITIZE)
