@@ -1,5 +1,6 @@
 """`llmlaunch config` without questions: answers from options and files, `config default`, `config update` and `config import`."""
 import os
+import re
 import signal
 import socket
 
@@ -141,6 +142,82 @@ def test_update_leaves_a_file_alone_that_it_cannot_add_to(hosts, desk, text, sta
     run = desk.run("update", "old.yaml", "--no-probe")
     assert run.status == status and "old.yaml" in run.err, str(run)
     assert file.read_text() == text
+
+
+FSDP = """# the team's
+distributed_type: FSDP
+fp16: true  # since 2022
+dynamo_backend: INDUCTOR
+fsdp_config:
+  # what our models need
+  fsdp_offload_params: true
+  backward_prefetch_policy: BACKWARD_PRE
+num_machines: 1
+num_processes: 2
+"""
+
+
+def test_update_renames_older_keys_where_they_stand_and_changes_no_rank(hosts, desk):
+    (desk.folder / "old.yaml").write_text(FSDP)
+    before = desk.plans("old.yaml")
+    run = desk.run("update", "old.yaml", "--no-probe")
+    assert run.status == 0, str(run)
+    assert "renamed fp16 to mixed_precision, dynamo_backend to dynamo_config.dynamo_backend, " \
+           "fsdp_config.backward_prefetch_policy to backward_prefetch\n" in run.err, str(run)
+    text = (desk.folder / "old.yaml").read_text()
+    assert text.startswith("""# the team's
+distributed_type: FSDP
+mixed_precision: fp16  # since 2022
+dynamo_config:
+  dynamo_backend: INDUCTOR
+fsdp_config:
+  # what our models need
+  fsdp_version: 1
+  fsdp_offload_params: true
+  backward_prefetch: BACKWARD_PRE
+num_machines: 1
+num_processes: 2
+compute_environment: LOCAL_MACHINE
+"""), text
+    assert ranks_find(desk.plans("old.yaml")) == ranks_find(before)
+    assert "has everything" in desk.run("update", "old.yaml", "--no-probe").err
+
+
+def ranks_find(plan):
+    return [line for line in plan.splitlines() if re.match(r" +(FSDP|ACCELERATE|MIXED|WORLD)_?\w*=", line)]
+
+
+REFERENCES = """num_processes: 2
+llmlaunch:
+  hosts: ['test[01-02]']
+  workdir: ${HOME}/run-${UNSET:-a}
+  env: {COST: 5$$, WHERE: "${WHERE}", HF_TOKEN: "${HF_TOKEN}"}
+  include: [site.yaml]
+"""
+
+
+def test_references_stay_as_they_were_typed(hosts, desk):
+    (desk.folder / "site.yaml").write_text("mixed_precision: bf16\n")
+    (desk.folder / "mine.yaml").write_text(REFERENCES)
+    env = {"WHERE": "here", "HF_TOKEN": "sesame-oil", "LLMLAUNCH_NUM_MACHINES": "7"}  # the last one is for runs
+    run = desk.run("update", "mine.yaml", "--no-probe", env=env)
+    assert run.status == 0, str(run)
+    text = (desk.folder / "mine.yaml").read_text()
+    assert text.startswith(REFERENCES) and "num_machines: 2\n" in text, text
+    assert "mixed_precision" not in text, "site.yaml has it"
+    assert "sesame-oil" not in text + run.err + run.out
+    (desk.folder / "mine.yaml").write_text(REFERENCES)
+    run = desk.run("import", "mine.yaml", "-o", "out.yaml", env=env)
+    assert run.status == 0 and "sesame-oil" not in run.err, str(run)
+    assert (desk.folder / "out.yaml").read_text() == REFERENCES
+
+
+@pytest.mark.parametrize("command", ["update", "import"])
+def test_a_reference_to_nothing_is_an_error_at_its_place(hosts, desk, command):
+    (desk.folder / "mine.yaml").write_text("num_processes: 1\nllmlaunch:\n  workdir: ${NOWHERE_SET}/run\n")
+    run = desk.run(command, "mine.yaml", *(["-o", "out.yaml"] if command == "import" else ["--no-probe"]))
+    assert run.status == 78 and "mine.yaml:3:12: llmlaunch.workdir: the variable NOWHERE_SET is not set" in run.err, str(run)
+    assert "${NOWHERE_SET:-default}" in run.err and not (desk.folder / "out.yaml").exists(), str(run)
 
 
 IMPORTS = {

@@ -7,5 +7,6 @@ llmlaunch_unit_test(cli ASIO
     cli_options_test.cpp
     cli_plan_test.cpp
     cli_report_test.cpp
+    cli_wizard_renewal_test.cpp
     cli_wizard_test.cpp
   LIBRARIES llmlaunch_cli CLI11::CLI11)
