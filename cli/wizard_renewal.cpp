@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "launcher/accelerate_settings.hpp"
+#include "launcher/config_schema.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -45,7 +45,7 @@ class Renewing {
   Renewal all() && {
     precision();
     dynamo();
-    for (const auto& row : launcher::accelerate_settings()) key_of_section(row);
+    for (const auto& setting : launcher::settings()) key_of_section(setting);
     fsdp_version();
     return std::move(done_);
   }
@@ -89,19 +89,18 @@ class Renewing {
       done_.renamed.push_back("dynamo_backend to dynamo_config.dynamo_backend");
   }
 
-  /// A key under a name that a worker never sees.
-  void key_of_section(const launcher::AccelerateSetting& row) {
-    const std::string_view path = row.setting.path;
-    const auto at = place(path);
+  /// A key under a name that a worker never sees. One without its section's prefix is none: accelerate adds that.
+  void key_of_section(const launcher::Setting& other) {
+    const std::string_view written = launcher::key_of(other), key = other.instead;
+    if (key.empty() || key.ends_with(written)) return;
+    const std::string section(launcher::section_of(other));
+    const auto place = config_.places.find(fmt::format("{}.{}", section, key));
+    if (place == config_.places.end() || key_at(done_.text, place->second) != written) return;
+    const auto at = own_place(done_.text, name_, config_, place->first);
     if (!at) return;
-    const std::string_view key = path.substr(path.find('.') + 1);
-    const std::string written(key_at(done_.text, config_.places.find(path)->second));
-    const auto others = launcher::other_names_of(row);
-    if (written == key || others.empty() || written == others.front()) return;
-    const std::string_view prefix = key.substr(0, key.size() - others.front().size());
-    const std::string_view now = written.starts_with(prefix) ? key : others.front();
+    const std::string_view prefix = key.substr(0, key.find('_') + 1);  // "fp8_"
+    const std::string_view now = written.starts_with(prefix) ? key : key.substr(prefix.size());
     std::string text = done_.text;
-    const std::string section(path.substr(0, path.find('.')));
     if (keep(text.replace(text.find(written, *at), written.size(), now)))
       done_.renamed.push_back(fmt::format("{}.{} to {}", section, written, now));
   }
