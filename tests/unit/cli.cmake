@@ -1,5 +1,6 @@
 llmlaunch_unit_test(cli ASIO
   SOURCES
+    cli_cron_test.cpp
     cli_docs_test.cpp
     cli_exec_test.cpp
     cli_foreign_flags_test.cpp
