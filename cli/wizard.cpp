@@ -147,8 +147,14 @@ std::string output_of(const WizardOptions& options) {
   return options.output ? expand_home(*options.output) : "llmlaunch.yaml";
 }
 
+Result<launcher::Config> read_text_alone(const std::string& text, const std::string& path) {
+  auto head = head_facts();
+  if (!head) return head.error();
+  return launcher::load_config(text, {path, {}, std::move(head->environment), {}, false});
+}
+
 Result<void> check_text(const std::string& text, const std::string& path) {
-  const auto config = launcher::parse_config(text, path == "-" ? "llmlaunch.yaml" : path);
+  const auto config = read_text_alone(text, path == "-" ? "llmlaunch.yaml" : path);
   if (!config) return config.error();
   auto head = head_facts();
   if (!head) return head.error();

@@ -35,6 +35,8 @@ Result<Draft> hold_dialogue(WizardCore core, const GivenAnswers& given, const Wi
 Result<std::string> checked_text(const launcher::Config& config, const std::string& path);
 /// The same of a text.
 Result<void> check_text(const std::string& text, const std::string& path);
+/// What a text at this path says by itself: ${VAR} and `include:` count, LLMLAUNCH_NUM_PROCESSES and the like do not.
+Result<launcher::Config> read_text_alone(const std::string& text, const std::string& path);
 std::string output_of(const WizardOptions& options);
 
 /// The survey of what the wizard has so far.

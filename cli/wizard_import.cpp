@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 
 #include "cli/head.hpp"
+#include "cli/wizard_renewal.hpp"
 #include "rendezvous/base/error.hpp"
 
 namespace llmlaunch::cli {
@@ -37,25 +37,8 @@ constexpr std::array kLostKeys{
     LostKey{"fp8_config.fp8_amax_history_len", "amax_history_length"},
     LostKey{"fp8_config.fp8_amax_compute_algo", "amax_compute_algorithm"},
     LostKey{"fp8_config.fp8_opt_level", "optimization_level"},
+    LostKey{"fsdp_config.fsdp_backward_prefetch", "backward_prefetch_policy"},
 };
-
-/// The key that stands at a place "file:LINE:COLUMN" of `text`.
-std::string_view key_at(std::string_view text, std::string_view place) {
-  const auto number_behind = [&place](std::size_t colon) {
-    std::size_t number = 0;
-    std::from_chars(place.data() + colon + 1, place.data() + place.size(), number);
-    return number;
-  };
-  const std::size_t second = place.rfind(':');
-  if (second == place.npos || second == 0) return {};
-  const std::size_t column = number_behind(second), line = number_behind(place.rfind(':', second - 1));
-  for (std::size_t i = 1; i < line; ++i) text.remove_prefix(std::min(text.find('\n') + 1, text.size()));
-  text = text.substr(0, text.find('\n'));
-  if (column == 0 || column > text.size()) return {};
-  text.remove_prefix(column - 1);
-  if (text.starts_with('"') || text.starts_with('\'')) text.remove_prefix(1);
-  return text.substr(0, text.find_first_of(":\"' "));
-}
 
 }  // namespace
 

@@ -75,7 +75,7 @@ class Import {
     if (!accelerate_.empty())
       return make_error(Errc::usage, fmt::format("{} and {} are both files of accelerate", accelerate_name_, path), {},
                         "one file serves all hosts: import one of them");
-    auto parsed = launcher::parse_config(text, path);
+    auto parsed = read_text_alone(text, path);
     if (!parsed) return parsed.error();
     for (auto& note : ignored_by_accelerate(*parsed, text)) notes_.push_back(std::move(note));
     for (auto& note : parsed->notes) notes_.push_back(std::move(note));

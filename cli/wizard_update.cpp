@@ -1,6 +1,7 @@
-// `config update FILE`: what is there stays, byte for byte; keys that a current file has and this one lacks are added
-// behind it.
+// `config update FILE`: what is there stays, byte for byte, but for older words (wizard_renewal.hpp); keys that a
+// current file has and this one lacks are added behind it.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -10,6 +11,7 @@
 #include "cli/wizard.hpp"
 #include "cli/wizard_file.hpp"
 #include "cli/wizard_import.hpp"
+#include "cli/wizard_renewal.hpp"
 #include "launcher/config_text.hpp"
 #include "rendezvous/base/log.hpp"
 
@@ -67,38 +69,56 @@ Result<Config> proposals(const Config& there, const WizardOptions& options) {
   return config;
 }
 
+std::string one_line(const std::vector<std::string>& names) {
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// Renews the text, and adds the lines that it lacks.
+Result<Renewal> update(std::string text, const std::string& path, const WizardOptions& options) {
+  const auto read = [&path](const std::string& words) { return read_text_alone(words, path); };
+  const auto there = read(text);
+  if (!there) return there.error();
+  for (const std::string& note : there->notes) log_warning("{}", printable(note));
+  const auto config = proposals(*there, options);
+  if (!config) return config.error();
+  Renewal done = renewed(std::move(text), path, *there, read);
+  const auto now = read(done.text);
+  if (!now) return now.error();
+  std::string lines;
+  std::vector<std::string> names;
+  for (const auto& [key, line] : top_level_lines(launcher::config_text(*config, ""))) {
+    if (now->places.contains(key)) continue;
+    lines += line + "\n";
+    names.push_back(key);
+  }
+  if (!names.empty() && !takes_more_lines(done.text))
+    return make_error(Errc::invalid_config, fmt::format("these keys cannot be added to it: {}", one_line(names)), path,
+                      "it is written as {…} or ends with '...': write its keys on lines of their own");
+  if (!names.empty() && !done.text.empty() && done.text.back() != '\n') done.text += '\n';
+  done.text += lines;
+  done.added.insert(done.added.begin(), names.begin(), names.end());
+  return done;
+}
+
 }  // namespace
 
 int update_command(const WizardOptions& options) {
   const std::string path = expand_home(options.files.front());
   auto text = read_whole_file(path);
   if (!text) return fail(text.error());
-  const auto there = launcher::parse_config(*text, path);
-  if (!there) return fail(there.error());
-  for (const std::string& note : there->notes) log_warning("{}", printable(note));
-  const auto config = proposals(*there, options);
-  if (!config) return fail(config.error());
-  std::string added, names;
-  for (const auto& [key, line] : top_level_lines(launcher::config_text(*config, ""))) {
-    if (there->places.contains(key)) continue;
-    added += line + "\n";
-    names += (names.empty() ? "" : ", ") + key;
-  }
-  if (added.empty()) {
+  const auto done = update(std::move(*text), path, options);
+  if (!done) return fail(done.error());
+  if (done->added.empty() && done->renamed.empty()) {
     log_info("{} has everything", path);
     return number(ExitStatus::done);
   }
-  if (!takes_more_lines(*text))
-    return fail(make_error(Errc::invalid_config, fmt::format("these keys cannot be added to it: {}", names), path,
-                           "it is written as {…} or ends with '...': write its keys on lines of their own"));
-  std::string updated = *text;
-  if (!updated.empty() && updated.back() != '\n') updated += '\n';
-  updated += added;
   const std::string to = options.output ? output_of(options) : path;
-  if (auto checked = check_text(updated, to); !checked) return fail(checked.error());
-  if (auto written = write_whole_file(to, updated, !options.output || options.force, false); !written)
+  if (auto checked = check_text(done->text, to); !checked) return fail(checked.error());
+  if (auto written = write_whole_file(to, done->text, !options.output || options.force, false); !written)
     return fail(written.error());
-  if (to != "-") log_info("{}: added {}", to, names);
+  if (to == "-") return number(ExitStatus::done);
+  if (!done->renamed.empty()) log_info("{}: renamed {}", to, one_line(done->renamed));
+  if (!done->added.empty()) log_info("{}: added {}", to, one_line(done->added));
   return number(ExitStatus::done);
 }
 

@@ -38,7 +38,9 @@ add_library(llmlaunch_config STATIC
   plan.cpp
   plan_env.cpp
   plan_json.cpp
+  plan_machines.cpp
   plan_secrets.cpp
+  plan_shares.cpp
   process_settings.cpp
   proxy_jump.cpp
   survey.cpp

@@ -270,12 +270,15 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   });
 }
 
+Result<Config> load_config(const std::string& text, const ConfigInput& input) {
+  return parse_config(text, input, [](const std::string& path) { return read_text(path, ""); });
+}
+
 Result<Config> load_config(const ConfigInput& input) {
-  const auto include = [](const std::string& path) { return read_text(path, ""); };
-  if (input.path.empty()) return parse_config("", input, include);
+  if (input.path.empty()) return load_config("", input);
   const auto text = read_text(input.path, "cannot read the configuration: ");
   if (!text) return text.error();
-  return parse_config(*text, input, include);
+  return load_config(*text, input);
 }
 
 Result<Config> load_config(const std::string& path) {

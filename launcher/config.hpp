@@ -150,10 +150,11 @@ struct Override {
 
 /// What a configuration is made of. The command line wins over variables, and these over the file.
 struct ConfigInput {
-  std::string path;                   ///< empty: no file
-  std::vector<std::string> settings;  ///< of --set: "llmlaunch.ssh.port=2222"; a later one wins
-  EnvList environment;                ///< for LLMLAUNCH_SSH_PORT and ${VAR}
-  std::vector<Override> overrides{};  ///< of options that stand for a key; over all others
+  std::string path;                    ///< empty: no file
+  std::vector<std::string> settings;   ///< of --set: "llmlaunch.ssh.port=2222"; a later one wins
+  EnvList environment;                 ///< for LLMLAUNCH_SSH_PORT and ${VAR}
+  std::vector<Override> overrides{};   ///< of options that stand for a key; over all others
+  bool variables_are_settings = true;  ///< false: `environment` is for ${VAR} alone, as where a file is changed
 };
 
 /// The text of a file that `include:` names, by its path.
@@ -175,6 +176,9 @@ Result<Config> load_config(const std::string& path);
 
 /// The same with --set, variables and references.
 Result<Config> load_config(const ConfigInput& input);
+
+/// The same of a text that stands, or is to stand, at `input.path`: included files are read, it is not.
+Result<Config> load_config(const std::string& text, const ConfigInput& input);
 
 /// The same from text; `name` stands in messages. No file is touched.
 Result<Config> parse_config(const std::string& text, const std::string& name);

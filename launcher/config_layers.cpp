@@ -44,7 +44,8 @@ Result<void> read_layers(ConfigLayers& layers, const std::string& text, const Co
   if (!root) return root.error();
   layers.root = std::move(*root);
   if (!is_mapping(&layers.root)) return ok;  // what reads it says what is wrong
-  if (auto done = apply_variables(layers, input.environment); !done) return done;
+  if (input.variables_are_settings)
+    if (auto done = apply_variables(layers, input.environment); !done) return done;
   if (auto done = apply_settings(layers, input.settings); !done) return done;
   if (auto done = apply_overrides(layers, input.overrides); !done) return done;
   if (auto done = apply_includes(layers, input, read); !done) return done;

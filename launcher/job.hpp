@@ -45,6 +45,7 @@ class Job {
   JobResult run();
 
  private:
+  static TimePoint now() { return std::chrono::steady_clock::now(); }
   Result<void> start_rendezvous();
   void open_desk(rendezvous::ServerOptions& options);
   void close_desk(const JobResult& result);
@@ -56,7 +57,12 @@ class Job {
   asio::awaitable<void> tick();
   void greet();
   void farewell(const JobResult& result);
+  void say(LogLevel level, const std::string& text);
+  void end_log_sink();
+  OutputWriter::NoReaderFunction no_reader();
+  bool each_host() const { return plan_.policy == StartPolicy::each_host; }
 
+  // job_actions.cpp: events of the hosts' sessions in, the state's actions out.
   void apply(Actions actions);
   void carry_out(Action& action);
   void open(HostIndex host);
@@ -64,10 +70,6 @@ class Job {
   void on_event(HostIndex host, SessionEvent event);
   void on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken);
   void push_file(HostIndex host, std::uint32_t index);
-  void say(LogLevel level, const std::string& text);
-  void end_log_sink();
-  OutputWriter::NoReaderFunction no_reader();
-  bool each_host() const { return plan_.policy == StartPolicy::each_host; }
   void finish();
   std::shared_ptr<RemoteShell> make_shell(HostIndex host);
   std::shared_ptr<RemoteShell> shell_for(const HostPlan& host);

@@ -38,6 +38,7 @@ test_packages=(
   groff-base             # reads the manual pages
   mandoc                 # ... and so does mandoc, more strictly
   man-db                 # man -l
+  cron                   # runs the crontab of scripts/, in namespaces of its own
   busybox                # sh and tools of small systems, for the same test
   clang                  # the tsan and fuzz presets
   libclang-rt-14-dev     # clang's sanitizer and fuzzer runtimes

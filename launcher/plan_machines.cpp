@@ -1,0 +1,85 @@
+// Where machine 0 of a job is: by main_process_ip, and among this machine's own addresses.
+#include "launcher/plan_machines.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+
+#include "launcher/plan_env.hpp"
+#include "launcher/plan_shares.hpp"
+
+namespace llmlaunch::launcher {
+namespace {
+
+/// Above this a typing error is likelier than a job; each machine costs machine 0 a connection.
+constexpr std::uint32_t kMostMachines = 4096;
+
+/// The bytes of an address written as digits, IPv4 within IPv6 as IPv4; empty for a name.
+std::string address_bytes(const std::string& text) {
+  in6_addr bytes{};
+  if (::inet_pton(AF_INET, text.c_str(), &bytes) == 1) return {reinterpret_cast<const char*>(&bytes), 4};
+  if (::inet_pton(AF_INET6, text.c_str(), &bytes) != 1) return {};
+  const std::string six(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+  return IN6_IS_ADDR_V4MAPPED(&bytes) ? six.substr(12) : six;
+}
+
+}  // namespace
+
+Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
+  const std::uint32_t machines = *config.num_machines;
+  if (machines > kMostMachines)
+    return wrong(config, "num_machines",
+                 fmt::format("num_machines is {}: at most {} can be started one by one", machines, kMostMachines));
+  if (!config.places.contains("machine_rank")) {
+    return wrong(
+        config, "num_machines",
+        fmt::format("num_machines is {} and no hosts are given: which of the machines is this?", machines),
+        fmt::format("add --machine_rank 0 where main_process_ip {} is, and the others up to {} elsewhere (srun: "
+                    "--machine_rank $SLURM_NODEID); or list the machines under llmlaunch.hosts, and one "
+                    "command starts them all",
+                    *config.main_process_ip, machines - 1));
+  }
+  if (config.machine_rank >= machines) {
+    return wrong(config, "machine_rank",
+                 fmt::format("machine_rank is {}, but num_machines is {}", config.machine_rank, machines),
+                 fmt::format("it must be 0 … {}", machines - 1));
+  }
+  PerMachine here;
+  here.machine_rank = config.machine_rank;
+  const std::string wanted = address_bytes(*config.main_process_ip);
+  const bool loopback = wanted.size() == 4 && wanted[0] == 127;
+  const bool own = std::any_of(head.addresses.begin(), head.addresses.end(),
+                               [&](const std::string& address) { return address_bytes(address) == wanted; });
+  // Not a link-local one, which means nothing without its interface.
+  if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
+    here.bind_address = *config.main_process_ip;
+  return here;
+}
+
+void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
+  if (!config.main_process_ip || head.addresses.empty()) return;
+  const auto is_loopback = [](const std::string& bytes) { return bytes.size() == 4 && bytes[0] == 127; };
+  const std::string wanted = address_bytes(*config.main_process_ip);
+  if (wanted.empty() || is_loopback(wanted)) return;  // all of 127.0.0.0/8 is this machine
+  std::string choice;
+  for (const std::string& own : head.addresses) {
+    const std::string bytes = address_bytes(own);
+    if (bytes == wanted) return;
+    const bool for_hosts = !is_loopback(bytes) && own != "::1" && !own.starts_with("fe80:");
+    if (for_hosts) choice += (choice.empty() ? ", or take one of its own: " : ", ") + own;
+  }
+  if (runs_per_machine(config)) {
+    notes.push_back(
+        fmt::format("{}: main_process_ip {} is no address of this machine, by which the others reach machine 0",
+                    place_of(config, "main_process_ip"), *config.main_process_ip));
+    return;
+  }
+  notes.push_back(
+      fmt::format("{}: main_process_ip {} is no address of this machine, where the rendezvous is; leave it "
+                  "out{}",
+                  place_of(config, "main_process_ip"), *config.main_process_ip, choice));
+}
+
+}  // namespace llmlaunch::launcher

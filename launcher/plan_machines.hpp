@@ -1,0 +1,18 @@
+/// \file
+/// The place of machine 0, and which machine this is where each is started by itself. Private to plan*.cpp; pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/plan.hpp"
+
+namespace llmlaunch::launcher {
+
+/// Which machine of a job whose machines are started one by one this is.
+Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head);
+
+/// The rendezvous is served here, wherever main_process_ip points. A name is not looked up: that may block.
+void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes);
+
+}  // namespace llmlaunch::launcher
