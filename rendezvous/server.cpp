@@ -14,6 +14,7 @@
 #include "rendezvous/auth.hpp"
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/tcp_tuning.hpp"
+#include "rendezvous/listener.hpp"
 #include "rendezvous/message.hpp"
 #include "rendezvous/world_state.hpp"
 
@@ -31,15 +32,6 @@ constexpr milliseconds kAcceptPause{100};
 constexpr std::size_t kShownRefusals = 20;
 // A closed peer gets this long to read what was sent before.
 constexpr milliseconds kLingerTimeout{5'000};
-
-std::string name_endpoint(const tcp::endpoint& endpoint) {
-  asio::ip::address address = endpoint.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-  }
-  if (address.is_v6()) return fmt::format("[{}]:{}", address.to_string(), endpoint.port());
-  return fmt::format("{}:{}", address.to_string(), endpoint.port());
-}
 
 // A handshake record of TLS. The native dialect begins with a letter, TCPStore's with a small number.
 bool begins_tls(ByteView bytes) {
@@ -76,50 +68,6 @@ struct Peer {
     drained.cancel();
   }
 };
-
-Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const tcp::endpoint& endpoint) {
-  boost::system::error_code error;
-  tcp::acceptor acceptor(executor);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error && endpoint.protocol() == tcp::v6()) {
-    // All addresses means IPv4's too; one IPv6 address means itself.
-    acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
-  }
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (!error) return acceptor;
-  Error failure = from_asio(error, fmt::format("the rendezvous cannot listen on {}", name_endpoint(endpoint)));
-  failure.code = error == asio::error::address_family_not_supported ? make_error_code(Errc::unsupported)
-                                                                    : make_error_code(Errc::io);
-  if (error == asio::error::address_in_use) {
-    failure.hint = fmt::format(
-        "another program uses port {} ('ss -ltnp' shows which): stop it, or set main_process_port to "
-        "a free port, or to 0 to have one chosen",
-        endpoint.port());
-  } else if (error == asio::error::access_denied) {
-    failure.hint = "ports below 1024 belong to root: set main_process_port to a higher one";
-  } else if (error == boost::system::errc::address_not_available) {
-    failure.hint = "no interface of this machine has that address";
-  }
-  return failure;
-}
-
-Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const ServerOptions& options) {
-  if (options.bind_address.empty()) {
-    auto both = listen(executor, tcp::endpoint(tcp::v6(), options.port));
-    if (both || (both.error().code != Errc::unsupported)) return both;
-    return listen(executor, tcp::endpoint(tcp::v4(), options.port));  // a kernel without IPv6
-  }
-  boost::system::error_code error;
-  const asio::ip::address address = asio::ip::make_address(options.bind_address, error);
-  if (error) {
-    return make_error(
-        Errc::invalid_argument,
-        fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", options.bind_address));
-  }
-  return listen(executor, tcp::endpoint(address, options.port));
-}
 
 }  // namespace
 
@@ -337,7 +285,7 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
     return make_error(Errc::too_large,
                       fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(), kMaxNameBytes));
   }
-  auto acceptor = listen(executor, options);
+  auto acceptor = listen(executor, options.bind_address, options.port);
   if (!acceptor) return acceptor.error();
   WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
                      options.join_timeout};
