@@ -16,6 +16,7 @@
 #include "rendezvous/base/tcp_tuning.hpp"
 #include "rendezvous/listener.hpp"
 #include "rendezvous/message.hpp"
+#include "rendezvous/tcpstore_server.hpp"
 #include "rendezvous/world_state.hpp"
 
 namespace llmlaunch::rendezvous {
@@ -37,6 +38,9 @@ constexpr milliseconds kLingerTimeout{5'000};
 bool begins_tls(ByteView bytes) {
   return !bytes.empty() && bytes[0] == std::byte{0x16} && (bytes.size() < 2 || bytes[1] == std::byte{0x03});
 }
+
+// For each rank, beside kSpareConnections: its store, and the clones that its process groups make of it.
+constexpr std::size_t kStoreConnectionsPerRank = 16;
 
 // A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and
 // the reader, when it paused, that the queue has drained.
@@ -69,15 +73,23 @@ struct Peer {
   }
 };
 
+tcpstore::Limits store_limits(std::size_t world_size) {
+  tcpstore::Limits limits;
+  limits.connections = kStoreConnectionsPerRank * world_size + kSpareConnections;
+  return limits;
+}
+
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Impl> {
-  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides, TlsFunction tls)
+  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides, TlsFunction tls,
+       std::shared_ptr<TcpStoreServer> pytorch)
       : executor(std::move(on)),
         acceptor(std::move(listening)),
         tick(executor),
         world(std::move(decides)),
-        on_tls(std::move(tls)) {}
+        on_tls(std::move(tls)),
+        store(std::move(pytorch)) {}
 
   using Self = std::shared_ptr<Impl>;
   static asio::awaitable<void> accept(Self self);
@@ -88,7 +100,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   void close(PeerId id, const std::optional<Error>& reason);
   void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
   void arm_tick();
-  void hand_over(const std::shared_ptr<Peer>& peer, ByteView begun);
+  bool hand_over(const std::shared_ptr<Peer>& peer, ByteView begun);
 
   asio::any_io_executor executor;
   tcp::acceptor acceptor;
@@ -96,6 +108,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   bool tick_armed = false;
   WorldState world;
   TlsFunction on_tls;
+  std::shared_ptr<TcpStoreServer> store;  // null: TCPStore is not served
   std::uint64_t next_peer = 1;
   std::size_t refusals = 0;
   std::map<PeerId, std::shared_ptr<Peer>> peers;
@@ -139,10 +152,7 @@ asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) 
       co_return;
     }
     const ByteView got = std::span(buffer).first(count);
-    if (std::exchange(first, false) && self->on_tls && !peer->closing && begins_tls(got)) {
-      self->hand_over(peer, got);
-      co_return;
-    }
+    if (std::exchange(first, false) && !peer->closing && self->hand_over(peer, got)) co_return;
     if (peer->closing) continue;  // read on, lest unread bytes turn the close into a reset that swallows our last words
     peer->decoder.feed(got);
     while (true) {
@@ -251,13 +261,20 @@ void Server::Impl::forget(const std::shared_ptr<Peer>& peer, const Error& reason
   });
 }
 
-// The socket goes on elsewhere; to the world its peer has left.
-void Server::Impl::hand_over(const std::shared_ptr<Peer>& peer, ByteView begun) {
+// The first bytes tell whose a connection is. True: it goes on elsewhere.
+bool Server::Impl::hand_over(const std::shared_ptr<Peer>& peer, ByteView begun) {
+  const bool tls = on_tls && begins_tls(begun);
+  if (!tls && !(store && tcpstore::may_begin(begun[0]))) return false;
   boost::system::error_code gone;
   const tcp::endpoint remote = peer->socket.remote_endpoint(gone);
   tcp::socket socket = std::move(peer->socket);
-  forget(peer, make_error(Errc::closed, "it speaks TLS"));
-  if (!gone) on_tls(std::move(socket), name_endpoint(remote), Bytes(begun.begin(), begun.end()));
+  forget(peer, make_error(Errc::closed, "it speaks another dialect"));  // to the world its peer has left
+  if (gone) return true;
+  if (tls)
+    on_tls(std::move(socket), name_endpoint(remote), Bytes(begun.begin(), begun.end()));
+  else
+    store->take(std::move(socket), begun);
+  return true;
 }
 
 void Server::Impl::arm_tick() {
@@ -277,6 +294,10 @@ void Server::Impl::arm_tick() {
   });
 }
 
+void Server::admit_store_clients(AddressList addresses) {
+  if (impl_->store) impl_->store->admit(std::move(addresses));
+}
+
 Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, ServerOptions options) {
   auto token = Token::parse(options.token);
   if (!token) return token.error();
@@ -289,8 +310,10 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
   if (!acceptor) return acceptor.error();
   WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
                      options.join_timeout};
-  auto impl =
-      std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)), std::move(options.on_tls));
+  std::shared_ptr<TcpStoreServer> store;
+  if (options.tcpstore) store = std::make_shared<TcpStoreServer>(executor, store_limits(world.hosts.size()));
+  auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)),
+                                     std::move(options.on_tls), std::move(store));
   spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
@@ -307,6 +330,7 @@ std::uint16_t Server::port() const {
 }
 
 void Server::end_generation(std::string reason) {
+  if (impl_->store) impl_->store->end(reason);
   impl_->carry_out(impl_->world.end_generation(std::move(reason), steady_clock::now()));
 }
 
@@ -315,6 +339,7 @@ void Server::close() {
   impl_->closed = true;
   boost::system::error_code ignored;  // closing what is closed is no failure
   impl_->acceptor.close(ignored);
+  if (impl_->store) impl_->store->end("the job is over");
   impl_->tick.cancel();
   for (const auto& [id, peer] : std::exchange(impl_->peers, {})) peer->shut();
 }
