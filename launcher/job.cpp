@@ -9,6 +9,7 @@
 
 #include "launcher/call_desk.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -158,6 +159,7 @@ Result<void> Job::start_rendezvous() {
   options.hosts = host_of_each_rank(plan_);
   options.port = plan_.rendezvous_port;
   options.join_timeout = plan_.timeouts.rendezvous;
+  options.tcpstore = plan_.use_agent_store;
   // A job that stays on this machine is nobody else's to connect to.
   const bool all_local =
       std::all_of(plan_.hosts.begin(), plan_.hosts.end(), [](const HostPlan& host) { return host.local; });
@@ -169,6 +171,27 @@ Result<void> Job::start_rendezvous() {
   server_ = std::move(*server);
   head_.rendezvous_port = server_->port();
   return ok;
+}
+
+// Of a host's interfaces. A network would be more than a host is, and what is no address is nobody's.
+void Job::note_addresses(const agent::Hello& hello) {
+  for (const std::string& address : hello.addresses)
+    if (address.find('/') == address.npos) (void)store_clients_.add(address);
+}
+
+// All hosts have connected. Their ranks may come from where ssh or their agents say that they are, from this machine,
+// and from where the configuration says: a NAT is known to nobody else.
+void Job::admit_ranks() {
+  for (const auto& session : sessions_) {
+    addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    // Behind a jump host it may be a name, which is nobody's address here.
+    if (!store_clients_.add(addresses_.back().host)) log_debug("no address: {}", addresses_.back().host);
+  }
+  for (const char* loopback : {"127.0.0.0/8", "::1"}) (void)store_clients_.add(loopback);
+  if (const auto own = own_addresses())
+    for (const std::string& address : *own) (void)store_clients_.add(address);
+  for (const std::string& address : plan_.store_allow_from) (void)store_clients_.add(address);
+  if (server_) server_->admit_store_clients(store_clients_);
 }
 
 // The machines that call in come to the same port. What their ranks join by is this job's own, made from their token.
@@ -307,12 +330,10 @@ void Job::carry_out(Action& action) {
   } else if (const auto* file = std::get_if<SendFile>(&action)) {
     push_file(file->host, file->index);
   } else if (const auto* go = std::get_if<SendGo>(&action)) {
-    if (addresses_.empty() && !each_host())  // the same for every host: all have connected by now
-      for (const auto& session : sessions_)
-        addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    if (addresses_.empty() && !each_host()) admit_ranks();
     timeline_.note(go->host, Moment::go, now());
     show_roll_call(now());
-    sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port));
+    sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port, head_));
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
     events_.stopping(ended->reason);
     if (server_) server_->end_generation(ended->reason);
@@ -378,6 +399,7 @@ void Job::on_event(HostIndex host, SessionEvent event) {
   note(host, event, now());
   if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
     keep_event(host, *message);
+    if (const auto* hello = std::get_if<agent::Hello>(message)) note_addresses(*hello);
     apply(state_.on_message(host, std::move(*message), now()));
   } else if (std::holds_alternative<Heard>(event)) {
     state_.on_bytes(host, now());

@@ -4,14 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/asio/ip/address.hpp>
 #include <charconv>
 #include <optional>
+
+#include "rendezvous/asio.hpp"
 
 namespace llmlaunch::rendezvous {
 namespace {
 
-namespace ip = boost::asio::ip;
+namespace ip = asio::ip;
 using Bits = std::array<unsigned char, 16>;
 constexpr unsigned kMappedBits = 96;  // in front of an IPv4 address
 
