@@ -1,10 +1,13 @@
 llmlaunch_unit_test(rendezvous
   SOURCES
+    rendezvous_address_list_test.cpp
     rendezvous_auth_test.cpp
     rendezvous_client_environment_test.cpp
     rendezvous_message_test.cpp
     rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
+    rendezvous_tcpstore_codec_test.cpp
+    rendezvous_tcpstore_state_test.cpp
     rendezvous_wording_test.cpp
     rendezvous_world_state_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
