@@ -218,9 +218,12 @@ void read_rendezvous(ConfigCheck& check, const YamlNode& section, Config& config
   config.use_agent_store = map.boolean("use_agent_store").value_or(config.use_agent_store);
   config.store_allow_from = map.texts("allow_from");
   rendezvous::AddressList list;
-  for (const std::string& address : config.store_allow_from)
-    if (!list.add(address))
-      map.refuse("allow_from", *map.find("allow_from"), "addresses (10.0.0.7, fd00::7) or networks (10.1.0.0/16)");
+  for (std::size_t i = 0; i < config.store_allow_from.size(); ++i) {
+    if (list.add(config.store_allow_from[i])) continue;
+    const YamlNode& value = *map.find("allow_from");
+    const YamlNode& item = value.kind == YamlNode::Kind::sequence ? value.items[i] : value;
+    map.refuse("allow_from", item, "addresses (10.0.0.7, fd00::7) or networks (10.1.0.0/16)");
+  }
 }
 
 }  // namespace
