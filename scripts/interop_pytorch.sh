@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Oldest first. 2.2 has no PING after the handshake and no queues; 2.6 has PING and no queues.
 releases=("torch==2.2.2 numpy<2" "torch==2.6.0 numpy")
-trainer_packages="transformers==5.1.0"
+trainer_packages="transformers==5.24.0"
 newest_only=false
 if [[ "${1:-}" == --newest ]]; then
   newest_only=true
