@@ -44,6 +44,30 @@ environment() {
   echo "$*" >"$stamp"
 }
 
+# debian_torch DIRECTORY: python3-torch and what it needs, unpacked there and installed nowhere, with a `python` for it.
+debian_torch() {
+  local directory="$1" packages
+  [[ -x "$directory/python" ]] && return
+  echo "interop_pytorch: unpacking Debian's python3-torch into $directory"
+  mkdir -p "$directory/debs" "$directory/root"
+  packages="$(apt-get install -s --no-install-recommends python3-torch | sed -n 's/^Inst \([^ ]*\) .*/\1/p')"
+  # shellcheck disable=SC2086 # one word each
+  (cd "$directory/debs" && run apt-get download $packages)
+  for package in "$directory"/debs/*.deb; do run dpkg -x "$package" "$directory/root"; done
+  rm -r "$directory/debs"
+  cat >"$directory/python.new" <<'END'
+#!/bin/sh
+# Debian's python3-torch and what it loads, unpacked beside this file and installed nowhere.
+root="$(dirname "$(readlink -f "$0")")/root"
+lib="$root/usr/lib/x86_64-linux-gnu"
+PYTHONPATH="$root/usr/lib/python3/dist-packages" \
+  LD_LIBRARY_PATH="$root/usr/lib:$lib:$lib/blas:$lib/lapack" exec /usr/bin/python3 "$@"
+END
+  chmod +x "$directory/python.new"
+  run "$directory/python.new" -c 'import torch.distributed'
+  mv "$directory/python.new" "$directory/python"
+}
+
 failed=()
 # check NAME [VARIABLE=VALUE…] [pytest's arguments…]
 check() {
@@ -76,11 +100,9 @@ if ! $newest_only; then
     echo "$trainer_packages" >"$trainer/llmlaunch-packages"
   fi
   check "accelerate and transformers" LLMLAUNCH_TEST_TRAINER="$trainer/bin/python" "${pytest[@]}" tests/integration/test_pytorch_trainers.py
-  if "$python" -c 'import torch' 2>/dev/null; then
-    check "Debian's python3-torch" LLMLAUNCH_TEST_TORCH="$python" "${pytest[@]}" tests/integration/test_pytorch_store.py -k 'rank_0_serves'
-  else
-    echo "interop_pytorch: Debian's python3-torch is not installed: not run" >&2
-  fi
+  debian="$cache/torch/debian"
+  debian_torch "$debian"
+  check "Debian's python3-torch" LLMLAUNCH_TEST_TORCH="$debian/python" "${pytest[@]}" tests/integration/test_pytorch_store.py -k rank_0_serves
 fi
 
 if [[ ${#failed[@]} -gt 0 ]]; then
