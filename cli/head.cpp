@@ -1,11 +1,7 @@
 // Looks at this machine, changes nothing.
 #include "cli/head.hpp"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +15,8 @@
 #include <memory>
 #include <string_view>
 #include <vector>
+
+#include "rendezvous/base/own_addresses.hpp"
 
 extern char** environ;
 
@@ -40,26 +38,6 @@ Result<std::string> new_job_id() {
   if (!::localtime_r(&now, &parts)) return system_error(errno, "localtime");
   return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:08x}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                      parts.tm_hour, parts.tm_min, parts.tm_sec, chance);
-}
-
-/// The addresses of the interfaces that are up.
-Result<std::vector<std::string>> own_addresses() {
-  ifaddrs* found = nullptr;
-  if (::getifaddrs(&found) != 0) return system_error(errno, "getifaddrs");
-  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(found, &::freeifaddrs);
-  std::vector<std::string> addresses;
-  for (const ifaddrs* each = found; each != nullptr; each = each->ifa_next) {
-    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_UP) == 0) continue;
-    char text[INET6_ADDRSTRLEN] = {};
-    if (each->ifa_addr->sa_family == AF_INET) {
-      const auto* four = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
-      addresses.emplace_back(::inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
-    } else if (each->ifa_addr->sa_family == AF_INET6) {
-      const auto* six = reinterpret_cast<const sockaddr_in6*>(each->ifa_addr);
-      addresses.emplace_back(::inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
-    }
-  }
-  return addresses;
 }
 
 bool is_file(const std::string& path) {

@@ -39,7 +39,7 @@ std::optional<std::size_t> own_place(const std::string& text, const std::string&
 
 class Renewing {
  public:
-  Renewing(std::string text, const std::string& name, Config config, const ConfigParser& read)
+  Renewing(std::string text, const std::string& name, Config config, const ReadConfig& read)
       : done_{std::move(text), {}, {}}, name_(name), config_(std::move(config)), read_(read) {}
 
   Renewal all() && {
@@ -124,7 +124,7 @@ class Renewing {
   Renewal done_;
   const std::string& name_;
   Config config_;
-  const ConfigParser& read_;
+  const ReadConfig& read_;
 };
 
 }  // namespace
@@ -156,7 +156,7 @@ std::string_view key_at(std::string_view text, std::string_view place) {
   return text.substr(0, text.find_first_of(":\"' \r\n"));
 }
 
-Renewal renewed(std::string text, const std::string& name, launcher::Config config, const ConfigParser& read) {
+Renewal renewed(std::string text, const std::string& name, launcher::Config config, const ReadConfig& read) {
   return Renewing(std::move(text), name, std::move(config), read).all();
 }
 

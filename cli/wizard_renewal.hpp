@@ -14,7 +14,7 @@
 
 namespace llmlaunch::cli {
 
-using ConfigParser = std::function<Result<launcher::Config>(const std::string& text)>;
+using ReadConfig = std::function<Result<launcher::Config>(const std::string& text)>;
 
 struct Renewal {
   std::string text;
@@ -25,7 +25,7 @@ struct Renewal {
 /// `text` with each change that leaves what it means as it was: read again by `read`, every rank finds the same in its
 /// environment. All other bytes stay. `config` is what `text` is now; only what stands in the file `name` itself
 /// is touched, nothing that it includes.
-Renewal renewed(std::string text, const std::string& name, launcher::Config config, const ConfigParser& read);
+Renewal renewed(std::string text, const std::string& name, launcher::Config config, const ReadConfig& read);
 
 /// Where "file:LINE:COLUMN" is in `text`, in bytes.
 std::optional<std::size_t> offset_of(std::string_view text, std::string_view place);

@@ -122,8 +122,10 @@ struct Config {
   /// Names or patterns (HF_*) taken from the head's environment, but for those that a "!…" takes away.
   std::vector<std::string> forward_env;
   ProcessSettings process;
-  std::optional<std::string> token_file;  ///< of machines that are started one by one
-  std::optional<std::string> python;      ///< runs .py files and modules; unset: python3, or python, of the host's PATH
+  bool use_agent_store = true;                ///< PyTorch's store is the head's; else rank 0 makes it
+  std::vector<std::string> store_allow_from;  ///< addresses and networks, checked (rendezvous/address_list.hpp)
+  std::optional<std::string> token_file;      ///< of machines that are started one by one
+  std::optional<std::string> python;  ///< runs .py files and modules; unset: python3, or python, of the host's PATH
   std::optional<std::string> workdir;
   std::string log_dir = "llmlaunch-logs";
   LogSettings logs;

@@ -10,6 +10,7 @@
 #include "launcher/config_schema.hpp"
 #include "launcher/hostlist.hpp"
 #include "launcher/proxy_jump.hpp"
+#include "rendezvous/address_list.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -212,6 +213,19 @@ void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeou
   timeouts.run = map.duration("run", kShortest);
 }
 
+void read_rendezvous(ConfigCheck& check, const YamlNode& section, Config& config) {
+  MapReader map(check, section, "llmlaunch.rendezvous", keys_of("llmlaunch.rendezvous"));
+  config.use_agent_store = map.boolean("use_agent_store").value_or(config.use_agent_store);
+  config.store_allow_from = map.texts("allow_from");
+  rendezvous::AddressList list;
+  for (std::size_t i = 0; i < config.store_allow_from.size(); ++i) {
+    if (list.add(config.store_allow_from[i])) continue;
+    const YamlNode& value = *map.find("allow_from");
+    const YamlNode& item = value.kind == YamlNode::Kind::sequence ? value.items[i] : value;
+    map.refuse("allow_from", item, "addresses (10.0.0.7, fd00::7) or networks (10.1.0.0/16)");
+  }
+}
+
 }  // namespace
 
 HostConfig host_named(std::string_view written) {
@@ -253,6 +267,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   config.token_file = map.text("token_file");
   config.log_dir = map.text("log_dir").value_or(config.log_dir);
   if (const YamlNode* logs = map.find("logs")) read_logs(check, *logs, config);
+  if (const YamlNode* own = map.find("rendezvous")) read_rendezvous(check, *own, config);
   if (const YamlNode* timeouts = map.find("timeouts")) read_timeouts(check, *timeouts, config.timeouts);
 }
 

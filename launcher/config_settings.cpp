@@ -174,6 +174,14 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"llmlaunch.logs.keep_runs", Kind::text,
      "run directories that stay when a new run begins: a number of runs, or an age such as 30d or 12h", "all"},
 
+    section("llmlaunch.rendezvous", "the store that PyTorch programs use"),
+    {"llmlaunch.rendezvous.use_agent_store", Kind::boolean,
+     "the head serves PyTorch's store at the rendezvous port; false: rank 0 makes it, on a free port of its host",
+     "true"},
+    {"llmlaunch.rendezvous.allow_from", Kind::texts,
+     "addresses or networks (10.1.0.0/16) from which ranks come beside those of the hosts: their NAT",
+     "the hosts' own addresses"},
+
     section("llmlaunch.timeouts", "how long each step may take"),
     {"llmlaunch.timeouts.connect", Kind::duration, "for each of TCP, key exchange and sign-in", "10s", "", 1},
     {"llmlaunch.timeouts.start", Kind::duration,

@@ -108,6 +108,13 @@ std::string ssh_text(const SshSettings& ssh) {
   return text.empty() ? text : "  ssh:\n" + text;
 }
 
+std::string rendezvous_text(const Config& config) {
+  std::string text;
+  if (!config.use_agent_store) text += "    use_agent_store: false\n";
+  if (!config.store_allow_from.empty()) text += fmt::format("    allow_from: {}\n", list_of(config.store_allow_from));
+  return text.empty() ? text : "  rendezvous:\n" + text;
+}
+
 std::string env_text(std::string_view key, const EnvList& env) {
   if (env.empty()) return {};
   std::string text = fmt::format("  {}:\n", key);
@@ -148,6 +155,7 @@ std::string llmlaunch_section(const Config& config) {
   if (!config.forward_env.empty()) text += fmt::format("  forward_env: {}\n", list_of(config.forward_env));
   if (!config.process.setup.empty()) text += fmt::format("  setup: {}\n", list_of(config.process.setup));
   if (config.workdir) text += fmt::format("  workdir: {}\n", config_value(*config.workdir));
+  text += rendezvous_text(config);
   if (config.log_dir != Config{}.log_dir) text += fmt::format("  log_dir: {}\n", config_value(config.log_dir));
   return text.empty() ? text : "llmlaunch:\n" + text;
 }

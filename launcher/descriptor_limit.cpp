@@ -39,7 +39,9 @@ Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "getrlimit of open files");
   const std::uint64_t needed = descriptors_needed(plan);
-  if (limit.rlim_cur >= needed) return DescriptorLimit(false);
+  // Few programs make all the clones of PyTorch's store that they may.
+  const std::uint64_t clones = plan.use_agent_store ? rendezvous::Server::most_store_sockets(plan.world_size) : 0;
+  if (limit.rlim_cur >= needed + clones) return DescriptorLimit(false);
   if (limit.rlim_max < needed)
     return make_error(Errc::out_of_resources,
                       fmt::format("{} hosts and {} ranks need {} open files, and the limit of this shell is {}",
@@ -47,7 +49,7 @@ Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {
                       {},
                       "raise it: ulimit -Hn, 'nofile' in /etc/security/limits.conf, or LimitNOFILE= of a systemd unit");
   before = limit;
-  limit.rlim_cur = needed;
+  limit.rlim_cur = std::min<rlim_t>(needed + clones, limit.rlim_max);
   if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "setrlimit of open files");
   return DescriptorLimit(true);
 }

@@ -22,16 +22,20 @@ std::string resume_name(const LaunchPlan& plan, std::size_t host, const HeadSide
   return fmt::format("llmlaunch-{}-{}", head.resume_name, number(plan.hosts[host].node_rank));
 }
 
-std::string master_address(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
-  if (!plan.rendezvous_address.empty()) return plan.rendezvous_address;
-  const std::size_t master = host_of_rank_0(plan);
-  if (!plan.hosts[master].local) return addresses[master].host;
-  // Rank 0 is on the head: a remote host reaches it where it reaches the head, and this machine's own ranks take an
-  // address that the others can use as well.
+// A remote host reaches the head where its connection does; this machine's own ranks take an address that the others
+// can use as well.
+std::string head_address_for(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
   if (!plan.hosts[host].local) return addresses[host].head;
   for (std::size_t other = 0; other < plan.hosts.size(); ++other)
     if (!plan.hosts[other].local) return addresses[other].head;
-  return addresses[master].host;
+  return addresses[host].head;
+}
+
+std::string master_address(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
+  if (!plan.rendezvous_address.empty()) return plan.rendezvous_address;
+  const std::size_t master = host_of_rank_0(plan);
+  const bool on_head = plan.use_agent_store || plan.hosts[master].local;
+  return on_head ? head_address_for(plan, host, addresses) : addresses[master].host;
 }
 
 agent::RankSettings settings_of(const LaunchPlan& plan, const HostPlan& host) {
@@ -104,11 +108,11 @@ agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const Hea
 }
 
 agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
-                     std::uint16_t master_port) {
+                     std::uint16_t free_port, const HeadSide& head) {
   agent::Go go;
   if (plan.policy == StartPolicy::each_host) return go;
   go.env.emplace_back(env::kMasterAddr, master_address(plan, host, addresses));
-  go.env.emplace_back(env::kMasterPort, std::to_string(master_port));
+  go.env.emplace_back(env::kMasterPort, std::to_string(plan.use_agent_store ? head.rendezvous_port : free_port));
   return go;
 }
 

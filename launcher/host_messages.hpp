@@ -44,9 +44,10 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const H
 /// For the agent of this host, over another connection; what the head has is for the session to fill in.
 agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head);
 
-/// `addresses` of all hosts; not looked at for hosts that concern no other. MASTER_ADDR is rank 0's host as `host`
-/// reaches it, MASTER_PORT a port that was free there a moment ago.
+/// `addresses` of all hosts; not looked at for hosts that concern no other. MASTER_ADDR and MASTER_PORT are where
+/// `host` reaches the rendezvous; with a store of rank 0's own, rank 0's host, and a port that was free there a moment
+/// ago.
 agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
-                     std::uint16_t master_port);
+                     std::uint16_t free_port, const HeadSide& head);
 
 }  // namespace llmlaunch::launcher

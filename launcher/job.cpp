@@ -9,6 +9,7 @@
 
 #include "launcher/call_desk.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -153,6 +154,7 @@ Result<void> Job::start_rendezvous() {
   options.hosts = host_of_each_rank(plan_);
   options.port = plan_.rendezvous_port;
   options.join_timeout = plan_.timeouts.rendezvous;
+  options.tcpstore = plan_.use_agent_store;
   // A job that stays on this machine is nobody else's to connect to.
   const bool all_local =
       std::all_of(plan_.hosts.begin(), plan_.hosts.end(), [](const HostPlan& host) { return host.local; });
@@ -164,6 +166,27 @@ Result<void> Job::start_rendezvous() {
   server_ = std::move(*server);
   head_.rendezvous_port = server_->port();
   return ok;
+}
+
+// Of a host's interfaces. A network would be more than a host is, and what is no address is nobody's.
+void Job::note_addresses(const agent::Hello& hello) {
+  for (const std::string& address : hello.addresses)
+    if (address.find('/') == address.npos) (void)store_clients_.add(address);
+}
+
+// All hosts have connected. Their ranks may come from where ssh or their agents say that they are, from this machine,
+// and from where the configuration says: a NAT is known to nobody else.
+void Job::admit_ranks() {
+  for (const auto& session : sessions_) {
+    addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    // Behind a jump host it may be a name, which is nobody's address here.
+    if (!store_clients_.add(addresses_.back().host)) log_debug("no address: {}", addresses_.back().host);
+  }
+  for (const char* loopback : {"127.0.0.0/8", "::1"}) (void)store_clients_.add(loopback);
+  if (const auto own = own_addresses())
+    for (const std::string& address : *own) (void)store_clients_.add(address);
+  for (const std::string& address : plan_.store_allow_from) (void)store_clients_.add(address);
+  if (server_) server_->admit_store_clients(store_clients_);
 }
 
 // The machines that call in come to the same port. What their ranks join by is this job's own, made from their token.

@@ -47,6 +47,8 @@ class Job {
  private:
   static TimePoint now() { return std::chrono::steady_clock::now(); }
   Result<void> start_rendezvous();
+  void note_addresses(const agent::Hello& hello);
+  void admit_ranks();
   void open_desk(rendezvous::ServerOptions& options);
   void close_desk(const JobResult& result);
   void watch_signals();
@@ -99,6 +101,7 @@ class Job {
   std::shared_ptr<CallDesk> desk_;  // of machines that call in
   std::vector<std::shared_ptr<HostSession>> sessions_;
   std::vector<HostAddresses> addresses_;
+  rendezvous::AddressList store_clients_;  // as hosts tell of their addresses
   RollCall roll_call_;
   std::string live_line_;  // as the writer has it
   Timeline timeline_;

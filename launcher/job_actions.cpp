@@ -41,12 +41,10 @@ void Job::carry_out(Action& action) {
   } else if (const auto* file = std::get_if<SendFile>(&action)) {
     push_file(file->host, file->index);
   } else if (const auto* go = std::get_if<SendGo>(&action)) {
-    if (addresses_.empty() && !each_host())  // the same for every host: all have connected by now
-      for (const auto& session : sessions_)
-        addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+    if (addresses_.empty() && !each_host()) admit_ranks();
     timeline_.note(go->host, Moment::go, now());
     show_roll_call(now());
-    sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port));
+    sessions_[go->host]->send(go_message(plan_, go->host, addresses_, go->master_port, head_));
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
     events_.stopping(ended->reason);
     if (server_) server_->end_generation(ended->reason);
@@ -111,6 +109,7 @@ void Job::on_event(HostIndex host, SessionEvent event) {
   note(host, event, now());
   if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
     keep_event(host, *message);
+    if (const auto* hello = std::get_if<agent::Hello>(message)) note_addresses(*hello);
     apply(state_.on_message(host, std::move(*message), now()));
   } else if (std::holds_alternative<Heard>(event)) {
     state_.on_bytes(host, now());

@@ -47,6 +47,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
     : policy_(plan.policy),
       host_timeout_(plan.host_timeout),
       at_once_(plan.hosts_at_once),
+      needs_free_port_(!plan.use_agent_store),
       timeouts_(plan.timeouts),
       forward_signals_(plan.process.forward_signals),
       input_(hosts_that_read(plan)),
@@ -236,7 +237,7 @@ Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint 
     go_alone(host, actions, now);
     return actions;
   }
-  if (ready.free_port == 0 && owns(host, 0)) {
+  if (needs_free_port_ && ready.free_port == 0 && owns(host, 0)) {
     const Error error = make_error(Errc::out_of_resources, "its agent found no free TCP port for MASTER_PORT", {},
                                    "rank 0 runs there and needs one; `ss -s` on the host shows what takes the ports");
     fail_host(host, error, actions, now);

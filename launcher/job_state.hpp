@@ -337,6 +337,7 @@ class JobState {
   StartPolicy policy_ = StartPolicy::gang;
   std::optional<std::chrono::milliseconds> host_timeout_;
   std::size_t at_once_ = 0;  // hosts connecting or running; 0: no limit
+  bool needs_free_port_;     // for a store that rank 0 makes
   Timeouts timeouts_;
   std::vector<int> forward_signals_;
   InputShare input_;

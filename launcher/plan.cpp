@@ -85,6 +85,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.rendezvous_address = config.main_process_ip.value_or("");
   plan.rendezvous_port = config.main_process_port;
   if (plan.per_machine && plan.rendezvous_port == 0) plan.rendezvous_port = kDefaultMainPort;
+  plan.use_agent_store = config.use_agent_store;
+  plan.store_allow_from = config.store_allow_from;
   plan.ssh = config.ssh;
   plan.timeouts = config.timeouts;
   plan.log_dir = config.log_dir;

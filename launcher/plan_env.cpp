@@ -85,7 +85,7 @@ EnvList of_host_in_world(const HostPlan& host, const LaunchPlan& plan) {
           {env::kElasticRunId, plan.job_id},
           {env::kElasticRestartCount, "0"},
           {env::kElasticMaxRestarts, "0"},
-          {env::kElasticUseAgentStore, "False"},  // rank 0 makes PyTorch's store
+          {env::kElasticUseAgentStore, plan.use_agent_store ? "True" : "False"},  // else rank 0 makes PyTorch's store
           {env::kHorovodHostname, host.name},
           {env::kHorovodSize, text(plan.world_size)},
           {env::kHorovodLocalSize, text(local)},

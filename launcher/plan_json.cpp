@@ -55,6 +55,7 @@ std::string plan_json(const LaunchPlan& plan) {
                     {"cpu_bind", kBinds[static_cast<std::size_t>(bind)]},
                     {"rendezvous_address", plan.rendezvous_address},
                     {"rendezvous_port", plan.rendezvous_port},
+                    {"use_agent_store", plan.use_agent_store},
                     {"log_dir", plan.log_dir},
                     {"notes", plan.notes}};
   ordered_json hosts = ordered_json::array();

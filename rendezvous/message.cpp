@@ -140,7 +140,7 @@ std::array<std::byte, N> array_of(FieldReader& in) {
 }
 
 // A name is short or the message is not one of ours.
-std::string name_of(FieldReader& in) {
+std::string message_name(FieldReader& in) {
   std::string name = in.text();
   if (name.size() > kMaxNameBytes) in.raw(in.remaining() + 1);  // marks the reader as failed
   return name;
@@ -159,7 +159,7 @@ Bytes owned(ByteView bytes) {
   return Bytes(bytes.begin(), bytes.end());
 }
 
-const char* name_of(Type type) {
+const char* message_name(Type type) {
   switch (type) {
     case Type::hello: return "Hello";
     case Type::challenge: return "Challenge";
@@ -191,11 +191,11 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
       Hello m;
       m.minor = in.u16();
       m.nonce = array_of<32>(in);
-      m.job_id = name_of(in);
+      m.job_id = message_name(in);
       m.generation = Generation{in.u32()};
       m.rank = Rank{in.u32()};
       m.world_size = in.u32();
-      m.host = name_of(in);
+      m.host = message_name(in);
       m.pid = in.u32();
       m.nccl_version = in.u32();
       return m;
@@ -249,8 +249,8 @@ Result<Message> decode(const FrameView& frame) {
   FieldReader in(frame.payload);
   Message message = fields_of(type, frame.type, in);
   if (!in.done()) {
-    return make_error(Errc::protocol,
-                      fmt::format("a {} of {} bytes whose fields do not fit", name_of(type), frame.payload.size()));
+    return make_error(Errc::protocol, fmt::format("a {} of {} bytes whose fields do not fit", message_name(type),
+                                                  frame.payload.size()));
   }
   return message;
 }

@@ -14,7 +14,9 @@
 #include "rendezvous/auth.hpp"
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/tcp_tuning.hpp"
+#include "rendezvous/listener.hpp"
 #include "rendezvous/message.hpp"
+#include "rendezvous/tcpstore_server.hpp"
 #include "rendezvous/world_state.hpp"
 
 namespace llmlaunch::rendezvous {
@@ -32,19 +34,13 @@ constexpr std::size_t kShownRefusals = 20;
 // A closed peer gets this long to read what was sent before.
 constexpr milliseconds kLingerTimeout{5'000};
 
-std::string name_endpoint(const tcp::endpoint& endpoint) {
-  asio::ip::address address = endpoint.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-  }
-  if (address.is_v6()) return fmt::format("[{}]:{}", address.to_string(), endpoint.port());
-  return fmt::format("{}:{}", address.to_string(), endpoint.port());
-}
-
 // A handshake record of TLS. The native dialect begins with a letter, TCPStore's with a small number.
 bool begins_tls(ByteView bytes) {
   return !bytes.empty() && bytes[0] == std::byte{0x16} && (bytes.size() < 2 || bytes[1] == std::byte{0x03});
 }
+
+// For each rank, beside kSpareConnections: its store, and the clones that its process groups make of it.
+constexpr std::size_t kStoreConnectionsPerRank = 16;
 
 // A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and
 // the reader, when it paused, that the queue has drained.
@@ -77,59 +73,23 @@ struct Peer {
   }
 };
 
-Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const tcp::endpoint& endpoint) {
-  boost::system::error_code error;
-  tcp::acceptor acceptor(executor);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error && endpoint.protocol() == tcp::v6()) {
-    // All addresses means IPv4's too; one IPv6 address means itself.
-    acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
-  }
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (!error) return acceptor;
-  Error failure = from_asio(error, fmt::format("the rendezvous cannot listen on {}", name_endpoint(endpoint)));
-  failure.code = error == asio::error::address_family_not_supported ? make_error_code(Errc::unsupported)
-                                                                    : make_error_code(Errc::io);
-  if (error == asio::error::address_in_use) {
-    failure.hint = fmt::format(
-        "another program uses port {} ('ss -ltnp' shows which): stop it, or set main_process_port to "
-        "a free port, or to 0 to have one chosen",
-        endpoint.port());
-  } else if (error == asio::error::access_denied) {
-    failure.hint = "ports below 1024 belong to root: set main_process_port to a higher one";
-  } else if (error == boost::system::errc::address_not_available) {
-    failure.hint = "no interface of this machine has that address";
-  }
-  return failure;
-}
-
-Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const ServerOptions& options) {
-  if (options.bind_address.empty()) {
-    auto both = listen(executor, tcp::endpoint(tcp::v6(), options.port));
-    if (both || (both.error().code != Errc::unsupported)) return both;
-    return listen(executor, tcp::endpoint(tcp::v4(), options.port));  // a kernel without IPv6
-  }
-  boost::system::error_code error;
-  const asio::ip::address address = asio::ip::make_address(options.bind_address, error);
-  if (error) {
-    return make_error(
-        Errc::invalid_argument,
-        fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", options.bind_address));
-  }
-  return listen(executor, tcp::endpoint(address, options.port));
+tcpstore::Limits store_limits(std::size_t world_size) {
+  tcpstore::Limits limits;
+  limits.connections = Server::most_store_sockets(world_size);
+  return limits;
 }
 
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Impl> {
-  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides, TlsFunction tls)
+  Impl(asio::any_io_executor on, tcp::acceptor listening, WorldState decides, TlsFunction tls,
+       std::shared_ptr<TcpStoreServer> pytorch)
       : executor(std::move(on)),
         acceptor(std::move(listening)),
         tick(executor),
         world(std::move(decides)),
-        on_tls(std::move(tls)) {}
+        on_tls(std::move(tls)),
+        store(std::move(pytorch)) {}
 
   using Self = std::shared_ptr<Impl>;
   static asio::awaitable<void> accept(Self self);
@@ -140,7 +100,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   void close(PeerId id, const std::optional<Error>& reason);
   void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
   void arm_tick();
-  void hand_over(const std::shared_ptr<Peer>& peer, ByteView begun);
+  bool hand_over(const std::shared_ptr<Peer>& peer, ByteView begun);
 
   asio::any_io_executor executor;
   tcp::acceptor acceptor;
@@ -148,6 +108,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   bool tick_armed = false;
   WorldState world;
   TlsFunction on_tls;
+  std::shared_ptr<TcpStoreServer> store;  // null: TCPStore is not served
   std::uint64_t next_peer = 1;
   std::size_t refusals = 0;
   std::map<PeerId, std::shared_ptr<Peer>> peers;
@@ -191,10 +152,7 @@ asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) 
       co_return;
     }
     const ByteView got = std::span(buffer).first(count);
-    if (std::exchange(first, false) && self->on_tls && !peer->closing && begins_tls(got)) {
-      self->hand_over(peer, got);
-      co_return;
-    }
+    if (std::exchange(first, false) && !peer->closing && self->hand_over(peer, got)) co_return;
     if (peer->closing) continue;  // read on, lest unread bytes turn the close into a reset that swallows our last words
     peer->decoder.feed(got);
     while (true) {
@@ -303,13 +261,20 @@ void Server::Impl::forget(const std::shared_ptr<Peer>& peer, const Error& reason
   });
 }
 
-// The socket goes on elsewhere; to the world its peer has left.
-void Server::Impl::hand_over(const std::shared_ptr<Peer>& peer, ByteView begun) {
+// The first bytes tell whose a connection is. True: it goes on elsewhere.
+bool Server::Impl::hand_over(const std::shared_ptr<Peer>& peer, ByteView begun) {
+  const bool tls = on_tls && begins_tls(begun);
+  if (!tls && !(store && tcpstore::may_begin(begun[0]))) return false;
   boost::system::error_code gone;
   const tcp::endpoint remote = peer->socket.remote_endpoint(gone);
   tcp::socket socket = std::move(peer->socket);
-  forget(peer, make_error(Errc::closed, "it speaks TLS"));
-  if (!gone) on_tls(std::move(socket), name_endpoint(remote), Bytes(begun.begin(), begun.end()));
+  forget(peer, make_error(Errc::closed, "it speaks another dialect"));  // to the world its peer has left
+  if (gone) return true;
+  if (tls)
+    on_tls(std::move(socket), name_endpoint(remote), Bytes(begun.begin(), begun.end()));
+  else
+    store->take(std::move(socket), begun);
+  return true;
 }
 
 void Server::Impl::arm_tick() {
@@ -329,6 +294,10 @@ void Server::Impl::arm_tick() {
   });
 }
 
+void Server::admit_store_clients(AddressList addresses) {
+  if (impl_->store) impl_->store->admit(std::move(addresses));
+}
+
 Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, ServerOptions options) {
   auto token = Token::parse(options.token);
   if (!token) return token.error();
@@ -337,12 +306,14 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
     return make_error(Errc::too_large,
                       fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(), kMaxNameBytes));
   }
-  auto acceptor = listen(executor, options);
+  auto acceptor = listen(executor, options.bind_address, options.port);
   if (!acceptor) return acceptor.error();
   WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
                      options.join_timeout};
-  auto impl =
-      std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)), std::move(options.on_tls));
+  std::shared_ptr<TcpStoreServer> store;
+  if (options.tcpstore) store = std::make_shared<TcpStoreServer>(executor, store_limits(world.hosts.size()));
+  auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)),
+                                     std::move(options.on_tls), std::move(store));
   spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
@@ -357,6 +328,10 @@ std::size_t Server::most_sockets(std::size_t world_size) {
   return WorldState::max_connections(world_size) + kSpareConnections + 1;
 }
 
+std::size_t Server::most_store_sockets(std::size_t world_size) {
+  return kStoreConnectionsPerRank * world_size + kSpareConnections;
+}
+
 std::uint16_t Server::port() const {
   boost::system::error_code error;
   const tcp::endpoint local = impl_->acceptor.local_endpoint(error);
@@ -364,6 +339,7 @@ std::uint16_t Server::port() const {
 }
 
 void Server::end_generation(std::string reason) {
+  if (impl_->store) impl_->store->end(reason);
   impl_->carry_out(impl_->world.end_generation(std::move(reason), steady_clock::now()));
 }
 
@@ -372,6 +348,7 @@ void Server::close() {
   impl_->closed = true;
   boost::system::error_code ignored;  // closing what is closed is no failure
   impl_->acceptor.close(ignored);
+  if (impl_->store) impl_->store->end("the job is over");
   impl_->tick.cancel();
   for (const auto& [id, peer] : std::exchange(impl_->peers, {})) peer->shut();
 }

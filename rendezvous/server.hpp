@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "rendezvous/address_list.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
@@ -33,6 +34,8 @@ struct ServerOptions {
   /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
   std::chrono::milliseconds join_timeout{300'000};
   TlsFunction on_tls;  ///< empty: such a connection is malformed
+  /// Serve PyTorch's TCPStore, too, to whom `admit_store_clients` names: the dialect knows no secret.
+  bool tcpstore = false;
 };
 
 class Server {
@@ -45,10 +48,16 @@ class Server {
 
   /// Descriptors that a server for so many ranks holds at most, whoever connects.
   static std::size_t most_sockets(std::size_t world_size);
+  /// Descriptors beside these for TCPStore's clients, which are ranks of the job.
+  static std::size_t most_store_sockets(std::size_t world_size);
 
   std::uint16_t port() const;
 
-  /// Pushes the end to every client, refuses all later requests of this generation.
+  /// Who may use the TCPStore dialect. Before, and without `ServerOptions::tcpstore`, nobody may.
+  void admit_store_clients(AddressList addresses);
+
+  /// Pushes the end to every client, refuses all later requests of this generation. TCPStore clients, whose dialect has
+  /// no word for it, lose their connections.
   void end_generation(std::string reason);
 
   /// Closes listener and connections. Idempotent.

@@ -12,6 +12,8 @@
 #include <csignal>
 #include <ctime>
 
+#include "rendezvous/base/own_addresses.hpp"
+
 namespace llmlaunch::launcher::agent {
 namespace {
 
@@ -38,6 +40,9 @@ Hello hello() {
     message.cores = static_cast<std::uint32_t>(CPU_COUNT(&cores));
   else if (online > 0)
     message.cores = static_cast<std::uint32_t>(online);
+  // Without them the head knows the address that it connected to.
+  if (auto addresses = own_addresses()) message.addresses = std::move(*addresses);
+  if (message.addresses.size() > kMaxAddressesPerHost) message.addresses.resize(kMaxAddressesPerHost);
   return message;
 }
 

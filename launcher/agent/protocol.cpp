@@ -120,7 +120,10 @@ Bytes write(const Pause& m) {
   return std::move(frame_of(Type::pause).u8(m.paused ? 1 : 0)).finish();
 }
 Bytes write(const Hello& m) {
-  return std::move(frame_of(Type::hello).u16(m.version).text(m.hostname).i64(m.pid).u32(m.cores)).finish();
+  FrameEncoder out = frame_of(Type::hello);
+  out.u16(m.version).text(m.hostname).i64(m.pid).u32(m.cores).u32(static_cast<std::uint32_t>(m.addresses.size()));
+  for (const std::string& address : m.addresses) out.text(address);
+  return std::move(out).finish();
 }
 Bytes write(const NeedFile& m) {
   return std::move(frame_of(Type::need_file).u32(m.index)).finish();
@@ -363,6 +366,10 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
       m.hostname = in.text();
       m.pid = in.i64();
       m.cores = in.u32();
+      const std::uint32_t addresses = in.count(kMinTextBytes);
+      if (addresses > kMaxAddressesPerHost) return too_many("addresses", addresses, kMaxAddressesPerHost);
+      m.addresses.resize(addresses);
+      for (std::string& address : m.addresses) address = in.text();
       message = std::move(m);
       break;
     }

@@ -67,6 +67,7 @@ inline constexpr std::uint64_t kDefaultWindowBytes = 256u << 10;
 // No machine runs more ranks than this; each costs the agent a process and two pipes.
 inline constexpr std::size_t kMaxRanksPerHost = 4096;
 inline constexpr std::size_t kMaxFilesPerHost = 64;
+inline constexpr std::size_t kMaxAddressesPerHost = 256;  // an agent leaves out what is more
 // Texts of Failed, so that they fit a frame whatever a path or a PATH holds. `encode` cuts longer ones, marked.
 inline constexpr std::size_t kMaxTextBytes = 16u << 10;
 // Of stdin, on the way to a host and waiting there; what a pipe holds as well.
@@ -149,6 +150,7 @@ struct Hello {
   std::string hostname;
   std::int64_t pid = 0;
   std::uint32_t cores = 0;
+  std::vector<std::string> addresses{};  // of its interfaces: what its ranks send may come from any of them
 };
 struct NeedFile {
   std::uint32_t index = 0;

@@ -1,3 +1,4 @@
 llmlaunch_fuzz_target(frame SOURCES frame.cpp LIBRARIES llmlaunch_base)
 llmlaunch_fuzz_target(rendezvous_message SOURCES rendezvous_message.cpp LIBRARIES llmlaunch_rendezvous_protocol)
 llmlaunch_fuzz_target(world_state SOURCES world_state.cpp LIBRARIES llmlaunch_rendezvous_world)
+llmlaunch_fuzz_target(tcpstore SOURCES tcpstore.cpp LIBRARIES llmlaunch_rendezvous_world)

@@ -59,7 +59,6 @@ LESS = {
 OTHER = {
     "MASTER_PORT": ADDRESS, "TORCHELASTIC_RUN_ID": "the job's name",
     "OMP_NUM_THREADS": "the cores of each rank, where accelerate and torchrun say 1",
-    "TORCHELASTIC_USE_AGENT_STORE": "rank 0 makes PyTorch's store",
     "ACCELERATE_USE_CPU": "true and false in lower case", "ACCELERATE_FP8_AMAX_HISTORY_LEN": "the wizard's answer",
     "ACCELERATE_FP8_AMAX_COMPUTE_ALGO": "the wizard's answer", "ACCELERATE_FP8_OPT_LEVEL": "the wizard's answer",
     "ACCELERATE_FP8_ENABLE_FSDP_FLOAT8_ALL_GATHER": "True, where accelerate writes 1 for its default",

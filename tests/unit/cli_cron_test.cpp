@@ -5,6 +5,8 @@
 
 #include "tests/support/catch.hpp"
 
+namespace cli_cron_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 
@@ -95,3 +97,5 @@ TEST_CASE("the sink keeps warnings as they would have been printed") {
   set_log_sink(nullptr);
   CHECK(said.lines() == Lines{"llmlaunch: warning: gpu07 is slow"});
 }
+
+}  // namespace cli_cron_test

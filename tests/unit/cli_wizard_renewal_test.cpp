@@ -2,6 +2,8 @@
 #include "cli/wizard_renewal.hpp"
 #include "tests/support/catch.hpp"
 
+namespace cli_wizard_renewal_test {
+
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
 
@@ -102,3 +104,5 @@ TEST_CASE("a place is found by its line and its characters") {
   for (const char* place : {"", "f", ":1", "1:1", "f:0:1", "f:1:0", "f:9:1", "f:1:99", "f:1:x", "f:3:1"})
     CHECK_FALSE(offset_of(text, place));
 }
+
+}  // namespace cli_wizard_renewal_test

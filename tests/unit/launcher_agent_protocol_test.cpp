@@ -109,10 +109,11 @@ TEST_CASE("every message of the head survives the way to the agent") {
 }
 
 TEST_CASE("every message of the agent survives the way to the head") {
-  const Hello hello = through_agent(Hello{kProtocolVersion, "gpu01", 4'194'304, 128});
+  const Hello hello = through_agent(Hello{kProtocolVersion, "gpu01", 4'194'304, 128, {"10.0.0.1", "fd00::1"}});
   CHECK(hello.hostname == "gpu01");
   CHECK(hello.pid == 4'194'304);
   CHECK(hello.cores == 128);
+  CHECK(hello.addresses == std::vector<std::string>{"10.0.0.1", "fd00::1"});
   CHECK(through_agent(NeedFile{9}).index == 9);
   const Ready ready = through_agent(Ready{65535, 64});
   CHECK(ready.free_port == 65535);

@@ -61,6 +61,7 @@ TEST_CASE("every key below llmlaunch is read") {
       "  forward_env: [HF_*, WANDB_API_KEY]\n"
       "  workdir: /data/run\n"
       "  log_dir: logs\n"
+      "  rendezvous: {use_agent_store: false, allow_from: [10.1.0.0/16, fd00::7]}\n"
       "  timeouts: {connect: 5, start: 90s, rendezvous: 2m, grace: 0, head: 1500ms, run: 2h}\n");
   CHECK(names_of(config) == Names{"a"});
   CHECK(config.hosts[0].where == "cfg.yaml:2:11");
@@ -76,6 +77,8 @@ TEST_CASE("every key below llmlaunch is read") {
   CHECK(config.forward_env == Names{"HF_*", "WANDB_API_KEY"});
   CHECK(config.workdir == "/data/run");
   CHECK(config.log_dir == "logs");
+  CHECK_FALSE(config.use_agent_store);
+  CHECK(config.store_allow_from == Names{"10.1.0.0/16", "fd00::7"});
   CHECK(config.timeouts.connect == 5s);
   CHECK(config.timeouts.start == 90s);
   CHECK(config.timeouts.rendezvous == 2min);
@@ -94,6 +97,7 @@ TEST_CASE("an empty section leaves the defaults") {
     CHECK(config.forward_env.empty());
     CHECK(config.log_dir == "llmlaunch-logs");
     CHECK(config.ssh.use_agent);
+    CHECK(config.use_agent_store);
     CHECK(config.ssh.fanout == std::nullopt);
     CHECK(config.ssh.host_key_policy == std::nullopt);
     CHECK(config.timeouts.connect == 10s);
@@ -224,6 +228,21 @@ TEST_CASE("ssh settings that are wrong are shown where they stand") {
            path + "identity_file must be a text or a list of texts; a list is neither", ""},
           {"    identiy_file: a", 5, "unknown key 'identiy_file' in llmlaunch.ssh", "did you mean 'identity_file'?"},
       });
+}
+
+TEST_CASE("what may use PyTorch's store is an address or a network") {
+  const std::string must =
+      "llmlaunch.rendezvous.allow_from must be addresses (10.0.0.7, fd00::7) or networks (10.1.0.0/16), not ";
+  check_third_line("llmlaunch:\n  rendezvous:\n",
+                   {
+                       {"    allow_from: gpu01", 17, must + "'gpu01'", ""},
+                       {"    allow_from: [fd00::/8, gpu01]", 28, must + "'gpu01'", ""},
+                       {"    allow_from: 10.0.0.0/33", 17, must + "'10.0.0.0/33'", ""},
+                       {"    use_agent_store: no way", 22,
+                        "llmlaunch.rendezvous.use_agent_store must be true or false, not 'no way'", ""},
+                       {"    use_agent_stor: true", 5, "unknown key 'use_agent_stor' in llmlaunch.rendezvous",
+                        "did you mean 'use_agent_store'?"},
+                   });
 }
 
 TEST_CASE("timeouts are times, and have a shortest one") {

@@ -233,8 +233,19 @@ TEST_CASE("a host that asks for the same file again and again does not prolong i
   CHECK(job.of<SendFile>(job.all).size() == 1);
 }
 
-TEST_CASE("rank 0's host needs a free port, the others do not") {
+TEST_CASE("rank 0's host needs no free port while the head serves PyTorch's store") {
   Bench job(plan_of(2, 1));
+  for (HostIndex host = 0; host < 2; ++host) {
+    job.hello(host);
+    job.message(host, agent::Ready{0});
+  }
+  CHECK(job.of<SendGo>(job.all).size() == 2);
+}
+
+TEST_CASE("where rank 0 makes the store, its host needs a free port, and the others do not") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.use_agent_store = false;
+  Bench job(plan);
   job.hello(1);
   job.message(1, agent::Ready{0});
   CHECK(job.finishes == 0);

@@ -211,8 +211,9 @@ TEST_CASE("hosts get the rendezvous, the token and the master's address, and no 
   CHECK(std::regex_match(token, std::regex("[0-9a-f]{64}")));
   CHECK(value_of(bench.agents[1]->prepare->env, "LLMLAUNCH_TOKEN") == token);
   for (const auto& agent : bench.agents) {
-    CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.1");
-    CHECK(value_of(agent->go->env, "MASTER_PORT") == "45000");
+    const EnvList& env = agent->go->env;
+    CHECK(value_of(env, "MASTER_ADDR") + ":" + value_of(env, "MASTER_PORT") ==
+          value_of(prepare.env, "LLMLAUNCH_RENDEZVOUS"));
   }
   for (const auto& file : fs::recursive_directory_iterator(bench.top)) {
     if (!file.is_regular_file()) continue;
@@ -221,12 +222,26 @@ TEST_CASE("hosts get the rendezvous, the token and the master's address, and no 
   }
 }
 
-TEST_CASE("rank 0 on the head is reached by each host where that host sees the head") {
+TEST_CASE("a store that rank 0 makes is on rank 0's host, at a port that was free there") {
   Bench bench(2, 1);
-  bench.plan.hosts[0].local = true;
+  bench.plan.use_agent_store = false;
   for (auto& agent : bench.agents) agent->on_go = exit_all;
   CHECK(bench.run().exit_status == 0);
-  for (const auto& agent : bench.agents) CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.254");
+  for (const auto& agent : bench.agents) {
+    CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.1");
+    CHECK(value_of(agent->go->env, "MASTER_PORT") == "45000");
+  }
+}
+
+TEST_CASE("rank 0 on the head is reached by each host where that host sees the head") {
+  for (const bool agent_store : {true, false}) {
+    Bench bench(2, 1);
+    bench.plan.use_agent_store = agent_store;
+    bench.plan.hosts[0].local = true;
+    for (auto& agent : bench.agents) agent->on_go = exit_all;
+    CHECK(bench.run().exit_status == 0);
+    for (const auto& agent : bench.agents) CHECK(value_of(agent->go->env, "MASTER_ADDR") == "192.0.2.254");
+  }
 }
 
 TEST_CASE("a given main_process_ip is what ranks are told") {

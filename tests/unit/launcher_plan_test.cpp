@@ -326,7 +326,7 @@ TEST_CASE("workers of other launchers find their place under the names that they
                       {"TORCHELASTIC_RUN_ID", "20260102-030405-abcd", false},
                       {"TORCHELASTIC_RESTART_COUNT", "0", false},
                       {"TORCHELASTIC_MAX_RESTARTS", "0", false},
-                      {"TORCHELASTIC_USE_AGENT_STORE", "False", false},
+                      {"TORCHELASTIC_USE_AGENT_STORE", "True", false},
                       {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1", false},
                       {"PYTHONUNBUFFERED", "1", false},
                       // DeepSpeed, Composer

@@ -1,14 +1,17 @@
 llmlaunch_unit_test(rendezvous
   SOURCES
+    rendezvous_address_list_test.cpp
     rendezvous_auth_test.cpp
     rendezvous_client_environment_test.cpp
     rendezvous_message_test.cpp
     rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
+    rendezvous_tcpstore_codec_test.cpp
+    rendezvous_tcpstore_state_test.cpp
     rendezvous_wording_test.cpp
     rendezvous_world_state_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
 llmlaunch_unit_test(rendezvous_sockets ASIO
-  SOURCES rendezvous_server_test.cpp rendezvous_client_test.cpp
+  SOURCES rendezvous_server_test.cpp rendezvous_tcpstore_server_test.cpp rendezvous_client_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)

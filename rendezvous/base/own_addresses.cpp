@@ -1,0 +1,33 @@
+// Asks the kernel, and no name service.
+#include "rendezvous/base/own_addresses.hpp"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+
+#include <cerrno>
+#include <memory>
+
+namespace llmlaunch {
+
+Result<std::vector<std::string>> own_addresses() {
+  ifaddrs* found = nullptr;
+  if (::getifaddrs(&found) != 0) return system_error(errno, "getifaddrs");
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(found, &::freeifaddrs);
+  std::vector<std::string> addresses;
+  for (const ifaddrs* each = found; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || (each->ifa_flags & IFF_UP) == 0) continue;
+    char text[INET6_ADDRSTRLEN] = {};
+    if (each->ifa_addr->sa_family == AF_INET) {
+      const auto* four = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
+      addresses.emplace_back(::inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
+    } else if (each->ifa_addr->sa_family == AF_INET6) {
+      const auto* six = reinterpret_cast<const sockaddr_in6*>(each->ifa_addr);
+      addresses.emplace_back(::inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
+    }
+  }
+  return addresses;
+}
+
+}  // namespace llmlaunch

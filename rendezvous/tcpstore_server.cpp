@@ -1,0 +1,195 @@
+// Bytes in and out of TCPStore connections. One reader and one writer coroutine for each, as in server.cpp.
+#include "rendezvous/tcpstore_server.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <utility>
+
+#include "rendezvous/base/log.hpp"
+#include "rendezvous/listener.hpp"
+
+namespace llmlaunch::rendezvous {
+
+using asio::ip::tcp;
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::size_t kStoreReadBytes = 16 * 1024;
+// A peer that comes again and again must not fill the terminal.
+constexpr std::size_t kSaidOfStore = 20;
+
+// VALIDATE, as far as it has come: a PyTorch, and no stranger that happens to begin with a small byte.
+bool greets(ByteView begun) {
+  const Bytes whole = tcpstore::encode({tcpstore::Verb::validate, {}, {}, tcpstore::kMagic});
+  return begun.size() > 1 &&
+         std::equal(begun.begin(), begun.begin() + std::min(begun.size(), whole.size()), whole.begin());
+}
+
+}  // namespace
+
+struct TcpStoreServer::Peer {
+  Peer(tcp::socket accepted, PeerId number)
+      : socket(std::move(accepted)),
+        id(number),
+        wake(socket.get_executor(), steady_clock::time_point::max()),
+        drained(socket.get_executor(), steady_clock::time_point::max()) {}
+
+  tcp::socket socket;
+  PeerId id;
+  tcpstore::Decoder decoder;
+  std::deque<std::pair<Bytes, SharedBytes>> queue;
+  std::size_t queued_bytes = 0;
+  bool overfull = false;  // an answer is missing: it hears nothing more
+  bool closed = false;
+  asio::steady_timer wake;     // the writer has news
+  asio::steady_timer drained;  // the reader may go on
+  std::optional<Deadline> handshake;
+
+  void shut() {
+    closed = true;
+    handshake.reset();
+    boost::system::error_code ignored;  // the peer may be gone already
+    socket.shutdown(tcp::socket::shutdown_both, ignored);
+    socket.close(ignored);
+    wake.cancel();
+    drained.cancel();
+  }
+};
+
+void TcpStoreServer::take(tcp::socket socket, ByteView begun) {
+  boost::system::error_code gone;
+  const tcp::endpoint remote = socket.remote_endpoint(gone);
+  if (gone) return;
+  const std::string address = remote.address().to_string();
+  if (!admitted_.contains(address)) return turn_away(address, begun);
+  const PeerId id{next_peer_++};
+  auto peer = std::make_shared<Peer>(std::move(socket), id);
+  peers_.emplace(id, peer);
+  carry_out(state_.on_connect(id, name_endpoint(remote)));
+  if (peer->closed) return;
+  peer->handshake.emplace(executor_, kHandshakeTimeout, [weak = weak_from_this(), id] {
+    if (const Self self = weak.lock()) self->carry_out(self->state_.on_late(id));
+  });
+  spawn_or_die(executor_, "store reader", read(shared_from_this(), peer, Bytes(begun.begin(), begun.end())));
+  spawn_or_die(executor_, "store writer", write(shared_from_this(), peer));
+}
+
+asio::awaitable<void> TcpStoreServer::read(Self self, std::shared_ptr<Peer> peer, Bytes begun) {
+  co_await serve(self, peer, begun);
+  std::array<std::byte, kStoreReadBytes> buffer;
+  while (!peer->closed) {
+    auto [error, count] = co_await peer->socket.async_read_some(asio::buffer(buffer), await_tuple);
+    if (peer->closed) co_return;
+    if (error) {
+      self->forget(peer);
+      co_return self->carry_out(self->state_.on_disconnect(peer->id));
+    }
+    co_await serve(self, peer, ByteView(buffer).first(count));
+  }
+}
+
+asio::awaitable<void> TcpStoreServer::serve(Self self, std::shared_ptr<Peer> peer, ByteView bytes) {
+  while (!peer->closed) {
+    // One read may hold many small requests with large answers.
+    if (peer->queued_bytes > kPauseQueuedBytes) {
+      co_await peer->drained.async_wait(await_tuple);
+      continue;
+    }
+    auto command = peer->decoder.next(bytes);
+    if (!command) co_return self->carry_out(self->state_.on_malformed(peer->id, command.error()));
+    if (!*command) co_return;
+    self->carry_out(self->state_.on_command(peer->id, std::move(**command)));
+    peer->handshake.reset();  // the first one has decided
+  }
+}
+
+asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> peer) {
+  static const Bytes kNoValue;
+  while (!peer->closed) {
+    if (peer->queue.empty()) {
+      co_await peer->wake.async_wait(await_tuple);
+      continue;
+    }
+    const auto answer = std::move(peer->queue.front());
+    peer->queue.pop_front();
+    const std::array<asio::const_buffer, 2> parts = {asio::buffer(answer.first),
+                                                     asio::buffer(answer.second ? *answer.second : kNoValue)};
+    auto [error, count] = co_await asio::async_write(peer->socket, parts, await_tuple);
+    if (peer->closed) co_return;
+    if (error) {
+      self->forget(peer);
+      co_return self->carry_out(self->state_.on_disconnect(peer->id));
+    }
+    peer->queued_bytes -= count;
+    if (peer->queued_bytes <= kPauseQueuedBytes) peer->drained.cancel();
+  }
+}
+
+void TcpStoreServer::carry_out(tcpstore::StoreActions actions) {
+  for (tcpstore::StoreAction& action : actions) {
+    if (auto* one = std::get_if<tcpstore::Answer>(&action))
+      answer(*one);
+    else
+      hang_up(std::get<tcpstore::Hangup>(action));
+  }
+}
+
+void TcpStoreServer::answer(tcpstore::Answer& answer) {
+  const auto found = peers_.find(answer.peer);
+  if (found == peers_.end()) return;
+  Peer& peer = *found->second;
+  if (peer.overfull) return;
+  const std::size_t bytes = answer.bytes.size() + (answer.value ? answer.value->size() : 0);
+  if (peer.queued_bytes + bytes > kMaxQueuedBytes) {
+    peer.overfull = true;
+    // Not from within the actions of another: those that follow may be for this one.
+    asio::post(executor_, [self = shared_from_this(), id = answer.peer] {
+      self->carry_out(self->state_.on_malformed(
+          id, make_error(Errc::too_large, fmt::format("more than {} bytes wait for it, the limit", kMaxQueuedBytes))));
+    });
+    return;
+  }
+  peer.queued_bytes += bytes;
+  peer.queue.emplace_back(std::move(answer.bytes), std::move(answer.value));
+  peer.wake.cancel();
+}
+
+void TcpStoreServer::hang_up(const tcpstore::Hangup& hangup) {
+  const auto found = peers_.find(hangup.peer);
+  if (found == peers_.end()) return;
+  if (hangup.at_fault)
+    say(LogLevel::warning, "closed the connection of " + to_string(hangup.reason));
+  else
+    log_debug("rendezvous: PyTorch's store: closed the connection of {}", to_string(hangup.reason));
+  forget(found->second);
+}
+
+void TcpStoreServer::forget(const std::shared_ptr<Peer>& peer) {
+  const std::shared_ptr<Peer> held = peer;  // `peer` may stand in the map
+  held->shut();
+  peers_.erase(held->id);
+}
+
+void TcpStoreServer::turn_away(const std::string& address, ByteView begun) {
+  const std::string text = fmt::format("refused a connection from {}, which is no address of the job's hosts", address);
+  if (!greets(begun)) return say(LogLevel::info, text);
+  say(LogLevel::warning, text +
+                             "\n   hint: when a rank comes from there (another network, NAT), add it to "
+                             "llmlaunch.rendezvous.allow_from");
+}
+
+void TcpStoreServer::say(LogLevel level, const std::string& text) {
+  if (said_ >= kSaidOfStore) return;
+  log_line(level, "rendezvous: PyTorch's store: " + text);
+  if (++said_ == kSaidOfStore) log_line(level, "rendezvous: PyTorch's store: further ones are not shown");
+}
+
+void TcpStoreServer::end(const std::string& reason) {
+  carry_out(state_.end(reason));
+}
+
+}  // namespace llmlaunch::rendezvous

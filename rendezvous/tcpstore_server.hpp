@@ -1,0 +1,56 @@
+/// \file
+/// The sockets of the TCPStore dialect: a shell around `tcpstore::State`. `Server` gives it each connection that begins
+/// as this dialect's do. Private to this directory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "rendezvous/address_list.hpp"
+#include "rendezvous/asio.hpp"
+#include "rendezvous/base/frame.hpp"
+#include "rendezvous/base/log.hpp"
+#include "rendezvous/tcpstore_state.hpp"
+
+namespace llmlaunch::rendezvous {
+
+/// Lives in a shared_ptr: its coroutines hold it.
+class TcpStoreServer : public std::enable_shared_from_this<TcpStoreServer> {
+ public:
+  TcpStoreServer(asio::any_io_executor executor, tcpstore::Limits limits)
+      : executor_(std::move(executor)), state_(limits) {}
+
+  /// From now on these are served; before, nobody is.
+  void admit(AddressList addresses) { admitted_ = std::move(addresses); }
+
+  /// A connection and what was read of it so far. Closed at once when its address is none of those admitted.
+  void take(asio::ip::tcp::socket socket, ByteView begun);
+
+  /// Closes all connections, and those that come later.
+  void end(const std::string& reason);
+
+ private:
+  struct Peer;
+  using Self = std::shared_ptr<TcpStoreServer>;
+  static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer, Bytes begun);
+  static asio::awaitable<void> serve(Self self, std::shared_ptr<Peer> peer, ByteView bytes);
+  static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
+  void carry_out(tcpstore::StoreActions actions);
+  void answer(tcpstore::Answer& answer);
+  void hang_up(const tcpstore::Hangup& hangup);
+  void forget(const std::shared_ptr<Peer>& peer);
+  void turn_away(const std::string& address, ByteView begun);
+  void say(LogLevel level, const std::string& text);
+
+  asio::any_io_executor executor_;
+  AddressList admitted_;
+  tcpstore::State state_;
+  std::uint64_t next_peer_ = 1;
+  std::size_t said_ = 0;
+  std::map<PeerId, std::shared_ptr<Peer>> peers_;
+};
+
+}  // namespace llmlaunch::rendezvous

@@ -1,0 +1,283 @@
+// TCPStore: who is connected, and what each command does. Who waits for what is in tcpstore_waits.cpp.
+#include "rendezvous/tcpstore_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "rendezvous/wording.hpp"
+
+namespace llmlaunch::rendezvous::tcpstore {
+namespace {
+
+Bytes bytes_of(std::string_view text) {
+  const ByteView view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+
+std::optional<std::int64_t> decimal(ByteView bytes) {
+  const std::string_view text = as_text(bytes);
+  std::int64_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::size_t cost(const std::string& key, std::size_t value_bytes) {
+  return key.size() + value_bytes + kEntryOverhead;
+}
+
+}  // namespace
+
+// --- connections ---------------------------------------------------------------------------------------------------
+
+StoreActions State::on_connect(PeerId id, std::string address) {
+  if (!ended_ && peers_.size() >= limits_.connections && !silent_.empty())
+    hang_up(*silent_.begin(), make_error(Errc::out_of_resources, "others need its connection"), false);
+  const bool full = peers_.size() >= limits_.connections;
+  peers_[id].address = std::move(address);
+  silent_.insert(id);
+  if (ended_) {
+    hang_up(id, make_error(Errc::generation_ended, *ended_), false);
+  } else if (full) {
+    refuse(id, Errc::out_of_resources, fmt::format("the store serves {} connections, its limit", limits_.connections));
+  }
+  return take_actions();
+}
+
+StoreActions State::on_command(PeerId id, Command command) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return {};  // closed already; its last bytes were still on the way
+  Peer& peer = found->second;
+  if (!peer.valid) {
+    if (command.verb != Verb::validate || command.number != kMagic)
+      return on_malformed(id, make_error(Errc::protocol, "its first command is no VALIDATE"));
+    peer.valid = true;
+    silent_.erase(id);
+  } else {
+    serve(id, peer, command);
+  }
+  return take_actions();
+}
+
+StoreActions State::on_malformed(PeerId id, const Error& error) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return {};
+  Error reason = error;
+  if (!found->second.valid) {
+    reason.what += "; it may be a PyTorch before 2.1, which speaks another dialect";
+    reason.hint = "set llmlaunch.rendezvous.use_agent_store: false, and rank 0 makes PyTorch's store itself";
+  }
+  hang_up(id, std::move(reason), true);
+  return take_actions();
+}
+
+StoreActions State::on_late(PeerId id) {
+  if (silent_.contains(id))
+    hang_up(id, make_error(Errc::timed_out, fmt::format("no handshake within {}", name_duration(kHandshakeTimeout))),
+            false);
+  return take_actions();
+}
+
+StoreActions State::on_disconnect(PeerId id) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return {};
+  Peer peer = std::move(found->second);
+  peers_.erase(found);
+  silent_.erase(id);
+  if (peer.wait) drop_wait(*peer.wait);
+  pass_on(peer, nullptr);
+  return take_actions();
+}
+
+StoreActions State::end(std::string reason) {
+  if (ended_) return {};
+  ended_ = std::move(reason);
+  StoreActions all;
+  while (!peers_.empty()) {
+    hang_up(peers_.begin()->first, make_error(Errc::generation_ended, *ended_), false);
+    for (StoreAction& action : take_actions())
+      if (std::holds_alternative<Hangup>(action)) all.push_back(std::move(action));
+  }
+  return all;
+}
+
+void State::hang_up(PeerId id, Error reason, bool at_fault) {
+  const auto node = peers_.extract(id);
+  silent_.erase(id);
+  reason.where = node.mapped().address;
+  out_.push_back(Hangup{id, std::move(reason), at_fault});
+  if (node.mapped().wait) drop_wait(*node.mapped().wait);
+  pass_on(node.mapped(), nullptr);
+}
+
+void State::answer(PeerId id, Bytes bytes, SharedBytes value) {
+  out_.push_back(Answer{id, std::move(bytes), std::move(value)});
+}
+
+// --- commands ------------------------------------------------------------------------------------------------------
+
+void State::serve(PeerId id, Peer& peer, Command& command) {
+  pass_on(peer, &command);
+  if (command.verb == Verb::cancel_wait) {
+    if (peer.wait) drop_wait(*std::exchange(peer.wait, std::nullopt));
+    return answer(id, answer_u8(1));
+  }
+  if (peer.wait) return refuse(id, Errc::protocol, fmt::format("{} while its WAIT is open", name_of(command.verb)));
+  switch (command.verb) {
+    case Verb::validate: return refuse(id, Errc::protocol, "a second VALIDATE");
+    case Verb::wait: return wait(id, peer, command.keys);
+    case Verb::ping: return answer(id, answer_u32(static_cast<std::uint32_t>(command.number)));
+    case Verb::num_keys: return answer(id, answer_i64(static_cast<std::int64_t>(values_.size())));
+    case Verb::queue_push:
+    case Verb::queue_pop:
+    case Verb::queue_len: return serve_queue(id, command);
+    default: return serve_keys(id, command);
+  }
+}
+
+void State::serve_keys(PeerId id, Command& command) {
+  switch (command.verb) {
+    case Verb::set: set(id, command.keys[0], std::move(command.values[0])); break;
+    case Verb::compare_set: return compare_set(id, command);
+    case Verb::get: return answer_value(id, command.keys[0]);
+    case Verb::add: return add(id, command.keys[0], command.number);
+    case Verb::append: return append(id, command.keys[0], std::move(command.values[0]));
+    case Verb::delete_key: return answer(id, answer_i64(erase(command.keys[0]) ? 1 : 0));
+    case Verb::check: {
+      const bool all = std::all_of(command.keys.begin(), command.keys.end(),
+                                   [this](const std::string& key) { return is_there(key); });
+      return answer(id, answer_u8(all ? 0 : 1));
+    }
+    case Verb::multi_get:
+      for (const std::string& key : command.keys) answer_value(id, key);
+      break;
+    default:  // MULTI_SET
+      for (std::size_t i = 0; i < command.keys.size(); ++i)
+        if (!set(id, command.keys[i], std::move(command.values[i]))) return;
+  }
+}
+
+void State::serve_queue(PeerId id, Command& command) {
+  const std::string& key = command.keys[0];
+  const auto found = queues_.find(key);
+  const std::size_t length = found == queues_.end() ? 0 : found->second.size();
+  if (command.verb == Verb::queue_len) return answer(id, answer_i64(static_cast<std::int64_t>(length)));
+  if (command.verb == Verb::queue_pop) {
+    answer(id, answer_i64(static_cast<std::int64_t>(length)));
+    if (length == 0) return;
+    const Value value = std::move(found->second.front());
+    found->second.pop_front();
+    bytes_ -= cost(key, value->size());
+    if (found->second.empty()) queues_.erase(found);
+    return answer(id, answer_value_head(value->size()), value);
+  }
+  if (length >= limits_.queue_length)
+    return refuse(id, Errc::out_of_resources,
+                  fmt::format("queue {} has {} values, its limit", quoted(key), limits_.queue_length));
+  Bytes& value = command.values[0];
+  if (!fits(id, key, 0, cost(key, value.size()), length == 0)) return;
+  queues_[key].push_back(std::make_shared<Bytes>(std::move(value)));
+  wake_one(key);
+}
+
+void State::compare_set(PeerId id, Command& command) {
+  const std::string& key = command.keys[0];
+  Bytes& expected = command.values[0];
+  const auto found = values_.find(key);
+  if (found == values_.end() && !expected.empty()) {
+    answer(id, answer_value_head(expected.size()), std::make_shared<Bytes>(std::move(expected)));
+    return;
+  }
+  if (found == values_.end() || *found->second == expected)
+    if (!set(id, key, std::move(command.values[1]))) return;
+  answer_value(id, key);
+}
+
+void State::add(PeerId id, const std::string& key, std::int64_t delta) {
+  std::int64_t sum = 0;
+  if (const auto found = values_.find(key); found != values_.end()) {
+    const auto old = decimal(*found->second);
+    if (!old)
+      return refuse(id, Errc::invalid_argument,
+                    fmt::format("cannot add to key {}: its value {} is not a number", quoted(key),
+                                quoted(as_text(*found->second))));
+    sum = *old;
+  }
+  if (__builtin_add_overflow(sum, delta, &sum))
+    return refuse(id, Errc::invalid_argument,
+                  fmt::format("cannot add {} to key {}: the sum does not fit 64 bits", delta, quoted(key)));
+  if (set(id, key, bytes_of(fmt::to_string(sum)))) answer(id, answer_i64(sum));
+}
+
+void State::append(PeerId id, const std::string& key, Bytes value) {
+  const auto found = values_.find(key);
+  if (found == values_.end()) {
+    set(id, key, std::move(value));
+    return;
+  }
+  const std::size_t size = found->second->size() + value.size();
+  if (size > kMaxValueBytes)
+    return refuse(id, Errc::too_large,
+                  fmt::format("key {} would have {} bytes; the limit is {}", quoted(key), size, kMaxValueBytes));
+  if (!fits(id, key, 0, value.size(), false)) return;
+  // Answers that have not left yet keep what they were.
+  if (found->second.use_count() > 1) found->second = std::make_shared<Bytes>(*found->second);
+  found->second->insert(found->second->end(), value.begin(), value.end());
+}
+
+// --- keys ----------------------------------------------------------------------------------------------------------
+
+bool State::set(PeerId id, const std::string& key, Bytes value) {
+  const auto found = values_.find(key);
+  const bool fresh = found == values_.end();
+  if (!fits(id, key, fresh ? 0 : cost(key, found->second->size()), cost(key, value.size()), fresh)) return false;
+  Value stored = std::make_shared<Bytes>(std::move(value));
+  if (!fresh) {
+    found->second = std::move(stored);
+    return true;
+  }
+  values_.emplace(key, std::move(stored));
+  wake_all(key);
+  return true;
+}
+
+// Room for it, which is then taken; otherwise the peer is gone.
+bool State::fits(PeerId id, const std::string& key, std::size_t freed, std::size_t needed, bool fresh) {
+  if (fresh && keys() >= limits_.keys) {
+    refuse(id, Errc::out_of_resources,
+           fmt::format("the store holds {} keys, its limit; key {} is one too many", limits_.keys, quoted(key)));
+    return false;
+  }
+  const std::size_t after = bytes_ - freed + needed;
+  if (after > limits_.bytes) {
+    refuse(
+        id, Errc::out_of_resources,
+        fmt::format("the store would hold {} bytes with key {}; the limit is {}", after, quoted(key), limits_.bytes));
+    return false;
+  }
+  bytes_ = after;
+  return true;
+}
+
+bool State::erase(const std::string& key) {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return false;
+  bytes_ -= cost(key, found->second->size());
+  values_.erase(found);
+  return true;
+}
+
+bool State::is_there(const std::string& key) const {
+  return values_.contains(key) || queues_.contains(key);
+}
+
+void State::answer_value(PeerId id, const std::string& key) {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return answer(id, answer_value_head(0));
+  answer(id, answer_value_head(found->second->size()), found->second);
+}
+
+}  // namespace llmlaunch::rendezvous::tcpstore

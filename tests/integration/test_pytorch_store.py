@@ -1,0 +1,162 @@
+"""PyTorch scripts that know nothing of llmlaunch find the store that their launcher serves (the TCPStore dialect of the
+rendezvous). Real PyTorch: that of scripts/python_env.sh, or what LLMLAUNCH_TEST_TORCH names (scripts/interop_pytorch.sh
+runs this file with several releases)."""
+import os
+import pathlib
+import re
+import struct
+import subprocess
+
+import pytest
+
+from conftest import PYTHON, ROOT
+from test_per_node import ended, machines  # noqa: F401, the fixture
+
+HOSTS = 2
+SCRIPTS = pathlib.Path(__file__).parent / "pytorch"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV") or CACHE / "llmlaunch-tests" / "python")  # as python_env.sh
+# Gloo looks for the address of the host's name, which here is all hosts' name.
+ENV = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+VALIDATE = b"\x00" + struct.pack("<I", 0x3C85F7CE)
+
+
+@pytest.fixture(scope="module")
+def python():
+    if given := os.environ.get("LLMLAUNCH_TEST_TORCH"):
+        return given
+    there = subprocess.run([ROOT / "scripts" / "python_env.sh", "--check"], capture_output=True, text=True, check=False)
+    if there.returncode != 0:
+        if os.environ.get("LLMLAUNCH_PYTHON_REQUIRED"):
+            pytest.fail(there.stderr.strip())
+        pytest.skip(there.stderr.strip())
+    return str(VENV / "bin" / "python")
+
+
+def config(hosts, slots=2, only=None, **rendezvous):
+    def change(data):
+        data["llmlaunch"]["env"] = ENV
+        if rendezvous:
+            data["llmlaunch"]["rendezvous"] = rendezvous
+
+    return hosts.config(change, slots=slots, only=only)
+
+
+def said(run, what):
+    """{rank: the rest of the line} of the lines `what: …`."""
+    return {int(rank): rest for rank, rest in re.findall(rf"^\[rank (\d+) test\d+\] {what}: (.*)$", run.out, re.M)}
+
+
+def test_a_world_on_two_hosts_is_served_by_the_head(hosts, python):
+    run = hosts.run(python, str(SCRIPTS / "world.py"), config=config(hosts), timeout=240)
+    assert run.status == 0, run
+    shown = said(run, "shown")
+    assert sorted(shown) == [0, 1, 2, 3], run
+    assert all(words.startswith("init all_reduce new_group monitored_barrier objects ddp ") for words in shown.values()), run
+    port = re.search(r"rendezvous port (\d+)", run.err).group(1)
+    for address, store_port, rendezvous, agent in (words.split() for words in said(run, "store").values()):
+        assert (f"{address}:{store_port}", agent, store_port) == (rendezvous, "True", port), run
+    assert "PyTorch's store" not in run.err, run
+    hosts.nothing_left(run)
+
+
+def test_the_store_answers_as_pytorch_expects(hosts, python):
+    run = hosts.run(python, str(SCRIPTS / "store_cases.py"), config=config(hosts, slots=1, only=["test02"]), timeout=240)
+    assert run.status == 0, run
+    held = re.findall(r"^\[rank 0 test02\] (\w+): (holds|this release has no \w+)$", run.out, re.M)
+    cases = re.findall(r"^def (\w+)\(store, other\)", (SCRIPTS / "store_cases.py").read_text(), re.M)
+    assert sorted(name for name, _ in held) == sorted(cases), run
+    if not os.environ.get("LLMLAUNCH_TEST_TORCH"):
+        assert {words for _, words in held} == {"holds"}, run
+    # Those who asked for what cannot be are named, with the reason.
+    assert "cannot add to key '/text': its value 'no number' is not a number" in run.err, run
+    assert re.search(r"SET: a value of 8388609 bytes; the limit is 8388608", run.err), run
+    hosts.nothing_left(run)
+
+
+WAITS = """\
+import datetime, os, signal, sys
+import torch.distributed as dist
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+rank = int(os.environ["RANK"])
+store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), None, False,
+                      datetime.timedelta(seconds=600), wait_for_workers=False)
+if rank == 3:
+    store.wait(["here 0", "here 1", "here 2"])
+    sys.exit(7)
+store.set(f"here {rank}", "yes")
+try:
+    store.get("never")
+except RuntimeError:
+    print("ended: the wait", flush=True)
+"""
+
+
+def test_ranks_that_wait_in_the_store_end_with_the_job(hosts, python):
+    """They do not hear SIGTERM: what ends them is the end of their connections, long before the grace is over."""
+    script = hosts.head / "waits.py"
+    script.write_text(WAITS)
+    text = config(hosts).replace("llmlaunch:\n", "llmlaunch:\n  timeouts: {grace: 100}\n", 1)
+    run = hosts.run(python, str(script), config=text, timeout=90)
+    assert run.status == 7, run
+    assert sorted(said(run, "ended")) == [0, 1, 2], run
+    hosts.nothing_left(run)
+
+
+def test_rank_0_serves_the_store_where_it_is_asked_to(hosts, python):
+    run = hosts.run(python, str(SCRIPTS / "world.py"), config=config(hosts, use_agent_store=False), timeout=240)
+    assert run.status == 0, run
+    assert sorted(said(run, "shown")) == [0, 1, 2, 3], run
+    port = re.search(r"rendezvous port (\d+)", run.err).group(1)
+    for _, store_port, _, agent in (words.split() for words in said(run, "store").values()):
+        assert store_port != port and agent == "False", run
+    hosts.nothing_left(run)
+
+
+SPEAKS = """\
+import os, socket, sys
+peer = socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 60)
+peer.sendall(bytes.fromhex(sys.argv[1]))
+answer = b""
+try:
+    while piece := peer.recv(4096):
+        answer += piece
+        if answer.endswith(bytes.fromhex(sys.argv[2]) or b"more"):
+            break
+except ConnectionError:
+    pass
+print("answer:", answer.hex() or "closed")
+"""
+PING = "0d01020304"
+
+
+def speak(hosts, request, until="", **rendezvous):
+    """What a rank of one host hears that sends these bytes."""
+    script = hosts.head / "speaks.py"
+    script.write_text(SPEAKS)
+    run = hosts.run(PYTHON, str(script), request, until, config=config(hosts, 1, ["test01"], **rendezvous))
+    assert run.status == 0, run
+    hosts.nothing_left(run)
+    return said(run, "answer")[0], run
+
+
+def test_a_pytorch_of_before_the_handshake_is_told_apart(hosts):
+    add_init = b"\x03" + struct.pack("<Q", 5) + b"init/" + struct.pack("<q", 1)
+    answer, run = speak(hosts, add_init.hex())
+    assert answer == "closed", run
+    assert "it may be a PyTorch before 2.1" in run.err, run
+    assert "hint: set llmlaunch.rendezvous.use_agent_store: false" in run.err, run
+
+
+def test_the_dialect_can_be_switched_off(hosts):
+    answer, run = speak(hosts, VALIDATE.hex() + PING, "01020304")
+    assert answer == "01020304", run
+    answer, run = speak(hosts, VALIDATE.hex() + PING, "01020304", use_agent_store=False)
+    assert not answer.endswith("01020304"), run
+
+
+def test_machines_that_are_started_one_by_one_have_it_too(machines, python):  # noqa: F811
+    ended(machines.start_all(python, str(SCRIPTS / "world.py"), processes=4, env=ENV), 0, 0)
+    shown = re.findall(r"^\[rank \d machine\d\] shown: init (.*) ddp ", machines.runs[0].out, re.M)
+    assert len(shown) == 4, machines.runs[0]
+    machines.nothing_left()

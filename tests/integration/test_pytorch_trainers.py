@@ -1,0 +1,34 @@
+"""Scripts of Hugging Face accelerate and transformers, unmodified, on two hosts: they find their world and the head's store.
+accelerate is in the environment of scripts/python_env.sh; transformers where LLMLAUNCH_TEST_TRAINER says
+(scripts/interop_pytorch.sh)."""
+import os
+
+import pytest
+
+from test_pytorch_store import SCRIPTS, config, python, said  # noqa: F401, the fixture
+
+HOSTS = 2
+
+
+def on_cpus(hosts):
+    return config(hosts).replace("distributed_type: MULTI_GPU", "distributed_type: MULTI_CPU")
+
+
+def test_an_accelerate_script_trains_on_two_hosts(hosts, python):  # noqa: F811
+    run = hosts.run(python, str(SCRIPTS / "accelerate_script.py"), config=on_cpus(hosts), timeout=240)
+    assert run.status == 0, run
+    shown = said(run, "shown")
+    assert sorted(shown) == [0, 1, 2, 3], run
+    for rank, words in shown.items():
+        assert words == f"{rank} 4 DistributedType.MULTI_CPU 64", run
+    hosts.nothing_left(run)
+
+
+def test_a_trainer_trains_on_two_hosts(hosts):
+    if not (trainer := os.environ.get("LLMLAUNCH_TEST_TRAINER")):
+        pytest.skip("transformers is in the environment that scripts/interop_pytorch.sh makes")
+    run = hosts.run(trainer, str(SCRIPTS / "trainer_script.py"), str(hosts.head / "out"), config=on_cpus(hosts), timeout=400)
+    assert run.status == 0, run
+    shown = said(run, "shown")
+    assert shown == {rank: f"{rank} 4 4" for rank in range(4)}, run
+    hosts.nothing_left(run)

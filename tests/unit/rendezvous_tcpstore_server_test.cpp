@@ -1,0 +1,165 @@
+// TCPStore over real sockets, beside the native protocol on the same port: who is served, and what a peer can cost.
+#include <array>
+
+#include "rendezvous/connection.hpp"
+#include "rendezvous/tcpstore_codec.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/rendezvous_fixture.hpp"
+
+namespace rendezvous_tcpstore_server_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::rendezvous;
+using std::chrono::seconds;
+using tcpstore::Verb;
+
+namespace {
+
+std::chrono::steady_clock::time_point in_time() {
+  return std::chrono::steady_clock::now() + seconds(60);
+}
+
+ServerOptions with_store() {
+  ServerOptions options = ServedRendezvous::world_of(2);
+  options.tcpstore = true;
+  return options;
+}
+
+void admit(ServedRendezvous& served, const char* address) {
+  served.on_thread([&served, address] {
+    AddressList list;
+    REQUIRE(list.add(address));
+    served.server().admit_store_clients(list);
+  });
+}
+
+// A TCPStore client, command by command.
+struct StorePeer {
+  explicit StorePeer(ServedRendezvous& served)
+      : connection(std::move(*Connection::open("127.0.0.1", served.port(), in_time()))) {}
+
+  void greet() { say({Verb::validate, {}, {}, tcpstore::kMagic}); }
+  void say(const tcpstore::Command& command) { REQUIRE(connection.send(tcpstore::encode(command), in_time())); }
+
+  // So many bytes, or fewer at the connection's end.
+  std::string hear(std::size_t bytes) {
+    std::string heard;
+    std::array<std::byte, 4096> buffer;
+    while (heard.size() < bytes) {
+      const auto got =
+          connection.receive(std::span(buffer).first(std::min(buffer.size(), bytes - heard.size())), in_time());
+      if (!got) break;
+      heard += as_text(std::span(buffer).first(*got));
+    }
+    return heard;
+  }
+  bool is_closed() { return hear(1).empty(); }
+  bool works() {
+    say({Verb::ping, {}, {}, 0x64636261});
+    return hear(4) == "abcd";
+  }
+
+  Connection connection;
+};
+
+Bytes bytes_of(std::string_view text) {
+  const ByteView view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+
+}  // namespace
+
+TEST_CASE("TCPStore and the native protocol are served on one port, each with keys of its own") {
+  ServedRendezvous served(with_store());
+  admit(served, "127.0.0.0/8");
+  StorePeer peer(served);
+  for (const std::byte byte : tcpstore::encode({Verb::validate, {}, {}, tcpstore::kMagic}))
+    REQUIRE(peer.connection.send(ByteView(&byte, 1), in_time()));
+  peer.say({Verb::set, {"key"}, {bytes_of("theirs")}});
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  CHECK((*client)->set("key", as_bytes("ours")));
+  peer.say({Verb::get, {"key"}, {}});
+  CHECK(peer.hear(14) == std::string("\6\0\0\0\0\0\0\0theirs", 14));
+  CHECK(as_text(*(*client)->get("key")) == "ours");
+  peer.say({Verb::num_keys, {}, {}});
+  CHECK(peer.hear(8) == std::string("\1\0\0\0\0\0\0\0", 8));
+}
+
+TEST_CASE("TCPStore peers wait for each other, and a wait ends with its generation") {
+  ServedRendezvous served(with_store());
+  admit(served, "127.0.0.1");
+  StorePeer one(served), other(served);
+  one.greet();
+  other.greet();
+  one.say({Verb::wait, {"key"}, {}});
+  other.say({Verb::add, {"key"}, {}, 1});
+  CHECK(one.hear(1) == std::string(1, '\0'));
+  one.say({Verb::wait, {"never"}, {}});
+  CHECK(other.hear(8).size() == 8);
+  CHECK(other.works());
+  served.on_thread([&served] { served.server().end_generation("rank 1 failed"); });
+  CHECK(one.is_closed());
+  CHECK(other.is_closed());
+  StorePeer late(served);
+  late.greet();
+  CHECK(late.is_closed());
+}
+
+TEST_CASE("TCPStore is served to nobody but those who were admitted, and who is refused is named") {
+  ServedRendezvous served(with_store());
+  StorePeer early(served);  // no rank runs yet
+  early.greet();
+  CHECK(early.is_closed());
+  admit(served, "10.9.9.9");
+  StorePeer stranger(served);
+  stranger.greet();
+  CHECK(stranger.is_closed());
+  CHECK(served.log().wait_for(LogLevel::warning, "127.0.0.1") ==
+        "rendezvous: PyTorch's store: refused a connection from 127.0.0.1, which is no address of the job's hosts\n"
+        "   hint: when a rank comes from there (another network, NAT), add it to llmlaunch.rendezvous.allow_from");
+  admit(served, "127.0.0.1");
+  StorePeer known(served);
+  known.greet();
+  CHECK(known.works());
+}
+
+TEST_CASE("a TCPStore peer whose answers would fill the head's memory loses its connection, and others do not") {
+  ServedRendezvous served(with_store());
+  admit(served, "127.0.0.1");
+  StorePeer greedy(served), modest(served);
+  modest.greet();
+  modest.say({Verb::set, {"large"}, {Bytes(tcpstore::kMaxValueBytes)}});
+  CHECK(modest.works());
+  greedy.greet();
+  greedy.say({Verb::multi_get, std::vector<std::string>(100, "large"), {}});
+  served.log().wait_for(LogLevel::warning, "bytes wait for it, the limit");
+  CHECK(modest.works());
+}
+
+TEST_CASE("a TCPStore peer that does not read is read no further, and works when it does") {
+  ServedRendezvous served(with_store());
+  admit(served, "127.0.0.1");
+  StorePeer slow(served), other(served);
+  other.greet();
+  slow.greet();
+  slow.say({Verb::set, {"large"}, {Bytes(tcpstore::kMaxValueBytes)}});
+  constexpr int kAnswers = 20;  // 160 MiB, more than may ever wait
+  for (int i = 0; i < kAnswers; ++i) slow.say({Verb::get, {"large"}, {}});
+  CHECK(other.works());
+  for (int i = 0; i < kAnswers; ++i)
+    CHECK(slow.hear(8 + tcpstore::kMaxValueBytes).size() == 8 + tcpstore::kMaxValueBytes);
+  CHECK(slow.works());
+}
+
+TEST_CASE("without TCPStore its clients are malformed peers of the native protocol") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  admit(served, "127.0.0.1");
+  StorePeer peer(served);
+  peer.greet();
+  const std::string answer = peer.hear(1 << 16);
+  CHECK(answer.size() > 4);
+  CHECK(answer.find("preamble") != std::string::npos);
+}
+
+}  // namespace rendezvous_tcpstore_server_test
