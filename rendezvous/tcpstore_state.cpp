@@ -188,8 +188,8 @@ void State::compare_set(PeerId id, Command& command) {
   Bytes& expected = command.values[0];
   const auto found = values_.find(key);
   if (found == values_.end() && !expected.empty()) {
-    answer(id, answer_value_head(expected.size()), std::make_shared<Bytes>(std::move(expected)));
-    return;
+    const Value shown = std::make_shared<Bytes>(std::move(expected));
+    return answer(id, answer_value_head(shown->size()), shown);
   }
   if (found == values_.end() || *found->second == expected)
     if (!set(id, key, std::move(command.values[1]))) return;

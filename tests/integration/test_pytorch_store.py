@@ -17,7 +17,7 @@ SCRIPTS = pathlib.Path(__file__).parent / "pytorch"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 VENV = pathlib.Path(os.environ.get("LLMLAUNCH_PYTHON_ENV") or CACHE / "llmlaunch-tests" / "python")  # as python_env.sh
 # Gloo looks for the address of the host's name, which here is all hosts' name.
-ENV = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENV = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 VALIDATE = b"\x00" + struct.pack("<I", 0x3C85F7CE)
 
 

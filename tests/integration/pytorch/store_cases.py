@@ -27,6 +27,17 @@ def raises(function, words=""):
     raise AssertionError("nothing was raised")
 
 
+def there(store, *keys):
+    """PyTorch 2.2 has CHECK on the wire, and no word for it in Python."""
+    if hasattr(store, "check"):
+        return store.check(list(keys))
+    try:
+        store.wait(list(keys), SHORT)
+        return True
+    except RuntimeError:
+        return False
+
+
 def set_and_get(store, other):
     store.set("a", "1")
     assert other.get("a") == b"1"
@@ -46,7 +57,7 @@ def add(store, other):
 
 def compare_set(store, other):
     assert store.compare_set("c", "something", "new") == b"something"
-    assert not store.check(["c"])
+    assert not there(store, "c")
     assert store.compare_set("c", "", "first") == b"first"
     assert other.compare_set("c", "wrong", "second") == b"first"
     assert other.compare_set("c", "first", "second") == b"second"
@@ -54,18 +65,18 @@ def compare_set(store, other):
 
 
 def check(store, other):
-    assert not store.check(["k1", "k2"])
+    assert not there(store, "k1", "k2")
     other.set("k1", "v")
-    assert not store.check(["k1", "k2"])
+    assert not there(store, "k1", "k2")
     other.set("k2", "v")
-    assert store.check(["k1", "k2"])
+    assert there(store, "k1", "k2")
 
 
 def delete_key(store, other):
     store.set("gone", "v")
     assert other.delete_key("gone")
     assert not other.delete_key("gone")
-    assert not store.check(["gone"])
+    assert not there(store, "gone")
 
 
 def num_keys(store, other):
@@ -178,7 +189,7 @@ def many_keys(store, other):
     count = 5000
     for i in range(count):
         store.set(f"many {i}", str(i))
-    assert other.check([f"many {i}" for i in range(count)])
+    assert there(other, *(f"many {i}" for i in range(count)))
     if hasattr(store, "multi_get"):
         assert other.multi_get([f"many {i}" for i in range(count)]) == [str(i).encode() for i in range(count)]
 
@@ -189,7 +200,7 @@ def prefixes(store, other):
     inner.set("k", "v")
     assert dist.PrefixStore("inner", dist.PrefixStore("outer", other)).get("k") == b"v"
     assert other.get("outer/inner/k") == b"v"
-    assert not outer.check(["k"])
+    assert not there(outer, "k")
     assert inner.add("n", 1) == 1 and outer.add("n", 5) == 5
 
 
@@ -200,7 +211,7 @@ def what_cannot_be(store, other):
     raises(lambda: lost.add("text", 1))
     large = client()
     raises(lambda: (large.set("big", "x" * ((8 << 20) + 1)), large.get("text")))
-    assert not other.check(["big"])
+    assert not there(other, "big")
     assert other.get("text") == b"no number"
 
 
@@ -255,14 +266,14 @@ QUEUES = [
 
 
 def answers_like_pytorchs(store, other):
-    if not hasattr(store, "queue_push"):
-        return "queue_push"
+    if not hasattr(store, "check"):
+        return "ping"
     del other
     own = dist.TCPStore("127.0.0.1", 0, None, True, LONG, wait_for_workers=False)
     ours, theirs = Raw(PORT, ADDRESS), Raw(own.port)
     # What this job has set so far is not what a fresh server has.
     keys = struct.unpack("<q", ours.ask(b"\x07"))[0] - struct.unpack("<q", theirs.ask(b"\x07"))[0]
-    for request in DIALOGUE + QUEUES:
+    for request in DIALOGUE + (QUEUES if hasattr(store, "queue_push") else []):
         got, expected = ours.ask(request), theirs.ask(request)
         if request == b"\x07":
             got = struct.pack("<q", struct.unpack("<q", got)[0] - keys)
