@@ -49,6 +49,6 @@ add_library(llmlaunch_config STATIC
   survey_script.cpp
   survey_table.cpp
 )
-target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE yaml-cpp nlohmann_json::nlohmann_json)
+target_link_libraries(llmlaunch_config PUBLIC llmlaunch_base PRIVATE llmlaunch_address_list yaml-cpp nlohmann_json::nlohmann_json)
 target_precompile_headers(llmlaunch_config REUSE_FROM llmlaunch_base)
 set_target_properties(llmlaunch_config PROPERTIES UNITY_BUILD_BATCH_SIZE 14)

@@ -1,18 +1,16 @@
 // Addresses as 128 bits: IPv4 ones stand where IPv6 maps them.
 #include "rendezvous/address_list.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 #include <optional>
 
-#include "rendezvous/asio.hpp"
-
 namespace llmlaunch::rendezvous {
 namespace {
 
-namespace ip = asio::ip;
 using Bits = std::array<unsigned char, 16>;
 constexpr unsigned kMappedBits = 96;  // in front of an IPv4 address
 
@@ -22,11 +20,13 @@ struct Digits {
 };
 
 std::optional<Digits> digits_of(const std::string& text) {
-  boost::system::error_code error;
-  const ip::address address = ip::make_address(text, error);
-  if (error) return std::nullopt;
-  if (address.is_v6()) return Digits{address.to_v6().to_bytes(), false};
-  return Digits{ip::make_address_v6(ip::v4_mapped, address.to_v4()).to_bytes(), true};
+  Digits digits;
+  const std::string address = text.substr(0, text.find('%'));  // a scope says which link, not which host
+  if (::inet_pton(AF_INET6, address.c_str(), digits.bytes.data()) == 1) return digits;
+  if (::inet_pton(AF_INET, text.c_str(), digits.bytes.data() + kMappedBits / 8) != 1) return std::nullopt;
+  digits.bytes[10] = digits.bytes[11] = 0xff;
+  digits.v4 = true;
+  return digits;
 }
 
 bool same_front(const Bits& a, const Bits& b, unsigned bits) {
