@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+
 #include "tests/support/catch.hpp"
 
 using namespace llmlaunch;
@@ -293,7 +295,7 @@ TEST_CASE("an APPEND leaves alone what is on its way to others, and stays within
   bench.append(1, "b");
   CHECK(shown(before) == "2:value(a)");
   CHECK(bench.get(2, "log") == "2:value(ab)");
-  bench.append(1, std::string(kMaxValueBytes - 2, 'x'));
+  bench.append(1, std::string(tcpstore::kMaxValueBytes - 2, 'x'));
   CHECK(bench.append(1, "y") == "1 closed at fault: key 'log' would have 8388609 bytes; the limit is 8388608");
 }
 
