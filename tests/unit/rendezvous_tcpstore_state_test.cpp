@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+
 #include "tests/support/catch.hpp"
 
 namespace rendezvous_tcpstore_state_test {

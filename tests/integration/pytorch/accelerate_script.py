@@ -37,4 +37,3 @@ assert torch.equal(same, same[:1].expand_as(same)), same
 accelerator.wait_for_everyone()
 print("shown:", accelerator.process_index, accelerator.num_processes, accelerator.distributed_type, all_seen)
 accelerator.end_training()
-torch.distributed.destroy_process_group()
