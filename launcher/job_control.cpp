@@ -59,6 +59,8 @@ Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& a
   // Batch systems and systemd signal all machines at once: only who asks again, or asks here for what is failing
   // already to be over, means that the ranks are to have no time.
   const bool impatient = again || (at.empty() && !first && cause_->kind != Cause::Kind::signal);
+  if (!first && !impatient)
+    actions.push_back(Say{LogLevel::info, fmt::format("caught {}{}, too", signal_name(signal), where)});
   if (impatient || (first && running == 0)) hurry(actions, now);
   return actions;
 }
