@@ -47,7 +47,7 @@ std::shared_ptr<RemoteShell> make_called_in_shell(asio::any_io_executor executor
 
 class CallDesk : public std::enable_shared_from_this<CallDesk> {
  public:
-  /// Somebody stops the job at the machine `who`.
+  /// A signal came to the machine `who`: see JobState::on_signal.
   using SignalFunction = std::function<void(int signal, const std::string& who)>;
 
   CallDesk(asio::any_io_executor executor, const LaunchPlan& plan, const CallToken& token, SignalFunction on_signal);

@@ -153,7 +153,8 @@ void Member::leave(member::Leave& how) {
   left_ = true;
   result_ = {how.status, std::move(how.failure)};
   boost::system::error_code none;
-  signals_.clear(none);
+  signals_.clear(none);  // and a wait is not ended by that
+  signals_.cancel();
   alarm_.cancel();
   if (connector_) connector_->cancel();
   if (wire_) wire_->close();

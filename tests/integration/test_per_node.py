@@ -65,7 +65,9 @@ def test_another_token_is_refused_on_both_sides(machines):
     text = ended([second, first], 69, 69)
     assert ("llmlaunch: error: machine 0 at 127.0.0.1:%d has another token than this machine\n" % machines.port
             in second.err), text
-    assert re.search(r"a call from 127\.0\.0\.1:\d+ was refused: the tokens differ", first.err), text
+    refusal = r"a call from 127\.0\.0\.1:\d+ was refused: the tokens differ"
+    assert re.search("warning: " + refusal, first.err), text
+    assert re.search("machine 1 has not called in within 3 s: " + refusal, first.err), text
 
 
 def test_machines_without_a_token_are_told_how_to_make_one(machines):
