@@ -5,7 +5,9 @@
 #include <openssl/sha.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <csignal>
 
 #include "rendezvous/base/error.hpp"
 
@@ -55,6 +57,15 @@ CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank) {
 
 std::string caller_name(const CallHello& hello) {
   return fmt::format("machine {} ({}, pid {})", hello.machine_rank, hello.hostname, hello.pid);
+}
+
+CalledSignal called_signal(std::uint32_t number, const std::vector<int>& forward_signals) {
+  if (number == 0 || number >= NSIG || number == SIGKILL || number == SIGSTOP) return CalledSignal::impossible;
+  const auto signal = static_cast<int>(number);
+  for (const int always : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2})
+    if (signal == always) return CalledSignal::taken;
+  const bool wanted = std::find(forward_signals.begin(), forward_signals.end(), signal) != forward_signals.end();
+  return wanted ? CalledSignal::taken : CalledSignal::not_ours;
 }
 
 CallAdmission::CallAdmission(CallHello own) : own_(std::move(own)), taken_(own_.num_machines) {}

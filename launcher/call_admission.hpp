@@ -17,6 +17,14 @@ namespace llmlaunch::launcher {
 /// What this process says of its machine, from its own plan.
 CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank);
 
+/// What becomes of a signal that a machine passes on.
+enum class CalledSignal {
+  taken,       ///< it stops the job, or goes to the ranks
+  not_ours,    ///< machine 0 was not told to forward it: its configuration counts
+  impossible,  ///< no signal, or one that no program can have caught
+};
+CalledSignal called_signal(std::uint32_t number, const std::vector<int>& forward_signals);
+
 class CallAdmission {
  public:
   /// `own`: what machine 0 would say.

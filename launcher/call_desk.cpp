@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "launcher/job_state.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher {
@@ -15,7 +16,7 @@ namespace {
 constexpr std::chrono::milliseconds kCallHandshakeLimit{10'000};
 // An agent's output has credit of its own; beyond this much unread the connection waits.
 constexpr std::size_t kEnoughInbox = 1u << 20;
-// A port scanner must not fill the terminal.
+// A port scanner must not fill the terminal, nor keep a mistake from being seen: each has a count of its own.
 constexpr std::size_t kSaidRefusals = 20;
 
 std::string without_port(const std::string& endpoint) {
@@ -54,20 +55,42 @@ void CallDesk::limit_strangers(const std::shared_ptr<CallWire>& wire) {
 }
 
 void CallDesk::say_refusal(const std::string& from, const Error& why) {
-  if (closed_ || said_ >= kSaidRefusals) return;
+  if (closed_) return;
   // A token or a command that differs is somebody's mistake; the rest is noise of the network.
   const bool mistake = why.code != Errc::closed && why.code != Errc::protocol && why.code != Errc::timed_out &&
                        why.code != Errc::canceled && why.code != Errc::too_large;
+  std::size_t& said = mistake ? said_mistakes_ : said_noise_;
+  if (said >= kSaidRefusals) return;
   log_line(mistake ? LogLevel::warning : LogLevel::info,
            fmt::format("a call from {} was refused: {}{}", from, why.what, why.hint.empty() ? "" : "; " + why.hint));
-  if (++said_ == kSaidRefusals) log_info("further refused calls are not shown");
+  if (++said == kSaidRefusals) log_info("further {} are not shown", mistake ? "refused calls" : "calls of strangers");
+}
+
+// The reason why a place stays empty, in the job's headline.
+void CallDesk::keep_refusal(const CallHello& hello, const Error& why) {
+  if (hello.machine_rank == 0 || hello.machine_rank >= lines_.size()) return;
+  CallLine& line = *lines_[hello.machine_rank];
+  line.refused = make_error(Errc::refused, "its call was refused: " + why.what, {}, why.hint);
+}
+
+// Which machine it is nobody knows, so that it may be each one that is missing.
+void CallDesk::keep_stranger(const std::string& from, const Error& why) {
+  if (why.code != Errc::unauthenticated) return;
+  for (const auto& line : lines_) {
+    if (line->refused && line->refused->code == Errc::refused) continue;
+    line->refused = make_error(why.code, fmt::format("a call from {} was refused: {}", from, why.what), {},
+                               "all machines of a job need the same token");
+  }
 }
 
 Result<CallHello> CallDesk::hello_of(const Result<CallMessage>& first) {
   if (!first) return first.error();
   const auto* hello = std::get_if<CallHello>(&*first);
   if (hello == nullptr) return make_error(Errc::protocol, "its first message is no hello");
-  if (auto admitted = admission_.admit(*hello); !admitted) return admitted.error();
+  if (auto admitted = admission_.admit(*hello); !admitted) {
+    keep_refusal(*hello, admitted.error());
+    return admitted.error();
+  }
   return *hello;
 }
 
@@ -84,6 +107,7 @@ asio::awaitable<void> CallDesk::serve(Self self, std::shared_ptr<CallWire> wire,
   const Result<void> shaken = co_await wire->handshake(std::move(begun), kCallHandshakeLimit);
   if (!shaken) {
     wire->close();
+    self->keep_stranger(from, shaken.error());
     self->say_refusal(from, shaken.error());
     co_return;
   }
@@ -110,6 +134,19 @@ asio::awaitable<void> CallDesk::serve(Self self, std::shared_ptr<CallWire> wire,
   co_await listen(self, line, caller_name(*hello));
 }
 
+void CallDesk::take_signal(CallLine& line, std::uint32_t number, const std::string& who) {
+  if (closed_) return;
+  switch (called_signal(number, plan_.process.forward_signals)) {
+    case CalledSignal::taken: return on_signal_(static_cast<int>(number), who);
+    case CalledSignal::not_ours:
+      return log_warning("{} on {} has no effect: it is not among llmlaunch.forward_signals of machine 0",
+                         signal_name(static_cast<int>(number)), who);
+    case CalledSignal::impossible: break;
+  }
+  line.failed = make_error(Errc::protocol, fmt::format("its llmlaunch sent the signal {}, which is none", number));
+  line.wire->close();
+}
+
 // Everything that an admitted machine says, to its end.
 asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line, std::string who) {
   const std::shared_ptr<CallWire> wire = line->wire;
@@ -126,7 +163,7 @@ asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line
     } else if (const auto* failed = std::get_if<CallFailed>(&*message)) {
       line->failed = make_error(static_cast<Errc>(failed->code), failed->what, {}, failed->hint);
     } else if (const auto* signal = std::get_if<CallSignal>(&*message)) {
-      if (!self->closed_) self->on_signal_(static_cast<int>(signal->number), who);
+      self->take_signal(*line, signal->number, who);
     } else {
       line->failed = make_error(Errc::protocol, "its llmlaunch sent what is not its to say");
       wire->close();

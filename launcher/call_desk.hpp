@@ -23,6 +23,7 @@ struct CallLine {
         taken(executor, std::chrono::steady_clock::time_point::max()) {}
 
   std::shared_ptr<CallWire> wire;  ///< set: it has called in
+  std::optional<Error> refused;    ///< why it may be missing: its call, or that of who has another token
   std::string address;             ///< of the machine, without its port
   bool started = false;            ///< its agent runs
   std::optional<Error> failed;     ///< its agent does not, or its connection ended
@@ -46,7 +47,7 @@ std::shared_ptr<RemoteShell> make_called_in_shell(asio::any_io_executor executor
 
 class CallDesk : public std::enable_shared_from_this<CallDesk> {
  public:
-  /// Somebody stops the job at the machine `who`.
+  /// A signal came to the machine `who`: see JobState::on_signal.
   using SignalFunction = std::function<void(int signal, const std::string& who)>;
 
   /// Descriptors that a desk for so many machines holds at most, whoever connects.
@@ -68,6 +69,9 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   static asio::awaitable<void> serve(Self self, std::shared_ptr<CallWire> wire, std::string from, Bytes begun);
   static asio::awaitable<void> listen(Self self, std::shared_ptr<CallLine> line, std::string who);
   Result<CallHello> hello_of(const Result<CallMessage>& first);
+  void keep_refusal(const CallHello& hello, const Error& why);
+  void keep_stranger(const std::string& from, const Error& why);
+  void take_signal(CallLine& line, std::uint32_t number, const std::string& who);
   asio::awaitable<void> refuse(std::shared_ptr<CallWire> wire, Error why);
   void limit_strangers(const std::shared_ptr<CallWire>& wire);
   void say_refusal(const std::string& from, const Error& why);
@@ -79,7 +83,8 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   CallAdmission admission_;
   std::vector<std::shared_ptr<CallLine>> lines_;  // by machine_rank; that of machine 0 is not used
   std::deque<std::weak_ptr<CallWire>> strangers_;
-  std::size_t said_ = 0;
+  std::size_t said_mistakes_ = 0;
+  std::size_t said_noise_ = 0;
   bool closed_ = false;
 };
 

@@ -42,10 +42,11 @@ class CalledInShell final : public RemoteShell {
 };
 
 Error CalledInShell::not_called() const {
-  return make_error(Errc::timed_out,
-                    fmt::format("machine {} has not called in within {:g} s", place_.machine_rank,
-                                std::chrono::duration<double>(place_.call_limit).count()),
-                    where(),
+  const std::string late = fmt::format("machine {} has not called in within {:g} s", place_.machine_rank,
+                                       std::chrono::duration<double>(place_.call_limit).count());
+  if (line_->refused)
+    return make_error(Errc::timed_out, late + ": " + line_->refused->what, where(), line_->refused->hint);
+  return make_error(Errc::timed_out, late, where(),
                     fmt::format("start there: llmlaunch run --machine_rank {} …, with the words of this one; "
                                 "llmlaunch.timeouts.rendezvous is how long it is waited for",
                                 place_.machine_rank));

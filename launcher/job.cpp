@@ -143,7 +143,6 @@ JobResult Job::run() {
                                                     " are incomplete: output was shown and could not be written");
   }
   events_.job_ended(result);
-  close_desk(result);
   return result;
 }
 
@@ -201,8 +200,7 @@ void Job::open_desk(rendezvous::ServerOptions& options) {
   };
 }
 
-// The other machines end as this one does, so that they hear of it when all else is settled.
-void Job::close_desk(const JobResult& result) {
+void Job::dismiss(const JobResult& result) {
   if (!desk_) return;
   CallEnd end{static_cast<std::uint32_t>(result.exit_status), {}};
   if (result.failure) {

@@ -43,6 +43,8 @@ class Job {
 
   /// Everything, to the end.
   JobResult run();
+  /// Afterwards, when the result is final and on disk: tells the machines that have called in, which end as this one.
+  void dismiss(const JobResult& result);
 
  private:
   static TimePoint now() { return std::chrono::steady_clock::now(); }
@@ -50,7 +52,6 @@ class Job {
   void note_addresses(const agent::Hello& hello);
   void admit_ranks();
   void open_desk(rendezvous::ServerOptions& options);
-  void close_desk(const JobResult& result);
   void watch_signals();
   asio::awaitable<void> take_signals();
   void catch_signal(int number);

@@ -44,6 +44,7 @@ Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& a
   Actions actions;
   if (paused_at_) unpause(actions);
   const bool first = !cause_;
+  const bool again = !stopped_from_.insert(at).second;
   const std::string where = at.empty() ? at : " on " + at;
   const std::size_t running = ranks_running();
   if (signal == SIGPIPE) {  // the reader of the output went away, which was said
@@ -55,7 +56,12 @@ Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& a
     actions.push_back(Say{LogLevel::warning, fmt::format("caught {}{}", signal_name(signal), where)});
   }
   if (first) stop(Cause{Cause::Kind::signal, 0, 0, signal, {{}, where, {}, {}}, 0}, actions, now);
-  if (!first || running == 0) hurry(actions, now);
+  // Batch systems and systemd signal all machines at once: only who asks again, or asks here for what is failing
+  // already to be over, means that the ranks are to have no time.
+  const bool impatient = again || (at.empty() && !first && cause_->kind != Cause::Kind::signal);
+  if (!first && !impatient)
+    actions.push_back(Say{LogLevel::info, fmt::format("caught {}{}, too", signal_name(signal), where)});
+  if (impatient || (first && running == 0)) hurry(actions, now);
   return actions;
 }
 

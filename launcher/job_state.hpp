@@ -25,6 +25,7 @@
 #include <chrono>
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -177,7 +178,8 @@ class JobState {
   Actions on_head_failed(const Error& error, TimePoint now);
   /// SIGTSTP pauses the job, SIGCONT takes that back while it is not done, SIGUSR1, SIGUSR2 and the plan's go to the
   /// ranks; all others stop the job.
-  /// `at`: the machine where it came, "machine 1 (gpu07, pid 4711)"; empty: here.
+  /// `at`: the machine where it came, "machine 1 (gpu07, pid 4711)"; empty: here. A second one from the same machine
+  /// takes the ranks' grace; one for each machine, as batch systems send them, does not.
   Actions on_signal(int signal, TimePoint now, const std::string& at = {});
   /// The process stood still since StopSelf, or nothing stopped it.
   Actions on_continued(TimePoint now);
@@ -351,6 +353,7 @@ class JobState {
   std::vector<RankState> ranks_;
   JobPhase phase_ = JobPhase::starting;
   std::optional<Cause> cause_;
+  std::set<std::string> stopped_from_;  // machines where a stop signal came; "": here
   std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
   std::size_t active_ = 0;              // opened and not over
   HostIndex next_waiting_ = 0;          // all hosts before it were opened

@@ -67,6 +67,16 @@ Result<LogFiles> make_log_files(const LaunchPlan& plan, const JobTimes& times) {
   return LogFiles::create(*directory, std::move(names), all);
 }
 
+// A job that ended well and has no record has not ended well.
+void keep_record(const std::string& directory, const LaunchPlan& plan, const JobTimes& times, JobResult& result) {
+  const auto written = replace_file(directory + "/job.json", job_record(plan, times, &result));
+  if (written) return;
+  log_error("{}; the record of this run is incomplete", to_string(written.error()));
+  if (result.exit_status != 0) return;
+  result.exit_status = kStatusLogsIncomplete;
+  result.failure = written.error();
+}
+
 }  // namespace
 
 Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) {
@@ -114,19 +124,11 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     if (gone > 0 && !options.quiet) log_info("logs.keep_runs: {} older run{} removed", gone, gone == 1 ? "" : "s");
   }
 
-  JobResult result =
-      Job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files), std::move(*events))
-          .run();
-
-  if (directory.empty()) return result;
+  Job job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files), std::move(*events));
+  JobResult result = job.run();
   times.ended = std::chrono::system_clock::now();
-  if (auto written = replace_file(directory + "/job.json", job_record(plan, times, &result)); !written) {
-    log_error("{}; the record of this run is incomplete", to_string(written.error()));
-    if (result.exit_status == 0) {
-      result.exit_status = kStatusLogsIncomplete;
-      result.failure = written.error();
-    }
-  }
+  if (!directory.empty()) keep_record(directory, plan, times, result);
+  job.dismiss(result);
   return result;
 }
 

@@ -24,7 +24,7 @@ struct MemberResult {
 };
 
 /// Blocks until the job is over and the agent has ended. Takes SIGINT, SIGTERM, SIGHUP and SIGQUIT meanwhile, which
-/// stop the whole job. An `Error` only when it could not be tried.
+/// stop the whole job, and passes on those that are for the ranks. An `Error` only when it could not be tried.
 Result<MemberResult> join_job(const LaunchPlan& plan, const MemberOptions& options);
 
 }  // namespace llmlaunch::launcher

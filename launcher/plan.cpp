@@ -22,11 +22,12 @@ bool is_local(const HostConfig& host) {
 }
 
 /// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
-std::string workdir_of(const Config& config, const HostConfig& from, bool local, const HeadFacts& head) {
+std::string workdir_of(const Config& config, const HostConfig& from, const HostPlan& host, const HeadFacts& head) {
   const std::string written = from.workdir.value_or(config.workdir.value_or(""));
   if (written != "~" && !written.starts_with("~/")) return written;
   const std::string below = written.substr(std::min(written.find_first_not_of('/', 1), written.size()));
-  if (!local) return below.empty() ? below : "~/" + below;
+  if (host.calls_in) return below.empty() ? "~" : "~/" + below;  // not where its llmlaunch was started
+  if (!host.local) return below.empty() ? below : "~/" + below;
   const std::string* home = value_of(head.environment, "HOME");
   if (home == nullptr) return "./" + written;
   return below.empty() ? *home : *home + "/" + below;
@@ -44,7 +45,7 @@ HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t ind
   host.user = from.user ? from.user : config.ssh.user;
   host.port = from.port ? from.port : config.ssh.port;
   host.identity_files = from.identity_files.empty() ? config.ssh.identity_files : from.identity_files;
-  host.workdir = workdir_of(config, from, host.local, head);
+  host.workdir = workdir_of(config, from, host, head);
   host.proxy_jump = from.proxy_jump ? from.proxy_jump : config.ssh.proxy_jump;
   host.setup = config.process.setup;
   host.setup.insert(host.setup.end(), from.setup.begin(), from.setup.end());

@@ -28,7 +28,7 @@ struct HostPlan {
   std::optional<std::string> user;  ///< host's, else llmlaunch.ssh's, else unset
   std::optional<std::uint16_t> port;
   std::vector<std::string> identity_files;
-  std::string workdir;  ///< empty: the login directory (ssh) or the head's own (local); "~/x" (ssh) is below home
+  std::string workdir;  ///< empty: the login directory (ssh) or its llmlaunch's own; "~", "~/x": its home, and below it
   EnvList env;          ///< for all ranks of the host
   std::vector<RankPlan> ranks;
   std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it

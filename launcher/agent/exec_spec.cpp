@@ -273,8 +273,12 @@ Result<void> check_script(const std::string& script, const std::string& workdir)
   return ok;
 }
 
-std::string directory_of(const std::string& workdir) {
-  return workdir.starts_with("~/") ? workdir.substr(2) : workdir;
+std::string directory_of(const std::string& workdir, const char* home) {
+  if (workdir != "~" && !workdir.starts_with("~/")) return workdir;
+  const bool known = home != nullptr && home[0] == '/';
+  const std::string below = workdir.size() > 2 ? workdir.substr(2) : "";
+  if (!known) return below.empty() ? "." : below;
+  return below.empty() ? home : home + ("/" + below);
 }
 
 Result<void> check_workdir(const std::string& workdir) {
@@ -283,11 +287,11 @@ Result<void> check_workdir(const std::string& workdir) {
   const auto no_workdir = [&](const std::string& why) {
     std::error_code unknown;  // where the agent stands; without it the name says enough
     const std::filesystem::path here = std::filesystem::current_path(unknown);
-    const bool is_short = !path.starts_with('/') && !unknown;
-    return make_error(
-        Errc::no_workdir,
-        "working directory '" + workdir + "'" + (is_short ? " (" + (here / path).string() + ")" : "") + ": " + why, {},
-        "create it on this host, or set llmlaunch.workdir to one that every host has");
+    const bool is_short = path != workdir || !path.starts_with('/');
+    return make_error(Errc::no_workdir,
+                      "working directory '" + workdir + "'" +
+                          (is_short && !unknown ? " (" + (here / path).string() + ")" : "") + ": " + why,
+                      {}, "create it on this host, or set llmlaunch.workdir to one that every host has");
   };
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return no_workdir(text_of(errno));

@@ -3,6 +3,7 @@
 /// checks run for every rank before any is started, so that a host that cannot run the job says so in time.
 #pragma once
 
+#include <cstdlib>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -43,8 +44,9 @@ ExecLimits exec_limits(const std::vector<RankLimit>& limits);
 Result<void> check_exec_size(const std::vector<std::string>& argv, const std::vector<std::string>& env,
                              const ExecLimits& limits);
 
-/// The directory that a workdir means to an agent in the login directory: "~/x" is x there.
-std::string directory_of(const std::string& workdir);
+/// The directory that a workdir means on this machine: "~" and "~/x" are its HOME and x there. Where there is none, the
+/// directory of the agent stands for it, which ssh starts in the login directory.
+std::string directory_of(const std::string& workdir, const char* home = std::getenv("HOME"));
 /// The file that execvp would run for `name` in `workdir`, with the rank's own PATH. Errors: Errc::no_program
 /// or not_executable, with a hint where a file of that name is in `workdir` or the name is a whole command.
 Result<std::string> find_program(const std::string& name, const std::vector<std::string>& env,

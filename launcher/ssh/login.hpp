@@ -13,7 +13,7 @@
 #include "launcher/ssh/session.hpp"
 #include "launcher/ssh/sign_in.hpp"
 #include "launcher/ssh/ssh_context.hpp"
-#include "launcher/ssh/tcp_connect.hpp"
+#include "launcher/tcp_connect.hpp"
 
 namespace llmlaunch::launcher::ssh {
 

@@ -23,6 +23,11 @@ namespace {
 // thread, and one more is for who waits for a person.
 constexpr std::size_t kAgentPlaces = 8;
 
+int family_of(AddressFamily family) {
+  if (family == AddressFamily::any) return AF_UNSPEC;
+  return family == AddressFamily::inet ? AF_INET : AF_INET6;
+}
+
 EnvList own_environment() {
   EnvList entries;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
@@ -182,7 +187,9 @@ Result<HostAccess> SshContext::access_by(const HostSettings& found, std::string 
   access.name = std::move(name);
   access.tcp.host = found.host_name;
   access.tcp.port = found.port;
-  access.tcp.family = found.address_family;
+  access.tcp.family = family_of(found.address_family);
+  access.tcp.name_hint = "give the host an 'address' in the configuration";
+  access.tcp.refused_hint = "no sshd listens there: start it, or give the right 'port' (or llmlaunch.ssh.port)";
   const bool own_default = timeouts_.connect == Timeouts{}.connect;
   access.tcp.timeout = own_default && found.connect_timeout ? *found.connect_timeout : timeouts_.connect;
   access.user = found.user;

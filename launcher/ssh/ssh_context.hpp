@@ -19,8 +19,8 @@
 #include "launcher/ssh/secret.hpp"
 #include "launcher/ssh/ssh_config.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
-#include "launcher/ssh/tcp_connect.hpp"
 #include "launcher/ssh/workers.hpp"
+#include "launcher/tcp_connect.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
 

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "launcher/ssh/tcp_connect.hpp"
+#include "launcher/tcp_connect.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/error.hpp"
 

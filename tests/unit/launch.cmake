@@ -13,6 +13,7 @@ llmlaunch_unit_test(launcher ASIO
     launcher_launch_test.cpp
     launcher_log_files_test.cpp
     launcher_log_mux_test.cpp
+    launcher_member_state_test.cpp
     launcher_pushed_libraries_test.cpp
     launcher_roll_call_test.cpp
     launcher_same_reason_test.cpp

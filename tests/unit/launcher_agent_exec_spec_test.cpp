@@ -190,12 +190,17 @@ TEST_CASE("a working directory is shown as it was written and where it was looke
   };
   const std::string here = std::filesystem::current_path().string();
   const std::string none = "): No such file or directory";
-  CHECK(message("~/no such/x") == "working directory '~/no such/x' (" + here + "/no such/x" + none);
+  const char* const home = std::getenv("HOME");
+  const std::string from = home != nullptr && home[0] == '/' ? home : here;
+  CHECK(message("~/no such/x") == "working directory '~/no such/x' (" + from + "/no such/x" + none);
   CHECK(message("no such") == "working directory 'no such' (" + here + "/no such" + none);
   CHECK(message("/no/such") == "working directory '/no/such': No such file or directory");
   CHECK(message("/dev/null") == "working directory '/dev/null': not a directory");
-  CHECK(directory_of("~/a/~/b") == "a/~/b");
-  CHECK(directory_of("~you") == "~you");
+  CHECK(directory_of("~/a/~/b", nullptr) == "a/~/b");
+  CHECK(directory_of("~/a/~/b", "/home/me") == "/home/me/a/~/b");
+  CHECK(directory_of("~", "/home/me") == "/home/me");
+  CHECK(directory_of("~", "") == ".");
+  CHECK(directory_of("~you", "/home/me") == "~you");
 }
 
 TEST_CASE("a script that Python cannot read is told as a program that is not there") {

@@ -100,6 +100,33 @@ TEST_CASE("the second signal skips the grace and waits for no terminal") {
   CHECK(job.status() == 130);
 }
 
+TEST_CASE("one signal for each machine is no second signal") {
+  const std::string second = "machine 1 (gpu02, pid 4711)";
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  job.take(job.state.on_signal(SIGTERM, job.now, second));
+  REQUIRE(job.last.size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text == "caught SIGTERM on machine 1 (gpu02, pid 4711), too");
+  const auto stops = job.sent<agent::Stop>(job.all);
+  REQUIRE(stops.size() == 2);  // one for each host
+  for (const auto& [host, stop] : stops) CHECK(stop.signal == SIGTERM);
+  job.take(job.state.on_signal(SIGTERM, job.now, second));
+  REQUIRE(job.sent<agent::Stop>(job.last).size() == 2);
+  CHECK(job.sent<agent::Stop>(job.last)[0].second.signal == SIGKILL);
+}
+
+TEST_CASE("a signal while a failed job ends is impatience here, and not on another machine") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.exited(0, 3);
+  job.take(job.state.on_signal(SIGTERM, job.now, "machine 1 (gpu02, pid 4711)"));
+  CHECK(job.sent<agent::Stop>(job.last).empty());
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  REQUIRE_FALSE(job.sent<agent::Stop>(job.last).empty());
+  CHECK(job.sent<agent::Stop>(job.last)[0].second.signal == SIGKILL);
+}
+
 TEST_CASE("a signal while hosts connect closes them all and ends at once") {
   Bench job(plan_of(3, 1));
   job.hello(0);

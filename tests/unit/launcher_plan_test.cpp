@@ -252,6 +252,19 @@ TEST_CASE("a working directory below home is one on every host") {
   CHECK(workdir("/x/~/y", "a", {}) == "/x/~/y");
 }
 
+TEST_CASE("a working directory below home is each machine's own where they are started one by one") {
+  const auto workdir_of_machine_1 = [](const char* written) {
+    const std::string text = fmt::format(
+        "num_machines: 2\nnum_processes: 2\nmachine_rank: 0\nmain_process_ip: 10.0.0.1\nllmlaunch: {{workdir: '{}'}}",
+        written);
+    return planned(text, head_with({{"HOME", "/home/me"}})).hosts[1].workdir;
+  };
+  CHECK(workdir_of_machine_1("~") == "~");
+  CHECK(workdir_of_machine_1("~//run") == "~/run");
+  CHECK(workdir_of_machine_1("/data") == "/data");
+  CHECK(workdir_of_machine_1("run") == "run");
+}
+
 TEST_CASE("OMP_NUM_THREADS is for the agent to choose, unless somebody has said otherwise") {
   const auto chosen = [](const std::string& text, EnvList environment = {}) {
     return planned(text, head_with(std::move(environment))).hosts[0].choose_omp_threads;

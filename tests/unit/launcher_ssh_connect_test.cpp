@@ -10,12 +10,13 @@
 
 #include "launcher/ssh/agent_client.hpp"
 #include "launcher/ssh/agent_keys.hpp"
-#include "launcher/ssh/tcp_connect.hpp"
+#include "launcher/tcp_connect.hpp"
 #include "tests/support/catch.hpp"
 
 namespace launcher_ssh_connect_test {
 
 using namespace llmlaunch;
+using namespace llmlaunch::launcher;
 using namespace llmlaunch::launcher::ssh;
 using namespace std::chrono_literals;
 using asio::ip::tcp;
@@ -81,12 +82,12 @@ TEST_CASE("an address that refuses is named, with what to do") {
   asio::io_context io;
   const auto dead = dead_end(io);
   const auto connector = std::make_shared<TcpConnector>(io.get_executor());
-  const auto socket = run(io, connector->connect({dead}, {"host", dead.port()}));
+  const TcpTarget target{"host", dead.port(), AF_UNSPEC, 10s, "an 'address'", "start sshd there"};
+  const auto socket = run(io, connector->connect({dead}, target));
   REQUIRE_FALSE(socket);
   CHECK(socket.error().code == Errc::refused);
-  CHECK(to_string(socket.error()) == "connection refused by 127.0.0.1:" + std::to_string(dead.port()) +
-                                         "\n   hint: no sshd listens there: start it, or give the right 'port' (or "
-                                         "llmlaunch.ssh.port)");
+  CHECK(to_string(socket.error()) ==
+        "connection refused by 127.0.0.1:" + std::to_string(dead.port()) + "\n   hint: start sshd there");
 }
 
 TEST_CASE("the next address is tried when one refuses, and when one is silent") {
@@ -105,7 +106,7 @@ TEST_CASE("silence ends at the deadline") {
   asio::io_context io;
   const Silence silence(io);
   const auto connector = std::make_shared<TcpConnector>(io.get_executor());
-  const auto socket = run(io, connector->connect({silence.endpoint()}, {"host", 22, AddressFamily::any, 50ms}));
+  const auto socket = run(io, connector->connect({silence.endpoint()}, {"host", 22, AF_UNSPEC, 50ms}));
   REQUIRE_FALSE(socket);
   CHECK(socket.error().code == Errc::timed_out);
   CHECK(socket.error().what == "no answer from " + to_text(silence.endpoint()) + " within 0.05 s");
@@ -128,13 +129,14 @@ TEST_CASE("names and literal addresses are looked up, unknown names are told") {
   const auto literal = run(io, connector->resolve({"::1", 2222}));
   REQUIRE(literal);
   CHECK(to_text(literal->front()) == "[::1]:2222");
-  const auto named = run(io, connector->resolve({"localhost", 2222, AddressFamily::inet}));
+  const auto named = run(io, connector->resolve({"localhost", 2222, AF_INET}));
   REQUIRE(named);
   CHECK(to_text(named->front()) == "127.0.0.1:2222");
-  const auto unknown = run(io, connector->resolve({"no-such-host.invalid", 22}));
+  const auto unknown = run(io, connector->resolve({"no-such-host.invalid", 22, AF_UNSPEC, 10s, "give an address"}));
   REQUIRE_FALSE(unknown);
   CHECK(unknown.error().code == Errc::not_found);
   CHECK(unknown.error().what.starts_with("no address for 'no-such-host.invalid': "));
+  CHECK(unknown.error().hint == "check the name, or give an address");
 }
 
 // --- ssh-agent -------------------------------------------------------------------------------------------------------

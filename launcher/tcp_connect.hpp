@@ -1,8 +1,11 @@
 /// \file
-/// A TCP connection to a host by name, made by ourselves because libssh would block in the name lookup and tries only
-/// one address. Addresses are tried in the resolver's order, families in turn, the next one 250 ms after the last one
-/// or as soon as it has failed; the first that answers wins (RFC 8305, without its lookup part).
+/// A TCP connection to a host by name, for ssh and for a machine that calls in. Made by ourselves because libssh would
+/// block in the name lookup and tries only one address, and no lookup of the C library can be given up. Addresses are
+/// tried in the resolver's order, families in turn, the next one 250 ms after the last one or as soon as it has failed;
+/// the first that answers wins (RFC 8305, without its lookup part).
 #pragma once
+
+#include <sys/socket.h>
 
 #include <chrono>
 #include <cstdint>
@@ -11,17 +14,19 @@
 #include <string>
 #include <vector>
 
-#include "launcher/ssh/ssh_config.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
 
-namespace llmlaunch::launcher::ssh {
+namespace llmlaunch::launcher {
 
 struct TcpTarget {
   std::string host;  ///< a name or a literal address
   std::uint16_t port = 22;
-  AddressFamily family = AddressFamily::any;
+  int family = AF_UNSPEC;
   std::chrono::milliseconds timeout{10'000};  ///< for lookup and connection, each
+  // What to do, in the words of the caller:
+  std::string name_hint = {};     ///< about a name that gives no address; begins after "check the name, or"
+  std::string refused_hint = {};  ///< when nobody listens there
 };
 
 /// One attempt to connect. All calls from the executor's thread. A name lookup runs on a thread of its own, which ends
@@ -58,4 +63,4 @@ class TcpConnector : public std::enable_shared_from_this<TcpConnector> {
 /// "10.0.0.7:22", "[fd00::1]:22".
 std::string to_text(const asio::ip::tcp::endpoint& endpoint);
 
-}  // namespace llmlaunch::launcher::ssh
+}  // namespace llmlaunch::launcher

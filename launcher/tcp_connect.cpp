@@ -1,5 +1,5 @@
 // Name lookup and connection; see tcp_connect.hpp. Policy about ports, names and retries belongs to others.
-#include "launcher/ssh/tcp_connect.hpp"
+#include "launcher/tcp_connect.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -14,7 +14,7 @@
 
 #include "launcher/agent/unique_fd.hpp"
 
-namespace llmlaunch::launcher::ssh {
+namespace llmlaunch::launcher {
 namespace {
 
 using asio::ip::tcp;
@@ -32,11 +32,6 @@ struct Answer {
   int errno_value = 0;
   std::vector<tcp::endpoint> endpoints;
 };
-
-int family_of(AddressFamily family) {
-  if (family == AddressFamily::any) return AF_UNSPEC;
-  return family == AddressFamily::inet ? AF_INET : AF_INET6;
-}
 
 void look_up(const std::string& host, std::uint16_t port, int family, Answer& answer) {
   addrinfo hints{};
@@ -75,7 +70,7 @@ std::vector<tcp::endpoint> in_turn(const std::vector<tcp::endpoint>& endpoints) 
 Error unknown_name(const TcpTarget& target, int status, int errno_value) {
   const std::string reason = status == EAI_SYSTEM ? std::generic_category().message(errno_value) : gai_strerror(status);
   return make_error(Errc::not_found, fmt::format("no address for '{}': {}", target.host, reason), {},
-                    "check the name, or give the host an 'address' in the configuration");
+                    "check the name, or " + target.name_hint);
 }
 
 Error canceled() {
@@ -105,7 +100,7 @@ asio::awaitable<Result<std::vector<tcp::endpoint>>> TcpConnector::resolve(TcpTar
   try {
     // The end of the pipe says that the answer is there.
     std::thread([answer, target, writing = agent::UniqueFd(ends[1])] {
-      look_up(target.host, target.port, family_of(target.family), *answer);
+      look_up(target.host, target.port, target.family, *answer);
     }).detach();
   } catch (const std::system_error& error) {
     lookup_.reset();
@@ -122,7 +117,7 @@ asio::awaitable<Result<std::vector<tcp::endpoint>>> TcpConnector::resolve(TcpTar
     co_return make_error(Errc::timed_out,
                          fmt::format("no answer to the lookup of '{}' within {:g} s", target.host,
                                      static_cast<double>(target.timeout.count()) / 1000),
-                         {}, "the name server does not answer; give the host an 'address' in the configuration");
+                         {}, "the name server does not answer; " + target.name_hint);
   const std::lock_guard lock(answer->mutex);
   if (answer->status != 0 || answer->endpoints.empty())
     co_return unknown_name(target, answer->status != 0 ? answer->status : EAI_NONAME, answer->errno_value);
@@ -179,8 +174,7 @@ Error TcpConnector::failed(const TcpTarget& target) const {
                                   static_cast<double>(target.timeout.count()) / 1000),
                       {}, "the host is down, or a firewall drops what is sent to this port");
   if (last_failure_ == asio::error::connection_refused)
-    return make_error(Errc::refused, fmt::format("connection refused by {}", last_address_), {},
-                      "no sshd listens there: start it, or give the right 'port' (or llmlaunch.ssh.port)");
+    return make_error(Errc::refused, fmt::format("connection refused by {}", last_address_), {}, target.refused_hint);
   return make_error(Errc::unreachable, fmt::format("no connection to {}: {}", last_address_, last_failure_.message()),
                     {}, "check the address, and the network between this machine and the host");
 }
@@ -193,4 +187,4 @@ void TcpConnector::cancel() {
   wake_.cancel();
 }
 
-}  // namespace llmlaunch::launcher::ssh
+}  // namespace llmlaunch::launcher

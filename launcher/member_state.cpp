@@ -1,0 +1,251 @@
+// The decisions of a machine that calls in, and their words. No socket, no clock; see member_state.hpp.
+#include "launcher/member_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "launcher/host_messages.hpp"
+#include "launcher/launch.hpp"
+
+namespace llmlaunch::launcher::member {
+namespace {
+
+// What a process can end with; a larger one would be cut to something else, and at worst to 0.
+constexpr std::uint32_t kLargestStatus = 255;
+
+std::string ranks_text(const CallWelcome& welcome) {
+  if (welcome.first_rank == welcome.last_rank) return fmt::format("rank {}", welcome.first_rank);
+  return fmt::format("ranks {}-{}", welcome.first_rank, welcome.last_rank);
+}
+
+double in_seconds(std::chrono::milliseconds time) {
+  return std::chrono::duration<double>(time).count();
+}
+
+}  // namespace
+
+void FrameEdge::feed(ByteView bytes) {
+  while (!bytes.empty()) {
+    if (left_ > 0) {
+      const auto passed = std::min<std::uint64_t>(left_, bytes.size());
+      left_ -= passed;
+      bytes = bytes.subspan(static_cast<std::size_t>(passed));
+      continue;
+    }
+    length_ |= std::to_integer<std::uint32_t>(bytes.front()) << (8 * length_bytes_);
+    bytes = bytes.subspan(1);
+    if (++length_bytes_ < sizeof(length_)) continue;
+    left_ = std::exchange(length_, 0);
+    length_bytes_ = 0;
+  }
+}
+
+MemberState::MemberState(const LaunchPlan& plan)
+    : plan_(plan), where_(endpoint(plan.rendezvous_address, plan.rendezvous_port)) {}
+
+// --- joining
+// -------------------------------------------------------------------------------------------------------------
+
+Actions MemberState::start(TimePoint now) {
+  give_up_ = now + plan_.timeouts.rendezvous;
+  say_at_ = now + kWaitSaidAfter;
+  return call();
+}
+
+Actions MemberState::call() {
+  phase_ = Phase::calling;
+  wake_at_ = give_up_;
+  return {WakeAt{wake_at_}, Call{}};
+}
+
+// Again and again, as nobody says which machine is started first.
+Actions MemberState::on_no_wire(const Error& error, TimePoint now) {
+  if (phase_ == Phase::joined || phase_ == Phase::parting) {
+    return leave(kStatusUnavailable,
+                 make_error(Errc::closed, fmt::format("machine 0 at {} was lost: {}", where_, error.what), {},
+                            "its llmlaunch was killed, or the way to it is cut; the ranks of this machine end"));
+  }
+  if (phase_ != Phase::calling) return {};
+  if (error.code == Errc::unauthenticated) {
+    return leave(kStatusUnavailable,
+                 make_error(Errc::unauthenticated,
+                            fmt::format("machine 0 at {} has another token than this machine", where_), {},
+                            "all machines of a job need the same token: llmlaunch.token_file, --token-file or "
+                            "LLMLAUNCH_JOIN_TOKEN"));
+  }
+  last_failure_ = error.what;
+  if (now + delay_ >= give_up_) return leave(kStatusUnavailable, unanswered());
+  Actions actions;
+  if (now >= say_at_) {
+    actions.push_back(Say{LogLevel::info, fmt::format("machine {} waits for machine 0 at {}: {}",
+                                                      plan_.per_machine->machine_rank, where_, error.what)});
+    say_at_ = now + kWaitSaidEvery;
+  }
+  phase_ = Phase::pausing;
+  wake_at_ = now + delay_;
+  actions.push_back(WakeAt{wake_at_});
+  delay_ = std::min(2 * delay_, kMaxCallDelay);
+  return actions;
+}
+
+Error MemberState::unanswered() const {
+  return make_error(
+      Errc::timed_out,
+      fmt::format("machine 0 did not answer at {} within {:g} s{}{}", where_, in_seconds(plan_.timeouts.rendezvous),
+                  last_failure_.empty() ? "" : ": ", last_failure_),
+      {},
+      fmt::format("start there: llmlaunch run --machine_rank 0 …, and let other machines reach TCP port {}; "
+                  "llmlaunch.timeouts.rendezvous is how long it is waited for",
+                  plan_.rendezvous_port));
+}
+
+Actions MemberState::on_answer(const CallMessage& answer, TimePoint now) {
+  if (const auto* welcomed = std::get_if<CallWelcome>(&answer)) return welcome(*welcomed);
+  const auto* refused = std::get_if<CallRefused>(&answer);
+  if (refused == nullptr)
+    return on_no_wire(make_error(Errc::protocol, "what listens there answers with what is no answer"), now);
+  const auto code = static_cast<Errc>(refused->code);
+  return leave(code == Errc::invalid_config ? kStatusConfig : kStatusUnavailable,
+               make_error(code, refused->what, "machine 0 at " + where_, refused->hint));
+}
+
+Actions MemberState::welcome(const CallWelcome& welcome) {
+  phase_ = Phase::joined;
+  wake_at_ = TimePoint::max();
+  return {WakeAt{wake_at_},
+          Say{LogLevel::info,
+              fmt::format("machine {} of {} has joined the job at {}: {}; their output and the logs are on machine 0",
+                          plan_.per_machine->machine_rank, plan_.hosts.size(), where_, ranks_text(welcome))},
+          StartAgent{welcome.name}};
+}
+
+// --- the job
+// -------------------------------------------------------------------------------------------------------------
+
+Actions MemberState::on_message(const CallMessage& message, TimePoint now) {
+  if (phase_ == Phase::calling) return on_answer(message, now);
+  if (phase_ != Phase::joined && phase_ != Phase::parting) return {};
+  if (const auto* end = std::get_if<CallEnd>(&message)) return on_end(*end);
+  if (const auto* data = std::get_if<CallData>(&message)) return on_data(*data);
+  return on_no_wire(make_error(Errc::protocol, "it sent what is not its to say"), now);
+}
+
+Actions MemberState::on_data(const CallData& data) {
+  if (!data.data.empty()) {
+    edge_.feed(data.data);
+    return {ToAgent{data.data}};
+  }
+  hung_up_ = true;
+  wake_at_ = TimePoint::max();  // the job may go on elsewhere for long
+  return {WakeAt{wake_at_}, CloseAgent{}};
+}
+
+Actions MemberState::on_end(const CallEnd& end) {
+  if (end.status == 0) {
+    Actions actions{Say{LogLevel::info, "the job ended well"}};
+    for (Action& action : leave(0, std::nullopt)) actions.push_back(std::move(action));
+    return actions;
+  }
+  return leave(
+      static_cast<int>(std::min(end.status, kLargestStatus)),
+      make_error(Errc::rank_failed, "the job failed: " + end.what, {}, "machine 0 has the output and the logs"));
+}
+
+Actions MemberState::on_agent_started() {
+  if (phase_ != Phase::joined) return {};
+  agent_runs_ = true;
+  return {SendToHead{CallStarted{}}};
+}
+
+Actions MemberState::on_agent_failed(const Error& error, TimePoint now) {
+  if (phase_ != Phase::joined) return {};
+  Actions actions{SendToHead{CallFailed{static_cast<std::uint32_t>(error.code.value()), error.what, error.hint}}};
+  for (Action& action : part(now)) actions.push_back(std::move(action));
+  return actions;
+}
+
+Actions MemberState::on_agent_ended(TimePoint now) {
+  if (phase_ != Phase::joined) return {};
+  agent_runs_ = false;
+  Actions actions{SendToHead{CallData{}}};
+  for (Action& action : part(now)) actions.push_back(std::move(action));
+  return actions;
+}
+
+// The agent ended unasked: machine 0 ends the job for that, or was silent and is gone.
+Actions MemberState::part(TimePoint now) {
+  if (hung_up_) return {};
+  phase_ = Phase::parting;
+  wake_at_ = now + plan_.timeouts.grace + 2 * kStopMargin;
+  return {WakeAt{wake_at_}};
+}
+
+Actions MemberState::on_time(TimePoint now) {
+  if (now < wake_at_) return {};
+  wake_at_ = TimePoint::max();
+  switch (phase_) {
+    case Phase::pausing: return call();
+    case Phase::calling: return leave(kStatusUnavailable, unanswered());
+    case Phase::parting:
+      return leave(kStatusUnavailable,
+                   make_error(Errc::closed,
+                              fmt::format("the agent of this machine ended, and machine 0 at {} says nothing", where_),
+                              {}, "the way to machine 0 is cut, or it is down"));
+    case Phase::joined:
+    case Phase::left: break;
+  }
+  return {};
+}
+
+// --- signals
+// -------------------------------------------------------------------------------------------------------------
+
+bool MemberState::is_forwarded(int signal) const {
+  const std::vector<int>& own = plan_.process.forward_signals;
+  return signal == SIGUSR1 || signal == SIGUSR2 || std::find(own.begin(), own.end(), signal) != own.end();
+}
+
+Actions MemberState::on_signal(int number) {
+  if (phase_ == Phase::left) return {};
+  if (is_forwarded(number)) return forward(number);
+  if (number == SIGTSTP)
+    return {Say{LogLevel::warning, signal_name(number) + " has no effect here: machine 0 takes it for the whole job"}};
+  if (phase_ == Phase::calling || phase_ == Phase::pausing) {
+    return leave(128 + number,
+                 make_error(Errc::interrupted,
+                            fmt::format("interrupted by {} before machine 0 had answered", signal_name(number))));
+  }
+  if (std::exchange(stopping_, true)) return leave_at_once(number);
+  return {Say{LogLevel::warning,
+              fmt::format("caught {}: machine 0 stops the job (once more: leave it at once)", signal_name(number))},
+          SendToHead{CallSignal{static_cast<std::uint32_t>(number)}}};
+}
+
+Actions MemberState::forward(int signal) {
+  if (phase_ == Phase::calling || phase_ == Phase::pausing)
+    return {Say{LogLevel::warning, signal_name(signal) + " goes to nobody: machine 0 has not answered"}};
+  return {Say{LogLevel::info, signal_name(signal) + " goes to machine 0, and from there to all ranks"},
+          SendToHead{CallSignal{static_cast<std::uint32_t>(signal)}}};
+}
+
+// The ranks get no grace. In the middle of an order of machine 0 there is no place for one of ours: then the agent sees
+// that its orders end, which gives them the grace.
+Actions MemberState::leave_at_once(int signal) {
+  Actions actions;
+  if (agent_runs_ && !hung_up_ && edge_.between_frames())
+    actions.push_back(ToAgent{agent::encode(agent::HeadMessage(agent::Stop{SIGKILL, 0}))});
+  for (Action& action : leave(128 + signal, make_error(Errc::interrupted, "interrupted by " + signal_name(signal))))
+    actions.push_back(std::move(action));
+  return actions;
+}
+
+Actions MemberState::leave(int status, std::optional<Error> failure) {
+  phase_ = Phase::left;
+  wake_at_ = TimePoint::max();
+  return {Leave{status, std::move(failure)}};
+}
+
+}  // namespace llmlaunch::launcher::member
