@@ -34,12 +34,12 @@ std::string text_of(const CallMessage& message) {
 }
 
 struct Bench {
-  std::string text(const Actions& actions) {
+  std::string text(const member::Actions& actions) {
     std::string all;
-    for (const Action& action : actions) all += (all.empty() ? "" : ", ") + one(action);
+    for (const member::Action& action : actions) all += (all.empty() ? "" : ", ") + one(action);
     return all;
   }
-  std::string one(const Action& action) {
+  std::string one(const member::Action& action) {
     if (std::holds_alternative<Call>(action)) return "call";
     if (const auto* wake = std::get_if<WakeAt>(&action)) {
       wake_at = wake->at;
