@@ -78,7 +78,7 @@ void CallDesk::keep_stranger(const std::string& from, const Error& why) {
   if (why.code != Errc::unauthenticated) return;
   for (const auto& line : lines_) {
     if (line->refused && line->refused->code == Errc::refused) continue;
-    line->refused = make_error(why.code, fmt::format("a call from {} was refused: {}", from, why.what), {},
+    line->refused = make_error(Errc::unauthenticated, fmt::format("a call from {} was refused: {}", from, why.what), {},
                                "all machines of a job need the same token");
   }
 }
