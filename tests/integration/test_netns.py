@@ -16,8 +16,12 @@ connection = socket.create_connection((address.strip("[]"), int(port)), 10)
 print(socket.gethostname(), connection.getsockname()[0], address, os.environ["MASTER_ADDR"])
 """
 
-def test_hosts_with_networks_of_their_own_reach_the_head_and_say_their_own_names(hosts):
-    run = hosts.run("/usr/bin/python3", "-c", REACH)
+@pytest.mark.parametrize("at_head", [True, False])
+def test_hosts_with_networks_of_their_own_reach_the_head_and_say_their_own_names(hosts, at_head):
+    def change(data):
+        data["llmlaunch"]["rendezvous"] = {"use_agent_store": at_head}
+
+    run = hosts.run("/usr/bin/python3", "-c", REACH, config=hosts.config(change))
     assert run.status == 0, str(run)
     lines = dict(re.findall(r"^\[rank (\d) \S+\] (.*)$", run.out, re.M))
     addresses = [host["address"] for host in hosts.base["llmlaunch"]["hosts"]]
@@ -27,7 +31,8 @@ def test_hosts_with_networks_of_their_own_reach_the_head_and_say_their_own_names
         assert hostname == f"test0{rank + 1}", "the UTS namespace's own hostname"
         assert own == addresses[rank]
         assert rendezvous == bridge, "the address by which the hosts see the head"
-        assert master == addresses[0], "rank 0's host as the others reach it, and no loopback address"
+        # Where PyTorch's store is; rank 0's host as the others reach it, and no loopback address.
+        assert master == (bridge if at_head else addresses[0])
     hosts.nothing_left(run)
 
 def test_training_crosses_the_bridge(hosts):
