@@ -115,7 +115,8 @@ def test_rank_0_serves_the_store_where_it_is_asked_to(hosts, python):
 
 SPEAKS = """\
 import os, socket, sys
-peer = socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 60)
+address, port = os.environ["LLMLAUNCH_RENDEZVOUS"].rsplit(":", 1)
+peer = socket.create_connection((address, int(port)), 60)
 peer.sendall(bytes.fromhex(sys.argv[1]))
 answer = b""
 try:
