@@ -59,12 +59,12 @@ void put_text(Bytes& into, ByteView text) {
 
 }  // namespace
 
-std::string_view name_of(Verb verb) {
+std::string_view verb_name(Verb verb) {
   return row_of(verb).name;
 }
 
 Error Decoder::refuse(Errc code, std::string what) const {
-  return make_error(code, fmt::format("{}: {}", name_of(command_->verb), what));
+  return make_error(code, fmt::format("{}: {}", verb_name(command_->verb), what));
 }
 
 Result<std::optional<Command>> Decoder::next(ByteView& input) {

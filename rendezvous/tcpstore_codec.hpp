@@ -73,7 +73,7 @@ enum class Verb : std::uint8_t {
 inline constexpr std::size_t kVerbs = static_cast<std::size_t>(Verb::queue_len) + 1;
 
 /// "COMPARE_SET", for messages.
-std::string_view name_of(Verb verb);
+std::string_view verb_name(Verb verb);
 
 /// May a stream of this dialect, an old PyTorch's included, begin so? No letter does, and no TLS.
 inline bool may_begin(std::byte first) {

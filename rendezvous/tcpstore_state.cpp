@@ -125,7 +125,7 @@ void State::serve(PeerId id, Peer& peer, Command& command) {
     if (peer.wait) drop_wait(*std::exchange(peer.wait, std::nullopt));
     return answer(id, answer_u8(1));
   }
-  if (peer.wait) return refuse(id, Errc::protocol, fmt::format("{} while its WAIT is open", name_of(command.verb)));
+  if (peer.wait) return refuse(id, Errc::protocol, fmt::format("{} while its WAIT is open", verb_name(command.verb)));
   switch (command.verb) {
     case Verb::validate: return refuse(id, Errc::protocol, "a second VALIDATE");
     case Verb::wait: return wait(id, peer, command.keys);

@@ -115,8 +115,8 @@ def test_rank_0_serves_the_store_where_it_is_asked_to(hosts, python):
 
 SPEAKS = """\
 import os, socket, sys
-address, _, port = os.environ["LLMLAUNCH_RENDEZVOUS"].rpartition(":")
-peer = socket.create_connection((address.strip("[]"), int(port)), 60)
+address, port = os.environ["LLMLAUNCH_RENDEZVOUS"].rsplit(":", 1)
+peer = socket.create_connection((address, int(port)), 60)
 peer.sendall(bytes.fromhex(sys.argv[1]))
 answer = b""
 try:

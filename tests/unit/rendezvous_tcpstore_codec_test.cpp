@@ -94,7 +94,7 @@ TEST_CASE("every TCPStore command is read and written, wherever it is split") {
   std::set<Verb> seen;
   for (const Sample& sample : samples()) {
     seen.insert(sample.command.verb);
-    INFO(name_of(sample.command.verb));
+    INFO(verb_name(sample.command.verb));
     CHECK(as_text(encode(sample.command)) == sample.bytes);
     const std::string_view bytes = sample.bytes;
     for (std::size_t first = 0; first <= bytes.size(); ++first) {
