@@ -58,6 +58,17 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   return here;
 }
 
+void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::vector<std::string>& notes) {
+  const bool zero = std::any_of(config.values.begin(), config.values.end(), [](const ConfigValue& value) {
+    return value.path == "main_process_port" && value.text == "0";  // and not null, which is no answer
+  });
+  if (plan.per_machine && zero) {
+    notes.push_back(
+        fmt::format("{}: main_process_port 0 is {} here: machines that are started one by one cannot learn a free port",
+                    place_of(config, "main_process_port"), kDefaultMainPort));
+  }
+}
+
 void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
   if (!config.main_process_ip || head.addresses.empty()) return;
   const auto is_loopback = [](const std::string& bytes) { return bytes.size() == 4 && bytes[0] == 127; };
