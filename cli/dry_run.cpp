@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "cli/machines_text.hpp"
 #include "launcher/hostlist.hpp"
 
 namespace llmlaunch::cli {
@@ -280,11 +281,7 @@ std::string describe_shown(const LaunchPlan& plan) {
       "rendezvous: {}, {}\n",
       plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
       plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
-  if (plan.per_machine) {
-    text += fmt::format("machines: {}, each started by itself; this is machine {}{}\n", plan.hosts.size(),
-                        plan.per_machine->machine_rank,
-                        plan.per_machine->machine_rank == 0 ? "" : ", and the plan of machine 0 counts");
-  }
+  text += shown_machines(plan);
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
   text +=

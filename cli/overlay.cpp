@@ -164,7 +164,10 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
     for (auto& host : config.hosts) host.workdir.reset();
   }
   if (options.stdin_to) config.process.stdin_to = *options.stdin_to;
-  if (options.cpu_bind) config.process.cpu_bind = options.cpu_bind;
+  if (options.cpu_bind) {
+    config.process.cpu_bind = options.cpu_bind;
+    config.places.insert_or_assign("llmlaunch.cpu_bind", "--cpu-bind");
+  }
   auto& signals = config.process.forward_signals;
   signals.insert(signals.end(), options.forward_signals.begin(), options.forward_signals.end());
   if (options.timeout) config.timeouts.run = options.timeout;

@@ -21,6 +21,7 @@
 #include "cli/explain.hpp"
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
+#include "cli/machines_text.hpp"
 #include "cli/python_command.hpp"
 #include "cli/report.hpp"
 #include "cli/run_lock.hpp"
@@ -145,7 +146,9 @@ int explain_run(const RunOptions& options) {
   const auto config = run_config(options, *head);
   if (!config) return fail(config.error());
   for (const auto& note : config->notes) log_warning("{}", printable(note));
-  return print_answer(explained(*config, typed_values(options), true), "the settings");
+  const std::string text =
+      explained(*config, typed_values(options), true) + explained_machines(*config, head->environment);
+  return print_answer(text, "the settings");
 }
 
 /// `train --help`: a question that needs no host and no configuration.

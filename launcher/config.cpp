@@ -148,6 +148,16 @@ void note_backend(MapReader& top, Config& config) {
   }
 }
 
+/// Machines on different networks: of use is here what each host is told.
+void note_networks(MapReader& top, Config& config) {
+  const bool several = config.hosts.size() > 1 || config.num_machines.value_or(1) > 1;
+  if (top.boolean("same_network").value_or(true) || !several) return;
+  note(top, config, "same_network",
+       config.main_process_ip ? "false has no effect: all machines use main_process_ip, wherever they are"
+                              : "false has no effect: each host is told the address of this machine that its ssh "
+                                "connection comes from; main_process_ip names another");
+}
+
 void note_tpu_pods(MapReader& top, Config& config) {
   for (const std::string_view key : {"tpu_name", "tpu_zone", "tpu_vm", "tpu_env", "command_file", "commands"}) {
     const YamlNode* value = top.find(key);
@@ -206,6 +216,7 @@ Result<Config> read_tree(const ConfigLayers& layers) {
   const std::size_t noted = config.notes.size();
   note_tpu_pods(top, config);
   if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
+  note_networks(top, config);
   if (config.machine_rank != 0 && !runs_per_machine(config))
     config.notes.insert(config.notes.begin() + static_cast<std::ptrdiff_t>(noted), note_of_machine_rank(config));
   if (check.error) return *check.error;

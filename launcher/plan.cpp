@@ -100,7 +100,11 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
     plan.world_size += (*counts)[i];
   }
   // The commands of an exec owe each other nothing.
-  if (plan.policy == StartPolicy::gang) note_host_twins(hosts, plan, plan.notes);
+  if (plan.policy == StartPolicy::gang) {
+    note_host_twins(hosts, plan, plan.notes);
+    note_port_of_machines(config, plan, plan.notes);
+    note_cpu_affinity(config, plan.notes);
+  }
   if (auto shown = check_ranks(config.logs.ranks, plan.world_size); !shown) {
     constexpr const char* kOption = "--ranks";  // the only place that is a wrong command line and no wrong setting
     if (place_of(config, "llmlaunch.logs.ranks") == kOption)

@@ -47,7 +47,12 @@ struct PushedProgram {
 struct PerMachine {
   std::uint32_t machine_rank = 0;  ///< 0 plans and leads; its plan counts
   std::string bind_address;        ///< of machine 0; empty: all
+  std::string token_from;          ///< token_source
 };
+/// Where the secret of these machines comes from, as --token-file, the variable and the file's key win: "the file '~/t'
+/// (cfg.yaml:3:3)". Empty: nowhere. Reads nothing.
+std::string token_source(const Config& config, const EnvList& environment);
+
 /// Where machine 0 listens unless main_process_port says otherwise; accelerate's and torchrun's default.
 inline constexpr std::uint16_t kDefaultMainPort = 29500;
 

@@ -152,6 +152,13 @@ agent::CpuBind cpu_bind_of(const Config& config) {
   return on_cpu(config) ? agent::CpuBind::numa : agent::CpuBind::gpu;
 }
 
+void note_cpu_affinity(const Config& config, std::vector<std::string>& notes) {
+  const auto asked = on_cpu(config) ? agent::CpuBind::numa : agent::CpuBind::gpu;
+  if (!config.enable_cpu_affinity || config.process.cpu_bind.value_or(asked) == asked) return;
+  notes.push_back(fmt::format("{}: enable_cpu_affinity has no effect: cpu_bind decides which cores a rank gets ({})",
+                              place_of(config, "enable_cpu_affinity"), place_of(config, "llmlaunch.cpu_bind")));
+}
+
 EnvList env_of_host(const Config& config, const HostConfig& from, const HostPlan& host, const LaunchPlan& plan,
                     const EnvList& picked, const EnvList& accelerate) {
   constexpr std::size_t kOwn = 32;  // what is set below without a list, and the host's place in the world

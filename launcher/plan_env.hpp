@@ -22,6 +22,8 @@ EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::
 
 /// llmlaunch.cpu_bind, else what accelerate's enable_cpu_affinity asks for.
 agent::CpuBind cpu_bind_of(const Config& config);
+/// Says so where both are given and differ.
+void note_cpu_affinity(const Config& config, std::vector<std::string>& notes);
 
 /// The same for all ranks of the host, whose ranks and node_rank are set; `accelerate`: of accelerate_env, for as many
 /// ranks. A later layer wins: forwarded, accelerate's

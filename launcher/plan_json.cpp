@@ -43,6 +43,15 @@ ordered_json host_of(const HostPlan& host) {
   return json;
 }
 
+/// Null where one command starts all hosts.
+ordered_json machine_of(const LaunchPlan& plan) {
+  if (!plan.per_machine) return nullptr;
+  const std::string& from = plan.per_machine->token_from;
+  return {{"machine_rank", plan.per_machine->machine_rank},
+          {"num_machines", plan.hosts.size()},
+          {"token_from", from.empty() ? ordered_json(nullptr) : ordered_json(from)}};
+}
+
 }  // namespace
 
 std::string plan_json(const LaunchPlan& plan) {
@@ -56,6 +65,7 @@ std::string plan_json(const LaunchPlan& plan) {
                     {"rendezvous_address", plan.rendezvous_address},
                     {"rendezvous_port", plan.rendezvous_port},
                     {"use_agent_store", plan.use_agent_store},
+                    {"per_machine", machine_of(plan)},
                     {"log_dir", plan.log_dir},
                     {"notes", plan.notes}};
   ordered_json hosts = ordered_json::array();

@@ -9,6 +9,7 @@
 
 #include "launcher/plan_env.hpp"
 #include "launcher/plan_shares.hpp"
+#include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -26,6 +27,14 @@ std::string address_bytes(const std::string& text) {
 }
 
 }  // namespace
+
+std::string token_source(const Config& config, const EnvList& environment) {
+  const std::string place = place_of(config, "llmlaunch.token_file");
+  const std::string* const variable = value_of(environment, env::kJoinToken);
+  const bool typed = config.token_file && place == "--token-file";
+  if (!typed && variable != nullptr && !variable->empty()) return fmt::format("the variable {}", env::kJoinToken);
+  return config.token_file ? fmt::format("the file '{}' ({})", *config.token_file, place) : "";
+}
 
 Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   const std::uint32_t machines = *config.num_machines;
@@ -48,6 +57,7 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   }
   PerMachine here;
   here.machine_rank = config.machine_rank;
+  here.token_from = token_source(config, head.environment);
   const std::string wanted = address_bytes(*config.main_process_ip);
   const bool loopback = wanted.size() == 4 && wanted[0] == 127;
   const bool own = std::any_of(head.addresses.begin(), head.addresses.end(),
@@ -56,6 +66,17 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
     here.bind_address = *config.main_process_ip;
   return here;
+}
+
+void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::vector<std::string>& notes) {
+  const bool zero = std::any_of(config.values.begin(), config.values.end(), [](const ConfigValue& value) {
+    return value.path == "main_process_port" && value.text == "0";  // and not null, which is no answer
+  });
+  if (plan.per_machine && zero) {
+    notes.push_back(
+        fmt::format("{}: main_process_port 0 is {} here: machines that are started one by one cannot learn a free port",
+                    place_of(config, "main_process_port"), kDefaultMainPort));
+  }
 }
 
 void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {

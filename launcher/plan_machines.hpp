@@ -12,6 +12,9 @@ namespace llmlaunch::launcher {
 /// Which machine of a job whose machines are started one by one this is.
 Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head);
 
+/// main_process_port: 0, where nobody could learn the free port.
+void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::vector<std::string>& notes);
+
 /// The rendezvous is served here, wherever main_process_ip points. A name is not looked up: that may block.
 void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes);
 

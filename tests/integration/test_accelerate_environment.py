@@ -182,8 +182,32 @@ def test_a_worker_finds_what_torchrun_gives_it(python, surroundings, used, tmp_p
         check(found, ours[rank], used)
 
 
+def test_a_role_of_torchrun_and_a_flag_of_accelerate_reach_the_workers(python, surroundings, used, tmp_path):
+    packages, env = surroundings
+    config = tmp_path / "two.yaml"
+    config.write_text("distributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
+                      "main_process_port: 0\n")
+    flags = ["--role", "trainer", "--debug"]
+    theirs = workers([VENV / "bin" / "accelerate", "launch", "--config_file", config, *flags], env, tmp_path / "theirs",
+                     packages)
+    ours = workers([BIN / "llmlaunch", "run", "--config", config, "--log-dir", tmp_path / "logs", *flags, python], env,
+                   tmp_path / "ours")
+    for rank, found in theirs.items():
+        found.pop("PYTHONPATH")
+        assert (found["ROLE_NAME"], found["ACCELERATE_DEBUG_MODE"]) == ("trainer", "true"), found
+        check(found, ours[rank], used)
+    theirs = workers([VENV / "bin" / "torchrun", "--nproc-per-node", "2", "--master-port", "0", "--role", "trainer"], env,
+                     tmp_path / "torchrun")
+    ours = workers([BIN / "llmlaunch", "run", "--nproc-per-node", "2", "--log-dir", tmp_path / "logs", "--role", "trainer",
+                    python], env, tmp_path / "again")
+    for rank, found in theirs.items():
+        assert found["ROLE_NAME"] == ours[rank]["ROLE_NAME"] == "trainer"
+        assert [found[name] for name in ("ROLE_RANK", "ROLE_WORLD_SIZE")] == \
+               [ours[rank][name] for name in ("ROLE_RANK", "ROLE_WORLD_SIZE")] == [str(rank), "2"]
+
+
 def test_the_tables_name_no_difference_that_is_none(used, request):
-    if len([item for item in request.session.items if item.path == request.path]) < len(CONFIGS) + 2:
+    if len([item for item in request.session.items if item.path == request.path]) < len(CONFIGS) + 3:
         pytest.skip("needs the other tests of this file before it")
     listed = {(id(table), name) for table in (MORE, LESS, OTHER) for name in table.keys() - BY_MACHINE}
     left = sorted(name for _, name in listed - used)

@@ -266,6 +266,39 @@ def test_bound_ranks_share_no_core_and_the_threads_are_said_once(hosts):
     assert len(re.findall(r"\] threads [1-9]\d*$", run.out, re.M)) == 4, str(run)
 
 
+BINDINGS = {
+    "accelerate's key": (["--set", "enable_cpu_affinity=true"], None),
+    "accelerate's option": (["--enable_cpu_affinity"], None),
+    "accelerate's key in a job on CPUs": (["--set", "enable_cpu_affinity=true", "--cpu"], None),
+    "torchrun's option": (["--numa-binding", "node"],
+                          "--numa-binding node: taken as --cpu-bind gpu, which gives each rank cores of its own"),
+    "torchrun's option without a difference": (["--numa-binding=exclusive"], None),
+}
+
+
+@pytest.mark.parametrize("how", sorted(BINDINGS))
+def test_bindings_of_accelerate_and_torchrun_bind_the_ranks(hosts, how):
+    """On a host without GPUs, too, where torchrun would bind nothing: there by NUMA nodes, which is said."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is only one CPU")
+    options, note = BINDINGS[how]
+    run = hosts.run("sh", "-c", "grep Cpus_allowed_list /proc/self/status", options=options, config=hosts.config(slots=2))
+    assert run.status == 0, str(run)
+    lists = dict(re.findall(r"\[rank (\d) \S+\] Cpus_allowed_list:\s+(\S+)", run.out))
+    assert len(lists) == 4 and lists["0"] != lists["1"] and lists["2"] != lists["3"], str(run)
+    assert note is None or note in run.err, str(run)
+
+
+def test_a_binding_that_another_setting_decides_is_said_to_have_no_effect(hosts):
+    run = hosts.run("sh", "-c", "grep Cpus_allowed_list /proc/self/status", config=hosts.config(slots=1),
+                    options=["--set", "enable_cpu_affinity=true", "--cpu-bind", "none"])
+    assert run.status == 0, str(run)
+    assert ("--set enable_cpu_affinity: enable_cpu_affinity has no effect: cpu_bind decides which cores a rank gets "
+            "(--cpu-bind)") in run.err, str(run)
+    own = open("/proc/self/status").read().split("Cpus_allowed_list:")[1].split()[0]
+    assert set(re.findall(r"Cpus_allowed_list:\s+(\S+)", run.out)) == {own}, str(run)
+
+
 def test_setup_lines_of_all_and_of_one_host_make_the_ranks_environment(hosts):
     def change(data):
         data["llmlaunch"]["setup"] = ["export BASE=all", "echo loading; module() { echo \"$@\"; }; module load cuda"]

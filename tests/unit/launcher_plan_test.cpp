@@ -307,6 +307,47 @@ TEST_CASE("more ranks than GPUs that they see is said aloud") {
   CHECK(planned("num_processes: 2\ngpu_ids: 0,2").notes.empty());
 }
 
+TEST_CASE("each of accelerate's keys about the way between machines has its effect, or is said to have none") {
+  const auto notes = [](const std::string& text) {
+    const auto config = parse_config(text, "cfg.yaml");
+    INFO((config ? "" : to_string(config.error())));
+    REQUIRE(config);
+    HeadFacts head;
+    head.addresses = {"10.0.0.1"};
+    const auto plan = make_plan(*config, Command{{"true"}, {}}, head);
+    INFO((plan ? "" : to_string(plan.error())));
+    REQUIRE(plan);
+    return plan->notes;
+  };
+  using Notes = std::vector<std::string>;
+  const std::string two = "num_processes: 2\nllmlaunch: {hosts: [a, b]}\n";
+  CHECK(notes("same_network: true\n" + two).empty());
+  CHECK(notes("same_network: false\n").empty());  // one machine
+  CHECK(notes("same_network: false\n" + two) ==
+        Notes{"cfg.yaml:1:1: same_network false has no effect: each host is told the address of this machine that its "
+              "ssh connection comes from; main_process_ip names another"});
+  CHECK(notes("same_network: false\nmain_process_ip: 10.0.0.1\n" + two) ==
+        Notes{"cfg.yaml:1:1: same_network false has no effect: all machines use main_process_ip, wherever they are"});
+  CHECK(notes("main_process_port: 0\n" + two).empty());  // a free port, which all hosts are told
+  const std::string each = "num_machines: 2\nnum_processes: 2\nmachine_rank: 0\nmain_process_ip: 10.0.0.1\n";
+  CHECK(notes(each).empty());
+  CHECK(notes("main_process_port: null\n" + each).empty());
+  CHECK(
+      notes("main_process_port: 0\n" + each) ==
+      Notes{"cfg.yaml:1:1: main_process_port 0 is 29500 here: machines that are started one by one cannot learn a free "
+            "port"});
+  for (const char* backend : {"c10d", "etcd", "etcd-v2"})
+    CHECK(notes("rdzv_backend: " + std::string(backend) + "\n" + two) ==
+          Notes{"cfg.yaml:1:1: rdzv_backend '" + std::string(backend) +
+                "' has no effect: llmlaunch serves the rendezvous itself"});
+  CHECK(notes("enable_cpu_affinity: true\nllmlaunch: {cpu_bind: gpu}\n").empty());
+  CHECK(
+      notes(
+          "enable_cpu_affinity: true\nllmlaunch: {cpu_bind: core}\ndistributed_type: MULTI_GPU\nnum_processes: 1\n") ==
+      Notes{"cfg.yaml:1:1: enable_cpu_affinity has no effect: cpu_bind decides which cores a rank gets "
+            "(cfg.yaml:2:13)"});
+}
+
 TEST_CASE("cpu_bind comes from its key, or from accelerate's enable_cpu_affinity") {
   const auto bind = [](const std::string& text) { return *planned(text).process.cpu_bind; };
   CHECK(bind("debug: false") == agent::CpuBind::none);
