@@ -16,6 +16,9 @@ namespace {
 // A socket and libssh's copy of it; one more behind a jump host or a ProxyCommand; two more while ssh-agent signs, or
 // the pipes of an agent on this machine.
 constexpr std::uint64_t kPerHost = 5;
+// A rank's connection to the rendezvous, or its PyTorch store and two clones of that, as NCCL's watchdogs make them.
+constexpr std::uint64_t kPerRank = 1;
+constexpr std::uint64_t kPerRankWithStore = 3;
 // The terminal, the event loop and up to eight for ssh (three each), the record, pushed files, a name lookup, and what
 // the process was started with.
 constexpr std::uint64_t kSpare = 128;
@@ -26,8 +29,9 @@ std::optional<rlimit> before;
 }  // namespace
 
 std::uint64_t descriptors_needed(const LaunchPlan& plan) {
-  const std::uint64_t ranks = plan.world_size;  // one connection to the rendezvous each
-  return kPerHost * plan.hosts.size() + ranks + std::min<std::uint64_t>(2 * ranks, kMaxOpenRankFiles) + kSpare;
+  const std::uint64_t ranks = plan.world_size;
+  const std::uint64_t connections = ranks * (plan.use_agent_store ? kPerRankWithStore : kPerRank);
+  return kPerHost * plan.hosts.size() + connections + std::min<std::uint64_t>(2 * ranks, kMaxOpenRankFiles) + kSpare;
 }
 
 Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {

@@ -251,6 +251,6 @@ def test_a_hard_limit_of_open_files_that_is_too_low_is_told_before_any_host_is_a
     before = {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names}
     ended = run_with_limit(hosts, "-n 60", hosts.config(slots=4), "true")
     assert ended.returncode == 69, ended
-    assert "2 hosts and 8 ranks need 162 open files, and the limit of this shell is 60" in ended.stderr, ended
+    assert "2 hosts and 8 ranks need 178 open files, and the limit of this shell is 60" in ended.stderr, ended
     assert "ulimit -Hn" in ended.stderr, ended
     assert {name: (hosts.directory / name / "sshd.log").read_text() for name in hosts.names} == before
