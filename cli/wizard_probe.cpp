@@ -16,6 +16,7 @@
 
 #include "cli/wizard_signals.hpp"
 #include "launcher/survey_run.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -24,15 +25,6 @@ using launcher::HostSurvey;
 
 // One host more than any survey has: the work as a whole failed.
 constexpr const char* kWhole = "";
-
-void write_to_probe(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t put = ::write(fd, text.data(), text.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return;  // the parent is gone
-    text.remove_prefix(static_cast<std::size_t>(put));
-  }
-}
 
 [[noreturn]] void be_child(const Probe::Work& work, int out, bool foreground, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -55,7 +47,7 @@ void write_to_probe(int fd, std::string_view text) {
     hosts = {
         {kWhole, std::nullopt, make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()), {}}};
   }
-  write_to_probe(out, launcher::to_wire(hosts));
+  (void)write_all(out, launcher::to_wire(hosts));  // unless the parent is gone
   ::_exit(0);
 }
 
