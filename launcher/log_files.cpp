@@ -15,7 +15,6 @@ namespace llmlaunch::launcher {
 namespace {
 
 constexpr mode_t kFileMode = 0600;
-constexpr mode_t kDirectoryMode = 0700;
 
 Error cannot(const char* what, const std::string& path, int error) {
   return system_error(error, fmt::format("cannot {} {}", what, path));
@@ -33,21 +32,6 @@ Result<agent::UniqueFd> create_file(const std::string& path) {
 }
 
 }  // namespace
-
-Result<std::string> make_run_directory(const std::string& log_dir, const std::string& job_id) {
-  std::error_code error;
-  const std::filesystem::path top = std::filesystem::absolute(log_dir, error);
-  if (!error) std::filesystem::create_directories(top, error);
-  const char* hint = "choose another place with llmlaunch.log_dir or --log-dir";
-  if (error) return system_error(error.value(), fmt::format("cannot create the log directory {}", log_dir), {}, hint);
-  std::string directory = (top / job_id).lexically_normal().string();
-  if (::mkdir(directory.c_str(), kDirectoryMode) != 0) {
-    Error refused = cannot("create", directory, errno);
-    refused.hint = errno == EEXIST ? "a run with this job id has been here; each run needs its own" : hint;
-    return refused;
-  }
-  return directory;
-}
 
 Result<void> replace_file(const std::string& path, std::string_view content) {
   const std::string beside = path + ".new";

@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
@@ -19,6 +21,8 @@ namespace llmlaunch::launcher {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr mode_t kDirectoryMode = 0700;
 
 /// "20261124-101530-4f2a0b1c", as job ids are.
 bool is_job_id(const std::string& name) {
@@ -36,6 +40,12 @@ struct OldRun {
   std::string name;
   std::chrono::system_clock::time_point ended;
 };
+
+agent::UniqueFd hold(const std::string& directory) {
+  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
+  return fd;
+}
 
 bool nobody_holds(const std::string& directory) {
   const agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -63,10 +73,20 @@ std::optional<OldRun> ended_run(const fs::path& directory) {
 
 }  // namespace
 
-agent::UniqueFd hold_run_directory(const std::string& directory) {
-  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
-  return fd;
+Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::string& job_id) {
+  std::error_code error;
+  const fs::path top = fs::absolute(log_dir, error);
+  if (!error) fs::create_directories(top, error);
+  const char* hint = "choose another place with llmlaunch.log_dir or --log-dir";
+  if (error) return system_error(error.value(), fmt::format("cannot create the log directory {}", log_dir), {}, hint);
+  std::string directory = (top / job_id).lexically_normal().string();
+  if (::mkdir(directory.c_str(), kDirectoryMode) != 0) {
+    const int refusal = errno;
+    return system_error(refusal, fmt::format("cannot create {}", directory), {},
+                        refusal == EEXIST ? "a run with this job id has been here; each run needs its own" : hint);
+  }
+  agent::UniqueFd held = hold(directory);
+  return RunDirectory{std::move(directory), std::move(held)};
 }
 
 std::size_t prune_runs(const std::string& log_dir, const std::string& current, const RunsKept& kept,
