@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr mode_t kDirectoryMode = 0700;
+// Ours has less than 300 bytes for a rank.
+constexpr off_t kMaxRecordBytes = 64 << 20;
 
 /// "20261124-101530-4f2a0b1c", as job ids are.
 bool is_job_id(const std::string& name) {
@@ -52,6 +55,12 @@ bool nobody_holds(const std::string& directory) {
   return fd && ::flock(fd.value(), LOCK_EX | LOCK_NB) == 0;
 }
 
+std::string record_text(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
+}
+
 /// Nothing for what is no run of ours, or still runs.
 std::optional<OldRun> ended_run(const fs::path& directory) {
   const std::string name = directory.filename().string();
@@ -60,13 +69,11 @@ std::optional<OldRun> ended_run(const fs::path& directory) {
   if (!is_job_id(name) || !fs::is_directory(fs::symlink_status(directory, failed)) ||
       !fs::is_regular_file(fs::symlink_status(record, failed)))
     return std::nullopt;
-  std::ifstream text(record);
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || json.value("job_id", "") != name || !json.contains("llmlaunch_version")) return std::nullopt;
-  const bool ended = json.contains("ended_at") && json["ended_at"].is_string();
-  if (!ended && !nobody_holds(directory.string())) return std::nullopt;
   struct stat info {};
-  if (::lstat(record.c_str(), &info) != 0) return std::nullopt;
+  if (::lstat(record.c_str(), &info) != 0 || info.st_size > kMaxRecordBytes) return std::nullopt;
+  const RecordedRun said = recorded_run(record_text(record), name);
+  if (said == RecordedRun::none) return std::nullopt;
+  if (said == RecordedRun::begun && !nobody_holds(directory.string())) return std::nullopt;
   const auto ended_at = std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
   return OldRun{name, std::chrono::system_clock::time_point(ended_at)};
 }
@@ -87,6 +94,15 @@ Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::s
   }
   agent::UniqueFd held = hold(directory);
   return RunDirectory{std::move(directory), std::move(held)};
+}
+
+RecordedRun recorded_run(std::string_view text, std::string_view job_id) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("llmlaunch_version")) return RecordedRun::none;
+  const auto id = json.find("job_id");
+  if (id == json.end() || !id->is_string() || id->get_ref<const std::string&>() != job_id) return RecordedRun::none;
+  const auto ended = json.find("ended_at");
+  return ended != json.end() && ended->is_string() ? RecordedRun::ended : RecordedRun::begun;
 }
 
 std::size_t prune_runs(const std::string& log_dir, const std::string& current, const RunsKept& kept,

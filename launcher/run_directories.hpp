@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_settings.hpp"
@@ -20,6 +21,10 @@ struct RunDirectory {
 /// Makes `<log_dir>/<job_id>`, and log_dir where it is missing. It is held before anything is in it, so that at no time
 /// it looks like that of a run that died. An existing run directory is never written into: Errc::io.
 Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::string& job_id);
+
+/// What the text of a job.json says of the run `job_id`: nothing, when it is no record of that run. Any text may come.
+enum class RecordedRun { none, begun, ended };
+RecordedRun recorded_run(std::string_view text, std::string_view job_id);
 
 /// Removes what `kept` does not keep below `log_dir`; the run `current` is the newest of those that are counted. Only
 /// directories that have a job.json with their own name in it, and whose job does not run: it has ended, or nobody

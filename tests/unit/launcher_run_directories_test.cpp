@@ -92,4 +92,39 @@ TEST_CASE("a run is over when its record says so, also while its directory is he
   CHECK(prune_all(top.path) == 1);
 }
 
+TEST_CASE("only a record of ours makes a directory ours, and an odd one stops nobody") {
+  const std::vector<std::string> rows = {
+      "",
+      "{",
+      "[]",
+      "null",
+      "5",
+      R"({"job_id": 5, "llmlaunch_version": "0.1.0"})",
+      R"({"job_id": null, "llmlaunch_version": "0.1.0"})",
+      R"({"job_id": ["20261124-101530-4f2a0b1c"], "llmlaunch_version": "0.1.0"})",
+      R"({"job_id": "20261124-101530-4f2a0b1c"})",
+      R"({"llmlaunch_version": "0.1.0", "ended_at": "2026"})",
+      R"({"job_id": "20261124-101530-4f2a0b1c", "llmlaunch_version": "0.1.0", "n": 1e999})",
+      record(kTwo),
+      record(kOne) + "x",
+  };
+  for (const std::string& text : rows) {
+    INFO(text);
+    CHECK(recorded_run(text, kOne) == RecordedRun::none);
+    const TemporaryDirectory top;
+    auto run = make_run_directory(top.path.string(), kOne);
+    REQUIRE(run);
+    run->held.reset();
+    REQUIRE(replace_file(run->path + "/job.json", text));
+    CHECK(prune_all(top.path) == 0);
+    CHECK(fs::exists(run->path));
+  }
+}
+
+TEST_CASE("a record tells whether its run has ended") {
+  CHECK(recorded_run(record(kOne), kOne) == RecordedRun::begun);
+  CHECK(recorded_run(record(kOne, "7"), kOne) == RecordedRun::begun);
+  CHECK(recorded_run(record(kOne, R"("2026-11-24T10:15:31.000Z")"), kOne) == RecordedRun::ended);
+}
+
 }  // namespace launcher_run_directories_test
