@@ -28,8 +28,8 @@ Result<GivenAnswers> given_answers(const WizardOptions& options);
 /// An error of what was given, with its place: of usage, or of the file of answers.
 Error at_answer(const Error& error, const GivenAnswer& given);
 
-/// What is asked at the terminal; `Errc::interrupted` when it was ended there. The configuration is checked, and what
-/// is to be written and where was confirmed.
+/// What is asked at the terminal; a signal's code when it was ended there (rendezvous/base/signal_code.hpp). The
+/// configuration is checked, and what is to be written and where was confirmed.
 struct Draft {
   std::string path, text;
   bool overwrite = false;

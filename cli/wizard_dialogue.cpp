@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 
 #include "cli/head.hpp"
 #include "cli/run.hpp"
@@ -18,14 +19,17 @@
 #include "launcher/hostlist.hpp"
 #include "launcher/key_install.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/signal_code.hpp"
 
 namespace llmlaunch::cli {
 namespace {
 
 using launcher::HostSurvey;
 
+/// By a signal, or by the end of input (Ctrl-D), which counts as Ctrl-C.
 Error ended() {
-  return make_error(Errc::interrupted, "nothing was written");
+  const int signal = caught_signal();
+  return {signal_code(signal == 0 ? SIGINT : signal), "nothing was written", {}, {}};
 }
 
 Question yes_no(std::string text, std::string help, bool fallback) {
@@ -144,7 +148,7 @@ Result<bool> Dialogue::offer_key_install() {
   auto work = Probe::start([&] { return install_key_on(config, key, &desk_); }, true);
   if (!work) return work.error();
   auto hosts = work->result();
-  if (!hosts) return hosts.error().code == Errc::interrupted ? ended() : hosts.error();
+  if (!hosts) return signal_of(hosts.error().code) != 0 ? ended() : hosts.error();
   for (const HostSurvey& one : *hosts)
     terminal_.say(one.failure ? fmt::format("{}: {}\n", one.name, one.failure->what)
                               : fmt::format("{}: the key is installed\n", one.name));

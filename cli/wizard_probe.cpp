@@ -16,6 +16,7 @@
 
 #include "cli/wizard_signals.hpp"
 #include "launcher/survey_run.hpp"
+#include "rendezvous/base/signal_code.hpp"
 #include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::cli {
@@ -25,6 +26,10 @@ using launcher::HostSurvey;
 
 // One host more than any survey has: the work as a whole failed.
 constexpr const char* kWhole = "";
+
+Error interrupted() {
+  return {signal_code(caught_signal()), "interrupted", {}, {}};
+}
 
 [[noreturn]] void be_child(const Probe::Work& work, int out, bool foreground, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -96,7 +101,7 @@ Result<std::vector<HostSurvey>> Probe::result() {
     const int ready = ::poll(&wait, 1, -1);
     if (caught_signal() != 0) {
       cancel();
-      return make_error(Errc::interrupted, "interrupted");
+      return interrupted();
     }
     if (ready < 0 && errno != EINTR) return system_error(errno, "poll");
     if (ready > 0) take();
@@ -105,7 +110,7 @@ Result<std::vector<HostSurvey>> Probe::result() {
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
-  if (caught_signal() != 0) return make_error(Errc::interrupted, "interrupted");
+  if (caught_signal() != 0) return interrupted();
   if (text_.empty())
     return make_error(Errc::internal, WIFSIGNALED(status) ? "the survey's process was ended by signal " +
                                                                 std::to_string(WTERMSIG(status))

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "launcher/gathered_output.hpp"
+#include "launcher/survey_run.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -46,7 +47,7 @@ Result<std::vector<HostSurvey>> install_key(LaunchPlan plan, LaunchOptions launc
   launch.gather = &gathered;
   const auto result = run_job(plan, launch);
   if (!result) return result.error();
-  if (result->failure && result->failure->code == Errc::interrupted) return *result->failure;
+  if (auto signal = ended_by_signal(*result)) return *signal;
   std::vector<HostSurvey> hosts;
   for (std::size_t i = 0; i < result->hosts.size(); ++i) {
     const HostEnd& end = result->hosts[i];
