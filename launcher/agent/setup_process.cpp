@@ -11,6 +11,7 @@
 
 #include "launcher/agent/process.hpp"
 #include "launcher/agent/setup_script.hpp"
+#include "rendezvous/base/child_signals.hpp"
 #include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -50,7 +51,7 @@ struct Child {
                     ::dup2(report, kSetupReportFd) >= 0;
   if (!good || (child.workdir != nullptr && ::chdir(child.workdir) != 0)) ::_exit(kExitNoShell);
   if (null > STDERR_FILENO && null != kSetupScriptFd && null != kSetupReportFd) ::close(null);
-  reset_signals();
+  reset_signals(IgnoredSignals::defaulted);
   ::execve(child.shell, child.argv, child.env);
   ::_exit(kExitNoShell);
 }
