@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "launcher/gathered_output.hpp"
+#include "launcher/ssh/own_key.hpp"
 #include "launcher/survey_run.hpp"
 
 namespace llmlaunch::launcher {
@@ -33,6 +34,10 @@ std::string reason_of(const HostEnd& end, const GatheredOutput& gathered, std::s
 }
 
 }  // namespace
+
+Result<std::vector<OwnKey>> own_keys(const LaunchPlan& plan) {
+  return ssh::own_keys(plan);
+}
 
 std::vector<std::string> key_install_command(const std::string& public_key) {
   return {"/bin/sh", "-c", kScript, "sh", public_key};
