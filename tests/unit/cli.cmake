@@ -8,4 +8,5 @@ llmlaunch_unit_test(cli ASIO
     cli_plan_test.cpp
     cli_report_test.cpp
     cli_wizard_test.cpp
+    cli_wizard_file_test.cpp
   LIBRARIES llmlaunch_cli CLI11::CLI11)
