@@ -6,9 +6,9 @@
 ///       CallHello ────────────────►    version, place, program: checked by CallAdmission
 ///       ◄──────────────── CallWelcome  or CallRefused, and the end
 ///       CallStarted ──────────────►    the member's agent runs; or CallFailed
-///       CallData ◄────────────────►    the agent's bytes, as ssh would carry them; an empty one: no more in this
-///       direction CallSignal ───────────────►    somebody stops the job at that machine ◄──────────────── CallEnd the
-///       job's exit status, the last message
+///       CallData ◄────────────────►    the agent's bytes, as ssh would carry them; an empty one: no more this way
+///       CallSignal ───────────────►    somebody stops the job at that machine
+///       ◄──────────────── CallEnd      the job's exit status, the last message
 ///
 /// The first field of CallHello is the protocol's number; one that is not ours is read no further. Unknown types end
 /// the connection, as both sides are of one version after the hello.
