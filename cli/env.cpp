@@ -45,13 +45,7 @@ Result<launcher::Config> env_config(const EnvOptions& options) {
   like_exec.hosts = words;
   like_exec.user = options.user;
   like_exec.connect_timeout = options.connect_timeout;
-  auto config = with_exec_options(std::move(*read), like_exec, host_world(head->environment));
-  if (!config && config.error().what.starts_with("exec: ")) {
-    Error error = config.error();
-    error.what = "env: " + error.what.substr(6);
-    return error;
-  }
-  return config;
+  return with_exec_options(std::move(*read), like_exec, host_world(head->environment), "env");
 }
 
 }  // namespace

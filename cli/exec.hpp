@@ -2,6 +2,8 @@
 /// `llmlaunch exec`: one command on many hosts, with the machinery of run and another policy.
 #pragma once
 
+#include <string>
+
 #include "cli/host_choice.hpp"
 #include "cli/options.hpp"
 #include "launcher/plan.hpp"
@@ -9,8 +11,10 @@
 namespace llmlaunch::cli {
 
 /// The configuration for one command on each of the chosen hosts: what it says of ssh, environment and places holds,
-/// what it says of ranks does not. Errors: `Errc::usage`.
-Result<launcher::Config> with_exec_options(launcher::Config config, const ExecOptions& options, const HostWorld& world);
+/// what it says of ranks does not. `command` is the word that people typed: env chooses its hosts in the same way.
+/// Errors: `Errc::usage`.
+Result<launcher::Config> with_exec_options(launcher::Config config, const ExecOptions& options, const HostWorld& world,
+                                           const std::string& command = "exec");
 
 /// Does the command begin with what the shell made of an unquoted pattern of hosts? `exists` tells of files here.
 /// -w n[1-3] becomes -w n1 n2 n3 where such files are: then n2 would be the program.

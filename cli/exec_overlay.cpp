@@ -39,7 +39,8 @@ std::string shape_of(const std::string& name) {
 
 }  // namespace
 
-Result<Config> with_exec_options(Config config, const ExecOptions& options, const HostWorld& world) {
+Result<Config> with_exec_options(Config config, const ExecOptions& options, const HostWorld& world,
+                                 const std::string& command) {
   config.notes.clear();  // of ranks, as their number is
   config.num_processes.reset();
   if (auto taken = take_sections_hosts(config, options.hosts, world); !taken) return taken.error();
@@ -49,7 +50,7 @@ Result<Config> with_exec_options(Config config, const ExecOptions& options, cons
   for (const auto& note : choice->notes) log_warning("{}", printable(note));
   if (choice->hosts.empty()) {
     const bool nothing_said = !choice->named && config.hosts.empty();
-    return make_error(Errc::usage, nothing_said ? "exec: no hosts are named" : "exec: no host is left", {},
+    return make_error(Errc::usage, command + (nothing_said ? ": no hosts are named" : ": no host is left"), {},
                       nothing_said ? "-w names hosts, --hostfile or WCOLL a file of them, --config a configuration"
                                    : "what is named is also left out, by -x, '!' or '-', or a file is empty");
   }

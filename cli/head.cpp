@@ -14,8 +14,10 @@
 #include <filesystem>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "rendezvous/base/env.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
 extern char** environ;
@@ -103,6 +105,12 @@ std::optional<std::string> default_config() {
     if (is_file(path)) return path;
   }
   return std::nullopt;
+}
+
+std::optional<std::string> take_join_token() {
+  std::string token = variable(env::kJoinToken);
+  ::unsetenv(env::kJoinToken);
+  return token.empty() ? std::nullopt : std::optional(std::move(token));
 }
 
 std::string expand_home(const std::string& path) {

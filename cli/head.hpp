@@ -22,6 +22,10 @@ Result<std::string> find_helper(const std::string& name);
 /// accelerate's default file, when there is one.
 std::optional<std::string> default_config();
 
+/// LLMLAUNCH_JOIN_TOKEN, taken out of the environment: whatever is started inherits that, and the secret is for nobody
+/// there. Nothing when it is not set, or empty. Called before anything is started.
+std::optional<std::string> take_join_token();
+
 /// "~" and "~/x" → below $HOME. Everything else as it is.
 std::string expand_home(const std::string& path);
 

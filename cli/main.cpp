@@ -12,6 +12,7 @@
 #include "cli/docs_pages.hpp"
 #include "cli/env.hpp"
 #include "cli/exec.hpp"
+#include "cli/head.hpp"
 #include "cli/hosts.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
@@ -42,6 +43,7 @@ Result<void> hold_standard_descriptors() {
 }
 
 int run(const std::vector<std::string>& words) {
+  const auto join_token = cli::take_join_token();
   const auto options = cli::parse_options(words);
   if (!options) {
     cli::report_error(options.error());
@@ -50,7 +52,7 @@ int run(const std::vector<std::string>& words) {
   switch (options->action) {
     case cli::Options::Action::print: return print(options->text, stdout, ExitStatus::done);
     case cli::Options::Action::print_usage: return print(options->text, stderr, ExitStatus::usage);
-    case cli::Options::Action::run: return cli::run_command(options->run);
+    case cli::Options::Action::run: return cli::run_command(options->run, join_token);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
     case cli::Options::Action::env: return cli::env_command(options->env);
     case cli::Options::Action::wizard: return cli::wizard_command(options->wizard);

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/signal_code.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -61,7 +62,7 @@ void report_error(const Error& error) {
   while (!rest.empty()) {
     // Whoever has ended the program by a signal does not wait for a reader of stderr that reads nothing.
     pollfd ready{STDERR_FILENO, POLLOUT, 0};
-    const bool limited = error.code == Errc::interrupted;
+    const bool limited = error.code == Errc::interrupted || signal_of(error.code) != 0;
     if (limited && ::poll(&ready, 1, kInterruptedPatienceMs) == 0) return;
     const ssize_t written =
         ::write(STDERR_FILENO, rest.data(), limited ? std::min<std::size_t>(rest.size(), PIPE_BUF) : rest.size());
@@ -72,6 +73,7 @@ void report_error(const Error& error) {
 }
 
 ExitStatus exit_status_of(const Error& error) {
+  if (const int signal = signal_of(error.code); signal != 0) return static_cast<ExitStatus>(128 + signal);
   if (error.code.category() != error_category()) return ExitStatus::io;  // a system call
   switch (static_cast<Errc>(error.code.value())) {
     case Errc::usage: return ExitStatus::usage;

@@ -105,16 +105,9 @@ Result<RunSettings> settings_of(const RunOptions& options) {
 }
 
 /// The token of machines that are started one by one: what was typed, then the variable, then the file's key.
-Result<launcher::CallToken> call_token_of(const RunOptions& options, const RunSettings& settings) {
-  const char* variable = std::getenv(env::kJoinToken);
-  const bool from_variable = variable != nullptr && *variable != '\0' && !options.token_file;
-  if (from_variable) {
-    auto token = launcher::CallToken::parse(variable, env::kJoinToken);
-    // The agent of this machine passes its environment on to the ranks, whom it is not for.
-    ::unsetenv(env::kJoinToken);
-    return token;
-  }
-  ::unsetenv(env::kJoinToken);
+Result<launcher::CallToken> call_token_of(const RunOptions& options, const RunSettings& settings,
+                                          const std::optional<std::string>& variable) {
+  if (variable && !options.token_file) return launcher::CallToken::parse(*variable, env::kJoinToken);
   if (settings.token_file)
     return launcher::CallToken::read(expand_home(*settings.token_file), settings.token_file_place);
   return make_error(
@@ -290,7 +283,7 @@ int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallT
 
 }  // namespace
 
-int run_command(const RunOptions& options) {
+int run_command(const RunOptions& options, const std::optional<std::string>& join_token) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
@@ -304,7 +297,7 @@ int run_command(const RunOptions& options) {
   if (options.dry_run) return print_plan(*plan, options.json);
   std::optional<launcher::CallToken> token;
   if (plan->per_machine) {
-    auto read = call_token_of(options, *settings);
+    auto read = call_token_of(options, *settings, join_token);
     if (!read) return teller.failed(read.error());
     token = *read;
     if (plan->per_machine->machine_rank > 0) return join(teller, *plan, *token);

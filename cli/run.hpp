@@ -2,6 +2,9 @@
 /// `llmlaunch run`: from typed words and a file to a plan, and from a plan to a job's exit status.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "cli/options.hpp"
 #include "launcher/config.hpp"
 #include "launcher/host_expression.hpp"
@@ -30,7 +33,7 @@ int print_plan(const launcher::LaunchPlan& plan, bool json = false);
 /// The same for any other answer; `what` is "the plan".
 int print_answer(const std::string& text, const std::string& what);
 
-/// Prints its own errors; returns the status to exit with.
-int run_command(const RunOptions& options);
+/// Prints its own errors; returns the status to exit with. `join_token` is what take_join_token() found.
+int run_command(const RunOptions& options, const std::optional<std::string>& join_token);
 
 }  // namespace llmlaunch::cli

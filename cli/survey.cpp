@@ -6,7 +6,6 @@
 #include "cli/exec.hpp"
 #include "cli/head.hpp"
 #include "cli/run.hpp"
-#include "launcher/key_install.hpp"
 
 namespace llmlaunch::cli {
 
@@ -57,6 +56,12 @@ Result<std::vector<launcher::HostSurvey>> survey_hosts(const launcher::Config& c
   auto ready = ready_for(config, ways);
   if (!ready) return ready.error();
   return launcher::run_survey(std::move(ready->plan), std::move(ready->launch), temporary_directory());
+}
+
+Result<std::vector<launcher::OwnKey>> own_keys_for(const launcher::Config& config) {
+  auto ready = ready_for(config, {});
+  if (!ready) return ready.error();
+  return launcher::own_keys(ready->plan);
 }
 
 Result<std::vector<launcher::HostSurvey>> install_key_on(const launcher::Config& config, const std::string& public_key,

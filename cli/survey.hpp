@@ -7,6 +7,7 @@
 
 #include "cli/options.hpp"
 #include "launcher/config.hpp"
+#include "launcher/key_install.hpp"
 #include "launcher/survey_run.hpp"
 #include "rendezvous/base/result.hpp"
 
@@ -22,6 +23,9 @@ struct SurveyWays {
 
 /// The hosts of `config` as they stand there, all at once. Without hosts: this machine.
 Result<std::vector<launcher::HostSurvey>> survey_hosts(const launcher::Config& config, const SurveyWays& ways);
+
+/// For each host of `config`, the key that a sign-in there would try first.
+Result<std::vector<launcher::OwnKey>> own_keys_for(const launcher::Config& config);
 
 /// Adds a public key to authorized_keys on these hosts; a password for them is asked for at the terminal.
 Result<std::vector<launcher::HostSurvey>> install_key_on(const launcher::Config& config, const std::string& public_key,

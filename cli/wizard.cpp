@@ -26,6 +26,8 @@ using launcher::HostSurvey;
 
 constexpr const char* kComment = "Written by llmlaunch config. A job: llmlaunch run --config THIS_FILE PROGRAM";
 
+}  // namespace
+
 Result<GivenAnswers> given_answers(const WizardOptions& options) {
   GivenAnswers given;
   if (options.answers_file) {
@@ -41,7 +43,7 @@ Result<GivenAnswers> given_answers(const WizardOptions& options) {
                           meant.empty() ? fmt::format("the questions are: {}", fmt::join(keys, ", "))
                                         : fmt::format("did you mean '{}'?", meant));
       }
-      given.insert_or_assign(one.name, GivenAnswer{one.value, one.where + ": " + one.name});
+      given.insert_or_assign(one.name, GivenAnswer{one.value, one.where + ": " + one.name, true});
     }
   }
   for (const auto& [key, text] : options.answers) {
@@ -52,9 +54,12 @@ Result<GivenAnswers> given_answers(const WizardOptions& options) {
   return given;
 }
 
-Error at_answer(const Error& error, const GivenAnswer& given, bool from_file) {
-  return make_error(from_file ? Errc::invalid_config : Errc::usage, given.where + ": " + error.what, {}, error.hint);
+Error at_answer(const Error& error, const GivenAnswer& given) {
+  return make_error(given.from_file ? Errc::invalid_config : Errc::usage, given.where + ": " + error.what, {},
+                    error.hint);
 }
+
+namespace {
 
 /// Hosts that did not answer, for someone who is not there to be asked.
 Result<void> require_all(const std::vector<HostSurvey>& survey, bool keep) {
@@ -91,7 +96,7 @@ Result<launcher::Config> config_without_questions(WizardCore core, const GivenAn
     if (auto taken = core.answer(key, text); !taken && found == given.end())
       return taken.error();
     else if (!taken)
-      return at_answer(taken.error(), found->second, options.answers.count(std::string(key)) == 0);
+      return at_answer(taken.error(), found->second);
   }
   log_info("{}", core.summary());
   return core.config();
@@ -177,10 +182,10 @@ Result<std::vector<HostSurvey>> survey_for(const WizardCore& core, launcher::Hos
 int wizard_command(const WizardOptions& options) {
   using Mode = WizardOptions::Mode;
   set_log_level(options.quiet ? LogLevel::warning : LogLevel::info);
-  if (options.mode == Mode::import) return import_command(options);
   if (options.mode == Mode::update) return update_command(options);
   const auto given = given_answers(options);
   if (!given) return fail(given.error());
+  if (options.mode == Mode::import) return import_command(options, *given);
   auto core = new_core();
   if (!core) return fail(core.error());
   if (options.mode == Mode::defaults || options.non_interactive)

@@ -20,11 +20,16 @@ int wizard_command(const WizardOptions& options);
 /// An answer that was given before any question, and where: "--slots", "answers.yaml:3:1".
 struct GivenAnswer {
   std::string text, where;
+  bool from_file = false;
 };
 using GivenAnswers = std::map<std::string, GivenAnswer, std::less<>>;
+/// Those of the options and of --answers.
+Result<GivenAnswers> given_answers(const WizardOptions& options);
+/// An error of what was given, with its place: of usage, or of the file of answers.
+Error at_answer(const Error& error, const GivenAnswer& given);
 
-/// What is asked at the terminal; `Errc::interrupted` when it was ended there. The configuration is checked, and what
-/// is to be written and where was confirmed.
+/// What is asked at the terminal; a signal's code when it was ended there (rendezvous/base/signal_code.hpp). The
+/// configuration is checked, and what is to be written and where was confirmed.
 struct Draft {
   std::string path, text;
   bool overwrite = false;
@@ -43,7 +48,7 @@ std::string output_of(const WizardOptions& options);
 Result<std::vector<launcher::HostSurvey>> survey_for(const WizardCore& core, launcher::HostKeyDesk* desk,
                                                      bool accept_new);
 
-int import_command(const WizardOptions& options);
+int import_command(const WizardOptions& options, const GivenAnswers& given);
 int update_command(const WizardOptions& options);
 
 }  // namespace llmlaunch::cli

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 
 #include "cli/head.hpp"
 #include "cli/run.hpp"
@@ -18,27 +19,34 @@
 #include "launcher/hostlist.hpp"
 #include "launcher/key_install.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/signal_code.hpp"
 
 namespace llmlaunch::cli {
 namespace {
 
 using launcher::HostSurvey;
 
+/// By a signal, or by the end of input (Ctrl-D), which counts as Ctrl-C.
 Error ended() {
-  return make_error(Errc::interrupted, "nothing was written");
+  const int signal = caught_signal();
+  return {signal_code(signal == 0 ? SIGINT : signal), "nothing was written", {}, {}};
 }
 
 Question yes_no(std::string text, std::string help, bool fallback) {
   return {"", std::move(text), std::move(help), {{"yes", ""}, {"no", ""}}, false, fallback ? "yes" : "no", ""};
 }
 
-/// The public half of the key that would be tried first; empty: none.
-std::string public_key_file(const launcher::Config& config) {
-  std::vector<std::string> files = config.ssh.identity_files;
-  if (files.empty()) files = {"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"};
-  for (const std::string& file : files)
-    if (const std::string path = expand_home(file) + ".pub"; file_exists(path)) return path;
-  return {};
+/// The key that the first of these hosts would be offered first; the hosts with another one go. None: an empty line.
+Result<launcher::OwnKey> choose_own_key(launcher::Config& config) {
+  const auto keys = own_keys_for(config);
+  if (!keys) return keys.error();
+  const auto found = std::find_if(keys->begin(), keys->end(), [](const auto& key) { return !key.line.empty(); });
+  if (found == keys->end()) return launcher::OwnKey{};
+  std::vector<launcher::HostConfig> hosts;
+  for (std::size_t i = 0; i < keys->size(); ++i)
+    if ((*keys)[i].line == found->line) hosts.push_back(config.hosts[i]);
+  config.hosts = std::move(hosts);
+  return *found;
 }
 
 class Dialogue {
@@ -123,28 +131,26 @@ Result<bool> Dialogue::offer_key_install() {
     });
   });
   if (config.hosts.empty() || install_declined_) return false;
-  std::vector<std::string> names;
-  for (const auto& host : config.hosts) names.push_back(host.name);
-  const std::string file = public_key_file(config);
-  if (file.empty()) {
+  const auto key = choose_own_key(config);
+  if (!key) return key.error();
+  if (key->line.empty()) {
     terminal_.say("\nThere is no key of yours to install: ssh-keygen -t ed25519 makes one.\n");
     return false;
   }
-  const auto yes =
-      is_yes(yes_no(fmt::format("Install {} on {} with your password there?", file, launcher::compress_hostlist(names)),
-                    "You are asked for the password once; it is for all of these hosts. The public key is "
-                    "added to\n~/.ssh/authorized_keys on each of them, as ssh-copy-id does.",
-                    false));
+  std::vector<std::string> names;
+  for (const auto& host : config.hosts) names.push_back(host.name);
+  const auto yes = is_yes(
+      yes_no(fmt::format("Install {} on {} with your password there?", key->name, launcher::compress_hostlist(names)),
+             "You are asked for the password once; it is for all of these hosts. The public key is "
+             "added to\n~/.ssh/authorized_keys on each of them, as ssh-copy-id does.",
+             false));
   if (!yes) return yes.error();
   install_declined_ = true;  // one try: the reasons are shown, and "again" asks the hosts again
   if (!*yes) return false;
-  auto text = read_whole_file(file);
-  if (!text) return text.error();
-  const std::string key = text->substr(0, text->find('\n'));
-  auto work = Probe::start([&] { return install_key_on(config, key, &desk_); }, true);
+  auto work = Probe::start([&] { return install_key_on(config, key->line, &desk_); }, true);
   if (!work) return work.error();
   auto hosts = work->result();
-  if (!hosts) return hosts.error().code == Errc::interrupted ? ended() : hosts.error();
+  if (!hosts) return signal_of(hosts.error().code) != 0 ? ended() : hosts.error();
   for (const HostSurvey& one : *hosts)
     terminal_.say(one.failure ? fmt::format("{}: {}\n", one.name, one.failure->what)
                               : fmt::format("{}: the key is installed\n", one.name));

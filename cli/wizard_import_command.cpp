@@ -39,7 +39,8 @@ Kind kind_of(const std::string& path, const std::string& text, const std::option
 
 class Import {
  public:
-  Import(const WizardOptions& options, HostWorld world) : options_(options), world_(std::move(world)) {}
+  Import(const WizardOptions& options, const GivenAnswers& given, HostWorld world)
+      : options_(options), given_(given), world_(std::move(world)) {}
 
   Result<void> take(const std::string& path) {
     if (path == "-") return take_hosts(path);
@@ -102,24 +103,63 @@ class Import {
     return ok;
   }
 
-  Result<void> take_answers() {
-    for (const auto& [key, text] : options_.answers) {
-      if (key == "user") config_.ssh.user = text;
-      if (key == "workdir") config_.workdir = text;
-      if (key == "log_dir") config_.log_dir = text;
-      if (key == "mixed_precision" && accelerate_.empty()) config_.mixed_precision = text;
-      if (key == "identity_file") config_.ssh.identity_files = {text};
-    }
-    return ok;
-  }
+  Result<void> take_answers();
+  Result<void> take_answer(WizardCore& core, const std::string& key, const std::string& text);
+  void lay_over(const Config& said, std::string_view key);
 
   const WizardOptions& options_;
+  const GivenAnswers& given_;
   HostWorld world_;
   Config config_;  // what stands below llmlaunch:
   Config file_;    // of accelerate
   std::string accelerate_, accelerate_name_, hosts_from_;
   std::vector<std::string> notes_;
 };
+
+/// What was answered beside the files, by the wizard's own rules.
+Result<void> Import::take_answers() {
+  WizardCore core(world_);
+  core.set_hosts(config_.hosts);
+  for (const std::string_view key : question_keys()) {  // hosts first
+    const auto found = given_.find(key);
+    if (found == given_.end()) continue;
+    if (auto taken = take_answer(core, std::string(key), found->second.text); !taken)
+      return at_answer(taken.error(), found->second);
+    lay_over(core.config(), key);
+  }
+  return ok;
+}
+
+Result<void> Import::take_answer(WizardCore& core, const std::string& key, const std::string& text) {
+  const bool accelerates = key == "mixed_precision" || key == "main_process_ip";
+  if (accelerates && !accelerate_.empty())
+    return make_error(Errc::usage, fmt::format("{} stays as it is, also its {}", accelerate_name_, key), {},
+                      "change it in the file that is written");
+  if (!core.applies(key) || (key == "slots" && core.hosts().empty()))
+    return make_error(Errc::usage, core.hosts().empty() ? "there are no hosts that it could be for"
+                                                        : "it is for several hosts, and there is one");
+  if (auto taken = core.answer(key, text); !taken) return taken;
+  return key == "hosts" ? add_hosts(core.hosts(), "--hosts") : Result<void>(ok);
+}
+
+void Import::lay_over(const Config& said, std::string_view key) {
+  if (key == "user") config_.ssh.user = said.ssh.user;
+  if (key == "port") config_.ssh.port = said.ssh.port;
+  if (key == "identity_file") config_.ssh.identity_files = said.ssh.identity_files;
+  if (key == "workdir") config_.workdir = said.workdir;
+  if (key == "setup") config_.process.setup = said.process.setup;
+  if (key == "forward_env")
+    config_.forward_env.insert(config_.forward_env.end(), said.forward_env.begin(), said.forward_env.end());
+  if (key == "log_dir") config_.log_dir = said.log_dir;
+  if (key == "main_process_ip") config_.main_process_ip = said.main_process_ip;
+  if (key == "mixed_precision") config_.mixed_precision = said.mixed_precision;
+  for (const auto& entry : key == "interface" ? said.env : launcher::EnvList{}) {
+    std::erase_if(config_.env, [&entry](const auto& old) { return old.first == entry.first; });
+    config_.env.push_back(entry);
+  }
+  if (key != "slots" || given_.find(key)->second.text == "auto") return;
+  for (std::size_t i = 0; i < config_.hosts.size(); ++i) config_.hosts[i].slots = said.hosts[i].slots;
+}
 
 Result<std::string> Import::text(const std::string& path) {
   if (auto taken = take_answers(); !taken) return taken.error();
@@ -154,10 +194,10 @@ Result<std::string> Import::text(const std::string& path) {
 
 }  // namespace
 
-int import_command(const WizardOptions& options) {
+int import_command(const WizardOptions& options, const GivenAnswers& given) {
   auto head = head_facts();
   if (!head) return fail(head.error());
-  Import import(options, host_world(head->environment));
+  Import import(options, given, host_world(head->environment));
   for (const std::string& path : options.files)
     if (auto taken = import.take(path); !taken) return fail(taken.error());
   if (options.files.empty())

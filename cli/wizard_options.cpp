@@ -99,9 +99,30 @@ Result<void> WizardParser::take_mode(const std::vector<std::string>& words) {
   return ok;
 }
 
+/// Nothing that was typed is passed over: update changes no value, and neither update nor import signs in anew.
+Result<void> WizardParser::check_mode_options() const {
+  using Mode = WizardOptions::Mode;
+  std::vector<std::string> unused;
+  if (values_.mode == Mode::update) {
+    for (const auto& row : kAnswers) unused.push_back(std::string(row.flag).substr(std::string(row.flag).find("--")));
+    unused.insert(unused.end(), {"--hostfile", "--answers"});
+  }
+  if (values_.mode == Mode::update || values_.mode == Mode::import)
+    unused.insert(unused.end(), {"--accept-new-host-keys", "--keep-unreachable"});
+  for (const std::string& flag : unused) {
+    if (app->count(flag) == 0) continue;
+    if (values_.mode == Mode::update)
+      return usage(fmt::format("config update takes no {}", flag),
+                   "it adds what the file lacks and changes nothing: edit the file, or let config write a new one");
+    return usage(fmt::format("config import takes no {}", flag), "it contacts no host");
+  }
+  return ok;
+}
+
 Result<Options> WizardParser::options(const std::vector<std::string>& words) {
   const std::string hint = lists_options(*app);
   if (auto taken = take_mode(words); !taken) return taken.error();
+  if (auto checked = check_mode_options(); !checked) return checked.error();
   for (const auto& [flag, key, type, help] : kAnswers) {
     const std::string name = std::string(flag).substr(std::string(flag).find("--"));
     if (app->count(name) > 0) values_.answers[key] = answers_[key];

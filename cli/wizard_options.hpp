@@ -23,6 +23,7 @@ class WizardParser {
 
  private:
   Result<void> take_mode(const std::vector<std::string>& words);
+  Result<void> check_mode_options() const;
 
   WizardOptions values_;
   std::map<std::string, std::string> answers_;  // by the names of questions

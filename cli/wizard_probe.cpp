@@ -16,6 +16,8 @@
 
 #include "cli/wizard_signals.hpp"
 #include "launcher/survey_run.hpp"
+#include "rendezvous/base/signal_code.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -25,13 +27,8 @@ using launcher::HostSurvey;
 // One host more than any survey has: the work as a whole failed.
 constexpr const char* kWhole = "";
 
-void write_to_probe(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t put = ::write(fd, text.data(), text.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return;  // the parent is gone
-    text.remove_prefix(static_cast<std::size_t>(put));
-  }
+Error interrupted() {
+  return {signal_code(caught_signal()), "interrupted", {}, {}};
 }
 
 [[noreturn]] void be_child(const Probe::Work& work, int out, bool foreground, pid_t parent) {
@@ -55,7 +52,7 @@ void write_to_probe(int fd, std::string_view text) {
     hosts = {
         {kWhole, std::nullopt, make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()), {}}};
   }
-  write_to_probe(out, launcher::to_wire(hosts));
+  (void)write_all(out, launcher::to_wire(hosts));  // unless the parent is gone
   ::_exit(0);
 }
 
@@ -104,7 +101,7 @@ Result<std::vector<HostSurvey>> Probe::result() {
     const int ready = ::poll(&wait, 1, -1);
     if (caught_signal() != 0) {
       cancel();
-      return make_error(Errc::interrupted, "interrupted");
+      return interrupted();
     }
     if (ready < 0 && errno != EINTR) return system_error(errno, "poll");
     if (ready > 0) take();
@@ -113,7 +110,7 @@ Result<std::vector<HostSurvey>> Probe::result() {
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
-  if (caught_signal() != 0) return make_error(Errc::interrupted, "interrupted");
+  if (caught_signal() != 0) return interrupted();
   if (text_.empty())
     return make_error(Errc::internal, WIFSIGNALED(status) ? "the survey's process was ended by signal " +
                                                                 std::to_string(WTERMSIG(status))

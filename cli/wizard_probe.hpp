@@ -32,7 +32,7 @@ class Probe {
   int fd() const { return pipe_; }
   /// Takes what is there; false when the end was reached.
   bool take();
-  /// Waits for the end. `Errc::interrupted` when a signal came meanwhile (see cli/wizard_terminal.hpp).
+  /// Waits for the end. A signal's code (rendezvous/base/signal_code.hpp) when one came meanwhile.
   Result<std::vector<launcher::HostSurvey>> result();
   /// Ends it, with what it started on the hosts. Idempotent.
   void cancel();

@@ -53,6 +53,9 @@ class WizardCore {
   /// Errors (`Errc::invalid_argument`) say what was expected; nothing is changed then.
   Result<void> answer(std::string_view key, const std::string& given);
 
+  /// As the answer of "hosts", for those that are known otherwise.
+  void set_hosts(std::vector<launcher::HostConfig> hosts) { hosts_ = std::move(hosts); }
+
   void set_survey(std::vector<launcher::HostSurvey> survey) { survey_ = std::move(survey); }
   const std::vector<launcher::HostSurvey>& survey() const { return survey_; }
   /// The hosts that failed are no longer part of it.

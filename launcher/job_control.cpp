@@ -10,8 +10,7 @@
 
 namespace llmlaunch::launcher {
 
-// --- signals
-// -------------------------------------------------------------------------------------------------------------
+// --- signals --------------------------------------------------------------------------------------------------------
 
 bool JobState::is_forwarded(int signal) const {
   return signal == SIGUSR1 || signal == SIGUSR2 ||
@@ -127,8 +126,7 @@ void JobState::shift_deadlines(std::chrono::steady_clock::duration by) {
   roll_call_at_ += by;
 }
 
-// --- stdin
-// ---------------------------------------------------------------------------------------------------------------
+// --- stdin ----------------------------------------------------------------------------------------------------------
 
 Actions JobState::on_input(Bytes data) {
   Actions actions;
@@ -144,8 +142,7 @@ Actions JobState::on_input_end() {
   return actions;
 }
 
-// --- what hosts say of themselves
-// ----------------------------------------------------------------------------------------
+// --- what hosts say of themselves -----------------------------------------------------------------------------------
 
 Actions JobState::on_noise(HostIndex index, const agent::Noise& noise, TimePoint now) {
   Host& host = hosts_[index];

@@ -174,8 +174,7 @@ void JobState::go(Actions& actions) {
   say_omp_threads(actions);
 }
 
-// --- what agents say
-// --------------------------------------------------------------------------------------------------
+// --- what agents say ------------------------------------------------------------------------------------------------
 
 Actions JobState::on_message(HostIndex host, agent::AgentMessage message, TimePoint now) {
   if (over(hosts_[host])) return {};
@@ -341,8 +340,7 @@ Actions JobState::broken(HostIndex host, const std::string& what, TimePoint now)
   return on_lost(host, make_error(Errc::protocol, "its agent sent " + what), now);
 }
 
-// --- stopping
-// -----------------------------------------------------------------------------------------------------------
+// --- stopping -------------------------------------------------------------------------------------------------------
 
 void JobState::stop(Cause cause, Actions& actions, TimePoint now) {
   if (cause_) {
@@ -432,8 +430,7 @@ void JobState::maybe_finish(Actions& actions) {
   actions.push_back(Finish{});
 }
 
-// --- questions
-// ------------------------------------------------------------------------------------------------------------
+// --- questions ------------------------------------------------------------------------------------------------------
 
 bool JobState::owns(HostIndex host, std::uint32_t rank) const {
   return rank < ranks_.size() && ranks_[rank].host == host;

@@ -18,8 +18,7 @@ std::string seconds(std::chrono::milliseconds time) {
 
 }  // namespace
 
-// --- output
-// ------------------------------------------------------------------------------------------------------------
+// --- output ---------------------------------------------------------------------------------------------------------
 
 void OutputTail::append(ByteView bytes) {
   if (bytes.size() >= kTailBytes) {
@@ -92,8 +91,7 @@ Actions JobState::on_taken(HostIndex index, std::uint64_t bytes, TimePoint now) 
   return actions;
 }
 
-// --- time
-// ----------------------------------------------------------------------------------------------------------------
+// --- time -----------------------------------------------------------------------------------------------------------
 
 void JobState::on_bytes(HostIndex host, TimePoint now) {
   hosts_[host].last_heard = now;
@@ -234,8 +232,7 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
   }
 }
 
-// --- a connection that was cut
-// --------------------------------------------------------------------------------------------------
+// --- a connection that was cut --------------------------------------------------------------------------------------
 
 void JobState::cut(HostIndex index, const Error& error, TimePoint back_by, Actions& actions, TimePoint now) {
   Host& host = hosts_[index];

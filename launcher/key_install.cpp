@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include "launcher/gathered_output.hpp"
+#include "launcher/ssh/own_key.hpp"
+#include "launcher/survey_run.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -33,6 +35,10 @@ std::string reason_of(const HostEnd& end, const GatheredOutput& gathered, std::s
 
 }  // namespace
 
+Result<std::vector<OwnKey>> own_keys(const LaunchPlan& plan) {
+  return ssh::own_keys(plan);
+}
+
 std::vector<std::string> key_install_command(const std::string& public_key) {
   return {"/bin/sh", "-c", kInstallScript, "sh", public_key};
 }
@@ -46,7 +52,7 @@ Result<std::vector<HostSurvey>> install_key(LaunchPlan plan, LaunchOptions launc
   launch.gather = &gathered;
   const auto result = run_job(plan, launch);
   if (!result) return result.error();
-  if (result->failure && result->failure->code == Errc::interrupted) return *result->failure;
+  if (auto signal = ended_by_signal(*result)) return *signal;
   std::vector<HostSurvey> hosts;
   for (std::size_t i = 0; i < result->hosts.size(); ++i) {
     const HostEnd& end = result->hosts[i];

@@ -10,6 +10,14 @@
 
 namespace llmlaunch::launcher {
 
+/// The public half of a key of this user.
+struct OwnKey {
+  std::string name;  ///< for people: its file, or that of ssh-agent
+  std::string line;  ///< of authorized_keys, without the newline; empty: there is no key
+};
+/// For each host of the plan: the key that a sign-in there would try first. Errors: those of the ssh configuration.
+Result<std::vector<OwnKey>> own_keys(const LaunchPlan& plan);
+
 /// argv of a command that adds one line to ~/.ssh/authorized_keys unless it is there. A public key is no secret.
 std::vector<std::string> key_install_command(const std::string& public_key);
 

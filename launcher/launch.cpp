@@ -52,19 +52,16 @@ Result<PushedFiles> open_pushed_files(const LaunchPlan& plan, bool remote) {
   return files;
 }
 
-// The run directory with the first state of its record; none when the plan wants none.
-Result<LogFiles> make_log_files(const LaunchPlan& plan, const JobTimes& times) {
-  if (plan.log_dir.empty()) return LogFiles::none();
-  const Result<std::string> directory = make_run_directory(plan.log_dir, plan.job_id);
-  if (!directory) return directory.error();
-  const auto written = replace_file(*directory + "/job.json", job_record(plan, times, nullptr));
+// The first state of the run's record, and its files.
+Result<LogFiles> make_log_files(const LaunchPlan& plan, const JobTimes& times, const std::string& directory) {
+  const auto written = replace_file(directory + "/job.json", job_record(plan, times, nullptr));
   if (!written) return written.error();
-  if (plan.policy == StartPolicy::gang) return LogFiles::create(*directory, plan.world_size, plan.logs);
+  if (plan.policy == StartPolicy::gang) return LogFiles::create(directory, plan.world_size, plan.logs);
   std::vector<std::string> names;
   for (const HostPlan& host : plan.hosts) names.push_back(host.name);
   LogSettings all = plan.logs;
   all.per_rank = all.merged = true;
-  return LogFiles::create(*directory, std::move(names), all);
+  return LogFiles::create(directory, std::move(names), all);
 }
 
 // A job that ended well and has no record has not ended well.
@@ -113,10 +110,16 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   if (!options.json_events.empty())  // the same
     if (auto place = open_events(options.json_events); !place) return place.error();
   JobTimes times{std::chrono::system_clock::now(), std::nullopt};
-  Result<LogFiles> files = make_log_files(plan, times);
+  RunDirectory run;
+  if (!plan.log_dir.empty()) {
+    Result<RunDirectory> made = make_run_directory(plan.log_dir, plan.job_id);
+    if (!made) return made.error();
+    run = std::move(*made);
+  }
+  const std::string& directory = run.path;
+  Result<LogFiles> files =
+      directory.empty() ? Result<LogFiles>(LogFiles::none()) : make_log_files(plan, times, directory);
   if (!files) return files.error();
-  const std::string directory = files->directory();
-  const agent::UniqueFd held = hold_run_directory(directory);
   Result<EventLog> events = EventLog::open(directory, options.json_events);
   if (!events) return events.error();
   if (plan.policy == StartPolicy::gang && !directory.empty()) {

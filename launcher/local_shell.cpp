@@ -18,6 +18,7 @@
 #include "launcher/descriptor_limit.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/remote.hpp"
+#include "rendezvous/base/child_signals.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -36,29 +37,41 @@ struct Child {
   int errors = -1;
 };
 
+// To the parent: 0 when only the exec is left to do, then the errno of an exec that failed.
+void report_step(int report, int error) {
+  [[maybe_unused]] const ssize_t written = ::write(report, &error, sizeof(error));
+}
+
 // What happens between vfork and exec, in the parent's memory: system calls and nothing else. All signals are blocked
-// until none has a handler any more that would run there.
+// until none has a handler any more: that would run in the head's memory, and tell it twice.
 [[noreturn]] void become_agent(const char* path, int channel, int errors, int report) {
+  // A group of its own: Ctrl-C at the terminal is for the head, which decides what the ranks get to know of it.
+  ::setpgid(0, 0);
   ::dup2(channel, STDIN_FILENO);
   ::dup2(channel, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
-    struct sigaction action {};
-    if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;
-    action.sa_handler = SIG_DFL;
-    ::sigaction(number, &action, nullptr);
-  }
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  // A group of its own: Ctrl-C at the terminal is for the head, which decides what the ranks get to know of it.
-  ::setpgid(0, 0);
   DescriptorLimit::restore_in_child();
+  reset_signals(IgnoredSignals::kept);
+  report_step(report, 0);
   char* const argv[] = {const_cast<char*>(path), nullptr};
   ::execv(path, argv);
-  const int error = errno;
-  [[maybe_unused]] const ssize_t written = ::write(report, &error, sizeof(error));
+  report_step(report, errno);
   ::_exit(127);
+}
+
+// What the child reported until its exec, or its end, closed the pipe: nothing when it is the agent now.
+std::optional<std::string> failure_of(int report) {
+  int steps[2] = {0, 0};
+  std::size_t size = 0;
+  while (size < sizeof(steps)) {
+    const ssize_t got = ::read(report, reinterpret_cast<char*>(steps) + size, sizeof(steps) - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    size += static_cast<std::size_t>(got);
+  }
+  if (size < sizeof(int)) return "its process ended before it could be executed";
+  if (size < sizeof(steps)) return std::nullopt;
+  return std::error_code(steps[1], std::generic_category()).message();
 }
 
 void close_all(std::initializer_list<int> descriptors) {
@@ -84,19 +97,14 @@ Result<Child> fork_agent(const std::string& path) {
   ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
   if (pid < 0) return fail("vfork");
   close_all({channel[1], errors[1], report[1]});
-  int error = 0;
-  ssize_t got = 0;
-  do got = ::read(report[0], &error, sizeof(error));
-  while (got < 0 && errno == EINTR);
+  const std::optional<std::string> failure = failure_of(report[0]);
   ::close(report[0]);
-  if (got == 0) return Child{pid, channel[0], errors[0]};
+  if (!failure) return Child{pid, channel[0], errors[0]};
   close_all({channel[0], errors[0]});
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
-  return make_error(
-      Errc::no_program,
-      "the agent '" + path + "' cannot be started: " + std::error_code(error, std::generic_category()).message(), {},
-      "llmlaunch-agent is installed beside llmlaunch; build or install both");
+  return make_error(Errc::no_program, "the agent '" + path + "' cannot be started: " + *failure, {},
+                    "llmlaunch-agent is installed beside llmlaunch; build or install both");
 }
 
 // Reads the agent's stderr to its end and takes its status: the pipe ends when the agent does, and no earlier, as the

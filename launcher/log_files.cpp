@@ -9,24 +9,20 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "rendezvous/base/write_all.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
 constexpr mode_t kFileMode = 0600;
-constexpr mode_t kDirectoryMode = 0700;
 
 Error cannot(const char* what, const std::string& path, int error) {
   return system_error(error, fmt::format("cannot {} {}", what, path));
 }
 
-Result<void> write_all(int fd, std::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return cannot("write", path, errno);
-    bytes.remove_prefix(static_cast<std::size_t>(put));
-  }
-  return ok;
+Result<void> write_text(int fd, std::string_view bytes, const std::string& path) {
+  const int failed = write_all(fd, bytes);
+  return failed == 0 ? Result<void>(ok) : Result<void>(cannot("write", path, failed));
 }
 
 Result<agent::UniqueFd> create_file(const std::string& path) {
@@ -37,26 +33,11 @@ Result<agent::UniqueFd> create_file(const std::string& path) {
 
 }  // namespace
 
-Result<std::string> make_run_directory(const std::string& log_dir, const std::string& job_id) {
-  std::error_code error;
-  const std::filesystem::path top = std::filesystem::absolute(log_dir, error);
-  if (!error) std::filesystem::create_directories(top, error);
-  const char* hint = "choose another place with llmlaunch.log_dir or --log-dir";
-  if (error) return system_error(error.value(), fmt::format("cannot create the log directory {}", log_dir), {}, hint);
-  std::string directory = (top / job_id).lexically_normal().string();
-  if (::mkdir(directory.c_str(), kDirectoryMode) != 0) {
-    Error refused = cannot("create", directory, errno);
-    refused.hint = errno == EEXIST ? "a run with this job id has been here; each run needs its own" : hint;
-    return refused;
-  }
-  return directory;
-}
-
 Result<void> replace_file(const std::string& path, std::string_view content) {
   const std::string beside = path + ".new";
   const agent::UniqueFd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kFileMode));
   if (!fd) return cannot("create", beside, errno);
-  Result<void> written = write_all(fd.value(), content, beside);
+  Result<void> written = write_text(fd.value(), content, beside);
   // A crash of the machine must not leave an empty file under the final name.
   if (written && ::fsync(fd.value()) != 0 && errno != EINVAL && errno != ENOTSUP)
     written = cannot("write", beside, errno);
@@ -166,7 +147,7 @@ Result<void> LogFiles::write_limited(std::uint64_t key, std::string_view bytes) 
     }
     if (size > 0) {
       const Result<int> fd = fd_of(key);
-      const Result<void> written = fd ? write_all(*fd, bytes.substr(0, size), path_of(key)) : Result<void>(fd.error());
+      const Result<void> written = fd ? write_text(*fd, bytes.substr(0, size), path_of(key)) : Result<void>(fd.error());
       if (!written) return written;
       sizes_[key] += size;
       bytes.remove_prefix(size);

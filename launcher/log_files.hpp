@@ -27,10 +27,6 @@ namespace llmlaunch::launcher {
 /// Rank files open at a time; a job may have more ranks than a process may have descriptors.
 inline constexpr std::size_t kMaxOpenRankFiles = 128;
 
-/// Makes `<log_dir>/<job_id>`, and log_dir where it is missing. Gives its absolute path. An existing run directory is
-/// never written into: Errc::io.
-Result<std::string> make_run_directory(const std::string& log_dir, const std::string& job_id);
-
 /// Writes `content` beside `path` and renames it there: readers see the old file or the new one.
 Result<void> replace_file(const std::string& path, std::string_view content);
 

@@ -8,9 +8,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
@@ -19,6 +22,10 @@ namespace llmlaunch::launcher {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr mode_t kDirectoryMode = 0700;
+// Ours has less than 300 bytes for a rank.
+constexpr off_t kMaxRecordBytes = 64 << 20;
 
 /// "20261124-101530-4f2a0b1c", as job ids are.
 bool is_job_id(const std::string& name) {
@@ -37,9 +44,21 @@ struct OldRun {
   std::chrono::system_clock::time_point ended;
 };
 
+agent::UniqueFd hold(const std::string& directory) {
+  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
+  return fd;
+}
+
 bool nobody_holds(const std::string& directory) {
   const agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   return fd && ::flock(fd.value(), LOCK_EX | LOCK_NB) == 0;
+}
+
+std::string record_text(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
 }
 
 /// Nothing for what is no run of ours, or still runs.
@@ -50,23 +69,40 @@ std::optional<OldRun> ended_run(const fs::path& directory) {
   if (!is_job_id(name) || !fs::is_directory(fs::symlink_status(directory, failed)) ||
       !fs::is_regular_file(fs::symlink_status(record, failed)))
     return std::nullopt;
-  std::ifstream text(record);
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || json.value("job_id", "") != name || !json.contains("llmlaunch_version")) return std::nullopt;
-  const bool ended = json.contains("ended_at") && json["ended_at"].is_string();
-  if (!ended && !nobody_holds(directory.string())) return std::nullopt;
   struct stat info {};
-  if (::lstat(record.c_str(), &info) != 0) return std::nullopt;
+  if (::lstat(record.c_str(), &info) != 0 || info.st_size > kMaxRecordBytes) return std::nullopt;
+  const RecordedRun said = recorded_run(record_text(record), name);
+  if (said == RecordedRun::none) return std::nullopt;
+  if (said == RecordedRun::begun && !nobody_holds(directory.string())) return std::nullopt;
   const auto ended_at = std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
   return OldRun{name, std::chrono::system_clock::time_point(ended_at)};
 }
 
 }  // namespace
 
-agent::UniqueFd hold_run_directory(const std::string& directory) {
-  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
-  return fd;
+Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::string& job_id) {
+  std::error_code error;
+  const fs::path top = fs::absolute(log_dir, error);
+  if (!error) fs::create_directories(top, error);
+  const char* hint = "choose another place with llmlaunch.log_dir or --log-dir";
+  if (error) return system_error(error.value(), fmt::format("cannot create the log directory {}", log_dir), {}, hint);
+  std::string directory = (top / job_id).lexically_normal().string();
+  if (::mkdir(directory.c_str(), kDirectoryMode) != 0) {
+    const int refusal = errno;
+    return system_error(refusal, fmt::format("cannot create {}", directory), {},
+                        refusal == EEXIST ? "a run with this job id has been here; each run needs its own" : hint);
+  }
+  agent::UniqueFd held = hold(directory);
+  return RunDirectory{std::move(directory), std::move(held)};
+}
+
+RecordedRun recorded_run(std::string_view text, std::string_view job_id) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("llmlaunch_version")) return RecordedRun::none;
+  const auto id = json.find("job_id");
+  if (id == json.end() || !id->is_string() || id->get_ref<const std::string&>() != job_id) return RecordedRun::none;
+  const auto ended = json.find("ended_at");
+  return ended != json.end() && ended->is_string() ? RecordedRun::ended : RecordedRun::begun;
 }
 
 std::size_t prune_runs(const std::string& log_dir, const std::string& current, const RunsKept& kept,

@@ -1,9 +1,11 @@
 /// \file
-/// Run directories of earlier jobs: `llmlaunch.logs.keep_runs` removes old ones when a run begins. Used by run_job.
+/// The directories below log_dir: one is made for each run, and `llmlaunch.logs.keep_runs` removes old ones when a run
+/// begins. Used by run_job.
 #pragma once
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_settings.hpp"
@@ -11,9 +13,18 @@
 
 namespace llmlaunch::launcher {
 
-/// Says to others that the directory's job runs, for as long as the descriptor is open. Empty where the file system has
-/// no locks.
-agent::UniqueFd hold_run_directory(const std::string& directory);
+struct RunDirectory {
+  std::string path;  ///< absolute
+  agent::UniqueFd
+      held;  ///< tells other runs that this one goes on, while it is open; empty on a file system without locks
+};
+/// Makes `<log_dir>/<job_id>`, and log_dir where it is missing. It is held before anything is in it, so that at no time
+/// it looks like that of a run that died. An existing run directory is never written into: Errc::io.
+Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::string& job_id);
+
+/// What the text of a job.json says of the run `job_id`: nothing, when it is no record of that run. Any text may come.
+enum class RecordedRun { none, begun, ended };
+RecordedRun recorded_run(std::string_view text, std::string_view job_id);
 
 /// Removes what `kept` does not keep below `log_dir`; the run `current` is the newest of those that are counted. Only
 /// directories that have a job.json with their own name in it, and whose job does not run: it has ended, or nobody

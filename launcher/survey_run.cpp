@@ -8,6 +8,7 @@
 
 #include "launcher/gathered_output.hpp"
 #include "launcher/job_state.hpp"
+#include "rendezvous/base/signal_code.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -71,6 +72,13 @@ HostSurvey survey_of(const LaunchPlan& plan, const JobResult& result, const Gath
 
 }  // namespace
 
+std::optional<Error> ended_by_signal(const JobResult& result) {
+  if (!result.failure || result.failure->code != Errc::interrupted) return std::nullopt;
+  Error error = *result.failure;
+  error.code = signal_code(result.exit_status - 128);
+  return error;
+}
+
 Result<std::vector<HostSurvey>> run_survey(LaunchPlan plan, LaunchOptions launch, const std::string& temporary) {
   plan.argv = survey_command();
   plan.host_timeout = kSurveyTime;
@@ -81,7 +89,7 @@ Result<std::vector<HostSurvey>> run_survey(LaunchPlan plan, LaunchOptions launch
   if (!launch.host_keys) launch.host_keys = &desk;
   const auto result = run_job(plan, launch);
   if (!result) return result.error();
-  if (result->failure && result->failure->code == Errc::interrupted) return *result->failure;
+  if (auto signal = ended_by_signal(*result)) return *signal;
   std::vector<HostSurvey> surveys;
   for (std::size_t i = 0; i < result->hosts.size(); ++i) {
     surveys.push_back(survey_of(plan, *result, gathered, i));
@@ -146,7 +154,8 @@ std::string to_wire(const std::vector<HostSurvey>& hosts) {
     if (host.failure) {
       const Error& error = *host.failure;
       const bool own = error.code.category() == error_category();
-      one["failure"] = {own ? error.code.value() : static_cast<int>(Errc::io), error.what, error.where, error.hint};
+      const Errc other = signal_of(error.code) != 0 ? Errc::interrupted : Errc::io;
+      one["failure"] = {own ? error.code.value() : static_cast<int>(other), error.what, error.where, error.hint};
     }
     all.push_back(std::move(one));
   }

@@ -127,11 +127,11 @@ std::string failures(const std::vector<HostSurvey>& hosts) {
   for (const HostSurvey& host : hosts) {
     if (!host.failure) continue;
     const std::string hint = host.failure->hint.empty() ? "" : "\n   hint: " + host.failure->hint;
-    std::string reason = printable(host.failure->what) + printable(hint);
+    const std::string reason = printable(host.failure->what) + printable(hint);
     const auto same =
         std::find_if(reasons.begin(), reasons.end(), [&](const auto& one) { return one.first == reason; });
     if (same == reasons.end())
-      reasons.push_back({std::move(reason), {host.name}});
+      reasons.push_back({reason, {host.name}});
     else
       same->second.push_back(host.name);
   }

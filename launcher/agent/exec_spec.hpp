@@ -21,7 +21,8 @@ Result<void> check_prepare(const Prepare& prepare);
 /// Names that are not empty and have no '=' and NUL, values without NUL.
 Result<void> check_env(const EnvList& env);
 
-/// "NAME=value" of `inherited`, overlaid by each list in turn; the last value of a name wins, the place stays.
+/// "NAME=value" of `inherited`, overlaid by each list in turn; the last value of a name wins, the place stays. Of what
+/// is inherited the secret of machines that are started one by one is left out: a host's profile may set it.
 std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
                                      std::initializer_list<const EnvList*> layers);
 /// The first "NAME=value" entry of this name, or nullptr. Points into `env`.

@@ -19,6 +19,7 @@
 #include "launcher/agent/exec_spec.hpp"
 #include "launcher/agent/small_file.hpp"
 #include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -190,12 +191,8 @@ Result<void> FileCache::write(std::uint32_t index, const FileSpec& file, const F
   if (writing.written > file.size)
     return make_error(Errc::protocol, "more bytes came than the " + std::to_string(file.size) + " announced", where);
   SHA256_Update(&writing.hash, chunk.data.data(), chunk.data.size());
-  for (ByteView rest = chunk.data; !rest.empty();) {
-    const ssize_t put = ::write(writing.fd.value(), rest.data(), rest.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return not_written(errno, file, writing.temporary, where);
-    rest = rest.subspan(static_cast<std::size_t>(put));
-  }
+  if (const int failed = write_all(writing.fd.value(), as_text(chunk.data)); failed != 0)
+    return not_written(failed, file, writing.temporary, where);
   if (!chunk.last) return ok;
   if (writing.written != file.size)
     return make_error(

@@ -12,6 +12,7 @@
 #include "launcher/agent/agent_loop.hpp"
 #include "launcher/agent/guard.hpp"
 #include "launcher/agent/process.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 extern char** environ;
 
@@ -23,12 +24,7 @@ constexpr int kExitUsage = 64;
 constexpr int kExitOsError = 71;
 
 void say(int fd, const std::string& text) {
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const ssize_t put = ::write(fd, rest.data(), rest.size());
-    if (put < 0) return;  // nobody is left who could be told
-    rest.remove_prefix(static_cast<std::size_t>(put));
-  }
+  (void)llmlaunch::write_all(fd, text);  // unless nobody is left who could be told
 }
 
 int usage(const std::string& what) {

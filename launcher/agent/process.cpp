@@ -20,6 +20,7 @@
 #include <unordered_set>
 
 #include "launcher/agent/cgroup_fork.hpp"
+#include "rendezvous/base/child_signals.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -90,7 +91,7 @@ void keep_report_alone(ChildPlan& plan) {
   if (plan.workdir != nullptr && ::chdir(plan.workdir) != 0) give_up(plan, ChildError::workdir);
   take_conditions(plan, in_cgroup);
   keep_report_alone(plan);
-  reset_signals();
+  reset_signals(IgnoredSignals::defaulted);
   ::execve(plan.path, plan.argv, plan.env);
   if (errno == ENOEXEC) ::execve("/bin/sh", plan.shell_argv, plan.env);
   give_up(plan, ChildError::exec);
@@ -152,15 +153,6 @@ std::vector<unsigned long> mask_of(const CpuList& cpus) {
 }
 
 }  // namespace
-
-void reset_signals() {
-  struct sigaction standard {};
-  standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-}
 
 CpuList allowed_cpus() {
   std::vector<unsigned long> mask(kMaxCpus / (sizeof(unsigned long) * 8));

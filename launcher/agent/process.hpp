@@ -46,9 +46,6 @@ Result<RankProcess> start_rank(const std::string& path, const std::vector<std::s
 /// readable when there is an answer, and closed by it.
 std::optional<Result<void>> exec_outcome(RankProcess& rank, const std::string& path, const std::string& workdir);
 
-/// In a child between fork and exec: every signal at its default and none blocked.
-void reset_signals();
-
 /// The CPUs that this process may run on.
 CpuList allowed_cpus();
 

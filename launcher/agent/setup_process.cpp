@@ -11,6 +11,8 @@
 
 #include "launcher/agent/process.hpp"
 #include "launcher/agent/setup_script.hpp"
+#include "rendezvous/base/child_signals.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -21,12 +23,8 @@ const std::string kScriptPath = "/proc/self/fd/" + std::to_string(kSetupScriptFd
 Result<UniqueFd> script_file(const std::string& script) {
   UniqueFd file(::memfd_create("llmlaunch-setup", MFD_CLOEXEC));
   if (!file) return system_error(errno, "memfd_create for the setup lines");
-  for (std::size_t done = 0; done < script.size();) {
-    const ssize_t put = ::write(file.value(), script.data() + done, script.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return system_error(errno, "write of the setup lines");
-    done += static_cast<std::size_t>(put);
-  }
+  if (const int failed = write_all(file.value(), script); failed != 0)
+    return system_error(failed, "write of the setup lines");
   return file;
 }
 
@@ -53,7 +51,7 @@ struct Child {
                     ::dup2(report, kSetupReportFd) >= 0;
   if (!good || (child.workdir != nullptr && ::chdir(child.workdir) != 0)) ::_exit(kExitNoShell);
   if (null > STDERR_FILENO && null != kSetupScriptFd && null != kSetupReportFd) ::close(null);
-  reset_signals();
+  reset_signals(IgnoredSignals::defaulted);
   ::execve(child.shell, child.argv, child.env);
   ::_exit(kExitNoShell);
 }

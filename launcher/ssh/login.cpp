@@ -68,8 +68,7 @@ asio::awaitable<Result<void>> Login::all_steps() {
   co_return co_await sign_in();
 }
 
-// --- the way there
-// -----------------------------------------------------------------------------------------------------
+// --- the way there --------------------------------------------------------------------------------------------------
 
 asio::awaitable<Result<Transport>> Login::reach() {
   if (access_.jumps.empty() && access_.proxy_command.empty()) {

@@ -16,6 +16,7 @@
 #include "launcher/descriptor_limit.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/ssh/transport.hpp"
+#include "rendezvous/base/child_signals.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -26,20 +27,6 @@ constexpr std::chrono::milliseconds kPatience{1'000};
 constexpr std::chrono::milliseconds kFarewell{500};
 // How often it is looked at meanwhile. Its stderr may be another file, and may be closed, so that no descriptor tells.
 constexpr std::chrono::milliseconds kExitGlance{10};
-
-// Handlers are the head's; what is ignored stays so, as in ssh, but for SIGPIPE.
-void reset_signals() {
-  struct sigaction standard {
-  }, now{};
-  standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) {
-    const bool ignored = ::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN && number != SIGPIPE;
-    if (!ignored) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
-  }
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-}
 
 // What happens between fork and exec: only calls that are safe there. All signals are blocked until none has a handler
 // any more: the head's would tell the head, through a pipe that both have, of a Ctrl-C that it heard of itself.
@@ -52,7 +39,7 @@ void reset_signals() {
   ::setsid();  // a process group of its own, and no terminal
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != head) ::_exit(127);  // it died before it could be watched
-  reset_signals();
+  reset_signals(IgnoredSignals::kept);    // as in ssh
   DescriptorLimit::restore_in_child();
   ::execl(shell, shell, "-c", command, static_cast<char*>(nullptr));
   ::_exit(127);

@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "rendezvous/base/tcp_tuning.hpp"
+
 namespace llmlaunch::launcher::ssh {
 namespace {
 
@@ -70,9 +72,7 @@ Result<std::shared_ptr<Session>> Session::make(Transport transport, const Sessio
   if (!handle) return make_error(Errc::out_of_resources, "no memory for an ssh session");
   const int descriptor = ::fcntl(transport.stream.native_handle(), F_DUPFD_CLOEXEC, 3);
   if (descriptor < 0) return system_error(errno, "dup of a socket");
-  set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(options.alive_limit.count()));
+  tune_connection(descriptor, options.alive_limit);
   std::shared_ptr<Session> session(new Session(std::move(transport), std::move(handle), descriptor, options.worker));
   if (auto configured = session->configure(options); !configured) return configured.error();
   return session;

@@ -4,17 +4,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <pwd.h>
-#include <unistd.h>
 
-#include <cstdlib>
-
+#include "launcher/ssh/host_lookup.hpp"
 #include "launcher/ssh/jump_host.hpp"
 #include "launcher/ssh/ssh_pattern.hpp"
 #include "launcher/ssh/terminal.hpp"
 #include "rendezvous/base/log.hpp"
-
-extern char** environ;
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -26,29 +21,6 @@ constexpr std::size_t kAgentPlaces = 8;
 int family_of(AddressFamily family) {
   if (family == AddressFamily::any) return AF_UNSPEC;
   return family == AddressFamily::inet ? AF_INET : AF_INET6;
-}
-
-EnvList own_environment() {
-  EnvList entries;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    const std::size_t equals = text.find('=');
-    if (equals != text.npos) entries.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-  }
-  return entries;
-}
-
-// Cron and containers may lack HOME or USER; the password file knows both.
-LocalUser local_user() {
-  LocalUser user;
-  const char* home = std::getenv("HOME");
-  if (home != nullptr) user.home = home;
-  if (const passwd* entry = ::getpwuid(::getuid()); entry != nullptr) {
-    user.name = entry->pw_name;
-    if (user.home.empty()) user.home = entry->pw_dir;
-  }
-  user.environment = own_environment();
-  return user;
 }
 
 Result<Secret> ask_password() {
@@ -120,13 +92,11 @@ void SshContext::say_left_out(const HostSettings& found) {
 }
 
 std::string SshContext::expanded(const std::string& path) const {
-  return path == "~" || path.starts_with("~/") ? user_.home + path.substr(1) : path;
+  return expanded_path(path, user_);
 }
 
 Result<HostAccess> SshContext::access(const HostPlan& host) {
-  HostQuery query{host.name, host.user, host.port};
-  if (!host.address.empty() && host.address != host.name) query.address = host.address;
-  HostSettings wanted = config_.for_host(query);
+  HostSettings wanted = settings_of(config_, host);
   if (host.proxy_jump) {
     auto way = parse_proxy_jump(*host.proxy_jump);
     if (!way) return way.error();
@@ -135,10 +105,6 @@ Result<HostAccess> SshContext::access(const HostPlan& host) {
     wanted.proxy_place = "llmlaunch.ssh.proxy_jump";
     std::erase_if(wanted.unsupported,
                   [](const auto& setting) { return lower_case(setting.keyword).starts_with("proxy"); });
-  }
-  if (!host.identity_files.empty()) {
-    wanted.identity_files = host.identity_files;
-    wanted.identities_are_default = false;
   }
   return access_by(wanted, host.name);
 }

@@ -18,6 +18,7 @@
 
 #include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -73,13 +74,8 @@ class NoEcho {
   bool set_;
 };
 
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t put = ::write(fd, text.data(), text.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return;  // a terminal that is gone is noticed when it is read
-    text.remove_prefix(static_cast<std::size_t>(put));
-  }
+void show(int terminal, std::string_view text) {
+  (void)write_all(terminal, text);  // a terminal that is gone is noticed when it is read
 }
 
 // Nothing: there is something to read.
@@ -97,7 +93,7 @@ std::optional<Error> wait_for_line(int terminal, int stop_fd, NoEcho& hidden, co
     if (ready > 0 && both[1].revents != 0) return make_error(Errc::canceled, "no answer is wanted any more");
     if (hidden.is_lost()) {
       hidden.hide_again();
-      write_all(terminal, prompt);
+      show(terminal, prompt);
       continue;  // what was typed meanwhile is thrown away
     }
     both[0].fd = is_in_background(terminal) ? -1 : terminal;
@@ -131,9 +127,9 @@ Result<Secret> ask_at_terminal(const std::string& prompt, int stop_fd) {
   if (!terminal) return make_error(Errc::unsupported, "there is no terminal to ask at");
   NoEcho hidden(terminal.value());
   if (!hidden.set()) return system_error(errno, "hiding what is typed at the terminal");
-  write_all(terminal.value(), printable(prompt));
+  show(terminal.value(), printable(prompt));
   auto answer = read_line(terminal.value(), stop_fd, hidden, printable(prompt));
-  write_all(terminal.value(), "\n");
+  show(terminal.value(), "\n");
   return answer;
 }
 

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <mutex>
 
+#include "rendezvous/base/write_all.hpp"
+
 namespace llmlaunch {
 namespace {
 
@@ -37,12 +39,7 @@ std::size_t letter_bytes(std::string_view text) {
 }
 
 void write_to_stderr(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // nobody is left who could be told
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
+  (void)write_all(STDERR_FILENO, text);  // unless nobody is left who could be told
 }
 
 }  // namespace

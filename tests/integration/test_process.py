@@ -360,6 +360,21 @@ def test_denied_variables_are_not_forwarded(hosts):
     assert run.out.count("token= home=/hf") == 2, str(run)
 
 
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_the_token_of_other_jobs_does_not_reach_ranks_of_this_machine(hosts, command):
+    def this_machine(data):
+        data["llmlaunch"].update(hosts=["localhost"], setup=["echo setup=$LLMLAUNCH_JOIN_TOKEN."] * (command == "run"))
+        data.update(num_machines=1, num_processes=1)
+
+    run = hosts.run("env", config=hosts.config(this_machine), command=command,
+                    env={"LLMLAUNCH_JOIN_TOKEN": "it-is-for-nobody-here", "OTHER": "is-inherited"})
+    assert run.status == 0 and "OTHER=is-inherited" in run.out, str(run)
+    assert "it-is-for-nobody-here" not in run.out + run.err and "LLMLAUNCH_JOIN_TOKEN" not in run.out, str(run)
+    if command == "run":
+        assert "setup=." in run.out + run.err, str(run)
+    hosts.nothing_left(run)
+
+
 def test_workers_of_other_launchers_find_their_place(hosts):
     names = ("RANK ROLE_RANK HOROVOD_RANK OMPI_COMM_WORLD_RANK HOROVOD_SIZE OMPI_COMM_WORLD_SIZE GROUP_RANK CROSS_RANK "
              "HOROVOD_CROSS_RANK").split()

@@ -1,8 +1,10 @@
 #include "rendezvous/base/error.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <set>
 
+#include "rendezvous/base/signal_code.hpp"
 #include "tests/support/catch.hpp"
 
 namespace base_error_test {
@@ -34,6 +36,14 @@ TEST_CASE("every condition has a sentence of its own") {
     CHECK(sentences.insert(sentence).second);
   }
   CHECK(error_category().message(9999) == "unknown condition 9999");
+}
+
+TEST_CASE("a code of a signal says which, and no other code does") {
+  CHECK(signal_of(signal_code(SIGTERM)) == SIGTERM);
+  CHECK(signal_of(make_error_code(Errc::interrupted)) == 0);
+  CHECK(signal_of(std::error_code()) == 0);
+  CHECK(signal_of(std::error_code(SIGTERM, std::generic_category())) == 0);
+  CHECK(signal_code(SIGHUP).message() == "ended by signal 1");
 }
 
 }  // namespace base_error_test

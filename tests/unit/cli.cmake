@@ -10,4 +10,5 @@ llmlaunch_unit_test(cli ASIO
     cli_report_test.cpp
     cli_wizard_renewal_test.cpp
     cli_wizard_test.cpp
+    cli_wizard_file_test.cpp
   LIBRARIES llmlaunch_cli CLI11::CLI11)

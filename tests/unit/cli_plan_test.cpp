@@ -414,6 +414,15 @@ TEST_CASE("this machine's facts are those that a plan needs") {
   ::unsetenv("LLMLAUNCH_TEST_FACT");
 }
 
+TEST_CASE("the secret of machines that are started one by one is taken out of the environment") {
+  ::setenv("LLMLAUNCH_JOIN_TOKEN", "secret", 1);
+  CHECK(take_join_token() == "secret");
+  CHECK(std::getenv("LLMLAUNCH_JOIN_TOKEN") == nullptr);
+  CHECK(take_join_token() == std::nullopt);
+  ::setenv("LLMLAUNCH_JOIN_TOKEN", "", 1);
+  CHECK(take_join_token() == std::nullopt);
+}
+
 TEST_CASE("a program of llmlaunch's own is found, or the places are named that lack it") {
   const TemporaryDirectory directory;
   ::setenv("LLMLAUNCH_LIBEXEC", directory.path.c_str(), 1);

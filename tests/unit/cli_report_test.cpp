@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <iterator>
 
 #include "cli/exit_status.hpp"
 #include "launcher/config.hpp"
+#include "rendezvous/base/signal_code.hpp"
 #include "tests/support/catch.hpp"
 
 namespace cli_report_test {
@@ -126,6 +128,8 @@ TEST_CASE("every condition has its exit status") {
     CHECK(number(exit_status_of(make_error(row.condition, "x"))) == row.status);
   }
   CHECK(number(exit_status_of(system_error(ENOSPC, "write"))) == 74);
+  CHECK(number(exit_status_of({signal_code(SIGHUP), "interrupted", {}, {}})) == 129);
+  CHECK(number(exit_status_of({signal_code(SIGTERM), "interrupted", {}, {}})) == 143);
 }
 
 }  // namespace cli_report_test

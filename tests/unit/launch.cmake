@@ -16,6 +16,7 @@ llmlaunch_unit_test(launcher ASIO
     launcher_member_state_test.cpp
     launcher_pushed_libraries_test.cpp
     launcher_roll_call_test.cpp
+    launcher_run_directories_test.cpp
     launcher_same_reason_test.cpp
     launcher_timeline_test.cpp
     ../support/fake_remote_shell.cpp

@@ -87,6 +87,12 @@ TEST_CASE("a later layer of the environment wins and keeps the place of the earl
         std::vector<std::string>{"A=", "PATHS=p", "PATH=q", "B=2", "C=x=y"});
 }
 
+TEST_CASE("the secret of machines that are started one by one is not inherited, whoever set it") {
+  const EnvList layer = {{"B", "b"}};
+  CHECK(overlay_env({"A=a", "LLMLAUNCH_JOIN_TOKEN=secret", "LLMLAUNCH_JOIN_TOKENS=t", "LLMLAUNCH_JOIN_TOKEN="},
+                    {&layer}) == std::vector<std::string>{"A=a", "LLMLAUNCH_JOIN_TOKENS=t", "B=b"});
+}
+
 TEST_CASE("a variable is found by its whole name") {
   const std::vector<std::string> env = {"PATHS=p", "PATH=q"};
   REQUIRE(find_env(env, "PATH") != nullptr);

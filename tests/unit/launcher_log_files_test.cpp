@@ -90,24 +90,6 @@ struct Credit {
 
 }  // namespace
 
-TEST_CASE("the run directory is private and is made once") {
-  const TemporaryDirectory top;
-  const auto directory = make_run_directory((top.path / "a" / "b").string(), "job-1");
-  REQUIRE(directory);
-  CHECK(*directory == (top.path / "a" / "b" / "job-1").string());
-  CHECK(mode_of(*directory) == 0700);
-  const auto again = make_run_directory((top.path / "a" / "b").string(), "job-1");
-  REQUIRE_FALSE(again);
-  CHECK(again.error().what == "cannot create " + *directory + ": File exists");
-}
-
-TEST_CASE("a log directory that cannot be made says so with a hint") {
-  const auto directory = make_run_directory("/proc/no/logs", "job-1");
-  REQUIRE_FALSE(directory);
-  CHECK(directory.error().what.find("cannot create the log directory /proc/no/logs: ") == 0);
-  CHECK(directory.error().hint.find("log_dir") != std::string::npos);
-}
-
 TEST_CASE("rank files hold the bytes as they came, also with more ranks than open files") {
   const TemporaryDirectory top;
   constexpr std::uint32_t kRanks = kMaxOpenRankFiles;  // twice as many files
