@@ -211,7 +211,7 @@ constexpr std::size_t kLeastFolded = 3;
 void append_hosts(const LaunchPlan& plan, const std::string& argv, std::string& text) {
   std::string common, next;
   for (std::size_t first = 0; first < plan.hosts.size();) {
-    common = first == 0 ? body_of(plan, nameless(plan.hosts[first]), argv, true) : std::move(next);
+    common = first == 0 ? body_of(plan, nameless(plan.hosts[first]), argv, true) : std::exchange(next, {});
     std::size_t end = first + 1;
     for (; end < plan.hosts.size(); ++end) {
       if (surely_alike(plan, plan.hosts[first], plan.hosts[end])) continue;

@@ -62,7 +62,7 @@ std::string caller_name(const CallHello& hello) {
 CalledSignal called_signal(std::uint32_t number, const std::vector<int>& forward_signals) {
   if (number == 0 || number >= NSIG || number == SIGKILL || number == SIGSTOP) return CalledSignal::impossible;
   const auto signal = static_cast<int>(number);
-  for (const int always : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2})
+  for (const int always : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT})
     if (signal == always) return CalledSignal::taken;
   const bool wanted = std::find(forward_signals.begin(), forward_signals.end(), signal) != forward_signals.end();
   return wanted ? CalledSignal::taken : CalledSignal::not_ours;

@@ -19,7 +19,7 @@ CallHello call_hello(const LaunchPlan& plan, std::uint32_t machine_rank);
 
 /// What becomes of a signal that a machine passes on.
 enum class CalledSignal {
-  taken,       ///< it stops the job, or goes to the ranks
+  taken,       ///< it stops the job, lets it stand or go on, or goes to the ranks
   not_ours,    ///< machine 0 was not told to forward it: its configuration counts
   impossible,  ///< no signal, or one that no program can have caught
 };

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <csignal>
 #include <utility>
 
 #include "launcher/job_state.hpp"
@@ -18,11 +20,23 @@ constexpr std::chrono::milliseconds kCallHandshakeLimit{10'000};
 constexpr std::size_t kEnoughInbox = 1u << 20;
 // A port scanner must not fill the terminal, nor keep a mistake from being seen: each has a count of its own.
 constexpr std::size_t kSaidRefusals = 20;
+// Of a list of machines: more is no news.
+constexpr std::size_t kListedMachines = 8;
 
 std::string without_port(const std::string& endpoint) {
   std::string address = endpoint.substr(0, endpoint.rfind(':'));
   if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
   return address;
+}
+
+/// "… (gpu07, pid 4711) …" → "… (gpu07, pid ) …": the same machine tries again by another process.
+std::string without_pids(std::string text) {
+  for (std::size_t at = 0; (at = text.find("pid ", at)) != text.npos;) {
+    at += 4;
+    const std::size_t end = std::min(text.find_first_not_of("0123456789", at), text.size());
+    text.erase(at, end - at);
+  }
+  return text;
 }
 
 }  // namespace
@@ -61,8 +75,10 @@ void CallDesk::say_refusal(const std::string& from, const Error& why) {
                        why.code != Errc::canceled && why.code != Errc::too_large;
   std::size_t& said = mistake ? said_mistakes_ : said_noise_;
   if (said >= kSaidRefusals) return;
+  if (!refusals_.insert(without_port(from) + ": " + without_pids(why.what)).second) return;
   log_line(mistake ? LogLevel::warning : LogLevel::info,
-           fmt::format("a call from {} was refused: {}{}", from, why.what, why.hint.empty() ? "" : "; " + why.hint));
+           fmt::format("a call from {} was refused: {}{}{}", from, why.what, why.hint.empty() ? "" : "; " + why.hint,
+                       missing()));
   if (++said == kSaidRefusals) log_info("further {} are not shown", mistake ? "refused calls" : "calls of strangers");
 }
 
@@ -81,6 +97,21 @@ void CallDesk::keep_stranger(const std::string& from, const Error& why) {
     line->refused = make_error(Errc::unauthenticated, fmt::format("a call from {} was refused: {}", from, why.what), {},
                                "all machines of a job need the same token");
   }
+}
+
+std::string CallDesk::missing() const {
+  std::string list;
+  std::size_t count = 0;
+  for (std::size_t rank = 1; rank < lines_.size(); ++rank)
+    if (!lines_[rank]->wire && ++count <= kListedMachines) list += fmt::format("{}{}", count == 1 ? "" : ", ", rank);
+  if (count == 0) return {};
+  if (count > kListedMachines) list += fmt::format(" and {} more", count - kListedMachines);
+  return fmt::format("; the job goes on waiting for machine{} {}", count == 1 ? "" : "s", list);
+}
+
+void CallDesk::stop_machine(const std::string& who) {
+  for (const auto& line : lines_)
+    if (line->wire && line->who == who) line->wire->send(CallSignal{SIGTSTP});
 }
 
 Result<CallHello> CallDesk::hello_of(const Result<CallMessage>& first) {
@@ -130,6 +161,7 @@ asio::awaitable<void> CallDesk::serve(Self self, std::shared_ptr<CallWire> wire,
   const std::shared_ptr<CallLine> line = self->lines_[hello->machine_rank];
   line->wire = wire;
   line->address = without_port(from);
+  line->who = caller_name(*hello);
   line->changed.cancel();
   co_await listen(self, line, caller_name(*hello));
 }
@@ -155,6 +187,7 @@ asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line
     if (!message) {
       if (!line->failed) line->failed = Error{message.error().code, "the connection of its llmlaunch ended", {}, {}};
       wire->close();
+      if (!self->closed_) self->on_signal_(SIGCONT, who);  // if it stood, nobody will continue it
     } else if (const auto* data = std::get_if<CallData>(&*message)) {
       line->ended = line->ended || data->data.empty();
       line->inbox.insert(line->inbox.end(), data->data.begin(), data->data.end());

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct CallLine {
   std::shared_ptr<CallWire> wire;  ///< set: it has called in
   std::optional<Error> refused;    ///< why it may be missing: its call, or that of who has another token
   std::string address;             ///< of the machine, without its port
+  std::string who;                 ///< caller_name
   bool started = false;            ///< its agent runs
   std::optional<Error> failed;     ///< its agent does not, or its connection ended
   bool ended = false;              ///< its agent has no more to say
@@ -47,7 +49,7 @@ std::shared_ptr<RemoteShell> make_called_in_shell(asio::any_io_executor executor
 
 class CallDesk : public std::enable_shared_from_this<CallDesk> {
  public:
-  /// A signal came to the machine `who`: see JobState::on_signal.
+  /// A signal came to the machine `who`: see JobState::on_signal. SIGCONT also stands for one that went away.
   using SignalFunction = std::function<void(int signal, const std::string& who)>;
 
   /// Descriptors that a desk for so many machines holds at most, whoever connects.
@@ -58,6 +60,8 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   /// A connection that speaks TLS; see rendezvous::TlsFunction.
   void take(asio::ip::tcp::socket socket, std::string from, Bytes begun);
   std::shared_ptr<RemoteShell> shell(const HostPlan& host);
+  /// Lets the llmlaunch of that machine stop, as SIGTSTP does: its ranks stand.
+  void stop_machine(const std::string& who);
   /// Tells all machines how the job ended; their connections end when they have closed them.
   void end(const CallEnd& how);
   void close();
@@ -75,6 +79,7 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   asio::awaitable<void> refuse(std::shared_ptr<CallWire> wire, Error why);
   void limit_strangers(const std::shared_ptr<CallWire>& wire);
   void say_refusal(const std::string& from, const Error& why);
+  std::string missing() const;
 
   asio::any_io_executor executor_;
   const LaunchPlan& plan_;
@@ -85,6 +90,7 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   std::deque<std::weak_ptr<CallWire>> strangers_;
   std::size_t said_mistakes_ = 0;
   std::size_t said_noise_ = 0;
+  std::set<std::string> refusals_;  // said, without what differs from one attempt to the next
   bool closed_ = false;
 };
 

@@ -8,6 +8,7 @@
 ///       CallStarted ──────────────►    the member's agent runs; or CallFailed
 ///       CallData ◄────────────────►    the agent's bytes, as ssh would carry them; an empty one: its last
 ///       CallSignal ───────────────►    came to that machine, for the job or for its ranks
+///       ◄──────────────── CallSignal   SIGTSTP: all ranks stand, and it may stop as its shell expects
 ///       ◄──────────────── CallEnd      the job's exit status, the last message
 ///
 /// The first field of CallHello is the protocol's number; one that is not ours is read no further. Unknown types end

@@ -71,7 +71,8 @@ Result<YamlNode*> section_at(ConfigLayers& layers, const Keys& keys) {
       YamlNode made;
       made.kind = YamlNode::Kind::mapping;
       made.mark.source = &file;  // of the file, so that what it includes still counts beside the value
-      set_value(*section, keys[i], made.mark, std::move(made));
+      const ConfigMark mark = made.mark;
+      set_value(*section, keys[i], mark, std::move(made));
       below = value_of(*section, keys[i]);
     }
     if (!is_mapping(below)) return file.error_at(below->mark, fmt::format("{} must be a mapping", keys[i]));

@@ -52,8 +52,12 @@ void Job::carry_out(Action& action) {
     say(words->level, words->text);
   } else if (std::holds_alternative<CallRoll>(action)) {
     say_roll_call(now());
-  } else if (std::holds_alternative<StopSelf>(action)) {
-    stop_self();
+  } else if (const auto* stopping = std::get_if<StopSelf>(&action)) {
+    if (stopping->at.empty()) {
+      stop_self();
+    } else if (desk_) {
+      desk_->stop_machine(stopping->at);
+    }
   } else if (std::holds_alternative<AbandonTerminal>(action)) {
     writer_.abandon_terminal();
   } else {

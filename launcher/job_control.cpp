@@ -19,23 +19,30 @@ bool JobState::is_forwarded(int signal) const {
 
 Actions JobState::on_signal(int signal, TimePoint now, const std::string& at) {
   if (finished_) return {};
-  if (signal == SIGTSTP) return pause(now);
-  if (signal == SIGCONT) return on_continued(now);
-  if (is_forwarded(signal)) return forward(signal);
+  if (signal == SIGTSTP) return pause(now, at);
+  if (signal == SIGCONT) return on_continued(now, at);
+  if (is_forwarded(signal)) return forward(signal, now, at);
   return on_stop_signal(signal, now, at);
 }
 
-Actions JobState::forward(int signal) {
+Actions JobState::forward(int signal, TimePoint now, const std::string& at) {
   Actions actions;
+  Forwarded& last = forwarded_[signal];
+  const bool again = std::find(last.machines.begin(), last.machines.end(), at) != last.machines.end();
+  if (!again && !last.machines.empty() && now < last.at + kSameSignal) {
+    last.machines.push_back(at);
+    return actions;
+  }
+  last = {now, {at}};
+  const std::string name = at.empty() ? signal_name(signal) : fmt::format("{}, caught on {},", signal_name(signal), at);
   const std::size_t running = ranks_running();
   for (HostIndex host = 0; host < hosts_.size(); ++host)
     if (hosts_[host].phase == HostPhase::running && hosts_[host].ranks_left > 0)
       actions.push_back(SendMessage{host, agent::Signal{signal}});
   if (running == 0)
-    actions.push_back(Say{LogLevel::warning, fmt::format("{} goes to nobody: no rank runs", signal_name(signal))});
+    actions.push_back(Say{LogLevel::warning, fmt::format("{} goes to nobody: no rank runs", name)});
   else
-    actions.push_back(Say{LogLevel::info,
-                          fmt::format("{} sent to {} rank{}", signal_name(signal), running, running == 1 ? "" : "s")});
+    actions.push_back(Say{LogLevel::info, fmt::format("{} sent to {} rank{}", name, running, running == 1 ? "" : "s")});
   return actions;
 }
 
@@ -65,9 +72,14 @@ Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& a
 }
 
 // SIGTSTP: first the ranks on all hosts, then, when they stand or have had their time, the head itself.
-Actions JobState::pause(TimePoint now) {
+Actions JobState::pause(TimePoint now, const std::string& at) {
   Actions actions;
-  if (paused_at_) return actions;
+  if (std::find(pausers_.begin(), pausers_.end(), at) != pausers_.end()) return actions;
+  pausers_.push_back(at);
+  if (paused_at_) {
+    if (stopped_self_) actions.push_back(StopSelf{at});
+    return actions;
+  }
   paused_at_ = now;
   for (HostIndex index = 0; index < hosts_.size(); ++index) {
     Host& host = hosts_[index];
@@ -85,11 +97,13 @@ void JobState::maybe_stop_self(TimePoint now, Actions& actions) {
       std::any_of(hosts_.begin(), hosts_.end(), [](const Host& host) { return host.pausing && !host.cut; });
   if (waiting && now < *paused_at_ + kPausePatience) return;
   stopped_self_ = true;
-  actions.push_back(StopSelf{});
+  std::stable_partition(pausers_.begin(), pausers_.end(), [](const std::string& at) { return !at.empty(); });
+  for (const std::string& at : pausers_) actions.push_back(StopSelf{at});  // this one last
 }
 
 void JobState::unpause(Actions& actions) {
   paused_at_.reset();
+  pausers_.clear();
   stopped_self_ = false;
   for (HostIndex index = 0; index < hosts_.size(); ++index) {
     Host& host = hosts_[index];
@@ -99,9 +113,11 @@ void JobState::unpause(Actions& actions) {
   }
 }
 
-Actions JobState::on_continued(TimePoint now) {
+Actions JobState::on_continued(TimePoint now, const std::string& at) {
   Actions actions;
   if (!paused_at_ || finished_) return actions;
+  std::erase(pausers_, at);
+  if (!pausers_.empty()) return actions;
   const auto stood = now - *paused_at_;
   shift_deadlines(stood);
   started_ += stood;  // the ranks stood, too

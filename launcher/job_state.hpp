@@ -24,6 +24,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -60,6 +61,8 @@ inline constexpr std::chrono::milliseconds kFirstReopenDelay{100};
 inline constexpr std::chrono::milliseconds kMaxReopenDelay{2'000};
 /// For hosts to stop their ranks before the head stops itself; one that is silent longer has other troubles.
 inline constexpr std::chrono::milliseconds kPausePatience{2'000};
+/// A batch system signals all machines of a job, each a moment after the other.
+inline constexpr std::chrono::milliseconds kSameSignal{2'000};
 /// An agent names the setup line that takes too long; its word comes before the head gives the host up.
 inline constexpr std::chrono::milliseconds kSetupMargin{2'000};
 /// Lines that a host may print before it is ready; an agent sends no more than this.
@@ -129,7 +132,9 @@ struct Say {
   LogLevel level;
   std::string text;
 };
-struct StopSelf {};         ///< as SIGTSTP does by default; answer: on_continued, when the process runs again
+struct StopSelf {       ///< as SIGTSTP does by default; answer: on_continued, when the process runs again
+  std::string at = {};  ///< the machine whose llmlaunch is to stop; empty: this one
+};
 struct CallRoll {};         ///< to be said, where no terminal shows it: who keeps the job from starting or ending
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
@@ -178,11 +183,12 @@ class JobState {
   Actions on_head_failed(const Error& error, TimePoint now);
   /// SIGTSTP pauses the job, SIGCONT takes that back while it is not done, SIGUSR1, SIGUSR2 and the plan's go to the
   /// ranks; all others stop the job.
-  /// `at`: the machine where it came, "machine 1 (gpu07, pid 4711)"; empty: here. A second one from the same machine
-  /// takes the ranks' grace; one for each machine, as batch systems send them, does not.
+  /// `at`: the machine where it came, "machine 1 (gpu07, pid 4711)"; empty: here. A second stop from the same machine
+  /// takes the ranks' grace; one for each machine, as batch systems send them, does not. A pause lasts until all where
+  /// SIGTSTP came have been continued; a signal for the ranks that comes to several machines at once reaches them once.
   Actions on_signal(int signal, TimePoint now, const std::string& at = {});
   /// The process stood still since StopSelf, or nothing stopped it.
-  Actions on_continued(TimePoint now);
+  Actions on_continued(TimePoint now, const std::string& at = {});
   /// Bytes of llmlaunch's stdin, at most `input_allowance`; and its end.
   Actions on_input(Bytes data);
   Actions on_input_end();
@@ -296,8 +302,8 @@ class JobState {
   Actions on_noise(HostIndex host, const agent::Noise& noise, TimePoint now);
   Actions broken(HostIndex host, const std::string& what, TimePoint now);
   Actions on_stop_signal(int signal, TimePoint now, const std::string& at);
-  Actions forward(int signal);
-  Actions pause(TimePoint now);
+  Actions forward(int signal, TimePoint now, const std::string& at);
+  Actions pause(TimePoint now, const std::string& at);
   void unpause(Actions& actions);
   void maybe_stop_self(TimePoint now, Actions& actions);
   void shift_deadlines(std::chrono::steady_clock::duration by);
@@ -344,7 +350,14 @@ class JobState {
   std::vector<int> forward_signals_;
   InputShare input_;
   std::optional<TimePoint> paused_at_;  // SIGTSTP came, and on_continued has not
+  std::vector<std::string> pausers_;    // where it came
   bool stopped_self_ = false;
+  /// The last signal of this number for the ranks, and the machines that it has come to since.
+  struct Forwarded {
+    TimePoint at{};
+    std::vector<std::string> machines;
+  };
+  std::map<int, Forwarded> forwarded_;
   FanOut fan_out_;
   std::uint64_t window_ = 0;
   std::string run_directory_;

@@ -49,6 +49,7 @@ class Member {
 
   void apply(member::Actions actions);
   void carry_out(member::Action& action);
+  void stop_self();
   void leave(member::Leave& how);
 
   asio::awaitable<void> call();
@@ -105,7 +106,7 @@ asio::awaitable<void> Member::take_signals() {
   while (!left_) {
     const auto [error, number] = co_await signals_.async_wait(await_tuple);
     if (error) co_return;
-    apply(state_.on_signal(number));
+    apply(state_.on_signal(number, now()));
   }
 }
 
@@ -144,9 +145,20 @@ void Member::carry_out(member::Action& action) {
     fed_.cancel();
   } else if (const auto* words = std::get_if<Say>(&action)) {
     log_line(words->level, words->text);
+  } else if (std::holds_alternative<member::StopSelf>(action)) {
+    stop_self();
   } else {
     leave(std::get<member::Leave>(action));
   }
+}
+
+// Where no shell could continue it, the kernel drops the signal, and the job goes on at once.
+void Member::stop_self() {
+  boost::system::error_code none;
+  signals_.remove(SIGTSTP, none);  // back to its default
+  ::raise(SIGTSTP);
+  signals_.add(SIGTSTP, none);
+  apply(state_.on_continued(now()));
 }
 
 void Member::leave(member::Leave& how) {

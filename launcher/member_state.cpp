@@ -130,6 +130,8 @@ Actions MemberState::on_message(const CallMessage& message, TimePoint now) {
   if (phase_ != Phase::joined && phase_ != Phase::parting) return {};
   if (const auto* end = std::get_if<CallEnd>(&message)) return on_end(*end);
   if (const auto* data = std::get_if<CallData>(&message)) return on_data(*data);
+  if (const auto* signal = std::get_if<CallSignal>(&message); signal && signal->number == SIGTSTP)
+    return pausing_ && !standing_since_ ? stop_self(now) : Actions{};  // or it came too late
   return on_no_wire(make_error(Errc::protocol, "it sent what is not its to say"), now);
 }
 
@@ -194,7 +196,7 @@ Actions MemberState::on_time(TimePoint now) {
                    make_error(Errc::closed,
                               fmt::format("the agent of this machine ended, and machine 0 at {} says nothing", where_),
                               {}, "the way to machine 0 is cut, or it is down"));
-    case Phase::joined:
+    case Phase::joined: return pausing_ ? stop_self(now) : Actions{};
     case Phase::left: break;
   }
   return {};
@@ -208,11 +210,10 @@ bool MemberState::is_forwarded(int signal) const {
   return signal == SIGUSR1 || signal == SIGUSR2 || std::find(own.begin(), own.end(), signal) != own.end();
 }
 
-Actions MemberState::on_signal(int number) {
+Actions MemberState::on_signal(int number, TimePoint now) {
   if (phase_ == Phase::left) return {};
   if (is_forwarded(number)) return forward(number);
-  if (number == SIGTSTP)
-    return {Say{LogLevel::warning, signal_name(number) + " has no effect here: machine 0 takes it for the whole job"}};
+  if (number == SIGTSTP) return pause(now);
   if (phase_ == Phase::calling || phase_ == Phase::pausing) {
     return leave(128 + number,
                  make_error(Errc::interrupted,
@@ -222,6 +223,32 @@ Actions MemberState::on_signal(int number) {
   return {Say{LogLevel::warning,
               fmt::format("caught {}: machine 0 stops the job (once more: leave it at once)", signal_name(number))},
           SendToHead{CallSignal{static_cast<std::uint32_t>(number)}}};
+}
+
+Actions MemberState::pause(TimePoint now) {
+  if (phase_ != Phase::joined || stopping_) return stop_self(now);
+  if (std::exchange(pausing_, true)) return {};
+  wake_at_ = now + kStandLimit;
+  return {WakeAt{wake_at_}, SendToHead{CallSignal{SIGTSTP}}};
+}
+
+Actions MemberState::stop_self(TimePoint now) {
+  standing_since_ = now;
+  return {StopSelf{}};
+}
+
+// Time in which this process did not run is nobody's fault.
+Actions MemberState::on_continued(TimePoint now) {
+  if (!standing_since_ || phase_ == Phase::left) return {};
+  const auto stood = now - *standing_since_;
+  standing_since_.reset();
+  give_up_ += stood;
+  say_at_ += stood;
+  if (wake_at_ != TimePoint::max()) wake_at_ += stood;
+  if (!pausing_) return {WakeAt{wake_at_}};
+  pausing_ = false;
+  if (phase_ == Phase::joined) wake_at_ = TimePoint::max();
+  return {WakeAt{wake_at_}, SendToHead{CallSignal{SIGCONT}}};
 }
 
 Actions MemberState::forward(int signal) {

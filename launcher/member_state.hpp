@@ -6,6 +6,9 @@
 ///     calling ─no connection→ pausing ─time→ calling;  calling ─welcome→ joined ─its agent ends→ parting
 ///     calling, pausing ─signal, refusal, timeouts.rendezvous→ left
 ///     joined, parting  ─the job's end, machine 0 lost, second signal;  parting ─time→ left
+///
+/// SIGTSTP goes to machine 0, which lets all ranks stand and answers; then this process stops, and with SIGCONT the job
+/// goes on.
 #pragma once
 
 #include <chrono>
@@ -28,6 +31,9 @@ inline constexpr std::chrono::milliseconds kMaxCallDelay{2'000};
 inline constexpr std::chrono::milliseconds kWaitSaidAfter{5'000};
 inline constexpr std::chrono::milliseconds kWaitSaidEvery{30'000};
 
+/// After SIGTSTP machine 0 has kPausePatience for the ranks to stand; one that stands itself does not answer.
+inline constexpr std::chrono::milliseconds kStandLimit = kPausePatience + std::chrono::milliseconds{1'000};
+
 // Actions, beside `Say`.
 struct Call {};  ///< connect and say hello; answer: on_message, or on_no_wire
 struct WakeAt {  ///< on_time then, and not at the time of an earlier one
@@ -43,11 +49,12 @@ struct ToAgent {
   Bytes bytes;
 };
 struct CloseAgent {};  ///< behind what it was sent: it ends its ranks, and itself
+struct StopSelf {};    ///< as SIGTSTP does by default; answer: on_continued, also where nothing stopped it
 struct Leave {         ///< the last action: the connection is closed, and the agent behind what it was sent
   int status = 0;
   std::optional<Error> failure;
 };
-using Action = std::variant<Call, WakeAt, SendToHead, StartAgent, ToAgent, CloseAgent, Say, Leave>;
+using Action = std::variant<Call, WakeAt, SendToHead, StartAgent, ToAgent, CloseAgent, Say, StopSelf, Leave>;
 using Actions = std::vector<Action>;
 
 /// Where frames of a stream begin that passes by in pieces.
@@ -79,7 +86,9 @@ class MemberState {
   Actions on_agent_ended(TimePoint now);
   /// SIGUSR1, SIGUSR2 and the plan's go to machine 0, for all ranks; the others stop the job, and a second one leaves
   /// it.
-  Actions on_signal(int number);
+  Actions on_signal(int number, TimePoint now);
+  /// The process stood since StopSelf, or nothing stopped it.
+  Actions on_continued(TimePoint now);
   Actions on_time(TimePoint now);
 
  private:
@@ -94,6 +103,8 @@ class MemberState {
   Actions leave(int status, std::optional<Error> failure);
   Actions leave_at_once(int signal);
   Actions forward(int signal);
+  Actions pause(TimePoint now);
+  Actions stop_self(TimePoint now);
   bool is_forwarded(int signal) const;
   Error unanswered() const;
 
@@ -107,8 +118,10 @@ class MemberState {
   std::string last_failure_;  // of a call
   FrameEdge edge_;            // of what the agent was sent
   bool agent_runs_ = false;
-  bool hung_up_ = false;   // machine 0 needs the agent no more
-  bool stopping_ = false;  // machine 0 was asked to stop the job
+  bool hung_up_ = false;                     // machine 0 needs the agent no more
+  std::optional<TimePoint> standing_since_;  // StopSelf was said
+  bool pausing_ = false;                     // machine 0 was asked to let the ranks stand
+  bool stopping_ = false;                    // machine 0 was asked to stop the job
 };
 
 }  // namespace llmlaunch::launcher::member

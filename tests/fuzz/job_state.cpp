@@ -124,7 +124,7 @@ void drive(Choices choices, StartPolicy policy) {
       case 5: bench.taken(); break;
       case 10: bench.take(bench.state.on_signal(choices.next() % 2 == 0 ? SIGTSTP : SIGCONT, bench.now)); break;
       case 11: bench.take(bench.state.on_continued(bench.now)); break;
-      case 12: bench.take(bench.state.on_signal(SIGUSR1, bench.now)); break;
+      case 12: bench.take(bench.state.on_signal(SIGUSR1, bench.now, choices.next() % 2 == 0 ? "" : "machine 1")); break;
       case 13: {
         const std::size_t bytes = std::min<std::size_t>(bench.state.input_allowance(), choices.next() * 400);
         if (bytes > 0) bench.take(bench.state.on_input(Bytes(bytes)));

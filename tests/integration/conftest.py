@@ -77,17 +77,24 @@ def kill_all(pids):
             pass
 
 
+def _as_a_shell_does():
+    """A process group of its own in the session of its parent, which can continue it."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
 class Run:
     """One llmlaunch that was started. Its output is taken off by threads, so that it never waits for the test."""
 
-    def __init__(self, command, env, cwd, mark, stdout=None, stderr=None, terminal=None):
+    def __init__(self, command, env, cwd, mark, stdout=None, stderr=None, terminal=None, job_control=False):
         self.mark = mark
         self.command = [os.fsdecode(word) for word in command]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout or subprocess.PIPE,
-            stderr=stderr or subprocess.PIPE, start_new_session=True,
-            preexec_fn=(lambda: fcntl.ioctl(terminal.theirs, termios.TIOCSCTTY, 0)) if terminal else None)
+            stderr=stderr or subprocess.PIPE, start_new_session=not job_control,
+            preexec_fn=(lambda: fcntl.ioctl(terminal.theirs, termios.TIOCSCTTY, 0)) if terminal
+            else _as_a_shell_does if job_control else None)
         self.pid = self.process.pid
         self.out_bytes, self.err_bytes = bytearray(), bytearray()
         self._readers = []

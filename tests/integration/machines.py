@@ -28,7 +28,7 @@ class Machines:
             self.port = probe.getsockname()[1]
 
     def start(self, rank, *program, machines=2, processes=None, options=(), token=None, env=None,
-              address="127.0.0.1", under=()):
+              address="127.0.0.1", under=(), job_control=False):
         home = self.top / f"machine{rank}-{len(self.runs)}"
         (home / "tmp").mkdir(parents=True)
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home / "tmp"), MARK: self.mark,
@@ -39,7 +39,7 @@ class Machines:
         command = [*under, str(BIN / "llmlaunch"), "run", "--num_machines", str(machines), "--machine_rank", str(rank),
                    "--main_process_ip", address, "--main_process_port", str(self.port),
                    "-n", str(processes or machines), "--log-dir", str(self.top / "logs"), *secret, *options, *program]
-        run = Run(command, environment, home, self.mark)
+        run = Run(command, environment, home, self.mark, job_control=job_control)
         self.runs.append(run)
         return run
 

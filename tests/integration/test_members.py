@@ -233,8 +233,8 @@ def test_strangers_do_not_use_up_the_warnings(machines):
     first = machines.start(0, "sleep", "600")
     first.said("rendezvous")
     strangers = []
-    for _ in range(25):
-        stranger = socket.create_connection(("127.0.0.1", machines.port), 10)
+    for number in range(25):
+        stranger = socket.create_connection(("127.0.0.1", machines.port), 10, (f"127.0.1.{number + 1}", 0))
         stranger.sendall(b"\x16\x03\x01\x00\x05hello")
         strangers.append(stranger)
     first.said("further calls of strangers are not shown")

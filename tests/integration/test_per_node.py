@@ -1,5 +1,6 @@
 """One `llmlaunch run --machine_rank R` for each machine, as srun, systemd or a person starts them: no hosts, no ssh. Here
 the machines are processes with a directory and an environment of their own on loopback."""
+import json
 import pathlib
 import re
 import secrets
@@ -68,6 +69,21 @@ def test_another_token_is_refused_on_both_sides(machines):
     refusal = r"a call from 127\.0\.0\.1:\d+ was refused: the tokens differ"
     assert re.search("warning: " + refusal, first.err), text
     assert re.search("machine 1 has not called in within 3 s: " + refusal, first.err), text
+
+
+def test_a_refusal_is_said_once_for_each_cause_and_the_job_goes_on_waiting(machines):
+    other = machines.top / "other"
+    other.write_text(secrets.token_hex(32))
+    other.chmod(0o600)
+    first = machines.start(0, "true", machines=3)
+    first.said("rendezvous")
+    for _ in range(3):
+        ended([machines.start(1, "true", machines=3, token=other), machines.start(2, "false", machines=3)], 69, 78)
+    for cause in ("the tokens differ", "was started with 'false', machine 0 with 'true'"):
+        (line,) = [line for line in first.err.splitlines() if cause in line]
+        assert line.endswith("; the job goes on waiting for machines 1, 2"), str(first)
+    ended([first, machines.start(1, "true", machines=3), machines.start(2, "true", machines=3)], 0, 0, 0)
+    machines.nothing_left()
 
 
 def test_machines_without_a_token_are_told_how_to_make_one(machines):
@@ -237,6 +253,36 @@ def test_the_plan_can_be_seen_on_each_machine_without_token_or_contact(machines)
     assert "machines: 2, each started by itself; this is machine 1, and the plan of machine 0 counts" in text
     assert "by       its own llmlaunch run --machine_rank 1" in text
     assert f"rendezvous: 127.0.0.1, port {machines.port}" in text
+    assert "token: not given; a run wants --token-file, llmlaunch.token_file or LLMLAUNCH_JOIN_TOKEN" in text
+
+
+SOURCES = {"option": ({}, "the file '{token}' (--token-file)"),
+           "variable": ({"token": "", "env": {"LLMLAUNCH_JOIN_TOKEN": "sesame-" * 8}}, "the variable LLMLAUNCH_JOIN_TOKEN"),
+           "key": ({"token": "", "more": ["--set", "llmlaunch.token_file=/no/such"]},
+                   "the file '/no/such' (--set llmlaunch.token_file)"),
+           "none": ({"token": ""}, None)}
+
+
+@pytest.mark.parametrize("how", sorted(SOURCES))
+def test_plan_and_settings_tell_where_the_token_comes_from_and_never_what_it_is(machines, how):
+    keys, source = SOURCES[how]
+    keys = dict(keys)
+    more = keys.pop("more", [])
+    source = source and source.format(token=machines.token)
+    secret = [machines.token.read_text().strip(), "sesame"]
+
+    def said(*options):
+        run = machines.start(1, "true", options=[*options, *more], **keys).finish()
+        assert run.status == 0 and not any(word in run.out + run.err for word in secret), str(run)
+        return run.out
+
+    words = f"from {source}" if source else "not given"
+    assert f"this is machine 1, and the plan of machine 0 counts\ntoken: {words}" in said("--dry-run")
+    plan = json.loads(said("--dry-run", "--json"))
+    assert plan["per_machine"] == {"machine_rank": 1, "num_machines": 2, "token_from": source}
+    assert (plan["rendezvous_address"], plan["rendezvous_port"]) == ("127.0.0.1", machines.port)
+    assert (f"\n# each of 2 machines is started by itself; this is machine 1; machine 0 is at 127.0.0.1:{machines.port}; "
+            f"token: {words}") in said("--explain")
 
 
 def test_choosing_among_hosts_is_refused_where_there_are_none(machines):

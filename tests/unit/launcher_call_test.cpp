@@ -128,9 +128,9 @@ TEST_CASE("a plan's words are told apart, and its secrets are not shown") {
 
 TEST_CASE("of the signals that a machine passes on machine 0 takes those that it would take itself") {
   const std::vector<int> forwarded{40};
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, 40})
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, 40})
     CHECK(called_signal(static_cast<std::uint32_t>(number), forwarded) == CalledSignal::taken);
-  for (const int number : {SIGWINCH, SIGTSTP, SIGSEGV, SIGPIPE, 41})
+  for (const int number : {SIGWINCH, SIGTTIN, SIGSEGV, SIGPIPE, 41})
     CHECK(called_signal(static_cast<std::uint32_t>(number), forwarded) == CalledSignal::not_ours);
   for (const std::uint32_t number : {0u, 9u, 19u, 65u, 0x8000'0000u, 0xffff'ffffu})
     CHECK(called_signal(number, forwarded) == CalledSignal::impossible);

@@ -45,7 +45,7 @@ std::string text_of(const Actions& actions) {
     if (const auto* send = std::get_if<SendMessage>(&action))
       one = std::to_string(send->host) + ": " + text_of(send->message);
     if (const auto* said = std::get_if<Say>(&action)) one = "say " + said->text;
-    if (std::holds_alternative<StopSelf>(action)) one = "stop self";
+    if (const auto* stop = std::get_if<StopSelf>(&action)) one = "stop " + (stop->at.empty() ? "self" : stop->at);
     if (!one.empty()) text += (text.empty() ? "" : ", ") + one;
   }
   return text;
@@ -67,7 +67,7 @@ struct Bench {
     for (HostIndex host = 0; host < plan.hosts.size(); ++host)
       message(host, agent::Started{static_cast<std::uint32_t>(host), 1});
   }
-  std::string signal(int number) { return text_of(state.on_signal(number, now)); }
+  std::string signal(int number, const std::string& at = {}) { return text_of(state.on_signal(number, now, at)); }
   void exited(std::uint32_t rank) { message(rank, agent::Exited{rank, false, 0, false, false, 0}); }
   std::string tick(std::chrono::milliseconds passed) {
     now += passed;
@@ -100,6 +100,46 @@ TEST_CASE("a signal for ranks that do not run yet is said to go to nobody") {
   Bench job(plan_of(1));
   job.hello(0);
   CHECK(job.signal(SIGUSR1) == "say SIGUSR1 goes to nobody: no rank runs");
+}
+
+TEST_CASE("a signal that comes to several machines at once reaches the ranks once") {
+  Bench job(plan_of(1));
+  job.running();
+  CHECK(job.signal(SIGUSR1, "m1") == "0: signal 10, say SIGUSR1, caught on m1, sent to 1 rank");
+  CHECK(job.signal(SIGUSR1).empty());
+  CHECK(job.signal(SIGUSR1, "m2").empty());
+  CHECK(job.signal(SIGUSR2, "m2") == "0: signal 12, say SIGUSR2, caught on m2, sent to 1 rank");  // another one
+  CHECK(job.signal(SIGUSR1, "m1").starts_with("0: signal 10"));  // somebody has sent it twice
+  job.now += 2s;
+  CHECK(job.signal(SIGUSR1, "m2").starts_with("0: signal 10"));  // and later is again
+  CHECK(job.signal(SIGUSR1, "m2").starts_with("0: signal 10"));
+}
+
+TEST_CASE("SIGTSTP on another machine stops the ranks, then that machine's llmlaunch, until that is continued") {
+  Bench job(plan_of(2));
+  job.running();
+  CHECK(job.signal(SIGTSTP, "m1") == "0: pause, 1: pause");
+  CHECK(job.signal(SIGTSTP, "m1").empty());
+  job.message(0, agent::Paused{});
+  CHECK(text_of(job.message(1, agent::Paused{})) == "stop m1");
+  CHECK(job.tick(2h).empty());  // the head runs on, and no deadline passes
+  CHECK(job.signal(SIGCONT).empty());
+  CHECK(job.signal(SIGCONT, "m2").empty());
+  CHECK(job.signal(SIGCONT, "m1").starts_with("0: go on, 1: go on, say continued after 7200.0 s"));
+  job.tick(100ms);
+  CHECK(job.state.result().exit_status == 0);
+}
+
+TEST_CASE("a job that was stopped on several machines goes on when all of them were continued") {
+  Bench job(plan_of(1));
+  job.running();
+  job.signal(SIGTSTP);
+  CHECK(job.signal(SIGTSTP, "m1").empty());
+  CHECK(text_of(job.message(0, agent::Paused{})) == "stop m1, stop self");
+  CHECK(job.signal(SIGTSTP, "m2") == "stop m2");  // its ranks stand already
+  CHECK(text_of(job.state.on_continued(job.now)).empty());
+  CHECK(job.signal(SIGCONT, "m2").empty());
+  CHECK(job.signal(SIGCONT, "m1").starts_with("0: go on"));
 }
 
 TEST_CASE("SIGTSTP stops the ranks, then llmlaunch, and being continued takes both back") {

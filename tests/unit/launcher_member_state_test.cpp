@@ -9,7 +9,17 @@ namespace launcher_member_state_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
-using namespace llmlaunch::launcher::member;
+using member::Action;
+using member::Actions;
+using member::Call;
+using member::CloseAgent;
+using member::FrameEdge;
+using member::Leave;
+using member::MemberState;
+using member::SendToHead;
+using member::StartAgent;
+using member::ToAgent;
+using member::WakeAt;
 using namespace std::chrono_literals;
 
 namespace {
@@ -53,6 +63,7 @@ struct Bench {
       return "to agent " + std::to_string(more->bytes.size());
     }
     if (std::holds_alternative<CloseAgent>(action)) return "close agent";
+    if (std::holds_alternative<member::StopSelf>(action)) return "stop self";
     if (const auto* say = std::get_if<Say>(&action)) return "say " + say->text;
     left = std::get<Leave>(action);
     return "leave " + std::to_string(left->status);
@@ -63,7 +74,7 @@ struct Bench {
   std::string no_wire(Errc code, const std::string& what) {
     return text(state.on_no_wire(make_error(code, what), now));
   }
-  std::string signal(int number) { return text(state.on_signal(number)); }
+  std::string signal(int number) { return text(state.on_signal(number, now)); }
   std::string wake() {
     now = wake_at;
     return text(state.on_time(now));
@@ -227,7 +238,7 @@ TEST_CASE("a machine 0 that is lost ends this machine, and so does one that says
   CHECK(one.no_wire(Errc::closed, "the connection ended") == "leave 69");
   CHECK(one.failure().starts_with("machine 0 at 10.0.0.1:29500 was lost: the connection ended\n"));
   other.join();
-  CHECK(other.message(CallSignal{15}) == "leave 69");
+  CHECK(other.message(CallStarted{}) == "leave 69");
   CHECK(other.failure().starts_with("machine 0 at 10.0.0.1:29500 was lost: it sent what is not its to say\n"));
 }
 
@@ -286,6 +297,38 @@ TEST_CASE("signals for the ranks go to machine 0, and stop nothing") {
   CHECK(member.signal(SIGHUP) == "say SIGHUP goes to machine 0, and from there to all ranks, send signal 1");
   CHECK(member.signal(40) == "say signal 40 goes to machine 0, and from there to all ranks, send signal 40");
   CHECK_FALSE(member.left);
+}
+
+TEST_CASE("SIGTSTP lets all ranks stand, then this process, and being continued takes it back") {
+  Bench member;
+  member.join();
+  CHECK(member.signal(SIGTSTP) == "wake in 3000, send signal 20");
+  CHECK(member.signal(SIGTSTP).empty());
+  CHECK(member.message(CallSignal{SIGTSTP}) == "stop self");
+  CHECK(member.message(CallSignal{SIGTSTP}).empty());
+  member.now += 2h;
+  CHECK(member.text(member.state.on_continued(member.now)) == "sleep, send signal 18");
+  CHECK(member.text(member.state.on_continued(member.now)).empty());
+  CHECK(member.signal(SIGTSTP) == "wake in 3000, send signal 20");  // and again
+}
+
+TEST_CASE("a machine 0 that stands itself does not keep a member from stopping, and its answer may come late") {
+  Bench member;
+  member.join();
+  member.signal(SIGTSTP);
+  CHECK(member.wake() == "stop self");
+  CHECK(member.text(member.state.on_continued(member.now)) == "sleep, send signal 18");
+  CHECK(member.message(CallSignal{SIGTSTP}).empty());
+}
+
+TEST_CASE("SIGTSTP before the join stops this process alone, and the time in which it stands is not counted") {
+  Bench member;
+  member.start();
+  member.no_wire(Errc::refused, "no");
+  CHECK(member.signal(SIGTSTP) == "stop self");
+  member.now += 2h;
+  CHECK(member.text(member.state.on_continued(member.now)) == "wake in 100");
+  CHECK(member.wake() == "wake in 59900, call");
 }
 
 TEST_CASE("signals for the ranks go to nobody before machine 0 has answered") {
