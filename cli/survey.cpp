@@ -1,7 +1,9 @@
 // Makes the plan of a survey and runs it.
 #include "cli/survey.hpp"
 
+#include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "cli/exec.hpp"
 #include "cli/head.hpp"
@@ -58,10 +60,18 @@ Result<std::vector<launcher::HostSurvey>> survey_hosts(const launcher::Config& c
   return launcher::run_survey(std::move(ready->plan), std::move(ready->launch), temporary_directory());
 }
 
-Result<std::vector<launcher::OwnKey>> own_keys_for(const launcher::Config& config) {
-  auto ready = ready_for(config, {});
+Result<launcher::OwnKey> own_key_for(launcher::Config& config) {
+  const auto ready = ready_for(config, {});
   if (!ready) return ready.error();
-  return launcher::own_keys(ready->plan);
+  const auto keys = launcher::own_keys(ready->plan);
+  if (!keys) return keys.error();
+  const auto found = std::find_if(keys->begin(), keys->end(), [](const auto& key) { return !key.line.empty(); });
+  if (found == keys->end()) return launcher::OwnKey{};
+  std::vector<launcher::HostConfig> hosts;
+  for (std::size_t i = 0; i < keys->size(); ++i)
+    if ((*keys)[i].line == found->line) hosts.push_back(config.hosts[i]);
+  config.hosts = std::move(hosts);
+  return *found;
 }
 
 Result<std::vector<launcher::HostSurvey>> install_key_on(const launcher::Config& config, const std::string& public_key,

@@ -24,8 +24,9 @@ struct SurveyWays {
 /// The hosts of `config` as they stand there, all at once. Without hosts: this machine.
 Result<std::vector<launcher::HostSurvey>> survey_hosts(const launcher::Config& config, const SurveyWays& ways);
 
-/// For each host of `config`, the key that a sign-in there would try first.
-Result<std::vector<launcher::OwnKey>> own_keys_for(const launcher::Config& config);
+/// The key that the first of these hosts with one would be offered first; hosts with another one are taken out of
+/// `config`. An empty line: there is no key.
+Result<launcher::OwnKey> own_key_for(launcher::Config& config);
 
 /// Adds a public key to authorized_keys on these hosts; a password for them is asked for at the terminal.
 Result<std::vector<launcher::HostSurvey>> install_key_on(const launcher::Config& config, const std::string& public_key,

@@ -36,19 +36,6 @@ Question yes_no(std::string text, std::string help, bool fallback) {
   return {"", std::move(text), std::move(help), {{"yes", ""}, {"no", ""}}, false, fallback ? "yes" : "no", ""};
 }
 
-/// The key that the first of these hosts would be offered first; the hosts with another one go. None: an empty line.
-Result<launcher::OwnKey> choose_own_key(launcher::Config& config) {
-  const auto keys = own_keys_for(config);
-  if (!keys) return keys.error();
-  const auto found = std::find_if(keys->begin(), keys->end(), [](const auto& key) { return !key.line.empty(); });
-  if (found == keys->end()) return launcher::OwnKey{};
-  std::vector<launcher::HostConfig> hosts;
-  for (std::size_t i = 0; i < keys->size(); ++i)
-    if ((*keys)[i].line == found->line) hosts.push_back(config.hosts[i]);
-  config.hosts = std::move(hosts);
-  return *found;
-}
-
 class Dialogue {
  public:
   Dialogue(WizardCore core, const GivenAnswers& given, const WizardOptions& options, PromptTerminal terminal)
@@ -131,7 +118,7 @@ Result<bool> Dialogue::offer_key_install() {
     });
   });
   if (config.hosts.empty() || install_declined_) return false;
-  const auto key = choose_own_key(config);
+  const auto key = own_key_for(config);
   if (!key) return key.error();
   if (key->line.empty()) {
     terminal_.say("\nThere is no key of yours to install: ssh-keygen -t ed25519 makes one.\n");

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <iterator>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -133,11 +132,9 @@ Result<void> check_prepare(const Prepare& prepare) {
 
 std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
                                      std::initializer_list<const EnvList*> layers) {
-  std::vector<std::string> env;
-  env.reserve(inherited.size());
+  std::vector<std::string> env = inherited;
   const std::string secret = std::string(env::kJoinToken) + "=";
-  std::copy_if(inherited.begin(), inherited.end(), std::back_inserter(env),
-               [&secret](const std::string& entry) { return !entry.starts_with(secret); });
+  std::erase_if(env, [&secret](const std::string& entry) { return entry.starts_with(secret); });
   std::unordered_map<std::string, std::size_t> places;
   for (std::size_t i = 0; i < env.size(); ++i) places.emplace(env[i].substr(0, env[i].find('=')), i);
   for (const EnvList* layer : layers) {
