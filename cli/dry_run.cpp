@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "cli/machines_text.hpp"
 #include "launcher/hostlist.hpp"
