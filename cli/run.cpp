@@ -90,8 +90,15 @@ struct RunSettings {
   std::string token_file_place;
 };
 
-Result<RunSettings> settings_of(const RunOptions& options) {
+/// The head's facts. The token is out of the environment; that there was one is known to who asks for its source.
+Result<launcher::HeadFacts> facts_for_run(bool join_token) {
   auto head = head_facts();
+  if (head && join_token) head->environment.emplace_back(env::kJoinToken, "taken");
+  return head;
+}
+
+Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
+  auto head = facts_for_run(join_token);
   if (!head) return head.error();
   const auto config = run_config(options, *head);
   if (!config) return config.error();
@@ -133,8 +140,8 @@ Result<std::optional<std::size_t>> ssh_workers() {
   return make_error(Errc::usage, fmt::format("{} must be a number from 0 to 8, not '{}'", kVariable, value));
 }
 
-int explain_run(const RunOptions& options) {
-  const auto head = head_facts();
+int explain_run(const RunOptions& options, bool join_token) {
+  const auto head = facts_for_run(join_token);
   if (!head) return fail(head.error());
   const auto config = run_config(options, *head);
   if (!config) return fail(config.error());
@@ -287,9 +294,9 @@ int run_command(const RunOptions& options, const std::optional<std::string>& joi
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
-  if (options.explain) return explain_run(options);
+  if (options.explain) return explain_run(options, join_token.has_value());
   Teller teller(options.cron);
-  const auto settings = settings_of(options);
+  const auto settings = settings_of(options, join_token.has_value());
   if (!settings) return teller.failed(settings.error());
   const launcher::LaunchPlan* const plan = &settings->plan;
   choose_colour(plan->logs.color);
