@@ -67,18 +67,25 @@ bool has_mask(const std::string& status, const std::string& name, unsigned long 
   return status.find(line) != std::string::npos;
 }
 
+/// But for 32 and 33, which the C library keeps for its threads and lets nobody change.
+unsigned long caught(const std::string& status) {
+  const std::size_t at = status.find("\nSigCgt:\t");
+  REQUIRE(at != std::string::npos);
+  return std::stoul(status.substr(at + 9, 16), nullptr, 16) & ~(3ul << 31);
+}
+
 }  // namespace
 
 TEST_CASE("a child has none of its parent's handlers, and no signal is blocked") {
   const unsigned long hup = 1ul << (SIGHUP - 1);
   const std::string kept = status_after(IgnoredSignals::kept);
   INFO(kept);
-  CHECK(has_mask(kept, "SigCgt", 0));
+  CHECK(caught(kept) == 0);
   CHECK(has_mask(kept, "SigBlk", 0));
   CHECK(has_mask(kept, "SigIgn", hup));
   const std::string defaulted = status_after(IgnoredSignals::defaulted);
   INFO(defaulted);
-  CHECK(has_mask(defaulted, "SigCgt", 0));
+  CHECK(caught(defaulted) == 0);
   CHECK(has_mask(defaulted, "SigBlk", 0));
   CHECK(has_mask(defaulted, "SigIgn", 0));
 }
