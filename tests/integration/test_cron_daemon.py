@@ -32,9 +32,14 @@ exec /usr/sbin/cron -f
 MAILER = """#!/bin/sh
 cat > "{place}/mail/$$.part" && mv "{place}/mail/$$.part" "{place}/mail/$$.eml"
 """
-TRAINING = """import os, sys
-open("ran-" + os.environ["RANK"], "w").write(" ".join(sys.argv[1:]))
+# The first rank that fails ends the other, which must have come here before.
+TRAINING = """import os, sys, time
+name = "ran-" + os.environ["RANK"]
+open(name + ".part", "w").write(" ".join(sys.argv[1:]))
+os.rename(name + ".part", name)
 if "--fail" in sys.argv:
+    while not all(map(os.path.exists, ("ran-0", "ran-1"))):
+        time.sleep(0.01)
     print(*("line %d" % number for number in range(100)), sep="\\n", file=sys.stderr)
     sys.exit(7)
 """
