@@ -16,6 +16,7 @@
 #include "rendezvous/base/tcp_tuning.hpp"
 #include "rendezvous/listener.hpp"
 #include "rendezvous/message.hpp"
+#include "rendezvous/peer_socket.hpp"
 #include "rendezvous/tcpstore_server.hpp"
 #include "rendezvous/world_state.hpp"
 
@@ -42,35 +43,12 @@ bool begins_tls(ByteView bytes) {
 // For each rank, beside kSpareConnections: its store, and the clones that its process groups make of it.
 constexpr std::size_t kStoreConnectionsPerRank = 16;
 
-// A peer's socket and what is to be written to it. Shared by its two coroutines; `wake` tells the writer of news and
-// the reader, when it paused, that the queue has drained.
-struct Peer {
-  Peer(tcp::socket accepted, PeerId number)
-      : socket(std::move(accepted)),
-        id(number),
-        wake(socket.get_executor(), steady_clock::time_point::max()),
-        drained(socket.get_executor(), steady_clock::time_point::max()) {}
+struct Peer : PeerSocket {
+  using PeerSocket::PeerSocket;
 
-  tcp::socket socket;
-  PeerId id;
   MessageDecoder decoder{MessageDecoder::Side::server};
-  std::deque<std::pair<Bytes, SharedBytes>> queue;
-  std::size_t queued_bytes = 0;
   bool closing = false;  // the world has no more to say: write the queue, then close
-  bool closed = false;
-  asio::steady_timer wake;
-  asio::steady_timer drained;
   std::optional<Deadline> linger;
-
-  void shut() {
-    closed = true;
-    linger.reset();
-    boost::system::error_code ignored;  // the peer may be gone already
-    socket.shutdown(tcp::socket::shutdown_both, ignored);
-    socket.close(ignored);
-    wake.cancel();
-    drained.cancel();
-  }
 };
 
 tcpstore::Limits store_limits(std::size_t world_size) {
@@ -182,19 +160,12 @@ asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer)
       co_await peer->wake.async_wait(await_tuple);
       continue;
     }
-    const auto frame = std::move(peer->queue.front());
-    peer->queue.pop_front();
-    static const Bytes kNoBody;
-    const std::array<asio::const_buffer, 2> parts = {asio::buffer(frame.first),
-                                                     asio::buffer(frame.second ? *frame.second : kNoBody)};
-    auto [error, count] = co_await asio::async_write(peer->socket, parts, await_tuple);
+    const auto error = co_await peer->write_first();
     if (peer->closed) co_return;
     if (error) {
       self->forget(peer, from_asio(error, "the connection ended"));
       co_return;
     }
-    peer->queued_bytes -= count;
-    if (peer->queued_bytes <= kPauseQueuedBytes) peer->drained.cancel();
   }
 }
 
@@ -218,15 +189,10 @@ void Server::Impl::send(PeerId id, const Message& message) {
   if (found == peers.end()) return;
   const std::shared_ptr<Peer> peer = found->second;
   if (peer->closed || peer->closing) return;
-  auto frame = encode_shared(message);
-  const std::size_t bytes = frame.first.size() + (frame.second ? frame.second->size() : 0);
-  if (peer->queued_bytes + bytes > kMaxQueuedBytes) {
-    return forget(peer, make_error(Errc::too_large, fmt::format("the peer does not read: {} bytes wait for it",
-                                                                peer->queued_bytes + bytes)));
+  if (!peer->push(encode_shared(message))) {
+    forget(peer, make_error(Errc::too_large,
+                            fmt::format("the peer does not read: more than {} bytes wait for it", kMaxQueuedBytes)));
   }
-  peer->queued_bytes += bytes;
-  peer->queue.push_back(std::move(frame));
-  peer->wake.cancel();
 }
 
 void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {
@@ -253,6 +219,7 @@ void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {
 // The socket is of no use any more: closes it and tells the world, which may have known.
 void Server::Impl::forget(const std::shared_ptr<Peer>& peer, const Error& reason) {
   if (peer->closed) return;
+  peer->linger.reset();
   peer->shut();
   peers.erase(peer->id);
   // Not from within another call of the world: this may run while its actions are carried out.
@@ -350,7 +317,10 @@ void Server::close() {
   impl_->acceptor.close(ignored);
   if (impl_->store) impl_->store->end("the job is over");
   impl_->tick.cancel();
-  for (const auto& [id, peer] : std::exchange(impl_->peers, {})) peer->shut();
+  for (const auto& [id, peer] : std::exchange(impl_->peers, {})) {
+    peer->linger.reset();
+    peer->shut();
+  }
 }
 
 std::uint32_t Server::joined() const {

@@ -10,6 +10,7 @@
 
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/listener.hpp"
+#include "rendezvous/peer_socket.hpp"
 
 namespace llmlaunch::rendezvous {
 
@@ -31,33 +32,12 @@ bool greets(ByteView begun) {
 
 }  // namespace
 
-struct TcpStoreServer::Peer {
-  Peer(tcp::socket accepted, PeerId number)
-      : socket(std::move(accepted)),
-        id(number),
-        wake(socket.get_executor(), steady_clock::time_point::max()),
-        drained(socket.get_executor(), steady_clock::time_point::max()) {}
+struct TcpStoreServer::Peer : PeerSocket {
+  using PeerSocket::PeerSocket;
 
-  tcp::socket socket;
-  PeerId id;
   tcpstore::Decoder decoder;
-  std::deque<std::pair<Bytes, SharedBytes>> queue;
-  std::size_t queued_bytes = 0;
   bool overfull = false;  // an answer is missing: it hears nothing more
-  bool closed = false;
-  asio::steady_timer wake;     // the writer has news
-  asio::steady_timer drained;  // the reader may go on
   std::optional<Deadline> handshake;
-
-  void shut() {
-    closed = true;
-    handshake.reset();
-    boost::system::error_code ignored;  // the peer may be gone already
-    socket.shutdown(tcp::socket::shutdown_both, ignored);
-    socket.close(ignored);
-    wake.cancel();
-    drained.cancel();
-  }
 };
 
 void TcpStoreServer::take(tcp::socket socket, ByteView begun) {
@@ -108,24 +88,17 @@ asio::awaitable<void> TcpStoreServer::serve(Self self, std::shared_ptr<Peer> pee
 }
 
 asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> peer) {
-  static const Bytes kNoValue;
   while (!peer->closed) {
     if (peer->queue.empty()) {
       co_await peer->wake.async_wait(await_tuple);
       continue;
     }
-    const auto answer = std::move(peer->queue.front());
-    peer->queue.pop_front();
-    const std::array<asio::const_buffer, 2> parts = {asio::buffer(answer.first),
-                                                     asio::buffer(answer.second ? *answer.second : kNoValue)};
-    auto [error, count] = co_await asio::async_write(peer->socket, parts, await_tuple);
+    const auto error = co_await peer->write_first();
     if (peer->closed) co_return;
     if (error) {
       self->forget(peer);
       co_return self->carry_out(self->state_.on_disconnect(peer->id));
     }
-    peer->queued_bytes -= count;
-    if (peer->queued_bytes <= kPauseQueuedBytes) peer->drained.cancel();
   }
 }
 
@@ -143,19 +116,13 @@ void TcpStoreServer::answer(tcpstore::Answer& answer) {
   if (found == peers_.end()) return;
   Peer& peer = *found->second;
   if (peer.overfull) return;
-  const std::size_t bytes = answer.bytes.size() + (answer.value ? answer.value->size() : 0);
-  if (peer.queued_bytes + bytes > kMaxQueuedBytes) {
-    peer.overfull = true;
-    // Not from within the actions of another: those that follow may be for this one.
-    asio::post(executor_, [self = shared_from_this(), id = answer.peer] {
-      self->carry_out(self->state_.on_malformed(
-          id, make_error(Errc::too_large, fmt::format("more than {} bytes wait for it, the limit", kMaxQueuedBytes))));
-    });
-    return;
-  }
-  peer.queued_bytes += bytes;
-  peer.queue.emplace_back(std::move(answer.bytes), std::move(answer.value));
-  peer.wake.cancel();
+  if (peer.push({std::move(answer.bytes), std::move(answer.value)})) return;
+  peer.overfull = true;
+  // Not from within the actions of another: those that follow may be for this one.
+  asio::post(executor_, [self = shared_from_this(), id = answer.peer] {
+    self->carry_out(self->state_.on_malformed(
+        id, make_error(Errc::too_large, fmt::format("more than {} bytes wait for it, the limit", kMaxQueuedBytes))));
+  });
 }
 
 void TcpStoreServer::hang_up(const tcpstore::Hangup& hangup) {
@@ -170,6 +137,7 @@ void TcpStoreServer::hang_up(const tcpstore::Hangup& hangup) {
 
 void TcpStoreServer::forget(const std::shared_ptr<Peer>& peer) {
   const std::shared_ptr<Peer> held = peer;  // `peer` may stand in the map
+  held->handshake.reset();
   held->shut();
   peers_.erase(held->id);
 }
