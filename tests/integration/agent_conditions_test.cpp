@@ -159,15 +159,15 @@ TEST_CASE("bound ranks have cores of their own, and threads for them") {
 
 TEST_CASE("setup lines run once in the login shell, and the ranks inherit what they have made of the environment") {
   const TemporaryDirectory home;
-  std::ofstream(home.path() + "/.profile") << "echo from the profile; export FROM_PROFILE=1 CONFIGURED=profile\n";
-  std::ofstream(home.path() + "/tool") << "#!/bin/sh\necho \"$RANK $FROM_PROFILE $CONFIGURED $MADE $EXTENDED\"\n";
-  fs::permissions(home.path() + "/tool", fs::perms::owner_all);
+  std::ofstream(home.str() + "/.profile") << "echo from the profile; export FROM_PROFILE=1 CONFIGURED=profile\n";
+  std::ofstream(home.str() + "/tool") << "#!/bin/sh\necho \"$RANK $FROM_PROFILE $CONFIGURED $MADE $EXTENDED\"\n";
+  fs::permissions(home.str() + "/tool", fs::perms::owner_all);
   Prepare prepare = AgentDriver::job({"tool"}, 2);
   prepare.env = {{"CONFIGURED", "by llmlaunch"}, {"EXTENDED", "a"}};
   prepare.settings.setup = {"echo once >>count", "MADE=$(printf 'two\\nlines'); export MADE",
                             "EXTENDED=$EXTENDED:b; PATH=$PWD:$PATH"};
-  prepare.workdir = home.path();
-  const EnvList login = {{"HOME", home.path()}, {"SHELL", "/bin/sh"}, {"PATH", "/usr/bin:/bin"}};
+  prepare.workdir = home.str();
+  const EnvList login = {{"HOME", home.str()}, {"SHELL", "/bin/sh"}, {"PATH", "/usr/bin:/bin"}};
   AgentDriver agent(kProgram, login);
   agent.send(prepare);
   AgentMessage answer = agent.next();
@@ -179,7 +179,7 @@ TEST_CASE("setup lines run once in the login shell, and the ranks inherit what t
   agent.run_to_done();
   CHECK(agent.ranks[0].out == "0 1 by llmlaunch two\nlines a:b\n");
   CHECK(agent.ranks[1].out == "1 1 by llmlaunch two\nlines a:b\n");
-  CHECK(text_of(home.path() + "/count") == "once\n");
+  CHECK(text_of(home.str() + "/count") == "once\n");
   CHECK(agent.wait_for_end() == 0);
 }
 

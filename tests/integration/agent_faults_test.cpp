@@ -253,12 +253,12 @@ TEST_CASE("a rank may still write while it is stopped for a head that is gone") 
   Prepare prepare = held_job(lifeline,
                              "trap 'seq 1 100000 && echo saved >\"$DIRECTORY/saved\"; exit 0' TERM; echo up; "
                              "while :; do sleep 0.05; done");
-  prepare.env.emplace_back("DIRECTORY", directory.path());
+  prepare.env.emplace_back("DIRECTORY", directory.str());
   agent.start(prepare);
   agent.run_until_said(0, "up");
   agent.hang_up();
   CHECK(agent.wait_for_end() == 69);
-  CHECK(::access((directory.path() + "/saved").c_str(), R_OK) == 0);
+  CHECK(::access((directory.str() + "/saved").c_str(), R_OK) == 0);
   lifeline.wait_until_released();
 }
 

@@ -172,19 +172,19 @@ TEST_CASE("a rank starts with no signal ignored or blocked") {
 TEST_CASE("a rank runs in the working directory, and PWD agrees") {
   TemporaryDirectory directory;
   Prepare prepare = AgentDriver::job(shell("pwd -P; printenv PWD"));
-  prepare.workdir = directory.path();
+  prepare.workdir = directory.str();
   AgentDriver agent(kProgram);
   agent.start(prepare);
   agent.run_to_done();
-  CHECK(agent.ranks[0].out == directory.path() + "\n" + directory.path() + "\n");
+  CHECK(agent.ranks[0].out == directory.str() + "\n" + directory.str() + "\n");
 }
 
 TEST_CASE("a script without an interpreter line runs by sh, as execvp does it") {
   TemporaryDirectory directory;
-  std::ofstream(directory.path() + "/job") << "echo \"$0 $1\"\n";
-  REQUIRE(::chmod((directory.path() + "/job").c_str(), 0700) == 0);
+  std::ofstream(directory.str() + "/job") << "echo \"$0 $1\"\n";
+  REQUIRE(::chmod((directory.str() + "/job").c_str(), 0700) == 0);
   Prepare prepare = AgentDriver::job({"./job", "a b"});
-  prepare.workdir = directory.path();
+  prepare.workdir = directory.str();
   AgentDriver agent(kProgram);
   agent.start(prepare);
   agent.run_to_done();
@@ -193,22 +193,22 @@ TEST_CASE("a script without an interpreter line runs by sh, as execvp does it") 
 
 TEST_CASE("a program that cannot be run is refused before any rank starts") {
   TemporaryDirectory directory;
-  std::ofstream(directory.path() + "/train.py") << "print(1)\n";
+  std::ofstream(directory.str() + "/train.py") << "print(1)\n";
   struct Row {
     std::string program;
     Errc code;
     std::string what;
   };
   const std::vector<Row> rows = {
-      {"no-such-program", Errc::no_program, "no program 'no-such-program' in PATH (/nowhere:" + directory.path() + ")"},
+      {"no-such-program", Errc::no_program, "no program 'no-such-program' in PATH (/nowhere:" + directory.str() + ")"},
       {"/no/such/program", Errc::no_program, "no program '/no/such/program': No such file or directory"},
-      {directory.path(), Errc::not_executable, "'" + directory.path() + "' is a directory, not a program"},
-      {directory.path() + "/train.py", Errc::not_executable, "'" + directory.path() + "/train.py' is not executable"},
-      {"train.py", Errc::not_executable, "'" + directory.path() + "/train.py' is not executable"},
+      {directory.str(), Errc::not_executable, "'" + directory.str() + "' is a directory, not a program"},
+      {directory.str() + "/train.py", Errc::not_executable, "'" + directory.str() + "/train.py' is not executable"},
+      {"train.py", Errc::not_executable, "'" + directory.str() + "/train.py' is not executable"},
   };
   for (const Row& row : rows) {
     Prepare prepare = AgentDriver::job({row.program});
-    prepare.env = {{"PATH", "/nowhere:" + directory.path()}};
+    prepare.env = {{"PATH", "/nowhere:" + directory.str()}};
     const Failed failed = prepare_fails(prepare);
     CHECK(failed.code == static_cast<int>(row.code));
     CHECK(failed.rank == -1);
@@ -219,10 +219,10 @@ TEST_CASE("a program that cannot be run is refused before any rank starts") {
 
 TEST_CASE("a working directory that cannot be entered is refused with path and reason") {
   TemporaryDirectory directory;
-  std::ofstream(directory.path() + "/file") << "x";
+  std::ofstream(directory.str() + "/file") << "x";
   const std::vector<std::pair<std::string, std::string>> rows = {
       {"/no/such/directory", "working directory '/no/such/directory': No such file or directory"},
-      {directory.path() + "/file", "working directory '" + directory.path() + "/file': not a directory"},
+      {directory.str() + "/file", "working directory '" + directory.str() + "/file': not a directory"},
   };
   for (const auto& [path, what] : rows) {
     Prepare prepare = AgentDriver::job({"true"});
@@ -250,15 +250,15 @@ TEST_CASE("an argument or environment that the kernel would not take is refused 
 
 TEST_CASE("an exec that fails only at the start is a Failed of that rank, and the others run") {
   TemporaryDirectory directory;
-  std::ofstream(directory.path() + "/job") << "#!/no/such/interpreter\n";
-  REQUIRE(::chmod((directory.path() + "/job").c_str(), 0700) == 0);
+  std::ofstream(directory.str() + "/job") << "#!/no/such/interpreter\n";
+  REQUIRE(::chmod((directory.str() + "/job").c_str(), 0700) == 0);
   Prepare prepare = AgentDriver::job({"job"}, 2);
-  std::ofstream(directory.path() + "/good") << "#!/bin/sh\necho fine\n";
-  REQUIRE(::chmod((directory.path() + "/good").c_str(), 0700) == 0);
-  REQUIRE(::mkdir((directory.path() + "/bin").c_str(), 0700) == 0);
-  REQUIRE(::symlink("../good", (directory.path() + "/bin/job").c_str()) == 0);
-  prepare.ranks[0].env.emplace_back("PATH", directory.path());
-  prepare.ranks[1].env.emplace_back("PATH", directory.path() + "/bin:/bin:/usr/bin");
+  std::ofstream(directory.str() + "/good") << "#!/bin/sh\necho fine\n";
+  REQUIRE(::chmod((directory.str() + "/good").c_str(), 0700) == 0);
+  REQUIRE(::mkdir((directory.str() + "/bin").c_str(), 0700) == 0);
+  REQUIRE(::symlink("../good", (directory.str() + "/bin/job").c_str()) == 0);
+  prepare.ranks[0].env.emplace_back("PATH", directory.str());
+  prepare.ranks[1].env.emplace_back("PATH", directory.str() + "/bin:/bin:/usr/bin");
   AgentDriver agent(kProgram);
   agent.send(prepare);
   agent.expect<Ready>();
@@ -267,7 +267,7 @@ TEST_CASE("an exec that fails only at the start is a Failed of that rank, and th
   REQUIRE(agent.failures.size() == 1);
   CHECK(agent.failures[0].rank == 0);
   CHECK(agent.failures[0].code == static_cast<int>(Errc::no_program));
-  CHECK(agent.failures[0].what == "exec of '" + directory.path() + "/job': No such file or directory");
+  CHECK(agent.failures[0].what == "exec of '" + directory.str() + "/job': No such file or directory");
   CHECK(agent.ranks.count(0) == 0);
   CHECK(agent.ranks[1].out == "fine\n");
   CHECK(agent.wait_for_end() == 0);
@@ -337,7 +337,7 @@ TEST_CASE("a pushed program is taken once, checked, and run") {
   const std::string script = "#!/bin/sh\necho pushed \"$1\"\n";
   Prepare prepare = AgentDriver::job({"llmlaunch-file:tool", "a b"});
   prepare.files = {{"tool", "928286036287c92623b3549fbd48ca02ddd687bdb0b0c923566bc39bc828ee7c", script.size()}};
-  const EnvList environment = {{"XDG_CACHE_HOME", cache.path()}};
+  const EnvList environment = {{"XDG_CACHE_HOME", cache.str()}};
   for (const bool first : {true, false}) {
     AgentDriver agent(kProgram, environment);
     agent.send(prepare);
@@ -353,7 +353,7 @@ TEST_CASE("a pushed program is taken once, checked, and run") {
     CHECK(agent.ranks[0].out == "pushed a b\n");
     CHECK(agent.wait_for_end() == 0);
   }
-  const std::string directory = cache.path() + "/llmlaunch/" + prepare.files[0].hash;
+  const std::string directory = cache.str() + "/llmlaunch/" + prepare.files[0].hash;
   struct stat info {};
   REQUIRE(::stat((directory + "/tool").c_str(), &info) == 0);
   CHECK((info.st_mode & 07777) == 0700);
@@ -381,7 +381,7 @@ TEST_CASE("a pushed program alone gets the directories of the libraries that cam
   const FileSpec one{"libone.so.1", "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed", 3};
   const FileSpec two{"libtwo.so.2", "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3", 3};
   const std::vector<std::string> contents = {"one", script, "two"};
-  const std::string top = cache.path() + "/llmlaunch/";
+  const std::string top = cache.str() + "/llmlaunch/";
   const std::string pushed = top + one.hash + ":" + top + two.hash;
   struct Row {
     std::string program;
@@ -399,7 +399,7 @@ TEST_CASE("a pushed program alone gets the directories of the libraries that cam
   for (const Row& row : rows) {
     INFO(row.program << ' ' << row.wanted);
     EnvList environment = row.inherited;
-    environment.emplace_back("XDG_CACHE_HOME", cache.path());
+    environment.emplace_back("XDG_CACHE_HOME", cache.str());
     AgentDriver agent(kProgram, environment);
     Prepare prepare = AgentDriver::job({row.program});
     prepare.env.insert(prepare.env.end(), row.of_job.begin(), row.of_job.end());
@@ -422,7 +422,7 @@ TEST_CASE("a pushed program alone gets the directories of the libraries that cam
 
 TEST_CASE("a cache whose path the loader would split is refused before any rank starts") {
   TemporaryDirectory top;
-  const std::string cache = top.path() + "/a:b";
+  const std::string cache = top.str() + "/a:b";
   Prepare prepare = AgentDriver::job({"llmlaunch-file:tool"});
   prepare.files = {{"tool", std::string(64, 'a'), 1}, {"libone.so.1", std::string(64, 'b'), 1}};
   AgentDriver agent(kProgram, {{"XDG_CACHE_HOME", cache}});

@@ -34,7 +34,7 @@ std::shared_ptr<RemoteShell> shell_of(asio::io_context& context, const std::stri
 
 // A program of the test's own in the agent's place.
 std::string script(const TemporaryDirectory& directory, const std::string& text) {
-  const std::string path = directory.path() + "/agent";
+  const std::string path = directory.str() + "/agent";
   std::ofstream(path) << "#!/bin/sh\n" << text;
   REQUIRE(::chmod(path.c_str(), 0700) == 0);
   return path;
@@ -182,7 +182,7 @@ TEST_CASE("an agent that never says that it is ready is killed at its limit, wit
   REQUIRE_FALSE(opened);
   CHECK(opened.error().code == Errc::timed_out);
   CHECK(to_string(opened.error()) ==
-        "host localhost: the agent '" + directory.path() +
+        "host localhost: the agent '" + directory.str() +
             "/agent' was not ready within 0.05 s\n   hint: run it with --version to see whether it works here; a slow "
             "machine may need more: llmlaunch.timeouts.start");
   no_child_is_left();
@@ -190,7 +190,7 @@ TEST_CASE("an agent that never says that it is ready is killed at its limit, wit
 
 TEST_CASE("an agent that cannot be used is named with the reason") {
   TemporaryDirectory directory;
-  const std::string path = directory.path() + "/agent";
+  const std::string path = directory.str() + "/agent";
   struct Row {
     std::string text;
     Errc code;

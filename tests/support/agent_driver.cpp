@@ -34,16 +34,6 @@ void wait_for(int fd, short events, const char* what) {
 
 }  // namespace
 
-TemporaryDirectory::TemporaryDirectory() {
-  char name[] = "/tmp/llmlaunch-test-XXXXXX";
-  if (::mkdtemp(name) == nullptr) broken("mkdtemp failed");
-  path_ = name;
-}
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;  // a test that made something unremovable has its own check
-  std::filesystem::remove_all(path_, ignored);
-}
-
 Lifeline::Lifeline() {
   if (::mkfifo(path().c_str(), 0600) != 0) broken("mkfifo failed");
   fd_ = ::open(path().c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);

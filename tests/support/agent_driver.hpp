@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace llmlaunch::test {
 
@@ -23,24 +24,13 @@ struct RankRecord {
   agent::Exited exit;
 };
 
-/// A directory below /tmp that goes with its owner.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 /// A FIFO that ranks open for writing ("exec 9>$LIFELINE") and every descendant inherits: its end of file proves that
 /// all of them are gone.
 class Lifeline {
  public:
   Lifeline();
   ~Lifeline();
-  std::string path() const { return directory_.path() + "/fifo"; }
+  std::string path() const { return (directory_.path / "fifo").string(); }
   /// Waits until no process holds it. Only after some process has opened it.
   void wait_until_released();
 

@@ -14,6 +14,7 @@
 #include "cli/head.hpp"
 #include "cli/run.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace cli_plan_test {
 
@@ -69,17 +70,7 @@ std::string described(const Config& config, const launcher::Command& command, co
 }
 
 /// A directory of this test, gone afterwards.
-struct TemporaryDirectory {
-  std::filesystem::path path;
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "llmlaunch-cli-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;  // a left-over directory fails no test
-    std::filesystem::remove_all(path, ignored);
-  }
+struct TemporaryDirectory : llmlaunch::test::TemporaryDirectory {
   void put(const std::string& name) const {
     std::filesystem::create_directories((path / name).parent_path());
     std::ofstream(path / name) << "x\n";

@@ -19,30 +19,17 @@
 #include <vector>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace cli_wizard_file_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::cli;
+using llmlaunch::test::content_of;
+using llmlaunch::test::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
-
-std::string read(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
 
 struct Refused {
   long call;
@@ -84,9 +71,9 @@ TEST_CASE("a new file is written where there are no hard links, and one that is 
   const std::vector<Refused> calls = GENERATE(std::vector<Refused>{}, kNoLinks, kNothing);
   const TemporaryDirectory top;
   CHECK(status_with(calls, top.path / "new.yaml", "a: 1\n") == 0);
-  CHECK(read(top.path / "new.yaml") == "a: 1\n");
+  CHECK(content_of(top.path / "new.yaml") == "a: 1\n");
   CHECK(status_with(calls, top.path / "new.yaml", "b: 2\n") == 1);
-  CHECK(read(top.path / "new.yaml") == "a: 1\n");
+  CHECK(content_of(top.path / "new.yaml") == "a: 1\n");
   CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 1);
 }
 

@@ -32,10 +32,10 @@ void write_old(const std::string& path, std::time_t age) {
 
 TEST_CASE("half files of agents that were killed go with a later push, and no other file does") {
   const test::TemporaryDirectory top;
-  REQUIRE(::chmod(top.path().c_str(), 0700) == 0);
-  FileCache cache({}, top.path());
+  REQUIRE(::chmod(top.str().c_str(), 0700) == 0);
+  FileCache cache({}, top.str());
   const FileSpec file{"tool", std::string(64, 'a'), 4};
-  const std::string directory = top.path() + "/" + file.hash;
+  const std::string directory = top.str() + "/" + file.hash;
   std::filesystem::create_directory(directory);
   write_old(directory + "/tool.0123.part", kDay + 60);
   write_old(directory + "/tool.4567.part", kDay - 60);  // of another agent, which is writing it
@@ -48,23 +48,23 @@ TEST_CASE("half files of agents that were killed go with a later push, and no ot
 
 TEST_CASE("a cache that nothing is written to leaves no directory") {
   const test::TemporaryDirectory top;
-  const std::vector<std::string> env{"HOME=" + top.path() + "/home", "TMPDIR=" + top.path() + "/tmp"};
+  const std::vector<std::string> env{"HOME=" + top.str() + "/home", "TMPDIR=" + top.str() + "/tmp"};
   const FileSpec file{"tool", std::string(64, 'a'), 4};
   {
     FileCache cache(env, "");
     CHECK(cache.find(file).empty());
   }
-  CHECK(std::filesystem::is_empty(top.path()));
+  CHECK(std::filesystem::is_empty(top.str()));
 }
 
 TEST_CASE("a cache is made with the first file, and found again by the next agent") {
   const test::TemporaryDirectory top;
-  const std::vector<std::string> env{"HOME=" + top.path() + "/home", "TMPDIR=" + top.path() + "/tmp"};
+  const std::vector<std::string> env{"HOME=" + top.str() + "/home", "TMPDIR=" + top.str() + "/tmp"};
   // SHA-256 of four zero bytes.
   const FileSpec file{"tool", "df3f619804a92fdb4057192dc43dd748ea778adc52bc498ce80524c014b81119", 4};
   FileCache cache(env, "");
   REQUIRE(cache.write(0, file, FileChunk{0, true, Bytes(4)}));
-  const std::string path = top.path() + "/home/.cache/llmlaunch/" + file.hash + "/tool";
+  const std::string path = top.str() + "/home/.cache/llmlaunch/" + file.hash + "/tool";
   CHECK(cache.path_of(file) == path);
   FileCache next(env, "");
   CHECK(next.find(file) == path);

@@ -15,7 +15,7 @@ using namespace llmlaunch::launcher::agent;
 TEST_CASE("cgroups that jobs have left behind are removed, and no other: not one that is held, used or nobody's job") {
   const test::TemporaryDirectory top;
   const auto make = [&](const char* name) {
-    const std::string path = top.path() + "/" + name;
+    const std::string path = top.str() + "/" + name;
     std::filesystem::create_directory(path);
     return path;
   };
@@ -25,11 +25,11 @@ TEST_CASE("cgroups that jobs have left behind are removed, and no other: not one
   UniqueFd holder = hold_cgroup(held);
   REQUIRE(holder);
   CHECK_FALSE(hold_cgroup(held));
-  remove_left_cgroups(top.path());
+  remove_left_cgroups(top.str());
   CHECK_FALSE(std::filesystem::exists(left));
   for (const std::string& path : {used, held, named, other}) CHECK(std::filesystem::exists(path));
   holder.reset();
-  remove_left_cgroups(top.path());
+  remove_left_cgroups(top.str());
   CHECK_FALSE(std::filesystem::exists(held));
   CHECK_FALSE(hold_cgroup(held));
 }

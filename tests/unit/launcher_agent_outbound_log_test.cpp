@@ -40,7 +40,7 @@ std::string all(OutboundLog& log, std::uint64_t acked = 0, std::uint64_t window 
 }
 
 OutboundLog log_in(const TemporaryDirectory& directory) {
-  return OutboundLog(Spool({directory.path() + "/state/llmlaunch"}));
+  return OutboundLog(Spool({directory.str() + "/state/llmlaunch"}));
 }
 
 // More than memory may hold, in pieces that are told apart.
@@ -123,7 +123,7 @@ TEST_CASE("outputs beyond memory wait on the disk, in a file without a name, and
   const std::string written = fill(log, 100);
   CHECK_FALSE(log.has_room(true));
   CHECK(log.has_room(false));
-  CHECK(std::filesystem::is_empty(directory.path() + "/state/llmlaunch"));
+  CHECK(std::filesystem::is_empty(directory.str() + "/state/llmlaunch"));
   CHECK(drain(log, heard) == written);
   CHECK(log.has_room(true));
   const std::string more = fill(log, 30);
@@ -153,7 +153,7 @@ TEST_CASE("the spool takes the first directory that it can write to") {
   CHECK(Spool::usual_directories({"HOME=/home/me", "XDG_STATE_HOME=/state"}) ==
         std::vector<std::string>{"/state/llmlaunch", "/home/me/.local/state/llmlaunch", "/var/tmp", "/tmp"});
   const TemporaryDirectory directory;
-  Spool spool({"/proc/no/such", directory.path()});
+  Spool spool({"/proc/no/such", directory.str()});
   CHECK(spool.append(frame("abc"), 3));
   const auto taken = spool.take();
   REQUIRE(taken);

@@ -16,33 +16,20 @@
 #include "launcher/job_record.hpp"
 #include "launcher/output_writer.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace launcher_log_files_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::test::content_of;
+using llmlaunch::test::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 namespace {
 
 constexpr auto kOut = agent::Stream::out;
 constexpr auto kErr = agent::Stream::err;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
-
-std::string read(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
 
 mode_t mode_of(const fs::path& file) {
   struct stat info {};
@@ -103,9 +90,9 @@ TEST_CASE("rank files hold the bytes as they came, also with more ranks than ope
   }
   REQUIRE(files->write_merged("[rank 0 a] x\n"));
   CHECK_FALSE(files->incomplete());
-  CHECK(read(top.path / "rank-00007.out") == "out\r\n\xffout\r\n\xff");
-  CHECK(read(top.path / "rank-00127.err") == "127127");
-  CHECK(read(top.path / "merged.log") == "[rank 0 a] x\n");
+  CHECK(content_of(top.path / "rank-00007.out") == "out\r\n\xffout\r\n\xff");
+  CHECK(content_of(top.path / "rank-00127.err") == "127127");
+  CHECK(content_of(top.path / "merged.log") == "[rank 0 a] x\n");
   CHECK(mode_of(top.path / "rank-00007.out") == 0600);
   CHECK(mode_of(top.path / "merged.log") == 0600);
 }
@@ -117,7 +104,7 @@ TEST_CASE("a file at its limit is rotated where a line ends, and the oldest is r
   settings.keep = 2;
   auto files = LogFiles::create(top.path.string(), 2, settings);
   REQUIRE(files);
-  const auto out = [&](const char* name) { return read(top.path / name); };
+  const auto out = [&](const char* name) { return content_of(top.path / name); };
   REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("aaaa\nbbb")));
   CHECK(out("rank-00000.out") == "aaaa\nbbb");
   REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("b\ncccc\ndddd\ne")));  // just fills it; then two lines and a half
@@ -151,7 +138,7 @@ TEST_CASE("with nothing to keep a file at its limit begins again") {
   auto files = LogFiles::create(top.path.string(), 1, settings);
   REQUIRE(files);
   REQUIRE(files->write_rank(Rank{0}, kOut, as_bytes("abc\nde")));
-  CHECK(read(top.path / "rank-00000.out") == "de");
+  CHECK(content_of(top.path / "rank-00000.out") == "de");
   CHECK(files->take_notice()->find("rank-00000.out has reached 4 bytes 1 times: from here on") != std::string::npos);
   CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 3);
 }
@@ -198,7 +185,7 @@ TEST_CASE("a full disk is reported once and makes the files incomplete") {
   CHECK(second);
   CHECK(merged);
   CHECK(files->incomplete());
-  CHECK(read(top.path / "rank-00000.out") == "12345678");  // a true beginning, without a hole
+  CHECK(content_of(top.path / "rank-00000.out") == "12345678");  // a true beginning, without a hole
 }
 
 TEST_CASE("a file is replaced as a whole") {
@@ -206,7 +193,7 @@ TEST_CASE("a file is replaced as a whole") {
   const std::string path = (top.path / "job.json").string();
   REQUIRE(replace_file(path, "first, and longer"));
   REQUIRE(replace_file(path, "second"));
-  CHECK(read(path) == "second");
+  CHECK(content_of(path) == "second");
   CHECK(mode_of(path) == 0600);
   CHECK(std::distance(fs::directory_iterator(top.path), fs::directory_iterator()) == 1);
   CHECK_FALSE(replace_file((top.path / "none" / "job.json").string(), "x"));
@@ -294,9 +281,10 @@ TEST_CASE("the writer sends stdout and stderr their ways and everything to the f
   CHECK(err.read_to_end() ==
         "[rank 0 a] bad\nllmlaunch: warning: a word of our own\n"
         "llmlaunch: gpu07 said: \\x1b]0;gr\u00fcn\\x07\n");
-  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] bad\n[rank 1 b] other\n[rank 0 a] two\n");
-  CHECK(read(bench.top.path / "rank-00000.out") == "one\ntwo");
-  CHECK(read(bench.top.path / "rank-00000.err") == "bad\n");
+  CHECK(content_of(bench.top.path / "merged.log") ==
+        "[rank 0 a] one\n[rank 0 a] bad\n[rank 1 b] other\n[rank 0 a] two\n");
+  CHECK(content_of(bench.top.path / "rank-00000.out") == "one\ntwo");
+  CHECK(content_of(bench.top.path / "rank-00000.err") == "bad\n");
 }
 
 TEST_CASE("the status line goes away before every other line, comes back below it, and is gone at the end") {
@@ -324,7 +312,7 @@ TEST_CASE("an update of a progress bar comes when its time has come, without ano
   bench.writer->finish();
   bench.writer.reset();
   CHECK(err.read_to_end() == "[rank 0 a] 100%\n");
-  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] \r 10%\r 20%\r100%\n");
+  CHECK(content_of(bench.top.path / "merged.log") == "[rank 0 a] \r 10%\r 20%\r100%\n");
 }
 
 TEST_CASE("the flags of a shared terminal stay as they are") {
@@ -390,7 +378,7 @@ TEST_CASE("a pager that was quit is told once, and the files still get everythin
   const std::string said = err.read_to_end();
   CHECK(said.find("llmlaunch: warning: stdout: nobody reads it any more; the job goes on") == 0);
   CHECK(std::count(said.begin(), said.end(), '\n') == 1);
-  CHECK(read(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] two\n");
+  CHECK(content_of(bench.top.path / "merged.log") == "[rank 0 a] one\n[rank 0 a] two\n");
 }
 
 }  // namespace launcher_log_files_test

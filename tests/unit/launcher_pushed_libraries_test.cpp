@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace launcher_pushed_libraries_test {
 
@@ -20,19 +21,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
+struct Folder : llmlaunch::test::TemporaryDirectory {
   std::string file(const std::string& name, const std::string& content) const {
     std::ofstream(path / name, std::ios::binary) << content;
     fs::permissions(path / name, fs::perms::owner_all);
     return (path / name).string();
   }
-  fs::path path;
 };
 
 std::string content_of(const std::string& path) {

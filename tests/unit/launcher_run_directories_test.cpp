@@ -9,27 +9,19 @@
 
 #include "launcher/log_files.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace launcher_run_directories_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::test::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 namespace {
 
 const std::string kOne = "20261124-101530-4f2a0b1c";
 const std::string kTwo = "20261124-101531-4f2a0b1d";
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 mode_t mode_of(const fs::path& file) {
   struct stat info {};
