@@ -61,6 +61,7 @@ class Ranks {
     enter(0);
     while (ids_ < world) serve(-1);
     const auto all_ids = Clock::now();
+    for (const Member& member : members_) send(member, Barrier{kBarrierRequest, "start", kTimeoutMs});
     while (passed_ < world) serve(-1);
     const auto ended = Clock::now();
     const std::size_t grown = resident_bytes(server_pid_) - before;
@@ -122,7 +123,7 @@ class Ranks {
     }
     if (const auto* id = std::get_if<Id>(&message); id != nullptr && id->request == kIdRequest) {
       ++ids_;
-      return send(member, Barrier{kBarrierRequest, "start", kTimeoutMs});
+      return;
     }
     if (const auto* done = std::get_if<Done>(&message)) {
       if (done->request == kBarrierRequest) ++passed_;

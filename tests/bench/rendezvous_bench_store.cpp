@@ -1,4 +1,6 @@
-// Clients of the store, of either dialect: each sets a key and gets it again, and does so anew with the answer.
+// Clients of the store, of either dialect: each sets a key and gets it again, and does so anew with the answer. Each
+// does what the client of its dialect does: ours waits for the answer of a Set; PyTorch's does not, but asks by WAIT
+// whether the key is there before it GETs it. Either has two round trips.
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -6,8 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/auth.hpp"
@@ -62,12 +64,11 @@ class NativeClient : public Client {
     send_all(fd_, encode(Proof{token.prove(Token::Side::client, hello, std::get<Challenge>(challenge).nonce)}));
     if (!std::holds_alternative<Welcome>(wait_for_message())) die("no welcome");
     const std::string key = fmt::format("bench/{}", rank);
-    request_ = encode(Set{kSet, key, Bytes(kValueBytes, std::byte{'v'})});
-    const Bytes get = encode(Get{kGet, key, kTimeoutMs});
-    request_.insert(request_.end(), get.begin(), get.end());
+    set_ = encode(Set{kSet, key, Bytes(kValueBytes, std::byte{'v'})});
+    get_ = encode(Get{kGet, key, kTimeoutMs});
   }
 
-  void ask() override { send_all(fd_, request_); }
+  void ask() override { send_all(fd_, set_); }
 
   bool on_bytes(ByteView bytes) override {
     decoder_.feed(bytes);
@@ -77,9 +78,12 @@ class NativeClient : public Client {
       if (!message) die(to_string(message.error()));
       if (!*message) return done;
       if (const auto* failure = std::get_if<Failure>(&**message)) die(failure->what);
+      if (std::holds_alternative<Done>(**message)) {
+        send_all(fd_, get_);
+        continue;
+      }
       const auto* value = std::get_if<Value>(&**message);
-      if (value == nullptr) continue;
-      if (!value->value || value->value->size() != kValueBytes) die("another value");
+      if (value == nullptr || !value->value || value->value->size() != kValueBytes) die("another answer");
       done = true;
     }
   }
@@ -95,7 +99,7 @@ class NativeClient : public Client {
   }
 
   MessageDecoder decoder_{MessageDecoder::Side::client};
-  Bytes request_;
+  Bytes set_, get_;
 };
 
 class TcpStoreClient : public Client {
@@ -107,25 +111,33 @@ class TcpStoreClient : public Client {
     send_all(fd_, tcpstore::encode(Command{Verb::ping, {}, {}, 7}));
     for (std::size_t missing = 4; missing > 0;) missing -= std::min(missing, receive().size());
     const std::string key = fmt::format("/bench/{}", number);
-    request_ = tcpstore::encode(Command{Verb::set, {key}, {Bytes(kValueBytes, std::byte{'v'})}, 0});
-    const Bytes get = tcpstore::encode(Command{Verb::get, {key}, {}, 0});
-    request_.insert(request_.end(), get.begin(), get.end());
+    set_ = tcpstore::encode(Command{Verb::set, {key}, {Bytes(kValueBytes, std::byte{'v'})}, 0});
+    wait_ = tcpstore::encode(Command{Verb::wait, {key}, {}, 0});
+    get_ = tcpstore::encode(Command{Verb::get, {key}, {}, 0});
   }
 
-  void ask() override { send_all(fd_, request_); }
+  void ask() override {
+    send_all(fd_, set_);
+    send_all(fd_, wait_);
+    missing_ = 1;
+    waits_ = true;
+  }
 
-  // The answer is the value behind its length of eight bytes; a Set has none.
+  // WAIT's answer is a byte, GET's the value behind its length of eight bytes; SET has none.
   bool on_bytes(ByteView bytes) override {
-    held_ += bytes.size();
-    if (held_ < 8 + kValueBytes) return false;
-    if (held_ > 8 + kValueBytes) die("another value");
-    held_ = 0;
-    return true;
+    if (bytes.size() > missing_) die("another answer");
+    missing_ -= bytes.size();
+    if (missing_ > 0) return false;
+    if (!std::exchange(waits_, false)) return true;
+    send_all(fd_, get_);
+    missing_ = 8 + kValueBytes;
+    return false;
   }
 
  private:
-  Bytes request_;
-  std::size_t held_ = 0;
+  Bytes set_, wait_, get_;
+  std::size_t missing_ = 0;
+  bool waits_ = false;
 };
 
 }  // namespace
