@@ -3,6 +3,7 @@ llmlaunch_unit_test(rendezvous
     rendezvous_address_list_test.cpp
     rendezvous_auth_test.cpp
     rendezvous_client_environment_test.cpp
+    rendezvous_exploration_test.cpp
     rendezvous_message_test.cpp
     rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
