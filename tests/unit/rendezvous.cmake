@@ -14,5 +14,9 @@ llmlaunch_unit_test(rendezvous
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
 llmlaunch_unit_test(rendezvous_sockets ASIO
-  SOURCES rendezvous_server_test.cpp rendezvous_tcpstore_server_test.cpp rendezvous_client_test.cpp
+  SOURCES
+    rendezvous_client_test.cpp
+    rendezvous_hostile_test.cpp
+    rendezvous_server_test.cpp
+    rendezvous_tcpstore_server_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)

@@ -9,6 +9,7 @@
 #include "rendezvous/auth.hpp"
 #include "rendezvous/connection.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/raw_peer.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
 namespace rendezvous_server_test {
@@ -16,55 +17,14 @@ namespace rendezvous_server_test {
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 namespace {
-
-steady_clock::time_point soon() {
-  return steady_clock::now() + seconds(60);
-}
-
-// A peer that writes bytes as it likes.
-struct RawPeer {
-  explicit RawPeer(std::uint16_t port) : connection(std::move(*Connection::open("127.0.0.1", port, soon()))) {}
-
-  void send(ByteView bytes) { REQUIRE(connection.send(bytes, soon())); }
-
-  // The next message of the server, or its end.
-  std::optional<Message> next() {
-    while (true) {
-      auto message = decoder.next();
-      REQUIRE(message);
-      if (*message) return std::move(**message);
-      std::array<std::byte, 1024> buffer;
-      const auto got = connection.receive(buffer, soon());
-      if (!got) {
-        CHECK(got.error().code == Errc::closed);
-        return std::nullopt;
-      }
-      decoder.feed(std::span(buffer).first(*got));
-    }
-  }
-
-  Connection connection;
-  MessageDecoder decoder{MessageDecoder::Side::client};
-};
 
 void check_job_still_works(ServedRendezvous& served) {
   auto client = Client::join(served.client(0));
   REQUIRE(client);
   CHECK((*client)->set("alive", as_bytes("yes")));
   CHECK(as_text(*(*client)->get("alive")) == "yes");
-}
-
-Hello hello_for(const ClientOptions& options) {
-  Hello hello;
-  hello.job_id = options.job_id;
-  hello.generation = options.generation;
-  hello.rank = options.rank;
-  hello.world_size = options.world_size;
-  hello.host = options.host;
-  return hello;
 }
 
 }  // namespace
@@ -98,10 +58,7 @@ TEST_CASE("a connection that begins with TLS is handed over, with what was read,
   RawPeer peer(served.port());
   peer.send(as_bytes("\x16\x03\x01"));
   CHECK(handed.get_future().get().starts_with("127.0.0.1:"));
-  std::array<std::byte, 16> buffer;
-  const auto got = peer.connection.receive(buffer, soon());
-  REQUIRE(got);
-  CHECK(as_text(ByteView(buffer).first(*got)) == "\x16\x03\x01");
+  CHECK(peer.receive(16) == "\x16\x03\x01");
   check_job_still_works(served);
 }
 
@@ -164,15 +121,8 @@ TEST_CASE("more strangers than connections: the ranks still get in") {
 
 TEST_CASE("a peer that asks and does not read loses its connection, and the others notice nothing") {
   ServedRendezvous served(ServedRendezvous::world_of(2));
-  const ClientOptions options = served.client(1);
-  const Token token = *Token::parse(options.token);
-  const Hello hello = hello_for(options);
   RawPeer greedy(served.port());
-  greedy.send(encode(Preamble{}));
-  greedy.send(encode(hello));
-  const auto challenge = std::get<Challenge>(*greedy.next());
-  greedy.send(encode(Proof{token.prove(Token::Side::client, hello, challenge.nonce)}));
-  REQUIRE(std::holds_alternative<Welcome>(*greedy.next()));
+  greedy.enter(served.client(1));
   for (std::uint32_t request = 1; request <= 20; ++request) greedy.send(encode(Get{request, "large", 60'000}));
   greedy.send(encode(Set{21, "asked", {}}));
 
@@ -186,15 +136,8 @@ TEST_CASE("a peer that asks and does not read loses its connection, and the othe
 
 TEST_CASE("many small requests for large values are answered one by one to a peer that reads") {
   ServedRendezvous served(ServedRendezvous::world_of(1));
-  const ClientOptions options = served.client(0);
-  const Token token = *Token::parse(options.token);
-  const Hello hello = hello_for(options);
   RawPeer peer(served.port());
-  peer.send(encode(Preamble{}));
-  peer.send(encode(hello));
-  const auto challenge = std::get<Challenge>(*peer.next());
-  peer.send(encode(Proof{token.prove(Token::Side::client, hello, challenge.nonce)}));
-  REQUIRE(std::holds_alternative<Welcome>(*peer.next()));
+  peer.enter(served.client(0));
   peer.send(encode(Set{1, "large", Bytes(kMaxValueBytes)}));
   REQUIRE(*peer.next() == Message(Done{1}));
   for (std::uint32_t request = 2; request < 32; ++request) peer.send(encode(Get{request, "large", 1000}));
@@ -279,7 +222,7 @@ TEST_CASE("without a bind address, IPv4 and IPv6 reach the same port") {
   CHECK(v4);
   auto over_v6 = served.client(1);
   over_v6.address = "::1";
-  if (auto probe = Connection::open("::1", served.port(), soon())) {
+  if (auto probe = Connection::open("::1", served.port(), std::chrono::steady_clock::now() + seconds(60))) {
     auto v6 = Client::join(over_v6);
     CHECK(v6);
   } else {
