@@ -9,6 +9,7 @@
 #include <array>
 #include <deque>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "rendezvous/auth.hpp"
@@ -74,7 +75,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer);
   static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
   void carry_out(Actions actions);
-  void send(PeerId id, const Message& message);
+  bool send(PeerId id, const Message& message);
   void close(PeerId id, const std::optional<Error>& reason);
   void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
   void arm_tick();
@@ -170,9 +171,16 @@ asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer)
 }
 
 void Server::Impl::carry_out(Actions actions) {
+  std::set<std::pair<PeerId, std::uint32_t>> slow;  // watches of which a change was not queued, and so no later one is
   for (Action& action : actions) {
     if (closed) return;
-    if (auto* sent = std::get_if<Send>(&action)) send(sent->peer, sent->message);
+    if (auto* sent = std::get_if<Send>(&action)) {
+      const auto* change = std::get_if<Change>(&sent->message);
+      if (change == nullptr)
+        send(sent->peer, sent->message);
+      else if (!slow.contains({sent->peer, change->request}) && !send(sent->peer, sent->message))
+        slow.emplace(sent->peer, change->request);
+    }
     if (auto* ended = std::get_if<Close>(&action)) close(ended->peer, ended->reason);
     if (std::holds_alternative<Complete>(action)) log_debug("rendezvous: all ranks have joined");
     if (auto* failed = std::get_if<FailJob>(&action)) log_warning("rendezvous: {}", to_string(failed->reason));
@@ -181,18 +189,24 @@ void Server::Impl::carry_out(Actions actions) {
       log_debug("rendezvous: rank {} went without a word: {}", number(lost->rank), to_string(lost->reason));
     }
   }
+  for (const auto& [peer, request] : slow) carry_out(world.on_slow_watcher(peer, request));
   arm_tick();
 }
 
-void Server::Impl::send(PeerId id, const Message& message) {
+// False: a change that its peer is too slow for.
+bool Server::Impl::send(PeerId id, const Message& message) {
   const auto found = peers.find(id);
-  if (found == peers.end()) return;
+  if (found == peers.end()) return true;
   const std::shared_ptr<Peer> peer = found->second;
-  if (peer->closed || peer->closing) return;
-  if (!peer->push(encode_shared(message))) {
+  if (peer->closed || peer->closing) return true;
+  auto piece = encode_shared(message);
+  const std::size_t bytes = piece.first.size() + (piece.second ? piece.second->size() : 0);
+  if (std::holds_alternative<Change>(message) && peer->queued_bytes + bytes > kMaxWatchQueuedBytes) return false;
+  if (!peer->push(std::move(piece))) {
     forget(peer, make_error(Errc::too_large,
                             fmt::format("the peer does not read: more than {} bytes wait for it", kMaxQueuedBytes)));
   }
+  return true;
 }
 
 void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {

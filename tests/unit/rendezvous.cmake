@@ -10,8 +10,9 @@ llmlaunch_unit_test(rendezvous
     rendezvous_tcpstore_state_test.cpp
     rendezvous_wording_test.cpp
     rendezvous_world_state_test.cpp
+    rendezvous_world_store_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
 llmlaunch_unit_test(rendezvous_sockets ASIO
-  SOURCES rendezvous_server_test.cpp rendezvous_tcpstore_server_test.cpp rendezvous_client_test.cpp
+  SOURCES rendezvous_server_test.cpp rendezvous_tcpstore_server_test.cpp rendezvous_client_test.cpp rendezvous_client_store_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)

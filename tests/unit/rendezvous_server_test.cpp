@@ -9,6 +9,7 @@
 #include "rendezvous/auth.hpp"
 #include "rendezvous/connection.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/raw_peer.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
 namespace rendezvous_server_test {
@@ -20,51 +21,11 @@ using std::chrono::steady_clock;
 
 namespace {
 
-steady_clock::time_point soon() {
-  return steady_clock::now() + seconds(60);
-}
-
-// A peer that writes bytes as it likes.
-struct RawPeer {
-  explicit RawPeer(std::uint16_t port) : connection(std::move(*Connection::open("127.0.0.1", port, soon()))) {}
-
-  void send(ByteView bytes) { REQUIRE(connection.send(bytes, soon())); }
-
-  // The next message of the server, or its end.
-  std::optional<Message> next() {
-    while (true) {
-      auto message = decoder.next();
-      REQUIRE(message);
-      if (*message) return std::move(**message);
-      std::array<std::byte, 1024> buffer;
-      const auto got = connection.receive(buffer, soon());
-      if (!got) {
-        CHECK(got.error().code == Errc::closed);
-        return std::nullopt;
-      }
-      decoder.feed(std::span(buffer).first(*got));
-    }
-  }
-
-  Connection connection;
-  MessageDecoder decoder{MessageDecoder::Side::client};
-};
-
 void check_job_still_works(ServedRendezvous& served) {
   auto client = Client::join(served.client(0));
   REQUIRE(client);
   CHECK((*client)->set("alive", as_bytes("yes")));
   CHECK(as_text(*(*client)->get("alive")) == "yes");
-}
-
-Hello hello_for(const ClientOptions& options) {
-  Hello hello;
-  hello.job_id = options.job_id;
-  hello.generation = options.generation;
-  hello.rank = options.rank;
-  hello.world_size = options.world_size;
-  hello.host = options.host;
-  return hello;
 }
 
 }  // namespace
