@@ -8,26 +8,14 @@
 #include <utility>
 
 #include "rendezvous/auth.hpp"
+#include "rendezvous/client_impl.hpp"
 #include "rendezvous/client_join.hpp"
-#include "rendezvous/client_link.hpp"
 #include "rendezvous/wording.hpp"
 
 namespace llmlaunch::rendezvous {
-namespace {
-
 using std::chrono::milliseconds;
 
-std::uint32_t to_ms(milliseconds timeout) {
-  return static_cast<std::uint32_t>(bounded(timeout).count());
-}
-
-}  // namespace
-
-struct Client::Impl : ClientLink {
-  using ClientLink::ClientLink;
-};
-
-Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Client::Client(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<Client>> Client::join(const ClientOptions& options) {
   const auto token = Token::parse(options.token);
@@ -40,10 +28,12 @@ Result<std::unique_ptr<Client>> Client::join(const ClientOptions& options) {
   if (!joined) return joined.error();
   ClientOptions kept = options;
   kept.token.clear();
-  return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(std::move(kept), std::move(*joined))));
+  return std::unique_ptr<Client>(new Client(std::make_shared<Impl>(std::move(kept), std::move(*joined))));
 }
 
-Client::~Client() = default;
+Client::~Client() {
+  impl_->leave();
+}
 
 const ClientOptions& Client::options() const {
   return impl_->options();
@@ -59,76 +49,28 @@ Result<void> Client::publish_unique_id(std::uint32_t index, const UniqueId& id) 
 }
 
 Result<UniqueId> Client::unique_id(std::uint32_t index) {
+  return unique_id(index, impl_->options().timeout);
+}
+
+Result<UniqueId> Client::unique_id(std::uint32_t index, milliseconds timeout) {
   GetId request;
   request.index = index;
-  request.timeout_ms = to_ms(impl_->options().timeout);
-  const auto answer = impl_->ask(request, impl_->options().timeout, fmt::format("the request for unique id {}", index));
-  if (!answer) return answer.error();
-  if (const auto* id = std::get_if<Id>(&*answer)) return id->id;
-  return make_error(Errc::protocol, "the server answered with another type", where_of(impl_->options()));
-}
-
-Result<void> Client::set(std::string_view key, ByteView value) {
-  if (auto fits = check_key(key); !fits) return fits;
-  if (auto fits = check_value(key, value.size()); !fits) return fits;
-  Set request;
-  request.key = key;
-  request.value.assign(value.begin(), value.end());
-  const auto answer = impl_->ask(std::move(request), impl_->options().timeout, "setting key " + quoted(key));
-  if (!answer) return answer.error();
-  return ok;
-}
-
-Result<Bytes> Client::get(std::string_view key) {
-  return get(key, impl_->options().timeout);
-}
-
-Result<Bytes> Client::get(std::string_view key, milliseconds timeout) {
-  if (auto fits = check_key(key); !fits) return fits.error();
-  Get request;
-  request.key = key;
   request.timeout_ms = to_ms(timeout);
-  const auto answer = impl_->ask(std::move(request), timeout, "the request for key " + quoted(key));
-  if (!answer) return answer.error();
-  if (const auto* value = std::get_if<Value>(&*answer)) return *value->value;
-  return make_error(Errc::protocol, "the server answered with another type", where_of(impl_->options()));
-}
-
-Result<void> Client::wait(const std::vector<std::string>& keys, milliseconds timeout) {
-  std::size_t bytes = 0;
-  for (const std::string& key : keys) {
-    if (auto fits = check_key(key); !fits) return fits;
-    bytes += key.size() + sizeof(std::uint32_t);
-  }
-  if (keys.size() > kMaxWaitKeys || bytes > kMaxValueBytes) {
-    return make_error(Errc::too_large, fmt::format("waiting for {} keys of {} bytes; the limits are {} and {}",
-                                                   keys.size(), bytes, kMaxWaitKeys, kMaxValueBytes));
-  }
-  Wait request;
-  request.timeout_ms = to_ms(timeout);
-  request.keys = keys;
-  const auto answer = impl_->ask(std::move(request), timeout, fmt::format("waiting for {} keys", keys.size()));
-  if (!answer) return answer.error();
-  return ok;
-}
-
-Result<std::int64_t> Client::add(std::string_view key, std::int64_t delta) {
-  if (auto fits = check_key(key); !fits) return fits.error();
-  Add request;
-  request.key = key;
-  request.delta = delta;
-  const auto answer = impl_->ask(std::move(request), impl_->options().timeout, "adding to key " + quoted(key));
-  if (!answer) return answer.error();
-  if (const auto* sum = std::get_if<Number>(&*answer)) return sum->value;
-  return make_error(Errc::protocol, "the server answered with another type", where_of(impl_->options()));
+  const auto id = impl_->ask_for<Id>(request, timeout, fmt::format("the request for unique id {}", index));
+  if (!id) return id.error();
+  return id->id;
 }
 
 Result<void> Client::barrier(std::string_view name) {
+  return barrier(name, impl_->options().timeout);
+}
+
+Result<void> Client::barrier(std::string_view name, milliseconds timeout) {
   if (auto fits = check_key(name, "barrier name"); !fits) return fits;
   Barrier request;
   request.name = name;
-  request.timeout_ms = to_ms(impl_->options().timeout);
-  const auto answer = impl_->ask(std::move(request), impl_->options().timeout, "barrier " + quoted(name));
+  request.timeout_ms = to_ms(timeout);
+  const auto answer = impl_->ask(std::move(request), timeout, "barrier " + quoted(name));
   if (!answer) return answer.error();
   return ok;
 }

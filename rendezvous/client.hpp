@@ -1,7 +1,7 @@
 /// \file
-/// A rank's side of the rendezvous: join, NCCL unique id, store, barrier, the news that the generation ended. For the
-/// trainer and any C++ program started by llmlaunch. Calls block, have a deadline, and may come from any thread; one
-/// background thread reads the connection.
+/// A rank's side of the rendezvous: join, NCCL unique ids, store, barrier, the news that the generation ended. For the
+/// trainer and any C++ program started by llmlaunch; other languages have llmlaunch_rendezvous.h. Calls block, have a
+/// deadline, and may come from any thread; one background thread reads the connection.
 #pragma once
 
 #include <chrono>
@@ -32,10 +32,46 @@ struct ClientOptions {
   int nccl_version = 0;                                   ///< ncclGetVersion's number, 0 without NCCL
   std::chrono::milliseconds timeout{300'000};             ///< for each call that is given no deadline of its own
   std::optional<std::chrono::milliseconds> join_timeout;  ///< for `join` as a whole, lookup included; unset: `timeout`
+  /// No rank, and nobody waits for it: has the store and may ask for unique ids; `rank` and `world_size` mean nothing.
+  bool observer = false;
 };
 
 /// From RANK, WORLD_SIZE and the LLMLAUNCH_* variables (base/env.hpp). `Errc::not_found` names the missing variable.
 Result<ClientOptions> client_options_from_environment();
+
+/// What compare-and-set did.
+struct CompareResult {
+  bool swapped = false;
+  std::optional<Bytes> found;  ///< not swapped: the value that the key has instead; nothing: it is missing
+};
+struct KeyPage {
+  std::vector<std::string> keys;
+  bool more = false;  ///< there are keys behind the last one
+};
+/// A key that was set, or, without a value, deleted.
+struct KeyChange {
+  std::string key;
+  std::optional<Bytes> value;
+};
+
+/// Changes of the store since the watch began, in the order in which they were made. Calls may come from any thread.
+class Watcher {
+ public:
+  ~Watcher();  ///< ends the watch; may come after the client's end
+  Watcher(const Watcher&) = delete;
+  Watcher& operator=(const Watcher&) = delete;
+
+  /// The next change, which it waits for; `timed_out` when there was none. All other errors end the watch:
+  /// `out_of_resources` when changes were made faster than they were taken (more than kMaxWatchQueuedBytes waited, in
+  /// the server or here) and some are lost, `generation_ended`, `closed` with the connection or after the client's end.
+  Result<KeyChange> next(std::chrono::milliseconds timeout);
+
+ private:
+  friend class Client;
+  struct Impl;
+  explicit Watcher(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
 
 class Client {
  public:
@@ -52,14 +88,27 @@ class Client {
   /// Rank 0: publishes a unique id under `index`. All: waits for it, also before it is published.
   Result<void> publish_unique_id(std::uint32_t index, const UniqueId& id);
   Result<UniqueId> unique_id(std::uint32_t index);
+  Result<UniqueId> unique_id(std::uint32_t index, std::chrono::milliseconds timeout);
 
-  // The store of this job. Keys are text of 1 … kMaxKeyBytes, values up to kMaxValueBytes.
+  // The store of this job. Keys are text of 1 … kMaxKeyBytes, values up to kMaxValueBytes. What came later than the
+  // first launcher (compare_and_set and below) is `unsupported` by an older one.
   Result<void> set(std::string_view key, ByteView value);
   Result<Bytes> get(std::string_view key);  ///< waits until the key exists
   Result<Bytes> get(std::string_view key, std::chrono::milliseconds timeout);
   Result<void> wait(const std::vector<std::string>& keys, std::chrono::milliseconds timeout);
   Result<std::int64_t> add(std::string_view key, std::int64_t delta);  ///< a missing key is 0; kept as decimal text
-  Result<void> barrier(std::string_view name);                         ///< all ranks of the generation
+  /// Sets the key if its value is `expected`, or if it is missing and nothing is expected.
+  Result<CompareResult> compare_and_set(std::string_view key, std::optional<ByteView> expected, ByteView value);
+  Result<std::uint64_t> append(std::string_view key, ByteView value);  ///< the new length; a missing key is empty
+  Result<bool> remove(std::string_view key);                           ///< true when the key existed
+  /// Keys that begin with `prefix` and are greater than `after`, in byte order: as many as the server gives at once.
+  Result<KeyPage> list(std::string_view prefix, std::string_view after = {}, std::uint32_t limit = kMaxListKeys);
+  /// Every change of a key, or of all that begin with a prefix, from now on.
+  Result<std::unique_ptr<Watcher>> watch(std::string_view key);
+  Result<std::unique_ptr<Watcher>> watch_prefix(std::string_view prefix);
+
+  Result<void> barrier(std::string_view name);  ///< all ranks of the generation
+  Result<void> barrier(std::string_view name, std::chrono::milliseconds timeout);
 
   /// True once the server pushed the end of the generation or the connection was lost; waiting calls then fail with
   /// `generation_ended` or `closed`.
@@ -69,8 +118,9 @@ class Client {
 
  private:
   struct Impl;
-  explicit Client(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Client(std::shared_ptr<Impl> impl);
+  Result<std::unique_ptr<Watcher>> start_watch(std::string_view key, bool prefix);
+  std::shared_ptr<Impl> impl_;  // watchers have it, too
 };
 
 }  // namespace llmlaunch::rendezvous

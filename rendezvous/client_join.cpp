@@ -31,6 +31,7 @@ std::string name_server(const ClientOptions& options) {
 }
 
 std::string name_me(const ClientOptions& options) {
+  if (options.observer) return "observer";
   return options.host.empty() ? fmt::format("rank {}", number(options.rank)) : name_rank(options.rank, options.host);
 }
 
@@ -68,8 +69,8 @@ class Attempt {
     hello.nonce = make_nonce();
     hello.job_id = options_.job_id;
     hello.generation = options_.generation;
-    hello.rank = options_.rank;
-    hello.world_size = options_.world_size;
+    hello.rank = options_.observer ? kNoRank : options_.rank;
+    hello.world_size = options_.observer ? 0 : options_.world_size;
     hello.host = options_.host;
     hello.pid = static_cast<std::uint32_t>(::getpid());
     hello.nccl_version = static_cast<std::uint32_t>(options_.nccl_version);
@@ -92,8 +93,9 @@ class Attempt {
     if (auto sent = connection_->send(proof, handshake_end); !sent) return setback(sent.error(), false);
     answer = next(handshake_end);
     if (!answer) return tl::unexpected(answer.error());
-    if (!std::holds_alternative<Welcome>(*answer)) return setback(nonsense(), true);
-    return Joined{std::move(*connection_), std::move(decoder_)};
+    const auto* welcome = std::get_if<Welcome>(&*answer);
+    if (welcome == nullptr) return setback(nonsense(), true);
+    return Joined{std::move(*connection_), std::move(decoder_), welcome->minor};
   }
 
  private:
@@ -118,7 +120,10 @@ class Attempt {
       if (!message) return setback(nonsense(), true);
       if (*message) {
         if (const auto* failure = std::get_if<Failure>(&**message)) {
-          return setback(error_of(*failure, options_), failure->code != Errc::out_of_resources);
+          Error error = error_of(*failure, options_);
+          if (options_.observer && failure->code == Errc::wrong_world && error.hint.empty())
+            error.hint = "a launcher of protocol 1.0 admits ranks only; this needs one of 1.1";
+          return setback(std::move(error), failure->code != Errc::out_of_resources);
         }
         return std::move(**message);
       }

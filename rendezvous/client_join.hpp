@@ -15,6 +15,7 @@ namespace llmlaunch::rendezvous {
 struct Joined {
   Connection connection;
   MessageDecoder decoder;
+  std::uint16_t minor = 0;  ///< the server's
 };
 
 /// Tries again and again until the deadline of `options`; errors as Client::join has them.
@@ -26,5 +27,8 @@ std::string where_of(const ClientOptions& options);
 Error error_of(const Failure& failure, const ClientOptions& options);
 /// The protocol's u32 of milliseconds ends at 49 days, which also keeps sums of times from overflowing.
 std::chrono::milliseconds bounded(std::chrono::milliseconds timeout);
+inline std::uint32_t to_ms(std::chrono::milliseconds timeout) {
+  return static_cast<std::uint32_t>(bounded(timeout).count());
+}
 
 }  // namespace llmlaunch::rendezvous

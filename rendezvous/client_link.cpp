@@ -24,6 +24,7 @@ constexpr std::size_t kLinkReadBytes = 64 * 1024;
 
 ClientLink::ClientLink(ClientOptions options, Joined joined)
     : options_(std::move(options)),
+      server_minor_(joined.minor),
       connection_(std::move(joined.connection)),
       decoder_(std::move(joined.decoder)),
       reader_([this] { read(); }) {}
@@ -34,13 +35,14 @@ ClientLink::~ClientLink() {
 
 // --- requests --------------------------------------------------------------------------------------------------------
 
-Result<std::uint32_t> ClientLink::begin(Call& call) {
+Result<std::uint32_t> ClientLink::begin(Call& call, Changes* changes) {
   const std::scoped_lock lock(mutex_);
   if (end_reason_) return *end_reason_;
   std::uint32_t number = 0;
   do number = next_request_++;
-  while (number == 0 || calls_.contains(number));
+  while (number == 0 || calls_.contains(number) || watches_.contains(number));
   calls_.emplace(number, &call);
+  if (changes != nullptr) watches_.emplace(number, changes);
   return number;
 }
 
@@ -70,6 +72,14 @@ Result<void> ClientLink::send(const Message& message, TimePoint deadline) {
   const Bytes bytes = encode(message);
   const std::scoped_lock lock(sending_);
   return connection_.send(bytes, deadline);
+}
+
+Result<void> ClientLink::needs_minor(std::uint16_t minor, const char* what) const {
+  if (server_minor_ >= minor) return ok;
+  return make_error(Errc::unsupported,
+                    fmt::format("the launcher speaks version {}.{} of the rendezvous protocol, which has no {}",
+                                kProtocolVersion, server_minor_, what),
+                    where_of(options_), "use the same llmlaunch on the head and in the program");
 }
 
 // --- the reading thread ----------------------------------------------------------------------------------------------
@@ -118,6 +128,7 @@ void ClientLink::receive(Message message) {
       },
       message);
   const std::scoped_lock lock(mutex_);
+  if (keep_change(message)) return;
   const auto call = calls_.find(request);
   if (call == calls_.end()) return;  // given up, or of a newer protocol
   call->second->answer = std::move(message);
@@ -136,6 +147,7 @@ void ClientLink::end(Error reason) {
   }
   end_reason_ = std::move(reason);
   for (const auto& [request, call] : calls_) call->answered.notify_one();
+  for (const auto& [request, changes] : watches_) changes->news.notify_all();
   if (end_reason_->code != Errc::generation_ended) connection_.shut_down();
 }
 
@@ -156,7 +168,8 @@ void ClientLink::leave() {
   bool lost = false;
   {
     const std::scoped_lock lock(mutex_);
-    leaving_ = true;
+    if (std::exchange(leaving_, true)) return;
+    for (const auto& [request, changes] : watches_) changes->news.notify_all();
     lost = end_reason_ && end_reason_->code != Errc::generation_ended;
   }
   const TimePoint deadline = steady_clock::now() + kLeaveTimeout;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -39,6 +40,24 @@ class ClientLink {
     return answer_to(call, *number, Message(std::move(request)), timeout, subject);
   }
 
+  /// A watch: its changes go to `changes`, from before the request is answered until `unwatch`.
+  struct Changes {
+    std::deque<Change> queue;
+    std::size_t bytes = 0;
+    std::optional<Error> end;  // no further change comes
+    bool known_to_server = true;
+    std::condition_variable news;
+  };
+  Result<std::uint32_t> watch(Watch request, Changes& changes, const std::string& subject);
+  void unwatch(std::uint32_t number, const Changes& changes);
+  /// The oldest change, waiting for it; errors as Watcher::next.
+  Result<Change> next_change(Changes& changes, std::chrono::milliseconds timeout, const std::string& subject);
+
+  /// `unsupported` when the server does not know what came with this minor version of the protocol.
+  Result<void> needs_minor(std::uint16_t minor, const char* what) const;
+
+  /// Says goodbye; calls fail from here on. Idempotent.
+  void leave();
   bool ended();
   /// As Client::on_end.
   void on_end(std::function<void(const Error& reason)> callback);
@@ -51,7 +70,7 @@ class ClientLink {
     std::optional<Message> answer;
   };
 
-  Result<std::uint32_t> begin(Call& call);
+  Result<std::uint32_t> begin(Call& call, Changes* changes = nullptr);
   Result<Message> answer_to(Call& call, std::uint32_t number, const Message& request, std::chrono::milliseconds timeout,
                             const std::string& subject);
   Result<void> send(const Message& message, TimePoint deadline);
@@ -59,9 +78,10 @@ class ClientLink {
   void receive(Message message);
   void end(Error reason);
   void tell_end();
-  void leave();
+  bool keep_change(Message& message);
 
   const ClientOptions options_;
+  const std::uint16_t server_minor_;
   Connection connection_;
   MessageDecoder decoder_;  // the reader thread's
 
@@ -70,6 +90,7 @@ class ClientLink {
   std::mutex mutex_;
   std::uint32_t next_request_ = 1;
   std::map<std::uint32_t, Call*> calls_;
+  std::map<std::uint32_t, Changes*> watches_;
   std::optional<Error> end_reason_;  // the generation has ended or the connection is lost
   std::function<void(const Error&)> end_callback_;
   bool leaving_ = false;

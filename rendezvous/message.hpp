@@ -1,5 +1,5 @@
 /// \file
-/// The rendezvous protocol, version 1, and its messages as types. Used by `Server`/`WorldState` and by `Client`.
+/// The rendezvous protocol, version 1.1, and its messages as types. Used by `Server`/`WorldState` and by `Client`.
 ///
 ///     stream    = preamble frame*              the preamble goes from client to server only
 ///     preamble  = "LLMRDV" version             6 bytes + u16; tells this protocol from others on the same port
@@ -19,9 +19,16 @@
 ///     17 c GetId       request index:u32 timeout       → Id        held back until the id is published
 ///     18 c Set         request key:text value:bytes    → Done
 ///     19 c Get         request key:text timeout        → Value     held back until the key exists
-///     20 c Wait        request timeout count:u32 key…  → Done      held back until all keys exist
+///     20 c Wait        request timeout count:u32 key…  → Done      held back until all keys exist at once
 ///     21 c Add         request key:text delta:i64      → Number    a missing key is 0; kept as decimal text
 ///     22 c Barrier     request name:text timeout       → Done      held back until all ranks of the world asked
+///     since minor 1
+///     23 c CompareSet  request key:text expected:u8 old:bytes new:bytes → Compared   expected 0: that the key is missing
+///     24 c Append      request key:text value:bytes    → Number    the value's new length; a missing key is empty
+///     25 c Delete      request key:text                → Number    1 when the key existed, else 0
+///     26 c List        request prefix:text after:text limit:u32 → Keys   in byte order, those greater than `after`
+///     27 c Watch       request prefix:u8 key:text      → Done, and then a Change for every later change of the key, or of
+///                                                        every key that begins with it; a Failure ends it
 ///     replies
 ///     64 s Done        request
 ///     65 s Value       request value:bytes
@@ -31,8 +38,11 @@
 ///                      code: 1 timed_out 2 canceled 3 refused 4 closed 5 protocol 6 too_large 7 version_mismatch
 ///                      8 unauthenticated 9 duplicate_rank 10 stale_generation 11 wrong_world 12 generation_ended
 ///                      13 not_found 14 invalid_argument 15 unsupported 16 out_of_resources; any other: refused
+///     69 s Compared    request swapped:u8 exists:u8 value:bytes    not swapped: what the key has instead
+///     70 s Keys        request more:u8 count:u32 key…              more 1: go on behind the last one
+///     71 s Change      request deleted:u8 key:text value:bytes     in the order in which the changes were made
 ///     without an answer
-///     96 c Cancel      request                         an open request is answered with Failure(canceled)
+///     96 c Cancel      request                         an open request or watch is answered with Failure(canceled)
 ///     97 c Leave       (nothing)                       the rank leaves in order; the server closes
 ///     98 s Ended       generation:u32 reason:text      the generation has ended; open requests have failed before
 ///
@@ -42,10 +52,18 @@
 /// the job. What follows the handshake is neither encrypted nor signed: who can change packets between the hosts can
 /// change this stream.
 ///
+/// Observer, since minor 1: a hello with rank 2^32-1 (and any world) proves the token like any other and is no rank: it
+/// has the store and may ask for unique ids, but publishes none, enters no barrier, and nobody waits for it.
+///
+/// Watch: a watcher that does not read gets at most kMaxWatchQueuedBytes of changes; then its watch, not its
+/// connection, ends with Failure(out_of_resources), and no later change is sent. What is between two watches a list and
+/// gets tell.
+///
 /// Version rule: the preamble's version changes when old readers would misread; preamble and Failure keep their layout
 /// for ever, so that both sides can say which versions met. `minor` counts additions: new fields at the end of a
-/// payload, which readers ignore, and new types. Unknown types: in a handshake they end the connection; later the
-/// server answers Failure(unsupported) to the u32 that every request starts with, and a client ignores them.
+/// payload, which readers ignore, and new types. A hello never grows, as the proof covers it. Unknown types: in a
+/// handshake they end the connection; later the server answers Failure(unsupported) to the u32 that every request
+/// starts with, and a client ignores them.
 ///
 /// Example: after the handshake a client sets key "k" to ":".
 ///
@@ -54,6 +72,7 @@
 ///     05 00 00 00  40  07 00 00 00                                       the server's answer: Done, request 7
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -69,48 +88,14 @@
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/types.hpp"
+#include "rendezvous/limits.hpp"
 
 namespace llmlaunch::rendezvous {
 
 inline constexpr std::uint16_t kProtocolVersion = 1;
-inline constexpr std::uint16_t kProtocolMinor = 0;
+inline constexpr std::uint16_t kProtocolMinor = 1;
 inline constexpr std::array<std::uint8_t, 6> kPreambleMagic = {'L', 'L', 'M', 'R', 'D', 'V'};
 inline constexpr std::size_t kPreambleBytes = 8;
-
-// Limits. Everything that a peer can make the server hold is bounded by one of them.
-
-/// Job id and host name in a hello: host names end at 253 characters.
-inline constexpr std::size_t kMaxNameBytes = 255;
-/// Store keys and barrier names, as PyTorch's TCPStore allows: its prefixes nest deeply.
-inline constexpr std::size_t kMaxKeyBytes = 8 * 1024;
-/// A store value, as TCPStore's: enough for the addresses of 10,000 ranks in one value.
-inline constexpr std::size_t kMaxValueBytes = 8 * 1024 * 1024;
-/// Keys per generation: gloo needs some per pair of ranks in its worst set-up, 65,536 serves 256 such ranks.
-inline constexpr std::size_t kMaxKeys = 64 * 1024;
-/// Keys and values of a generation together: what the head can spare for a job.
-inline constexpr std::size_t kMaxStoreBytes = 256 * 1024 * 1024;
-/// Keys in one Wait.
-inline constexpr std::size_t kMaxWaitKeys = 4096;
-/// The largest message is a Set of the largest key and value.
-inline constexpr std::size_t kMaxFrameBytes = kMaxKeyBytes + kMaxValueBytes + 64;
-/// Before the proof a peer is a stranger: a hello with two names fits, and nothing more.
-inline constexpr std::size_t kMaxHandshakeFrameBytes = 1024;
-/// NCCL unique ids per generation: communicators and their roots are a handful.
-inline constexpr std::uint32_t kMaxUniqueIds = 1024;
-/// Requests of one peer held back at a time: a rank's threads, each waiting for one thing.
-inline constexpr std::size_t kMaxOpenRequests = 256;
-/// Key bytes in the requests of one peer held back.
-inline constexpr std::size_t kMaxOpenRequestBytes = 16 * 1024 * 1024;
-/// From accept to proof. A handshake takes two round trips; 10 s survives three lost packets.
-inline constexpr std::chrono::milliseconds kHandshakeTimeout{10'000};
-/// Connections beyond two per rank; when all are taken, the oldest unfinished handshake makes room.
-inline constexpr std::size_t kSpareConnections = 64;
-/// Bytes queued for a peer that does not read, before it loses its connection.
-inline constexpr std::size_t kMaxQueuedBytes = 8 * kMaxFrameBytes;
-/// Bytes queued for a peer above which its further requests stay unread.
-inline constexpr std::size_t kPauseQueuedBytes = 1024 * 1024;
-/// Texts in Failure and Ended; longer ones are cut, keeping any answer readable.
-inline constexpr std::size_t kMaxReasonBytes = 16 * 1024;
 
 /// What `ncclGetUniqueId` gives: opaque, 128 bytes.
 using UniqueId = std::array<std::byte, 128>;
@@ -118,6 +103,11 @@ using Nonce = std::array<std::byte, 32>;
 using ProofBytes = std::array<std::byte, 32>;
 /// A value that many replies share.
 using SharedBytes = std::shared_ptr<const Bytes>;
+inline bool same_bytes(const SharedBytes& a, const SharedBytes& b) {
+  return std::ranges::equal(a ? ByteView(*a) : ByteView(), b ? ByteView(*b) : ByteView());
+}
+/// The rank in an observer's hello.
+inline constexpr Rank kNoRank{0xffffffff};
 
 /// First message of a stream, made by `MessageDecoder` from the preamble.
 struct Preamble {
@@ -193,6 +183,38 @@ struct Barrier {
   friend bool operator==(const Barrier&, const Barrier&) = default;
 };
 
+struct CompareSet {
+  std::uint32_t request = 0;
+  std::string key;
+  std::optional<Bytes> expected;  ///< nothing: the key is missing
+  Bytes value;
+  friend bool operator==(const CompareSet&, const CompareSet&) = default;
+};
+struct Append {
+  std::uint32_t request = 0;
+  std::string key;
+  Bytes value;
+  friend bool operator==(const Append&, const Append&) = default;
+};
+struct Delete {
+  std::uint32_t request = 0;
+  std::string key;
+  friend bool operator==(const Delete&, const Delete&) = default;
+};
+struct List {
+  std::uint32_t request = 0;
+  std::string prefix;
+  std::string after;
+  std::uint32_t limit = 0;
+  friend bool operator==(const List&, const List&) = default;
+};
+struct Watch {
+  std::uint32_t request = 0;
+  bool prefix = false;
+  std::string key;
+  friend bool operator==(const Watch&, const Watch&) = default;
+};
+
 struct Done {
   std::uint32_t request = 0;
   friend bool operator==(const Done&, const Done&) = default;
@@ -201,8 +223,7 @@ struct Value {
   std::uint32_t request = 0;
   SharedBytes value;  ///< null counts as empty
   friend bool operator==(const Value& a, const Value& b) {
-    static const Bytes kEmpty;
-    return a.request == b.request && (a.value ? *a.value : kEmpty) == (b.value ? *b.value : kEmpty);
+    return a.request == b.request && same_bytes(a.value, b.value);
   }
 };
 struct Number {
@@ -221,6 +242,31 @@ struct Failure {
   std::string what;
   std::string hint;
   friend bool operator==(const Failure&, const Failure&) = default;
+};
+
+struct Compared {
+  std::uint32_t request = 0;
+  bool swapped = false;
+  bool exists = false;
+  SharedBytes value;  ///< null counts as empty
+  friend bool operator==(const Compared& a, const Compared& b) {
+    return a.request == b.request && a.swapped == b.swapped && a.exists == b.exists && same_bytes(a.value, b.value);
+  }
+};
+struct Keys {
+  std::uint32_t request = 0;
+  bool more = false;
+  std::vector<std::string> keys;
+  friend bool operator==(const Keys&, const Keys&) = default;
+};
+struct Change {
+  std::uint32_t request = 0;
+  bool deleted = false;
+  std::string key;
+  SharedBytes value;  ///< null counts as empty
+  friend bool operator==(const Change& a, const Change& b) {
+    return a.request == b.request && a.deleted == b.deleted && a.key == b.key && same_bytes(a.value, b.value);
+  }
 };
 
 struct Cancel {
@@ -243,12 +289,14 @@ struct Unknown {
 };
 
 using Message = std::variant<Preamble, Hello, Challenge, Proof, Welcome, PublishId, GetId, Set, Get, Wait, Add, Barrier,
-                             Done, Value, Number, Id, Failure, Cancel, Leave, Ended, Unknown>;
+                             CompareSet, Append, Delete, List, Watch, Done, Value, Number, Id, Failure, Compared, Keys,
+                             Change, Cancel, Leave, Ended, Unknown>;
 
 /// The message's bytes on the stream, header included. `Unknown` gives a frame with its request alone.
 Bytes encode(const Message& message);
 
-/// The bytes in front of the value and the value itself, which is not copied; for all but `Value`, the second is null.
+/// The bytes in front of a value that many replies share and the value itself, which is not copied; for messages
+/// without one, the second is null.
 std::pair<Bytes, SharedBytes> encode_shared(const Message& message);
 
 /// One frame as a message. `Errc::protocol` names the message whose fields are missing or lie about their length.
@@ -256,6 +304,8 @@ Result<Message> decode(const FrameView& frame);
 
 /// Whether the text may be a key or a barrier's name: 1 … kMaxKeyBytes. `noun` is "key" or "barrier name".
 Result<void> check_key(std::string_view key, std::string_view noun = "key");
+/// Whether the text may be a prefix, or the key to list behind: up to kMaxKeyBytes, also empty.
+Result<void> check_prefix(std::string_view prefix);
 /// Whether a value fits: `Errc::too_large` names the key.
 Result<void> check_value(std::string_view key, std::size_t value_bytes);
 

@@ -22,7 +22,7 @@ class PeerSocket {
   using Piece = std::pair<Bytes, SharedBytes>;
   /// False when more than kMaxQueuedBytes would wait: the peer does not read, and the piece is not taken.
   bool push(Piece piece);
-  bool has_unwritten() const { return queued_bytes_ > 0; }
+  std::size_t unwritten_bytes() const { return queued_bytes_; }
   /// So much waits that the peer's further requests stay unread.
   bool is_behind() const { return queued_bytes_ > kPauseQueuedBytes; }
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -73,7 +74,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer);
   static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
   void carry_out(Actions actions);
-  void send(PeerId id, const Message& message);
+  bool send(PeerId id, const Message& message);
   void write_all();
   void write_now(const std::shared_ptr<Peer>& peer);
   void written(const std::shared_ptr<Peer>& peer, const boost::system::error_code& error);
@@ -202,9 +203,16 @@ void Server::Impl::written(const std::shared_ptr<Peer>& peer, const boost::syste
 }
 
 void Server::Impl::carry_out(Actions actions) {
+  std::set<std::pair<PeerId, std::uint32_t>> slow;  // watches of which a change was not queued, and so no later one is
   for (Action& action : actions) {
     if (closed) return;
-    if (auto* sent = std::get_if<Send>(&action)) send(sent->peer, sent->message);
+    if (auto* sent = std::get_if<Send>(&action)) {
+      const auto* change = std::get_if<Change>(&sent->message);
+      if (change == nullptr)
+        send(sent->peer, sent->message);
+      else if (!slow.contains({sent->peer, change->request}) && !send(sent->peer, sent->message))
+        slow.emplace(sent->peer, change->request);
+    }
     if (auto* ended = std::get_if<Close>(&action)) close(ended->peer, ended->reason);
     if (std::holds_alternative<Complete>(action)) log_debug("rendezvous: all ranks have joined");
     if (auto* failed = std::get_if<FailJob>(&action)) log_warning("rendezvous: {}", to_string(failed->reason));
@@ -213,6 +221,7 @@ void Server::Impl::carry_out(Actions actions) {
       log_debug("rendezvous: rank {} went without a word: {}", number(lost->rank), to_string(lost->reason));
     }
   }
+  for (const auto& [peer, request] : slow) carry_out(world.on_slow_watcher(peer, request));
   if (!reading) write_all();
   arm_tick();
 }
@@ -221,14 +230,21 @@ void Server::Impl::will_write(const std::shared_ptr<Peer>& peer) {
   if (!std::exchange(peer->unsent, true)) unsent.push_back(peer);
 }
 
-void Server::Impl::send(PeerId id, const Message& message) {
+// False: a change that its peer is too slow for.
+bool Server::Impl::send(PeerId id, const Message& message) {
   const auto found = peers.find(id);
-  if (found == peers.end()) return;
+  if (found == peers.end()) return true;
   const std::shared_ptr<Peer> peer = found->second;
-  if (peer->closed || peer->closing) return;
-  if (peer->push(encode_shared(message))) return will_write(peer);
-  forget(peer, make_error(Errc::too_large,
-                          fmt::format("the peer does not read: more than {} bytes wait for it", kMaxQueuedBytes)));
+  if (peer->closed || peer->closing) return true;
+  auto piece = encode_shared(message);
+  const std::size_t bytes = piece.first.size() + (piece.second ? piece.second->size() : 0);
+  if (std::holds_alternative<Change>(message) && peer->unwritten_bytes() + bytes > kMaxWatchQueuedBytes) return false;
+  if (peer->push(std::move(piece)))
+    will_write(peer);
+  else
+    forget(peer, make_error(Errc::too_large,
+                            fmt::format("the peer does not read: more than {} bytes wait for it", kMaxQueuedBytes)));
+  return true;
 }
 
 void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {

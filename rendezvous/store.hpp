@@ -3,9 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
 #include "rendezvous/message.hpp"
 
@@ -24,6 +27,29 @@ class Store {
   /// or the sum leaves 64 bits; then nothing has changed.
   Result<std::int64_t> add(std::string_view key, std::int64_t delta);
 
+  /// What a compare-and-set did: `found` is the value that was there instead, null for none.
+  struct Compared {
+    bool swapped = false;
+    SharedBytes found;
+  };
+  /// Sets the key to `value` if its value is `expected`, or if it is missing and nothing is expected. Errors as `set`,
+  /// also when nothing would be swapped; a value and what is expected of it are within the limit of a value together.
+  Result<Compared> compare_and_set(std::string_view key, const std::optional<Bytes>& expected, Bytes value);
+
+  /// Appends to the value, a missing key being empty, and gives its new length. Errors as `set`, about the whole value.
+  Result<std::size_t> append(std::string_view key, ByteView value);
+
+  /// True when the key existed.
+  bool remove(std::string_view key);
+
+  struct Page {
+    std::vector<std::string> keys;
+    bool more = false;
+  };
+  /// The keys that begin with `prefix` and are greater than `after`, in byte order: at most `most`, kMaxListKeys and
+  /// kMaxListBytes of them, and at least one if there is any.
+  Page list(std::string_view prefix, std::string_view after, std::size_t most) const;
+
   /// The value, or null.
   SharedBytes find(std::string_view key) const;
   std::size_t size() const { return pairs_.size(); }
@@ -33,7 +59,8 @@ class Store {
   std::size_t max_keys_;
   std::size_t max_bytes_;
   std::size_t bytes_ = 0;
-  std::unordered_map<std::string, SharedBytes> pairs_;
+  Result<void> check_room(std::string_view key, std::size_t value_bytes, const Bytes* old) const;
+  std::map<std::string, std::shared_ptr<Bytes>, std::less<>> pairs_;  // in order, for `list`
 };
 
 }  // namespace llmlaunch::rendezvous

@@ -1,5 +1,6 @@
-// What admitted ranks ask for: unique ids, the store, barriers. A request that cannot be answered yet is held back
-// until its answer exists, its time is up, its peer cancels or goes, or the generation ends; `take` is the one way out.
+// What admitted peers ask for: unique ids, barriers; the store's requests are in world_store.cpp. A request that cannot
+// be answered yet is held back until its answer exists, its time is up, its peer cancels or goes, or the generation
+// ends; `take` is the one way out.
 #include <fmt/format.h>
 
 #include <cassert>
@@ -45,7 +46,10 @@ void WorldState::serve(PeerId id, Peer& peer, Message& message, TimePoint now) {
       message);
 }
 
-void WorldState::on(PeerId id, Peer&, PublishId& message, TimePoint) {
+void WorldState::on(PeerId id, Peer& peer, PublishId& message, TimePoint) {
+  if (peer.hello.rank == kNoRank) {
+    return fail(id, message.request, make_error(Errc::refused, "an observer publishes no unique id: ranks do"));
+  }
   if (message.index >= kMaxUniqueIds) {
     return fail(id, message.request,
                 make_error(Errc::too_large,
@@ -78,43 +82,11 @@ void WorldState::on(PeerId id, Peer& peer, GetId& message, TimePoint now) {
   hold(id, peer, message.request, message.timeout_ms, 0, ForId{message.index}, now);
 }
 
-void WorldState::on(PeerId id, Peer&, Set& message, TimePoint) {
-  if (const auto stored = store_.set(message.key, std::move(message.value)); !stored) {
-    return fail(id, message.request, stored.error());
-  }
-  send(id, Done{message.request});
-  wake(message.key);
-}
-
-void WorldState::on(PeerId id, Peer& peer, Get& message, TimePoint now) {
-  if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
-  if (SharedBytes value = store_.find(message.key)) return send(id, Value{message.request, std::move(value)});
-  const std::size_t bytes = message.key.size();
-  hold(id, peer, message.request, message.timeout_ms, bytes, ForValue{std::move(message.key)}, now);
-}
-
-void WorldState::on(PeerId id, Peer& peer, Wait& message, TimePoint now) {
-  ForKeys keys;
-  std::size_t bytes = 0;
-  for (std::string& key : message.keys) {
-    if (const auto fits = check_key(key); !fits) return fail(id, message.request, fits.error());
-    if (store_.find(key)) continue;
-    bytes += key.size();
-    keys.missing.insert(std::move(key));
-  }
-  if (keys.missing.empty()) return send(id, Done{message.request});
-  hold(id, peer, message.request, message.timeout_ms, bytes, std::move(keys), now);
-}
-
-void WorldState::on(PeerId id, Peer&, Add& message, TimePoint) {
-  const auto sum = store_.add(message.key, message.delta);
-  if (!sum) return fail(id, message.request, sum.error());
-  send(id, Number{message.request, *sum});
-  wake(message.key);
-}
-
 void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
   if (const auto fits = check_key(message.name, "barrier name"); !fits) return fail(id, message.request, fits.error());
+  if (peer.hello.rank == kNoRank) {
+    return fail(id, message.request, make_error(Errc::refused, "an observer enters no barrier: it is for ranks"));
+  }
   if (const auto error = absence(message.name)) return fail(id, message.request, *error);
   const auto found = barriers_.find(message.name);
   const std::size_t waiting = found == barriers_.end() ? 0 : found->second.waiting.size();
@@ -125,7 +97,8 @@ void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
   }
   if (waiting + 1 < slots_.size()) {
     const std::size_t bytes = message.name.size();
-    return hold(id, peer, message.request, message.timeout_ms, bytes, ForBarrier{std::move(message.name)}, now);
+    hold(id, peer, message.request, message.timeout_ms, bytes, ForBarrier{std::move(message.name)}, now);
+    return;
   }
   send(id, Done{message.request});
   while (barriers_.contains(message.name)) {
@@ -134,40 +107,45 @@ void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
   }
 }
 
-void WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_t timeout_ms, std::size_t bytes,
-                      Subject subject, TimePoint now) {
-  if (failed_) return fail(id, request, *failed_);
-  if (peer.open.size() >= kMaxOpenRequests || peer.open_bytes + bytes > kMaxOpenRequestBytes) {
-    return fail(
-        id, request,
-        make_error(Errc::out_of_resources,
-                   fmt::format("rank {} has {} requests with {} bytes of keys waiting; the limits are {} and {}",
-                               number(peer.hello.rank), peer.open.size(), peer.open_bytes, kMaxOpenRequests,
-                               kMaxOpenRequestBytes)));
+// False when it may not be held: then it has been answered.
+bool WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::optional<std::uint32_t> timeout_ms,
+                      std::size_t bytes, Subject subject, TimePoint now) {
+  std::optional<Error> error = failed_;
+  if (!error && (peer.open.size() >= kMaxOpenRequests || peer.open_bytes + bytes > kMaxOpenRequestBytes)) {
+    error = make_error(
+        Errc::out_of_resources,
+        fmt::format("{} has {} requests with {} bytes of keys waiting; the limits are {} and {}", name_peer(peer),
+                    peer.open.size(), peer.open_bytes, kMaxOpenRequests, kMaxOpenRequestBytes));
+  }
+  if (error) {
+    fail(id, request, *error);
+    return false;
   }
   const OpenId open_id = next_open_++;
   Open open;
   open.peer = id;
   open.request = request;
   open.rank = peer.hello.rank;
-  open.timeout = std::chrono::milliseconds(timeout_ms);
-  open.deadline = now + open.timeout;
+  open.timeout = std::chrono::milliseconds(timeout_ms.value_or(0));
+  if (timeout_ms) open.deadline = now + open.timeout;
   open.bytes = bytes;
   if (const auto* unique_id = std::get_if<ForId>(&subject)) id_waiters_[unique_id->index].insert(open_id);
   if (const auto* value = std::get_if<ForValue>(&subject)) key_waiters_[value->key].insert(open_id);
   if (const auto* keys = std::get_if<ForKeys>(&subject)) {
-    for (const std::string& key : keys->missing) key_waiters_[key].insert(open_id);
+    for (const auto& [key, exists] : keys->exist) key_waiters_[key].insert(open_id);
   }
   if (const auto* barrier = std::get_if<ForBarrier>(&subject)) {
     OpenBarrier& entered = barriers_[barrier->name];
     entered.waiting.emplace(open.rank, open_id);
     entered.arrived.insert(open.rank);
   }
+  if (const auto* changes = std::get_if<ForChanges>(&subject)) watches_.add(open_id, changes->key, changes->prefix);
   open.subject = std::move(subject);
   peer.open.emplace(request, open_id);
   peer.open_bytes += bytes;
-  deadlines_.emplace(open.deadline, open_id);
+  if (open.deadline) deadlines_.emplace(*open.deadline, open_id);
   open_.emplace(open_id, std::move(open));
+  return true;
 }
 
 // Takes a held request out of every index. Whoever takes it answers it.
@@ -175,7 +153,7 @@ WorldState::Open WorldState::take(OpenId id) {
   const auto node = open_.extract(id);
   assert(!node.empty());
   Open open = std::move(node.mapped());
-  deadlines_.erase({open.deadline, id});
+  if (open.deadline) deadlines_.erase({*open.deadline, id});
   if (const auto peer = peers_.find(open.peer); peer != peers_.end()) {
     peer->second.open.erase(open.request);
     peer->second.open_bytes -= open.bytes;
@@ -189,32 +167,15 @@ WorldState::Open WorldState::take(OpenId id) {
   if (const auto* unique_id = std::get_if<ForId>(&open.subject)) drop(id_waiters_, unique_id->index);
   if (const auto* value = std::get_if<ForValue>(&open.subject)) drop(key_waiters_, value->key);
   if (const auto* keys = std::get_if<ForKeys>(&open.subject)) {
-    for (const std::string& key : keys->missing) drop(key_waiters_, key);
+    for (const auto& [key, exists] : keys->exist) drop(key_waiters_, key);
   }
   if (const auto* barrier = std::get_if<ForBarrier>(&open.subject)) {
     const auto found = barriers_.find(barrier->name);
     found->second.waiting.erase(open.rank);
     if (found->second.waiting.empty()) barriers_.erase(found);
   }
+  if (const auto* changes = std::get_if<ForChanges>(&open.subject)) watches_.remove(id, changes->key, changes->prefix);
   return open;
-}
-
-// The key exists now: answers those who waited for it alone or last.
-void WorldState::wake(const std::string& key) {
-  const auto waiters = key_waiters_.extract(key);
-  if (waiters.empty()) return;
-  for (const OpenId id : waiters.mapped()) {
-    auto* keys = std::get_if<ForKeys>(&open_.at(id).subject);
-    if (keys == nullptr) {
-      const Open open = take(id);
-      send(open.peer, Value{open.request, store_.find(key)});
-      continue;
-    }
-    keys->missing.erase(key);
-    if (!keys->missing.empty()) continue;
-    const Open open = take(id);
-    send(open.peer, Done{open.request});
-  }
 }
 
 // A rank has gone: barriers wait for all ranks, and unique id 0 comes from rank 0.
@@ -287,11 +248,12 @@ Error WorldState::timeout_error(const Open& open, TimeoutWords& words) const {
     constexpr std::size_t kNamedKeys = 4;
     std::string named;
     std::size_t count = 0;
-    for (const std::string& key : keys->missing) {
+    for (const auto& [key, exists] : keys->exist) {
+      if (exists) continue;
       if (count++ == kNamedKeys) break;
       named += (named.empty() ? "" : ", ") + quoted(key);
     }
-    const std::size_t all = keys->missing.size();
+    const std::size_t all = keys->missing;
     if (all > kNamedKeys) named += fmt::format(" and {} more", all - kNamedKeys);
     what =
         fmt::format("{} {} {} not set within {}", all == 1 ? "key" : "keys", named, all == 1 ? "was" : "were", within);

@@ -134,11 +134,17 @@ void WorldState::handshake(PeerId id, Peer& peer, Message& message, TimePoint no
 // The peer holds the token, so it may learn why it cannot enter.
 void WorldState::admit(PeerId id, Peer& peer, TimePoint now) {
   if (const auto error = objection(peer.hello, peer)) return reject(id, *error);
-  if (const auto error = nccl_objection(peer.hello)) {
+  if (const auto error = peer.hello.rank == kNoRank ? std::nullopt : nccl_objection(peer.hello)) {
     reject(id, *error);
     return give_up(*error);
   }
   const Hello& hello = peer.hello;
+  if (hello.rank == kNoRank) {
+    ++observers_;
+    peer.step = Step::admitted;
+    handshakes_.erase(id);
+    return send(id, Welcome{});
+  }
   if (hello.nccl_version != 0 && !nccl_reference_) {
     nccl_reference_ = hello.rank;
     nccl_version_ = hello.nccl_version;
@@ -163,7 +169,8 @@ void WorldState::admit(PeerId id, Peer& peer, TimePoint now) {
 std::optional<Error> WorldState::objection(const Hello& hello, const Peer& peer) const {
   const auto refuse = [](Errc code, std::string what) { return make_error(code, std::move(what)); };
   const std::uint32_t rank = number(hello.rank);
-  const std::string me = name_rank(hello.rank, host_or(hello.host, peer.address));
+  const bool observer = hello.rank == kNoRank;
+  const std::string me = name_peer(peer);
   if (hello.job_id != options_.job_id) {
     return refuse(Errc::wrong_world, fmt::format("{} belongs to job {}, this rendezvous serves job {}", me,
                                                  quoted(hello.job_id), quoted(options_.job_id)));
@@ -177,17 +184,22 @@ std::optional<Error> WorldState::objection(const Hello& hello, const Peer& peer)
     return refuse(Errc::wrong_world, fmt::format("{} belongs to generation {}, this is generation {}", me,
                                                  number(hello.generation), number(options_.generation)));
   }
-  if (hello.world_size != slots_.size()) {
+  if (!observer && hello.world_size != slots_.size()) {
     return refuse(Errc::wrong_world,
                   fmt::format("{} expects a world of {} ranks, this job has {}", me, hello.world_size, slots_.size()));
   }
-  if (rank >= slots_.size()) {
+  if (!observer && rank >= slots_.size()) {
     return refuse(Errc::wrong_world,
                   fmt::format("{} is no rank of this job: its ranks are 0-{}", me, slots_.size() - 1));
   }
   if (end_reason_) {
     return refuse(Errc::stale_generation, fmt::format("{} comes too late: generation {} has ended: {}", me,
                                                       number(options_.generation), *end_reason_));
+  }
+  if (observer) {
+    if (observers_ < kMaxObservers) return std::nullopt;
+    return refuse(Errc::out_of_resources,
+                  fmt::format("{} is one too many: {} observers are here, the limit", me, observers_));
   }
   const Slot& slot = slots_[rank];
   if (slot.presence == Presence::present) {
@@ -203,6 +215,11 @@ std::optional<Error> WorldState::objection(const Hello& hello, const Peer& peer)
   if (failed_)
     return refuse(static_cast<Errc>(failed_->code.value()), fmt::format("{} cannot join: {}", me, failed_->what));
   return std::nullopt;
+}
+
+std::string WorldState::name_peer(const Peer& peer) const {
+  const std::string host = host_or(peer.hello.host, peer.address);
+  return peer.hello.rank == kNoRank ? fmt::format("an observer ({})", host) : name_rank(peer.hello.rank, host);
 }
 
 std::optional<Error> WorldState::nccl_objection(const Hello& hello) const {
@@ -239,6 +256,10 @@ void WorldState::remove(PeerId id, Presence presence, const Error& reason) {
   if (peer.step != Step::admitted) return;
 
   const Rank rank = peer.hello.rank;
+  if (rank == kNoRank) {
+    --observers_;
+    return;
+  }
   slots_[number(rank)].presence = presence;
   ++gone_;
   if (end_reason_) return;  // everybody goes now

@@ -20,6 +20,7 @@
 #include "rendezvous/auth.hpp"
 #include "rendezvous/message.hpp"
 #include "rendezvous/store.hpp"
+#include "rendezvous/watch_index.hpp"
 
 namespace llmlaunch::rendezvous {
 
@@ -68,6 +69,9 @@ class WorldState {
   Actions on_malformed(PeerId peer, const Error& error, TimePoint now);
   /// The connection is gone. Needs no call, and does nothing, after a `Close`.
   Actions on_disconnect(PeerId peer, const Error& reason, TimePoint now);
+  /// A Change for this watch was not queued, as too much waits for its peer already: the watch ends. `on_message` and
+  /// all others may not be called between the actions that held the Change and this.
+  Actions on_slow_watcher(PeerId peer, std::uint32_t request);
   Actions on_tick(TimePoint now);
   /// Ends the generation: open requests fail, every admitted peer is told, later requests are refused. Once.
   Actions end_generation(std::string reason, TimePoint now);
@@ -107,10 +111,15 @@ class WorldState {
     std::string key;
   };
   struct ForKeys {
-    std::set<std::string> missing;
+    std::map<std::string, bool> exist;
+    std::size_t missing = 0;
   };
   struct ForBarrier {
     std::string name;
+  };
+  struct ForChanges {
+    std::string key;
+    bool prefix;
   };
   /// Ended and forgotten with its last waiter, so that names that nobody waits for cost nothing.
   struct OpenBarrier {
@@ -122,14 +131,14 @@ class WorldState {
     std::optional<std::string> unjoined;
     std::map<std::string, std::string> barriers;
   };
-  using Subject = std::variant<ForId, ForValue, ForKeys, ForBarrier>;
-  /// A request that is held back.
+  using Subject = std::variant<ForId, ForValue, ForKeys, ForBarrier, ForChanges>;
+  /// A request that is held back, or a watch, which has no deadline.
   struct Open {
     PeerId peer{};
     std::uint32_t request = 0;
     Rank rank{};
     std::chrono::milliseconds timeout{};
-    TimePoint deadline;
+    std::optional<TimePoint> deadline;
     std::size_t bytes = 0;
     Subject subject;
   };
@@ -146,25 +155,36 @@ class WorldState {
   std::vector<Rank> missing_ranks() const;
   std::string served_host(Rank rank) const { return options_.hosts[number(rank)]; }
 
+  std::string name_peer(const Peer& peer) const;
+
   // Requests: world_requests.cpp.
   void serve(PeerId id, Peer& peer, Message& message, TimePoint now);
   void on(PeerId id, Peer& peer, PublishId& message, TimePoint now);
   void on(PeerId id, Peer& peer, GetId& message, TimePoint now);
-  void on(PeerId id, Peer& peer, Set& message, TimePoint now);
-  void on(PeerId id, Peer& peer, Get& message, TimePoint now);
-  void on(PeerId id, Peer& peer, Wait& message, TimePoint now);
-  void on(PeerId id, Peer& peer, Add& message, TimePoint now);
   void on(PeerId id, Peer& peer, Barrier& message, TimePoint now);
-  void hold(PeerId id, Peer& peer, std::uint32_t request, std::uint32_t timeout_ms, std::size_t bytes, Subject subject,
-            TimePoint now);
+  bool hold(PeerId id, Peer& peer, std::uint32_t request, std::optional<std::uint32_t> timeout_ms, std::size_t bytes,
+            Subject subject, TimePoint now);
   Open take(OpenId id);
-  void wake(const std::string& key);
   void fail_hopes_on(Rank rank);
   void fail_all_open(const Error& error);
   Error timeout_error(const Open& open, TimeoutWords& words) const;
   std::string who_is_late(const OpenBarrier& barrier) const;
   std::optional<Error> absence(const std::string& barrier) const;
   std::optional<Error> rootless(std::uint32_t index) const;
+
+  // The store's requests: world_store.cpp.
+  void on(PeerId id, Peer& peer, Set& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Get& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Wait& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Add& message, TimePoint now);
+  void on(PeerId id, Peer& peer, CompareSet& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Append& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Delete& message, TimePoint now);
+  void on(PeerId id, Peer& peer, List& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Watch& message, TimePoint now);
+  void key_was_set(const std::string& key, bool existed);
+  void key_was_deleted(const std::string& key);
+  void tell_watchers(const std::string& key, const SharedBytes& value);
 
   void send(PeerId id, Message message) { out_.push_back(Send{id, std::move(message)}); }
   void fail(PeerId id, std::uint32_t request, const Error& error);
@@ -177,7 +197,8 @@ class WorldState {
   std::vector<Slot> slots_;
   std::uint32_t joined_ = 0;
   std::uint32_t gone_ = 0;  // ranks left or lost now
-  bool complete_ = false;   // all ranks have joined
+  std::size_t observers_ = 0;
+  bool complete_ = false;  // all ranks have joined
   std::optional<TimePoint> join_deadline_;
   std::optional<Error> failed_;  // why this generation cannot succeed
   std::optional<std::string> end_reason_;
@@ -190,7 +211,8 @@ class WorldState {
   std::map<OpenId, Open> open_;
   std::set<std::pair<TimePoint, OpenId>> deadlines_;
   std::map<std::uint32_t, std::set<OpenId>> id_waiters_;
-  std::unordered_map<std::string, std::set<OpenId>> key_waiters_;
+  std::unordered_map<std::string, std::set<OpenId>> key_waiters_;  // also of keys that one waits for others beside
+  WatchIndex<OpenId> watches_;
   std::map<std::string, OpenBarrier> barriers_;
 };
 

@@ -1,5 +1,6 @@
 // WorldState under arbitrary peers: some hold the token and send any decodable message, some do not; time jumps.
-// Checked: every request is answered at most once, nobody unadmitted is served, and deadlines always move on.
+// Checked: every request is answered at most once, nobody unadmitted is served, changes go to standing watches only,
+// and deadlines always move on.
 #include "rendezvous/world_state.hpp"
 
 #include <algorithm>
@@ -35,7 +36,7 @@ class Harness {
     Hello hello;
     hello.job_id = (variant & 0x80) != 0 ? "other" : "job";
     hello.generation = Generation{(variant & 0x40) != 0 ? 0U : 1U};
-    hello.rank = Rank{static_cast<std::uint32_t>(variant & 3)};
+    hello.rank = (variant & 3) == 3 && (variant & 0x10) != 0 ? kNoRank : Rank{static_cast<std::uint32_t>(variant & 3)};
     hello.world_size = 3;
     hello.nccl_version = (variant & 0x20) != 0 ? 22807 : 0;
     hello.pid = variant >> 2 & 3;
@@ -51,12 +52,16 @@ class Harness {
           if constexpr (requires { m.request; }) asked_[id].insert(m.request);
         },
         message);
+    if (const auto* watch = std::get_if<Watch>(&message)) asked_watches_.insert({id, watch->request});
     apply(world_.on_message(id, std::move(message), now_));
   }
   void malformed(std::size_t slot, const Error& error) { apply(world_.on_malformed(ids_[slot], error, now_)); }
   void disconnect(std::size_t slot) {
     live_.erase(ids_[slot]);
     apply(world_.on_disconnect(ids_[slot], make_error(Errc::closed, "gone"), now_));
+  }
+  void slow_watcher(std::size_t slot, std::uint32_t request) {
+    if (watches_.contains({ids_[slot], request})) apply(world_.on_slow_watcher(ids_[slot], request));
   }
   void end() { apply(world_.end_generation("over", now_)); }
   void advance(std::uint32_t ms) {
@@ -73,12 +78,24 @@ class Harness {
   }
 
  private:
+  // A watch begins with its Done and ends with a Failure; changes come only between.
+  void follow_watches(const Send& sent) {
+    if (const auto* done = std::get_if<Done>(&sent.message)) {
+      if (asked_watches_.erase({sent.peer, done->request}) == 1) watches_.insert({sent.peer, done->request});
+    } else if (const auto* failure = std::get_if<Failure>(&sent.message)) {
+      asked_watches_.erase({sent.peer, failure->request});
+      watches_.erase({sent.peer, failure->request});
+    } else if (const auto* change = std::get_if<Change>(&sent.message)) {
+      FUZZ_CHECK(watches_.contains({sent.peer, change->request}));
+    }
+  }
   void apply(const Actions& actions) {
     for (const Action& action : actions) {
       if (const auto* closed = std::get_if<Close>(&action)) FUZZ_CHECK(live_.erase(closed->peer) == 1);
       const auto* sent = std::get_if<Send>(&action);
       if (sent == nullptr) continue;
       FUZZ_CHECK(live_.contains(sent->peer));
+      follow_watches(*sent);
       std::visit(
           [&](const auto& m) {
             if constexpr (requires { m.request; }) {
@@ -97,6 +114,7 @@ class Harness {
   std::map<std::size_t, PeerId> ids_;
   std::set<PeerId> live_;
   std::map<PeerId, std::set<std::uint32_t>> asked_;
+  std::set<std::pair<PeerId, std::uint32_t>> asked_watches_, watches_;
 };
 
 }  // namespace
@@ -115,7 +133,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 2: harness.disconnect(slot); break;
       case 3: harness.advance(argument * 50U); break;
       case 4:
-        if (argument == 0xff) harness.end();
+        if (argument == 0xff)
+          harness.end();
+        else
+          harness.slow_watcher(slot, argument);
         break;
       default: {
         const std::size_t length = std::min<std::size_t>(input.u8(), input.remaining());

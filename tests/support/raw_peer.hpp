@@ -1,5 +1,5 @@
 /// \file
-/// A peer of the rendezvous that writes bytes as it likes, for tests.
+/// A peer of the rendezvous that sends what a test says, whether a client would or not.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -35,12 +36,12 @@ class RawPeer {
   void send(ByteView bytes) { REQUIRE(connection_.send(bytes, soon())); }
 
   /// The whole handshake of a rank.
-  void enter(const ClientOptions& options) {
-    const Hello hello = hello_for(options);
+  void enter(const ClientOptions& options) { enter(hello_for(options), options.token); }
+  void enter(const Hello& hello, const std::string& hex_token) {
+    const Token token = *Token::parse(hex_token);
     send(encode(Preamble{}));
     send(encode(hello));
     const auto challenge = std::get<Challenge>(*next());
-    const Token token = *Token::parse(options.token);
     REQUIRE(token.verify(challenge.proof, Token::Side::server, hello, challenge.nonce));
     send(encode(Proof{token.prove(Token::Side::client, hello, challenge.nonce)}));
     REQUIRE(std::holds_alternative<Welcome>(*next()));

@@ -11,10 +11,12 @@ llmlaunch_unit_test(rendezvous
     rendezvous_tcpstore_state_test.cpp
     rendezvous_wording_test.cpp
     rendezvous_world_state_test.cpp
+    rendezvous_world_store_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
 llmlaunch_unit_test(rendezvous_sockets ASIO
   SOURCES
+    rendezvous_client_store_test.cpp
     rendezvous_client_test.cpp
     rendezvous_hostile_test.cpp
     rendezvous_server_test.cpp

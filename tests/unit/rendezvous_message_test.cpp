@@ -48,6 +48,18 @@ std::vector<Message> one_of_each() {
           Number{10, -1},
           Id{11, id},
           Failure{12, Errc::stale_generation, "what", "hint"},
+          CompareSet{14, "k", bytes_of("old"), bytes_of("new")},
+          CompareSet{15, "k", std::nullopt, bytes_of("new")},
+          CompareSet{16, "k", Bytes(), Bytes()},
+          Append{17, "k", bytes_of("more")},
+          Delete{18, "k"},
+          List{19, "prefix", "after", 100},
+          Watch{20, true, "prefix"},
+          Compared{21, false, true, std::make_shared<const Bytes>(bytes_of("there"))},
+          Compared{22, true, true, nullptr},
+          Keys{23, true, {"a", "b"}},
+          Change{24, false, "k", std::make_shared<const Bytes>(bytes_of("value"))},
+          Change{25, true, "k", nullptr},
           Cancel{13},
           Leave{},
           Ended{Generation{2}, "rank 1 failed"}};
@@ -109,6 +121,36 @@ TEST_CASE("every wire code keeps its number") {
     CHECK(std::get<Failure>(*back).code == codes[i]);
   }
   CHECK(std::to_integer<int>(encode(Failure{1, Errc::internal, "", ""})[9]) == 3);
+}
+
+TEST_CASE("what came with minor 1 is on the wire as its page says") {
+  CHECK(hex(encode(CompareSet{7, "k", bytes_of("a"), bytes_of("b")})) ==
+        "15000000170700000001000000"
+        "6b"
+        "01"
+        "0100000061"
+        "0100000062");
+  CHECK(hex(encode(Watch{7, true, "k"})) ==
+        "0b0000001b07000000010100000"
+        "06b");
+  CHECK(hex(encode(Change{7, true, "k", nullptr})) ==
+        "0f0000004707000000"
+        "01"
+        "010000006b"
+        "00000000");
+  CHECK(hex(encode(Welcome{})) == "03000000040100");
+}
+
+TEST_CASE("a change is sent without a copy of its value, too") {
+  const auto body = std::make_shared<const Bytes>(Bytes(300, std::byte{'x'}));
+  const Message messages[] = {Change{5, false, "key", body}, Compared{5, false, true, body}};
+  for (const Message& message : messages) {
+    const auto [head, shared] = encode_shared(message);
+    CHECK(shared == body);
+    Bytes joined = head;
+    joined.insert(joined.end(), shared->begin(), shared->end());
+    CHECK(joined == encode(message));
+  }
 }
 
 TEST_CASE("a value is sent without a copy, and reads the same") {

@@ -81,4 +81,30 @@ TEST_CASE("a full store refuses new keys and larger values, and takes what fits"
   CHECK(store.bytes() == 20);
 }
 
+TEST_CASE("the store counts what compare-and-set, append and delete add and free") {
+  Store store(4, 100);
+  CHECK(store.compare_and_set("k", std::nullopt, bytes_of("12345"))->swapped);
+  CHECK(*store.append("k", bytes_of("678")) == 8);
+  CHECK(store.bytes() == 9);
+  CHECK_FALSE(store.compare_and_set("k", std::nullopt, bytes_of("x"))->swapped);
+  CHECK(store.compare_and_set("k", bytes_of("12345678"), bytes_of("1"))->swapped);
+  CHECK(store.bytes() == 2);
+  CHECK(store.remove("k"));
+  CHECK_FALSE(store.remove("k"));
+  CHECK(store.bytes() == 0);
+  CHECK(store.size() == 0);
+}
+
+TEST_CASE("a full store refuses what would grow it by append or compare-and-set, and keeps what it has") {
+  Store store(1, 20);
+  REQUIRE(store.append("k", bytes_of("0123456789")));
+  const auto grown = store.append("k", Bytes(10));
+  REQUIRE_FALSE(grown);
+  CHECK(to_string(grown.error()) == "the store would hold 21 bytes with key 'k'; the limit is 20");
+  CHECK(store.append("l", bytes_of("x")).error().code == Errc::out_of_resources);
+  CHECK(store.compare_and_set("l", std::nullopt, bytes_of("x")).error().code == Errc::out_of_resources);
+  CHECK(*store.find("k") == bytes_of("0123456789"));
+  CHECK(store.bytes() == 11);
+}
+
 }  // namespace rendezvous_store_test

@@ -1,4 +1,4 @@
-// The rendezvous messages as bytes and back; the page on top of message.hpp is the contract. Limits of meaning (a key's
+// Bytes as rendezvous messages; the page on top of message.hpp is the contract. Limits of meaning (a key's
 // length, a world's size) are judged by WorldState, which can answer; only what makes a stream unreadable ends it here.
 #include "rendezvous/message.hpp"
 
@@ -6,130 +6,20 @@
 
 #include <algorithm>
 
+#include "rendezvous/message_types.hpp"
 #include "rendezvous/wording.hpp"
 
 namespace llmlaunch::rendezvous {
 namespace {
 
-enum class Type : std::uint8_t {
-  hello = 1,
-  challenge = 2,
-  proof = 3,
-  welcome = 4,
-  publish_id = 16,
-  get_id = 17,
-  set = 18,
-  get = 19,
-  wait = 20,
-  add = 21,
-  barrier = 22,
-  done = 64,
-  value = 65,
-  number = 66,
-  id = 67,
-  failure = 68,
-  cancel = 96,
-  leave = 97,
-  ended = 98,
-};
-
-// Numbers of the conditions on the wire. Errc may be reordered, these may not.
-struct WireCode {
-  std::uint16_t number;
-  Errc code;
-};
-constexpr WireCode kWireCodes[] = {
-    {1, Errc::timed_out},      {2, Errc::canceled},          {3, Errc::refused},          {4, Errc::closed},
-    {5, Errc::protocol},       {6, Errc::too_large},         {7, Errc::version_mismatch}, {8, Errc::unauthenticated},
-    {9, Errc::duplicate_rank}, {10, Errc::stale_generation}, {11, Errc::wrong_world},     {12, Errc::generation_ended},
-    {13, Errc::not_found},     {14, Errc::invalid_argument}, {15, Errc::unsupported},     {16, Errc::out_of_resources},
-};
-
-std::uint16_t to_wire(Errc code) {
-  for (const WireCode& wire : kWireCodes) {
-    if (wire.code == code) return wire.number;
-  }
-  return 3;
-}
+using wire::Type;
 
 Errc from_wire(std::uint16_t number) {
-  for (const WireCode& wire : kWireCodes) {
-    if (wire.number == number) return wire.code;
+  for (const wire::WireCode& known : wire::kWireCodes) {
+    if (known.number == number) return known.code;
   }
   return Errc::refused;
 }
-
-FrameEncoder frame(Type type) {
-  return FrameEncoder(static_cast<std::uint8_t>(type));
-}
-
-std::string_view cut(std::string_view text) {
-  return text.substr(0, kMaxReasonBytes);
-}
-
-struct Encoder {
-  Bytes operator()(const Preamble& m) const {
-    Bytes bytes;
-    for (const std::uint8_t letter : kPreambleMagic) bytes.push_back(std::byte{letter});
-    bytes.push_back(static_cast<std::byte>(m.version));
-    bytes.push_back(static_cast<std::byte>(m.version >> 8));
-    return bytes;
-  }
-  Bytes operator()(const Hello& m) const {
-    FrameEncoder out = frame(Type::hello);
-    out.u16(m.minor).raw(m.nonce).text(m.job_id).u32(number(m.generation)).u32(number(m.rank)).u32(m.world_size);
-    out.text(m.host).u32(m.pid).u32(m.nccl_version);
-    return std::move(out).finish();
-  }
-  Bytes operator()(const Challenge& m) const {
-    return std::move(frame(Type::challenge).raw(m.nonce).raw(m.proof)).finish();
-  }
-  Bytes operator()(const Proof& m) const { return std::move(frame(Type::proof).raw(m.proof)).finish(); }
-  Bytes operator()(const Welcome& m) const { return std::move(frame(Type::welcome).u16(m.minor)).finish(); }
-  Bytes operator()(const PublishId& m) const {
-    return std::move(frame(Type::publish_id).u32(m.request).u32(m.index).raw(m.id)).finish();
-  }
-  Bytes operator()(const GetId& m) const {
-    return std::move(frame(Type::get_id).u32(m.request).u32(m.index).u32(m.timeout_ms)).finish();
-  }
-  Bytes operator()(const Set& m) const {
-    return std::move(frame(Type::set).u32(m.request).text(m.key).bytes(m.value)).finish();
-  }
-  Bytes operator()(const Get& m) const {
-    return std::move(frame(Type::get).u32(m.request).text(m.key).u32(m.timeout_ms)).finish();
-  }
-  Bytes operator()(const Wait& m) const {
-    FrameEncoder out = frame(Type::wait);
-    out.u32(m.request).u32(m.timeout_ms).u32(static_cast<std::uint32_t>(m.keys.size()));
-    for (const std::string& key : m.keys) out.text(key);
-    return std::move(out).finish();
-  }
-  Bytes operator()(const Add& m) const {
-    return std::move(frame(Type::add).u32(m.request).text(m.key).i64(m.delta)).finish();
-  }
-  Bytes operator()(const Barrier& m) const {
-    return std::move(frame(Type::barrier).u32(m.request).text(m.name).u32(m.timeout_ms)).finish();
-  }
-  Bytes operator()(const Done& m) const { return std::move(frame(Type::done).u32(m.request)).finish(); }
-  Bytes operator()(const Value& m) const {
-    return std::move(frame(Type::value).u32(m.request).bytes(m.value ? ByteView(*m.value) : ByteView())).finish();
-  }
-  Bytes operator()(const Number& m) const {
-    return std::move(frame(Type::number).u32(m.request).i64(m.value)).finish();
-  }
-  Bytes operator()(const Id& m) const { return std::move(frame(Type::id).u32(m.request).raw(m.id)).finish(); }
-  Bytes operator()(const Failure& m) const {
-    FrameEncoder out = frame(Type::failure);
-    out.u32(m.request).u16(to_wire(m.code)).text(cut(m.what)).text(cut(m.hint));
-    return std::move(out).finish();
-  }
-  Bytes operator()(const Cancel& m) const { return std::move(frame(Type::cancel).u32(m.request)).finish(); }
-  Bytes operator()(const Leave&) const { return frame(Type::leave).finish(); }
-  Bytes operator()(const Ended& m) const {
-    return std::move(frame(Type::ended).u32(number(m.generation)).text(cut(m.reason))).finish();
-  }
-  Bytes operator()(const Unknown& m) const { return std::move(FrameEncoder(m.type).u32(m.request)).finish(); }
-};
 
 template <std::size_t N>
 std::array<std::byte, N> array_of(FieldReader& in) {
@@ -159,6 +49,10 @@ Bytes owned(ByteView bytes) {
   return Bytes(bytes.begin(), bytes.end());
 }
 
+SharedBytes shared(ByteView bytes) {
+  return std::make_shared<const Bytes>(owned(bytes));
+}
+
 const char* message_name(Type type) {
   switch (type) {
     case Type::hello: return "Hello";
@@ -172,11 +66,19 @@ const char* message_name(Type type) {
     case Type::wait: return "Wait";
     case Type::add: return "Add";
     case Type::barrier: return "Barrier";
+    case Type::compare_set: return "CompareSet";
+    case Type::append: return "Append";
+    case Type::remove: return "Delete";
+    case Type::list: return "List";
+    case Type::watch: return "Watch";
     case Type::done: return "Done";
     case Type::value: return "Value";
     case Type::number: return "Number";
     case Type::id: return "Id";
     case Type::failure: return "Failure";
+    case Type::compared: return "Compared";
+    case Type::keys: return "Keys";
+    case Type::change: return "Change";
     case Type::cancel: return "Cancel";
     case Type::leave: return "Leave";
     case Type::ended: return "Ended";
@@ -210,11 +112,26 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
     case Type::wait: return Wait{in.u32(), in.u32(), keys_of(in)};
     case Type::add: return Add{in.u32(), in.text(), in.i64()};
     case Type::barrier: return Barrier{in.u32(), in.text(), in.u32()};
+    case Type::compare_set: {
+      CompareSet m{in.u32(), in.text(), std::nullopt, {}};
+      const bool expected = in.u8() != 0;
+      const ByteView old = in.bytes();
+      if (expected) m.expected = owned(old);
+      m.value = owned(in.bytes());
+      return m;
+    }
+    case Type::append: return Append{in.u32(), in.text(), owned(in.bytes())};
+    case Type::remove: return Delete{in.u32(), in.text()};
+    case Type::list: return List{in.u32(), in.text(), in.text(), in.u32()};
+    case Type::watch: return Watch{in.u32(), in.u8() != 0, in.text()};
     case Type::done: return Done{in.u32()};
-    case Type::value: return Value{in.u32(), std::make_shared<const Bytes>(owned(in.bytes()))};
+    case Type::value: return Value{in.u32(), shared(in.bytes())};
     case Type::number: return Number{in.u32(), in.i64()};
     case Type::id: return Id{in.u32(), array_of<128>(in)};
     case Type::failure: return Failure{in.u32(), from_wire(in.u16()), in.text(), in.text()};
+    case Type::compared: return Compared{in.u32(), in.u8() != 0, in.u8() != 0, shared(in.bytes())};
+    case Type::keys: return Keys{in.u32(), in.u8() != 0, keys_of(in)};
+    case Type::change: return Change{in.u32(), in.u8() != 0, in.text(), shared(in.bytes())};
     case Type::cancel: return Cancel{in.u32()};
     case Type::leave: return Leave{};
     case Type::ended: return Ended{Generation{in.u32()}, in.text()};
@@ -223,26 +140,6 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
 }
 
 }  // namespace
-
-Bytes encode(const Message& message) {
-  return std::visit(Encoder{}, message);
-}
-
-std::pair<Bytes, SharedBytes> encode_shared(const Message& message) {
-  const Value* value = std::get_if<Value>(&message);
-  if (value == nullptr || !value->value) return {encode(message), nullptr};
-  // The head of a Value is the frame of an empty one, with both lengths raised by the body's.
-  Bytes head = encode(Value{value->request, nullptr});
-  const auto raise = [&](std::size_t at) {
-    std::uint32_t length = 0;
-    for (std::size_t i = 0; i < 4; ++i) length |= std::to_integer<std::uint32_t>(head[at + i]) << (8 * i);
-    length += static_cast<std::uint32_t>(value->value->size());
-    for (std::size_t i = 0; i < 4; ++i) head[at + i] = static_cast<std::byte>(length >> (8 * i));
-  };
-  raise(0);
-  raise(head.size() - 4);
-  return {std::move(head), value->value};
-}
 
 Result<Message> decode(const FrameView& frame) {
   const auto type = static_cast<Type>(frame.type);
@@ -262,6 +159,10 @@ Result<void> check_key(std::string_view key, std::string_view noun) {
                       fmt::format("{} {} has {} bytes; the limit is {}", noun, quoted(key), key.size(), kMaxKeyBytes));
   }
   return ok;
+}
+
+Result<void> check_prefix(std::string_view prefix) {
+  return prefix.empty() ? Result<void>(ok) : check_key(prefix, "prefix");
 }
 
 Result<void> check_value(std::string_view key, std::size_t value_bytes) {

@@ -1,0 +1,149 @@
+// What admitted peers ask of the store, who is woken when a key appears, and who hears of changes. A request that waits
+// is held back as world_requests.cpp says.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "rendezvous/wording.hpp"
+#include "rendezvous/world_state.hpp"
+
+namespace llmlaunch::rendezvous {
+
+void WorldState::on(PeerId id, Peer&, Set& message, TimePoint) {
+  const bool existed = store_.find(message.key) != nullptr;
+  if (const auto stored = store_.set(message.key, std::move(message.value)); !stored) {
+    return fail(id, message.request, stored.error());
+  }
+  send(id, Done{message.request});
+  key_was_set(message.key, existed);
+}
+
+void WorldState::on(PeerId id, Peer& peer, Get& message, TimePoint now) {
+  if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
+  if (SharedBytes value = store_.find(message.key)) return send(id, Value{message.request, std::move(value)});
+  const std::size_t bytes = message.key.size();
+  hold(id, peer, message.request, message.timeout_ms, bytes, ForValue{std::move(message.key)}, now);
+}
+
+void WorldState::on(PeerId id, Peer& peer, Wait& message, TimePoint now) {
+  ForKeys keys;
+  std::size_t bytes = 0;
+  for (std::string& key : message.keys) {
+    if (const auto fits = check_key(key); !fits) return fail(id, message.request, fits.error());
+    const bool exists = store_.find(key) != nullptr;
+    const std::size_t key_bytes = key.size();
+    if (!keys.exist.emplace(std::move(key), exists).second) continue;
+    bytes += key_bytes;
+    if (!exists) ++keys.missing;
+  }
+  if (keys.missing == 0) return send(id, Done{message.request});
+  hold(id, peer, message.request, message.timeout_ms, bytes, std::move(keys), now);
+}
+
+void WorldState::on(PeerId id, Peer&, Add& message, TimePoint) {
+  const bool existed = store_.find(message.key) != nullptr;
+  const auto sum = store_.add(message.key, message.delta);
+  if (!sum) return fail(id, message.request, sum.error());
+  send(id, Number{message.request, *sum});
+  key_was_set(message.key, existed);
+}
+
+void WorldState::on(PeerId id, Peer&, CompareSet& message, TimePoint) {
+  const bool existed = store_.find(message.key) != nullptr;
+  auto compared = store_.compare_and_set(message.key, message.expected, std::move(message.value));
+  if (!compared) return fail(id, message.request, compared.error());
+  const bool swapped = compared->swapped;
+  send(id, Compared{message.request, swapped, swapped || compared->found, std::move(compared->found)});
+  if (swapped) key_was_set(message.key, existed);
+}
+
+void WorldState::on(PeerId id, Peer&, Append& message, TimePoint) {
+  const bool existed = store_.find(message.key) != nullptr;
+  const auto size = store_.append(message.key, message.value);
+  if (!size) return fail(id, message.request, size.error());
+  send(id, Number{message.request, static_cast<std::int64_t>(*size)});
+  key_was_set(message.key, existed);
+}
+
+void WorldState::on(PeerId id, Peer&, Delete& message, TimePoint) {
+  if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
+  const bool existed = store_.remove(message.key);
+  send(id, Number{message.request, existed ? 1 : 0});
+  if (existed) key_was_deleted(message.key);
+}
+
+void WorldState::on(PeerId id, Peer&, List& message, TimePoint) {
+  for (const std::string* text : {&message.prefix, &message.after}) {
+    if (const auto fits = check_prefix(*text); !fits) return fail(id, message.request, fits.error());
+  }
+  Store::Page page = store_.list(message.prefix, message.after, message.limit);
+  send(id, Keys{message.request, page.more, std::move(page.keys)});
+}
+
+void WorldState::on(PeerId id, Peer& peer, Watch& message, TimePoint now) {
+  if (const auto fits = message.prefix ? check_prefix(message.key) : check_key(message.key); !fits) {
+    return fail(id, message.request, fits.error());
+  }
+  const std::size_t bytes = message.key.size();
+  ForChanges changes{std::move(message.key), message.prefix};
+  if (hold(id, peer, message.request, std::nullopt, bytes, std::move(changes), now)) send(id, Done{message.request});
+}
+
+Actions WorldState::on_slow_watcher(PeerId id, std::uint32_t request) {
+  const auto peer = peers_.find(id);
+  if (peer == peers_.end()) return {};
+  const auto held = peer->second.open.find(request);
+  if (held == peer->second.open.end()) return {};
+  const Open open = take(held->second);
+  const auto& watch = std::get<ForChanges>(open.subject);
+  fail(id, request,
+       make_error(Errc::out_of_resources,
+                  fmt::format("{} reads the changes of {} {} more slowly than they are made: more than {} bytes wait",
+                              name_peer(peer->second), watch.prefix ? "prefix" : "key", quoted(watch.key),
+                              kMaxWatchQueuedBytes),
+                  {}, "watch fewer keys, or keep smaller values in them"));
+  return take_actions();
+}
+
+// Answers those who waited for the key alone or last, and tells those who watch it.
+void WorldState::key_was_set(const std::string& key, bool existed) {
+  const auto waiters = existed ? key_waiters_.end() : key_waiters_.find(key);
+  if (waiters != key_waiters_.end()) {
+    const std::vector<OpenId> woken(waiters->second.begin(), waiters->second.end());  // `take` changes the set
+    for (const OpenId id : woken) {
+      auto* keys = std::get_if<ForKeys>(&open_.at(id).subject);
+      if (keys != nullptr) {
+        keys->exist.at(key) = true;
+        if (--keys->missing > 0) continue;
+      }
+      const bool wants_value = keys == nullptr;
+      const Open open = take(id);
+      if (wants_value)
+        send(open.peer, Value{open.request, store_.find(key)});
+      else
+        send(open.peer, Done{open.request});
+    }
+  }
+  if (!watches_.empty()) tell_watchers(key, store_.find(key));
+}
+
+// Who waits for several keys waits for this one again.
+void WorldState::key_was_deleted(const std::string& key) {
+  if (const auto waiters = key_waiters_.find(key); waiters != key_waiters_.end()) {
+    for (const OpenId id : waiters->second) {
+      auto& keys = std::get<ForKeys>(open_.at(id).subject);  // a Get of a key that existed is held by nobody
+      keys.exist.at(key) = false;
+      ++keys.missing;
+    }
+  }
+  tell_watchers(key, nullptr);
+}
+
+void WorldState::tell_watchers(const std::string& key, const SharedBytes& value) {
+  for (const OpenId id : watches_.watchers(key)) {
+    const Open& watch = open_.at(id);
+    send(watch.peer, Change{watch.request, value == nullptr, key, value});
+  }
+}
+
+}  // namespace llmlaunch::rendezvous
