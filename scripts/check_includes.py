@@ -61,7 +61,8 @@ PUBLIC = {
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp", "accelerate_hosts.hpp",
                  "call_token.hpp", "member.hpp", "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
-    "rendezvous": ["message.hpp", "address_list.hpp", "server.hpp", "client.hpp", "asio.hpp", "asio_tls.hpp"],
+    "rendezvous": ["message.hpp", "address_list.hpp", "server.hpp", "client.hpp", "llmlaunch_rendezvous.h", "asio.hpp",
+                   "asio_tls.hpp"],
     "trainer": [],
 }
 # Parts of one room see each other's private headers.
