@@ -92,6 +92,9 @@ class Client {
 
   // The store of this job. Keys are text of 1 … kMaxKeyBytes, values up to kMaxValueBytes. What came later than the
   // first launcher (compare_and_set and below) is `unsupported` by an older one.
+  /// Returns when the value is on its way, as PyTorch's does: a round trip less. Whoever waits for the key gets it, and
+  /// every later call of this client comes after it. Should the server refuse it (the store is full), the call of this
+  /// client that waits then, or its next one, fails with "setting key …" and the reason.
   Result<void> set(std::string_view key, ByteView value);
   Result<Bytes> get(std::string_view key);  ///< waits until the key exists
   Result<Bytes> get(std::string_view key, std::chrono::milliseconds timeout);

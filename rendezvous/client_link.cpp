@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "rendezvous/base/log.hpp"
 #include "rendezvous/wording.hpp"
 
 namespace llmlaunch::rendezvous {
@@ -38,12 +39,41 @@ ClientLink::~ClientLink() {
 Result<std::uint32_t> ClientLink::begin(Call& call, Changes* changes) {
   const std::scoped_lock lock(mutex_);
   if (end_reason_) return *end_reason_;
-  std::uint32_t number = 0;
-  do number = next_request_++;
-  while (number == 0 || calls_.contains(number) || watches_.contains(number));
+  if (late_refusal_) return *std::exchange(late_refusal_, std::nullopt);
+  const std::uint32_t number = fresh_number();
   calls_.emplace(number, &call);
   if (changes != nullptr) watches_.emplace(number, changes);
   return number;
+}
+
+Result<std::uint32_t> ClientLink::begin_posted(const std::string& what) {
+  const std::scoped_lock lock(mutex_);
+  if (end_reason_) return *end_reason_;
+  if (late_refusal_) return *std::exchange(late_refusal_, std::nullopt);
+  const std::uint32_t number = fresh_number();
+  posted_.emplace(number, what);
+  return number;
+}
+
+Result<void> ClientLink::send_posted(const Message& request) {
+  if (auto sent = send(request, steady_clock::now() + bounded(options_.timeout)); !sent) {
+    end(sent.error());
+    const std::scoped_lock lock(mutex_);
+    return *end_reason_;
+  }
+  return ok;
+}
+
+// The mutex is held.
+std::uint32_t ClientLink::fresh_number() {
+  std::uint32_t number = 0;
+  do number = next_request_++;
+  while (number == 0 || calls_.contains(number) || watches_.contains(number) || posted_.contains(number));
+  return number;
+}
+
+void ClientLink::cancel(std::uint32_t number) {
+  if (auto sent = send(Cancel{number}, steady_clock::now() + kLeaveTimeout); !sent) end(sent.error());
 }
 
 Result<Message> ClientLink::answer_to(Call& call, std::uint32_t number, const Message& request, milliseconds timeout,
@@ -53,15 +83,22 @@ Result<Message> ClientLink::answer_to(Call& call, std::uint32_t number, const Me
   if (auto sent = send(request, deadline); !sent) end(sent.error());
 
   std::unique_lock lock(mutex_);
-  call.answered.wait_until(lock, deadline, [&] { return call.answer || end_reason_; });
+  call.answered.wait_until(lock, deadline, [&] { return call.answer || end_reason_ || late_refusal_; });
   calls_.erase(number);
+  if (late_refusal_) {
+    const Error refusal = *std::exchange(late_refusal_, std::nullopt);
+    const bool open = !call.answer && !end_reason_;
+    lock.unlock();
+    if (open) cancel(number);
+    return refusal;
+  }
   if (call.answer) {
     if (const auto* failure = std::get_if<Failure>(&*call.answer)) return error_of(*failure, options_);
     return std::move(*call.answer);
   }
   if (end_reason_) return *end_reason_;
   lock.unlock();
-  if (auto sent = send(Cancel{number}, steady_clock::now() + kLeaveTimeout); !sent) end(sent.error());
+  cancel(number);
   return make_error(Errc::timed_out,
                     fmt::format("no answer to {} within {}", subject, name_duration(timeout + kAnswerGrace)),
                     where_of(options_), "the launcher on the head node may be stopped or overloaded");
@@ -129,10 +166,20 @@ void ClientLink::receive(Message message) {
       message);
   const std::scoped_lock lock(mutex_);
   if (keep_change(message)) return;
+  if (auto posted = posted_.extract(request)) return answer_posted(posted.mapped(), message);
   const auto call = calls_.find(request);
   if (call == calls_.end()) return;  // given up, or of a newer protocol
   call->second->answer = std::move(message);
   call->second->answered.notify_one();
+}
+
+// The mutex is held. One refusal is told at a time: those behind it have the same reason.
+void ClientLink::answer_posted(const std::string& what, const Message& answer) {
+  const auto* failure = std::get_if<Failure>(&answer);
+  if (failure == nullptr || late_refusal_ || end_reason_) return;
+  late_refusal_ = error_of(*failure, options_);
+  late_refusal_->what = what + ": " + late_refusal_->what;
+  if (!calls_.empty()) calls_.begin()->second->answered.notify_one();
 }
 
 // The first reason stays, and waiting calls see it. A lost connection is shut down, so that the reader comes to its
@@ -181,6 +228,7 @@ void ClientLink::leave() {
   }
   connection_.shut_down();
   reader_.join();
+  if (late_refusal_) log_warning("{}", to_string(*late_refusal_));
 }
 
 bool ClientLink::ended() {

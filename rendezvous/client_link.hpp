@@ -40,6 +40,16 @@ class ClientLink {
     return answer_to(call, *number, Message(std::move(request)), timeout, subject);
   }
 
+  /// Sends a request for whose answer nobody waits. Should the server refuse it, the call that waits meanwhile, or the
+  /// next one, fails with `what` and the reason in front of its own; after `leave` it is a warning in the log.
+  template <class Request>
+  Result<void> post(Request request, const std::string& what) {
+    const Result<std::uint32_t> number = begin_posted(what);
+    if (!number) return number.error();
+    request.request = *number;
+    return send_posted(Message(std::move(request)));
+  }
+
   /// A watch: its changes go to `changes`, from before the request is answered until `unwatch`.
   struct Changes {
     std::deque<Change> queue;
@@ -71,6 +81,11 @@ class ClientLink {
   };
 
   Result<std::uint32_t> begin(Call& call, Changes* changes = nullptr);
+  Result<std::uint32_t> begin_posted(const std::string& what);
+  Result<void> send_posted(const Message& request);
+  std::uint32_t fresh_number();
+  void cancel(std::uint32_t number);
+  void answer_posted(const std::string& what, const Message& answer);
   Result<Message> answer_to(Call& call, std::uint32_t number, const Message& request, std::chrono::milliseconds timeout,
                             const std::string& subject);
   Result<void> send(const Message& message, TimePoint deadline);
@@ -91,7 +106,9 @@ class ClientLink {
   std::uint32_t next_request_ = 1;
   std::map<std::uint32_t, Call*> calls_;
   std::map<std::uint32_t, Changes*> watches_;
-  std::optional<Error> end_reason_;  // the generation has ended or the connection is lost
+  std::map<std::uint32_t, std::string> posted_;  // requests whose answers nobody waits for, and what each was to do
+  std::optional<Error> late_refusal_;            // of a posted request, until a call has told it
+  std::optional<Error> end_reason_;              // the generation has ended or the connection is lost
   std::function<void(const Error&)> end_callback_;
   bool leaving_ = false;
   bool reader_done_ = false;

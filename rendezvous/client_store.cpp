@@ -17,9 +17,7 @@ Result<void> Client::set(std::string_view key, ByteView value) {
   Set request;
   request.key = key;
   request.value.assign(value.begin(), value.end());
-  const auto answer = impl_->ask(std::move(request), impl_->options().timeout, "setting key " + quoted(key));
-  if (!answer) return answer.error();
-  return ok;
+  return impl_->post(std::move(request), "setting key " + quoted(key));
 }
 
 Result<Bytes> Client::get(std::string_view key) {

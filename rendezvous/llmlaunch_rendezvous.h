@@ -102,7 +102,8 @@ int llmlaunch_rdv_unique_id(llmlaunch_rdv *joined, uint32_t index, int64_t timeo
 /** Waits until all ranks of the generation are in the barrier of this name. */
 int llmlaunch_rdv_barrier(llmlaunch_rdv *joined, const char *name, int64_t timeout_ms);
 
-/** Sets a key. `value` may be NULL when `size` is 0. */
+/** Sets a key. `value` may be NULL when `size` is 0. Returns when the value is on its way; should the launcher refuse it
+ * (the store is full), the call that waits then, or the next one, fails with "setting key ..." and the reason. */
 int llmlaunch_rdv_set(llmlaunch_rdv *joined, const char *key, const void *value, size_t size);
 /** Waits until the key exists and gives its value: memory for llmlaunch_rdv_free, never NULL, with a 0 byte behind it
  * that `size` does not count. */

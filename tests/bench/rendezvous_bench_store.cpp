@@ -1,6 +1,6 @@
 // Clients of the store, of either dialect: each sets a key and gets it again, and does so anew with the answer. Each
-// does what the client of its dialect does: ours waits for the answer of a Set; PyTorch's does not, but asks by WAIT
-// whether the key is there before it GETs it. Either has two round trips.
+// does what the client of its dialect does: neither waits for the answer of a set; PyTorch's asks by WAIT whether the
+// key is there before it GETs it, where ours has one request that waits.
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -68,7 +68,10 @@ class NativeClient : public Client {
     get_ = encode(Get{kGet, key, kTimeoutMs});
   }
 
-  void ask() override { send_all(fd_, set_); }
+  void ask() override {
+    send_all(fd_, set_);
+    send_all(fd_, get_);
+  }
 
   bool on_bytes(ByteView bytes) override {
     decoder_.feed(bytes);
@@ -78,10 +81,7 @@ class NativeClient : public Client {
       if (!message) die(to_string(message.error()));
       if (!*message) return done;
       if (const auto* failure = std::get_if<Failure>(&**message)) die(failure->what);
-      if (std::holds_alternative<Done>(**message)) {
-        send_all(fd_, get_);
-        continue;
-      }
+      if (std::holds_alternative<Done>(**message)) continue;
       const auto* value = std::get_if<Value>(&**message);
       if (value == nullptr || !value->value || value->value->size() != kValueBytes) die("another answer");
       done = true;

@@ -318,4 +318,29 @@ TEST_CASE("at a launcher of minor 0 a client has what was there, and is told wha
             "admits ranks only; this needs one of 1.1");
 }
 
+TEST_CASE("a set that the server refuses is told by the call that waits then, or by the next, and once") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  for (std::size_t key = 0; key < kMaxKeys; ++key) REQUIRE((*client)->set(fmt::format("{}", key), {}));
+  const auto refusal = [](const std::string& key) {
+    return "setting key '" + key + "': the store holds 65536 keys, its limit; key '" + key + "' is one too many";
+  };
+  REQUIRE((*client)->set("more", {}));
+  const auto waiting = (*client)->get("never", seconds(60));  // far less, as it is told at once
+  REQUIRE_FALSE(waiting);
+  CHECK(waiting.error().code == Errc::out_of_resources);
+  CHECK(waiting.error().what == refusal("more"));
+  CHECK(waiting.error().where == "rendezvous " + served.address());
+  CHECK((*client)->get("0"));  // told once
+  CHECK((*client)->set("0", as_bytes("still")));
+  CHECK(as_text(*(*client)->get("0")) == "still");
+
+  // What no call tells the log does, when the client goes.
+  REQUIRE((*client)->set("last", {}));
+  client->reset();
+  const std::string warning = served.log().wait_for(LogLevel::warning, "setting key");
+  CHECK(warning == "rendezvous " + served.address() + ": " + refusal("last"));
+}
+
 }  // namespace rendezvous_client_store_test
