@@ -1,12 +1,23 @@
 // What connections of both dialects have in common; see peer_socket.hpp.
 #include "rendezvous/peer_socket.hpp"
 
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
 #include <array>
+#include <cerrno>
 
 namespace llmlaunch::rendezvous {
 namespace {
 
-const asio::steady_timer::time_point kNever = asio::steady_timer::time_point::max();
+// Most requests are smaller than the first; values of megabytes come in pieces of the second.
+constexpr std::size_t kSmallReadBytes = 512;
+constexpr std::size_t kLargeReadBytes = 64 * 1024;
+// Pieces of one write: more than the requests of one small read have answers.
+constexpr std::size_t kWrittenPieces = 32;
+// What an empty queue may keep of its memory.
+constexpr std::size_t kKeptPieces = 4;
 
 std::size_t piece_bytes(const PeerSocket::Piece& piece) {
   return piece.first.size() + (piece.second ? piece.second->size() : 0);
@@ -15,30 +26,75 @@ std::size_t piece_bytes(const PeerSocket::Piece& piece) {
 }  // namespace
 
 PeerSocket::PeerSocket(asio::ip::tcp::socket accepted, PeerId number)
-    : socket(std::move(accepted)),
-      id(number),
-      wake(socket.get_executor(), kNever),
-      drained(socket.get_executor(), kNever) {}
+    : socket(std::move(accepted)), id(number), buffer_(kSmallReadBytes) {}
 
 bool PeerSocket::push(Piece piece) {
   const std::size_t bytes = piece_bytes(piece);
-  if (queued_bytes + bytes > kMaxQueuedBytes) return false;
-  queued_bytes += bytes;
-  queue.push_back(std::move(piece));
-  wake.cancel();
+  if (queued_bytes_ + bytes > kMaxQueuedBytes) return false;
+  queued_bytes_ += bytes;
+  queue_.push_back(std::move(piece));
   return true;
 }
 
-asio::awaitable<boost::system::error_code> PeerSocket::write_first() {
-  const Piece piece = std::move(queue.front());
-  queue.pop_front();
-  const std::array<asio::const_buffer, 2> parts = {asio::buffer(piece.first),
-                                                   piece.second ? asio::buffer(*piece.second) : asio::const_buffer()};
-  auto [error, count] = co_await asio::async_write(socket, parts, await_tuple);
-  if (error) co_return error;
-  queued_bytes -= count;
-  if (queued_bytes <= kPauseQueuedBytes) drained.cancel();
-  co_return error;
+boost::system::error_code PeerSocket::write_now() {
+  while (queued_bytes_ > 0) {
+    std::array<iovec, 2 * kWrittenPieces> parts;
+    std::size_t count = 0;
+    std::size_t skipped = first_sent_;
+    const auto add = [&](const Bytes& bytes) {
+      const std::size_t from = std::min(skipped, bytes.size());
+      skipped -= from;
+      // sendmsg writes to none of them.
+      if (from < bytes.size()) parts[count++] = {const_cast<std::byte*>(bytes.data()) + from, bytes.size() - from};
+    };
+    for (std::size_t index = first_; index < std::min(queue_.size(), first_ + kWrittenPieces); ++index) {
+      add(queue_[index].first);
+      if (queue_[index].second) add(*queue_[index].second);
+    }
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = count;
+    const ssize_t sent = ::sendmsg(socket.native_handle(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) return asio::error::would_block;
+    if (sent < 0) return {errno, boost::system::system_category()};
+    wrote(static_cast<std::size_t>(sent));
+  }
+  return {};
+}
+
+void PeerSocket::wrote(std::size_t count) {
+  queued_bytes_ -= count;
+  count += first_sent_;
+  while (first_ < queue_.size() && count >= piece_bytes(queue_[first_])) {
+    count -= piece_bytes(queue_[first_]);
+    queue_[first_++] = {};
+  }
+  first_sent_ = count;
+  if (first_ == queue_.size()) {
+    first_ = 0;
+    queue_.clear();
+    if (queue_.capacity() > kKeptPieces) queue_ = {};
+  } else if (first_ > kWrittenPieces && first_ > queue_.size() / 2) {
+    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(std::exchange(first_, 0)));
+  }
+  if (waiting_reader_ && !is_behind()) waiting_reader_->cancel();
+}
+
+asio::awaitable<void> PeerSocket::caught_up() {
+  while (!closed && is_behind()) {
+    waiting_reader_ =
+        std::make_unique<asio::steady_timer>(socket.get_executor(), asio::steady_timer::time_point::max());
+    co_await waiting_reader_->async_wait(await_tuple);
+    waiting_reader_.reset();
+  }
+}
+
+void PeerSocket::fit_buffer(std::size_t count) {
+  if (count == buffer_.size() && count < kLargeReadBytes)
+    buffer_.resize(kLargeReadBytes);
+  else if (count <= kSmallReadBytes && buffer_.size() > kSmallReadBytes)
+    buffer_ = Bytes(kSmallReadBytes);
 }
 
 void PeerSocket::shut() {
@@ -46,8 +102,7 @@ void PeerSocket::shut() {
   boost::system::error_code ignored;  // the peer may be gone already
   socket.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
   socket.close(ignored);
-  wake.cancel();
-  drained.cancel();
+  if (waiting_reader_) waiting_reader_->cancel();
 }
 
 }  // namespace llmlaunch::rendezvous

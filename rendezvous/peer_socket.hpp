@@ -1,36 +1,61 @@
 /// \file
-/// A connection of either dialect: its socket, and what is to be written to it. Private to this directory.
+/// A connection of either dialect: its socket, and what is to be written to it. Private to this directory. Ten thousand
+/// of them are ten thousand ranks, so one that is idle holds little: no large buffer, and no coroutine but its reader.
 #pragma once
 
-#include <deque>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "rendezvous/asio.hpp"
 #include "rendezvous/world_state.hpp"
 
 namespace llmlaunch::rendezvous {
 
-/// Shared by a peer's reader and writer: `wake` tells the writer of news, and the reader, when it paused, hears from
-/// `drained` that the queue is short again.
-struct PeerSocket {
+/// Answers are written at once, as far as the kernel takes them; only what is left then has a writer, a coroutine that
+/// waits until the socket is writable. `writing` says that there is one.
+class PeerSocket {
+ public:
   PeerSocket(asio::ip::tcp::socket accepted, PeerId number);
 
   /// The bytes in front of a value, and the value, which other answers may share; null for none.
   using Piece = std::pair<Bytes, SharedBytes>;
   /// False when more than kMaxQueuedBytes would wait: the peer does not read, and the piece is not taken.
   bool push(Piece piece);
-  /// Writes the oldest piece. Once it has failed nothing may be written to this socket. Who awaits it holds this.
-  asio::awaitable<boost::system::error_code> write_first();
-  /// Closes the socket and wakes both coroutines. Idempotent.
+  std::size_t unwritten_bytes() const { return queued_bytes_; }
+  /// So much waits that the peer's further requests stay unread.
+  bool is_behind() const { return queued_bytes_ > kPauseQueuedBytes; }
+
+  /// Writes what the kernel takes without waiting. `would_block` when something is left; any other error ends the
+  /// connection, and nothing may be written after it.
+  boost::system::error_code write_now();
+  /// Until the peer is not behind any more or the socket is shut.
+  asio::awaitable<void> caught_up();
+
+  /// Where to read to. Larger for a peer that sends much.
+  asio::mutable_buffer read_buffer() { return asio::buffer(buffer_); }
+  ByteView received(std::size_t count) const { return ByteView(buffer_).first(count); }
+  /// After so many bytes were read and used.
+  void fit_buffer(std::size_t count);
+
+  /// Closes the socket and wakes its coroutines. Idempotent.
   void shut();
 
   asio::ip::tcp::socket socket;
   PeerId id;
-  std::deque<Piece> queue;
-  std::size_t queued_bytes = 0;
   bool closed = false;
-  asio::steady_timer wake;
-  asio::steady_timer drained;
+  bool writing = false;  ///< a writer waits for the socket
+  bool unsent = false;   ///< its owner will call `write_now`
+
+ private:
+  void wrote(std::size_t count);
+
+  std::vector<Piece> queue_;
+  std::size_t first_ = 0;       // in queue_: those before are written
+  std::size_t first_sent_ = 0;  // bytes of the first piece that are
+  std::size_t queued_bytes_ = 0;
+  Bytes buffer_;
+  std::unique_ptr<asio::steady_timer> waiting_reader_;  // expires never; canceled when it may go on
 };
 
 }  // namespace llmlaunch::rendezvous

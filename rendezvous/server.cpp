@@ -1,16 +1,16 @@
 // The TCP shell around WorldState: accepts, reads, writes, waits for its next deadline, and carries out its actions.
-// Decides nothing about the job. One reader and one writer coroutine per peer; all on the executor's thread.
+// Decides nothing about the job. One reader coroutine per peer, and a writer while the peer does not take what is sent;
+// all on the executor's thread.
 #include "rendezvous/server.hpp"
 
 #include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
-#include <deque>
-#include <map>
 #include <set>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "rendezvous/auth.hpp"
 #include "rendezvous/base/log.hpp"
@@ -28,7 +28,6 @@ using asio::ip::tcp;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::size_t kReadBytes = 16 * 1024;
 // Pause after an accept that failed for want of descriptors or memory, which would fail again at once.
 constexpr milliseconds kAcceptPause{100};
 // A port scanner must not fill the terminal.
@@ -76,6 +75,11 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
   void carry_out(Actions actions);
   bool send(PeerId id, const Message& message);
+  void write_all();
+  void write_now(const std::shared_ptr<Peer>& peer);
+  void written(const std::shared_ptr<Peer>& peer, const boost::system::error_code& error);
+  void will_write(const std::shared_ptr<Peer>& peer);
+  bool answer_requests(Peer& peer);
   void close(PeerId id, const std::optional<Error>& reason);
   void forget(const std::shared_ptr<Peer>& peer, const Error& reason);
   void arm_tick();
@@ -90,7 +94,9 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::shared_ptr<TcpStoreServer> store;  // null: TCPStore is not served
   std::uint64_t next_peer = 1;
   std::size_t refusals = 0;
-  std::map<PeerId, std::shared_ptr<Peer>> peers;
+  std::unordered_map<PeerId, std::shared_ptr<Peer>> peers;
+  std::vector<std::shared_ptr<Peer>> unsent;  // have something to be written, or to be closed when all is
+  bool reading = false;                       // the requests of one read are being answered: writes come after them
   bool closed = false;
 };
 
@@ -115,59 +121,85 @@ asio::awaitable<void> Server::Impl::accept(Self self) {
     auto peer = std::make_shared<Peer>(std::move(socket), id);
     self->peers.emplace(id, peer);
     spawn_or_die(self->executor, "rendezvous reader", read(self, peer));
-    spawn_or_die(self->executor, "rendezvous writer", write(self, peer));
     self->carry_out(self->world.on_connect(id, name_endpoint(remote), make_nonce(), steady_clock::now()));
   }
 }
 
 asio::awaitable<void> Server::Impl::read(Self self, std::shared_ptr<Peer> peer) {
-  std::array<std::byte, kReadBytes> buffer;
   bool first = true;
   while (!peer->closed) {
-    auto [error, count] = co_await peer->socket.async_read_some(asio::buffer(buffer), await_tuple);
+    auto [error, count] = co_await peer->socket.async_read_some(peer->read_buffer(), await_tuple);
     if (peer->closed) co_return;
     if (error) {
       self->forget(peer, from_asio(error, "the connection ended"));
       co_return;
     }
-    const ByteView got = std::span(buffer).first(count);
+    const ByteView got = peer->received(count);
     if (std::exchange(first, false) && !peer->closing && self->hand_over(peer, got)) co_return;
     if (peer->closing) continue;  // read on, lest unread bytes turn the close into a reset that swallows our last words
     peer->decoder.feed(got);
-    while (true) {
-      // One read may hold many small requests with large answers.
-      while (!peer->closed && peer->queued_bytes > kPauseQueuedBytes) co_await peer->drained.async_wait(await_tuple);
-      if (peer->closing || peer->closed) break;
-      auto message = peer->decoder.next();
-      if (!message) {
-        self->carry_out(self->world.on_malformed(peer->id, message.error(), steady_clock::now()));
-        break;
-      }
-      if (!*message) break;
-      self->carry_out(self->world.on_message(peer->id, std::move(**message), steady_clock::now()));
-      if (self->world.is_admitted(peer->id)) peer->decoder.allow_large_frames();
-    }
+    peer->fit_buffer(count);
+    // One read may hold many small requests with large answers.
+    while (self->answer_requests(*peer)) co_await peer->caught_up();
   }
 }
 
-asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer) {
-  while (!peer->closed) {
-    if (peer->queue.empty()) {
-      if (peer->closing) {
-        boost::system::error_code ignored;  // the peer may be gone already
-        peer->socket.shutdown(tcp::socket::shutdown_send, ignored);
-        co_return;  // the reader sees the peer's end, or the linger deadline does
-      }
-      co_await peer->wake.async_wait(await_tuple);
-      continue;
+// What was read of the peer. True: it is behind, and has more.
+bool Server::Impl::answer_requests(Peer& peer) {
+  reading = true;
+  bool more = false;
+  while (!peer.closed && !peer.closing) {
+    more = peer.is_behind();
+    if (more) break;
+    auto message = peer.decoder.next();
+    if (!message) {
+      carry_out(world.on_malformed(peer.id, message.error(), steady_clock::now()));
+      break;
     }
-    const auto error = co_await peer->write_first();
-    if (peer->closed) co_return;
-    if (error) {
-      self->forget(peer, from_asio(error, "the connection ended"));
-      co_return;
-    }
+    if (!*message) break;
+    carry_out(world.on_message(peer.id, std::move(**message), steady_clock::now()));
+    if (world.is_admitted(peer.id)) peer.decoder.allow_large_frames();
   }
+  reading = false;
+  write_all();
+  return more && !peer.closed;
+}
+
+// While the peer does not take what is sent.
+asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer) {
+  while (true) {
+    auto [error] = co_await peer->socket.async_wait(tcp::socket::wait_write, await_tuple);
+    if (peer->closed) co_return;
+    if (!error) error = peer->write_now();
+    if (error == asio::error::would_block) continue;
+    peer->writing = false;
+    self->written(peer, error);
+    co_return;
+  }
+}
+
+void Server::Impl::write_all() {
+  for (const auto& peer : std::exchange(unsent, {})) {
+    peer->unsent = false;
+    write_now(peer);
+  }
+}
+
+void Server::Impl::write_now(const std::shared_ptr<Peer>& peer) {
+  if (peer->closed || peer->writing) return;
+  const auto error = peer->write_now();
+  if (error != asio::error::would_block) return written(peer, error);
+  peer->writing = true;
+  spawn_or_die(executor, "rendezvous writer", write(shared_from_this(), peer));
+}
+
+// All that was to be sent, or what ended the connection.
+void Server::Impl::written(const std::shared_ptr<Peer>& peer, const boost::system::error_code& error) {
+  if (error) return forget(peer, from_asio(error, "the connection ended"));
+  if (!peer->closing) return;
+  boost::system::error_code ignored;  // the peer may be gone already
+  peer->socket.shutdown(tcp::socket::shutdown_send, ignored);
+  // The reader sees the peer's end, or the linger deadline does.
 }
 
 void Server::Impl::carry_out(Actions actions) {
@@ -190,7 +222,12 @@ void Server::Impl::carry_out(Actions actions) {
     }
   }
   for (const auto& [peer, request] : slow) carry_out(world.on_slow_watcher(peer, request));
+  if (!reading) write_all();
   arm_tick();
+}
+
+void Server::Impl::will_write(const std::shared_ptr<Peer>& peer) {
+  if (!std::exchange(peer->unsent, true)) unsent.push_back(peer);
 }
 
 // False: a change that its peer is too slow for.
@@ -201,11 +238,12 @@ bool Server::Impl::send(PeerId id, const Message& message) {
   if (peer->closed || peer->closing) return true;
   auto piece = encode_shared(message);
   const std::size_t bytes = piece.first.size() + (piece.second ? piece.second->size() : 0);
-  if (std::holds_alternative<Change>(message) && peer->queued_bytes + bytes > kMaxWatchQueuedBytes) return false;
-  if (!peer->push(std::move(piece))) {
+  if (std::holds_alternative<Change>(message) && peer->unwritten_bytes() + bytes > kMaxWatchQueuedBytes) return false;
+  if (peer->push(std::move(piece)))
+    will_write(peer);
+  else
     forget(peer, make_error(Errc::too_large,
                             fmt::format("the peer does not read: more than {} bytes wait for it", kMaxQueuedBytes)));
-  }
   return true;
 }
 
@@ -226,8 +264,7 @@ void Server::Impl::close(PeerId id, const std::optional<Error>& reason) {
     const auto alive = self.lock();
     if (late && alive) alive->forget(late, make_error(Errc::timed_out, "the peer did not close"));
   });
-  peer->wake.cancel();
-  peer->drained.cancel();
+  will_write(peer);
 }
 
 // The socket is of no use any more: closes it and tells the world, which may have known.
@@ -264,7 +301,7 @@ void Server::Impl::arm_tick() {
     tick.cancel();
     return;
   }
-  if (tick.expiry() == *next && tick_armed) return;
+  if (tick_armed && tick.expiry() <= *next) return;  // early is harmless, and cheaper than anew for each message
   tick_armed = true;
   tick.expires_at(*next);
   tick.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {

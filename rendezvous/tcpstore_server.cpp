@@ -1,11 +1,9 @@
-// Bytes in and out of TCPStore connections. One reader and one writer coroutine for each, as in server.cpp.
+// Bytes in and out of TCPStore connections, as in server.cpp.
 #include "rendezvous/tcpstore_server.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <deque>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
@@ -19,7 +17,6 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::size_t kStoreReadBytes = 16 * 1024;
 // A peer that comes again and again must not fill the terminal.
 constexpr std::size_t kSaidOfStore = 20;
 
@@ -55,51 +52,76 @@ void TcpStoreServer::take(tcp::socket socket, ByteView begun) {
     if (const Self self = weak.lock()) self->carry_out(self->state_.on_late(id));
   });
   spawn_or_die(executor_, "store reader", read(shared_from_this(), peer, Bytes(begun.begin(), begun.end())));
-  spawn_or_die(executor_, "store writer", write(shared_from_this(), peer));
 }
 
 asio::awaitable<void> TcpStoreServer::read(Self self, std::shared_ptr<Peer> peer, Bytes begun) {
-  co_await serve(self, peer, begun);
-  std::array<std::byte, kStoreReadBytes> buffer;
+  ByteView rest = begun;
+  while (self->serve(*peer, rest)) co_await peer->caught_up();
   while (!peer->closed) {
-    auto [error, count] = co_await peer->socket.async_read_some(asio::buffer(buffer), await_tuple);
+    auto [error, count] = co_await peer->socket.async_read_some(peer->read_buffer(), await_tuple);
     if (peer->closed) co_return;
-    if (error) {
-      self->forget(peer);
-      co_return self->carry_out(self->state_.on_disconnect(peer->id));
-    }
-    co_await serve(self, peer, ByteView(buffer).first(count));
-  }
-}
-
-asio::awaitable<void> TcpStoreServer::serve(Self self, std::shared_ptr<Peer> peer, ByteView bytes) {
-  while (!peer->closed) {
+    if (error) co_return self->lose(peer);
+    rest = peer->received(count);
     // One read may hold many small requests with large answers.
-    if (peer->queued_bytes > kPauseQueuedBytes) {
-      co_await peer->drained.async_wait(await_tuple);
-      continue;
-    }
-    auto command = peer->decoder.next(bytes);
-    if (!command) co_return self->carry_out(self->state_.on_malformed(peer->id, command.error()));
-    if (!*command) co_return;
-    self->carry_out(self->state_.on_command(peer->id, std::move(**command)));
-    peer->handshake.reset();  // the first one has decided
+    while (self->serve(*peer, rest)) co_await peer->caught_up();
+    peer->fit_buffer(count);
   }
 }
 
-asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> peer) {
-  while (!peer->closed) {
-    if (peer->queue.empty()) {
-      co_await peer->wake.async_wait(await_tuple);
-      continue;
+// Takes what it uses off the front of `bytes`. True: the peer is behind, and there is more.
+bool TcpStoreServer::serve(Peer& peer, ByteView& bytes) {
+  reading_ = true;
+  bool more = false;
+  while (!peer.closed) {
+    more = peer.is_behind();
+    if (more) break;
+    auto command = peer.decoder.next(bytes);
+    if (!command) {
+      carry_out(state_.on_malformed(peer.id, command.error()));
+      break;
     }
-    const auto error = co_await peer->write_first();
+    if (!*command) break;
+    carry_out(state_.on_command(peer.id, std::move(**command)));
+    peer.handshake.reset();  // the first one has decided
+  }
+  reading_ = false;
+  write_all();
+  return more && !peer.closed;
+}
+
+// While the peer does not take what is sent.
+asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> peer) {
+  while (true) {
+    auto [error] = co_await peer->socket.async_wait(tcp::socket::wait_write, await_tuple);
     if (peer->closed) co_return;
-    if (error) {
-      self->forget(peer);
-      co_return self->carry_out(self->state_.on_disconnect(peer->id));
+    if (!error) error = peer->write_now();
+    if (error == asio::error::would_block) continue;
+    peer->writing = false;
+    if (error) self->lose(peer);
+    co_return;
+  }
+}
+
+void TcpStoreServer::write_all() {
+  for (const auto& peer : std::exchange(unsent_, {})) {
+    peer->unsent = false;
+    if (peer->closed || peer->writing) continue;
+    const auto error = peer->write_now();
+    if (error == asio::error::would_block) {
+      peer->writing = true;
+      spawn_or_die(executor_, "store writer", write(shared_from_this(), peer));
+    } else if (error) {
+      // Not from within the actions of another.
+      asio::post(executor_, [self = shared_from_this(), peer] { self->lose(peer); });
     }
   }
+}
+
+// The connection has ended by itself.
+void TcpStoreServer::lose(const std::shared_ptr<Peer>& peer) {
+  if (peer->closed) return;
+  forget(peer);
+  carry_out(state_.on_disconnect(peer->id));
 }
 
 void TcpStoreServer::carry_out(tcpstore::StoreActions actions) {
@@ -109,15 +131,19 @@ void TcpStoreServer::carry_out(tcpstore::StoreActions actions) {
     else
       hang_up(std::get<tcpstore::Hangup>(action));
   }
+  if (!reading_) write_all();
 }
 
 void TcpStoreServer::answer(tcpstore::Answer& answer) {
   const auto found = peers_.find(answer.peer);
   if (found == peers_.end()) return;
-  Peer& peer = *found->second;
-  if (peer.overfull) return;
-  if (peer.push({std::move(answer.bytes), std::move(answer.value)})) return;
-  peer.overfull = true;
+  const std::shared_ptr<Peer>& peer = found->second;
+  if (peer->overfull) return;
+  if (peer->push({std::move(answer.bytes), std::move(answer.value)})) {
+    if (!std::exchange(peer->unsent, true)) unsent_.push_back(peer);
+    return;
+  }
+  peer->overfull = true;
   // Not from within the actions of another: those that follow may be for this one.
   asio::post(executor_, [self = shared_from_this(), id = answer.peer] {
     self->carry_out(self->state_.on_malformed(

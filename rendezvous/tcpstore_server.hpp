@@ -5,9 +5,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "rendezvous/address_list.hpp"
 #include "rendezvous/asio.hpp"
@@ -36,8 +37,10 @@ class TcpStoreServer : public std::enable_shared_from_this<TcpStoreServer> {
   struct Peer;
   using Self = std::shared_ptr<TcpStoreServer>;
   static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer, Bytes begun);
-  static asio::awaitable<void> serve(Self self, std::shared_ptr<Peer> peer, ByteView bytes);
   static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
+  bool serve(Peer& peer, ByteView& bytes);
+  void write_all();
+  void lose(const std::shared_ptr<Peer>& peer);
   void carry_out(tcpstore::StoreActions actions);
   void answer(tcpstore::Answer& answer);
   void hang_up(const tcpstore::Hangup& hangup);
@@ -50,7 +53,9 @@ class TcpStoreServer : public std::enable_shared_from_this<TcpStoreServer> {
   tcpstore::State state_;
   std::uint64_t next_peer_ = 1;
   std::size_t said_ = 0;
-  std::map<PeerId, std::shared_ptr<Peer>> peers_;
+  std::unordered_map<PeerId, std::shared_ptr<Peer>> peers_;
+  std::vector<std::shared_ptr<Peer>> unsent_;  // have something to be written
+  bool reading_ = false;                       // the requests of one read are being answered: writes come after them
 };
 
 }  // namespace llmlaunch::rendezvous

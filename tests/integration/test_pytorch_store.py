@@ -49,28 +49,28 @@ def said(run, what):
 
 def test_a_world_on_two_hosts_is_served_by_the_head(hosts, python):
     run = hosts.run(python, str(SCRIPTS / "world.py"), config=config(hosts), timeout=240)
-    assert run.status == 0, run
+    assert run.status == 0, str(run)
     shown = said(run, "shown")
-    assert sorted(shown) == [0, 1, 2, 3], run
-    assert all(words.startswith("init all_reduce new_group monitored_barrier objects ddp ") for words in shown.values()), run
+    assert sorted(shown) == [0, 1, 2, 3], str(run)
+    assert all(words.startswith("init all_reduce new_group monitored_barrier objects ddp ") for words in shown.values()), str(run)
     port = re.search(r"rendezvous port (\d+)", run.err).group(1)
     for address, store_port, rendezvous, agent in (words.split() for words in said(run, "store").values()):
-        assert (f"{address}:{store_port}", agent, store_port) == (rendezvous, "True", port), run
-    assert "PyTorch's store" not in run.err, run
+        assert (f"{address}:{store_port}", agent, store_port) == (rendezvous, "True", port), str(run)
+    assert "PyTorch's store" not in run.err, str(run)
     hosts.nothing_left(run)
 
 
 def test_the_store_answers_as_pytorch_expects(hosts, python):
     run = hosts.run(python, str(SCRIPTS / "store_cases.py"), config=config(hosts, slots=1, only=["test02"]), timeout=240)
-    assert run.status == 0, run
+    assert run.status == 0, str(run)
     held = re.findall(r"^\[rank 0 test02\] (\w+): (holds|this release has no \w+)$", run.out, re.M)
     cases = re.findall(r"^def (\w+)\(store, other\)", (SCRIPTS / "store_cases.py").read_text(), re.M)
-    assert sorted(name for name, _ in held) == sorted(cases), run
+    assert sorted(name for name, _ in held) == sorted(cases), str(run)
     if not os.environ.get("LLMLAUNCH_TEST_TORCH"):
-        assert {words for _, words in held} == {"holds"}, run
+        assert {words for _, words in held} == {"holds"}, str(run)
     # Those who asked for what cannot be are named, with the reason.
-    assert "cannot add to key '/text': its value 'no number' is not a number" in run.err, run
-    assert re.search(r"SET: a value of 8388609 bytes; the limit is 8388608", run.err), run
+    assert "cannot add to key '/text': its value 'no number' is not a number" in run.err, str(run)
+    assert re.search(r"SET: a value of 8388609 bytes; the limit is 8388608", run.err), str(run)
     hosts.nothing_left(run)
 
 
@@ -98,18 +98,18 @@ def test_ranks_that_wait_in_the_store_end_with_the_job(hosts, python):
     script.write_text(WAITS)
     text = config(hosts).replace("llmlaunch:\n", "llmlaunch:\n  timeouts: {grace: 100}\n", 1)
     run = hosts.run(python, str(script), config=text, timeout=90)
-    assert run.status == 7, run
-    assert sorted(said(run, "ended")) == [0, 1, 2], run
+    assert run.status == 7, str(run)
+    assert sorted(said(run, "ended")) == [0, 1, 2], str(run)
     hosts.nothing_left(run)
 
 
 def test_rank_0_serves_the_store_where_it_is_asked_to(hosts, python):
     run = hosts.run(python, str(SCRIPTS / "world.py"), config=config(hosts, use_agent_store=False), timeout=240)
-    assert run.status == 0, run
-    assert sorted(said(run, "shown")) == [0, 1, 2, 3], run
+    assert run.status == 0, str(run)
+    assert sorted(said(run, "shown")) == [0, 1, 2, 3], str(run)
     port = re.search(r"rendezvous port (\d+)", run.err).group(1)
     for _, store_port, _, agent in (words.split() for words in said(run, "store").values()):
-        assert store_port != port and agent == "False", run
+        assert store_port != port and agent == "False", str(run)
     hosts.nothing_left(run)
 
 
@@ -136,7 +136,7 @@ def speak(hosts, request, until="", **rendezvous):
     script = hosts.head / "speaks.py"
     script.write_text(SPEAKS)
     run = hosts.run(PYTHON, str(script), request, until, config=config(hosts, 1, ["test01"], **rendezvous))
-    assert run.status == 0, run
+    assert run.status == 0, str(run)
     hosts.nothing_left(run)
     return said(run, "answer")[0], run
 
@@ -144,16 +144,16 @@ def speak(hosts, request, until="", **rendezvous):
 def test_a_pytorch_of_before_the_handshake_is_told_apart(hosts):
     add_init = b"\x03" + struct.pack("<Q", 5) + b"init/" + struct.pack("<q", 1)
     answer, run = speak(hosts, add_init.hex())
-    assert answer == "closed", run
-    assert "it may be a PyTorch before 2.1" in run.err, run
-    assert "hint: set llmlaunch.rendezvous.use_agent_store: false" in run.err, run
+    assert answer == "closed", str(run)
+    assert "it may be a PyTorch before 2.1" in run.err, str(run)
+    assert "hint: set llmlaunch.rendezvous.use_agent_store: false" in run.err, str(run)
 
 
 def test_the_dialect_can_be_switched_off(hosts):
     answer, run = speak(hosts, VALIDATE.hex() + PING, "01020304")
-    assert answer == "01020304", run
+    assert answer == "01020304", str(run)
     answer, run = speak(hosts, VALIDATE.hex() + PING, "01020304", use_agent_store=False)
-    assert not answer.endswith("01020304"), run
+    assert not answer.endswith("01020304"), str(run)
 
 
 def test_machines_that_are_started_one_by_one_have_it_too(machines, python):  # noqa: F811

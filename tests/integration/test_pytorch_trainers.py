@@ -16,11 +16,11 @@ def on_cpus(hosts):
 
 def test_an_accelerate_script_trains_on_two_hosts(hosts, python):  # noqa: F811
     run = hosts.run(python, str(SCRIPTS / "accelerate_script.py"), config=on_cpus(hosts), timeout=240)
-    assert run.status == 0, run
+    assert run.status == 0, str(run)
     shown = said(run, "shown")
-    assert sorted(shown) == [0, 1, 2, 3], run
+    assert sorted(shown) == [0, 1, 2, 3], str(run)
     for rank, words in shown.items():
-        assert words == f"{rank} 4 DistributedType.MULTI_CPU 64", run
+        assert words == f"{rank} 4 DistributedType.MULTI_CPU 64", str(run)
     hosts.nothing_left(run)
 
 
@@ -28,7 +28,7 @@ def test_a_trainer_trains_on_two_hosts(hosts):
     if not (trainer := os.environ.get("LLMLAUNCH_TEST_TRAINER")):
         pytest.skip("transformers is in the environment that scripts/interop_pytorch.sh makes")
     run = hosts.run(trainer, str(SCRIPTS / "trainer_script.py"), str(hosts.head / "out"), config=on_cpus(hosts), timeout=400)
-    assert run.status == 0, run
+    assert run.status == 0, str(run)
     shown = said(run, "shown")
-    assert shown == {rank: f"{rank} 4 4" for rank in range(4)}, run
+    assert shown == {rank: f"{rank} 4 4" for rank in range(4)}, str(run)
     hosts.nothing_left(run)

@@ -2,8 +2,10 @@
 /// A peer of the rendezvous that sends what a test says, whether a client would or not.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,33 +18,25 @@
 
 namespace llmlaunch::rendezvous {
 
-inline std::chrono::steady_clock::time_point soon() {
-  return std::chrono::steady_clock::now() + std::chrono::seconds(60);
+/// What the rank of these options says first.
+inline Hello hello_for(const ClientOptions& options) {
+  Hello hello;
+  hello.job_id = options.job_id;
+  hello.generation = options.generation;
+  hello.rank = options.rank;
+  hello.world_size = options.world_size;
+  hello.host = options.host;
+  return hello;
 }
 
-/// A peer that writes bytes as it likes.
-struct RawPeer {
-  explicit RawPeer(std::uint16_t port) : connection(std::move(*Connection::open("127.0.0.1", port, soon()))) {}
+class RawPeer {
+ public:
+  explicit RawPeer(std::uint16_t port) : connection_(std::move(*Connection::open("127.0.0.1", port, soon()))) {}
 
-  void send(ByteView bytes) { REQUIRE(connection.send(bytes, soon())); }
+  void send(ByteView bytes) { REQUIRE(connection_.send(bytes, soon())); }
 
-  /// The next message of the server, or its end.
-  std::optional<Message> next() {
-    while (true) {
-      auto message = decoder.next();
-      REQUIRE(message);
-      if (*message) return std::move(**message);
-      std::array<std::byte, 1024> buffer;
-      const auto got = connection.receive(buffer, soon());
-      if (!got) {
-        CHECK(got.error().code == Errc::closed);
-        return std::nullopt;
-      }
-      decoder.feed(std::span(buffer).first(*got));
-    }
-  }
-
-  /// The whole handshake.
+  /// The whole handshake of a rank.
+  void enter(const ClientOptions& options) { enter(hello_for(options), options.token); }
   void enter(const Hello& hello, const std::string& hex_token) {
     const Token token = *Token::parse(hex_token);
     send(encode(Preamble{}));
@@ -53,18 +47,42 @@ struct RawPeer {
     REQUIRE(std::holds_alternative<Welcome>(*next()));
   }
 
-  Connection connection;
-  MessageDecoder decoder{MessageDecoder::Side::client};
-};
+  /// The next message of the server, or its end.
+  std::optional<Message> next() {
+    while (true) {
+      auto message = decoder_.next();
+      REQUIRE(message);
+      if (*message) return std::move(**message);
+      std::array<std::byte, 1024> buffer;
+      const auto got = connection_.receive(buffer, soon());
+      if (!got) {
+        CHECK(got.error().code == Errc::closed);
+        return std::nullopt;
+      }
+      decoder_.feed(std::span(buffer).first(*got));
+    }
+  }
 
-inline Hello hello_for(const ClientOptions& options) {
-  Hello hello;
-  hello.job_id = options.job_id;
-  hello.generation = options.generation;
-  hello.rank = options.rank;
-  hello.world_size = options.world_size;
-  hello.host = options.host;
-  return hello;
-}
+  /// So many bytes as they come, or fewer at the connection's end.
+  std::string receive(std::size_t bytes) {
+    std::string received;
+    std::array<std::byte, 65536> buffer;
+    while (received.size() < bytes) {
+      const auto got =
+          connection_.receive(std::span(buffer).first(std::min(buffer.size(), bytes - received.size())), soon());
+      if (!got) break;
+      received += as_text(ByteView(buffer).first(*got));
+    }
+    return received;
+  }
+
+ private:
+  static std::chrono::steady_clock::time_point soon() {
+    return std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  }
+
+  Connection connection_;
+  MessageDecoder decoder_{MessageDecoder::Side::client};
+};
 
 }  // namespace llmlaunch::rendezvous

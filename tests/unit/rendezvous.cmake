@@ -3,6 +3,7 @@ llmlaunch_unit_test(rendezvous
     rendezvous_address_list_test.cpp
     rendezvous_auth_test.cpp
     rendezvous_client_environment_test.cpp
+    rendezvous_exploration_test.cpp
     rendezvous_message_test.cpp
     rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
@@ -14,5 +15,10 @@ llmlaunch_unit_test(rendezvous
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)
 # Server and client over loopback sockets, ranks as threads.
 llmlaunch_unit_test(rendezvous_sockets ASIO
-  SOURCES rendezvous_server_test.cpp rendezvous_tcpstore_server_test.cpp rendezvous_client_test.cpp rendezvous_client_store_test.cpp
+  SOURCES
+    rendezvous_client_store_test.cpp
+    rendezvous_client_test.cpp
+    rendezvous_hostile_test.cpp
+    rendezvous_server_test.cpp
+    rendezvous_tcpstore_server_test.cpp
   LIBRARIES llmlaunch_rendezvous llmlaunch_rendezvous_client)

@@ -4,6 +4,11 @@ include(trainer_distributed.cmake)
 if(NOT TARGET llmlaunch_trainer_core)
   return()
 endif()
+# An epoch says something of the numbers, which are the same there, and takes sanitizers two minutes.
+set(trainer_core_arguments)
+if(LLMLAUNCH_SANITIZE)
+  set(trainer_core_arguments "~[epochs]")
+endif()
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_cpu_backend_test.cpp
@@ -13,5 +18,6 @@ llmlaunch_unit_test(trainer_core
     trainer_init_test.cpp
     trainer_pytorch_test.cpp
     trainer_sampler_test.cpp
+  ARGUMENTS ${trainer_core_arguments}
   LIBRARIES llmlaunch_trainer_core nlohmann_json::nlohmann_json ZLIB::ZLIB)
 target_compile_definitions(unit_trainer_core PRIVATE LLMLAUNCH_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")

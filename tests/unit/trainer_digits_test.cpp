@@ -134,7 +134,7 @@ TEST_CASE("every image shows ink and background") {
   }
 }
 
-TEST_CASE("a linear model gets less than 90 percent of the drawn digits right, however long it learns") {
+TEST_CASE("a linear model gets less than 90 percent of the drawn digits right, however long it learns", "[epochs]") {
   constexpr std::size_t kEpochs = 25;
   constexpr std::size_t kBatch = 100;
   const Images test(test_set(), all_of(test_set()));
@@ -151,7 +151,7 @@ TEST_CASE("a linear model gets less than 90 percent of the drawn digits right, h
   CHECK(best > 60);  // it does learn
 }
 
-TEST_CASE("BasicNet gets more than 97 percent of the drawn digits right after one epoch") {
+TEST_CASE("BasicNet gets more than 97 percent of the drawn digits right after one epoch", "[epochs]") {
   // As two ranks with 64 images each and every default: one process takes both halves.
   constexpr std::size_t kBatch = 128;
   const auto backend = make_cpu_backend({}, {.on = true, .seed = 0, .rank = 0}, 1);

@@ -1,0 +1,283 @@
+// Whoever can reach the port, and what it costs: its connection, and the job nothing. Both dialects, over real sockets;
+// what a peer does that is let in stands in the tests of either server.
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rendezvous/auth.hpp"
+#include "rendezvous/tcpstore_codec.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/raw_peer.hpp"
+#include "tests/support/rendezvous_fixture.hpp"
+
+namespace rendezvous_hostile_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::rendezvous;
+using tcpstore::Verb;
+
+namespace {
+
+ServerOptions both_dialects() {
+  ServerOptions options = ServedRendezvous::world_of(2);
+  options.tcpstore = true;
+  return options;
+}
+
+void admit_this_machine(ServedRendezvous& served) {
+  served.on_thread([&served] {
+    AddressList list;
+    REQUIRE(list.add("127.0.0.0/8"));
+    served.server().admit_store_clients(list);
+  });
+}
+
+const tcpstore::Command kGreeting{Verb::validate, {}, {}, tcpstore::kMagic};
+
+// A rank that is at work before the attack, and must not notice it.
+class Job {
+ public:
+  explicit Job(ServedRendezvous& served) : client_(std::move(*Client::join(served.client(0)))), store_(served.port()) {
+    store_.send(tcpstore::encode(kGreeting));
+  }
+
+  void must_go_on() {
+    ++round_;
+    REQUIRE(client_->add("round", 1) == round_);
+    store_.send(tcpstore::encode({Verb::add, {"round"}, {}, 1}));
+    CHECK(store_.receive(8) == std::string{static_cast<char>(round_), 0, 0, 0, 0, 0, 0, 0});
+    CHECK_FALSE(client_->ended());
+  }
+  Client& client() { return *client_; }
+
+ private:
+  std::unique_ptr<Client> client_;
+  RawPeer store_;
+  std::int64_t round_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("who begins a handshake and does not end it has ten seconds, however slowly it goes on") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  const Bytes hello = encode(hello_for(served.client(1)));
+  const Bytes greeting = tcpstore::encode(kGreeting);
+  RawPeer silent(served.port()), half(served.port()), slow(served.port()), slow_store(served.port());
+  RawPeer unproven(served.port());
+  half.send(encode(Preamble{}));
+  half.send(ByteView(hello).first(hello.size() / 2));
+  unproven.send(encode(Preamble{}));
+  unproven.send(hello);
+  REQUIRE(std::holds_alternative<Challenge>(*unproven.next()));
+  slow.send(encode(Preamble{}));
+  slow_store.send(ByteView(greeting).first(1));
+  // A byte each second: each read is another sign of life, and none of them prolongs the time.
+  for (std::size_t at = 0; at < 4; ++at) {
+    slow.send(ByteView(hello).subspan(at, 1));
+    if (at < 3) slow_store.send(ByteView(greeting).subspan(1 + at, 1));
+    served.pass(std::chrono::seconds(1));
+    job.must_go_on();
+  }
+  for (RawPeer* peer : {&silent, &half, &unproven, &slow}) {
+    const auto last = peer->next();
+    REQUIRE(last);
+    CHECK(std::get<Failure>(*last).what == "no handshake within 10 s");
+    CHECK_FALSE(peer->next());
+  }
+  CHECK(slow_store.receive(1).empty());
+  job.must_go_on();
+}
+
+TEST_CASE("a length of a gigabyte ends the connection before the bytes come") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  {
+    RawPeer stranger(served.port());
+    stranger.send(encode(Preamble{}));
+    stranger.send(Bytes{std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0x40}});
+    CHECK(std::get<Failure>(*stranger.next()).what == "a frame of 1073741824 bytes; the limit is 1024");
+    CHECK_FALSE(stranger.next());
+  }
+  {
+    RawPeer rank(served.port());
+    rank.enter(served.client(1));
+    rank.send(Bytes{std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0x40}});
+    CHECK(std::get<Failure>(*rank.next()).what ==
+          fmt::format("a frame of 1073741824 bytes; the limit is {}", kMaxFrameBytes));
+    CHECK_FALSE(rank.next());
+  }
+  // SET, and a key, a value, a count of this size.
+  const std::string gigabyte("\0\0\0\x40\0\0\0\0", 8);
+  for (const std::string& begun : {std::string("\1", 1) + gigabyte, std::string("\1\1\0\0\0\0\0\0\0k", 10) + gigabyte,
+                                   std::string("\6", 1) + gigabyte}) {
+    RawPeer store(served.port());
+    store.send(tcpstore::encode(kGreeting));
+    store.send(as_bytes(begun));
+    CHECK(store.receive(1).empty());
+  }
+  job.must_go_on();
+}
+
+TEST_CASE("a hundred thousand keys are refused at the limit by name, and what was stored before is still there") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  job.must_go_on();
+  REQUIRE(job.client().set("mine", as_bytes("here")));
+  RawPeer rank(served.port());
+  rank.enter(served.client(1));
+  constexpr std::uint32_t kKeys = 100'000, kTogether = 1000;
+  std::uint32_t refused = 0;
+  for (std::uint32_t first = 1; first <= kKeys; first += kTogether) {
+    Bytes requests;
+    for (std::uint32_t request = first; request < first + kTogether; ++request) {
+      const Bytes one = encode(Set{request, fmt::format("key {}", request), {}});
+      requests.insert(requests.end(), one.begin(), one.end());
+    }
+    rank.send(requests);
+    for (std::uint32_t request = first; request < first + kTogether; ++request) {
+      const auto answer = rank.next();
+      REQUIRE(answer);
+      const auto* failure = std::get_if<Failure>(&*answer);
+      if (failure == nullptr) continue;
+      ++refused;
+      if (refused == 1) CHECK(failure->code == Errc::out_of_resources);
+    }
+  }
+  CHECK(refused == kKeys + 2 - kMaxKeys);
+  CHECK(as_text(*job.client().get("mine")) == "here");
+  CHECK(job.client().set("mine", as_bytes("again")));
+  job.must_go_on();
+}
+
+TEST_CASE("a proof that was overheard, or the server's own, opens nothing") {
+  ServedRendezvous served(both_dialects());
+  const ClientOptions options = served.client(1);
+  const Hello hello = hello_for(options);
+  // What a rank once sent.
+  Proof heard;
+  {
+    RawPeer rank(served.port());
+    rank.send(encode(Preamble{}));
+    rank.send(encode(hello));
+    const auto challenge = std::get<Challenge>(*rank.next());
+    heard.proof = Token::parse(options.token)->prove(Token::Side::client, hello, challenge.nonce);
+    rank.send(encode(heard));
+    REQUIRE(std::holds_alternative<Welcome>(*rank.next()));
+    rank.send(encode(Leave{}));
+    REQUIRE_FALSE(rank.next());
+  }
+  const auto refusal = [&](auto proof_for) {
+    RawPeer stranger(served.port());
+    stranger.send(encode(Preamble{}));
+    stranger.send(encode(hello));
+    const auto challenge = std::get<Challenge>(*stranger.next());
+    stranger.send(encode(proof_for(challenge)));
+    const auto answer = std::get<Failure>(*stranger.next());
+    CHECK_FALSE(stranger.next());
+    return answer.code;
+  };
+  CHECK(refusal([&](const Challenge&) { return heard; }) == Errc::unauthenticated);
+  CHECK(refusal([&](const Challenge& challenge) { return Proof{challenge.proof}; }) == Errc::unauthenticated);
+  // The server as an oracle: it proves under a nonce that another connection has been given.
+  RawPeer first(served.port());
+  first.send(encode(Preamble{}));
+  first.send(encode(hello));
+  const auto to_answer = std::get<Challenge>(*first.next());
+  CHECK(refusal([&](const Challenge&) { return Proof{to_answer.proof}; }) == Errc::unauthenticated);
+  Hello borrowed = hello;
+  borrowed.nonce = to_answer.nonce;
+  RawPeer second(served.port());
+  second.send(encode(Preamble{}));
+  second.send(encode(borrowed));
+  first.send(encode(Proof{std::get<Challenge>(*second.next()).proof}));
+  CHECK(std::get<Failure>(*first.next()).code == Errc::unauthenticated);
+  RawPeer rank(served.port());
+  rank.enter(options);
+}
+
+TEST_CASE("port scans leave nothing behind") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  for (int scan = 0; scan < 300; ++scan) {
+    RawPeer peer(served.port());
+    if (scan % 3 == 1) peer.send(as_bytes("GET / HTTP/1.0\r\n\r\n"));  // its answer stays unread: the close is a reset
+    if (scan % 5 == 2) peer.send(as_bytes(std::string_view("\0", 1)));
+  }
+  job.must_go_on();
+  // All are gone: as many as the limit allows still come in, and none of them has to make room.
+  std::vector<std::unique_ptr<RawPeer>> peers;
+  for (std::size_t open = 1; open < 2 * 2 + kSpareConnections; ++open) {
+    peers.push_back(std::make_unique<RawPeer>(served.port()));
+    peers.back()->send(encode(Preamble{}));
+    peers.back()->send(encode(hello_for(served.client(1))));
+    REQUIRE(std::holds_alternative<Challenge>(*peers.back()->next()));
+  }
+  job.must_go_on();
+  const Bytes proof = encode(Proof{});
+  for (const auto& peer : peers) {
+    peer->send(proof);
+    CHECK(std::get<Failure>(*peer->next()).code == Errc::unauthenticated);
+  }
+}
+
+TEST_CASE("floods beyond the limit, of both dialects at once, keep no rank out") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  std::vector<std::unique_ptr<RawPeer>> flood;
+  for (int peer = 0; peer < 400; ++peer) {
+    flood.push_back(std::make_unique<RawPeer>(served.port()));
+    if (peer % 2 == 0) flood.back()->send(as_bytes(std::string_view("\0\xce", 2)));
+    if (peer % 100 == 99) job.must_go_on();
+  }
+  auto rank = Client::join(served.client(1));
+  REQUIRE(rank);
+  CHECK((*rank)->set("in", as_bytes("side")));
+  CHECK(as_text(*job.client().get("in")) == "side");
+  job.must_go_on();
+}
+
+TEST_CASE("a PyTorch from a foreign address is turned away and named, and the job goes on") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  job.must_go_on();  // its store has been let in
+  served.on_thread([&served] {
+    AddressList elsewhere;
+    REQUIRE(elsewhere.add("192.0.2.7"));
+    served.server().admit_store_clients(elsewhere);
+  });
+  RawPeer foreign(served.port());
+  foreign.send(tcpstore::encode(kGreeting));
+  foreign.send(tcpstore::encode({Verb::set, {"round"}, {Bytes(1)}, 0}));
+  CHECK(foreign.receive(1).empty());
+  served.log().wait_for(LogLevel::warning, "refused a connection from 127.0.0.1");
+  job.must_go_on();
+}
+
+TEST_CASE("a store client that never reads is read no further, and the others notice nothing") {
+  ServedRendezvous served(both_dialects());
+  admit_this_machine(served);
+  Job job(served);
+  RawPeer greedy(served.port());
+  greedy.send(tcpstore::encode(kGreeting));
+  greedy.send(tcpstore::encode({Verb::set, {"large"}, {Bytes(tcpstore::kMaxValueBytes)}, 0}));
+  const Bytes get = tcpstore::encode({Verb::get, {"large"}, {}, 0});
+  for (int request = 0; request < 64; ++request) greedy.send(get);
+  job.must_go_on();
+  // It may read at last: every answer comes.
+  for (int request = 0; request < 64; ++request)
+    REQUIRE(greedy.receive(8 + tcpstore::kMaxValueBytes).size() == 8 + tcpstore::kMaxValueBytes);
+  job.must_go_on();
+}
+
+}  // namespace rendezvous_hostile_test
