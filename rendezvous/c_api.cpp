@@ -199,6 +199,22 @@ int llmlaunch_rdv_unique_id(llmlaunch_rdv* joined, uint32_t index, int64_t timeo
   });
 }
 
+int llmlaunch_rdv_share_unique_ids(llmlaunch_rdv* joined, uint32_t count, int (*make_id)(void* user, void* id),
+                                   void* user, void* ids) {
+  if (make_id == nullptr || ids == nullptr) return missing_argument("make_id or ids");
+  return guarded([&] {
+    const auto make = [&]() -> Result<UniqueId> {
+      UniqueId id{};
+      const int status = make_id(user, id.data());
+      if (status == 0) return id;
+      return make_error(Errc::canceled, "make_id gave " + std::to_string(status) + ": no unique id was made");
+    };
+    const auto shared = joined->client->share_unique_ids(count, make);
+    if (shared) std::memcpy(ids, shared->data(), shared->size() * sizeof(UniqueId));
+    return status_of(shared);
+  });
+}
+
 int llmlaunch_rdv_barrier(llmlaunch_rdv* joined, const char* name, int64_t timeout_ms) {
   if (name == nullptr) return missing_argument("name");
   return guarded([&] { return status_of(joined->client->barrier(name, joined->time(timeout_ms))); });

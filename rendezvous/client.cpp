@@ -61,6 +61,35 @@ Result<UniqueId> Client::unique_id(std::uint32_t index, milliseconds timeout) {
   return id->id;
 }
 
+Result<std::vector<UniqueId>> Client::share_unique_ids(std::uint32_t count,
+                                                       const std::function<Result<UniqueId>()>& make_id) {
+  const ClientOptions& me = impl_->options();
+  if (count == 0 || count > me.world_size || me.observer) {
+    return make_error(Errc::invalid_argument,
+                      fmt::format("{} unique ids of a world of {} ranks: from 1 to as many as there are ranks", count,
+                                  me.world_size));
+  }
+  // Each maker publishes before it waits for those of the others.
+  for (std::uint32_t index = 0; index < count; ++index) {
+    if (unique_id_maker(index, count, me.world_size) != me.rank) continue;
+    const auto made = make_id();
+    if (!made) return made.error();
+    if (auto published = publish_unique_id(index, *made); !published) return published.error();
+  }
+  std::vector<UniqueId> ids;
+  for (std::uint32_t index = 0; index < count; ++index) {
+    const auto id = unique_id(index);
+    if (!id) {
+      Error error = id.error();
+      if (error.code == Errc::timed_out)
+        error.what += fmt::format("; rank {} makes it", number(unique_id_maker(index, count, me.world_size)));
+      return error;
+    }
+    ids.push_back(*id);
+  }
+  return ids;
+}
+
 Result<void> Client::barrier(std::string_view name) {
   return barrier(name, impl_->options().timeout);
 }

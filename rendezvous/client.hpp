@@ -73,6 +73,11 @@ class Watcher {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Which rank makes id `index` of `count`: spread evenly over the ranks, and so over the hosts.
+constexpr Rank unique_id_maker(std::uint32_t index, std::uint32_t count, std::uint32_t world_size) {
+  return Rank{static_cast<std::uint32_t>(std::uint64_t{index} * world_size / count)};
+}
+
 class Client {
  public:
   /// Connects (again and again until the deadline), proves the token both ways, and is admitted.
@@ -89,6 +94,11 @@ class Client {
   Result<void> publish_unique_id(std::uint32_t index, const UniqueId& id);
   Result<UniqueId> unique_id(std::uint32_t index);
   Result<UniqueId> unique_id(std::uint32_t index, std::chrono::milliseconds timeout);
+  /// For ncclCommInitRankScalable, whose ranks check in at several roots at once: `count` ids in order, the same on
+  /// every rank of the world, all of which call this with the same count. Each is made by another rank
+  /// (`unique_id_maker`), there by `make_id`, whose process must live until all ranks have initialised. They are the
+  /// ids 0 … count-1 of this generation. `invalid_argument` unless 1 <= count <= world size.
+  Result<std::vector<UniqueId>> share_unique_ids(std::uint32_t count, const std::function<Result<UniqueId>()>& make_id);
 
   // The store of this job. Keys are text of 1 … kMaxKeyBytes, values up to kMaxValueBytes. What came later than the
   // first launcher (compare_and_set and below) is `unsupported` by an older one.

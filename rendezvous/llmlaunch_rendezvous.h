@@ -99,6 +99,13 @@ int llmlaunch_rdv_publish_unique_id(llmlaunch_rdv *joined, uint32_t index, const
 /** Waits for a unique id and writes its 128 bytes to `id`. */
 int llmlaunch_rdv_unique_id(llmlaunch_rdv *joined, uint32_t index, int64_t timeout_ms, void *id);
 
+/** For ncclCommInitRankScalable: writes `count` unique ids in order, 128 bytes each, to `ids`, the same on every rank. All
+ * ranks of the world call it with the same count, from 1 to the number of ranks; `make_id` is called on those that make one
+ * (number i on rank i * world_size / count), writes 128 bytes and gives 0, or anything else, which fails the call with
+ * LLMLAUNCH_RDV_CANCELED. They are the unique ids 0 to count - 1 of this generation. */
+int llmlaunch_rdv_share_unique_ids(llmlaunch_rdv *joined, uint32_t count, int (*make_id)(void *user, void *id),
+                                   void *user, void *ids);
+
 /** Waits until all ranks of the generation are in the barrier of this name. */
 int llmlaunch_rdv_barrier(llmlaunch_rdv *joined, const char *name, int64_t timeout_ms);
 

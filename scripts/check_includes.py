@@ -45,6 +45,10 @@ ROOMS = {
         "rooms": ["trainer", "rendezvous/client.hpp", "rendezvous/message.hpp", "rendezvous/base"],
         "libraries": ["fmt", "CUDA", "NCCL"],
     },
+    "trainer/examples": {  # programs of users: what is installed, and nothing of ours beside it
+        "rooms": [],
+        "libraries": ["llmlaunch", "Gloo", "CUDA", "NCCL"],
+    },
     "tests": {"rooms": None, "libraries": None},  # everything
 }
 
@@ -61,8 +65,7 @@ PUBLIC = {
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp", "accelerate_hosts.hpp",
                  "call_token.hpp", "member.hpp", "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
-    "rendezvous": ["message.hpp", "address_list.hpp", "server.hpp", "client.hpp", "llmlaunch_rendezvous.h", "asio.hpp",
-                   "asio_tls.hpp"],
+    "rendezvous": ["message.hpp", "address_list.hpp", "server.hpp", "client.hpp", "asio.hpp", "asio_tls.hpp"],
     "trainer": [],
 }
 # Parts of one room see each other's private headers.
@@ -83,6 +86,7 @@ LIBRARIES = {
     "fmt": ["fmt/"],
     "json": ["nlohmann/"],
     "libcrypto": ["openssl/"],
+    "llmlaunch": ["llmlaunch_rendezvous.h"],  # our C library as others find it, for programs that show its use
     "libssh": ["libssh/"],
     "oneDNN": ["dnnl", "oneapi/"],
     "yaml-cpp": ["yaml-cpp/"],

@@ -20,7 +20,8 @@ count=$(wc -l <<<"$gpus")
 command -v nvcc >/dev/null || [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]] || skip "no CUDA Toolkit here (nvcc)"
 
 cmake --preset cuda -B "$build" >/dev/null
-cmake --build "$build" --target llmlaunch-train gpu_backend_test unit_trainer_libraries
+cmake --build "$build" --target llmlaunch-train gpu_backend_test unit_trainer_libraries \
+  llmlaunch llmlaunch-agent example_nccl_all_reduce
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -34,7 +35,7 @@ check() {
   shift 2
   "$@" >"$file" 2>&1 || code=$?
   case $code in
-    0) row "$name" passed "$(grep -E 'measured:|test accuracy' "$file" | tail -1)" ;;
+    0) row "$name" passed "$(grep -E 'measured:|test accuracy|the sum is' "$file" | tail -1)" ;;
     77) row "$name" skipped "$(tail -1 "$file")" ;;
     *)
       row "$name" FAILED "status $code"
@@ -49,6 +50,7 @@ check "CUDA backend against the CPU's" backend "$build/bin/gpu_backend_test"
 check "one epoch on one GPU" train "$build/bin/llmlaunch-train" --device cuda --num_train_epochs 1
 rate=$(grep -oE '[0-9]+ samples/s' "$work/train" | tail -1 || true)
 row "training rate, batch 64" "" "${rate:-none printed}"
+check "NCCL all-reduce example, $count rank(s)" nccl_example tests/gpu/nccl_example.sh "$build/bin"
 if [[ $count -ge 2 && -x $build/bin/llmlaunch ]]; then
   cat >"$work/two.yaml" <<'YAML'
 compute_environment: LOCAL_MACHINE

@@ -91,6 +91,17 @@ def test_python_loads_it_with_nothing_compiled(hosts, prefix):
     hosts.nothing_left(run)
 
 
+def test_ranks_whose_nccl_differs_are_told_with_both_hosts_before_they_enter_it(hosts, prefix):
+    library = next(prefix.rglob("libllmlaunch_rendezvous.so.0"))
+    run = hosts.run(PYTHON, str(HERE / "rank.py"), str(library), "22807", "22703")
+    assert run.status == 1, str(run)
+    first = "rank 0 (test01) has NCCL 2.28.7, but rank 1 (test02) has NCCL 2.27.3"
+    second = "rank 1 (test02) has NCCL 2.27.3, but rank 0 (test01) has NCCL 2.28.7"
+    assert first in run.err or second in run.err, str(run)
+    assert "other rank" not in run.out, str(run)
+    hosts.nothing_left(run)
+
+
 def test_outside_a_job_the_missing_variable_is_named(by_pkg_config):
     env = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAUNCH_")}
     done = subprocess.run([str(by_pkg_config)], capture_output=True, text=True, env=env)

@@ -14,8 +14,8 @@ def program():
         pytest.skip("this build has no NCCL (nccl_id_rank was not built)")
 
 
-def digests(run):
-    found = dict(re.findall(r"^\[rank (\d+) \S+\].*\b([0-9a-f]{64})\b", run.out, re.M))
+def digests(run, what="unique id sha256"):
+    found = dict(re.findall(rf"^\[rank (\d+) \S+\] rank \1 {what} ([0-9a-f]{{64}})$", run.out, re.M))
     return {int(rank): digest for rank, digest in found.items()}
 
 
@@ -24,6 +24,9 @@ def test_every_rank_on_two_hosts_has_the_same_128_bytes(hosts):
     assert run.status == 0, str(run)
     assert sorted(digests(run)) == [0, 1, 2, 3], str(run)
     assert len(set(digests(run).values())) == 1, f"the ranks hold different ids\n{run}"
+    shared = digests(run, "has 3 of 3 unique ids with sha256")
+    assert sorted(shared) == [0, 1, 2, 3], f"not every rank has the ids of three ranks\n{run}"
+    assert len(set(shared.values())) == 1, f"the ranks hold different ids, or in another order\n{run}"
     again = hosts.run(str(BIN / "nccl_id_rank"), config=hosts.config(slots=2))
     assert again.status == 0 and len(set(digests(again).values())) == 1, str(again)
     assert digests(again)[0] != digests(run)[0], "two jobs were handed the same id"

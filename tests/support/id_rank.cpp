@@ -1,11 +1,14 @@
-// See id_rank.hpp. Prints one line on stdout, "rank R unique id sha256 HEX", and errors on stderr.
+// See id_rank.hpp. Prints "rank R unique id sha256 HEX" and "rank R has N of N unique ids with sha256 HEX" on stdout,
+// errors on stderr.
 #include "tests/support/id_rank.hpp"
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <set>
 
 namespace llmlaunch::rendezvous {
 namespace {
@@ -43,6 +46,19 @@ Result<void> take_part(const std::function<Result<UniqueId>()>& make_id, int ncc
     return make_error(Errc::internal,
                       fmt::format("{} ranks were counted in a world of {}", as_text(*all), options->world_size));
   }
+  // Several, as ncclCommInitRankScalable takes them: each is another rank's, and all ranks have them in the same order.
+  const std::uint32_t count = std::min<std::uint32_t>(options->world_size, 3);
+  const auto ids = (*client)->share_unique_ids(count, [&]() -> Result<UniqueId> {
+    if (options->rank == Rank{0}) return *id;  // number 0 is published already
+    return make_id();
+  });
+  if (!ids) return ids.error();
+  Bytes joined;
+  for (const UniqueId& one : *ids) joined.insert(joined.end(), one.begin(), one.end());
+  const std::set<UniqueId> distinct(ids->begin(), ids->end());
+  fmt::print("rank {} has {} of {} unique ids with sha256 {}\n", number(options->rank), distinct.size(), count,
+             sha256_of(joined));
+  if (std::fflush(stdout) != 0) return make_error(Errc::io, "cannot write to stdout");
   return (*client)->barrier("end");
 }
 

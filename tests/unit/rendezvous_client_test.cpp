@@ -75,6 +75,42 @@ TEST_CASE("ranks join, get rank 0's unique id bit for bit, add, pass barriers an
   CHECK(served.on_thread([&] { return served.server().joined(); }) == kRanks);
 }
 
+TEST_CASE("ids for several roots come from different ranks and are the same everywhere, in order") {
+  constexpr std::uint32_t kRanks = 6;
+  ServedRendezvous served(ServedRendezvous::world_of(kRanks));
+  const auto seen = run_ranks(kRanks, [&](std::uint32_t rank) -> std::string {
+    auto joined = Client::join(served.client(rank));
+    if (!joined) return to_string(joined.error());
+    const auto ids = (*joined)->share_unique_ids(4, [rank]() -> Result<UniqueId> {
+      UniqueId id{};
+      id[0] = static_cast<std::byte>('a' + rank);
+      return id;
+    });
+    if (!ids) return to_string(ids.error());
+    std::string makers;
+    for (const UniqueId& id : *ids) makers += static_cast<char>(id[0]);
+    if (auto passed = (*joined)->barrier("end"); !passed) return to_string(passed.error());
+    return makers;
+  });
+  CHECK(seen == std::vector<std::string>(kRanks, "abde"));
+}
+
+TEST_CASE("ids for several roots: a count that cannot be, and a rank that makes none, are named") {
+  ServedRendezvous served(ServedRendezvous::world_of(2));
+  ClientOptions options = served.client(0);
+  options.timeout = milliseconds(50);
+  auto client = Client::join(options);
+  REQUIRE(client);
+  const auto make = []() -> Result<UniqueId> { return counted_id(); };
+  CHECK(text_of((*client)->share_unique_ids(0, make)) ==
+        "0 unique ids of a world of 2 ranks: from 1 to as many as there are ranks");
+  CHECK(text_of((*client)->share_unique_ids(3, make)) ==
+        "3 unique ids of a world of 2 ranks: from 1 to as many as there are ranks");
+  CHECK(text_of((*client)->share_unique_ids(2, make)) ==
+        "rendezvous " + served.address() +
+            ": unique id 1 was not published within 50 ms; rank 1 (gpu02) has not joined; rank 1 makes it");
+}
+
 TEST_CASE("get and wait before set are answered by the set") {
   ServedRendezvous served(ServedRendezvous::world_of(3));
   const auto seen = run_ranks(3, [&](std::uint32_t rank) -> std::string {

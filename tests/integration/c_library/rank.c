@@ -29,15 +29,30 @@ static void say_end(void *user, const char *reason) {
   fflush(stdout);
 }
 
+static int make_id(void *user, void *id) {
+  memset(id, 'A' + *(int *)user, LLMLAUNCH_RDV_UNIQUE_ID_BYTES);
+  return 0;
+}
+
+/* Two ids: rank 0 makes the first, the rank in the middle of the world the second. */
+static void check_shared_ids(llmlaunch_rdv *job) {
+  char ids[2 * LLMLAUNCH_RDV_UNIQUE_ID_BYTES];
+  int rank = (int)llmlaunch_rdv_rank(job);
+  int middle = (int)llmlaunch_rdv_world_size(job) / 2;
+  CALL(llmlaunch_rdv_share_unique_ids(job, 2, make_id, &rank, ids));
+  CHECK(ids[0] == 'A' && ids[127] == 'A' && ids[128] == 'A' + middle && ids[255] == 'A' + middle);
+  CHECK(llmlaunch_rdv_share_unique_ids(job, 1000, make_id, &rank, ids) == LLMLAUNCH_RDV_INVALID_ARGUMENT);
+}
+
 static void check_unique_ids(llmlaunch_rdv *job) {
   unsigned char id[LLMLAUNCH_RDV_UNIQUE_ID_BYTES], given[LLMLAUNCH_RDV_UNIQUE_ID_BYTES];
   int i;
   for (i = 0; i < LLMLAUNCH_RDV_UNIQUE_ID_BYTES; ++i) id[i] = (unsigned char)(255 - i);
-  if (llmlaunch_rdv_rank(job) == 0) CALL(llmlaunch_rdv_publish_unique_id(job, 0, id));
-  CALL(llmlaunch_rdv_unique_id(job, 0, -1, given));
+  if (llmlaunch_rdv_rank(job) == 0) CALL(llmlaunch_rdv_publish_unique_id(job, 7, id));
+  CALL(llmlaunch_rdv_unique_id(job, 7, -1, given));
   CHECK(memcmp(id, given, sizeof id) == 0);
-  CHECK(llmlaunch_rdv_unique_id(job, 1, 0, given) == LLMLAUNCH_RDV_TIMED_OUT);
-  CHECK(strstr(llmlaunch_rdv_error_text(), "unique id 1 was not published within 0 ms") != NULL);
+  CHECK(llmlaunch_rdv_unique_id(job, 8, 0, given) == LLMLAUNCH_RDV_TIMED_OUT);
+  CHECK(strstr(llmlaunch_rdv_error_text(), "unique id 8 was not published within 0 ms") != NULL);
 }
 
 static void check_store(llmlaunch_rdv *job) {
@@ -132,6 +147,7 @@ int main(int argc, char **argv) {
   CHECK(llmlaunch_rdv_world_size(job) == (uint32_t)atoi(getenv("WORLD_SIZE")));
   CHECK(llmlaunch_rdv_generation(job) == (uint32_t)atoi(getenv("LLMLAUNCH_GENERATION")));
   check_unique_ids(job);
+  check_shared_ids(job);
   check_store(job);
   check_watch(job);
   CALL(llmlaunch_rdv_barrier(job, "end", -1));

@@ -1,5 +1,6 @@
-"""A rank in Python: the C library by ctypes, nothing compiled. rank.py LIBRARY"""
+"""A rank in Python: the C library by ctypes, nothing compiled. rank.py LIBRARY [NCCL_VERSION_OF_RANK…]"""
 import ctypes
+import os
 import sys
 
 library = ctypes.CDLL(sys.argv[1])
@@ -15,7 +16,8 @@ def call(name, *arguments):
 
 
 job = ctypes.c_void_p()
-call("join_environment", 0, ctypes.byref(job))
+versions = sys.argv[2:]
+call("join_environment", int(versions[int(os.environ["RANK"])]) if versions else 0, ctypes.byref(job))
 rank = library.llmlaunch_rdv_rank(job)
 call("set", job, f"{rank}".encode(), b"from %d" % rank, ctypes.c_size_t(6))
 value, size = ctypes.c_void_p(), ctypes.c_size_t()
