@@ -111,6 +111,9 @@ int exec_command(const ExecOptions& options) {
   std::optional<Error> unshown;
   if (!options.lines)
     if (auto shown = show(options, *plan, *result, gathered); !shown) unshown = shown.error();
+  if (options.table && result->exit_status != 128 + SIGPIPE)
+    if (auto shown = launcher::write_table(result->hosts, sink_of(STDERR_FILENO)); !shown && !unshown)
+      unshown = shown.error();
   if (result->failure && result->exit_status != 128 + SIGPIPE)
     report_error(launcher::without_values(*result->failure, plan->secrets));
   if (!unshown) return result->exit_status;

@@ -73,6 +73,7 @@ void ExecParser::add_to(CLI::App& parent) {
   app->add_flag("-s,--shell", values_.shell, "The command is a line for sh on the hosts");
   app->add_flag("-L,--lines", values_.lines, "Lines as they come, each behind its host's name; nothing is gathered");
   app->add_flag("--json", values_.json, "One JSON object: of each host its status, output and times");
+  app->add_flag("--table", values_.table, "Then a line for each host on stderr: its end, status and times");
   add_value(*app, "-f,--fanout", fanout_, "N", "Hosts at the same time, connecting or running (default: no limit)");
   add_value(*app, "-u,--timeout", timeout_, "TIME", "Stop the command on a host after this time: 90, 30s, 5m, 2h");
   add_value(*app, "-t,--connect-timeout", connect_timeout_, "TIME", "For each step of connecting (default: 10)");

@@ -93,6 +93,7 @@ struct ExecOptions {
   bool shell = false;  ///< the command is one line for sh
   bool lines = false;  ///< "gpu01: line" as it comes
   bool json = false;
+  bool table = false;  ///< a line for each host when all is over
   bool ask_pass = false;
   bool no_progress = false;
   std::string timeline;  ///< a file; empty: none

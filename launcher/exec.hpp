@@ -18,6 +18,9 @@ namespace llmlaunch::launcher {
 Result<void> write_groups(const std::vector<HostEnd>& hosts, const GatheredOutput& gathered, const TextSink& out,
                           const TextSink& err);
 
+/// A line for each host: how it ended, what it adds to the exit status, how long it took. See `exec_table`.
+Result<void> write_table(const std::vector<HostEnd>& hosts, const TextSink& to);
+
 /// One object with a newline at its end: job_id, argv (without secrets), exit_status, failure, and of each host: host,
 /// end, status, signal, reason, connect_s, run_s, stdout, stderr. Output that is no UTF-8 is stdout_base64 or
 /// stderr_base64 instead.

@@ -175,6 +175,10 @@ Result<void> write_groups(const std::vector<HostEnd>& hosts, const GatheredOutpu
   return write_stream(hosts, gathered, Stream::err, err);
 }
 
+Result<void> write_table(const std::vector<HostEnd>& hosts, const TextSink& to) {
+  return to(exec_table(hosts));
+}
+
 Result<void> write_json(const LaunchPlan& plan, const JobResult& result, const GatheredOutput& gathered,
                         const TextSink& out) {
   ordered_json head = {

@@ -1,4 +1,5 @@
-// The table below "3 of 64 hosts failed". Linear in the number of hosts, but for the folding of their names.
+// The table below "3 of 64 hosts failed", and that of all hosts. Linear in the number of hosts, but for the folding of
+// their names.
 #include "launcher/exec_story.hpp"
 
 #include <fmt/format.h>
@@ -161,6 +162,24 @@ std::optional<Error> exec_failure(const std::vector<HostEnd>& hosts) {
   const auto unreached = std::find_if(hosts.begin(), hosts.end(), [](const HostEnd& end) { return end.failure; });
   if (unreached != hosts.end()) error.code = unreached->failure->code;
   return error;
+}
+
+std::string exec_table(const std::vector<HostEnd>& hosts) {
+  const auto seconds = [](bool happened, std::chrono::milliseconds time) {
+    return happened ? fmt::format("{:.2f}", static_cast<double>(time.count()) / 1000) : std::string("-");
+  };
+  std::size_t name_width = std::string_view("host").size(), end_width = std::string_view("end").size();
+  for (const HostEnd& end : hosts) {
+    name_width = std::max(name_width, end.host.size());
+    end_width = std::max(end_width, label_of(end).size());
+  }
+  std::string text = fmt::format("{:<{}}  {:<{}}  status  connect s  run s\n", "host", name_width, "end", end_width);
+  for (const HostEnd& end : hosts) {
+    const bool ran = end.kind != Kind::failed && end.kind != Kind::not_started;
+    text += fmt::format("{:<{}}  {:<{}}  {:>6}  {:>9}  {:>5}\n", end.host, name_width, label_of(end), end_width,
+                        status_of_host(end), seconds(end.connect.count() > 0, end.connect), seconds(ran, end.run));
+  }
+  return text;
 }
 
 Error exec_stopped(const std::vector<HostEnd>& hosts, const Error& why) {

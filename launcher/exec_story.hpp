@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "launcher/launch.hpp"
@@ -22,7 +23,16 @@ int exec_status(const std::vector<HostEnd>& hosts);
 /// Its code: rank_failed, or the code of the first host that was not reached.
 std::optional<Error> exec_failure(const std::vector<HostEnd>& hosts);
 
-/// The same for a job that was stopped as a whole: `why` first, then who had ended, who was stopped, who never began.
+/// A line for each host, in their order: how it ended, what it adds to the exit status, how long it took to connect and
+/// to run. What did not happen has a dash. Ends with a newline.
+///
+///     host   end          status  connect s  run s
+///     gpu01  exit 0            0       0.21   1.30
+///     gpu02  unreachable      69          -      -
+std::string exec_table(const std::vector<HostEnd>& hosts);
+
+/// As `exec_failure`, for a job that was stopped as a whole: `why` first, then who had ended, who was stopped, who
+/// never began.
 Error exec_stopped(const std::vector<HostEnd>& hosts, const Error& why);
 
 }  // namespace llmlaunch::launcher

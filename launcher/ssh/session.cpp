@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,6 +26,8 @@ constexpr std::string_view kMaxStartups = "Exceeded MaxStartups";
 constexpr std::string_view kPenalty = "Not allowed at this time";
 // How libssh reports what the server says when it ends a connection.
 constexpr std::string_view kGoodbye = "Received SSH_MSG_DISCONNECT: ";
+// What it says of a socket that was closed before its first look at it: strerror(0).
+constexpr std::string_view kNoReason = "Success";
 
 void set_option(int fd, int level, int option, int value) {
   // Advice to the kernel: without it everything works, only slower.
@@ -100,6 +103,7 @@ Result<void> Session::configure(const SessionOptions& options) {
 // --- waiting -------------------------------------------------------------------------------------------------------
 
 void Session::before_call() {
+  look_at_first_words();
   if (hurried_) set_option(socket_, IPPROTO_TCP, TCP_QUICKACK, 1);
 }
 
@@ -126,11 +130,12 @@ asio::awaitable<void> Session::wait() {
     co_await signal_.async_wait(await_tuple);
   }
   woken_ = false;
-  if (!keys_exchanged_ && first_words_.empty() && !closed_) look_at_first_words();
 }
 
-// libssh passes over lines before the version, and says only that the connection was closed.
+// libssh passes over lines before the version, and says only that the connection was closed. So they are looked at
+// before it reads, and after it has failed: a socket whose peer has hung up is one that it does not read.
 void Session::look_at_first_words() {
+  if (keys_exchanged_ || !first_words_.empty() || closed_) return;
   std::array<char, 128> words{};
   const ssize_t got = ::recv(socket_, words.data(), words.size(), MSG_PEEK | MSG_DONTWAIT);
   if (got > 0) first_words_.assign(words.data(), static_cast<std::size_t>(got));
@@ -180,16 +185,17 @@ bool Session::has_unread() const {
   return ::recv(socket_, &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+// Also when there are bytes of it that nobody has read.
 bool Session::peer_hung_up() const {
-  std::byte next{};
-  const ssize_t got = ::recv(socket_, &next, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+  pollfd socket{socket_, POLLRDHUP, 0};
+  return ::poll(&socket, 1, 0) > 0 && (socket.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 Error Session::failure(std::string_view doing) const {
   if (closed_) return make_error(Errc::canceled, "the connection was closed");
   if (way_ended_ && *way_ended_) return **way_ended_;
-  const std::string said = ssh_get_error(session_.get());
+  std::string said = ssh_get_error(session_.get());
+  if (said == kNoReason) said.clear();
   if (said.starts_with(kGoodbye)) {  // "Received SSH_MSG_DISCONNECT: 2:Too many authentication failures"
     const std::size_t colon = said.find(':', kGoodbye.size());
     const std::string reason = said.substr(colon == said.npos ? kGoodbye.size() : colon + 1);

@@ -233,6 +233,7 @@ asio::awaitable<int> Session::repeat(Call call) {
     before_call();
     const int answer = call();
     after_call();
+    if (answer == SSH_ERROR) look_at_first_words();
     if (answer != SSH_AGAIN) co_return answer;
     if (lost()) break;
     co_await wait();

@@ -71,11 +71,12 @@ class Hosts:
         if up.returncode:
             shutil.rmtree(self.top)
             raise SystemExit(up.returncode)
-        self.names, stanzas = [], []
+        self.names, self.addresses, stanzas = [], [], []
         for line in (self.directory / "hosts.tsv").read_text().splitlines():
             name, address, port, _ = line.split()
             self.names.append(name)
-            stanzas.append(f"Host {name}\n  HostName {address}\n  Port {port}\n")
+            self.addresses.append(address)
+            stanzas.append(f"Host {name} {address}\n  HostName {address}\n  Port {port}\n")
         # pdsh, clush and mpirun have no notion of a port or a key per host: their ssh gets them from a file.
         common = (f"Host *\n  IdentityFile {self.directory}/user_key\n  IdentitiesOnly yes\n  BatchMode yes\n"
                   f"  UserKnownHostsFile {self.directory}/known_hosts\n")
@@ -106,11 +107,12 @@ class Hosts:
         return ["clush", "-q", "-f", str(FANOUT), "-o", f"-F {self.top / 'ssh_config'}", "-w", ",".join(self.names),
                 " ".join(command)], self.env
 
-    def mpirun(self, *command):
+    def mpirun(self, *command, tree=False):
+        """By address: it asks the name server for each host, one after the other, and these names are known to ssh alone."""
         env = dict(self.env, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        return ["mpirun", "-n", str(self.count), "--host", ",".join(self.names), "--mca", "plm_rsh_agent",
+        return ["mpirun", "-n", str(self.count), "--host", ",".join(self.addresses), "--mca", "plm_rsh_agent",
                 f"ssh -F {self.top / 'ssh_config'}", "--mca", "plm_rsh_num_concurrent", str(FANOUT), "--mca",
-                "orte_tmpdir_base", str(self.top), *command], env
+                "plm_rsh_no_tree_spawn", str(int(not tree)), "--mca", "orte_tmpdir_base", str(self.top), *command], env
 
 
 def take_turns(task, programs, out, repeat, check=lambda file: None):
@@ -155,7 +157,8 @@ def bench_echo(hosts, repeat, peers):
                 "pdsh": hosts.pdsh("echo", "hello"),
                 "pdsh, curve25519": hosts.pdsh("echo", "hello", ssh_config="ssh_config.fast"),
                 "clush": hosts.clush("echo", "hello"),
-                "mpirun": hosts.mpirun("echo", "hello")}
+                "mpirun": hosts.mpirun("echo", "hello"),
+                "mpirun, hosts start hosts": hosts.mpirun("echo", "hello", tree=True)}
     programs = {name: one for name, one in programs.items() if name.split()[0].strip(",") in ["llmlaunch", *peers]}
     found = take_turns(task, programs, hosts.out, repeat, lines_of(hosts.count))
     per_host_cpu(task, found["llmlaunch exec -L"], hosts.count)

@@ -97,6 +97,26 @@ def test_json_tells_of_every_host(hosts):
     hosts.nothing_left(run)
 
 
+@pytest.mark.parametrize("mode", [(), ("-L",), ("--json",)], ids=["gathered", "lines", "json"])
+def test_the_table_has_every_host_with_its_end(hosts, mode):
+    with Refusing("127.0.0.3") as dead_port:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = dead_port
+
+        run = exec_(hosts, "--table", *mode, "-s", "echo here; [ $NODE_RANK != 2 ] || exit 3; [ $NODE_RANK != 3 ] || kill -9 $$",
+                    config=hosts.config(change))
+    assert run.status == 69 and run.out.count("here") >= 1, str(run)
+    table, _, story = run.err.partition("llmlaunch: error: ")
+    rows = [line.split("  ") for line in table.splitlines() if line.startswith(("host ", "test"))]
+    rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert rows[0] == ["host", "end", "status", "connect s", "run s"], str(run)
+    assert [row[:3] for row in rows[1:]] == [["test01", "exit 0", "0"], ["test02", "unreachable", "69"],
+                                            ["test03", "exit 3", "3"], ["test04", "SIGKILL", "137"]], str(run)
+    assert rows[2][3:] == ["-", "-"] and all(float(row[3]) > 0 for row in rows[1:] if row[0] != "test02"), str(run)
+    assert story.startswith("3 of 4 hosts failed"), str(run)
+    hosts.nothing_left(run)
+
+
 def test_bytes_larger_than_memory_come_back_whole(hosts):
     """48 MB from four hosts, above the 32 MiB that are kept in memory: the rest waits in a file that has no name."""
     script = "import sys\nfor n in range(150000): sys.stdout.write('%06d ' % n + 'x' * 72 + '\\n')\n"

@@ -82,6 +82,32 @@ def test_a_cable_that_is_plugged_in_again_costs_no_line(hosts, cable):
     hosts.nothing_left(run, within=20)
 
 
+def test_server_alive_interval_of_the_ssh_configuration_notices_silence_before_llmlaunch_does(hosts, cable):
+    """A second without an answer, three times; half of timeouts.head would be half an hour."""
+    file = hosts.head / "ssh_config-alive"
+    file.write_text("Host *\n  ServerAliveInterval 1\n")
+
+    def change(data):
+        patient(head=3600)(data)
+        data["llmlaunch"]["ssh"]["config_file"] = str(file)
+
+    run = hosts.start(PYTHON, "-c", COUNTING, env={"TEST_DIR": str(hosts.head)}, options=["--env", "TEST_DIR"],
+                      config=hosts.config(change))
+    run.said("1 line")
+    cable.pull()
+    run.said("host test02 (node_rank 1, rank 1): connection lost: ")
+    assert "not a byte from it" not in run.err, str(run)
+    cable.plug()
+    run.said("connected again after")
+    (hosts.head / "enough").touch()
+    run.finish(60)
+    (hosts.head / "enough").unlink()
+    assert run.status == 0, str(run)
+    for rank in range(2):
+        assert f"{rank} wrote {complete(run.out, rank, 'line')}\n" in run.out, str(run)
+    hosts.nothing_left(run, within=20)
+
+
 def test_a_host_without_a_cable_starts_nothing_and_costs_one_connect_deadline(hosts, cable):
     cable.pull()
 

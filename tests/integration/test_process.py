@@ -254,16 +254,34 @@ def test_a_limit_above_the_hard_limit_is_told_by_host_and_both_values_before_any
     hosts.nothing_left(run)
 
 
+def cpus_of_ranks(run):
+    """{rank: the set of CPUs that it may use}"""
+    found = {}
+    for rank, text in re.findall(r"\[rank (\d) \S+\] Cpus_allowed_list:\s+(\S+)", run.out):
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        found[int(rank)] = {cpu for part in ends for cpu in range(part[0], part[-1] + 1)}
+    return found
+
+
+def core_of(cpu):
+    """The CPUs that share its core, as the kernel writes them."""
+    try:
+        return pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
 def test_bound_ranks_share_no_core_and_the_threads_are_said_once(hosts):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is only one CPU")
     run = hosts.run("sh", "-c", "grep Cpus_allowed_list /proc/self/status; echo threads $OMP_NUM_THREADS",
                     options=("--cpu-bind", "core"), config=hosts.config(slots=2), env={"OMP_NUM_THREADS": "9"})
     assert run.status == 0, str(run)
-    lists = dict(re.findall(r"\[rank (\d) \S+\] Cpus_allowed_list:\s+(\S+)", run.out))
-    assert lists["0"] != lists["1"] and lists["2"] != lists["3"], str(run)
+    cpus = cpus_of_ranks(run)
+    assert len(cpus) == 4 and not cpus[0] & cpus[1] and not cpus[2] & cpus[3], str(run)
     assert run.err.count("OMP_NUM_THREADS, set nowhere, is the cores of each rank: ") == 1, str(run)
-    assert len(re.findall(r"\] threads [1-9]\d*$", run.out, re.M)) == 4, str(run)
+    threads = {int(rank): int(count) for rank, count in re.findall(r"\[rank (\d) \S+\] threads (\d+)$", run.out, re.M)}
+    assert threads == {rank: len({core_of(cpu) for cpu in own}) for rank, own in cpus.items()}, str(run)
 
 
 BINDINGS = {

@@ -407,6 +407,24 @@ def test_connections_that_sshd_drops_are_made_again(hosts):
     hosts.nothing_left(run)
 
 
+def test_more_hosts_at_once_than_maxstartups_all_come_in(hosts, extra_sshd):
+    """A real sshd that drops whoever is not one of the first two that have not signed in: six names of it at once."""
+    sshd = extra_sshd("MaxStartups 2:100:2")
+    known = hosts.head / f"known-{sshd.port}"
+    known.write_text(sshd.known + "\n")
+
+    def change(data):
+        data["llmlaunch"]["hosts"] = [{**sshd.as_host(), "name": f"door{number:02}"} for number in range(6)]
+        data["llmlaunch"]["ssh"].update(known_hosts_file=str(known), fanout=6)
+        data["llmlaunch"]["timeouts"] = {"connect": 60}  # a busy machine signs in slowly: tries are spaced up to it
+        data.update(num_machines=6, num_processes=6)
+
+    run = hosts.run("echo", "in", config=hosts.config(change))
+    assert run.status == 0 and run.out.count("] in\n") == 6, str(run)
+    assert sshd.said("drop connection") > 0, "nobody was dropped"
+    hosts.nothing_left(run)
+
+
 def test_a_server_that_is_no_sshd_is_named(hosts):
     def web_server(connection, _):
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" * 20)
@@ -444,6 +462,32 @@ def test_a_server_that_falls_silent_is_told_with_the_step(hosts, words, step):
         connection.close()
     assert run.status == 69 and step in run.err and "llmlaunch.timeouts" in run.err, str(run)
     hosts.nothing_left(run)
+
+
+def test_the_connect_timeout_of_the_ssh_configuration_is_each_steps_limit(hosts):
+    """llmlaunch's own would be 10 s, and wins where somebody has set it."""
+    held = []
+
+    def silent(connection, _):
+        held.append(connection.dup())
+        return False
+
+    door = Door(None, silent)
+    file = hosts.head / "ssh_config-impatient"
+    file.write_text("Host *\n  ConnectTimeout 1\n")
+
+    def change(data):
+        data["llmlaunch"]["hosts"][1].update(address="127.0.0.1", port=door.port)
+        data["llmlaunch"]["ssh"]["config_file"] = str(file)
+
+    run = hosts.run("true", config=hosts.config(change))
+    own = hosts.run("true", config=short(hosts.config(change), 2))
+    door.close()
+    for connection in held:
+        connection.close()
+    assert run.status == 69 and "banner with 127.0.0.1 was not done within 1 s" in run.err, str(run)
+    assert own.status == 69 and "banner with 127.0.0.1 was not done within 2 s" in own.err, str(own)
+    hosts.nothing_left(own)
 
 
 def test_an_sshd_that_does_not_decide_on_a_key_is_told_as_such(hosts, extra_sshd):

@@ -65,6 +65,40 @@ def stand_still(run):
     wait_until(lambda: state_of(run.pid) == "T", "a stopped head")
 
 
+# --- a stop ------------------------------------------------------------------------------------------------------------
+# Ends only when the other rank has been asked to end, too.
+MEETING = r"""
+import os, pathlib, signal, sys, time
+rank, place = int(os.environ['RANK']), pathlib.Path(sys.argv[1])
+def asked(number, frame):
+    (place / f'asked-{rank}').touch()
+    while not (place / f'asked-{1 - rank}').exists():
+        time.sleep(0.01)
+    print('both were asked', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, asked)
+signal.signal(signal.SIGINT, asked)
+print('up', flush=True)
+while True: signal.pause()
+"""
+
+
+def test_a_stop_reaches_all_hosts_before_any_of_them_has_ended(hosts):
+    """Hosts that were stopped one after the other would each sit out a grace of an hour here."""
+    place = hosts.head / "meeting"
+    place.mkdir()
+
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 3600}
+
+    run = hosts.start(PYTHON, "-c", MEETING, str(place), config=hosts.config(change))
+    wait_until(lambda: run.out.count("up") == 2, f"both ranks\n{run}")
+    os.kill(run.pid, signal.SIGINT)
+    run.finish(60)
+    assert run.status == 130 and run.out.count("both were asked") == 2, str(run)
+    hosts.nothing_left(run)
+
+
 # --- a head that does not run ----------------------------------------------------------------------------------------
 def test_a_head_that_stands_still_for_less_than_its_time_goes_on_where_it_was(hosts):
     job = Ticking(hosts, config=hosts.config(patient(head=20)))

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -237,23 +238,27 @@ def test_a_pager_that_stands_still_and_is_then_quit_ends_nothing(hosts):
 
 
 def test_the_timeline_has_a_track_for_each_host_whose_stages_add_up(hosts):
-    run = hosts.run("echo", "x", options=("--timeline", "t.json"))
-    assert run.status == 0, str(run)
-    events = json.loads((hosts.head / "t.json").read_text())["traceEvents"]
-    names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    assert names == {1: "test01", 2: "test02"}
-    for track in names:
-        stages = [event for event in events if event["ph"] == "X" and event["tid"] == track]
-        wanted = ["wait", "resolve", "TCP", "key exchange", "host key", "authentication", "shell start", "agent hello",
-                  "ready", "go", "first line", "end"]
-        assert [stage["name"] for stage in stages if stage["name"] != "push"] == wanted
-        at = 0.0
-        for stage in stages:
-            assert abs(stage["ts"] - at) < 1 and stage["dur"] >= 0, stages
-            at = stage["ts"] + stage["dur"]
-        total = at / 1000
-        row = next(line for line in (hosts.head / "t.json.txt").read_text().splitlines() if line.startswith(names[track]))
-        assert abs(float(row.split()[-1]) - total) < 0.2 and total < 1000 * run.seconds
-    table = (hosts.head / "t.json.txt").read_text()
-    assert re.search(r"^\(median\) ", table, re.M) and re.search(r"^\(slowest\) ", table, re.M)
-    hosts.nothing_left(run)
+    """Twice: with the agent pushed to both hosts, and found there."""
+    for name in hosts.names:
+        shutil.rmtree(hosts.home(name) / ".cache" / "llmlaunch", ignore_errors=True)
+    for pushed in (["push"], []):
+        run = hosts.run("echo", "x", options=("--timeline", "t.json"))
+        assert run.status == 0, str(run)
+        events = json.loads((hosts.head / "t.json").read_text())["traceEvents"]
+        names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        assert names == {1: "test01", 2: "test02"}
+        table = (hosts.head / "t.json.txt").read_text()
+        for track in names:
+            stages = [event for event in events if event["ph"] == "X" and event["tid"] == track]
+            wanted = ["wait", "resolve", "TCP", "key exchange", "host key", "authentication", "shell start", *pushed,
+                      "agent hello", "ready", "go", "first line", "end"]
+            assert [stage["name"] for stage in stages] == wanted
+            at = 0.0
+            for stage in stages:
+                assert abs(stage["ts"] - at) < 1 and stage["dur"] >= 0, stages
+                at = stage["ts"] + stage["dur"]
+            total = at / 1000
+            row = next(line for line in table.splitlines() if line.startswith(names[track]))
+            assert abs(float(row.split()[-1]) - total) < 0.2 and total < 1000 * run.seconds
+        assert re.search(r"^\(median\) ", table, re.M) and re.search(r"^\(slowest\) ", table, re.M)
+        hosts.nothing_left(run)

@@ -102,7 +102,9 @@ TEST_CASE("every option of exec is read, in each of its spellings") {
   CHECK(exec.command == Words{"nvidia-smi", "-L"});
   CHECK_FALSE(exec.no_progress);
   CHECK(exec.timeline.empty());
-  const ExecOptions more = parsed({"exec", "--no_progress", "--timeline", "t.json", "x"}).exec;
+  CHECK_FALSE(exec.table);
+  const ExecOptions more = parsed({"exec", "--no_progress", "--table", "--timeline", "t.json", "x"}).exec;
+  CHECK(more.table);
   CHECK(more.no_progress);
   CHECK(more.timeline == "t.json");
   CHECK(parsed({"exec", "-w", "-", "x"}).exec.hosts.include == Words{"-"});

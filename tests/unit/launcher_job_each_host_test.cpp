@@ -262,6 +262,34 @@ TEST_CASE("hosts that fail for one reason are one line, and of many reasons some
       text.ends_with("\n   unreachable: n19: reason 18\n      hint: start sshd\n   other reasons, 11 hosts: n[20-30]"));
 }
 
+TEST_CASE("the table has a line for each host in their order, with a dash for what did not happen") {
+  const auto end = [](const char* host, HostEnd::Kind kind, int value, std::chrono::milliseconds connect,
+                      std::chrono::milliseconds run) {
+    HostEnd made;
+    made.host = host;
+    made.kind = kind;
+    made.value = value;
+    made.connect = connect;
+    made.run = run;
+    return made;
+  };
+  HostEnd away = end("gpu03", HostEnd::Kind::failed, 0, 0ms, 0ms);
+  away.failure = make_error(Errc::unreachable, "no route");
+  CHECK(exec_table({end("gpu10", HostEnd::Kind::exited, 0, 210ms, 1300ms),
+                    end("gpu2", HostEnd::Kind::exited, 3, 95'004ms, 0ms), away,
+                    end("gpu04", HostEnd::Kind::signaled, SIGKILL, 1ms, 12'345'670ms),
+                    end("gpu05", HostEnd::Kind::timed_out, 0, 90ms, 60s),
+                    end("gpu06", HostEnd::Kind::not_started, 0, 90ms, 0ms)}) ==
+        "host   end          status  connect s  run s\n"
+        "gpu10  exit 0            0       0.21   1.30\n"
+        "gpu2   exit 3            3      95.00   0.00\n"
+        "gpu03  unreachable      69          -      -\n"
+        "gpu04  SIGKILL         137       0.00  12345.67\n"
+        "gpu05  timed out       124       0.09  60.00\n"
+        "gpu06  not started      69       0.09      -\n");
+  CHECK(exec_table({}) == "host  end  status  connect s  run s\n");
+}
+
 TEST_CASE("what each host did is in the result") {
   Bench job(plan_of(2));
   job.now += 1s;
