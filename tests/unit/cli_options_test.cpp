@@ -289,6 +289,8 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"run", "--timeout", "soon", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not 'soon'" + kLists},
       {{"run", "--timeout=", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not ''" + kLists},
       {{"run", "--env", "=x", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
+      {{"run", "--set", "=x", "p"}, "--set must be KEY=VALUE, and nothing stands before its '='" + kLists},
+      {{"run", "--set", "x", "p"}, "--set must be KEY=VALUE, not 'x'" + kLists},
       {{"run", "--env", "", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
       {{"run", "--env", "RANK=3", "p"}, "--env RANK: llmlaunch gives every rank its own RANK"},
       {{"-h", "--version", "x"}, "unknown command 'x'\n   hint: a program is started by: llmlaunch run x"},
