@@ -15,7 +15,11 @@ struct CommandExamples {
   std::string_view lines;
 };
 
-constexpr std::array<CommandExamples, 3> kExamples{{
+constexpr std::array<CommandExamples, 4> kExamples{{
+    {"llmlaunch",
+     "  llmlaunch config                                     # write a configuration by questions\n"
+     "  llmlaunch run -c llmlaunch.yaml train.py             # any program, on all of its hosts\n"
+     "  llmlaunch run --multi_gpu --num_processes 2 train.py # as accelerate launch, or torchrun, is called\n"},
     {"run",
      "  llmlaunch run train.py                               # on this machine alone\n"
      "  llmlaunch run -c cfg.yaml train.py --lr 1e-4         # on the hosts of the file\n"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <utility>
 
 #include "cli/option_values.hpp"
 
@@ -118,6 +119,8 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"--duplicate-stderr-filters", true, Does::nothing, "", kKeepsLines},
     {"--logs-specs", true, Does::nothing, "", kKeepsLines},
     {"--event-log-handler", true, Does::nothing, "", "--json-events FILE has the events of a job"},
+    {"--log-line-prefix-template", true, Does::special},
+    {"--print-completion", true, Does::refused, "", "llmlaunch docs completion prints one, for bash, zsh or fish"},
     {"--numa-binding", true, Does::special},
     {"--shutdown-timeout", true, Does::special},
     {"--signals-to-handle", true, Does::nothing, "",
@@ -240,6 +243,24 @@ Result<void> take_stream_choice(const ForeignUse& use, RunOptions& options) {
   return ok;
 }
 
+/// "[${role_name}${rank}]:" as --prefix has it. --prefix itself wins.
+Result<void> take_line_prefix(const ForeignUse& use, std::string_view role, RunOptions& options) {
+  const std::array<std::pair<std::string_view, std::string_view>, 3> names{
+      {{"${rank}", "{rank}"}, {"${local_rank}", "{local_rank}"}, {"${role_name}", role}}};
+  std::string prefix;
+  for (std::string_view rest = use.value; !rest.empty();) {
+    const auto name =
+        std::find_if(names.begin(), names.end(), [&](const auto& one) { return rest.starts_with(one.first); });
+    if (name == names.end() && rest.starts_with("${"))
+      return refuse(use, "text with ${rank}, ${local_rank} or ${role_name}");
+    prefix += name != names.end() ? name->second : rest.substr(0, 1);
+    if (name == names.end() && (rest.front() == '{' || rest.front() == '}')) prefix += rest.front();  // no name of ours
+    rest.remove_prefix(name != names.end() ? name->first.size() : 1);
+  }
+  if (!options.prefix) options.prefix = std::move(prefix);
+  return ok;
+}
+
 Result<void> apply_special(const ForeignUse& use, RunOptions& options) {
   if (use.name == "--nnodes") return take_nnodes(use, options);
   if (use.name == "--rdzv-endpoint") return take_endpoint(use, options);
@@ -317,7 +338,14 @@ std::string_view own_name(std::string_view name) {
 
 Result<void> apply_foreign(const std::vector<ForeignUse>& uses, RunOptions& options) {
   std::vector<std::string_view> kinds;
+  std::string_view role = "default";  // torchrun's word
+  for (const ForeignUse& use : uses)
+    if (use.name == "--role") role = use.value;
   for (const ForeignUse& use : uses) {
+    if (use.name == "--log-line-prefix-template") {
+      if (auto done = take_line_prefix(use, role, options); !done) return done;
+      continue;
+    }
     if (const Flag* flag = find_flag(use.name); flag != nullptr && flag->target == "distributed_type")
       kinds.push_back(use.option);
     if (auto done = apply_one(use, options); !done) return done;

@@ -2,6 +2,7 @@
 #include "cli/head.hpp"
 
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -40,6 +41,13 @@ Result<std::string> new_job_id() {
   if (!::localtime_r(&now, &parts)) return system_error(errno, "localtime");
   return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:08x}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                      parts.tm_hour, parts.tm_min, parts.tm_sec, chance);
+}
+
+// cron, systemd and containers may start a program without HOME; the password file knows it.
+std::string home_directory() {
+  if (std::string home = variable("HOME"); !home.empty()) return home;
+  const passwd* entry = ::getpwuid(::getuid());
+  return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
 }
 
 bool is_file(const std::string& path) {
@@ -94,7 +102,7 @@ std::optional<std::string> default_config() {
   if (cache.empty()) {
     std::string above = variable("XDG_CACHE_HOME");
     if (above.empty()) {
-      const std::string home = variable("HOME");
+      const std::string home = home_directory();
       if (home.empty()) return std::nullopt;
       above = home + "/.cache";
     }
@@ -115,7 +123,7 @@ std::optional<std::string> take_join_token() {
 
 std::string expand_home(const std::string& path) {
   if (path != "~" && !path.starts_with("~/")) return path;
-  const std::string home = variable("HOME");
+  const std::string home = home_directory();
   return home.empty() ? path : home + path.substr(1);
 }
 

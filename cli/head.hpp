@@ -26,7 +26,8 @@ std::optional<std::string> default_config();
 /// there. Nothing when it is not set, or empty. Called before anything is started.
 std::optional<std::string> take_join_token();
 
-/// "~" and "~/x" → below $HOME. Everything else as it is.
+/// "~" and "~/x" → below $HOME, or where that is not set, the home directory that the password file names. Everything
+/// else as it is.
 std::string expand_home(const std::string& path);
 
 }  // namespace llmlaunch::cli

@@ -44,9 +44,9 @@ void add_setting_option(CLI::App& app, std::vector<std::string>& settings) {
 Result<void> check_settings(const std::vector<std::string>& settings, const std::string& hint) {
   for (const std::string& setting : settings) {
     const auto equals = setting.find('=');
-    if (equals == setting.npos || equals == 0)
-      return usage(
-          fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, std::min<std::size_t>(equals, 60))), hint);
+    if (equals == 0) return usage("--set must be KEY=VALUE, and nothing stands before its '='", hint);
+    if (equals == setting.npos)
+      return usage(fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, 60)), hint);
   }
   return ok;
 }

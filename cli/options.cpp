@@ -35,6 +35,7 @@ struct Parser {
   ConfigParser config_words;
   EnvParser env;
   WizardParser wizard;
+  CLI::App* version = nullptr;
 
   Parser();
   Parser(const Parser&) = delete;
@@ -56,7 +57,9 @@ Parser::Parser() {
   config = app.add_subcommand("config", "Write a configuration by questions and a look at the hosts; check one");
   wizard.add_to(*config);
   config_words.add_to(*config);
-  for (CLI::App* command : {run.app, exec.app, hosts.app}) add_examples(*command);
+  version = app.add_subcommand("version", "Tell the versions of llmlaunch, its protocols and libraries");
+  version->set_help_flag("-h,--help", "Print this help and exit");
+  for (CLI::App* command : {&app, run.app, exec.app, hosts.app}) add_examples(*command);
 }
 
 }  // namespace
@@ -72,10 +75,6 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (words.empty()) {
     options.action = Options::Action::print_usage;
     options.text = parser.app.help();
-    return options;
-  }
-  if (words.size() == 1 && words.front() == "version") {
-    options.action = Options::Action::version;
     return options;
   }
   auto parts = cut_words(parser.app, {parser.hosts.app, parser.config}, words);
@@ -103,6 +102,12 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (parser.config_words.parsed()) return parser.config_words.options(std::move(parts->program));
   if (parser.env.app->parsed()) return parser.env.options(parts->program);
   if (parser.wizard.app->parsed()) return parser.wizard.options(parts->program);
+  if (parser.version->parsed()) {
+    if (!parts->program.empty())
+      return usage(fmt::format("version: '{}' is one word too many", parts->program.front()), "llmlaunch version");
+    options.action = Options::Action::version;
+    return options;
+  }
   if (parser.docs->parsed())
     return parts->program.empty() ? usage("docs: nothing is named", "llmlaunch docs --help lists what there is")
                                   : usage(fmt::format("docs: '{}' is not known", parts->program.front()),

@@ -85,6 +85,32 @@ void overlay_counts(Config& config, const RunOptions& options) {
   }
 }
 
+/// `accelerate launch --multi_gpu` and the like, without a number: a rank for each GPU of this machine, as accelerate
+/// counts them. What a file says needs a number in it.
+Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList& environment) {
+  const auto typed = config.places.find("distributed_type");
+  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) return ok;
+  if (config.num_processes || options.num_processes || options.nproc_per_node) return ok;
+  if (!config.hosts.empty() || config.num_machines.value_or(1) != 1) return ok;
+  std::uint32_t count = 0;
+  if (config.gpu_ids && *config.gpu_ids != "all") {
+    count = 1 + static_cast<std::uint32_t>(std::count(config.gpu_ids->begin(), config.gpu_ids->end(), ','));
+  } else if (const auto here = devices_here("gpu", config, environment)) {
+    count = *here;
+  } else {
+    return make_error(Errc::usage,
+                      fmt::format("{}: no number of ranks is given, and this machine has no NVIDIA GPU, or "
+                                  "CUDA_VISIBLE_DEVICES hides them",
+                                  typed->second),
+                      {}, "add --num_processes N");
+  }
+  config.num_processes = count;
+  config.places.insert_or_assign("num_processes", typed->second);
+  config.notes.push_back(
+      fmt::format("{}: {} rank{}, one for each GPU of this machine", typed->second, count, count == 1 ? "" : "s"));
+  return ok;
+}
+
 }  // namespace
 
 Result<void> overlay_env(Config& config, const std::string& entry, const EnvList& environment) {
@@ -152,6 +178,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
     if (!count) return count.error();
     options.nproc_per_node = *count;
   }
+  if (auto done = count_gpus(config, options, environment); !done) return done.error();
   overlay_counts(config, options);
   config.notes.insert(config.notes.end(), options.notes.begin(), options.notes.end());
   config.timeouts.rendezvous = options.rendezvous_timeout.value_or(config.timeouts.rendezvous);

@@ -154,7 +154,7 @@ asio::awaitable<void> CallDesk::serve(Self self, std::shared_ptr<CallWire> wire,
     co_return;
   }
   std::erase_if(self->strangers_, [&wire](const auto& one) { return one.lock() == wire; });
-  wire->trust();
+  wire->trust(self->plan_.timeouts.head);
   const HostPlan& host = self->plan_.hosts[hello->machine_rank];
   wire->send(CallWelcome{host.name, number(host.ranks.front().rank), number(host.ranks.back().rank)});
   log_info("{} has called in from {}", caller_name(*hello), from);

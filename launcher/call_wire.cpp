@@ -12,6 +12,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "rendezvous/base/tcp_tuning.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -113,6 +115,11 @@ asio::awaitable<Result<void>> CallWire::handshake(Bytes begun, std::chrono::mill
   if (error) co_return make_error(Errc::protocol, "no TLS handshake: " + error.message());
   spawn_or_die(stream_.get_executor(), "call writer", write_all(self));
   co_return ok;
+}
+
+void CallWire::trust(std::chrono::milliseconds patience) {
+  decoder_.allow_frames_of(kMaxCallFrameBytes);
+  tune_connection(stream_.next_layer().native_handle(), std::max(patience, kUsualSilence));
 }
 
 void CallWire::send(const CallMessage& message) {

@@ -45,8 +45,9 @@ class CallWire : public std::enable_shared_from_this<CallWire> {
   asio::awaitable<void> drained();
   /// The next message. `Errc::closed` at the end.
   asio::awaitable<Result<CallMessage>> next();
-  /// From now on frames of the size of CallData are taken.
-  void trust() { decoder_.allow_frames_of(kMaxCallFrameBytes); }
+  /// From now on frames of the size of CallData are taken, and a way that is cut is borne for `patience`, as long as
+  /// the agents bear it (timeouts.head); never shorter than on any connection.
+  void trust(std::chrono::milliseconds patience);
 
   /// At once; what waits is dropped.
   void close();

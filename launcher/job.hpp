@@ -79,6 +79,7 @@ class Job {
 
   // job_progress.cpp: what is shown and kept of the hosts' way.
   void look_around(TimePoint now);
+  std::string reason_of(HostIndex host, OpenStep step) const;
   void show_roll_call(TimePoint now);
   void say_roll_call(TimePoint now);
   void note(HostIndex host, const SessionEvent& event, TimePoint now);

@@ -26,9 +26,17 @@ void Job::look_around(TimePoint now) {
     const OpenStep step = sessions_[host] ? sessions_[host]->shell().step() : OpenStep::waiting;
     state_.on_step(host, step, now);
     roll_call_.set(host, state_.stage(host, step), now);
-    roll_call_.set_reason(host, state_.setback(host));
+    roll_call_.set_reason(host, reason_of(host, step));
     events_.host(plan_, host, state_.stage(host, step), state_.setback(host));
   }
+}
+
+// Nobody connects to a machine that calls in: somebody has to start something there.
+std::string Job::reason_of(HostIndex host, OpenStep step) const {
+  const std::string& setback = state_.setback(host);
+  if (!setback.empty() || !plan_.hosts[host].calls_in || state_.stage(host, step) != HostStage::connecting)
+    return setback;
+  return fmt::format("its llmlaunch run --machine_rank {} has not called in", host);
 }
 
 // While ranks run their lines have the terminal for themselves.

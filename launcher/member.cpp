@@ -205,7 +205,7 @@ asio::awaitable<Result<void>> Member::connect() {
   wire_ = std::make_shared<CallWire>(std::move(*socket), tls_);
   const Result<void> shaken = co_await wire_->handshake({}, kAnswerLimit);
   if (!shaken) co_return shaken;
-  wire_->trust();
+  wire_->trust(plan_.timeouts.head);
   wire_->send(call_hello(plan_, plan_.per_machine->machine_rank));
   co_return ok;
 }

@@ -119,8 +119,9 @@ std::string survey_list(const HostFacts& facts) {
     const char* kind = one.kind == InterfaceFacts::Kind::virtual_   ? " virtual"
                        : one.kind == InterfaceFacts::Kind::loopback ? " loopback"
                                                                     : "";
-    text += printable(fmt::format("{:<16}{}{}{}{} {}", "interface", one.name, one.up ? "" : " down", kind,
-                                  speed_in_words(one.speed_mbit), fmt::join(one.addresses, " "))) +
+    text += printable(fmt::format("{:<16}{}{}{}{}{}{}", "interface", one.name, one.up ? "" : " down", kind,
+                                  speed_in_words(one.speed_mbit), one.addresses.empty() ? "" : " ",
+                                  fmt::join(one.addresses, " "))) +
             "\n";
   }
   return text;

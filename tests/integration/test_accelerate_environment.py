@@ -206,8 +206,44 @@ def test_a_role_of_torchrun_and_a_flag_of_accelerate_reach_the_workers(python, s
                [ours[rank][name] for name in ("ROLE_RANK", "ROLE_WORLD_SIZE")] == [str(rank), "2"]
 
 
+OPTIONS = """\
+import json
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import get_args_parser
+print(json.dumps([[option, action.nargs != 0, [str(choice) for choice in action.choices or ()]]
+                  for parser in (launch_command_parser(), get_args_parser())
+                  for action in parser._actions for option in action.option_strings]))
+"""
+
+
+def test_every_option_of_accelerate_launch_and_torchrun_is_known_in_each_spelling(python, surroundings, tmp_path):
+    """With a value, where they take one: it is done, said to have no effect, or refused by its name. Never unknown, and
+    the word behind it is never taken for the program."""
+    _, env = surroundings
+    asked = subprocess.run([python, "-c", OPTIONS], env=env, capture_output=True, text=True, timeout=240, check=True)
+    options = {option: (takes_value, choices) for option, takes_value, choices in json.loads(asked.stdout)}
+    for name in ("--help", "-h"):
+        options.pop(name)
+    assert len(options) > 250, sorted(options)
+    wrong = []
+    for option, (takes_value, choices) in sorted(options.items()):
+        words = [option, choices[0] if choices else "1"] if takes_value else [option]
+        run = subprocess.run([BIN / "llmlaunch", "run", *words, "--dry-run", "--json", "the-program"], cwd=tmp_path, env=env,
+                             capture_output=True, text=True, timeout=60, check=False)
+        if run.returncode == 0:
+            good = json.loads(run.stdout)["argv"][-1] == "the-program"
+        else:  # by its name, however it is spelled; a file is named itself
+            first = run.stderr.splitlines()[0].replace("_", "-")
+            good = run.returncode in (64, 78) and "unknown option" not in first and (
+                first.startswith(f"llmlaunch: error: {option.replace('_', '-')}") or
+                (option.startswith("--config") and first.startswith("llmlaunch: error: 1: cannot read")))
+        if not good:
+            wrong.append(f"{' '.join(words)}: {run.returncode} {run.stdout[:200]}{run.stderr}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_tables_name_no_difference_that_is_none(used, request):
-    if len([item for item in request.session.items if item.path == request.path]) < len(CONFIGS) + 3:
+    if len([item for item in request.session.items if item.path == request.path]) < len(CONFIGS) + 4:
         pytest.skip("needs the other tests of this file before it")
     listed = {(id(table), name) for table in (MORE, LESS, OTHER) for name in table.keys() - BY_MACHINE}
     left = sorted(name for _, name in listed - used)

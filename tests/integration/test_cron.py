@@ -2,6 +2,8 @@
 and systemd. Everything runs on this machine alone."""
 import json
 import os
+import pathlib
+import pwd
 import re
 import shutil
 import signal
@@ -258,3 +260,50 @@ def test_the_units_are_accepted_by_systemd(place):
                               timeout=60)
         ours = [line for line in done.stderr.splitlines() if "llmlaunch" in line]
         assert done.returncode == 0 and not ours, done.stderr
+
+
+# What a service of the system finds, for root without User=: no HOME, no SHELL, no TERM.
+SYSTEMD_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG": "C.UTF-8",
+               "INVOCATION_ID": "0" * 32, "JOURNAL_STREAM": "9:1"}
+
+
+@pytest.fixture
+def no_lock_stays():
+    """A run without HOME keeps its lock in the home of the password file, which is that of whoever tests."""
+    folder = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local/state/llmlaunch/locks"
+    before = set(folder.glob("*.lock"))
+    yield lambda: set(folder.glob("*.lock")) - before
+    for lock in set(folder.glob("*.lock")) - before:
+        lock.unlink()
+
+
+def test_the_unit_runs_as_systemd_starts_it(place, no_lock_stays):
+    unit = (ROOT / "scripts" / "llmlaunch.service").read_text()
+    value = {name: re.search(rf"^{name}=(.*)$", unit, re.M)[1] for name in ("ExecStart", "WorkingDirectory",
+                                                                           "SuccessExitStatus", "UMask")}
+    words = value["ExecStart"].split()
+    assert words[0] == "/usr/bin/llmlaunch" and value["WorkingDirectory"] == "/data/run"
+    words[0] = str(BIN / "llmlaunch")
+    words[words.index("--config") + 1] = str(place / "train.yaml")
+    (place / "train.py").write_text("""
+import os, sys, time
+open("ran-" + os.environ["RANK"], "w").write(" ".join(sys.argv[1:]))
+while os.path.exists("hold"): time.sleep(0.01)
+""")
+    (place / "hold").touch()
+
+    def started():
+        return Run(["sh", "-c", f'umask {value["UMask"]}; exec "$@"', "sh", *words], SYSTEMD_ENV, place, "cron")
+
+    first = started()
+    wait_until(lambda: all((place / f"ran-{rank}").exists() and (place / f"ran-{rank}").read_text() for rank in (0, 1)),
+               "both ranks")
+    second = started().finish()
+    assert str(second.status) == value["SuccessExitStatus"] and "holds the lock" in second.err, str(second)
+    (place / "hold").unlink()
+    first.finish()
+    assert (first.status, first.out, first.err) == (0, "", ""), str(first)
+    assert (place / "ran-0").read_text() == (place / "ran-1").read_text() == "--epochs 1"
+    assert stat.S_IMODE((place / "ran-0").stat().st_mode) == 0o600
+    assert len(no_lock_stays()) == 1
+    assert sorted(path.name for path in place.iterdir()) == ["home", "logs", "ran-0", "ran-1", "train.py", "train.yaml"]

@@ -1,5 +1,7 @@
 """Machines that are started one by one, when something is in their way: signals to several of them, names that lead
 nowhere, machines that are refused. The usual course is in test_per_node.py."""
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -203,6 +205,54 @@ def test_a_lookup_that_hangs_can_be_interrupted(machines, deaf_name_server):
     assert "interrupted by SIGINT before machine 0 had answered" in ended([run], 130)
 
 
+# --- waiting, and a way that is cut -----------------------------------------------------------------------------------
+
+
+def test_who_is_waited_for_is_told_by_what_has_to_be_started_there(machines):
+    first = machines.start(0, "true")
+    first.said("waiting for 1 of 2 hosts: machine1 connecting (5 s: its llmlaunch run --machine_rank 1 has not called in)")
+    first.process.send_signal(signal.SIGTERM)
+    ended([first], 143)
+
+
+def limits_of_connections(run, port):
+    """{(TCP_USER_TIMEOUT in ms, TCP_KEEPIDLE in s)} of what a process has open from or to this port."""
+    pidfd_getfd, process = 438, os.pidfd_open(run.pid)
+    limits = set()
+    try:
+        for name in os.listdir(f"/proc/{run.pid}/fd"):
+            number = ctypes.CDLL(None, use_errno=True).syscall(pidfd_getfd, process, int(name), 0)
+            if number < 0 and ctypes.get_errno() == errno.EPERM:
+                pytest.skip("no right to look at the sockets of another process")
+            if number < 0:
+                continue
+            try:
+                copy = socket.socket(fileno=number)
+            except OSError:  # no socket
+                os.close(number)
+                continue
+            with copy:
+                listens = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if copy.family == socket.AF_INET and not listens and port in (copy.getsockname()[1], copy.getpeername()[1]):
+                    limits.add((copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                                copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)))
+    finally:
+        os.close(process)
+    return limits
+
+
+@pytest.mark.parametrize("head, limits", [("10m", (600_000, 300)), ("3s", (60_000, 30))])
+def test_a_connection_bears_a_cut_as_long_as_the_agents_do(machines, head, limits):
+    runs = machines.start_all("sh", "-c", STUBBORN, options=["--set", f"llmlaunch.timeouts.head={head}"])
+    both_say(runs[0], "ready")
+    assert limits_of_connections(runs[1], machines.port) == {limits}
+    assert limits in limits_of_connections(runs[0], machines.port)
+    for _ in range(2):
+        runs[0].process.send_signal(signal.SIGTERM)
+        runs[0].said("SIGTERM")
+    ended(runs, 143, 143)
+
+
 # --- the job -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +277,23 @@ def test_a_machine_that_was_refused_is_not_reported_as_one_that_never_called(mac
     assert "machine 1 has not called in within 10 s: its call was refused: machine 1 (" in headline, text
     assert what in headline and "all machines run one program" in headline, text
     assert what in json.dumps(machines.record(), ensure_ascii=False), machines.record()
+
+
+def test_a_summary_for_mail_begins_with_the_refusal_on_both_machines(machines):
+    options = ["--cron", "--set", "llmlaunch.timeouts.rendezvous=10"]
+    first = machines.start(0, "sleep", "600", options=options)
+    second = machines.start(1, "sleep", "5", options=options)  # it calls until machine 0 answers
+    ended([second, first], 78, 69)
+    what = "was started with 'sleep 5', machine 0 with 'sleep 600'"
+    machine_1 = f"machine 1 ({socket.gethostname()}, pid {second.pid}) {what}"
+    said = first.err.splitlines()
+    assert said[0] == ("llmlaunch: error: host machine1 (node_rank 1, rank 1): machine 1 has not called in within 10 s: "
+                       f"its call was refused: {machine_1}"), str(first)
+    assert [line for line in said if line.startswith("exit status:")] == ["exit status: 69"], str(first)
+    said_1 = second.err.splitlines()
+    assert said_1[0].startswith("llmlaunch: error: ") and said_1[0].endswith(machine_1), str(second)
+    assert "exit status: 78" in said_1, str(second)
+    assert (first.out, second.out) == ("", "") and max(len(said), len(said_1)) <= 40, f"{first}\n{second}"
 
 
 def test_strangers_do_not_use_up_the_warnings(machines):

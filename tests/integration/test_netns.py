@@ -6,6 +6,8 @@ import subprocess
 import pytest
 import yaml
 
+from conftest import wait_until
+
 HOSTS = 2
 HOST_OPTIONS = ["--netns"]
 
@@ -105,7 +107,7 @@ def network_of(hosts, number):
     return next(name for name in names if name == f"{prefix}-test0{number}")
 
 
-def start_one_by_one(hosts, *program):
+def start_one_by_one(hosts, *program, patience=3):
     """`llmlaunch run --machine_rank R` in both networks, without ssh; (runs, networks)."""
     token = hosts.head / "token"
     token.write_text("0123456789abcdef" * 4)
@@ -113,7 +115,7 @@ def start_one_by_one(hosts, *program):
     config = yaml.safe_dump({
         "num_machines": 2, "num_processes": 2, "main_process_ip": hosts.base["llmlaunch"]["hosts"][0]["address"],
         "llmlaunch": {"token_file": str(token), "log_dir": str(hosts.head / "one-by-one"),
-                      "timeouts": {"head": 3, "grace": 1}}})
+                      "timeouts": {"head": patience, "grace": 1}}})
     networks = [network_of(hosts, 1), network_of(hosts, 2)]
     runs = [hosts.start(*program, config=config, options=["--machine_rank", str(rank)],
                         under=["ip", "netns", "exec", networks[rank]]) for rank in range(2)]
@@ -144,5 +146,43 @@ def test_a_cut_between_machines_started_one_by_one_ends_the_ranks_on_both_sides(
     assert [run.status for run in runs] == [69, 69], text
     assert "machine1 (node_rank 1, rank 1): not a byte from it within 3 s" in runs[0].err, text
     assert "the agent of this machine ended, and machine 0 at" in runs[1].err, text
+    for run in runs:
+        hosts.nothing_left(run)
+
+
+# Machine 1's rank speaks when it may, then both wait for their end.
+SPEAK = """
+import os, sys, time
+def wait(name):
+    while not os.path.exists(os.path.join(sys.argv[1], name)): time.sleep(0.01)
+print("ready", flush=True)
+if os.environ["RANK"] == "1":
+    wait("speak")
+    print("through", flush=True)
+wait("end")
+"""
+
+
+def test_a_cut_that_is_shorter_than_timeouts_head_costs_machines_started_one_by_one_nothing(hosts, tmp_path):
+    runs, networks = start_one_by_one(hosts, "/usr/bin/python3", "-c", SPEAK, str(tmp_path), patience=60)
+    for rank in (0, 1):
+        runs[0].said(f"[rank {rank} machine{rank}] ready")
+
+    def bytes_that_are_lost():
+        sockets = subprocess.run(["ip", "netns", "exec", networks[1], "ss", "-Htin", "state", "established"],
+                                 capture_output=True, text=True, check=True).stdout
+        return re.search(r"\bbackoff:[1-9]", sockets)
+
+    subprocess.run(["ip", "-n", networks[1], "link", "set", "eth0", "down"], check=True)
+    try:
+        (tmp_path / "speak").touch()
+        wait_until(bytes_that_are_lost, "that machine 1 sends the same bytes again and again")
+        assert "through" not in runs[0].out, str(runs[0])
+    finally:
+        subprocess.run(["ip", "-n", networks[1], "link", "set", "eth0", "up"], check=True)
+    runs[0].said("[rank 1 machine1] through")
+    (tmp_path / "end").touch()
+    text = "\n".join(str(run.finish()) for run in runs)
+    assert [run.status for run in runs] == [0, 0] and "lost" not in text, text
     for run in runs:
         hosts.nothing_left(run)

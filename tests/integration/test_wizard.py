@@ -96,6 +96,25 @@ def test_the_whole_dialogue_writes_a_file_that_run_reads(hosts, desk, terminal):
     hosts.nothing_left(talk.run)
 
 
+def test_all_hosts_are_looked_at_while_the_person_answers(hosts, desk, terminal):
+    def visits():
+        return [(hosts.directory / name / "sshd.log").read_text().count("Accepted publickey") for name in hosts.names]
+
+    before = visits()
+    talk = Talk(terminal, desk.start("-o", "out.yaml", terminal=terminal))
+    basics(talk, "test[01-03]")
+    talk.asked("Directory in which the ranks start")  # and nobody answers
+    wait_until(lambda: all(now > then for now, then in zip(visits(), before)), f"visits to all hosts, {before} before")
+    assert "Ranks on each host" not in terminal.shown
+    terminal.type("/tmp\n")
+    talk.answer("Line of shell before the ranks")
+    talk.answer("Variables to pass on")
+    talk.answer("Directory for the logs")
+    takes_what_is_proposed(talk)
+    assert desk.written("out.yaml")["num_machines"] == 3
+    hosts.nothing_left(talk.run)
+
+
 def test_help_back_and_answers_that_are_none(hosts, desk, terminal):
     talk = Talk(terminal, desk.start("-o", "out.yaml", terminal=terminal))
     talk.answer("Hosts [this machine]", "back")

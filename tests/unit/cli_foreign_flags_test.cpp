@@ -181,6 +181,49 @@ TEST_CASE("ranks for each of this machine's cores or GPUs") {
         "--nproc-per-node gpu: what other hosts have is not known before they are reached");
 }
 
+TEST_CASE("an option of accelerate for GPUs, without a number, is a rank for each GPU of this machine") {
+  const auto ranks = [](const std::string& text, const Words& typed, const launcher::EnvList& environment) {
+    Words words = typed;
+    words.push_back("x.py");
+    const RunOptions options = parsed(std::move(words));
+    auto config = config_with(text, options.overrides);
+    REQUIRE(config.has_value());
+    const auto overlaid = with_options(std::move(*config), options, environment);
+    if (!overlaid) return to_string(overlaid.error());
+    std::string all = std::to_string(overlaid->num_processes.value_or(0));
+    for (const std::string& note : overlaid->notes) all += "; " + note;
+    return all;
+  };
+  const launcher::EnvList two{{"CUDA_VISIBLE_DEVICES", "0,3"}};
+  for (const std::string option : {"--multi_gpu", "--use_fsdp", "--use-deepspeed", "--use_megatron_lm"})
+    CHECK(ranks("", {option}, two) == "2; " + option + ": 2 ranks, one for each GPU of this machine");
+  CHECK(ranks("", {"--multi_gpu", "--gpu_ids", "1,2,5"}, two).starts_with("3; "));
+  CHECK(ranks("", {"--multi_gpu", "--num_processes", "4"}, two) == "4");
+  CHECK(ranks("num_processes: 6", {"--multi_gpu"}, two) == "6");
+  CHECK(ranks("", {"--multi_gpu", "--nproc_per_node", "3"}, two) == "3");
+  CHECK(ranks("llmlaunch: {hosts: [a, b]}", {"--multi_gpu"}, two) == "0");  // which make_plan refuses
+  CHECK(ranks("distributed_type: MULTI_GPU", {}, two) == "0");
+  CHECK(ranks("", {"--multi_gpu"}, {{"CUDA_VISIBLE_DEVICES", ""}}) ==
+        "--multi_gpu: no number of ranks is given, and this machine has no NVIDIA GPU, or CUDA_VISIBLE_DEVICES hides "
+        "them\n   hint: add --num_processes N");
+}
+
+TEST_CASE("torchrun's template of a line's beginning is a prefix") {
+  const auto prefix = [](Words words) {
+    words.push_back("x.py");
+    return parsed(std::move(words)).prefix.value_or("none given");
+  };
+  CHECK(prefix({"--log-line-prefix-template", "[${role_name}${rank}]:"}) == "[default{rank}]:");
+  CHECK(prefix({"--log_line_prefix_template=${local_rank} {x} ", "--role", "trainer"}) == "{local_rank} {{x}} ");
+  CHECK(prefix({"--log-line-prefix-template", "${role_name} ", "--role", "trainer"}) == "trainer ");
+  CHECK(prefix({"--log-line-prefix-template", "a", "--prefix", "{rank}"}) == "{rank}");
+  CHECK(message({"--log-line-prefix-template", "${host}"}) ==
+        "--log-line-prefix-template must be text with ${rank}, ${local_rank} or ${role_name}, not '${host}'\n"
+        "   hint: llmlaunch run --help lists the options");
+  CHECK(message({"--print-completion", "bash"}) ==
+        "--print-completion: llmlaunch docs completion prints one, for bash, zsh or fish");
+}
+
 TEST_CASE("hosts of the run are chosen by name, by place and by GPU") {
   const std::string file =
       "num_processes: 12\nllmlaunch:\n  hosts: ['n[1-3]', {name: g, slots: 3, port: 2200}]\n";  // 3 on each

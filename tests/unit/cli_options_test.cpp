@@ -115,8 +115,14 @@ const std::string kHelp =
     "  env                         Show GPUs, driver, network and limits of this machine or of all hosts\n"
     "  docs                        Manual pages, shell completion, and the reference of configuration keys\n"
     "  config                      Write a configuration by questions and a look at the hosts; check one\n"
+    "  version                     Tell the versions of llmlaunch, its protocols and libraries\n"
     "\n"
-    "llmlaunch COMMAND --help tells more about a command.\n";
+    "llmlaunch COMMAND --help tells more about a command.\n"
+    "\n"
+    "Examples:\n"
+    "  llmlaunch config                                     # write a configuration by questions\n"
+    "  llmlaunch run -c llmlaunch.yaml train.py             # any program, on all of its hosts\n"
+    "  llmlaunch run --multi_gpu --num_processes 2 train.py # as accelerate launch, or torchrun, is called\n";
 
 }  // namespace
 
@@ -283,6 +289,8 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"run", "--timeout", "soon", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not 'soon'" + kLists},
       {{"run", "--timeout=", "p"}, "--timeout must be a time such as 90, 30s, 5m or 2h, not ''" + kLists},
       {{"run", "--env", "=x", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
+      {{"run", "--set", "=x", "p"}, "--set must be KEY=VALUE, and nothing stands before its '='" + kLists},
+      {{"run", "--set", "x", "p"}, "--set must be KEY=VALUE, not 'x'" + kLists},
       {{"run", "--env", "", "p"}, "--env needs NAME=VALUE or NAME" + kLists},
       {{"run", "--env", "RANK=3", "p"}, "--env RANK: llmlaunch gives every rank its own RANK"},
       {{"-h", "--version", "x"}, "unknown command 'x'\n   hint: a program is started by: llmlaunch run x"},
@@ -328,6 +336,12 @@ TEST_CASE("the version is printed by every spelling") {
   const auto all = parse_options({"version"});
   REQUIRE(all.has_value());
   CHECK(all->action == Options::Action::version);
+  const auto help = parse_options({"version", "--help"});
+  REQUIRE(help.has_value());
+  CHECK(help->text.find("Usage: llmlaunch version [OPTIONS]\n") != std::string::npos);
+  const auto more = parse_options({"version", "2"});
+  REQUIRE_FALSE(more.has_value());
+  CHECK(to_string(more.error()) == "version: '2' is one word too many\n   hint: llmlaunch version");
 }
 
 }  // namespace cli_options_test

@@ -57,6 +57,19 @@ TEST_CASE("a survey's answer is read line by line, whatever was printed before a
   CHECK(facts->route_interface == "eth0");
 }
 
+TEST_CASE("an interface without addresses is a line that ends with what is known of it") {
+  HostFacts facts;
+  facts.interfaces.resize(2);
+  facts.interfaces[0].name = "ifb0";
+  facts.interfaces[0].kind = InterfaceFacts::Kind::virtual_;
+  facts.interfaces[1].name = "eth0";
+  facts.interfaces[1].up = true;
+  facts.interfaces[1].addresses = {"10.0.0.7/24", "fe80::1/64"};
+  const std::string list = survey_list(facts);
+  CHECK(list.find("interface       ifb0 down virtual\n") != std::string::npos);
+  CHECK(list.find("interface       eth0 10.0.0.7/24 fe80::1/64\n") != std::string::npos);
+}
+
 TEST_CASE("what a host does not say, or says badly, is not known") {
   const auto facts =
       parse_survey("llmlaunch-survey 1\ncores\tmany\nmemory_kib\t99999999999999999999999\nlonely\nend\n");
