@@ -82,10 +82,7 @@ std::string counted(std::size_t number, std::string_view noun) {
 std::string describe_config(const launcher::Config& config, const LaunchPlan& plan) {
   std::string text =
       fmt::format("{}: {} on {}\n", config.file, counted(plan.world_size, "rank"), counted(plan.hosts.size(), "host"));
-  text += fmt::format(
-      "rendezvous: {}, {}\n",
-      plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
-      plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
+  text += fmt::format("rendezvous: {}\n", shown_rendezvous(plan));
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir));
   text += shown_process(plan);
   text += "\n" + table(plan);

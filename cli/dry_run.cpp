@@ -88,6 +88,17 @@ std::string shown_line(const std::string& line) {
 
 }  // namespace
 
+std::string shown_rendezvous(const LaunchPlan& plan) {
+  const bool here = std::all_of(plan.hosts.begin(), plan.hosts.end(), [](const HostPlan& host) { return host.local; });
+  const std::string port = plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port);
+  if (plan.rendezvous_via == launcher::RendezvousWay::ssh && !here)
+    return fmt::format("through ssh, from a free port of 127.0.0.1 on each host; {} here", port);
+  std::string address = plan.rendezvous_address;
+  if (address.empty())
+    address = here ? "127.0.0.1" : "the address of this machine that each host reaches (found by a probe)";
+  return fmt::format("{}, {}", address, port);
+}
+
 std::string shown_process(const LaunchPlan& plan) {
   const auto& process = plan.process;
   std::string text;
@@ -278,13 +289,13 @@ std::string describe_shown(const LaunchPlan& plan) {
   std::string text =
       fmt::format("plan: {} rank{} on {} host{}: {}\n", plan.world_size, plan.world_size == 1 ? "" : "s",
                   plan.hosts.size(), plan.hosts.size() == 1 ? "" : "s", launcher::compress_hostlist(names));
-  text += fmt::format(
-      "rendezvous: {}, {}\n",
-      plan.rendezvous_address.empty() ? "at the address by which each host sees this machine" : plan.rendezvous_address,
-      plan.rendezvous_port == 0 ? "a free port" : fmt::format("port {}", plan.rendezvous_port));
+  text += fmt::format("rendezvous: {}\n", shown_rendezvous(plan));
   text += shown_machines(plan);
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
-  text += "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
+  text += "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
+  if (plan.hosts.size() > 1)
+    text +=
+        "and on each host, where nothing else sets them, by the same probe: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n";
   text +=
       "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
       "OMPI_COMM_WORLD_*\n";

@@ -23,6 +23,8 @@ std::string shown_ranks(const launcher::HostPlan& host);
 /// "ssh train@10.0.0.1:2222 through gate"
 std::string shown_way(const launcher::HostPlan& host);
 std::string shown_workdir(const launcher::HostPlan& host);
+/// Where the ranks meet.
+std::string shown_rendezvous(const launcher::LaunchPlan& plan);
 /// How the ranks run, where that is not as always: a line for each.
 std::string shown_process(const launcher::LaunchPlan& plan);
 

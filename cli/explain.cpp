@@ -45,11 +45,12 @@ std::string joined(const std::vector<launcher::RankRange>& ranks) {
 
 /// Keys of a run that exec drops (exec_overlay.cpp).
 bool is_about_ranks(std::string_view path) {
-  constexpr std::array<std::string_view, 7> kDropped{"llmlaunch.timeouts.run",
+  constexpr std::array<std::string_view, 8> kDropped{"llmlaunch.timeouts.run",
                                                      "llmlaunch.stdin",
                                                      "llmlaunch.cpu_bind",
                                                      "llmlaunch.logs.ranks",
                                                      "llmlaunch.timeouts.rendezvous",
+                                                     "llmlaunch.rendezvous.via",
                                                      "llmlaunch.rendezvous.use_agent_store",
                                                      "llmlaunch.rendezvous.allow_from"};
   return !path.starts_with("llmlaunch.") || std::find(kDropped.begin(), kDropped.end(), path) != kDropped.end();

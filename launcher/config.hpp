@@ -71,6 +71,12 @@ struct Timeouts {
   std::optional<std::chrono::milliseconds> run;   ///< the whole job, `--timeout`
 };
 
+/// How ranks come to the rendezvous on the head.
+enum class RendezvousWay {
+  direct,  ///< to its port, at an address that their host reaches
+  ssh,     ///< to a port of 127.0.0.1 on their host, from where the host's ssh session carries them
+};
+
 /// One host, after ranges like gpu[01-16] are expanded.
 struct HostConfig {
   std::string name;                    ///< as written; shown in logs and messages
@@ -122,6 +128,7 @@ struct Config {
   /// Names or patterns (HF_*) taken from the head's environment, but for those that a "!…" takes away.
   std::vector<std::string> forward_env;
   ProcessSettings process;
+  RendezvousWay rendezvous_via = RendezvousWay::direct;
   bool use_agent_store = true;                ///< PyTorch's store is the head's; else rank 0 makes it
   std::vector<std::string> store_allow_from;  ///< addresses and networks, checked (rendezvous/address_list.hpp)
   std::optional<std::string> token_file;      ///< of machines that are started one by one

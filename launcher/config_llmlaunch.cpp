@@ -215,6 +215,11 @@ void read_timeouts(ConfigCheck& check, const YamlNode& section, Timeouts& timeou
 
 void read_rendezvous(ConfigCheck& check, const YamlNode& section, Config& config) {
   MapReader map(check, section, "llmlaunch.rendezvous", keys_of("llmlaunch.rendezvous"));
+  if (const auto via = map.text("via")) {
+    if (*via != "direct" && *via != "ssh") map.refuse("via", *map.find("via"), "direct or ssh");
+    config.rendezvous_via = *via == "ssh" ? RendezvousWay::ssh : RendezvousWay::direct;
+    config.places.emplace("llmlaunch.rendezvous.via", check.place(*map.find("via")));
+  }
   config.use_agent_store = map.boolean("use_agent_store").value_or(config.use_agent_store);
   config.store_allow_from = map.texts("allow_from");
   rendezvous::AddressList list;

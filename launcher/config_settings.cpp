@@ -47,7 +47,7 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"gpu_ids", Kind::texts, "GPUs for the ranks of each host: all, numbers or UUIDs",
      "as many as a host has slots in a GPU job, else all", "all"},
     {"main_process_ip", Kind::text, "address or name by which the hosts reach the head, where the rendezvous is",
-     "the address by which each host sees the head"},
+     "the address of the head that each host reaches, as it finds by a probe"},
     {"main_process_port", Kind::integer,
      "port of the rendezvous on the head; 0: a free one, or 29500 where each machine is started by itself", "0", "", 0,
      65'535},
@@ -175,7 +175,11 @@ constexpr auto kSettings = std::to_array<Setting>({
     {"llmlaunch.logs.keep_runs", Kind::text,
      "run directories that stay when a new run begins: a number of runs, or an age such as 30d or 12h", "all"},
 
-    section("llmlaunch.rendezvous", "the store that PyTorch programs use"),
+    section("llmlaunch.rendezvous", "where the ranks meet, and the store that PyTorch programs use"),
+    {"llmlaunch.rendezvous.via", Kind::choice,
+     "how ranks come to the head; ssh: by a port of 127.0.0.1 on each host and the ssh session, where no other port is "
+     "open",
+     "direct", "direct ssh"},
     {"llmlaunch.rendezvous.use_agent_store", Kind::boolean,
      "the head serves PyTorch's store at the rendezvous port; false: rank 0 makes it, on a free port of its host",
      "true"},

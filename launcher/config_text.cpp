@@ -110,6 +110,7 @@ std::string ssh_text(const SshSettings& ssh) {
 
 std::string rendezvous_text(const Config& config) {
   std::string text;
+  if (config.rendezvous_via == RendezvousWay::ssh) text += "    via: ssh\n";
   if (!config.use_agent_store) text += "    use_agent_store: false\n";
   if (!config.store_allow_from.empty()) text += fmt::format("    allow_from: {}\n", list_of(config.store_allow_from));
   return text.empty() ? text : "  rendezvous:\n" + text;

@@ -25,14 +25,20 @@ constexpr std::uint64_t kSpare = 128;
 // What the process had before; set while a raised limit is in force. Read by children after fork.
 std::optional<rlimit> before;
 
+bool via_ssh(const LaunchPlan& plan) {
+  return plan.policy == StartPolicy::gang && plan.rendezvous_via == RendezvousWay::ssh;
+}
+
 }  // namespace
 
 std::uint64_t descriptors_needed(const LaunchPlan& plan) {
   // As many connections as strangers may have at the same time: who floods the port must not take the logs' room.
   const std::uint64_t callers = plan.per_machine ? CallDesk::most_sockets(plan.hosts.size()) : 0;
   const std::uint64_t rank_files = std::min<std::uint64_t>(2 * std::uint64_t{plan.world_size}, kMaxOpenRankFiles);
-  return kPerHost * plan.hosts.size() + rendezvous::Server::most_sockets(plan.world_size) + callers + rank_files +
-         kSpare;
+  // Of what is carried the other end of each connection is ours, too.
+  const std::uint64_t carried = via_ssh(plan) ? rendezvous::Server::most_sockets(plan.world_size) : 0;
+  return carried + kPerHost * plan.hosts.size() + rendezvous::Server::most_sockets(plan.world_size) + callers +
+         rank_files + kSpare;
 }
 
 Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {
@@ -40,7 +46,8 @@ Result<DescriptorLimit> DescriptorLimit::raise_for(const LaunchPlan& plan) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "getrlimit of open files");
   const std::uint64_t needed = descriptors_needed(plan);
   // Few programs make all the clones of PyTorch's store that they may.
-  const std::uint64_t clones = plan.use_agent_store ? rendezvous::Server::most_store_sockets(plan.world_size) : 0;
+  const std::uint64_t clones =
+      plan.use_agent_store ? (via_ssh(plan) ? 2 : 1) * rendezvous::Server::most_store_sockets(plan.world_size) : 0;
   if (limit.rlim_cur >= needed + clones) return DescriptorLimit(false);
   if (limit.rlim_max < needed)
     return make_error(Errc::out_of_resources,

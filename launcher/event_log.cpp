@@ -154,6 +154,15 @@ void EventLog::host(const LaunchPlan& plan, std::size_t host, HostStage stage, c
   write(line_of(json));
 }
 
+void EventLog::address(const HostPlan& host, const HostAddress& address) {
+  ordered_json json = event("address", seq_);
+  json["host"] = host.name;
+  json["node_rank"] = number(host.node_rank);
+  json["rendezvous"] = address.rendezvous;
+  json["interface"] = address.interface.empty() ? ordered_json(nullptr) : ordered_json(address.interface);
+  write(line_of(json));
+}
+
 void EventLog::rank_started(const HostPlan& host, const agent::Started& started) {
   ordered_json json = event("rank_start", seq_);
   json["rank"] = started.rank;

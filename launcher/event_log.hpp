@@ -37,6 +37,8 @@ class EventLog {
   void job_started(const LaunchPlan& plan, const std::string& run_directory);
   /// Said when it differs from the last one of this host.
   void host(const LaunchPlan& plan, std::size_t host, HostStage stage, const std::string& reason);
+  /// Where the host's ranks find the rendezvous.
+  void address(const HostPlan& host, const HostAddress& address);
   void rank_started(const HostPlan& host, const agent::Started& started);
   void rank_exited(const HostPlan& host, const agent::Exited& exited);
   /// The first thing that went wrong, and that everything is stopped for it.

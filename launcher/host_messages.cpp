@@ -22,20 +22,14 @@ std::string resume_name(const LaunchPlan& plan, std::size_t host, const HeadSide
   return fmt::format("llmlaunch-{}-{}", head.resume_name, number(plan.hosts[host].node_rank));
 }
 
-// A remote host reaches the head where its connection does; this machine's own ranks take an address that the others
-// can use as well.
-std::string head_address_for(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
-  if (!plan.hosts[host].local) return addresses[host].head;
-  for (std::size_t other = 0; other < plan.hosts.size(); ++other)
-    if (!plan.hosts[other].local) return addresses[other].head;
-  return addresses[host].head;
-}
+constexpr const char* kLoopback = "127.0.0.1";
 
 std::string master_address(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses) {
+  if (plan.use_agent_store && plan.rendezvous_via == RendezvousWay::ssh) return kLoopback;
   if (!plan.rendezvous_address.empty()) return plan.rendezvous_address;
   const std::size_t master = host_of_rank_0(plan);
   const bool on_head = plan.use_agent_store || plan.hosts[master].local;
-  return on_head ? head_address_for(plan, host, addresses) : addresses[master].host;
+  return on_head ? addresses[host].head : addresses[master].host;
 }
 
 agent::RankSettings settings_of(const LaunchPlan& plan, const HostPlan& host) {
@@ -66,8 +60,13 @@ std::string endpoint(const std::string& address, std::uint16_t port) {
   return v6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
 }
 
-agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const HeadSide& head,
-                               const std::string& head_address) {
+std::string rendezvous_endpoint(const LaunchPlan& plan, const HostAddresses& host, const HeadSide& head) {
+  if (host.carried_port != 0) return endpoint(kLoopback, host.carried_port);
+  if (plan.rendezvous_via == RendezvousWay::ssh) return endpoint(kLoopback, head.rendezvous_port);
+  return endpoint(plan.rendezvous_address.empty() ? host.head : plan.rendezvous_address, head.rendezvous_port);
+}
+
+agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const HeadSide& head, agent::HeadWays ways) {
   const HostPlan& host = plan.hosts[index];
   agent::Prepare prepare;
   prepare.job_id = plan.job_id;
@@ -79,11 +78,8 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.argv = plan.argv;
   prepare.python = plan.python;
   prepare.env = host.env;
-  if (plan.policy == StartPolicy::gang) {
-    const std::string& address = plan.rendezvous_address.empty() ? head_address : plan.rendezvous_address;
-    prepare.env.emplace_back(env::kRendezvous, endpoint(address, head.rendezvous_port));
-    prepare.env.emplace_back(env::kToken, head.token);
-  }
+  if (plan.policy == StartPolicy::gang) prepare.env.emplace_back(env::kToken, head.token);
+  prepare.ways = std::move(ways);
   for (const RankPlan& rank : host.ranks) prepare.ranks.push_back({number(rank.rank), rank.env});
   if (!head.files.empty()) {
     prepare.files = head.files;
@@ -111,8 +107,15 @@ agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector
                      std::uint16_t free_port, const HeadSide& head) {
   agent::Go go;
   if (plan.policy == StartPolicy::each_host) return go;
+  const HostAddresses& own = addresses[host];
+  go.env.emplace_back(env::kRendezvous, rendezvous_endpoint(plan, own, head));
   go.env.emplace_back(env::kMasterAddr, master_address(plan, host, addresses));
-  go.env.emplace_back(env::kMasterPort, std::to_string(plan.use_agent_store ? head.rendezvous_port : free_port));
+  const std::uint16_t store_port = own.carried_port != 0 ? own.carried_port : head.rendezvous_port;
+  go.env.emplace_back(env::kMasterPort, std::to_string(plan.use_agent_store ? store_port : free_port));
+  if (plan.hosts.size() > 1 && !own.interface.empty()) {
+    go.defaults.emplace_back(env::kNcclInterface, "=" + own.interface);
+    go.defaults.emplace_back(env::kGlooInterface, own.interface);
+  }
   return go;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/head_addresses.hpp"
 #include "launcher/plan.hpp"
 
 namespace llmlaunch::launcher {
@@ -22,12 +23,6 @@ struct HeadSide {
   std::string resume_key;
 };
 
-/// Known of each host when it is open.
-struct HostAddresses {
-  std::string head;  ///< of the head, as this host sees it
-  std::string host;  ///< of the host, as the head sees it
-};
-
 /// Does llmlaunch's own stdin go to this rank?
 bool reads_stdin(const LaunchPlan& plan, Rank rank);
 
@@ -37,16 +32,18 @@ std::uint32_t message_ms(std::chrono::milliseconds time);
 /// "10.0.0.1:29500", "[fd00::1]:29500".
 std::string endpoint(const std::string& address, std::uint16_t port);
 
+/// Where the ranks of this host find the rendezvous.
+std::string rendezvous_endpoint(const LaunchPlan& plan, const HostAddresses& host, const HeadSide& head);
+
 /// A host that is this machine is told of the program alone: its libraries are where the head found them.
-agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head,
-                               const std::string& head_address);
+agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head, agent::HeadWays ways);
 
 /// For the agent of this host, over another connection; what the head has is for the session to fill in.
 agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const HeadSide& head);
 
-/// `addresses` of all hosts; not looked at for hosts that concern no other. MASTER_ADDR and MASTER_PORT are where
-/// `host` reaches the rendezvous; with a store of rank 0's own, rank 0's host, and a port that was free there a moment
-/// ago.
+/// `addresses` of all hosts, settled; not looked at for hosts that concern no other. MASTER_ADDR and MASTER_PORT are
+/// where `host` reaches the rendezvous; with a store of rank 0's own, rank 0's host, and a port that was free there a
+/// moment ago. Between machines NCCL and Gloo take the interface towards the head, where nobody says another.
 agent::Go go_message(const LaunchPlan& plan, std::size_t host, const std::vector<HostAddresses>& addresses,
                      std::uint16_t free_port, const HeadSide& head);
 

@@ -140,6 +140,7 @@ bool HostSession::take(agent::AgentMessage message) {
   const agent::Counted kind = agent::counted(message);
   heard_.outputs += kind == agent::Counted::output ? 1 : 0;
   heard_.events += kind == agent::Counted::event ? 1 : 0;
+  heard_.carried += kind == agent::Counted::carried ? 1 : 0;
   if (const auto* taken = std::get_if<agent::Taken>(&message))
     forget_orders(taken->orders);
   else

@@ -51,6 +51,8 @@ class HostSession : public std::enable_shared_from_this<HostSession> {
   /// meanwhile are kept for the agent. Answer: `Rejoined`, `OpenFailed` (try again), or `NotRejoined`. `how`: name and
   /// key.
   void reopen(std::shared_ptr<RemoteShell> shell, agent::Resume how);
+  /// Tells the agent how many of its messages have come, so that it need not keep them.
+  void confirm() { send(agent::Ack{heard_.output_bytes, 0, 0, 0}); }
   /// Sends the file after all messages that wait, and lets later messages overtake its pieces.
   void push(std::uint32_t index, std::shared_ptr<const PushedFile> file);
   /// Ends the connection; behind a Bye, if that was sent, when the agent has ended or two seconds later.

@@ -2,12 +2,14 @@
 #include "launcher/job.hpp"
 
 #include <fmt/format.h>
+#include <netdb.h>
 
 #include <algorithm>
 #include <csignal>
 #include <thread>
 
 #include "launcher/call_desk.hpp"
+#include "launcher/carried_streams.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
@@ -74,6 +76,9 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
       signals_(io_),
       ticker_(io_),
       sessions_(plan.hosts.size()),
+      offered_(plan.hosts.size()),
+      reached_(plan.hosts.size()),
+      carried_(plan.hosts.size()),
       roll_call_(host_names(plan), now()),
       timeline_(plan.job_id, host_names(plan), now()),
       events_(std::move(events)) {
@@ -131,6 +136,7 @@ JobResult Job::run() {
     if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
+  for (HostIndex host = 0; host < addresses_.size(); ++host) result.addresses.push_back(told_address(host));
   keep_timeline(result);
   farewell(result);
   end_log_sink();
@@ -158,13 +164,55 @@ Result<void> Job::start_rendezvous() {
   const bool all_local =
       std::all_of(plan_.hosts.begin(), plan_.hosts.end(), [](const HostPlan& host) { return host.local; });
   if (all_local && plan_.rendezvous_address.empty()) options.bind_address = "127.0.0.1";
+  // All ranks come by way of this process, or are on this machine.
+  if (plan_.rendezvous_via == RendezvousWay::ssh) options.bind_address = "127.0.0.1";
   if (plan_.per_machine && options_.call_token != nullptr) open_desk(options);
   Result<std::unique_ptr<rendezvous::Server>> server =
       rendezvous::Server::start(io_.get_executor(), std::move(options));
   if (!server) return server.error();
   server_ = std::move(*server);
   head_.rendezvous_port = server_->port();
+  if (auto own = own_interfaces()) interfaces_ = std::move(*own);
+  find_main_addresses();
   return ok;
+}
+
+// Before the loop turns, as a lookup blocks. A name that only the hosts know is theirs to find: it is handed out as it
+// is, and not tried.
+void Job::find_main_addresses() {
+  if (plan_.rendezvous_address.empty()) return;
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int failed = ::getaddrinfo(plan_.rendezvous_address.c_str(), nullptr, &hints, &found); failed != 0) {
+    return log_debug("main_process_ip {} is not known here, and not tried by the hosts: {}", plan_.rendezvous_address,
+                     ::gai_strerror(failed));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, &::freeaddrinfo);
+  for (const addrinfo* one = found; one != nullptr && main_addresses_.size() < agent::kMaxHeadAddresses;
+       one = one->ai_next) {
+    char text[NI_MAXHOST] = {};
+    if (::getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+      main_addresses_.emplace_back(text);
+  }
+}
+
+// False: it names a way that it was not offered.
+bool Job::note_reach(HostIndex host, const agent::HeadReach& reach) {
+  HostAddresses& reached = reached_[host];
+  reached.head = sessions_[host]->shell().head_address();
+  reached.interface = reach.interface;
+  reached.carried_port = reach.carried_port;
+  if ((reach.carried_port != 0) != (carried_[host] != nullptr)) return false;
+  if (reach.carried_port != 0)
+    log_debug("{}: its ranks come through ssh, from port {} of 127.0.0.1", plan_.hosts[host].name, reach.carried_port);
+  if (reach.way == agent::kNotReached) return true;
+  if (reach.way >= offered_[host].size()) return false;
+  reached.head = offered_[host][reach.way];
+  const std::string by = reach.interface.empty() ? "" : ", by " + reach.interface;
+  log_debug("{} reaches the rendezvous at {}{}", plan_.hosts[host].name, endpoint(reached.head, head_.rendezvous_port),
+            by);
+  return true;
 }
 
 // Of a host's interfaces. A network would be more than a host is, and what is no address is nobody's.
@@ -176,16 +224,22 @@ void Job::note_addresses(const agent::Hello& hello) {
 // All hosts have connected. Their ranks may come from where ssh or their agents say that they are, from this machine,
 // and from where the configuration says: a NAT is known to nobody else.
 void Job::admit_ranks() {
-  for (const auto& session : sessions_) {
-    addresses_.push_back({session->shell().head_address(), session->shell().host_address()});
+  addresses_ = reached_;
+  for (HostIndex host = 0; host < sessions_.size(); ++host) {
+    addresses_[host].host = sessions_[host]->shell().host_address();
     // Behind a jump host it may be a name, which is nobody's address here.
-    if (!store_clients_.add(addresses_.back().host)) log_debug("no address: {}", addresses_.back().host);
+    if (!store_clients_.add(addresses_[host].host)) log_debug("no address: {}", addresses_[host].host);
   }
+  settle_addresses(plan_, addresses_, interfaces_);
+  for (HostIndex host = 0; host < plan_.hosts.size(); ++host) events_.address(plan_.hosts[host], told_address(host));
   for (const char* loopback : {"127.0.0.0/8", "::1"}) (void)store_clients_.add(loopback);
-  if (const auto own = own_addresses())
-    for (const std::string& address : *own) (void)store_clients_.add(address);
+  for (const InterfaceAddress& own : interfaces_) (void)store_clients_.add(own.address);
   for (const std::string& address : plan_.store_allow_from) (void)store_clients_.add(address);
   if (server_) server_->admit_store_clients(store_clients_);
+}
+
+HostAddress Job::told_address(HostIndex host) const {
+  return {rendezvous_endpoint(plan_, addresses_[host], head_), addresses_[host].interface};
 }
 
 // The machines that call in come to the same port. What their ranks join by is this job's own, made from their token.

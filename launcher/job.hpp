@@ -30,6 +30,7 @@ class SshContext;
 }
 
 class CallDesk;
+class CarriedStreams;
 
 class Job {
  public:
@@ -49,8 +50,11 @@ class Job {
  private:
   static TimePoint now() { return std::chrono::steady_clock::now(); }
   Result<void> start_rendezvous();
+  void find_main_addresses();
   void note_addresses(const agent::Hello& hello);
+  bool note_reach(HostIndex host, const agent::HeadReach& reach);
   void admit_ranks();
+  HostAddress told_address(HostIndex host) const;
   void open_desk(rendezvous::ServerOptions& options);
   void watch_signals();
   asio::awaitable<void> take_signals();
@@ -73,6 +77,7 @@ class Job {
   void on_event(HostIndex host, SessionEvent event);
   void on_taken(const std::vector<std::pair<std::size_t, std::uint64_t>>& taken);
   void push_file(HostIndex host, std::uint32_t index);
+  void begin_carrying(HostIndex host);
   void finish();
   std::shared_ptr<RemoteShell> make_shell(HostIndex host);
   std::shared_ptr<RemoteShell> shell_for(const HostPlan& host);
@@ -102,8 +107,13 @@ class Job {
   std::unique_ptr<rendezvous::Server> server_;
   std::shared_ptr<CallDesk> desk_;  // of machines that call in
   std::vector<std::shared_ptr<HostSession>> sessions_;
-  std::vector<HostAddresses> addresses_;
-  rendezvous::AddressList store_clients_;  // as hosts tell of their addresses
+  std::vector<InterfaceAddress> interfaces_;              // of this machine
+  std::vector<std::string> main_addresses_;               // what main_process_ip comes to
+  std::vector<std::vector<std::string>> offered_;         // to each host: the head's addresses
+  std::vector<HostAddresses> reached_;                    // by each host
+  std::vector<std::shared_ptr<CarriedStreams>> carried_;  // of each host; null: its ranks come directly
+  std::vector<HostAddresses> addresses_;                  // for the ranks, once all are ready
+  rendezvous::AddressList store_clients_;                 // as hosts tell of their addresses
   RollCall roll_call_;
   std::string live_line_;  // as the writer has it
   Timeline timeline_;

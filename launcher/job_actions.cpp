@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "launcher/call_desk.hpp"
+#include "launcher/carried_streams.hpp"
 #include "launcher/job.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 
@@ -29,15 +30,23 @@ void Job::carry_out(Action& action) {
     writer_.end(end->rank, end->stream);
   } else if (const auto* send = std::get_if<SendMessage>(&action)) {
     if (sessions_[send->host]) sessions_[send->host]->send(send->message);
+  } else if (auto* carry = std::get_if<Carry>(&action)) {
+    if (auto taken = carried_[carry->host]->take(std::move(carry->message)); !taken)
+      apply(state_.on_lost(carry->host, taken.error(), now()));
   } else if (const auto* opening = std::get_if<OpenHost>(&action)) {
     open(opening->host);
   } else if (const auto* closing = std::get_if<CloseHost>(&action)) {
     if (sessions_[closing->host]) sessions_[closing->host]->close();
+    if (carried_[closing->host]) carried_[closing->host]->close();
   } else if (const auto* reopening = std::get_if<ReopenHost>(&action)) {
     reopen(reopening->host);
   } else if (const auto* prepare = std::get_if<SendPrepare>(&action)) {
     HostSession& session = *sessions_[prepare->host];
-    session.send(prepare_message(plan_, prepare->host, head_, session.shell().head_address()));
+    agent::HeadWays ways = ways_to_head(plan_, prepare->host, session.shell().head_address(), head_.rendezvous_port,
+                                        main_addresses_, interfaces_);
+    offered_[prepare->host] = ways.addresses;
+    if (ways.carry) begin_carrying(prepare->host);
+    session.send(prepare_message(plan_, prepare->host, head_, std::move(ways)));
   } else if (const auto* file = std::get_if<SendFile>(&action)) {
     push_file(file->host, file->index);
   } else if (const auto* go = std::get_if<SendGo>(&action)) {
@@ -92,6 +101,19 @@ std::shared_ptr<RemoteShell> Job::shell_for(const HostPlan& host) {
   return ssh::make_ssh_shell(io_.get_executor(), host, agent_, ssh_);
 }
 
+void Job::begin_carrying(HostIndex host) {
+  const std::size_t most = agent::kCarriedPerRank * plan_.hosts[host].ranks.size() + agent::kCarriedSpare;
+  const std::weak_ptr<HostSession> session = sessions_[host];
+  carried_[host] = std::make_shared<CarriedStreams>(
+      io_.get_executor(), head_.rendezvous_port, most,
+      [session](agent::HeadMessage message) {
+        if (const auto open = session.lock()) open->send(message);
+      },
+      [session] {
+        if (const auto open = session.lock()) open->confirm();
+      });
+}
+
 void Job::push_file(HostIndex host, std::uint32_t index) {
   sessions_[host]->push(index, files_[index]);  // JobState has looked at the index
 }
@@ -114,6 +136,10 @@ void Job::on_event(HostIndex host, SessionEvent event) {
   if (auto* message = std::get_if<agent::AgentMessage>(&event)) {
     keep_event(host, *message);
     if (const auto* hello = std::get_if<agent::Hello>(message)) note_addresses(*hello);
+    if (const auto* ready = std::get_if<agent::Ready>(message); ready && !note_reach(host, ready->reach)) {
+      const Error error = make_error(Errc::protocol, "its agent reached an address that it was not told");
+      return apply(state_.on_lost(host, error, now()));
+    }
     apply(state_.on_message(host, std::move(*message), now()));
   } else if (std::holds_alternative<Heard>(event)) {
     state_.on_bytes(host, now());

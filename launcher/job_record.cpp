@@ -52,15 +52,23 @@ ordered_json end_of(const RankEnd& end) {
   return record;
 }
 
-ordered_json hosts_of(const LaunchPlan& plan) {
+ordered_json hosts_of(const LaunchPlan& plan, const JobResult* result) {
   ordered_json hosts = ordered_json::array();
   for (const HostPlan& host : plan.hosts) {
     ordered_json ranks = ordered_json::array();
     for (const RankPlan& rank : host.ranks) ranks.push_back(number(rank.rank));
+    const std::size_t index = hosts.size();
+    HostAddress address;
+    if (result != nullptr && index < result->addresses.size()) address = result->addresses[index];
+    const auto or_null = [](const std::string& text) {
+      return text.empty() ? ordered_json(nullptr) : ordered_json(text);
+    };
     hosts.push_back({{"name", host.name},
                      {"node_rank", number(host.node_rank)},
                      {"address", host.address},
                      {"local", host.local},
+                     {"rendezvous", or_null(address.rendezvous)},
+                     {"interface", or_null(address.interface)},
                      {"workdir", host.workdir},
                      {"env_names", names_of(host.env)},
                      {"ranks", std::move(ranks)}});
@@ -84,7 +92,7 @@ std::string job_record(const LaunchPlan& plan, const JobTimes& times, const JobR
   record["world_size"] = plan.world_size;
   record["argv"] = without_secrets(plan.argv);
   record["program"] = plan.program ? ordered_json(plan.program->name) : ordered_json(nullptr);
-  record["hosts"] = hosts_of(without_secrets(plan));
+  record["hosts"] = hosts_of(without_secrets(plan), result);
   ordered_json ends = ordered_json::array();
   if (result != nullptr)
     for (const RankEnd& end : result->ranks) ends.push_back(end_of(end));

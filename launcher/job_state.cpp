@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "launcher/head_addresses.hpp"
 #include "launcher/host_messages.hpp"
 
 namespace llmlaunch::launcher {
@@ -48,6 +49,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
       host_timeout_(plan.host_timeout),
       at_once_(plan.hosts_at_once),
       needs_free_port_(!plan.use_agent_store),
+      needs_head_(plan.use_agent_store || plan.program),
       timeouts_(plan.timeouts),
       forward_signals_(plan.process.forward_signals),
       input_(hosts_that_read(plan)),
@@ -64,6 +66,7 @@ JobState::JobState(const LaunchPlan& plan, std::size_t pushed_files, std::string
     Host host;
     host.name = host_plan.name;
     host.calls_in = host_plan.calls_in;
+    host.carries = goes_through_ssh(plan, host_plan);
     host.resumable = !host_plan.local && !host.calls_in && plan.timeouts.head.count() > 0;
     host.asked_for.assign(host_plan.local ? std::min<std::size_t>(pushed_files, 1) : pushed_files, false);
     host.has_setup = !host_plan.setup.empty();
@@ -199,6 +202,10 @@ Actions JobState::on_message(HostIndex host, agent::AgentMessage message, TimePo
     if (!input_.on_taken(host, taken->bytes)) return broken(host, "InputTaken of bytes that were not sent", now);
     return {};
   }
+  if (agent::counted(message) == agent::Counted::carried) {
+    if (!hosts_[host].carries) return broken(host, "a connection that it was not asked to carry", now);
+    return {Carry{host, std::move(message)}};
+  }
   const auto& started = std::get<agent::Started>(message);
   if (!owns(host, started.rank) || ranks_[started.rank].started || ranks_[started.rank].ended)
     return broken(host, fmt::format("Started of rank {}", started.rank), now);
@@ -241,6 +248,14 @@ Actions JobState::on_ready(HostIndex host, const agent::Ready& ready, TimePoint 
                                    "rank 0 runs there and needs one; `ss -s` on the host shows what takes the ports");
     fail_host(host, error, actions, now);
     return actions;
+  }
+  if (!ready.reach.failures.empty()) {
+    const Error error = no_way_to_head(ready.reach);
+    if (needs_head_) {
+      fail_host(host, error, actions, now);
+      return actions;
+    }
+    actions.push_back(Say{LogLevel::warning, fmt::format("{}: {}", hosts_[host].name, error.what)});
   }
   hosts_[host].phase = HostPhase::ready;
   hosts_[host].free_port = ready.free_port;

@@ -121,6 +121,10 @@ struct WriteOutput {  ///< answer: on_taken, when terminal and files have it
   agent::Stream stream;
   Bytes data;
 };
+struct Carry {  ///< of a rank's connection that the host carries; answer when it breaks the protocol: on_lost
+  HostIndex host;
+  agent::AgentMessage message;
+};
 struct EndOutput {
   Rank rank;
   agent::Stream stream;
@@ -139,7 +143,7 @@ struct CallRoll {};         ///< to be said, where no terminal shows it: who kee
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
 using Action = std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput,
-                            EndOutput, EndGeneration, Say, CallRoll, StopSelf, AbandonTerminal, Finish>;
+                            Carry, EndOutput, EndGeneration, Say, CallRoll, StopSelf, AbandonTerminal, Finish>;
 using Actions = std::vector<Action>;
 
 /// The last bytes of a stream.
@@ -238,6 +242,7 @@ class JobState {
     std::optional<TimePoint> done_by;  // stopping, or all ranks have ended
     std::size_t ranks_left = 0;        // started and not ended
     bool went = false;                 // Go was sent
+    bool carries = false;              // its ranks come to the rendezvous through its session
     bool calls_in = false;             // it is waited for, and not connected to
     bool resumable = false;            // its agent waits for a head that comes back
     std::optional<Cut> cut;
@@ -346,6 +351,7 @@ class JobState {
   std::optional<std::chrono::milliseconds> host_timeout_;
   std::size_t at_once_ = 0;  // hosts connecting or running; 0: no limit
   bool needs_free_port_;     // for a store that rank 0 makes
+  bool needs_head_;          // its ranks have nothing to meet at but the rendezvous
   Timeouts timeouts_;
   std::vector<int> forward_signals_;
   InputShare input_;

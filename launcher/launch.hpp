@@ -60,14 +60,21 @@ inline constexpr int kStatusTimedOut = 124;
 inline constexpr int kStatusNotExecutable = 126;
 inline constexpr int kStatusNoProgram = 127;
 
+/// Where the ranks of a host found the rendezvous.
+struct HostAddress {
+  std::string rendezvous;  ///< "10.0.0.1:29400"
+  std::string interface;   ///< of the host, towards the head; empty: not known, or loopback
+};
+
 struct JobResult {
   int exit_status = 0;  ///< as cli/exit_status.hpp documents it
   /// The headline: the first failing rank or host, in whole sentences of several lines, to be printed once, as it is.
   /// Its code: rank_failed, no_program …, unreachable …, timed_out, interrupted, io (log files incomplete), internal.
   std::optional<Error> failure;
   std::vector<RankEnd> ranks;
-  std::vector<HostEnd> hosts;  ///< of StartPolicy::each_host, in the plan's order; else empty
-  std::string run_directory;   ///< empty when none was made
+  std::vector<HostEnd> hosts;          ///< of StartPolicy::each_host, in the plan's order; else empty
+  std::vector<HostAddress> addresses;  ///< of each host of the plan; empty: no rank was started
+  std::string run_directory;           ///< empty when none was made
 };
 
 class CallToken;

@@ -87,6 +87,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.rendezvous_port = config.main_process_port;
   if (plan.per_machine && plan.rendezvous_port == 0) plan.rendezvous_port = kDefaultMainPort;
   plan.use_agent_store = config.use_agent_store;
+  plan.rendezvous_via = config.rendezvous_via;
+  if (auto checked = check_via_ssh(config, plan); !checked) return checked.error();
   plan.store_allow_from = config.store_allow_from;
   plan.ssh = config.ssh;
   plan.timeouts = config.timeouts;

@@ -70,7 +70,8 @@ struct LaunchPlan {
   std::optional<PushedProgram> program;  ///< set for `train`: argv[0] becomes the pushed file
   std::string rendezvous_address;        ///< main_process_ip, or empty: the address by which each host sees the head
   std::uint16_t rendezvous_port = 0;     ///< 0: chosen
-  bool use_agent_store = true;           ///< MASTER_ADDR:MASTER_PORT is the rendezvous, which serves PyTorch's store
+  RendezvousWay rendezvous_via = RendezvousWay::direct;
+  bool use_agent_store = true;  ///< MASTER_ADDR:MASTER_PORT is the rendezvous, which serves PyTorch's store
   std::vector<std::string> store_allow_from;              ///< who may use it beside the hosts: addresses, networks
   agent::PythonRuns python = agent::PythonRuns::nothing;  ///< argv begins with a Python that llmlaunch has put there
   SshSettings ssh;

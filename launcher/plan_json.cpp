@@ -64,6 +64,7 @@ std::string plan_json(const LaunchPlan& plan) {
                     {"cpu_bind", kBinds[static_cast<std::size_t>(bind)]},
                     {"rendezvous_address", plan.rendezvous_address},
                     {"rendezvous_port", plan.rendezvous_port},
+                    {"rendezvous_via", plan.rendezvous_via == RendezvousWay::ssh ? "ssh" : "direct"},
                     {"use_agent_store", plan.use_agent_store},
                     {"per_machine", machine_of(plan)},
                     {"log_dir", plan.log_dir},

@@ -68,6 +68,21 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   return here;
 }
 
+Result<void> check_via_ssh(const Config& config, LaunchPlan& plan) {
+  if (plan.rendezvous_via != RendezvousWay::ssh || plan.policy != StartPolicy::gang) return ok;
+  if (plan.per_machine) {
+    return wrong(config, "llmlaunch.rendezvous.via",
+                 "rendezvous.via is ssh, but there is no ssh to these machines: each is started by itself",
+                 "leave it out: machines that are started one by one come to main_process_ip, and so can their ranks");
+  }
+  if (!plan.rendezvous_address.empty() && plan.use_agent_store) {
+    plan.notes.push_back(fmt::format("{}: main_process_ip has no effect: ranks come to the rendezvous through ssh ({})",
+                                     place_of(config, "main_process_ip"),
+                                     place_of(config, "llmlaunch.rendezvous.via")));
+  }
+  return ok;
+}
+
 void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::vector<std::string>& notes) {
   const bool zero = std::any_of(config.values.begin(), config.values.end(), [](const ConfigValue& value) {
     return value.path == "main_process_port" && value.text == "0";  // and not null, which is no answer

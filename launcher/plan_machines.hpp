@@ -12,6 +12,9 @@ namespace llmlaunch::launcher {
 /// Which machine of a job whose machines are started one by one this is.
 Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head);
 
+/// Whether ranks can come by way of ssh, when they are to; what has no effect then is noted in the plan.
+Result<void> check_via_ssh(const Config& config, LaunchPlan& plan);
+
 /// main_process_port: 0, where nobody could learn the free port.
 void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::vector<std::string>& notes);
 

@@ -32,6 +32,8 @@ void AgentLoop::send(const AgentMessage& message) {
   Bytes frame = encode(message);
   const Counted kind = counted(message);
   if (kind == Counted::event) return log_.add_event(std::move(frame));
+  if (kind == Counted::carried) return log_.add_carried(std::move(frame));
+  if (std::holds_alternative<Done>(message)) return log_.add_last(std::move(frame));
   if (kind == Counted::output) {
     const auto* output = std::get_if<Output>(&message);
     return log_.add_output(std::move(frame), output ? static_cast<std::uint32_t>(output->data.size()) : 0);

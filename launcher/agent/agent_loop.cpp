@@ -18,7 +18,8 @@ namespace llmlaunch::launcher::agent {
 namespace {
 
 // stdin, stdout, signals, who brings a connection (2), report and noise of the setup lines; then two per rank, then one
-// per reader of stdin, then one per rank whose exec is not known to have succeeded
+// per reader of stdin, then one per rank whose exec is not known to have succeeded, then those of the probe, then those
+// of carrier_
 constexpr std::size_t kFixedPolls = 7;
 constexpr int kGroupPollMs = 100;  // a group's last process may be another's child: nobody tells us of its end
 
@@ -46,12 +47,6 @@ Hello hello() {
   return message;
 }
 
-// For the person at the head, by the connection's stderr; who is not there cannot be told.
-void complain(const std::string& what) {
-  const std::string line = "llmlaunch-agent: warning: " + what + "\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
-}
-
 template <class... Ts>
 struct Overloaded : Ts... {
   using Ts::operator()...;
@@ -60,6 +55,11 @@ template <class... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
 }  // namespace
+
+void complain(const std::string& what) {
+  const std::string line = "llmlaunch-agent: warning: " + what + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
 
 AgentLoop::AgentLoop(std::vector<std::string> environment, std::string own_directory, CgroupPath cgroup)
     : environment_(std::move(environment)),
@@ -84,6 +84,8 @@ int AgentLoop::run() {
 
   while (!quitting_ || (flush_ && head_reads_ && (sent_ < queue_.size() || !log_.all_sent()))) {
     std::vector<pollfd> polls = poll_set();
+    const std::size_t first_carried = polls.size();
+    if (carries_) carrier_.add_polls(polls);
     const std::size_t first_reader = kFixedPolls + 2 * ranks_.size();
     if (::poll(polls.data(), polls.size(), poll_timeout_ms()) < 0) {
       if (errno != EINTR) return 71;
@@ -100,9 +102,11 @@ int AgentLoop::run() {
     read_start_reports();  // what a rank says comes after it has started
     if (polls[2].revents != 0) read_signals();
     if ((polls[3].revents | polls[4].revents) != 0) take_visitor();
+    probe_head();
     check_groups();
     read_outputs(polls);
     write_inputs(std::span(polls).subspan(first_reader));
+    if (carries_) carry(std::span(polls).subspan(first_carried));
     apply(state_.on_tick(now()));
     write_head();
   }
@@ -131,14 +135,15 @@ std::vector<pollfd> AgentLoop::poll_set() const {
   }
   for (const Rank& rank : ranks_)
     if (rank.process.report) polls.push_back({rank.process.report.value(), POLLIN, 0});
+  probe_.add_polls(polls);
   return polls;
 }
 
 int AgentLoop::poll_timeout_ms() const {
   // What nobody can write to any more never becomes readable: it is looked at, not waited for.
   if (nobody_left_ && has_open_outputs() && wants_output() && !quitting_) return 0;
-  const TimePoint next =
-      setup_ && !setup_->timed_out ? std::min(state_.next_tick(), setup_->deadline) : state_.next_tick();
+  TimePoint next = std::min(state_.next_tick(), probe_.next_look());
+  if (setup_ && !setup_->timed_out) next = std::min(next, setup_->deadline);
   int timeout = -1;
   if (next != TimePoint::max()) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now()).count();
@@ -172,7 +177,7 @@ void AgentLoop::apply(Actions actions) {
                      else if (write.chunk.last)
                        apply(state_.on_file_done(index));
                    },
-                   [this](const StartRanks& start) { start_ranks(start.env); },
+                   [this](const StartRanks& start) { start_ranks(start.go); },
                    [this](const AbandonStart& start) { abandon_start(ranks_[start.index]); },
                    [this](const SignalMain& signal) {
                      const Rank& rank = ranks_[signal.index];
@@ -192,6 +197,7 @@ void AgentLoop::apply(Actions actions) {
                    [this](const TakeInput& take) { take_input(take.input); },
                    [this](const EndInput&) { input_.end(); },
                    [this](const CloseOutputs&) { nobody_left_ = true; },
+                   [this](const Carry& carried) { take_carried(carried.message); },
                    [this](const FindSurvivors&) {
                      std::vector<std::string> names;
                      for (const pid_t pid : descendants()) names.push_back(name_of(pid));

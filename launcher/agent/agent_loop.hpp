@@ -14,7 +14,9 @@
 
 #include "launcher/agent/agent_state.hpp"
 #include "launcher/agent/attach.hpp"
+#include "launcher/agent/carrier.hpp"
 #include "launcher/agent/file_cache.hpp"
+#include "launcher/agent/head_probe.hpp"
 #include "launcher/agent/job_cgroup.hpp"
 #include "launcher/agent/outbound_log.hpp"
 #include "launcher/agent/process.hpp"
@@ -32,6 +34,9 @@ inline constexpr std::size_t kMaxQueuedBytes = 256u << 10;
 inline TimePoint now() {
   return std::chrono::steady_clock::now();
 }
+
+/// For the person at the head, by the connection's stderr; who is not there cannot be told.
+void complain(const std::string& what);
 
 class AgentLoop {
  public:
@@ -61,9 +66,10 @@ class AgentLoop {
   void apply(Actions actions);
   void check_host();
   void check_ranks();
-  Result<void> check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
-                          std::vector<std::string>& env);
-  void start_ranks(const EnvList& env);
+  void probe_head();
+  EnvList unset_defaults(const EnvList& defaults) const;
+  Result<void> check_rank(const RankSpec& rank, const Go& go, std::string& path, std::vector<std::string>& env);
+  void start_ranks(const Go& go);
   void read_start_reports();
   void abandon_start(Rank& rank);
   std::vector<std::string> argv() const;
@@ -100,6 +106,9 @@ class AgentLoop {
   void read_outputs(const std::vector<pollfd>& ready);
   void read_output(std::size_t index, Stream stream);
   std::vector<pollfd> poll_set() const;
+  void carry(std::span<const pollfd> ready);
+  void take_carried(const HeadMessage& message);
+  Result<void> begin_carrying();
   int poll_timeout_ms() const;
   bool has_open_outputs() const;
   bool wants_output() const;
@@ -111,6 +120,8 @@ class AgentLoop {
   FileCache cache_;
   JobCgroup cgroup_;
   UniqueFd signals_;
+  HeadProbe probe_;
+  Carrier carrier_;
   std::optional<Setup> setup_;              // while it runs
   EnvList host_env_;                        // Prepare::env, and what the agent adds for all ranks
   std::vector<RankConditions> conditions_;  // of each rank, once checked
@@ -128,6 +139,7 @@ class AgentLoop {
   bool head_open_ = true;         // stdin has not ended
   bool head_reads_ = true;        // stdout is not broken
   bool nobody_left_ = false;
+  bool carries_ = false;
   bool quitting_ = false;
   bool flush_ = false;
   int status_ = 0;

@@ -6,6 +6,8 @@
 
 #include "launcher/agent/agent_loop.hpp"
 #include "launcher/agent/exec_spec.hpp"
+#include "launcher/agent/nccl_file.hpp"
+#include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -47,12 +49,12 @@ std::vector<std::string> AgentLoop::library_directories() const {
   return directories;
 }
 
-Result<void> AgentLoop::check_rank(const RankSpec& rank, const EnvList& go_env, std::string& path,
+Result<void> AgentLoop::check_rank(const RankSpec& rank, const Go& go, std::string& path,
                                    std::vector<std::string>& env) {
   const Prepare& prepare = state_.prepare();
   EnvList place;  // as after `cd`: programs that trust PWD must not find the agent's
   if (prepare.workdir.starts_with('/')) place.emplace_back("PWD", prepare.workdir);
-  env = overlay_env(environment_, {&place, &host_env_, &rank.env, &go_env});
+  env = overlay_env(environment_, {&go.defaults, &place, &host_env_, &rank.env, &go.env});
   if (auto found = prepend_library_path(env, library_directories()); !found) return found;
   const std::vector<std::string> words = argv();
   if (auto fits = check_exec_size(words, env, exec_limits(conditions_.front().limits)); !fits) return fits;
@@ -72,8 +74,29 @@ void AgentLoop::check_host() {
   if (auto valid = check_prepare(prepare); !valid) return apply(state_.on_failed(valid.error()));
   if (auto workdir = check_workdir(prepare.workdir); !workdir) return apply(state_.on_failed(workdir.error()));
   host_env_ = prepare.env;
+  const std::chrono::milliseconds limit(prepare.settings.start_timeout_ms / 2);
+  if (prepare.ways.carry) {
+    if (auto listening = begin_carrying(); !listening) return apply(state_.on_failed(listening.error()));
+  } else if (!prepare.ways.addresses.empty()) {
+    probe_.begin(prepare.ways, limit, now());
+  }
   if (prepare.settings.setup.empty()) return check_ranks();
   begin_setup();
+}
+
+void AgentLoop::probe_head() {
+  if (auto reach = probe_.look(now())) apply(state_.on_reached(std::move(*reach)));
+}
+
+// NCCL's own files are where an administrator names the network for all jobs of a host, and a variable would win.
+EnvList AgentLoop::unset_defaults(const EnvList& defaults) const {
+  EnvList unset;
+  for (const auto& variable : defaults) {
+    const bool given = find_env(environment_, variable.first) != nullptr ||
+                       (variable.first == env::kNcclInterface && sets_nccl_interface(environment_));
+    if (!given) unset.push_back(variable);
+  }
+  return unset;
 }
 
 // With the environment that the ranks will have: a setup line may have changed PATH.
@@ -90,7 +113,7 @@ void AgentLoop::check_ranks() {
   apply(state_.on_checked(std::move(missing), free_tcp_port(), omp_threads_));
 }
 
-void AgentLoop::start_ranks(const EnvList& go_env) {
+void AgentLoop::start_ranks(const Go& given) {
   const Prepare& prepare = state_.prepare();
   ranks_.resize(prepare.ranks.size());
   if (cgroup_.make(prepare.job_id, prepare.host))
@@ -98,12 +121,14 @@ void AgentLoop::start_ranks(const EnvList& go_env) {
       conditions.cgroup = cgroup_.directory();
       conditions.cgroup_entrance = cgroup_.entrance();
     }
-  const auto valid = check_env(go_env);
+  auto valid = check_env(given.env);
+  if (valid) valid = check_env(given.defaults);
+  const Go go{given.env, unset_defaults(given.defaults)};
   std::vector<std::string> words = argv();
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     std::string path;
     std::vector<std::string> env;
-    const auto checked = valid ? check_rank(prepare.ranks[i], go_env, path, env) : valid;
+    const auto checked = valid ? check_rank(prepare.ranks[i], go, path, env) : valid;
     if (!checked) {
       apply(state_.on_start_failed(i, checked.error()));
       continue;

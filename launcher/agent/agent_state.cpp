@@ -34,6 +34,9 @@ void send(AgentMessage message, Actions& actions) {
   actions.push_back(SendMessage{std::move(message)});
 }
 
+// Small frames that the head keeps until it is told that they came.
+constexpr std::uint64_t kOrdersUntold = 64;
+
 bool is_signal(int number) {
   return number > 0 && number < NSIG;
 }
@@ -77,6 +80,11 @@ Actions AgentState::on_message(HeadMessage message, TimePoint now) {
     return on_go(std::move(*go));
   }
   if (phase_ != Phase::running && phase_ != Phase::leaving) return broken("an Ack or Signal before Go", now);
+  if (std::holds_alternative<CarriedData>(message) || std::holds_alternative<CarriedEnd>(message) ||
+      std::holds_alternative<CarriedTaken>(message) || std::holds_alternative<CarriedReset>(message)) {
+    if (!prepare_.ways.carry) return broken("bytes to be carried, which it has not asked for", now);
+    return {Carry{std::move(message)}};
+  }
   if (auto* input = std::get_if<Input>(&message)) return {TakeInput{std::move(*input)}};
   if (std::holds_alternative<InputEnd>(message)) return {EndInput{}};
   if (const auto* ack = std::get_if<Ack>(&message)) return on_ack(*ack, now);
@@ -100,6 +108,7 @@ Actions AgentState::on_ack(const Ack& ack, TimePoint now) {
 Actions AgentState::on_prepare(Prepare prepare) {
   prepare_ = std::move(prepare);
   ranks_.assign(prepare_.ranks.size(), {});
+  if (prepare_.ways.addresses.empty() && !prepare_.ways.carry) reach_.emplace();
   phase_ = Phase::checking;
   ping_at_ = std::min(ping_at_, last_heard_ + ping_interval());
   return {CheckHost{}};
@@ -116,17 +125,28 @@ Actions AgentState::on_checked(std::vector<std::uint32_t> missing_files, std::ui
     needed_[index] = true;
     send(NeedFile{index}, actions);
   }
-  phase_ = missing_files.empty() ? Phase::ready : Phase::receiving;
-  if (phase_ == Phase::ready) send(Ready{free_port_, omp_threads_}, actions);
+  phase_ = Phase::receiving;
+  for (Action& action : maybe_ready()) actions.push_back(std::move(action));
   return actions;
+}
+
+Actions AgentState::maybe_ready() {
+  const bool whole = std::find(needed_.begin(), needed_.end(), true) == needed_.end();
+  if (phase_ != Phase::receiving || !whole || !reach_) return {};
+  phase_ = Phase::ready;
+  return {SendMessage{Ready{free_port_, omp_threads_, *reach_}}};
+}
+
+Actions AgentState::on_reached(HeadReach reach) {
+  if (reach_ || (phase_ != Phase::checking && phase_ != Phase::receiving)) return {};
+  reach_ = std::move(reach);
+  return maybe_ready();
 }
 
 Actions AgentState::on_file_done(std::uint32_t index) {
   if (phase_ != Phase::receiving) return {};
   needed_[index] = false;
-  if (std::find(needed_.begin(), needed_.end(), true) != needed_.end()) return {};
-  phase_ = Phase::ready;
-  return {SendMessage{Ready{free_port_, omp_threads_}}};
+  return maybe_ready();
 }
 
 Actions AgentState::on_noise(std::string line) {
@@ -144,7 +164,7 @@ Actions AgentState::on_go(Go go) {
   phase_ = Phase::running;
   Actions actions;
   if (resumable()) actions.push_back(Listen{});
-  actions.push_back(StartRanks{std::move(go.env)});
+  actions.push_back(StartRanks{std::move(go)});
   return actions;
 }
 
@@ -211,6 +231,26 @@ Actions AgentState::on_input_taken(const InputTaken& taken) {
   return actions;
 }
 
+Actions AgentState::on_carried(std::vector<AgentMessage> messages) {
+  if (head_lost_) return {};
+  bool credit = orders_ - orders_told_ >= kOrdersUntold;
+  for (const AgentMessage& message : messages) credit = credit || std::holds_alternative<CarriedTaken>(message);
+  Actions actions;
+  if (credit && connected_) {
+    orders_told_ = orders_;
+    send(Taken{orders_}, actions);
+  }
+  for (AgentMessage& message : messages) send(std::move(message), actions);
+  return actions;
+}
+
+Actions AgentState::on_carrying(bool busy) {
+  carrying_ = busy;
+  Actions actions;
+  if (!busy) maybe_done(actions);
+  return actions;
+}
+
 Actions AgentState::on_main_exit(std::size_t index, const MainExit& exit, TimePoint now) {
   RankState& rank = ranks_[index];
   rank.run = RankState::Run::exited;
@@ -240,6 +280,7 @@ Actions AgentState::on_main_exit(std::size_t index, const MainExit& exit, TimePo
 Actions AgentState::on_nobody_left() {
   if (phase_ != Phase::running || nobody_left_ || !all_finished()) return {};
   nobody_left_ = true;
+  carrying_ = prepare_.ways.carry;
   for (RankState& rank : ranks_) rank.group_alive = false;
   Actions actions{CloseOutputs{}};
   maybe_done(actions);
@@ -331,7 +372,7 @@ void AgentState::maybe_done(Actions& actions) {
   if (phase_ != Phase::running || !nobody_left_) return;
   const bool outputs_open =
       std::any_of(ranks_.begin(), ranks_.end(), [](const RankState& rank) { return rank.open_outputs > 0; });
-  if (outputs_open && !head_lost_) return;
+  if ((outputs_open || carrying_) && !head_lost_) return;
   finish(actions);
 }
 

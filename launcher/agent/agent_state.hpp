@@ -2,7 +2,7 @@
 /// `AgentState`: everything the agent decides, without a process, a pipe or a clock. The loop (agent_loop.cpp) tells it
 /// what happened and when, and carries out the actions it answers with, in their order.
 ///
-///     waiting ─Prepare→ checking ─ok→ [receiving] ─files there→ ready ─Go→ running ─nobody left→ leaving ─Bye→ done
+///     waiting ─Prepare→ checking ─ok→ receiving ─files there, head found→ ready ─Go→ running ─nobody left→ leaving ─Bye→ done
 ///        any of the first four ─failure→ failed;  every state ─Stop or head lost→ (running: stopping) → done
 ///        waiting ─Resume→ bearer: this connection is another agent's
 ///
@@ -47,13 +47,13 @@ inline constexpr int kExitHeadLost = 69;
 struct SendMessage {
   AgentMessage message;
 };
-struct CheckHost {};  ///< of prepare(); answer: on_checked or on_failed
+struct CheckHost {};  ///< of prepare(); answers: on_reached if it has ways to the head, and on_checked or on_failed
 struct WriteChunk {   ///< answer to the last one of a file: on_file_done, or on_failed
   FileChunk chunk;
 };
 struct StartRanks {  ///< answer, for each: on_start_failed, or on_forked and some time later on_started or
                      ///< on_start_failed
-  EnvList env;
+  Go go;
 };
 struct AbandonStart {  ///< of a rank that was forked: no answer is wanted any more, and its pipes are not needed
   std::size_t index;
@@ -82,13 +82,16 @@ struct Attach {           ///< answer: on_failed, or none: the agent ends with t
 struct Confirm {  ///< the head has these; answer when it cannot: on_head_error
   Ack state;
 };
+struct Carry {  ///< what the head says of a connection that is carried; what breaks the protocol: on_head_error
+  HeadMessage message;
+};
 struct Quit {  ///< end the agent when what was sent has left it
   int status;
   bool flush;  ///< false: nobody reads any more
 };
-using Action =
-    std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, AbandonStart, SignalMain, SignalGroup,
-                 SignalDescendants, TakeInput, EndInput, CloseOutputs, FindSurvivors, Listen, Attach, Confirm, Quit>;
+using Action = std::variant<SendMessage, CheckHost, WriteChunk, StartRanks, AbandonStart, SignalMain, SignalGroup,
+                            SignalDescendants, TakeInput, EndInput, CloseOutputs, FindSurvivors, Listen, Attach,
+                            Confirm, Carry, Quit>;
 using Actions = std::vector<Action>;
 
 /// How a main process ended.
@@ -122,6 +125,8 @@ class AgentState {
   Actions on_checked(std::vector<std::uint32_t> missing_files, std::uint16_t free_port, std::uint32_t omp_threads = 0);
   /// Setup lines have printed this line.
   Actions on_noise(std::string line);
+  /// The head's addresses have been tried. Not waited for where prepare() has none.
+  Actions on_reached(HeadReach reach);
   Actions on_failed(const Error& error);
   Actions on_file_done(std::uint32_t index);
 
@@ -131,6 +136,10 @@ class AgentState {
   Actions on_start_failed(std::size_t index, const Error& error);
   /// Ranks have taken input. While the head is connected.
   Actions on_input_taken(const InputTaken& taken);
+  /// Connections of ranks have something for the head; empty: they may have taken something.
+  Actions on_carried(std::vector<AgentMessage> messages);
+  /// After on_nobody_left: what ranks had sent is still being read, and Done waits for it.
+  Actions on_carrying(bool busy);
   Actions on_main_exit(std::size_t index, const MainExit& exit, TimePoint now);
   /// The rank's process group is empty. Its number may be another's from now on.
   void on_group_gone(std::size_t index) { ranks_[index].group_alive = false; }
@@ -166,6 +175,7 @@ class AgentState {
   };
 
   Actions on_prepare(Prepare prepare);
+  Actions maybe_ready();
   Actions on_chunk(FileChunk chunk);
   Actions on_go(Go go);
   Actions on_stop(const Stop& stop, TimePoint now);
@@ -190,6 +200,7 @@ class AgentState {
   Prepare prepare_;
   std::vector<RankState> ranks_;
   std::vector<bool> needed_;  // by index of Prepare::files: asked for and not whole
+  std::optional<HeadReach> reach_;
   std::uint16_t free_port_ = 0;
   std::uint32_t omp_threads_ = 0;
   bool paused_ = false;  // the head stands still with its job: its silence means nothing
@@ -205,6 +216,7 @@ class AgentState {
   bool head_lost_ = false;  // it gives no orders any more
   bool head_deaf_ = false;  // it does not read either
   bool connected_ = true;
+  bool carrying_ = false;
   std::uint64_t orders_ = 0;       // received
   std::uint64_t orders_told_ = 0;  // to the head
 };

@@ -23,6 +23,15 @@ void OutboundLog::add_output(Bytes frame, std::uint32_t payload_bytes) {
   overflow_.push_back({std::move(frame), payload_bytes});
 }
 
+void OutboundLog::add_carried(Bytes frame) {
+  carried_.frames.push_back({std::move(frame), 0});
+}
+
+void OutboundLog::add_last(Bytes frame) {
+  add_output(std::move(frame), 0);
+  has_last_ = true;
+}
+
 void OutboundLog::keep_output(Bytes frame, std::uint32_t payload_bytes) {
   memory_bytes_ += frame.size() + kFrameCost;
   payload_bytes_ += payload_bytes;
@@ -37,16 +46,24 @@ bool OutboundLog::has_room(bool connected) const {
 
 ByteView OutboundLog::next(std::uint64_t acked_bytes, std::uint64_t window_bytes) {
   if (events_.sent < events_.frames.size()) return events_.frames[events_.sent++].bytes;
-  if (outputs_.sent == outputs_.frames.size()) return {};
-  const Frame& frame = outputs_.frames[outputs_.sent];
-  if (frame.payload_end > acked_bytes + window_bytes) return {};
-  ++outputs_.sent;
-  return frame.bytes;
+  const bool output = may_send_output(acked_bytes, window_bytes);
+  const bool carried = carried_.sent < carried_.frames.size();
+  if (!output && !carried) return {};
+  carried_turn_ = carried && (!output || !carried_turn_);
+  Queue& queue = carried_turn_ ? carried_ : outputs_;
+  return queue.frames[queue.sent++].bytes;
+}
+
+bool OutboundLog::may_send_output(std::uint64_t acked_bytes, std::uint64_t window_bytes) const {
+  if (outputs_.sent == outputs_.frames.size()) return false;
+  const bool last = has_last_ && outputs_.sent + 1 == outputs_.frames.size() && spool_.empty() && overflow_.empty();
+  if (last && carried_.sent < carried_.frames.size()) return false;
+  return outputs_.frames[outputs_.sent].payload_end <= acked_bytes + window_bytes;
 }
 
 bool OutboundLog::all_sent() const {
-  return events_.sent == events_.frames.size() && outputs_.sent == outputs_.frames.size() && spool_.empty() &&
-         overflow_.empty();
+  return events_.sent == events_.frames.size() && outputs_.sent == outputs_.frames.size() &&
+         carried_.sent == carried_.frames.size() && spool_.empty() && overflow_.empty();
 }
 
 Result<void> OutboundLog::confirm(Queue& queue, std::uint64_t count) {
@@ -62,14 +79,15 @@ Result<void> OutboundLog::confirm(Queue& queue, std::uint64_t count) {
 Result<void> OutboundLog::confirm(const Ack& state) {
   if (auto done = confirm(events_, state.events); !done) return done;
   if (auto done = confirm(outputs_, state.outputs); !done) return done;
+  if (auto done = confirm(carried_, state.carried); !done) return done;
   return refill();
 }
 
 Result<void> OutboundLog::rewind(const Ack& state) {
-  if (state.events < events_.confirmed || state.outputs < outputs_.confirmed)
+  if (state.events < events_.confirmed || state.outputs < outputs_.confirmed || state.carried < carried_.confirmed)
     return make_error(Errc::protocol, "the head asks again for what it has confirmed");
   if (auto done = confirm(state); !done) return done;
-  events_.sent = outputs_.sent = 0;
+  events_.sent = outputs_.sent = carried_.sent = 0;
   return ok;
 }
 

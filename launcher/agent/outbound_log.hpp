@@ -1,7 +1,8 @@
 /// \file
-/// `OutboundLog`: what the agent has to say and the head has not confirmed yet. Outputs and events are two queues, each
-/// in order; outputs go out as far as the head's credit reaches. After a cut both are sent again from where the head
-/// stands. Outputs that memory has no room for, which happens without a connection only, wait in the spool.
+/// `OutboundLog`: what the agent has to say and the head has not confirmed yet. Outputs, events and what is carried are
+/// three queues, each in order; carried frames and outputs take turns. Outputs go out as far as the head's credit
+/// reaches. After a cut both are sent again from where the head stands. Outputs that memory has no room for, which
+/// happens without a connection only, wait in the spool.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,10 @@ class OutboundLog {
   void add_event(Bytes frame);
   /// `payload_bytes`: what counts for the window.
   void add_output(Bytes frame, std::uint32_t payload_bytes);
+  /// Bounded by its own windows.
+  void add_carried(Bytes frame);
+  /// The last output of all: it waits for everything that is carried.
+  void add_last(Bytes frame);
 
   /// May ranks be read? Connected: as long as memory has room. Without a connection the spool has it too.
   bool has_room(bool connected) const;
@@ -49,11 +54,15 @@ class OutboundLog {
     std::size_t sent = 0;         // of `frames`
   };
   Result<void> confirm(Queue& queue, std::uint64_t count);
+  bool may_send_output(std::uint64_t acked_bytes, std::uint64_t window_bytes) const;
   void keep_output(Bytes frame, std::uint32_t payload_bytes);
   Result<void> refill();
 
   Queue events_;
   Queue outputs_;
+  Queue carried_;
+  bool carried_turn_ = false;
+  bool has_last_ = false;  // the last frame of outputs_ is the last of all
   std::uint64_t payload_bytes_ = 0;
   std::size_t memory_bytes_ = 0;
   Spool spool_;

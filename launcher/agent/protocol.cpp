@@ -21,6 +21,10 @@ enum class Type : std::uint8_t {
   input = 32,
   input_end,
   pause,
+  head_carried_data = 40,
+  head_carried_end,
+  head_carried_taken,
+  head_carried_reset,
   hello = 65,
   need_file,
   ready,
@@ -36,6 +40,11 @@ enum class Type : std::uint8_t {
   noise = 96,
   input_taken,
   paused,
+  carried_open = 104,
+  agent_carried_data,
+  agent_carried_end,
+  agent_carried_taken,
+  agent_carried_reset,
 };
 
 FrameEncoder frame_of(Type type) {
@@ -61,6 +70,12 @@ EnvList take_env(FieldReader& in) {
   return env;
 }
 
+void put_ways(FrameEncoder& out, const HeadWays& ways) {
+  out.u32(static_cast<std::uint32_t>(ways.addresses.size()));
+  for (const std::string& address : ways.addresses) out.text(address);
+  out.u16(ways.port).bytes(ways.greeting).bytes(ways.answer).u8(ways.carry ? 1 : 0);
+}
+
 std::string cut(const std::string& text) {
   return text.size() <= kMaxTextBytes ? text : text.substr(0, kMaxTextBytes) + " [cut]";
 }
@@ -81,6 +96,7 @@ Bytes write(const Prepare& m) {
   for (const FileSpec& file : m.files) out.text(file.name).text(file.hash).u64(file.size);
   out.text(m.resume_name).text(m.resume_key);
   put(out, m.settings);
+  put_ways(out, m.ways);
   return std::move(out).finish();
 }
 Bytes write(const FileChunk& m) {
@@ -91,14 +107,16 @@ Bytes write(const FileChunk& m) {
 Bytes write(const Go& m) {
   FrameEncoder out = frame_of(Type::go);
   put_env(out, m.env);
+  put_env(out, m.defaults);
   return std::move(out).finish();
 }
 Bytes write(const Ack& m) {
-  return std::move(frame_of(Type::ack).u64(m.output_bytes).u64(m.outputs).u64(m.events)).finish();
+  return std::move(frame_of(Type::ack).u64(m.output_bytes).u64(m.outputs).u64(m.events).u64(m.carried)).finish();
 }
 Bytes write(const Resume& m) {
   FrameEncoder out = frame_of(Type::resume);
   out.u16(m.version).text(m.name).text(m.key).u64(m.state.output_bytes).u64(m.state.outputs).u64(m.state.events);
+  out.u64(m.state.carried);
   return std::move(out).finish();
 }
 Bytes write(const Bye&) {
@@ -129,7 +147,10 @@ Bytes write(const NeedFile& m) {
   return std::move(frame_of(Type::need_file).u32(m.index)).finish();
 }
 Bytes write(const Ready& m) {
-  return std::move(frame_of(Type::ready).u16(m.free_port).u32(m.omp_threads)).finish();
+  FrameEncoder out = frame_of(Type::ready);
+  out.u16(m.free_port).u32(m.omp_threads).u32(m.reach.way).text(m.reach.interface);
+  out.u16(m.reach.carried_port).text(cut(m.reach.failures));
+  return std::move(out).finish();
 }
 Bytes write(const Failed& m) {
   FrameEncoder out = frame_of(Type::failed);
@@ -170,6 +191,40 @@ Bytes write(const Paused&) {
   return frame_of(Type::paused).finish();
 }
 
+Bytes write(const CarriedOpen& m) {
+  return std::move(frame_of(Type::carried_open).u32(m.id)).finish();
+}
+
+// What goes both ways has a number for each.
+Bytes write(const CarriedData& m, bool head) {
+  const Type type = head ? Type::head_carried_data : Type::agent_carried_data;
+  return std::move(frame_of(type).u32(m.id).bytes(m.data)).finish();
+}
+Bytes write(const CarriedEnd& m, bool head) {
+  return std::move(frame_of(head ? Type::head_carried_end : Type::agent_carried_end).u32(m.id)).finish();
+}
+Bytes write(const CarriedTaken& m, bool head) {
+  const Type type = head ? Type::head_carried_taken : Type::agent_carried_taken;
+  return std::move(frame_of(type).u32(m.id).u32(m.bytes)).finish();
+}
+Bytes write(const CarriedReset& m, bool head) {
+  return std::move(frame_of(head ? Type::head_carried_reset : Type::agent_carried_reset).u32(m.id)).finish();
+}
+Bytes write(const Ping&, bool head) {
+  return frame_of(head ? Type::head_ping : Type::agent_ping).finish();
+}
+
+template <class M>
+Bytes write_from(const M& message, bool head) {
+  constexpr bool kBothWays = std::is_same_v<M, Ping> || std::is_same_v<M, CarriedData> ||
+                             std::is_same_v<M, CarriedEnd> || std::is_same_v<M, CarriedTaken> ||
+                             std::is_same_v<M, CarriedReset>;
+  if constexpr (kBothWays)
+    return write(message, head);
+  else
+    return write(message);
+}
+
 Error wrong_version(const char* who, std::uint16_t version) {
   return make_error(Errc::version_mismatch,
                     std::string(who) + " speaks version " + std::to_string(version) +
@@ -188,6 +243,30 @@ Stream take_stream(FieldReader& in, bool& bad) {
   const std::uint8_t value = in.u8();
   if (value != 1 && value != 2) bad = true;
   return static_cast<Stream>(value);
+}
+
+Result<Bytes> take_greeting(FieldReader& in) {
+  const ByteView bytes = in.bytes();
+  if (bytes.size() > kMaxGreetingBytes) return too_many("bytes of a greeting", bytes.size(), kMaxGreetingBytes);
+  return Bytes(bytes.begin(), bytes.end());
+}
+
+Result<HeadWays> take_ways(FieldReader& in) {
+  HeadWays ways;
+  const std::uint32_t addresses = in.count(kMinTextBytes);
+  if (addresses > kMaxHeadAddresses) return too_many("addresses of the head", addresses, kMaxHeadAddresses);
+  ways.addresses.resize(addresses);
+  for (std::string& address : ways.addresses) address = in.text();
+  ways.port = in.u16();
+  for (Bytes* bytes : {&ways.greeting, &ways.answer}) {
+    auto taken = take_greeting(in);
+    if (!taken) return taken.error();
+    *bytes = std::move(*taken);
+  }
+  const std::uint8_t carry = in.u8();
+  if (carry > 1) return make_error(Errc::protocol, "neither carried nor not: " + std::to_string(carry));
+  ways.carry = carry == 1;
+  return ways;
 }
 
 Result<HeadMessage> read_prepare(FieldReader& in) {
@@ -227,6 +306,9 @@ Result<HeadMessage> read_prepare(FieldReader& in) {
   Result<RankSettings> settings = take_settings(in);
   if (!settings) return settings.error();
   m.settings = std::move(*settings);
+  Result<HeadWays> ways = take_ways(in);
+  if (!ways) return ways.error();
+  m.ways = std::move(*ways);
   return HeadMessage(std::move(m));
 }
 
@@ -235,6 +317,23 @@ Ack take_ack(FieldReader& in) {
   m.output_bytes = in.u64();
   m.outputs = in.u64();
   m.events = in.u64();
+  m.carried = in.u64();
+  return m;
+}
+
+Result<CarriedData> take_carried(FieldReader& in) {
+  CarriedData m;
+  m.id = in.u32();
+  const ByteView data = in.bytes();
+  if (data.size() > kCarriedChunkBytes) return too_many("carried bytes", data.size(), kCarriedChunkBytes);
+  m.data.assign(data.begin(), data.end());
+  return m;
+}
+
+CarriedTaken take_credit(FieldReader& in) {
+  CarriedTaken m;
+  m.id = in.u32();
+  m.bytes = in.u32();
   return m;
 }
 
@@ -263,6 +362,10 @@ Counted counted(const AgentMessage& message) {
           return Counted::output;
         else if constexpr (std::is_same_v<M, Started> || std::is_same_v<M, Exited> || std::is_same_v<M, Failed>)
           return Counted::event;
+        else if constexpr (std::is_same_v<M, CarriedOpen> || std::is_same_v<M, CarriedData> ||
+                           std::is_same_v<M, CarriedEnd> || std::is_same_v<M, CarriedTaken> ||
+                           std::is_same_v<M, CarriedReset>)
+          return Counted::carried;
         else
           return Counted::no;
       },
@@ -272,29 +375,17 @@ Counted counted(const AgentMessage& message) {
 bool is_order(const HeadMessage& message) {
   return std::holds_alternative<Go>(message) || std::holds_alternative<Signal>(message) ||
          std::holds_alternative<Stop>(message) || std::holds_alternative<Pause>(message) ||
-         std::holds_alternative<Input>(message) || std::holds_alternative<InputEnd>(message);
+         std::holds_alternative<Input>(message) || std::holds_alternative<InputEnd>(message) ||
+         std::holds_alternative<CarriedData>(message) || std::holds_alternative<CarriedEnd>(message) ||
+         std::holds_alternative<CarriedTaken>(message) || std::holds_alternative<CarriedReset>(message);
 }
 
 Bytes encode(const HeadMessage& message) {
-  return std::visit(
-      [](const auto& m) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(m)>, Ping>)
-          return frame_of(Type::head_ping).finish();
-        else
-          return write(m);
-      },
-      message);
+  return std::visit([](const auto& m) { return write_from(m, true); }, message);
 }
 
 Bytes encode(const AgentMessage& message) {
-  return std::visit(
-      [](const auto& m) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(m)>, Ping>)
-          return frame_of(Type::agent_ping).finish();
-        else
-          return write(m);
-      },
-      message);
+  return std::visit([](const auto& m) { return write_from(m, false); }, message);
 }
 
 Result<HeadMessage> decode_head_message(const FrameView& frame) {
@@ -318,7 +409,13 @@ Result<HeadMessage> decode_head_message(const FrameView& frame) {
       message = std::move(m);
       break;
     }
-    case Type::go: message = Go{take_env(in)}; break;
+    case Type::go: {
+      Go m;
+      m.env = take_env(in);
+      m.defaults = take_env(in);
+      message = std::move(m);
+      break;
+    }
     case Type::ack: message = take_ack(in); break;
     case Type::signal: message = Signal{static_cast<std::int32_t>(in.u32())}; break;
     case Type::stop: {
@@ -347,6 +444,15 @@ Result<HeadMessage> decode_head_message(const FrameView& frame) {
       break;
     }
     case Type::bye: message = Bye{}; break;
+    case Type::head_carried_data: {
+      Result<CarriedData> data = take_carried(in);
+      if (!data) return data.error();
+      message = std::move(*data);
+      break;
+    }
+    case Type::head_carried_end: message = CarriedEnd{in.u32()}; break;
+    case Type::head_carried_taken: message = take_credit(in); break;
+    case Type::head_carried_reset: message = CarriedReset{in.u32()}; break;
     default:
       return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the head");
   }
@@ -378,7 +484,12 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
       Ready m;
       m.free_port = in.u16();
       m.omp_threads = in.u32();
-      message = m;
+      m.reach.way = in.u32();
+      m.reach.interface = in.text();
+      m.reach.carried_port = in.u16();
+      m.reach.failures = in.text();
+      if (m.reach.interface.size() > kMaxInterfaceBytes) bad = true;
+      message = std::move(m);
       break;
     }
     case Type::failed: {
@@ -432,6 +543,16 @@ Result<AgentMessage> decode_agent_message(const FrameView& frame) {
     case Type::agent_ping: message = Ping{}; break;
     case Type::resumed: message = Resumed{in.u64()}; break;
     case Type::taken: message = Taken{in.u64()}; break;
+    case Type::carried_open: message = CarriedOpen{in.u32()}; break;
+    case Type::agent_carried_data: {
+      Result<CarriedData> data = take_carried(in);
+      if (!data) return data.error();
+      message = std::move(*data);
+      break;
+    }
+    case Type::agent_carried_end: message = CarriedEnd{in.u32()}; break;
+    case Type::agent_carried_taken: message = take_credit(in); break;
+    case Type::agent_carried_reset: message = CarriedReset{in.u32()}; break;
     default:
       return make_error(Errc::protocol, "a message of unknown type " + std::to_string(frame.type) + " from the agent");
   }

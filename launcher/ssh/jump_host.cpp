@@ -61,9 +61,8 @@ asio::awaitable<Result<Transport>> JumpHost::connect_to(std::shared_ptr<SshConte
   auto end = co_await forwards->open(target);
   if (!end) co_return end.error();
   if (canceled) co_return make_error(Errc::canceled, "the connection was closed");
-  co_return Transport{
-      std::move(end->stream), session->head_address(), target.host, target.host + " behind " + name(), true,
-      std::move(end->ended)};
+  co_return Transport{std::move(end->stream), session->head_address(), target.host, target.host + " behind " + name(),
+                      std::move(end->ended)};
 }
 
 asio::awaitable<void> JumpHost::open(std::shared_ptr<JumpHost> self, std::shared_ptr<SshContext> context) {

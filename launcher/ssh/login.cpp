@@ -107,7 +107,7 @@ Result<Transport> Login::reach_through_command() {
   command_ = std::move(started->command);
   // What the host sees of us is not known, nor is how others reach it but by its name.
   Transport transport{std::move(started->stream), own_far_address(), access_.tcp.host,
-                      access_.tcp.host + " through its ProxyCommand", true};
+                      access_.tcp.host + " through its ProxyCommand"};
   transport.on_close = [command = command_] { command->close(); };
   return transport;
 }

@@ -54,7 +54,6 @@ Session::Session(Transport transport, SessionHandle session, int descriptor, std
       head_address_(std::move(transport.head_address)),
       host_address_(std::move(transport.host_address)),
       peer_(std::move(transport.peer)),
-      address_is_guess_(transport.is_guess),
       way_ended_(std::move(transport.ended)),
       close_way_(std::move(transport.on_close)),
       signal_(stream_.get_executor()),

@@ -122,7 +122,6 @@ class Session : public std::enable_shared_from_this<Session> {
   /// Of the head and of the host, see `Transport`.
   const std::string& head_address() const { return head_address_; }
   const std::string& host_address() const { return host_address_; }
-  bool address_is_guess() const { return address_is_guess_; }
   /// For messages.
   const std::string& peer() const { return peer_; }
 
@@ -189,7 +188,6 @@ class Session : public std::enable_shared_from_this<Session> {
   ino_t agent_inode_ = 0;
   ssh_channel channel_ = nullptr;  // freed by ssh_free
   std::string head_address_, host_address_, peer_;
-  bool address_is_guess_;
   std::shared_ptr<const std::optional<Error>> way_ended_;
   std::function<void()> close_way_;
   std::function<void(std::string_view)> stderr_sink_;

@@ -45,7 +45,6 @@ SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user,
                        std::optional<Secret> password, std::size_t workers)
     : settings_(plan.ssh),
       timeouts_(plan.timeouts),
-      head_is_named_(!plan.rendezvous_address.empty()),
       config_(std::move(config)),
       user_(std::move(user)),
       agent_places_(kAgentPlaces),
@@ -196,16 +195,6 @@ std::shared_ptr<JumpHost> SshContext::jump_host(asio::any_io_executor executor, 
   auto& jump = jump_hosts_[to_string(way)];
   if (!jump) jump = std::make_shared<JumpHost>(executor, way);
   return jump;
-}
-
-void SshContext::tell_guess(const HostAccess& access, const std::string& head_address) {
-  if (head_is_named_) return;
-  const std::string way = access.jumps.empty() ? "a ProxyCommand" : "jump host " + to_string(access.jumps);
-  const std::string text = fmt::format(
-      "hosts behind {} are told that this machine is {} (for the rendezvous); if they cannot reach it there, set "
-      "main_process_ip to an address that they can",
-      way, head_address);
-  if (warned_.insert(text).second) log_info("{}", text);
 }
 
 Result<KnownHosts*> SshContext::known_hosts(const std::vector<std::string>& files) {

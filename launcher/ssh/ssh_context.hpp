@@ -91,9 +91,6 @@ class SshContext {
 
   const Timeouts& timeouts() const { return timeouts_; }
 
-  /// A host that is not reached directly may not reach the head either, and nobody can know: says so once for each way.
-  void tell_guess(const HostAccess& access, const std::string& head_address);
-
  private:
   SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user, bool may_ask, std::optional<Secret> password,
              std::size_t workers);
@@ -106,7 +103,6 @@ class SshContext {
 
   SshSettings settings_;
   Timeouts timeouts_;
-  bool head_is_named_;  // by main_process_ip
   SshConfig config_;
   LocalUser user_;
   std::map<std::vector<std::string>, std::unique_ptr<KnownHosts>> known_hosts_;

@@ -113,7 +113,6 @@ asio::awaitable<Result<void>> SshShell::all_steps() {
   if (!session) co_return session.error();
   session_ = std::move(*session);
   if (closed_) session_->close();
-  if (session_->address_is_guess()) context_->tell_guess(*access, session_->head_address());
   enter(OpenStep::starting);
   const auto limit = context_->timeouts().start;
   const Deadline deadline(executor_, limit, [session = session_] { session->close(); });

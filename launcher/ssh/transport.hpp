@@ -16,10 +16,9 @@ namespace llmlaunch::launcher::ssh {
 
 struct Transport {
   asio::posix::stream_descriptor stream;  ///< a connected socket
-  std::string head_address;               ///< of the head as the host sees it, or as it may: see `is_guess`
-  std::string host_address;               ///< of the host: digits, or the name that others know it by
-  std::string peer;                       ///< for messages: "10.0.0.7", "gpu07 behind bastion"
-  bool is_guess = false;                  ///< there is a machine in between, and what the host sees is not known
+  std::string head_address;  ///< of the head as the host sees it, or may: there may be a machine in between
+  std::string host_address;  ///< of the host: digits, or the name that others know it by
+  std::string peer;          ///< for messages: "10.0.0.7", "gpu07 behind bastion"
   /// Why the way itself has ended, when it has: a jump host that is gone. Filled in by who makes it.
   std::shared_ptr<const std::optional<Error>> ended = nullptr;
   /// Called once when nobody needs it any more; may be empty.

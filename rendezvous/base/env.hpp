@@ -54,6 +54,8 @@ inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in th
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";
+inline constexpr const char* kNcclInterface = "NCCL_SOCKET_IFNAME";  // "=eth0": this one, and none whose name begins so
+inline constexpr const char* kGlooInterface = "GLOO_SOCKET_IFNAME";
 inline constexpr const char* kNcclAsyncErrors = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
 inline constexpr const char* kOmpNumThreads = "OMP_NUM_THREADS";
 inline constexpr const char* kMixedPrecision = "ACCELERATE_MIXED_PRECISION";

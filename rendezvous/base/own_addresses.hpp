@@ -9,7 +9,16 @@
 
 namespace llmlaunch {
 
-/// The addresses of the interfaces that are up, loopback included, as digits.
+struct InterfaceAddress {
+  std::string interface;  ///< "eth0"
+  std::string address;    ///< as digits, without a zone
+  bool loopback = false;
+};
+
+/// One for each address of an interface that is up, in the kernel's order.
+Result<std::vector<InterfaceAddress>> own_interfaces();
+
+/// The addresses alone, loopback included.
 Result<std::vector<std::string>> own_addresses();
 
 }  // namespace llmlaunch

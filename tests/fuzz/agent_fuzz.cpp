@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "launcher/agent/agent_state.hpp"
+#include "launcher/agent/carrier.hpp"
 #include "launcher/agent/exec_spec.hpp"
 #include "launcher/agent/rank_input.hpp"
 
@@ -23,6 +24,7 @@ FrameView view_of(const Bytes& frame) {
 struct Shell {
   AgentState state{TimePoint{}};
   RankInput input;
+  Carrier carrier;  // that nobody has connected to: whatever the head says of connections, none ever was
   std::vector<bool> abandoned;
   TimePoint now{};
   bool quit = false;
@@ -35,6 +37,11 @@ struct Shell {
         apply(state.on_file_done(write->chunk.index));
       if (const auto* take = std::get_if<TakeInput>(&action)) take_input(take->input);
       if (std::holds_alternative<EndInput>(action)) input.end();
+      if (const auto* carry = std::get_if<Carry>(&action)) {
+        const auto taken = carrier.take(carry->message);
+        require(!taken);
+        apply(state.on_head_error(taken.error(), now));
+      }
       if (const auto* abandon = std::get_if<AbandonStart>(&action)) abandoned[abandon->index] = true;
       if (!std::holds_alternative<StartRanks>(action)) continue;
       input = RankInput(state.prepare().ranks.size());
@@ -49,6 +56,7 @@ struct Shell {
     if (auto checked = check_prepare(state.prepare()); !checked) return apply(state.on_failed(checked.error()));
     std::vector<std::uint32_t> missing;
     for (std::uint32_t i = 0; i < state.prepare().files.size(); i += 2) missing.push_back(i);
+    apply(state.on_reached({}));
     apply(state.on_checked(std::move(missing), 1));
   }
   // The first reader reads nothing, the others read at once.
@@ -68,6 +76,7 @@ struct Shell {
       apply(state.on_main_exit(i, {}, now));
     }
     apply(state.on_nobody_left());
+    if (!quit) apply(state.on_carrying(false));
     require(quit);
   }
 };

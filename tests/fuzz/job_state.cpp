@@ -28,6 +28,8 @@ LaunchPlan plan(StartPolicy policy) {
     made.hosts.push_back(std::move(host));
   }
   made.ssh.fanout = 2;
+  made.rendezvous_via = RendezvousWay::ssh;
+  made.hosts.back().local = true;  // which carries nothing
   made.process.stdin_to = StdinTo::all;
   return made;
 }
@@ -49,6 +51,8 @@ struct Bench {
       if (const auto* close = std::get_if<CloseHost>(&action)) closed[close->host] = true;
       if (const auto* send = std::get_if<SendMessage>(&action)) FUZZ_CHECK(!closed[send->host]);
       if (std::holds_alternative<SendGo>(action)) ++go;
+      if (const auto* carry = std::get_if<Carry>(&action))
+        FUZZ_CHECK(!closed[carry->host] && the_plan.policy == StartPolicy::gang && !the_plan.hosts[carry->host].local);
       if (auto* write = std::get_if<WriteOutput>(&action)) {
         FUZZ_CHECK(number(write->rank) / the_plan.hosts[0].ranks.size() == write->host);
         held.emplace_back(write->host, write->data.size());
@@ -83,7 +87,7 @@ agent::AgentMessage message(Choices& choices) {
   const std::uint8_t kind = choices.next();
   const std::uint32_t rank = choices.next() % 8;
   const auto stream = rank % 2 == 0 ? agent::Stream::out : agent::Stream::err;
-  switch (kind % 14) {
+  switch (kind % 16) {
     case 0: return agent::Hello{};
     case 1: return agent::Ready{1};
     case 2:
@@ -98,6 +102,12 @@ agent::AgentMessage message(Choices& choices) {
     case 10: return agent::Noise{"noise"};
     case 11: return agent::InputTaken{choices.next() % 4 == 0 ? agent::kNobodyReads : std::uint64_t{rank}};
     case 12: return agent::Paused{};
+    case 13: return agent::CarriedOpen{rank};
+    case 14: {
+      agent::Ready ready{1};
+      ready.reach.failures = "10.0.0.1:1: refused";
+      return ready;
+    }
     default: return agent::Ping{};
   }
 }

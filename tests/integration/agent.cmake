@@ -17,3 +17,9 @@ endif()
 add_dependencies(integration_agent llmlaunch-agent)
 add_test(NAME integration_agent COMMAND integration_agent)
 set_tests_properties(integration_agent PROPERTIES LABELS integration TIMEOUT 300)
+
+# Its sockets alone, over loopback.
+add_executable(integration_agent_network ${CMAKE_CURRENT_LIST_DIR}/agent_network_test.cpp)
+target_link_libraries(integration_agent_network PRIVATE llmlaunch_catch llmlaunch_agent_core)
+add_test(NAME integration_agent_network COMMAND integration_agent_network)
+set_tests_properties(integration_agent_network PROPERTIES LABELS integration TIMEOUT 60)

@@ -67,7 +67,7 @@ std::string say_version(const char* argument, int& status) {
 
 TEST_CASE("the agent's command line has a version and nothing else") {
   int status = -1;
-  CHECK(say_version("--version", status) == "llmlaunch-agent " LLMLAUNCH_VERSION " (protocol 3)\n");
+  CHECK(say_version("--version", status) == "llmlaunch-agent " LLMLAUNCH_VERSION " (protocol 4)\n");
   CHECK(status == 0);
   CHECK(say_version("--debug", status) ==
         "llmlaunch-agent: error: unexpected argument '--debug'\n"
@@ -344,7 +344,7 @@ TEST_CASE("a head of another version is told so, and nothing is started") {
   agent.send_bytes(std::move(FrameEncoder(1).u16(kProtocolVersion + 1).text("later fields")).finish());
   const Failed failed = agent.expect<Failed>();
   CHECK(failed.code == static_cast<int>(Errc::version_mismatch));
-  CHECK(failed.what == "the head speaks version 4 of the agent protocol, this side speaks version 3");
+  CHECK(failed.what == "the head speaks version 5 of the agent protocol, this side speaks version 4");
   agent.hang_up();
   CHECK(agent.wait_for_end() == 69);
 }

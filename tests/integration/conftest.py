@@ -215,6 +215,7 @@ class Hosts:
         self.directory, self.head = directory, head
         self.base = yaml.safe_load((directory / "config.yaml").read_text())
         self.runs = []
+        self.via = None  # llmlaunch.rendezvous.via of all configurations; see `via`
 
     @property
     def names(self):
@@ -241,6 +242,8 @@ class Hosts:
                 host["slots"] = slots
         data["num_machines"] = len(hosts)
         data["num_processes"] = sum(host.get("slots", 1) for host in hosts)
+        if self.via:
+            data["llmlaunch"].setdefault("rendezvous", {})["via"] = self.via
         if change:
             change(data)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
@@ -326,7 +329,8 @@ class ExtraSshd:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1" if address else self.address, 0))
             self.port = probe.getsockname()[1]
-        theirs = {"ListenAddress": f"{self.address}:{self.port}", "HostKey": str(key), "LogLevel": "DEBUG1",
+        shown = f"[{self.address}]" if ":" in self.address else self.address
+        theirs = {"ListenAddress": f"{shown}:{self.port}", "HostKey": str(key), "LogLevel": "DEBUG1",
                   "PidFile": str(self.folder / "pid")}
         theirs.update(line.split(" ", 1) for line in lines)
         base = (hosts.directory / "test01" / "sshd.conf").read_text().splitlines()
@@ -395,6 +399,14 @@ def bring_up(count, *options):
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
     return hosts, down
+
+
+@pytest.fixture(params=["direct", "ssh"])
+def via(request, hosts):
+    """Each test once for each way to the rendezvous."""
+    hosts.via = request.param
+    yield request.param
+    hosts.via = None
 
 
 @pytest.fixture

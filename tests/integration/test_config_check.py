@@ -102,7 +102,7 @@ llmlaunch:
     assert said.stderr == ""
     lines = said.stdout.splitlines()
     assert lines[0].endswith("cfg.yaml: 18 ranks on 3 hosts")
-    assert lines[1] == "rendezvous: at the address by which each host sees this machine, port 29500"
+    assert lines[1] == "rendezvous: the address of this machine that each host reaches (found by a probe), port 29500"
     assert "umask: 027" in lines
     assert [line.split() for line in lines if line.startswith(("gpu", "old"))] == [
         ["gpu01", "0-7", "ssh", "train@gpu01", "/data"], ["gpu02", "8-15", "ssh", "train@gpu02", "/data"],

@@ -6,6 +6,7 @@ import pytest
 from conftest import BIN
 
 HOSTS = 2
+pytestmark = pytest.mark.usefixtures("via")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ def on_cpus(hosts):
     return config(hosts).replace("distributed_type: MULTI_GPU", "distributed_type: MULTI_CPU")
 
 
+@pytest.mark.usefixtures("via")
 def test_an_accelerate_script_trains_on_two_hosts(hosts, python):  # noqa: F811
     run = hosts.run(python, str(SCRIPTS / "accelerate_script.py"), config=on_cpus(hosts), timeout=240)
     assert run.status == 0, str(run)

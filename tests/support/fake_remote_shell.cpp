@@ -113,6 +113,9 @@ void FakeRemoteShell::hear(const launcher::agent::HeadMessage& message) {
     say(Failed{static_cast<std::int32_t>(Errc::not_found), -1, "the agent is gone", {}});
   } else if (std::holds_alternative<Bye>(message)) {
     ++agent_->byes;
+  } else if (std::holds_alternative<CarriedData>(message) || std::holds_alternative<CarriedEnd>(message) ||
+             std::holds_alternative<CarriedTaken>(message) || std::holds_alternative<CarriedReset>(message)) {
+    if (agent_->on_carried) agent_->on_carried(*this, message);
   }
 }
 

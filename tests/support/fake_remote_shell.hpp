@@ -34,6 +34,8 @@ struct FakeAgent {
   std::function<void(Host&)> on_go;  ///< after all ranks have been reported as started
   std::function<void(Host&, const launcher::agent::Stop&)> on_stop;
   std::function<void(Host&, std::uint64_t)> on_ack;
+  /// What the head says of connections that are carried.
+  std::function<void(Host&, const launcher::agent::HeadMessage&)> on_carried;
   /// The head comes again over another connection. By default this agent is gone.
   std::function<void(Host&, const launcher::agent::Resume&)> on_resume;
 

@@ -251,7 +251,8 @@ TEST_CASE("a plan is printed whole: way, place, environment and command of every
         "plan: 3 ranks on 2 hosts: gpu[01-02]\n"
         "rendezvous: 10.0.0.1, port 29500\n"
         "logs: llmlaunch-logs/20260102-030405-abcd\n"
-        "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
+        "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
+        "and on each host, where nothing else sets them, by the same probe: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n"
         "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
         "OMPI_COMM_WORLD_*\n"
         "\n"
@@ -322,9 +323,9 @@ TEST_CASE("a plan of the trainer on this machine says what is pushed and where i
                                 launcher::PushedProgram{"llmlaunch-train", "/opt/llmlaunch-train"}};
   CHECK(described(config, train) ==
         "plan: 1 rank on 1 host: localhost\n"
-        "rendezvous: at the address by which each host sees this machine, a free port\n"
+        "rendezvous: 127.0.0.1, a free port\n"
         "logs: llmlaunch-logs/20260102-030405-abcd\n"
-        "added at the start, the same on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
+        "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
         "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
         "OMPI_COMM_WORLD_*\n"
         "\n"

@@ -5,6 +5,7 @@ llmlaunch_unit_test(launcher ASIO
     launcher_exec_test.cpp
     launcher_job_each_host_test.cpp
     launcher_fan_out_test.cpp
+    launcher_head_addresses_test.cpp
     launcher_job_control_test.cpp
     launcher_job_cut_test.cpp
     launcher_job_start_test.cpp

@@ -29,6 +29,10 @@ void say(OutboundLog& log, const std::string& text) {
   log.add_output(frame(text), static_cast<std::uint32_t>(text.size()));
 }
 
+void carry(OutboundLog& log, const std::string& text) {
+  log.add_carried(frame(text));
+}
+
 std::string next(OutboundLog& log, std::uint64_t acked = 0, std::uint64_t window = kNoLimit) {
   return std::string(as_text(log.next(acked, window)));
 }
@@ -69,6 +73,22 @@ std::string drain(OutboundLog& log, Ack& heard) {
 }
 
 }  // namespace
+
+TEST_CASE("what is carried and outputs take turns, and the last output waits for all of it") {
+  OutboundLog log{Spool({})};
+  for (const char* text : {"o1", "o2"}) say(log, text);
+  for (const char* text : {"c1", "c2", "c3", "c4"}) carry(log, text);
+  log.add_event(frame("e1"));
+  log.add_last(frame("done"));
+  CHECK(all(log) == "e1 c1 o1 c2 o2 c3 c4 done ");
+  CHECK(log.all_sent());
+  // A window that is full stops outputs, and nothing else.
+  REQUIRE(log.rewind({0, 2, 1, 3}));
+  CHECK(all(log, 0, 0) == "c4 ");
+  CHECK_FALSE(log.all_sent());
+  CHECK_FALSE(log.rewind({0, 2, 1, 2}));
+  CHECK_FALSE(log.confirm({0, 2, 1, 9}));
+}
 
 TEST_CASE("events overtake outputs, each kind keeps its order") {
   OutboundLog log(Spool({}));

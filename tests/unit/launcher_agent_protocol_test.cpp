@@ -54,6 +54,11 @@ Prepare sample_prepare() {
   m.settings.setup = {"source ~/venv/bin/activate", "echo 'two\nlines'"};
   m.settings.start_timeout_ms = 7;
   m.settings.stdin_ranks = {7, 4'000'000'000};
+  m.ways.addresses = {"10.0.0.1", "fd00::1"};
+  m.ways.port = 29'400;
+  m.ways.greeting = data_of(kMaxGreetingBytes);
+  m.ways.answer = data_of(5);
+  m.ways.carry = true;
   return m;
 }
 
@@ -81,12 +86,19 @@ TEST_CASE("every message of the head survives the way to the agent") {
   CHECK(prepare.files[0].size == 1ull << 40);
 
   CHECK(prepare.settings == sent.settings);
+  CHECK(prepare.ways.addresses == sent.ways.addresses);
+  CHECK(prepare.ways.port == 29'400);
+  CHECK(prepare.ways.greeting == sent.ways.greeting);
+  CHECK(prepare.ways.answer == sent.ways.answer);
+  CHECK(prepare.ways.carry);
 
   const FileChunk chunk = through_head(FileChunk{3, true, data_of(kFileChunkBytes)});
   CHECK(chunk.index == 3);
   CHECK(chunk.last);
   CHECK(chunk.data == data_of(kFileChunkBytes));
-  CHECK(through_head(Go{{{"MASTER_PORT", "29400"}}}).env == EnvList{{"MASTER_PORT", "29400"}});
+  const Go go = through_head(Go{{{"MASTER_PORT", "29400"}}, {{"GLOO_SOCKET_IFNAME", "eth0"}}});
+  CHECK(go.env == EnvList{{"MASTER_PORT", "29400"}});
+  CHECK(go.defaults == EnvList{{"GLOO_SOCKET_IFNAME", "eth0"}});
   CHECK(through_head(Ack{1ull << 63}).output_bytes == 1ull << 63);
   CHECK(through_head(Signal{-1}).signal == -1);
   const Stop stop = through_head(Stop{2, 10'000});
@@ -100,12 +112,19 @@ TEST_CASE("every message of the head survives the way to the agent") {
   CHECK_FALSE(through_head(Pause{false}).paused);
   through_head(Ping{});
   through_head(Bye{});
-  const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", {1, 2, 3}});
+  const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", {1, 2, 3, 4}});
   CHECK(resume.name == "name");
   CHECK(resume.key == "key");
   CHECK(resume.state.output_bytes == 1);
   CHECK(resume.state.outputs == 2);
   CHECK(resume.state.events == 3);
+  CHECK(resume.state.carried == 4);
+  const CarriedData carried = through_head(CarriedData{7, data_of(kCarriedChunkBytes)});
+  CHECK(carried.id == 7);
+  CHECK(carried.data == data_of(kCarriedChunkBytes));
+  CHECK(through_head(CarriedEnd{8}).id == 8);
+  CHECK(through_head(CarriedTaken{9, 10}).bytes == 10);
+  CHECK(through_head(CarriedReset{11}).id == 11);
 }
 
 TEST_CASE("every message of the agent survives the way to the head") {
@@ -115,7 +134,16 @@ TEST_CASE("every message of the agent survives the way to the head") {
   CHECK(hello.cores == 128);
   CHECK(hello.addresses == std::vector<std::string>{"10.0.0.1", "fd00::1"});
   CHECK(through_agent(NeedFile{9}).index == 9);
-  const Ready ready = through_agent(Ready{65535, 64});
+  const Ready ready = through_agent(Ready{65535, 64, {1, "a-name-of-15-by", 29'401, "10.0.0.1:29400: refused"}});
+  CHECK(ready.reach.way == 1);
+  CHECK(ready.reach.interface == "a-name-of-15-by");
+  CHECK(ready.reach.carried_port == 29'401);
+  CHECK(ready.reach.failures == "10.0.0.1:29400: refused");
+  CHECK(through_agent(CarriedOpen{5}).id == 5);
+  CHECK(through_agent(CarriedData{6, data_of(1)}).data == data_of(1));
+  CHECK(through_agent(CarriedEnd{7}).id == 7);
+  CHECK(through_agent(CarriedTaken{8, 9}).bytes == 9);
+  CHECK(through_agent(CarriedReset{10}).id == 10);
   CHECK(ready.free_port == 65535);
   CHECK(ready.omp_threads == 64);
   CHECK(through_agent(Noise{"Loading cuda/12"}).text == "Loading cuda/12");
@@ -156,6 +184,10 @@ TEST_CASE("every frame cut short is refused, and never read beyond its end") {
                                    Signal{2},
                                    Stop{2, 3},
                                    Input{1, data_of(2)},
+                                   CarriedData{1, data_of(2)},
+                                   CarriedEnd{1},
+                                   CarriedTaken{1, 2},
+                                   CarriedReset{1},
                                    Pause{true}};
   for (const HeadMessage& message : from_head) {
     const Bytes frame = encode(message);
@@ -177,6 +209,9 @@ TEST_CASE("every frame cut short is refused, and never read beyond its end") {
                                      OutputEnd{1, Stream::err},
                                      Noise{"n"},
                                      InputTaken{1},
+                                     CarriedOpen{1},
+                                     CarriedData{1, data_of(2)},
+                                     CarriedTaken{1, 2},
                                      Exited{}};
   for (const AgentMessage& message : from_agent) {
     const Bytes frame = encode(message);
@@ -205,12 +240,12 @@ TEST_CASE("another version is named before any other field is read") {
   const auto head = decode_head_message(view_of(future));
   REQUIRE_FALSE(head);
   CHECK(head.error().code == Errc::version_mismatch);
-  CHECK(head.error().what == "the head speaks version 4 of the agent protocol, this side speaks version 3");
+  CHECK(head.error().what == "the head speaks version 5 of the agent protocol, this side speaks version 4");
   const Bytes hello = encode(AgentMessage(Hello{9, "h", 1, 1}));
   const auto agent = decode_agent_message(view_of(hello));
   REQUIRE_FALSE(agent);
   CHECK(agent.error().code == Errc::version_mismatch);
-  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 3");
+  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 4");
   CHECK(agent.error().hint == "use the llmlaunch and llmlaunch-agent of one build");
 }
 

@@ -44,6 +44,11 @@ std::string text_of(const AgentMessage& message) {
     std::string operator()(const Ping&) { return "Ping"; }
     std::string operator()(const Resumed& m) { return "Resumed " + std::to_string(m.orders); }
     std::string operator()(const Taken& m) { return "Taken " + std::to_string(m.orders); }
+    std::string operator()(const CarriedOpen& m) { return "CarriedOpen " + std::to_string(m.id); }
+    std::string operator()(const CarriedData& m) { return "CarriedData " + std::to_string(m.id); }
+    std::string operator()(const CarriedEnd& m) { return "CarriedEnd " + std::to_string(m.id); }
+    std::string operator()(const CarriedTaken& m) { return "CarriedTaken " + std::to_string(m.id); }
+    std::string operator()(const CarriedReset& m) { return "CarriedReset " + std::to_string(m.id); }
   };
   return std::visit(Visitor{}, message);
 }
@@ -69,6 +74,7 @@ std::string text_of(const Actions& actions) {
     std::string operator()(const Listen&) { return "listen"; }
     std::string operator()(const Attach& a) { return "attach " + a.resume.name; }
     std::string operator()(const Confirm& a) { return "confirm " + std::to_string(a.state.outputs); }
+    std::string operator()(const Carry&) { return "carry"; }
     std::string operator()(const Quit& a) { return "quit " + std::to_string(a.status) + (a.flush ? " flush" : ""); }
   };
   std::string text;
@@ -133,6 +139,59 @@ TEST_CASE("Ready waits for every file that was missing") {
   CHECK(text_of(state.on_file_done(0)) == "");
   CHECK(text_of(state.on_message(FileChunk{2, true, {}}, at(1))) == "write 2");
   CHECK(text_of(state.on_file_done(2)) == "Ready 1");
+}
+
+TEST_CASE("Ready waits for the outcome of the probe, whichever comes first") {
+  Prepare prepare = prepare_of(1);
+  prepare.ways.addresses = {"10.0.0.1"};
+  HeadReach reach;
+  reach.way = 0;
+  AgentState slow(kStart);
+  slow.on_message(prepare, at(0));
+  CHECK(text_of(slow.on_checked({}, 1)) == "");
+  CHECK(text_of(slow.on_reached(reach)) == "Ready 1");
+  CHECK(text_of(slow.on_reached(reach)) == "");
+
+  AgentState quick(kStart);
+  quick.on_message(prepare, at(0));
+  CHECK(text_of(quick.on_reached(reach)) == "");
+  const Actions actions = quick.on_checked({}, 1);
+  REQUIRE(text_of(actions) == "Ready 1");
+  CHECK(std::get<Ready>(std::get<SendMessage>(actions[0]).message).reach.way == 0);
+
+  AgentState files(kStart);
+  prepare.files.resize(1);
+  files.on_message(prepare, at(0));
+  files.on_checked({0}, 1);
+  CHECK(text_of(files.on_reached(reach)) == "");
+  CHECK(text_of(files.on_file_done(0)) == "Ready 1");
+}
+
+TEST_CASE("what is carried: only where it was asked for, confirmed with credit, and Done waits for it") {
+  AgentState never = running(1);
+  CHECK(text_of(never.on_message(CarriedEnd{0}, at(1))).find("Failed -1") == 0);
+
+  Prepare prepare = prepare_of(1);
+  prepare.ways.carry = true;
+  AgentState state(kStart);
+  state.on_message(prepare, at(0));
+  state.on_checked({}, 1);
+  CHECK(text_of(state.on_reached({})) == "Ready 1");
+  state.on_message(Go{}, at(0));
+  state.on_forked(0, "/bin/prog", at(0));
+  state.on_started(0, 1000);
+  CHECK(text_of(state.on_message(CarriedData{0, Bytes(3)}, at(1))) == "carry");
+  CHECK(text_of(state.on_carried({CarriedOpen{0}})) == "CarriedOpen 0");
+  CHECK(text_of(state.on_carried({CarriedTaken{0, 3}})) == "Taken 2, CarriedTaken 0");
+  for (int i = 0; i < 64; ++i) state.on_message(CarriedData{0, Bytes(1)}, at(1));
+  CHECK(text_of(state.on_carried({})) == "Taken 66");
+
+  state.on_main_exit(0, kExitZero, at(2));
+  CHECK(text_of(state.on_nobody_left()) == "close");
+  end_outputs(state, 1);
+  CHECK(text_of(state.on_carrying(true)) == "");
+  CHECK(text_of(state.on_carried({CarriedEnd{0}})) == "CarriedEnd 0");
+  CHECK(text_of(state.on_carrying(false)) == "Done, quit 0 flush");
 }
 
 TEST_CASE("a file that was not asked for, or is whole already, is refused") {

@@ -191,6 +191,7 @@ TEST_CASE("the defaults of the table are those of the parser") {
   CHECK(in_words("llmlaunch.logs.merged") == truth(empty->logs.merged));
   CHECK(in_words("llmlaunch.logs.fold_lines") == truth(empty->logs.fold_lines));
   CHECK(in_words("llmlaunch.ssh.use_agent") == truth(empty->ssh.use_agent));
+  CHECK((in_words("llmlaunch.rendezvous.via") == "direct") == (empty->rendezvous_via == RendezvousWay::direct));
   CHECK(in_words("llmlaunch.rendezvous.use_agent_store") == truth(empty->use_agent_store));
   CHECK(in_words("llmlaunch.log_dir") == empty->log_dir);
   CHECK(in_words("use_cpu") == truth(empty->use_cpu));

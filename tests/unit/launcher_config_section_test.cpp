@@ -61,7 +61,7 @@ TEST_CASE("every key below llmlaunch is read") {
       "  forward_env: [HF_*, WANDB_API_KEY]\n"
       "  workdir: /data/run\n"
       "  log_dir: logs\n"
-      "  rendezvous: {use_agent_store: false, allow_from: [10.1.0.0/16, fd00::7]}\n"
+      "  rendezvous: {via: ssh, use_agent_store: false, allow_from: [10.1.0.0/16, fd00::7]}\n"
       "  timeouts: {connect: 5, start: 90s, rendezvous: 2m, grace: 0, head: 1500ms, run: 2h}\n");
   CHECK(names_of(config) == Names{"a"});
   CHECK(config.hosts[0].where == "cfg.yaml:2:11");
@@ -77,6 +77,7 @@ TEST_CASE("every key below llmlaunch is read") {
   CHECK(config.forward_env == Names{"HF_*", "WANDB_API_KEY"});
   CHECK(config.workdir == "/data/run");
   CHECK(config.log_dir == "logs");
+  CHECK(config.rendezvous_via == RendezvousWay::ssh);
   CHECK_FALSE(config.use_agent_store);
   CHECK(config.store_allow_from == Names{"10.1.0.0/16", "fd00::7"});
   CHECK(config.timeouts.connect == 5s);
@@ -97,6 +98,7 @@ TEST_CASE("an empty section leaves the defaults") {
     CHECK(config.forward_env.empty());
     CHECK(config.log_dir == "llmlaunch-logs");
     CHECK(config.ssh.use_agent);
+    CHECK(config.rendezvous_via == RendezvousWay::direct);
     CHECK(config.use_agent_store);
     CHECK(config.ssh.fanout == std::nullopt);
     CHECK(config.ssh.host_key_policy == std::nullopt);
@@ -238,6 +240,7 @@ TEST_CASE("what may use PyTorch's store is an address or a network") {
                        {"    allow_from: gpu01", 17, must + "'gpu01'", ""},
                        {"    allow_from: [fd00::/8, gpu01]", 28, must + "'gpu01'", ""},
                        {"    allow_from: 10.0.0.0/33", 17, must + "'10.0.0.0/33'", ""},
+                       {"    via: tunnel", 10, "llmlaunch.rendezvous.via must be direct or ssh, not 'tunnel'", ""},
                        {"    use_agent_store: no way", 22,
                         "llmlaunch.rendezvous.use_agent_store must be true or false, not 'no way'", ""},
                        {"    use_agent_stor: true", 5, "unknown key 'use_agent_stor' in llmlaunch.rendezvous",

@@ -46,6 +46,7 @@ Config whole() {
   config.workdir = "~/run dir";
   config.log_dir = "/var/tmp/logs";
   config.groups = {{"gpu", "gpu[01-03]"}};
+  config.rendezvous_via = RendezvousWay::ssh;
   config.use_agent_store = false;
   config.store_allow_from = {"10.1.0.0/16", "fd00::/64"};
   return config;
@@ -60,6 +61,7 @@ TEST_CASE("a configuration that is written is read as the same") {
   CHECK(read.num_processes == 20);
   CHECK(read.main_process_ip == "10.0.0.1");
   CHECK(read.main_process_port == 29500);
+  CHECK(read.rendezvous_via == RendezvousWay::ssh);
   CHECK_FALSE(read.use_agent_store);
   CHECK(read.store_allow_from == wanted.store_allow_from);
   REQUIRE(read.hosts.size() == 4);

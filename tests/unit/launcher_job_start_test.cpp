@@ -28,6 +28,45 @@ TEST_CASE("no host gets Go before all hosts are ready") {
   for (const SendGo& one : go) CHECK(one.master_port == 40000);  // the port that was free on rank 0's host
 }
 
+TEST_CASE("a host that does not reach the head fails, unless its ranks meet elsewhere") {
+  agent::Ready ready{1};
+  ready.reach.failures = "10.0.0.1:29400: Connection refused";
+  Bench job(plan_of(2, 1));
+  job.ready(0);
+  job.hello(1);
+  job.message(1, ready);
+  CHECK(job.of<SendGo>(job.all).empty());
+  const JobResult result = job.state.result();
+  REQUIRE(result.failure);
+  CHECK(result.failure->code == Errc::unreachable);
+  CHECK(result.failure->hint.find("llmlaunch.rendezvous.via: ssh") != std::string::npos);
+
+  LaunchPlan plan = plan_of(1, 1);
+  plan.use_agent_store = false;  // rank 0 makes a store of its own
+  Bench other(plan);
+  other.hello(0);
+  other.message(0, ready);
+  CHECK(other.of<SendGo>(other.all).size() == 1);
+  const auto said = other.of<Say>(other.all);
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].level == LogLevel::warning);
+  CHECK(said[0].text.ends_with("it does not reach the rendezvous on the head (10.0.0.1:29400: Connection refused)"));
+}
+
+TEST_CASE("only a host that was asked to carry connections may") {
+  Bench never(plan_of(1, 1));
+  never.ready(0);
+  never.message(0, agent::CarriedOpen{0});
+  CHECK(never.state.result().failure);
+  LaunchPlan plan = plan_of(1, 1);
+  plan.rendezvous_via = RendezvousWay::ssh;
+  Bench job(plan);
+  job.ready(0);
+  job.message(0, agent::CarriedOpen{0});
+  CHECK(job.of<Carry>(job.last).size() == 1);
+  CHECK_FALSE(job.state.result().failure);
+}
+
 TEST_CASE("at most fanout hosts connect at the same time") {
   LaunchPlan plan = plan_of(5, 1);
   plan.ssh.fanout = 2;

@@ -17,6 +17,7 @@
 
 #include "launcher/job_state.hpp"
 #include "launcher/pushed_libraries.hpp"
+#include "rendezvous/message.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/fake_remote_shell.hpp"
 
@@ -206,14 +207,14 @@ TEST_CASE("hosts get the rendezvous, the token and the master's address, and no 
   CHECK(prepare.host == "gpu01");
   CHECK(prepare.grace_ms == 1234);
   CHECK(value_of(prepare.env, "COLOR") == "deep blue");
-  CHECK(std::regex_match(value_of(prepare.env, "LLMLAUNCH_RENDEZVOUS"), std::regex("192\\.0\\.2\\.254:[0-9]+")));
   const std::string token = value_of(prepare.env, "LLMLAUNCH_TOKEN");
   CHECK(std::regex_match(token, std::regex("[0-9a-f]{64}")));
   CHECK(value_of(bench.agents[1]->prepare->env, "LLMLAUNCH_TOKEN") == token);
   for (const auto& agent : bench.agents) {
     const EnvList& env = agent->go->env;
-    CHECK(value_of(env, "MASTER_ADDR") + ":" + value_of(env, "MASTER_PORT") ==
-          value_of(prepare.env, "LLMLAUNCH_RENDEZVOUS"));
+    const std::string rendezvous = value_of(env, "LLMLAUNCH_RENDEZVOUS");
+    CHECK(std::regex_match(rendezvous, std::regex("192\\.0\\.2\\.254:[0-9]+")));
+    CHECK(value_of(env, "MASTER_ADDR") + ":" + value_of(env, "MASTER_PORT") == rendezvous);
   }
   for (const auto& file : fs::recursive_directory_iterator(bench.top)) {
     if (!file.is_regular_file()) continue;
@@ -249,8 +250,92 @@ TEST_CASE("a given main_process_ip is what ranks are told") {
   bench.plan.rendezvous_address = "fd00::7";
   for (auto& agent : bench.agents) agent->on_go = exit_all;
   CHECK(bench.run().exit_status == 0);
-  CHECK(value_of(bench.agents[1]->prepare->env, "LLMLAUNCH_RENDEZVOUS").find("[fd00::7]:") == 0);
+  CHECK(value_of(bench.agents[1]->go->env, "LLMLAUNCH_RENDEZVOUS").find("[fd00::7]:") == 0);
   CHECK(value_of(bench.agents[1]->go->env, "MASTER_ADDR") == "fd00::7");
+  CHECK(bench.agents[1]->prepare->ways.addresses == std::vector<std::string>{"fd00::7"});
+}
+
+TEST_CASE("each host's ranks are told the address that it reached, and what it never was told loses it") {
+  Bench bench(2, 1);
+  bench.plan.rendezvous_address = "";
+  std::string second;
+  for (std::size_t host = 0; host < 2; ++host) {
+    bench.agents[host]->on_go = exit_all;
+    bench.agents[host]->on_prepare = [&second, host](FakeRemoteShell& shell, const agent::Prepare& prepare) {
+      agent::Ready ready{45'000};
+      ready.reach.way = host == 0 ? 0 : static_cast<std::uint32_t>(prepare.ways.addresses.size() - 1);
+      ready.reach.interface = host == 0 ? "eth0" : "ens5";
+      if (host == 1) second = prepare.ways.addresses.back();
+      shell.say(ready);
+    };
+  }
+  CHECK(bench.run().exit_status == 0);
+  CHECK(value_of(bench.agents[0]->go->env, "MASTER_ADDR") == "192.0.2.254");
+  CHECK(value_of(bench.agents[1]->go->env, "MASTER_ADDR") == second);
+  CHECK(value_of(bench.agents[0]->go->defaults, "NCCL_SOCKET_IFNAME") == "=eth0");
+  CHECK(value_of(bench.agents[1]->go->defaults, "GLOO_SOCKET_IFNAME") == "ens5");
+
+  Bench liar(1, 1);
+  liar.agents[0]->on_prepare = [](FakeRemoteShell& shell, const agent::Prepare& prepare) {
+    agent::Ready ready{45'000};
+    ready.reach.way = static_cast<std::uint32_t>(prepare.ways.addresses.size());
+    shell.say(ready);
+  };
+  const JobResult result = liar.run();
+  CHECK(result.exit_status == 69);
+  CHECK(result.failure->what.find("an address that it was not told") != std::string::npos);
+}
+
+TEST_CASE("what a host carries comes to the rendezvous, and its answer and both ends come back") {
+  Bench bench(1, 1);
+  bench.plan.rendezvous_via = RendezvousWay::ssh;
+  Bytes greeting = rendezvous::encode(rendezvous::Preamble{});
+  const Bytes hello = rendezvous::encode(rendezvous::Hello{});
+  greeting.insert(greeting.end(), hello.begin(), hello.end());
+  Bytes answer;
+  bool ended = false;
+  bench.agents[0]->on_prepare = [](FakeRemoteShell& shell, const agent::Prepare& prepare) {
+    CHECK(prepare.ways.carry);
+    agent::Ready ready{45'000};
+    ready.reach.carried_port = 41'000;
+    shell.say(ready);
+  };
+  bench.agents[0]->on_go = [&greeting](FakeRemoteShell& shell) {
+    shell.say(agent::CarriedOpen{0});
+    shell.say(agent::CarriedData{0, greeting});
+  };
+  bench.agents[0]->on_carried = [&](FakeRemoteShell& shell, const agent::HeadMessage& message) {
+    if (const auto* data = std::get_if<agent::CarriedData>(&message)) {
+      answer.insert(answer.end(), data->data.begin(), data->data.end());
+      shell.say(agent::CarriedEnd{0});
+    } else if (std::holds_alternative<agent::CarriedEnd>(message)) {
+      ended = true;
+      exit_all(shell);
+    }
+  };
+  CHECK(bench.run().exit_status == 0);
+  CHECK(value_of(bench.agents[0]->go->env, "LLMLAUNCH_RENDEZVOUS") == "127.0.0.1:41000");
+  const Bytes challenge = rendezvous::encode(rendezvous::Challenge{});
+  REQUIRE(answer.size() == challenge.size());
+  CHECK(std::equal(answer.begin(), answer.begin() + kFrameHeaderBytes, challenge.begin()));
+  CHECK(ended);
+}
+
+TEST_CASE("a host that sends more than a carried connection's window holds is lost") {
+  Bench bench(1, 1);
+  bench.plan.rendezvous_via = RendezvousWay::ssh;
+  bench.agents[0]->on_prepare = [](FakeRemoteShell& shell, const agent::Prepare&) {
+    agent::Ready ready{45'000};
+    ready.reach.carried_port = 41'000;
+    shell.say(ready);
+  };
+  bench.agents[0]->on_go = [](FakeRemoteShell& shell) {
+    shell.say(agent::CarriedOpen{0});
+    for (int i = 0; i < 5; ++i) shell.say(agent::CarriedData{0, Bytes(agent::kCarriedChunkBytes)});
+  };
+  const JobResult result = bench.run();
+  CHECK(result.exit_status == 69);
+  CHECK(result.failure->what.find("more bytes than a connection's window holds") != std::string::npos);
 }
 
 TEST_CASE("Go is sent only when the last host is ready") {
