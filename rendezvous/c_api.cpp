@@ -5,7 +5,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -146,7 +148,7 @@ int llmlaunch_rdv_join(const llmlaunch_rdv_options* given, llmlaunch_rdv** joine
       return failed(make_error(Errc::invalid_argument, "options.size is " + std::to_string(given->size) +
                                                            ", not sizeof(llmlaunch_rdv_options)"));
     }
-    std::memcpy(&known, given, sizeof known);
+    std::memcpy(&known, given, std::min(given->size, sizeof known));
     if (known.address == nullptr) return missing_argument("options.address");
     if (known.job_id == nullptr) return missing_argument("options.job_id");
     if (known.token == nullptr) return missing_argument("options.token");

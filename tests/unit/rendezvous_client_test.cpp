@@ -9,6 +9,7 @@
 
 #include "rendezvous/connection.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/raw_peer.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
 namespace rendezvous_client_test {
@@ -198,6 +199,46 @@ TEST_CASE("what the server refuses, it says with its address") {
   const Error no_token = refusal(1, [](ClientOptions& o) { o.token.clear(); });
   CHECK(no_token.code == Errc::invalid_argument);
   CHECK((*first)->set("still", as_bytes("here")));
+  served.on_thread([&] { served.server().end_generation("rank 0 exited with 3"); });
+  const Error late = refusal(1, [](ClientOptions&) {});
+  CHECK(late.code == Errc::stale_generation);
+  CHECK(to_string(late) == where + "rank 1 (gpu02) comes too late: generation 2 has ended: rank 0 exited with 3");
+}
+
+TEST_CASE("a program of another protocol version is told both versions, and the job goes on") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  RawPeer newer(served.port());
+  newer.send(encode(Preamble{2}));
+  const auto answer = newer.next();
+  REQUIRE(answer);
+  CHECK(*answer == Message(Failure{0, Errc::version_mismatch,
+                                   "the client speaks version 2 of the rendezvous protocol, the server version 1",
+                                   "use the same llmlaunch on the head and in the program"}));
+  CHECK_FALSE(newer.next());
+  CHECK(Client::join(served.client(0)));
+}
+
+TEST_CASE("at the join deadline every waiter, whatever it waits for, gets the missing ranks with their hosts") {
+  ServerOptions options = ServedRendezvous::world_of(4);
+  options.join_timeout = seconds(2);
+  ServedRendezvous served(options);
+  std::vector<std::unique_ptr<Client>> here;
+  for (const std::uint32_t rank : {0U, 2U}) {
+    auto client = Client::join(served.client(rank));
+    REQUIRE(client);
+    here.push_back(std::move(*client));
+  }
+  std::vector<std::future<std::string>> waiting;
+  for (const auto& each : here) {
+    Client* client = each.get();
+    waiting.push_back(std::async(std::launch::async, [client] { return text_of(client->barrier("start")); }));
+    waiting.push_back(std::async(std::launch::async, [client] { return text_of(client->unique_id(0)); }));
+    waiting.push_back(std::async(std::launch::async, [client] { return text_of(client->get("k")); }));
+    waiting.push_back(std::async(std::launch::async, [client] { return text_of(client->wait({"k"}, seconds(60))); }));
+  }
+  for (auto& each : waiting) {
+    CHECK(each.get() == "rendezvous " + served.address() + ": ranks 1 (gpu02), 3 (gpu04) have not joined within 2 s");
+  }
 }
 
 TEST_CASE("different NCCL versions name both hosts") {
