@@ -98,7 +98,7 @@ Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList
   } else if (const auto here = devices_here("gpu", config, environment)) {
     count = *here;
   } else {
-    return make_error(Errc::usage,
+    return make_error(Errc::invalid_config,
                       fmt::format("{}: no number of ranks is given, and this machine has no NVIDIA GPU, or "
                                   "CUDA_VISIBLE_DEVICES hides them",
                                   typed->second),
