@@ -295,7 +295,7 @@ std::string describe_shown(const LaunchPlan& plan) {
   text += "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
   if (plan.hosts.size() > 1)
     text +=
-        "and on each host, where nothing else sets them, by the same probe: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n";
+        "and on each host, where nothing else sets them, by its route here: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n";
   text +=
       "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
       "OMPI_COMM_WORLD_*\n";

@@ -252,7 +252,7 @@ TEST_CASE("a plan is printed whole: way, place, environment and command of every
         "rendezvous: 10.0.0.1, port 29500\n"
         "logs: llmlaunch-logs/20260102-030405-abcd\n"
         "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n"
-        "and on each host, where nothing else sets them, by the same probe: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n"
+        "and on each host, where nothing else sets them, by its route here: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n"
         "and their place under the names of torchrun, Horovod and Open MPI: ROLE_*, TORCHELASTIC_*, HOROVOD_*, "
         "OMPI_COMM_WORLD_*\n"
         "\n"
