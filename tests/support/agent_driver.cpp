@@ -2,6 +2,7 @@
 #include "tests/support/agent_driver.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -75,7 +76,8 @@ AgentDriver::AgentDriver(const std::string& program, const agent::EnvList& envir
     if (::read(fd_, &byte, 1) != 1) broken("the agent ended before its marker line");
     marker += byte;
   }
-  if (marker != "LLMLAUNCH AGENT 3\n") broken("not the marker line: " + marker);
+  if (marker != fmt::format("{}{}\n", agent::kMarkerPrefix, agent::kProtocolVersion))
+    broken("not the marker line: " + marker);
   hello = expect<agent::Hello>();
 }
 
