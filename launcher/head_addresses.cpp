@@ -105,11 +105,11 @@ void settle_addresses(const LaunchPlan& plan, std::vector<HostAddresses>& hosts,
 }
 
 Error no_way_to_head(const agent::HeadReach& reach) {
-  return make_error(Errc::unreachable, fmt::format("it does not reach the rendezvous on the head ({})", reach.failures),
-                    {},
-                    "open that TCP port of this machine to it (main_process_port sets which), set main_process_ip to "
-                    "an address of this machine that it reaches, or set llmlaunch.rendezvous.via: ssh, which needs no "
-                    "port but ssh's; `llmlaunch exec` runs commands that need no rendezvous");
+  return make_error(
+      Errc::unreachable, fmt::format("no connection to the rendezvous on the head ({})", reach.failures), {},
+      "open that TCP port of this machine to the hosts (main_process_port sets which), set main_process_ip to "
+      "an address of this machine that they reach, or set llmlaunch.rendezvous.via: ssh, which needs no "
+      "port but ssh's; `llmlaunch exec` runs commands that need no rendezvous");
 }
 
 }  // namespace llmlaunch::launcher

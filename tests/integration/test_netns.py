@@ -96,8 +96,8 @@ def test_a_host_that_does_not_reach_the_head_is_told_what_to_set(hosts, far_host
     """Its only way is the jump host, and no packet of it comes to the head: said before any rank is started."""
     run = hosts.run("train", "--max_steps", "1", config=behind_the_gate(hosts, far_host))
     assert run.status == 69, str(run)
-    assert re.search(r"it does not reach the rendezvous on the head \(10\.\S+: Network is unreachable", run.err), str(run)
-    assert "set main_process_ip to an address of this machine that it reaches" in run.err, str(run)
+    assert re.search(r"no connection to the rendezvous on the head \(10\.\S+: Network is unreachable", run.err), str(run)
+    assert "set main_process_ip to an address of this machine that they reach" in run.err, str(run)
     hosts.nothing_left(run)
 
 

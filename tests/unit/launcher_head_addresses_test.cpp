@@ -136,7 +136,7 @@ TEST_CASE("a host without a way is told every address, why, and three remedies")
   const Error error = no_way_to_head(reach);
   CHECK(error.code == Errc::unreachable);
   CHECK(error.what ==
-        "it does not reach the rendezvous on the head (10.0.0.1:29400: no answer within 5 s, "
+        "no connection to the rendezvous on the head (10.0.0.1:29400: no answer within 5 s, "
         "[fd00::1]:29400: Network is unreachable)");
   CHECK(error.hint.find("main_process_ip") != error.hint.npos);
   CHECK(error.hint.find("llmlaunch.rendezvous.via: ssh") != error.hint.npos);

@@ -50,7 +50,7 @@ TEST_CASE("a host that does not reach the head fails, unless its ranks meet else
   const auto said = other.of<Say>(other.all);
   REQUIRE(said.size() == 1);
   CHECK(said[0].level == LogLevel::warning);
-  CHECK(said[0].text.ends_with("it does not reach the rendezvous on the head (10.0.0.1:29400: Connection refused)"));
+  CHECK(said[0].text.ends_with("no connection to the rendezvous on the head (10.0.0.1:29400: Connection refused)"));
 }
 
 TEST_CASE("only a host that was asked to carry connections may") {
