@@ -63,6 +63,17 @@ boost::system::error_code PeerSocket::write_now() {
   return {};
 }
 
+asio::awaitable<boost::system::error_code> PeerSocket::write_rest() {
+  boost::system::error_code error = asio::error::would_block;
+  while (!closed && error == asio::error::would_block) {
+    auto [failed] = co_await socket.async_wait(asio::ip::tcp::socket::wait_write, await_tuple);
+    if (closed) break;
+    error = failed ? failed : write_now();
+  }
+  writing = false;
+  co_return error;
+}
+
 void PeerSocket::wrote(std::size_t count) {
   queued_bytes_ -= count;
   count += first_sent_;

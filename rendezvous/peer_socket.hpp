@@ -29,6 +29,9 @@ class PeerSocket {
   /// Writes what the kernel takes without waiting. `would_block` when something is left; any other error ends the
   /// connection, and nothing may be written after it.
   boost::system::error_code write_now();
+  /// For the writer: waits for the socket and writes, until all is written or the socket is shut. What ended the
+  /// connection, as `write_now`.
+  asio::awaitable<boost::system::error_code> write_rest();
   /// Until the peer is not behind any more or the socket is shut.
   asio::awaitable<void> caught_up();
 

@@ -102,15 +102,8 @@ bool Server::Impl::answer_requests(Peer& peer) {
 
 // While the peer does not take what is sent.
 asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer) {
-  while (true) {
-    auto [error] = co_await peer->socket.async_wait(tcp::socket::wait_write, await_tuple);
-    if (peer->closed) co_return;
-    if (!error) error = peer->write_now();
-    if (error == asio::error::would_block) continue;
-    peer->writing = false;
-    self->written(peer, error);
-    co_return;
-  }
+  const auto error = co_await peer->write_rest();
+  if (!peer->closed) self->written(peer, error);
 }
 
 void Server::Impl::write_all() {

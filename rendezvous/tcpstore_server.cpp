@@ -91,15 +91,8 @@ bool TcpStoreServer::serve(Peer& peer, ByteView& bytes) {
 
 // While the peer does not take what is sent.
 asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> peer) {
-  while (true) {
-    auto [error] = co_await peer->socket.async_wait(tcp::socket::wait_write, await_tuple);
-    if (peer->closed) co_return;
-    if (!error) error = peer->write_now();
-    if (error == asio::error::would_block) continue;
-    peer->writing = false;
-    if (error) self->lose(peer);
-    co_return;
-  }
+  const auto error = co_await peer->write_rest();
+  if (error) self->lose(peer);
 }
 
 void TcpStoreServer::write_all() {

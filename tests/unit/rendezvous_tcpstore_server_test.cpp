@@ -1,23 +1,17 @@
 // TCPStore over real sockets, beside the native protocol on the same port: who is served, and what a peer can cost.
-#include <array>
 
-#include "rendezvous/connection.hpp"
 #include "rendezvous/tcpstore_codec.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/raw_peer.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 
 namespace rendezvous_tcpstore_server_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::rendezvous;
-using std::chrono::seconds;
 using tcpstore::Verb;
 
 namespace {
-
-std::chrono::steady_clock::time_point in_time() {
-  return std::chrono::steady_clock::now() + seconds(60);
-}
 
 ServerOptions with_store() {
   ServerOptions options = ServedRendezvous::world_of(2);
@@ -35,31 +29,18 @@ void admit(ServedRendezvous& served, const char* address) {
 
 // A TCPStore client, command by command.
 struct StorePeer {
-  explicit StorePeer(ServedRendezvous& served)
-      : connection(std::move(*Connection::open("127.0.0.1", served.port(), in_time()))) {}
+  explicit StorePeer(ServedRendezvous& served) : peer(served.port()) {}
 
   void greet() { say({Verb::validate, {}, {}, tcpstore::kMagic}); }
-  void say(const tcpstore::Command& command) { REQUIRE(connection.send(tcpstore::encode(command), in_time())); }
-
-  // So many bytes, or fewer at the connection's end.
-  std::string hear(std::size_t bytes) {
-    std::string heard;
-    std::array<std::byte, 4096> buffer;
-    while (heard.size() < bytes) {
-      const auto got =
-          connection.receive(std::span(buffer).first(std::min(buffer.size(), bytes - heard.size())), in_time());
-      if (!got) break;
-      heard += as_text(std::span(buffer).first(*got));
-    }
-    return heard;
-  }
+  void say(const tcpstore::Command& command) { peer.send(tcpstore::encode(command)); }
+  std::string hear(std::size_t bytes) { return peer.receive(bytes); }
   bool is_closed() { return hear(1).empty(); }
   bool works() {
     say({Verb::ping, {}, {}, 0x64636261});
     return hear(4) == "abcd";
   }
 
-  Connection connection;
+  RawPeer peer;
 };
 
 Bytes bytes_of(std::string_view text) {
@@ -74,7 +55,7 @@ TEST_CASE("TCPStore and the native protocol are served on one port, each with ke
   admit(served, "127.0.0.0/8");
   StorePeer peer(served);
   for (const std::byte byte : tcpstore::encode({Verb::validate, {}, {}, tcpstore::kMagic}))
-    REQUIRE(peer.connection.send(ByteView(&byte, 1), in_time()));
+    peer.peer.send(ByteView(&byte, 1));
   peer.say({Verb::set, {"key"}, {bytes_of("theirs")}});
   auto client = Client::join(served.client(0));
   REQUIRE(client);
