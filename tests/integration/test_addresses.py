@@ -277,7 +277,7 @@ def test_hosts_that_reach_the_head_nowhere_are_one_message_that_says_what_to_do(
     run = hosts.run("train", "--max_steps", "1", config=with_rendezvous(hosts, port))
     assert run.status == 69, str(run)
     assert run.err.count("llmlaunch: error:") == 1, str(run)
-    assert re.search(rf"does not reach the rendezvous on the head \({re.escape(bridge_address(hosts))}:{port}: Permission "
+    assert re.search(rf"no connection to the rendezvous on the head \({re.escape(bridge_address(hosts))}:{port}: Permission "
                      r"denied", run.err), str(run)
     assert "test[01-02]" in run.err or ("test01" in run.err and "test02" in run.err), str(run)
     for remedy in ("open that TCP port", "set main_process_ip", "llmlaunch.rendezvous.via: ssh"):

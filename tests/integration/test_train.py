@@ -193,7 +193,7 @@ def test_a_main_process_ip_that_leads_nowhere_is_found_before_ranks_start(hosts)
 
     run = hosts.run("train", "--max_steps", "1", config=hosts.config(change), timeout=60)
     assert run.status == 69, str(run)
-    assert re.search(r"does not reach the rendezvous on the head \(\[fe80::dead:beef\]:\d+: Invalid argument\)", run.err), run
+    assert re.search(r"no connection to the rendezvous on the head \(\[fe80::dead:beef\]:\d+: Invalid argument\)", run.err), run
     assert "main_process_ip fe80::dead:beef is no address of this machine" in run.err, str(run)
     hosts.nothing_left(run)
 
