@@ -54,6 +54,11 @@ struct KeyChange {
   std::optional<Bytes> value;
 };
 
+struct EntryPage {
+  std::vector<StoreEntry> entries;
+  bool more = false;  ///< there are keys behind the last one
+};
+
 /// Changes of the store since the watch began, in the order in which they were made. Calls may come from any thread.
 class Watcher {
  public:
@@ -65,6 +70,11 @@ class Watcher {
   /// `out_of_resources` when changes were made faster than they were taken (more than kMaxWatchQueuedBytes waited, in
   /// the server or here) and some are lost, `generation_ended`, `closed` with the connection or after the client's end.
   Result<KeyChange> next(std::chrono::milliseconds timeout);
+
+  /// A descriptor for poll() that is readable while `next` would not wait: a change is there, or the watch has ended.
+  /// Made by the first call, belongs to the watcher; not to be read from or closed. A system call's error when there is
+  /// none to be had.
+  Result<int> descriptor();
 
  private:
   friend class Client;
@@ -109,16 +119,27 @@ class Client {
   Result<Bytes> get(std::string_view key);  ///< waits until the key exists
   Result<Bytes> get(std::string_view key, std::chrono::milliseconds timeout);
   Result<void> wait(const std::vector<std::string>& keys, std::chrono::milliseconds timeout);
-  Result<std::int64_t> add(std::string_view key, std::int64_t delta);  ///< a missing key is 0; kept as decimal text
+  /// A missing key is 0; the sum is kept as decimal text.
+  Result<std::int64_t> add(std::string_view key, std::int64_t delta, Keyspace keyspace = Keyspace::native);
   /// Sets the key if its value is `expected`, or if it is missing and nothing is expected.
   Result<CompareResult> compare_and_set(std::string_view key, std::optional<ByteView> expected, ByteView value);
   Result<std::uint64_t> append(std::string_view key, ByteView value);  ///< the new length; a missing key is empty
-  Result<bool> remove(std::string_view key);                           ///< true when the key existed
+  /// True when the key existed.
+  Result<bool> remove(std::string_view key, Keyspace keyspace = Keyspace::native);
   /// Keys that begin with `prefix` and are greater than `after`, in byte order: as many as the server gives at once.
   Result<KeyPage> list(std::string_view prefix, std::string_view after = {}, std::uint32_t limit = kMaxListKeys);
   /// Every change of a key, or of all that begin with a prefix, from now on.
-  Result<std::unique_ptr<Watcher>> watch(std::string_view key);
-  Result<std::unique_ptr<Watcher>> watch_prefix(std::string_view prefix);
+  Result<std::unique_ptr<Watcher>> watch(std::string_view key, Keyspace keyspace = Keyspace::native);
+  Result<std::unique_ptr<Watcher>> watch_prefix(std::string_view prefix, Keyspace keyspace = Keyspace::native);
+
+  // For who looks into a job: the keys that PyTorch's TCPStore clients have set there can be meant, too (above as
+  // well). Since minor 2.
+  /// As `set`, but waits until the server has it.
+  Result<void> put(std::string_view key, ByteView value, Keyspace keyspace = Keyspace::native);
+  /// The value, without waiting; nothing when the key is missing.
+  Result<std::optional<Bytes>> peek(std::string_view key, Keyspace keyspace = Keyspace::native);
+  /// As `list`, with what each key holds.
+  Result<EntryPage> entries(std::string_view prefix, std::string_view after = {}, Keyspace keyspace = Keyspace::native);
 
   Result<void> barrier(std::string_view name);  ///< all ranks of the generation
   Result<void> barrier(std::string_view name, std::chrono::milliseconds timeout);
@@ -132,7 +153,7 @@ class Client {
  private:
   struct Impl;
   explicit Client(std::shared_ptr<Impl> impl);
-  Result<std::unique_ptr<Watcher>> start_watch(std::string_view key, bool prefix);
+  Result<std::unique_ptr<Watcher>> start_watch(std::string_view key, bool prefix, Keyspace keyspace);
   std::shared_ptr<Impl> impl_;  // watchers have it, too
 };
 

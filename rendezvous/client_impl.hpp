@@ -11,6 +11,11 @@ namespace llmlaunch::rendezvous {
 struct Client::Impl : ClientLink {
   using ClientLink::ClientLink;
 
+  /// `unsupported` when the server does not know whose keys are meant.
+  Result<void> knows(Keyspace keyspace) const {
+    return keyspace == Keyspace::native ? Result<void>(ok) : needs_minor(2, "way to PyTorch's store");
+  }
+
   /// The answer to a request if it is a T; any other type is the server's mistake.
   template <class T, class Request>
   Result<T> ask_for(Request request, std::chrono::milliseconds timeout, const std::string& subject) {

@@ -194,7 +194,7 @@ void ClientLink::end(Error reason) {
   }
   end_reason_ = std::move(reason);
   for (const auto& [request, call] : calls_) call->answered.notify_one();
-  for (const auto& [request, changes] : watches_) changes->news.notify_all();
+  for (const auto& [request, changes] : watches_) tell(*changes);
   if (end_reason_->code != Errc::generation_ended) connection_.shut_down();
 }
 
@@ -216,7 +216,7 @@ void ClientLink::leave() {
   {
     const std::scoped_lock lock(mutex_);
     if (std::exchange(leaving_, true)) return;
-    for (const auto& [request, changes] : watches_) changes->news.notify_all();
+    for (const auto& [request, changes] : watches_) tell(*changes);
     lost = end_reason_ && end_reason_->code != Errc::generation_ended;
   }
   const TimePoint deadline = steady_clock::now() + kLeaveTimeout;

@@ -57,11 +57,15 @@ class ClientLink {
     std::optional<Error> end;  // no further change comes
     bool known_to_server = true;
     std::condition_variable news;
+    int descriptor = -1;  // an eventfd once somebody asked for one; readable while `raised`
+    bool raised = false;
   };
   Result<std::uint32_t> watch(Watch request, Changes& changes, const std::string& subject);
   void unwatch(std::uint32_t number, const Changes& changes);
   /// The oldest change, waiting for it; errors as Watcher::next.
   Result<Change> next_change(Changes& changes, std::chrono::milliseconds timeout, const std::string& subject);
+  /// As Watcher::descriptor.
+  Result<int> descriptor_of(Changes& changes);
 
   /// `unsupported` when the server does not know what came with this minor version of the protocol.
   Result<void> needs_minor(std::uint16_t minor, const char* what) const;
@@ -94,6 +98,9 @@ class ClientLink {
   void end(Error reason);
   void tell_end();
   bool keep_change(Message& message);
+  bool is_over(const Changes& changes) const { return changes.end || end_reason_ || leaving_; }
+  void tell(Changes& changes);
+  void show_state(Changes& changes);
 
   const ClientOptions options_;
   const std::uint16_t server_minor_;

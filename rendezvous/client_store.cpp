@@ -52,11 +52,13 @@ Result<void> Client::wait(const std::vector<std::string>& keys, milliseconds tim
   return ok;
 }
 
-Result<std::int64_t> Client::add(std::string_view key, std::int64_t delta) {
+Result<std::int64_t> Client::add(std::string_view key, std::int64_t delta, Keyspace keyspace) {
+  if (auto known = impl_->knows(keyspace); !known) return known.error();
   if (auto fits = check_key(key); !fits) return fits.error();
   Add request;
   request.key = key;
   request.delta = delta;
+  request.keyspace = keyspace;
   const auto sum = impl_->ask_for<Number>(std::move(request), impl_->options().timeout, "adding to key " + quoted(key));
   if (!sum) return sum.error();
   return sum->value;
@@ -93,11 +95,13 @@ Result<std::uint64_t> Client::append(std::string_view key, ByteView value) {
   return static_cast<std::uint64_t>(size->value);
 }
 
-Result<bool> Client::remove(std::string_view key) {
+Result<bool> Client::remove(std::string_view key, Keyspace keyspace) {
+  if (auto known = impl_->knows(keyspace); !known) return known.error();
   if (auto known = impl_->needs_minor(1, "delete"); !known) return known.error();
   if (auto fits = check_key(key); !fits) return fits.error();
   Delete request;
   request.key = key;
+  request.keyspace = keyspace;
   const auto count =
       impl_->ask_for<Number>(std::move(request), impl_->options().timeout, "deleting key " + quoted(key));
   if (!count) return count.error();
@@ -115,6 +119,46 @@ Result<KeyPage> Client::list(std::string_view prefix, std::string_view after, st
   auto keys = impl_->ask_for<Keys>(std::move(request), impl_->options().timeout, "listing prefix " + quoted(prefix));
   if (!keys) return keys.error();
   return KeyPage{std::move(keys->keys), keys->more};
+}
+
+Result<void> Client::put(std::string_view key, ByteView value, Keyspace keyspace) {
+  if (auto known = impl_->knows(keyspace); !known) return known;
+  if (auto fits = check_key(key); !fits) return fits;
+  if (auto fits = check_value(key, value.size()); !fits) return fits;
+  Set request;
+  request.key = key;
+  request.value.assign(value.begin(), value.end());
+  request.keyspace = keyspace;
+  const auto stored = impl_->ask_for<Done>(std::move(request), impl_->options().timeout, "setting key " + quoted(key));
+  if (!stored) return stored.error();
+  return ok;
+}
+
+Result<std::optional<Bytes>> Client::peek(std::string_view key, Keyspace keyspace) {
+  if (auto known = impl_->needs_minor(2, "look at a key"); !known) return known.error();
+  if (auto fits = check_key(key); !fits) return fits.error();
+  Peek request;
+  request.keyspace = keyspace;
+  request.key = key;
+  const auto value =
+      impl_->ask_for<Value>(std::move(request), impl_->options().timeout, "looking at key " + quoted(key));
+  if (value) return std::optional<Bytes>(*value->value);
+  if (value.error().code == Errc::not_found) return std::optional<Bytes>();
+  return value.error();
+}
+
+Result<EntryPage> Client::entries(std::string_view prefix, std::string_view after, Keyspace keyspace) {
+  if (auto known = impl_->needs_minor(2, "list with sizes"); !known) return known.error();
+  if (auto fits = check_prefix(prefix); !fits) return fits.error();
+  if (auto fits = check_prefix(after); !fits) return fits.error();
+  Entries request;
+  request.keyspace = keyspace;
+  request.prefix = prefix;
+  request.after = after;
+  request.limit = kMaxListKeys;
+  auto sizes = impl_->ask_for<Sizes>(std::move(request), impl_->options().timeout, "listing prefix " + quoted(prefix));
+  if (!sizes) return sizes.error();
+  return EntryPage{std::move(sizes->entries), sizes->more};
 }
 
 }  // namespace llmlaunch::rendezvous

@@ -1,7 +1,12 @@
 // Watches of a client: changes wait in a queue of their own until somebody takes them, so that nobody who is slow keeps
 // the reading thread from the answers that others wait for.
 #include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
 #include <utility>
 
 #include "rendezvous/client.hpp"
@@ -57,7 +62,7 @@ bool ClientLink::keep_change(Message& message) {
       changes.bytes += bytes;
       changes.queue.push_back(std::move(*change));
     }
-    changes.news.notify_one();
+    tell(changes);
     return true;
   }
   const auto* failure = std::get_if<Failure>(&message);
@@ -66,19 +71,20 @@ bool ClientLink::keep_change(Message& message) {
   if (found == watches_.end()) return false;
   if (!found->second->end) found->second->end = error_of(*failure, options_);
   found->second->known_to_server = false;
-  found->second->news.notify_all();
+  tell(*found->second);
   return true;
 }
 
 Result<Change> ClientLink::next_change(Changes& changes, std::chrono::milliseconds timeout,
                                        const std::string& subject) {
   std::unique_lock lock(mutex_);
-  const auto over = [&] { return changes.end || end_reason_ || leaving_; };
+  const auto over = [&] { return is_over(changes); };
   changes.news.wait_for(lock, bounded(timeout), [&] { return !changes.queue.empty() || over(); });
   if (!changes.queue.empty()) {
     Change change = std::move(changes.queue.front());
     changes.queue.pop_front();
     changes.bytes -= change_bytes(change);
+    show_state(changes);
     return change;
   }
   if (changes.end) return *changes.end;
@@ -86,6 +92,33 @@ Result<Change> ClientLink::next_change(Changes& changes, std::chrono::millisecon
   if (leaving_) return make_error(Errc::closed, "the client that watched has left", where_of(options_));
   return make_error(Errc::timed_out, fmt::format("no change of {} within {}", subject, name_duration(timeout)),
                     where_of(options_));
+}
+
+// Something has come, or the watch has ended. The mutex is held.
+void ClientLink::tell(Changes& changes) {
+  changes.news.notify_all();
+  show_state(changes);
+}
+
+// Makes the descriptor readable when `next_change` would not wait, and else not. The mutex is held.
+void ClientLink::show_state(Changes& changes) {
+  const bool wanted = !changes.queue.empty() || is_over(changes);
+  if (changes.descriptor < 0 || changes.raised == wanted) return;
+  std::uint64_t count = 1;
+  const ssize_t moved =
+      wanted ? ::write(changes.descriptor, &count, sizeof count) : ::read(changes.descriptor, &count, sizeof count);
+  if (moved != sizeof count) std::abort();  // an eventfd takes and gives its one step always
+  changes.raised = wanted;
+}
+
+Result<int> ClientLink::descriptor_of(Changes& changes) {
+  const std::scoped_lock lock(mutex_);
+  if (changes.descriptor < 0) {
+    changes.descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (changes.descriptor < 0) return system_error(errno, "eventfd");
+    show_state(changes);
+  }
+  return changes.descriptor;
 }
 
 // --- the caller's part ------------------------------------------------------------------------------------------------
@@ -101,6 +134,7 @@ Watcher::Watcher(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Watcher::~Watcher() {
   if (impl_->number != 0) impl_->link->unwatch(impl_->number, impl_->changes);
+  if (impl_->changes.descriptor >= 0) ::close(impl_->changes.descriptor);
 }
 
 Result<KeyChange> Watcher::next(std::chrono::milliseconds timeout) {
@@ -111,7 +145,12 @@ Result<KeyChange> Watcher::next(std::chrono::milliseconds timeout) {
   return seen;
 }
 
-Result<std::unique_ptr<Watcher>> Client::start_watch(std::string_view key, bool prefix) {
+Result<int> Watcher::descriptor() {
+  return impl_->link->descriptor_of(impl_->changes);
+}
+
+Result<std::unique_ptr<Watcher>> Client::start_watch(std::string_view key, bool prefix, Keyspace keyspace) {
+  if (auto known = impl_->knows(keyspace); !known) return known.error();
   if (auto known = impl_->needs_minor(1, "watch"); !known) return known.error();
   auto watched = std::make_unique<Watcher::Impl>();
   watched->link = impl_;
@@ -119,20 +158,21 @@ Result<std::unique_ptr<Watcher>> Client::start_watch(std::string_view key, bool 
   Watch request;
   request.prefix = prefix;
   request.key = key;
+  request.keyspace = keyspace;
   const auto number = impl_->watch(std::move(request), watched->changes, "the watch of " + watched->subject);
   if (!number) return number.error();
   watched->number = *number;
   return std::unique_ptr<Watcher>(new Watcher(std::move(watched)));
 }
 
-Result<std::unique_ptr<Watcher>> Client::watch(std::string_view key) {
+Result<std::unique_ptr<Watcher>> Client::watch(std::string_view key, Keyspace keyspace) {
   if (auto fits = check_key(key); !fits) return fits.error();
-  return start_watch(key, false);
+  return start_watch(key, false, keyspace);
 }
 
-Result<std::unique_ptr<Watcher>> Client::watch_prefix(std::string_view prefix) {
+Result<std::unique_ptr<Watcher>> Client::watch_prefix(std::string_view prefix, Keyspace keyspace) {
   if (auto fits = check_prefix(prefix); !fits) return fits.error();
-  return start_watch(prefix, true);
+  return start_watch(prefix, true, keyspace);
 }
 
 }  // namespace llmlaunch::rendezvous

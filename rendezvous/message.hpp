@@ -1,5 +1,5 @@
 /// \file
-/// The rendezvous protocol, version 1.1, and its messages as types. Used by `Server`/`WorldState` and by `Client`.
+/// The rendezvous protocol, version 1.2, and its messages as types. Used by `Server`/`WorldState` and by `Client`.
 ///
 ///     stream    = preamble frame*              the preamble goes from client to server only
 ///     preamble  = "LLMRDV" version             6 bytes + u16; tells this protocol from others on the same port
@@ -29,6 +29,10 @@
 ///     26 c List        request prefix:text after:text limit:u32 → Keys   in byte order, those greater than `after`
 ///     27 c Watch       request prefix:u8 key:text      → Done, and then a Change for every later change of the key, or of
 ///                                                        every key that begins with it; a Failure ends it
+///     since minor 2
+///     28 c Peek        request keyspace:u8 key:text   → Value, or Failure(not_found) at once
+///     29 c Entries     request keyspace:u8 prefix:text after:text limit:u32 → Sizes   as List
+///        c Set, Add, Delete and Watch may have one field more at the end, keyspace:u8
 ///     replies
 ///     64 s Done        request
 ///     65 s Value       request value:bytes
@@ -41,6 +45,7 @@
 ///     69 s Compared    request swapped:u8 exists:u8 value:bytes    not swapped: what the key has instead
 ///     70 s Keys        request more:u8 count:u32 key…              more 1: go on behind the last one
 ///     71 s Change      request deleted:u8 key:text value:bytes     in the order in which the changes were made
+///     72 s Sizes       request more:u8 count:u32 (key:text bytes:u64 queued:u32)…   queued: values, when it is a queue
 ///     without an answer
 ///     96 c Cancel      request                         an open request or watch is answered with Failure(canceled)
 ///     97 c Leave       (nothing)                       the rank leaves in order; the server closes
@@ -58,6 +63,10 @@
 /// Watch: a watcher that does not read gets at most kMaxWatchQueuedBytes of changes; then its watch, not its
 /// connection, ends with Failure(out_of_resources), and no later change is sent. What is between two watches a list and
 /// gets tell.
+///
+/// Keyspace, since minor 2: 0, also when the field is missing, is this protocol's own store; 1 is that of PyTorch's
+/// TCPStore on the same port, whose keys are others (Failure(unsupported) where it is not served). It is for those who
+/// look into a job, as a TCPStore itself has no list and no watch. Its queues are listed; they are not watched or set.
 ///
 /// Version rule: the preamble's version changes when old readers would misread; preamble and Failure keep their layout
 /// for ever, so that both sides can say which versions met. `minor` counts additions: new fields at the end of a
@@ -93,7 +102,7 @@
 namespace llmlaunch::rendezvous {
 
 inline constexpr std::uint16_t kProtocolVersion = 1;
-inline constexpr std::uint16_t kProtocolMinor = 1;
+inline constexpr std::uint16_t kProtocolMinor = 2;
 inline constexpr std::array<std::uint8_t, 6> kPreambleMagic = {'L', 'L', 'M', 'R', 'D', 'V'};
 inline constexpr std::size_t kPreambleBytes = 8;
 
@@ -108,6 +117,11 @@ inline bool same_bytes(const SharedBytes& a, const SharedBytes& b) {
 }
 /// The rank in an observer's hello.
 inline constexpr Rank kNoRank{0xffffffff};
+
+/// Whose keys a request is about.
+enum class Keyspace : std::uint8_t { native = 0, pytorch = 1 };
+/// "native", "pytorch".
+std::string_view keyspace_name(Keyspace keyspace);
 
 /// First message of a stream, made by `MessageDecoder` from the preamble.
 struct Preamble {
@@ -156,6 +170,7 @@ struct Set {
   std::uint32_t request = 0;
   std::string key;
   Bytes value;
+  Keyspace keyspace{};
   friend bool operator==(const Set&, const Set&) = default;
 };
 struct Get {
@@ -174,6 +189,7 @@ struct Add {
   std::uint32_t request = 0;
   std::string key;
   std::int64_t delta = 0;
+  Keyspace keyspace{};
   friend bool operator==(const Add&, const Add&) = default;
 };
 struct Barrier {
@@ -199,6 +215,7 @@ struct Append {
 struct Delete {
   std::uint32_t request = 0;
   std::string key;
+  Keyspace keyspace{};
   friend bool operator==(const Delete&, const Delete&) = default;
 };
 struct List {
@@ -212,7 +229,22 @@ struct Watch {
   std::uint32_t request = 0;
   bool prefix = false;
   std::string key;
+  Keyspace keyspace{};
   friend bool operator==(const Watch&, const Watch&) = default;
+};
+struct Peek {
+  std::uint32_t request = 0;
+  Keyspace keyspace{};
+  std::string key;
+  friend bool operator==(const Peek&, const Peek&) = default;
+};
+struct Entries {
+  std::uint32_t request = 0;
+  Keyspace keyspace{};
+  std::string prefix;
+  std::string after;
+  std::uint32_t limit = 0;
+  friend bool operator==(const Entries&, const Entries&) = default;
 };
 
 struct Done {
@@ -269,6 +301,20 @@ struct Change {
   }
 };
 
+/// A key and what it holds: one value, or, of PyTorch's store, a queue of values.
+struct StoreEntry {
+  std::string key;
+  std::uint64_t bytes = 0;   ///< of the value, or of all that are queued
+  std::uint32_t queued = 0;  ///< values; 0: no queue
+  friend bool operator==(const StoreEntry&, const StoreEntry&) = default;
+};
+struct Sizes {
+  std::uint32_t request = 0;
+  bool more = false;
+  std::vector<StoreEntry> entries;
+  friend bool operator==(const Sizes&, const Sizes&) = default;
+};
+
 struct Cancel {
   std::uint32_t request = 0;
   friend bool operator==(const Cancel&, const Cancel&) = default;
@@ -289,8 +335,8 @@ struct Unknown {
 };
 
 using Message = std::variant<Preamble, Hello, Challenge, Proof, Welcome, PublishId, GetId, Set, Get, Wait, Add, Barrier,
-                             CompareSet, Append, Delete, List, Watch, Done, Value, Number, Id, Failure, Compared, Keys,
-                             Change, Cancel, Leave, Ended, Unknown>;
+                             CompareSet, Append, Delete, List, Watch, Peek, Entries, Done, Value, Number, Id, Failure,
+                             Compared, Keys, Change, Sizes, Cancel, Leave, Ended, Unknown>;
 
 /// The message's bytes on the stream, header included. `Unknown` gives a frame with its request alone.
 Bytes encode(const Message& message);

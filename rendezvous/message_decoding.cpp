@@ -45,6 +45,32 @@ std::vector<std::string> keys_of(FieldReader& in) {
   return keys;
 }
 
+// A keyspace that this version does not know makes the message unreadable: nothing may be done to another's keys.
+Keyspace keyspace_of(FieldReader& in) {
+  const std::uint8_t number = in.u8();
+  if (number > static_cast<std::uint8_t>(Keyspace::pytorch)) in.raw(in.remaining() + 1);
+  return static_cast<Keyspace>(number);
+}
+
+Keyspace trailing_keyspace(FieldReader& in) {
+  return in.remaining() > 0 ? keyspace_of(in) : Keyspace::native;
+}
+
+std::vector<StoreEntry> entries_of(FieldReader& in) {
+  constexpr std::size_t kMinEntryBytes = 4 + 1 + 8 + 4;
+  const std::uint32_t count = in.count(kMinEntryBytes);
+  std::vector<StoreEntry> entries;
+  if (count > kMaxListKeys) in.raw(in.remaining() + 1);
+  for (std::uint32_t i = 0; i < count && !in.failed(); ++i) {
+    StoreEntry entry;
+    entry.key = in.text();
+    entry.bytes = in.u64();
+    entry.queued = in.u32();
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
 Bytes owned(ByteView bytes) {
   return Bytes(bytes.begin(), bytes.end());
 }
@@ -71,6 +97,8 @@ const char* message_name(Type type) {
     case Type::remove: return "Delete";
     case Type::list: return "List";
     case Type::watch: return "Watch";
+    case Type::peek: return "Peek";
+    case Type::entries: return "Entries";
     case Type::done: return "Done";
     case Type::value: return "Value";
     case Type::number: return "Number";
@@ -79,6 +107,7 @@ const char* message_name(Type type) {
     case Type::compared: return "Compared";
     case Type::keys: return "Keys";
     case Type::change: return "Change";
+    case Type::sizes: return "Sizes";
     case Type::cancel: return "Cancel";
     case Type::leave: return "Leave";
     case Type::ended: return "Ended";
@@ -107,10 +136,10 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
     case Type::welcome: return Welcome{in.u16()};
     case Type::publish_id: return PublishId{in.u32(), in.u32(), array_of<128>(in)};
     case Type::get_id: return GetId{in.u32(), in.u32(), in.u32()};
-    case Type::set: return Set{in.u32(), in.text(), owned(in.bytes())};
+    case Type::set: return Set{in.u32(), in.text(), owned(in.bytes()), trailing_keyspace(in)};
     case Type::get: return Get{in.u32(), in.text(), in.u32()};
     case Type::wait: return Wait{in.u32(), in.u32(), keys_of(in)};
-    case Type::add: return Add{in.u32(), in.text(), in.i64()};
+    case Type::add: return Add{in.u32(), in.text(), in.i64(), trailing_keyspace(in)};
     case Type::barrier: return Barrier{in.u32(), in.text(), in.u32()};
     case Type::compare_set: {
       CompareSet m{in.u32(), in.text(), std::nullopt, {}};
@@ -121,9 +150,11 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
       return m;
     }
     case Type::append: return Append{in.u32(), in.text(), owned(in.bytes())};
-    case Type::remove: return Delete{in.u32(), in.text()};
+    case Type::remove: return Delete{in.u32(), in.text(), trailing_keyspace(in)};
     case Type::list: return List{in.u32(), in.text(), in.text(), in.u32()};
-    case Type::watch: return Watch{in.u32(), in.u8() != 0, in.text()};
+    case Type::watch: return Watch{in.u32(), in.u8() != 0, in.text(), trailing_keyspace(in)};
+    case Type::peek: return Peek{in.u32(), keyspace_of(in), in.text()};
+    case Type::entries: return Entries{in.u32(), keyspace_of(in), in.text(), in.text(), in.u32()};
     case Type::done: return Done{in.u32()};
     case Type::value: return Value{in.u32(), shared(in.bytes())};
     case Type::number: return Number{in.u32(), in.i64()};
@@ -132,6 +163,7 @@ Message fields_of(Type type, std::uint8_t raw_type, FieldReader& in) {
     case Type::compared: return Compared{in.u32(), in.u8() != 0, in.u8() != 0, shared(in.bytes())};
     case Type::keys: return Keys{in.u32(), in.u8() != 0, keys_of(in)};
     case Type::change: return Change{in.u32(), in.u8() != 0, in.text(), shared(in.bytes())};
+    case Type::sizes: return Sizes{in.u32(), in.u8() != 0, entries_of(in)};
     case Type::cancel: return Cancel{in.u32()};
     case Type::leave: return Leave{};
     case Type::ended: return Ended{Generation{in.u32()}, in.text()};
@@ -150,6 +182,10 @@ Result<Message> decode(const FrameView& frame) {
                                                   frame.payload.size()));
   }
   return message;
+}
+
+std::string_view keyspace_name(Keyspace keyspace) {
+  return keyspace == Keyspace::native ? "native" : "pytorch";
 }
 
 Result<void> check_key(std::string_view key, std::string_view noun) {

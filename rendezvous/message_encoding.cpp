@@ -28,6 +28,11 @@ ByteView view(const SharedBytes& bytes) {
   return bytes ? ByteView(*bytes) : ByteView();
 }
 
+// A field that came with minor 2 and is not there where it says nothing: older servers know nothing else.
+FrameEncoder& with_keyspace(FrameEncoder& out, Keyspace keyspace) {
+  return keyspace == Keyspace::native ? out : out.u8(static_cast<std::uint8_t>(keyspace));
+}
+
 struct Encoder {
   Bytes operator()(const Preamble& m) const {
     Bytes bytes;
@@ -54,7 +59,8 @@ struct Encoder {
     return std::move(frame(Type::get_id).u32(m.request).u32(m.index).u32(m.timeout_ms)).finish();
   }
   Bytes operator()(const Set& m) const {
-    return std::move(frame(Type::set).u32(m.request).text(m.key).bytes(m.value)).finish();
+    FrameEncoder out = frame(Type::set);
+    return std::move(with_keyspace(out.u32(m.request).text(m.key).bytes(m.value), m.keyspace)).finish();
   }
   Bytes operator()(const Get& m) const {
     return std::move(frame(Type::get).u32(m.request).text(m.key).u32(m.timeout_ms)).finish();
@@ -66,7 +72,8 @@ struct Encoder {
     return std::move(out).finish();
   }
   Bytes operator()(const Add& m) const {
-    return std::move(frame(Type::add).u32(m.request).text(m.key).i64(m.delta)).finish();
+    FrameEncoder out = frame(Type::add);
+    return std::move(with_keyspace(out.u32(m.request).text(m.key).i64(m.delta), m.keyspace)).finish();
   }
   Bytes operator()(const Barrier& m) const {
     return std::move(frame(Type::barrier).u32(m.request).text(m.name).u32(m.timeout_ms)).finish();
@@ -79,12 +86,24 @@ struct Encoder {
   Bytes operator()(const Append& m) const {
     return std::move(frame(Type::append).u32(m.request).text(m.key).bytes(m.value)).finish();
   }
-  Bytes operator()(const Delete& m) const { return std::move(frame(Type::remove).u32(m.request).text(m.key)).finish(); }
+  Bytes operator()(const Delete& m) const {
+    FrameEncoder out = frame(Type::remove);
+    return std::move(with_keyspace(out.u32(m.request).text(m.key), m.keyspace)).finish();
+  }
   Bytes operator()(const List& m) const {
     return std::move(frame(Type::list).u32(m.request).text(m.prefix).text(m.after).u32(m.limit)).finish();
   }
   Bytes operator()(const Watch& m) const {
-    return std::move(frame(Type::watch).u32(m.request).u8(m.prefix ? 1 : 0).text(m.key)).finish();
+    FrameEncoder out = frame(Type::watch);
+    return std::move(with_keyspace(out.u32(m.request).u8(m.prefix ? 1 : 0).text(m.key), m.keyspace)).finish();
+  }
+  Bytes operator()(const Peek& m) const {
+    return std::move(frame(Type::peek).u32(m.request).u8(static_cast<std::uint8_t>(m.keyspace)).text(m.key)).finish();
+  }
+  Bytes operator()(const Entries& m) const {
+    FrameEncoder out = frame(Type::entries);
+    out.u32(m.request).u8(static_cast<std::uint8_t>(m.keyspace)).text(m.prefix).text(m.after).u32(m.limit);
+    return std::move(out).finish();
   }
   Bytes operator()(const Done& m) const { return std::move(frame(Type::done).u32(m.request)).finish(); }
   Bytes operator()(const Value& m) const {
@@ -113,6 +132,12 @@ struct Encoder {
   Bytes operator()(const Change& m) const {
     FrameEncoder out = frame(Type::change);
     out.u32(m.request).u8(m.deleted ? 1 : 0).text(m.key).bytes(view(m.value));
+    return std::move(out).finish();
+  }
+  Bytes operator()(const Sizes& m) const {
+    FrameEncoder out = frame(Type::sizes);
+    out.u32(m.request).u8(m.more ? 1 : 0).u32(static_cast<std::uint32_t>(m.entries.size()));
+    for (const StoreEntry& entry : m.entries) out.text(entry.key).u64(entry.bytes).u32(entry.queued);
     return std::move(out).finish();
   }
   Bytes operator()(const Cancel& m) const { return std::move(frame(Type::cancel).u32(m.request)).finish(); }

@@ -41,12 +41,20 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
   }
   auto acceptor = listen(executor, options.bind_address, options.port);
   if (!acceptor) return acceptor.error();
-  WorldOptions world{std::move(options.job_id), *token, options.generation, std::move(options.hosts),
-                     options.join_timeout};
+  WorldOptions world{std::move(options.job_id), *token,          options.generation, std::move(options.hosts),
+                     options.join_timeout,      options.tcpstore};
   std::shared_ptr<TcpStoreServer> store;
   if (options.tcpstore) store = std::make_shared<TcpStoreServer>(executor, store_limits(world.hosts.size()));
   auto impl = std::make_shared<Impl>(executor, std::move(*acceptor), WorldState(std::move(world)),
                                      std::move(options.on_tls), std::move(store));
+  if (impl->store) {
+    impl->store->on_change([weak = std::weak_ptr(impl)](tcpstore::Changed change) {
+      const auto self = weak.lock();
+      if (!self || self->closed) return;
+      self->pytorch_changes.push_back(std::move(change));
+      if (!self->carrying_out) self->tell_pytorch_changes();
+    });
+  }
   spawn_or_die(executor, "rendezvous listener", Impl::accept(impl));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -130,7 +130,25 @@ void Server::Impl::written(const std::shared_ptr<Peer>& peer, const boost::syste
   // The reader sees the peer's end, or the linger deadline does.
 }
 
+// What actions bring about in PyTorch's store comes back to the world when they are done.
 void Server::Impl::carry_out(Actions actions) {
+  const bool inner = std::exchange(carrying_out, true);
+  perform(std::move(actions));
+  carrying_out = inner;
+  if (closed || inner) return;
+  if (store) store->observe(world.watches_pytorch());
+  tell_pytorch_changes();
+}
+
+void Server::Impl::tell_pytorch_changes() {
+  while (!pytorch_changes.empty() && !closed) {
+    const tcpstore::Changed change = std::move(pytorch_changes.front());
+    pytorch_changes.pop_front();
+    carry_out(world.on_pytorch_change(change.key, change.value));
+  }
+}
+
+void Server::Impl::perform(Actions actions) {
   std::set<std::pair<PeerId, std::uint32_t>> slow;  // watches of which a change was not queued, and so no later one is
   for (Action& action : actions) {
     if (closed) return;
@@ -141,6 +159,8 @@ void Server::Impl::carry_out(Actions actions) {
       else if (!slow.contains({sent->peer, change->request}) && !send(sent->peer, sent->message))
         slow.emplace(sent->peer, change->request);
     }
+    if (auto* asked = std::get_if<AskPyTorch>(&action))
+      send(asked->peer, store->answer_native(std::move(asked->request)));  // the world knows that there is one
     if (auto* ended = std::get_if<Close>(&action)) close(ended->peer, ended->reason);
     if (std::holds_alternative<Complete>(action)) log_debug("rendezvous: all ranks have joined");
     if (auto* failed = std::get_if<FailJob>(&action)) log_warning("rendezvous: {}", to_string(failed->reason));

@@ -2,6 +2,7 @@
 /// What a `Server` is made of. Private to server*.cpp.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -38,6 +39,8 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   static asio::awaitable<void> read(Self self, std::shared_ptr<Peer> peer);
   static asio::awaitable<void> write(Self self, std::shared_ptr<Peer> peer);
   void carry_out(Actions actions);
+  void perform(Actions actions);
+  void tell_pytorch_changes();
   bool send(PeerId id, const Message& message);
   void write_all();
   void write_now(const std::shared_ptr<Peer>& peer);
@@ -62,6 +65,8 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::vector<std::shared_ptr<Peer>> unsent;  // have something to be written, or to be closed when all is
   bool reading = false;                       // the requests of one read are being answered: writes come after them
   bool closed = false;
+  bool carrying_out = false;
+  std::deque<tcpstore::Changed> pytorch_changes;  // while actions are carried out: the world hears of them afterwards
 };
 
 }  // namespace llmlaunch::rendezvous

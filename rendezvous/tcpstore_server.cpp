@@ -121,10 +121,18 @@ void TcpStoreServer::carry_out(tcpstore::StoreActions actions) {
   for (tcpstore::StoreAction& action : actions) {
     if (auto* one = std::get_if<tcpstore::Answer>(&action))
       answer(*one);
+    else if (auto* change = std::get_if<tcpstore::Changed>(&action))
+      on_change_(std::move(*change));
     else
       hang_up(std::get<tcpstore::Hangup>(action));
   }
   if (!reading_) write_all();
+}
+
+Message TcpStoreServer::answer_native(Message request) {
+  auto [reply, actions] = state_.on_request(std::move(request));
+  carry_out(std::move(actions));
+  return std::move(reply);
 }
 
 void TcpStoreServer::answer(tcpstore::Answer& answer) {

@@ -30,6 +30,12 @@ class TcpStoreServer : public std::enable_shared_from_this<TcpStoreServer> {
   /// A connection and what was read of it so far. Closed at once when its address is none of those admitted.
   void take(asio::ip::tcp::socket socket, ByteView begun);
 
+  /// A request of the native dialect for these keys, and its answer.
+  Message answer_native(Message request);
+  /// Whether `on_change` hears of changes from now on, in their order. It may be called from within any other function.
+  void observe(bool watched) { state_.observe(watched); }
+  void on_change(std::function<void(tcpstore::Changed)> listener) { on_change_ = std::move(listener); }
+
   /// Closes all connections, and those that come later.
   void end(const std::string& reason);
 
@@ -51,6 +57,7 @@ class TcpStoreServer : public std::enable_shared_from_this<TcpStoreServer> {
   asio::any_io_executor executor_;
   AddressList admitted_;
   tcpstore::State state_;
+  std::function<void(tcpstore::Changed)> on_change_;
   std::uint64_t next_peer_ = 1;
   std::size_t said_ = 0;
   std::unordered_map<PeerId, std::shared_ptr<Peer>> peers_;

@@ -197,19 +197,24 @@ void State::compare_set(PeerId id, Command& command) {
 }
 
 void State::add(PeerId id, const std::string& key, std::int64_t delta) {
+  const auto sum = sum_of(key, delta);
+  if (!sum) return hang_up(id, sum.error(), true);
+  if (set(id, key, bytes_of(fmt::to_string(*sum)))) answer(id, answer_i64(*sum));
+}
+
+Result<std::int64_t> State::sum_of(const std::string& key, std::int64_t delta) const {
   std::int64_t sum = 0;
   if (const auto found = values_.find(key); found != values_.end()) {
     const auto old = decimal(*found->second);
     if (!old)
-      return refuse(id, Errc::invalid_argument,
-                    fmt::format("cannot add to key {}: its value {} is not a number", quoted(key),
-                                quoted(as_text(*found->second))));
+      return make_error(Errc::invalid_argument, fmt::format("cannot add to key {}: its value {} is not a number",
+                                                            quoted(key), quoted(as_text(*found->second))));
     sum = *old;
   }
   if (__builtin_add_overflow(sum, delta, &sum))
-    return refuse(id, Errc::invalid_argument,
-                  fmt::format("cannot add {} to key {}: the sum does not fit 64 bits", delta, quoted(key)));
-  if (set(id, key, bytes_of(fmt::to_string(sum)))) answer(id, answer_i64(sum));
+    return make_error(Errc::invalid_argument,
+                      fmt::format("cannot add {} to key {}: the sum does not fit 64 bits", delta, quoted(key)));
+  return sum;
 }
 
 void State::append(PeerId id, const std::string& key, Bytes value) {
@@ -226,40 +231,58 @@ void State::append(PeerId id, const std::string& key, Bytes value) {
   // Answers that have not left yet keep what they were.
   if (found->second.use_count() > 1) found->second = std::make_shared<Bytes>(*found->second);
   found->second->insert(found->second->end(), value.begin(), value.end());
+  note_change(key, found->second);
 }
 
 // --- keys ----------------------------------------------------------------------------------------------------------
 
+// Otherwise the peer is gone.
 bool State::set(PeerId id, const std::string& key, Bytes value) {
+  const auto stored = put(key, std::move(value));
+  if (!stored) hang_up(id, stored.error(), true);
+  return stored.has_value();
+}
+
+Result<void> State::put(const std::string& key, Bytes value) {
   const auto found = values_.find(key);
   const bool fresh = found == values_.end();
-  if (!fits(id, key, fresh ? 0 : cost(key, found->second->size()), cost(key, value.size()), fresh)) return false;
-  Value stored = std::make_shared<Bytes>(std::move(value));
-  if (!fresh) {
-    found->second = std::move(stored);
-    return true;
-  }
-  values_.emplace(key, std::move(stored));
-  wake_all(key);
-  return true;
+  const std::size_t freed = fresh ? 0 : cost(key, found->second->size());
+  const std::size_t needed = cost(key, value.size());
+  if (auto fits = room(key, freed, needed, fresh); !fits) return fits;
+  bytes_ += needed - freed;
+  const Value stored = std::make_shared<Bytes>(std::move(value));
+  if (fresh)
+    values_.emplace(key, stored);
+  else
+    found->second = stored;
+  note_change(key, stored);
+  if (fresh) wake_all(key);
+  return ok;
 }
 
 // Room for it, which is then taken; otherwise the peer is gone.
 bool State::fits(PeerId id, const std::string& key, std::size_t freed, std::size_t needed, bool fresh) {
-  if (fresh && keys() >= limits_.keys) {
-    refuse(id, Errc::out_of_resources,
-           fmt::format("the store holds {} keys, its limit; key {} is one too many", limits_.keys, quoted(key)));
-    return false;
-  }
+  const auto there_is = room(key, freed, needed, fresh);
+  if (there_is)
+    bytes_ += needed - freed;
+  else
+    hang_up(id, there_is.error(), true);
+  return there_is.has_value();
+}
+
+Result<void> State::room(const std::string& key, std::size_t freed, std::size_t needed, bool fresh) const {
+  if (fresh && keys() >= limits_.keys)
+    return make_error(Errc::out_of_resources, fmt::format("the store holds {} keys, its limit; key {} is one too many",
+                                                          limits_.keys, quoted(key)));
   const std::size_t after = bytes_ - freed + needed;
-  if (after > limits_.bytes) {
-    refuse(
-        id, Errc::out_of_resources,
-        fmt::format("the store would hold {} bytes with key {}; the limit is {}", after, quoted(key), limits_.bytes));
-    return false;
-  }
-  bytes_ = after;
-  return true;
+  if (after > limits_.bytes)
+    return make_error(Errc::out_of_resources, fmt::format("the store would hold {} bytes with key {}; the limit is {}",
+                                                          after, quoted(key), limits_.bytes));
+  return ok;
+}
+
+void State::note_change(const std::string& key, const Value& value) {
+  if (observed_) out_.push_back(Changed{key, value});
 }
 
 bool State::erase(const std::string& key) {
@@ -267,6 +290,7 @@ bool State::erase(const std::string& key) {
   if (found == values_.end()) return false;
   bytes_ -= cost(key, found->second->size());
   values_.erase(found);
+  note_change(key, nullptr);
   return true;
 }
 

@@ -1,7 +1,8 @@
 /// \file
 /// What the TCPStore dialect decides: commands of numbered peers in, bytes and closed connections out; no socket, no
 /// clock. `TcpStoreServer` feeds it. Its keys are its own: the native store (store.hpp) neither sees them nor is seen.
-/// Private to this directory and to tests.
+/// Who looks into a job by the native dialect reaches them by `on_request`, and watches them by `Changed`. Private to
+/// this directory and to tests.
 ///
 /// A peer: silent → valid (VALIDATE came) → waiting ⇄ valid. The store: open → ended, when every peer is closed.
 /// A client waits for the answer to each command but WAIT, which CANCEL_WAIT alone may follow before it is answered.
@@ -50,7 +51,12 @@ struct Hangup {
   Error reason;
   bool at_fault = false;
 };
-using StoreAction = std::variant<Answer, Hangup>;
+/// While somebody watches: a key was set, or, without a value, deleted.
+struct Changed {
+  std::string key;
+  SharedBytes value;
+};
+using StoreAction = std::variant<Answer, Hangup, Changed>;
 using StoreActions = std::vector<StoreAction>;
 
 class State {
@@ -68,6 +74,12 @@ class State {
   StoreActions on_disconnect(PeerId peer);
   /// Closes all, and whoever comes later.
   StoreActions end(std::string reason);
+
+  /// A request of the native dialect for these keys, one of Set, Add, Delete, Peek and Entries: what it is answered,
+  /// and what follows for the peers. It may do what a peer's command may, but that "no" is a Failure.
+  std::pair<Message, StoreActions> on_request(Message request);
+  /// Whether changes are told from now on.
+  void observe(bool watched) { observed_ = watched; }
 
   std::size_t connections() const { return peers_.size(); }
   std::size_t keys() const { return values_.size() + queues_.size(); }
@@ -107,6 +119,17 @@ class State {
   bool fits(PeerId id, const std::string& key, std::size_t freed, std::size_t needed, bool fresh);
   bool erase(const std::string& key);
   bool is_there(const std::string& key) const;
+  Result<std::int64_t> sum_of(const std::string& key, std::int64_t delta) const;
+  Result<void> room(const std::string& key, std::size_t freed, std::size_t needed, bool fresh) const;
+  Result<void> put(const std::string& key, Bytes value);
+  void note_change(const std::string& key, const Value& value);
+
+  // tcpstore_requests.cpp
+  Message reply_to(Set& request);
+  Message reply_to(Add& request);
+  Message reply_to(Delete& request);
+  Message reply_to(Peek& request);
+  Message reply_to(Entries& request);
 
   void wake_all(const std::string& key);
   void wake_one(const std::string& key);
@@ -131,6 +154,7 @@ class State {
   std::unordered_map<std::string, std::shared_ptr<Waiters>> waiters_;
   std::size_t waits_held_ = 0;
   std::optional<std::string> ended_;
+  bool observed_ = false;
 };
 
 }  // namespace llmlaunch::rendezvous::tcpstore

@@ -139,7 +139,8 @@ bool WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::optiona
     entered.waiting.emplace(open.rank, open_id);
     entered.arrived.insert(open.rank);
   }
-  if (const auto* changes = std::get_if<ForChanges>(&subject)) watches_.add(open_id, changes->key, changes->prefix);
+  if (const auto* changes = std::get_if<ForChanges>(&subject))
+    watches(changes->keyspace).add(open_id, changes->key, changes->prefix);
   open.subject = std::move(subject);
   peer.open.emplace(request, open_id);
   peer.open_bytes += bytes;
@@ -174,7 +175,8 @@ WorldState::Open WorldState::take(OpenId id) {
     found->second.waiting.erase(open.rank);
     if (found->second.waiting.empty()) barriers_.erase(found);
   }
-  if (const auto* changes = std::get_if<ForChanges>(&open.subject)) watches_.remove(id, changes->key, changes->prefix);
+  if (const auto* changes = std::get_if<ForChanges>(&open.subject))
+    watches(changes->keyspace).remove(id, changes->key, changes->prefix);
   return open;
 }
 

@@ -47,7 +47,12 @@ struct RankLost {
 struct FailJob {
   Error reason;
 };
-using Action = std::variant<Send, Close, Complete, RankLost, FailJob>;
+/// A request for PyTorch's keys, which are not the world's: to be answered by the store that has them.
+struct AskPyTorch {
+  PeerId peer{};
+  Message request;
+};
+using Action = std::variant<Send, Close, Complete, RankLost, FailJob, AskPyTorch>;
 using Actions = std::vector<Action>;
 
 struct WorldOptions {
@@ -56,6 +61,7 @@ struct WorldOptions {
   Generation generation{};
   std::vector<std::string> hosts;                   ///< host of each rank; its size is the world size
   std::chrono::milliseconds join_timeout{300'000};  ///< from the first rank's admission
+  bool pytorch = false;                             ///< PyTorch's keys can be asked for
 };
 
 class WorldState {
@@ -72,6 +78,9 @@ class WorldState {
   /// A Change for this watch was not queued, as too much waits for its peer already: the watch ends. `on_message` and
   /// all others may not be called between the actions that held the Change and this.
   Actions on_slow_watcher(PeerId peer, std::uint32_t request);
+  /// One of PyTorch's keys was set, or, without a value, deleted. Needs to be told only while `watches_pytorch`.
+  Actions on_pytorch_change(const std::string& key, const SharedBytes& value);
+  bool watches_pytorch() const { return !watches_[1].empty(); }
   Actions on_tick(TimePoint now);
   /// Ends the generation: open requests fail, every admitted peer is told, later requests are refused. Once.
   Actions end_generation(std::string reason, TimePoint now);
@@ -120,6 +129,7 @@ class WorldState {
   struct ForChanges {
     std::string key;
     bool prefix;
+    Keyspace keyspace;
   };
   /// Ended and forgotten with its last waiter, so that names that nobody waits for cost nothing.
   struct OpenBarrier {
@@ -182,9 +192,14 @@ class WorldState {
   void on(PeerId id, Peer& peer, Delete& message, TimePoint now);
   void on(PeerId id, Peer& peer, List& message, TimePoint now);
   void on(PeerId id, Peer& peer, Watch& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Peek& message, TimePoint now);
+  void on(PeerId id, Peer& peer, Entries& message, TimePoint now);
+  bool lacks_pytorch(PeerId id, std::uint32_t request);
+  template <class Request>
+  bool is_for_pytorch(PeerId id, Request& message);
   void key_was_set(const std::string& key, bool existed);
   void key_was_deleted(const std::string& key);
-  void tell_watchers(const std::string& key, const SharedBytes& value);
+  void tell_watchers(Keyspace keyspace, const std::string& key, const SharedBytes& value);
 
   void send(PeerId id, Message message) { out_.push_back(Send{id, std::move(message)}); }
   void fail(PeerId id, std::uint32_t request, const Error& error);
@@ -212,7 +227,8 @@ class WorldState {
   std::set<std::pair<TimePoint, OpenId>> deadlines_;
   std::map<std::uint32_t, std::set<OpenId>> id_waiters_;
   std::unordered_map<std::string, std::set<OpenId>> key_waiters_;  // also of keys that one waits for others beside
-  WatchIndex<OpenId> watches_;
+  WatchIndex<OpenId> watches_[2];                                  // of each keyspace
+  WatchIndex<OpenId>& watches(Keyspace keyspace) { return watches_[static_cast<std::size_t>(keyspace)]; }
   std::map<std::string, OpenBarrier> barriers_;
 };
 

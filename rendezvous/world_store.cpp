@@ -9,7 +9,24 @@
 
 namespace llmlaunch::rendezvous {
 
+bool WorldState::lacks_pytorch(PeerId id, std::uint32_t request) {
+  if (options_.pytorch) return false;
+  fail(id, request,
+       make_error(Errc::unsupported, "PyTorch's store is not served by this rendezvous", {},
+                  "rank 0 has it where llmlaunch.rendezvous.use_agent_store is false"));
+  return true;
+}
+
+// True: it has been taken care of.
+template <class Request>
+bool WorldState::is_for_pytorch(PeerId id, Request& message) {
+  if (message.keyspace == Keyspace::native) return false;
+  if (!lacks_pytorch(id, message.request)) out_.push_back(AskPyTorch{id, std::move(message)});
+  return true;
+}
+
 void WorldState::on(PeerId id, Peer&, Set& message, TimePoint) {
+  if (is_for_pytorch(id, message)) return;
   const bool existed = store_.find(message.key) != nullptr;
   if (const auto stored = store_.set(message.key, std::move(message.value)); !stored) {
     return fail(id, message.request, stored.error());
@@ -41,6 +58,7 @@ void WorldState::on(PeerId id, Peer& peer, Wait& message, TimePoint now) {
 }
 
 void WorldState::on(PeerId id, Peer&, Add& message, TimePoint) {
+  if (is_for_pytorch(id, message)) return;
   const bool existed = store_.find(message.key) != nullptr;
   const auto sum = store_.add(message.key, message.delta);
   if (!sum) return fail(id, message.request, sum.error());
@@ -66,6 +84,7 @@ void WorldState::on(PeerId id, Peer&, Append& message, TimePoint) {
 }
 
 void WorldState::on(PeerId id, Peer&, Delete& message, TimePoint) {
+  if (is_for_pytorch(id, message)) return;
   if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
   const bool existed = store_.remove(message.key);
   send(id, Number{message.request, existed ? 1 : 0});
@@ -80,12 +99,34 @@ void WorldState::on(PeerId id, Peer&, List& message, TimePoint) {
   send(id, Keys{message.request, page.more, std::move(page.keys)});
 }
 
+void WorldState::on(PeerId id, Peer&, Peek& message, TimePoint) {
+  if (is_for_pytorch(id, message)) return;
+  if (const auto fits = check_key(message.key); !fits) return fail(id, message.request, fits.error());
+  if (SharedBytes value = store_.find(message.key)) return send(id, Value{message.request, std::move(value)});
+  fail(id, message.request, make_error(Errc::not_found, fmt::format("key {} is not set", quoted(message.key))));
+}
+
+void WorldState::on(PeerId id, Peer&, Entries& message, TimePoint) {
+  if (is_for_pytorch(id, message)) return;
+  for (const std::string* text : {&message.prefix, &message.after}) {
+    if (const auto fits = check_prefix(*text); !fits) return fail(id, message.request, fits.error());
+  }
+  Store::Page page = store_.list(message.prefix, message.after, message.limit);
+  Sizes sizes{message.request, page.more, {}};
+  for (std::string& key : page.keys) {
+    const std::size_t bytes = store_.find(key)->size();
+    sizes.entries.push_back({std::move(key), bytes, 0});
+  }
+  send(id, std::move(sizes));
+}
+
 void WorldState::on(PeerId id, Peer& peer, Watch& message, TimePoint now) {
+  if (message.keyspace == Keyspace::pytorch && lacks_pytorch(id, message.request)) return;
   if (const auto fits = message.prefix ? check_prefix(message.key) : check_key(message.key); !fits) {
     return fail(id, message.request, fits.error());
   }
   const std::size_t bytes = message.key.size();
-  ForChanges changes{std::move(message.key), message.prefix};
+  ForChanges changes{std::move(message.key), message.prefix, message.keyspace};
   if (hold(id, peer, message.request, std::nullopt, bytes, std::move(changes), now)) send(id, Done{message.request});
 }
 
@@ -124,7 +165,7 @@ void WorldState::key_was_set(const std::string& key, bool existed) {
         send(open.peer, Done{open.request});
     }
   }
-  if (!watches_.empty()) tell_watchers(key, store_.find(key));
+  if (!watches(Keyspace::native).empty()) tell_watchers(Keyspace::native, key, store_.find(key));
 }
 
 // Who waits for several keys waits for this one again.
@@ -136,11 +177,16 @@ void WorldState::key_was_deleted(const std::string& key) {
       ++keys.missing;
     }
   }
-  tell_watchers(key, nullptr);
+  tell_watchers(Keyspace::native, key, nullptr);
 }
 
-void WorldState::tell_watchers(const std::string& key, const SharedBytes& value) {
-  for (const OpenId id : watches_.watchers(key)) {
+Actions WorldState::on_pytorch_change(const std::string& key, const SharedBytes& value) {
+  tell_watchers(Keyspace::pytorch, key, value);
+  return take_actions();
+}
+
+void WorldState::tell_watchers(Keyspace keyspace, const std::string& key, const SharedBytes& value) {
+  for (const OpenId id : watches(keyspace).watchers(key)) {
     const Open& watch = open_.at(id);
     send(watch.peer, Change{watch.request, value == nullptr, key, value});
   }

@@ -92,7 +92,8 @@ class Harness {
         FUZZ_CHECK(live_.erase(closed->peer) == 1);
         FUZZ_CHECK(!closed->reason.what.empty());
       } else {
-        FUZZ_CHECK(live_.contains(std::get<Answer>(action).peer));
+        const auto* answer = std::get_if<Answer>(&action);
+        FUZZ_CHECK(answer != nullptr ? live_.contains(answer->peer) : std::holds_alternative<Changed>(action));
       }
     }
   }

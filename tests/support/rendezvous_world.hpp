@@ -50,6 +50,14 @@ inline std::string shown(const Message& message) {
       const std::string now = m.deleted ? " deleted" : "=" + std::string(as_text(*m.value));
       return "change " + std::to_string(m.request) + " " + m.key + now;
     }
+    std::string operator()(const Sizes& m) const {
+      std::string text = "sizes " + std::to_string(m.request);
+      for (const StoreEntry& entry : m.entries) {
+        text += " " + entry.key + ":" + std::to_string(entry.bytes);
+        if (entry.queued > 0) text += "/" + std::to_string(entry.queued);
+      }
+      return text + (m.more ? " …" : "");
+    }
     std::string operator()(const Ended& m) const {
       return "ended " + std::to_string(number(m.generation)) + " " + m.reason;
     }
@@ -68,6 +76,8 @@ inline std::string shown(const Message& message) {
     std::string operator()(const Delete&) const { return "?"; }
     std::string operator()(const List&) const { return "?"; }
     std::string operator()(const Watch&) const { return "?"; }
+    std::string operator()(const Peek&) const { return "?"; }
+    std::string operator()(const Entries&) const { return "?"; }
     std::string operator()(const Cancel&) const { return "?"; }
     std::string operator()(const Leave&) const { return "?"; }
     std::string operator()(const Unknown&) const { return "?"; }
@@ -87,6 +97,8 @@ inline Lines shown(const Actions& actions) {
                       (closed->reason ? " " + to_string(*closed->reason) : ""));
     } else if (const auto* lost = std::get_if<RankLost>(&action)) {
       lines.push_back("lost rank " + std::to_string(number(lost->rank)));
+    } else if (const auto* asked = std::get_if<AskPyTorch>(&action)) {
+      lines.push_back(std::to_string(static_cast<std::uint64_t>(asked->peer)) + " asks PyTorch's store");
     } else if (const auto* failed = std::get_if<FailJob>(&action)) {
       lines.push_back("fail " + failed->reason.what);
     } else {
@@ -98,9 +110,9 @@ inline Lines shown(const Actions& actions) {
 
 // A world of 4 ranks on two hosts. Peer ids in the tests are rank + 1 unless said otherwise.
 struct World {
-  explicit World(std::vector<std::string> hosts = {"gpu01", "gpu01", "gpu02", "gpu02"})
+  explicit World(std::vector<std::string> hosts = {"gpu01", "gpu01", "gpu02", "gpu02"}, bool pytorch = false)
       : size(static_cast<std::uint32_t>(hosts.size())),
-        state({"job", kToken, Generation{2}, std::move(hosts), seconds(30)}) {}
+        state({"job", kToken, Generation{2}, std::move(hosts), seconds(30), pytorch}) {}
 
   Hello hello(std::uint32_t rank) const {
     Hello m;

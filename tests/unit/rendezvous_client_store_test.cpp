@@ -1,5 +1,6 @@
 // The store of minor 1, watches and observers over loopback, and how both sides meet one of minor 0.
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -263,6 +264,85 @@ TEST_CASE("an observer looks in and changes the store, while the ranks neither w
   CHECK((*watcher)->next(seconds(60)).error().code == Errc::generation_ended);
 }
 
+namespace {
+
+bool is_readable(int descriptor) {
+  pollfd watched{descriptor, POLLIN, 0};
+  return ::poll(&watched, 1, 0) == 1;
+}
+
+void wait_readable(int descriptor) {
+  pollfd watched{descriptor, POLLIN, 0};
+  CHECK(::poll(&watched, 1, 60'000) == 1);
+}
+
+}  // namespace
+
+TEST_CASE("a watch's descriptor is readable while there is a change to take, and from its end on") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  auto watcher = (*client)->watch_prefix("k");
+  REQUIRE(watcher);
+  REQUIRE((*client)->put("k0", as_bytes("before the first question for it")));
+  const auto made = (*watcher)->descriptor();
+  REQUIRE(made);
+  CHECK(*(*watcher)->descriptor() == *made);
+  wait_readable(*made);
+  CHECK((*watcher)->next(seconds(60))->key == "k0");
+  CHECK_FALSE(is_readable(*made));
+  REQUIRE((*client)->put("k1", {}));
+  REQUIRE((*client)->put("k2", {}));
+  wait_readable(*made);
+  CHECK((*watcher)->next(milliseconds(0))->key == "k1");
+  wait_readable(*made);
+  CHECK((*watcher)->next(seconds(60))->key == "k2");
+  CHECK_FALSE(is_readable(*made));
+  CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::timed_out);
+  CHECK_FALSE(is_readable(*made));
+  served.on_thread([&] { served.server().end_generation("done"); });
+  wait_readable(*made);
+  CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::generation_ended);
+  CHECK(is_readable(*made));
+}
+
+TEST_CASE("a watch's descriptor tells that its client has gone") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  auto watcher = (*client)->watch("k");
+  REQUIRE(watcher);
+  const int descriptor = *(*watcher)->descriptor();
+  CHECK_FALSE(is_readable(descriptor));
+  client->reset();
+  CHECK(is_readable(descriptor));
+  CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::closed);
+  const int late = *(*watcher)->descriptor();
+  CHECK(is_readable(late));
+}
+
+TEST_CASE("put is answered, peek does not wait, and entries come by pages") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto joined = Client::join(served.client(0));
+  REQUIRE(joined);
+  Client& client = **joined;
+  REQUIRE(client.put("k", as_bytes(std::string_view("\0\xff", 2))));
+  CHECK(as_text(client.peek("k")->value()) == std::string_view("\0\xff", 2));
+  CHECK_FALSE(client.peek("missing")->has_value());
+  CHECK(client.put("", {}).error().code == Errc::invalid_argument);
+  CHECK(client.put("k", Bytes(kMaxValueBytes + 1)).error().code == Errc::too_large);
+  for (std::size_t i = 0; i < kMaxListKeys; ++i) REQUIRE(client.set(fmt::format("p/{:05}", i), {}));
+  const auto first = client.entries("");
+  REQUIRE(first);
+  CHECK(first->entries.size() == kMaxListKeys);
+  CHECK(first->entries.front() == StoreEntry{"k", 2, 0});
+  CHECK(first->more);
+  const auto second = client.entries("", first->entries.back().key);
+  REQUIRE(second);
+  CHECK(second->entries.size() == 1);
+  CHECK_FALSE(second->more);
+}
+
 TEST_CASE("a client of minor 0 works as it always did, and is sent nothing that it does not know") {
   ServedRendezvous served(ServedRendezvous::world_of(2));
   auto client = Client::join(served.client(0));
@@ -305,6 +385,10 @@ TEST_CASE("at a launcher of minor 0 a client has what was there, and is told wha
     CHECK(to_string((*client)->watch("k").error()) == without + "watch" + hint);
     CHECK(to_string((*client)->compare_and_set("k", std::nullopt, {}).error()) == without + "compare-and-set" + hint);
     CHECK((*client)->append("k", {}).error().code == Errc::unsupported);
+    CHECK(to_string((*client)->peek("k").error()) == without + "look at a key" + hint);
+    CHECK(to_string((*client)->entries("k").error()) == without + "list with sizes" + hint);
+    CHECK(to_string((*client)->put("k", {}, Keyspace::pytorch).error()) == without + "way to PyTorch's store" + hint);
+    CHECK((*client)->put("k", {}));
   }
   OldServer server(options.token);
   options.port = server.port();

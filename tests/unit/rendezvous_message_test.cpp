@@ -53,6 +53,14 @@ std::vector<Message> one_of_each() {
           CompareSet{16, "k", Bytes(), Bytes()},
           Append{17, "k", bytes_of("more")},
           Delete{18, "k"},
+          Set{26, "key", bytes_of("value"), Keyspace::pytorch},
+          Add{27, "n", -5, Keyspace::pytorch},
+          Delete{28, "k", Keyspace::pytorch},
+          Watch{29, false, "k", Keyspace::pytorch},
+          Peek{30, Keyspace::pytorch, "k"},
+          Peek{31, Keyspace::native, "k"},
+          Entries{32, Keyspace::pytorch, "prefix", "after", 100},
+          Sizes{33, true, {{"a", 5, 0}, {"q", 1ULL << 40, 3}}},
           List{19, "prefix", "after", 100},
           Watch{20, true, "prefix"},
           Compared{21, false, true, std::make_shared<const Bytes>(bytes_of("there"))},
@@ -138,7 +146,37 @@ TEST_CASE("what came with minor 1 is on the wire as its page says") {
         "01"
         "010000006b"
         "00000000");
-  CHECK(hex(encode(Welcome{})) == "03000000040100");
+  CHECK(hex(encode(Welcome{1})) == "03000000040100");
+}
+
+TEST_CASE("what came with minor 2 is on the wire as its page says, and minor 1 as it was") {
+  CHECK(hex(encode(Welcome{})) == "03000000040200");
+  CHECK(hex(encode(Delete{7, "k"})) == "0a0000001907000000010000006b");
+  CHECK(hex(encode(Delete{7, "k", Keyspace::pytorch})) == "0b0000001907000000010000006b01");
+  CHECK(hex(encode(Peek{7, Keyspace::pytorch, "k"})) == "0b0000001c0700000001010000006b");
+  CHECK(hex(encode(Entries{7, Keyspace::native, "k", "", 16})) ==
+        "130000001d0700000000"
+        "010000006b"
+        "00000000"
+        "10000000");
+  CHECK(hex(encode(Sizes{7, true, {{"k", 258, 2}}})) ==
+        "1b000000480700000001"
+        "01000000"
+        "010000006b"
+        "0201000000000000"
+        "02000000");
+}
+
+TEST_CASE("keys of a keyspace that is not known are nobody's") {
+  const auto decoded = [](std::uint8_t type, std::string_view payload) { return decode({type, as_bytes(payload)}); };
+  const std::string_view set("\1\0\0\0\1\0\0\0k\1\0\0\0v", 14);
+  CHECK(std::get<Set>(*decoded(18, set)).keyspace == Keyspace::native);
+  CHECK(std::get<Set>(*decoded(18, std::string(set) + '\1')).keyspace == Keyspace::pytorch);
+  const auto other = decoded(18, std::string(set) + '\2');
+  REQUIRE_FALSE(other);
+  CHECK(other.error().what == "a Set of 15 bytes whose fields do not fit");
+  CHECK_FALSE(decoded(28, std::string_view("\1\0\0\0\2\1\0\0\0k", 10)));
+  CHECK_FALSE(decoded(72, std::string_view("\1\0\0\0\0\xff\xff\0\0", 9)));
 }
 
 TEST_CASE("a change is sent without a copy of its value, too") {

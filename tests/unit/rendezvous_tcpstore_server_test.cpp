@@ -143,4 +143,51 @@ TEST_CASE("without TCPStore its clients are malformed peers of the native protoc
   CHECK(answer.find("the first bytes are not") != std::string::npos);
 }
 
+TEST_CASE("an observer sees, sets and watches the keys of TCPStore's peers by the native protocol") {
+  ServedRendezvous served(with_store());
+  admit(served, "127.0.0.1");
+  StorePeer peer(served);
+  peer.greet();
+  ClientOptions options = served.client(0);
+  options.observer = true;
+  auto observer = Client::join(options);
+  REQUIRE(observer);
+  auto watcher = (*observer)->watch_prefix("", Keyspace::pytorch);
+  REQUIRE(watcher);
+  peer.say({Verb::set, {"default_pg/0"}, {bytes_of("theirs")}});
+  const auto change = (*watcher)->next(std::chrono::seconds(60));
+  REQUIRE(change);
+  CHECK(change->key == "default_pg/0");
+  CHECK(as_text(change->value.value()) == "theirs");
+  const auto entries = (*observer)->entries("", "", Keyspace::pytorch);
+  REQUIRE(entries);
+  CHECK(entries->entries == std::vector<StoreEntry>{{"default_pg/0", 6, 0}});
+  CHECK((*observer)->entries("")->entries.empty());
+  CHECK(as_text((*observer)->peek("default_pg/0", Keyspace::pytorch)->value()) == "theirs");
+  CHECK((*observer)->peek("default_pg/0")->has_value() == false);
+
+  peer.say({Verb::wait, {"go"}, {}});
+  CHECK((*observer)->put("go", as_bytes("now"), Keyspace::pytorch));
+  CHECK(peer.hear(1) == std::string(1, '\0'));
+  CHECK((*watcher)->next(std::chrono::seconds(60))->key == "go");
+  CHECK(*(*observer)->add("n", 3, Keyspace::pytorch) == 3);
+  CHECK((*watcher)->next(std::chrono::seconds(60))->key == "n");
+  CHECK(*(*observer)->remove("n", Keyspace::pytorch) == true);
+  CHECK_FALSE((*watcher)->next(std::chrono::seconds(60))->value);
+  CHECK(peer.works());
+  served.on_thread([&] { served.server().end_generation("done"); });
+  CHECK((*watcher)->next(std::chrono::seconds(60)).error().code == Errc::generation_ended);
+}
+
+TEST_CASE("where TCPStore is not served its keys are not there, and it is said why") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  const auto value = (*client)->peek("k", Keyspace::pytorch);
+  REQUIRE_FALSE(value);
+  CHECK(value.error().code == Errc::unsupported);
+  CHECK(value.error().what == "PyTorch's store is not served by this rendezvous");
+  CHECK((*client)->watch("k", Keyspace::pytorch).error().code == Errc::unsupported);
+}
+
 }  // namespace rendezvous_tcpstore_server_test

@@ -30,6 +30,10 @@ std::string shown(const StoreActions& actions) {
                           closed->at_fault ? " at fault" : "", closed->reason.what);
       continue;
     }
+    if (const auto* change = std::get_if<Changed>(&action)) {
+      text += change->key + (change->value ? "=" + std::string(as_text(*change->value)) : " deleted");
+      continue;
+    }
     const auto& sent = std::get<Answer>(action);
     const auto peer = static_cast<std::uint64_t>(sent.peer);
     std::uint64_t number = 0;
@@ -359,6 +363,107 @@ TEST_CASE("the end closes all TCPStore connections, those that wait too, and who
   CHECK(bench.state.waits() == 0);
   CHECK(shown(bench.state.end("again")).empty());
   CHECK(shown(bench.state.on_connect(PeerId(9), "10.0.0.9:1")) == "9 closed: rank 1 failed");
+}
+
+namespace {
+
+// "done", "number 3", "value x", "not found: …", "sizes a:3 q:2/2 …": the answer to a request of the native dialect,
+// and what follows from it.
+std::string ask(State& state, Message request) {
+  const auto [reply, actions] = state.on_request(std::move(request));
+  std::string text = "?";
+  if (std::holds_alternative<Done>(reply)) text = "done";
+  if (const auto* number = std::get_if<Number>(&reply)) text = fmt::format("number {}", number->value);
+  if (const auto* found = std::get_if<rendezvous::Value>(&reply))
+    text = fmt::format("value {}", as_text(*found->value));
+  if (const auto* refused = std::get_if<Failure>(&reply))
+    text = fmt::format("{}: {}", make_error_code(refused->code).message(), refused->what);
+  if (const auto* sizes = std::get_if<Sizes>(&reply)) {
+    text = "sizes";
+    for (const StoreEntry& entry : sizes->entries)
+      text += fmt::format(" {}:{}{}", entry.key, entry.bytes, entry.queued ? fmt::format("/{}", entry.queued) : "");
+    if (sizes->more) text += " …";
+  }
+  const std::string more = shown(actions);
+  return more.empty() ? text : text + " | " + more;
+}
+
+}  // namespace
+
+TEST_CASE("who looks in by the native dialect sees TCPStore's keys, and changes them as a peer does") {
+  Bench bench;
+  bench.set(1, "default_pg/0//a", "123");
+  bench.set(1, "default_pg/0//b", "");
+  bench.push(1, "x");
+  bench.push(1, "yz");
+  CHECK(ask(bench.state, Entries{1, Keyspace::pytorch, "", "", 100}) ==
+        "sizes default_pg/0//a:3 default_pg/0//b:0 q:3/2");
+  CHECK(ask(bench.state, Entries{1, Keyspace::pytorch, "default_pg/", "default_pg/0//a", 100}) ==
+        "sizes default_pg/0//b:0");
+  CHECK(ask(bench.state, Entries{1, Keyspace::pytorch, "", "", 2}) == "sizes default_pg/0//a:3 default_pg/0//b:0 …");
+  CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "default_pg/0//a"}) == "value 123");
+  CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "no"}) == "not found: key 'no' is not set");
+  CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "q"}) ==
+        make_error_code(Errc::unsupported).message() +
+            ": key 'q' is a queue of 2 values, which belong to who takes them out");
+  CHECK(bench.wait(2, {"go"}).empty());
+  CHECK(ask(bench.state, Set{1, "go", value("now"), Keyspace::pytorch}) == "done | 2:u8(0)");
+  CHECK(bench.get(3, "go") == "3:value(now)");
+  CHECK(ask(bench.state, Add{1, "n", 5, Keyspace::pytorch}) == "number 5");
+  CHECK(ask(bench.state, Add{1, "n", -7, Keyspace::pytorch}) == "number -2");
+  CHECK(bench.get(3, "n") == "3:value(-2)");
+  CHECK(ask(bench.state, Delete{1, "go", Keyspace::pytorch}) == "number 1");
+  CHECK(ask(bench.state, Delete{1, "go", Keyspace::pytorch}) == "number 0");
+  CHECK(bench.check(3, {"go"}) == "3:u8(1)");
+}
+
+TEST_CASE("what cannot be is refused to who looks in, and costs no peer anything") {
+  Limits small;
+  small.keys = 1;
+  Bench bench(small);
+  bench.set(1, "a", "text");
+  CHECK(ask(bench.state, Set{1, "b", {}, Keyspace::pytorch}) ==
+        make_error_code(Errc::out_of_resources).message() +
+            ": the store holds 1 keys, its limit; key 'b' is one too many");
+  const std::string invalid = make_error_code(Errc::invalid_argument).message();
+  CHECK(ask(bench.state, Add{1, "a", 1, Keyspace::pytorch}) ==
+        invalid + ": cannot add to key 'a': its value 'text' is not a number");
+  CHECK(ask(bench.state, Set{1, "", {}, Keyspace::pytorch}) == invalid + ": an empty key");
+  CHECK(ask(bench.state, Get{1, "a", 0}) ==
+        make_error_code(Errc::unsupported).message() + ": PyTorch's store has no such request");
+  CHECK(ask(bench.state, Set{1, "a", Bytes(tcpstore::kMaxValueBytes + 1), Keyspace::pytorch}).find("8388609") !=
+        std::string::npos);
+  CHECK(bench.get(1, "a") == "1:value(text)");
+  CHECK(bench.state.connections() == 3);
+}
+
+TEST_CASE("changes are told while somebody watches, each with what the key has then") {
+  Bench bench;
+  CHECK(bench.set(1, "a", "0").empty());
+  bench.state.observe(true);
+  CHECK(bench.set(1, "a", "1") == "a=1");
+  CHECK(bench.add(1, "a", 2) == "a=3 1:3");
+  CHECK(bench.append(1, "x") == "log=x");
+  CHECK(bench.append(1, "y") == "log=xy");
+  CHECK(bench.compare_set(1, "", "new") == "c=new 1:value(new)");
+  CHECK(bench.compare_set(1, "other", "x") == "1:value(new)");
+  CHECK(bench.say(1, {Verb::multi_set, {"m", "n"}, {value("1"), value("2")}}) == "m=1 n=2");
+  CHECK(bench.say(1, {Verb::delete_key, {"a"}, {}}) == "a deleted 1:1");
+  CHECK(bench.say(1, {Verb::delete_key, {"a"}, {}}) == "1:0");
+  CHECK(ask(bench.state, Set{1, "a", value("4"), Keyspace::pytorch}) == "done | a=4");
+  CHECK(bench.push(1, "queued").empty());
+  bench.state.observe(false);
+  CHECK(bench.set(1, "a", "5").empty());
+}
+
+TEST_CASE("a change that was told keeps its value when the key is appended to") {
+  Bench bench;
+  bench.state.observe(true);
+  bench.append(1, "a");
+  const StoreActions told = bench.state.on_command(PeerId(1), {Verb::append, {"log"}, {value("b")}});
+  bench.append(1, "c");
+  CHECK(shown(told) == "log=ab");
+  CHECK(bench.get(1, "log") == "1:value(abc)");
 }
 
 }  // namespace rendezvous_tcpstore_state_test

@@ -236,4 +236,63 @@ TEST_CASE("an observer proves the token of the same job and generation as a rank
   CHECK(world.enter(53, hello) == Lines{"53: welcome"});
 }
 
+TEST_CASE("a look at a key never waits, and a list has the bytes of each") {
+  World world;
+  world.enter_all();
+  CHECK(world.look_in(9) == Lines{"9: welcome"});
+  world.say(1, Set{1, "p/b", bytes_of("12345")});
+  world.say(1, Set{2, "p/a", {}});
+  world.say(1, Set{3, "q", bytes_of("1")});
+  CHECK(world.say(9, Peek{1, Keyspace::native, "p/b"}) == Lines{"9: value 1 12345"});
+  CHECK(world.say(9, Peek{2, Keyspace::native, "no"}) == Lines{"9: failure 2 not found: key 'no' is not set"});
+  CHECK(world.say(9, Peek{3, Keyspace::native, ""}) == Lines{"9: failure 3 invalid value: an empty key"});
+  CHECK(world.say(9, Entries{4, Keyspace::native, "p/", "", 100}) == Lines{"9: sizes 4 p/a:0 p/b:5"});
+  CHECK(world.say(9, Entries{5, Keyspace::native, "", "p/a", 1}) == Lines{"9: sizes 5 p/b:5 …"});
+  CHECK(world.say(9, Entries{6, Keyspace::native, std::string(kMaxKeyBytes + 1, 'k'), "", 1})
+            .front()
+            .starts_with("9: failure 6 larger than the limit: prefix "));
+}
+
+TEST_CASE("requests for PyTorch's keys go to its store, and nowhere when it is not served") {
+  World world({"gpu01"}, true);
+  world.enter_all();
+  world.look_in(9);
+  const Lines asks{"9 asks PyTorch's store"};
+  CHECK(world.say(9, Set{1, "k", {}, Keyspace::pytorch}) == asks);
+  CHECK(world.say(9, Add{2, "k", 1, Keyspace::pytorch}) == asks);
+  CHECK(world.say(9, Delete{3, "k", Keyspace::pytorch}) == asks);
+  CHECK(world.say(9, Peek{4, Keyspace::pytorch, "k"}) == asks);
+  CHECK(world.say(9, Entries{5, Keyspace::pytorch, "", "", 9}) == asks);
+  CHECK(world.say(9, Entries{6, Keyspace::native, "", "", 9}) == Lines{"9: sizes 6"});
+  world.state.end_generation("done", world.now);
+  CHECK(world.say(9, Peek{7, Keyspace::pytorch, "k"}).front().starts_with("9: failure 7 "));
+
+  World without({"gpu01"});
+  without.enter_all();
+  const std::string no =
+      " not supported: PyTorch's store is not served by this rendezvous | rank 0 has it where "
+      "llmlaunch.rendezvous.use_agent_store is false";
+  CHECK(without.say(1, Peek{1, Keyspace::pytorch, "k"}).front().ends_with(no.substr(no.find(':'))));
+  CHECK(without.say(1, Watch{2, true, "", Keyspace::pytorch}).front().ends_with(no.substr(no.find(':'))));
+  CHECK_FALSE(without.state.watches_pytorch());
+}
+
+TEST_CASE("a watch hears of the keys of its own store alone, until its peer goes") {
+  World world({"gpu01"}, true);
+  world.enter_all();
+  world.look_in(9);
+  CHECK_FALSE(world.state.watches_pytorch());
+  CHECK(world.say(9, Watch{1, true, "k", Keyspace::pytorch}) == Lines{"9: done 1"});
+  CHECK(world.state.watches_pytorch());
+  CHECK(world.say(9, Watch{2, true, "k"}) == Lines{"9: done 2"});
+  CHECK(world.say(1, Set{1, "k1", bytes_of("ours")}) == Lines{"1: done 1", "9: change 2 k1=ours"});
+  const auto theirs = std::make_shared<const Bytes>(bytes_of("theirs"));
+  CHECK(shown(world.state.on_pytorch_change("k2", theirs)) == Lines{"9: change 1 k2=theirs"});
+  CHECK(shown(world.state.on_pytorch_change("k2", nullptr)) == Lines{"9: change 1 k2 deleted"});
+  CHECK(shown(world.state.on_pytorch_change("other", theirs)).empty());
+  world.lose(9);
+  CHECK_FALSE(world.state.watches_pytorch());
+  CHECK(shown(world.state.on_pytorch_change("k2", theirs)).empty());
+}
+
 }  // namespace rendezvous_world_store_test
