@@ -140,6 +140,15 @@ int llmlaunch_rdv_watch_next(llmlaunch_rdv_watch* watch, int64_t timeout_ms, cha
   });
 }
 
+int llmlaunch_rdv_watch_descriptor(llmlaunch_rdv_watch* watch, int* descriptor) {
+  if (descriptor == nullptr) return missing_argument("descriptor");
+  return guarded([&] {
+    const auto made = watch->watcher->descriptor();
+    if (made) *descriptor = *made;
+    return status_of(made);
+  });
+}
+
 void llmlaunch_rdv_watch_end(llmlaunch_rdv_watch* watch) {
   delete watch;
 }

@@ -141,6 +141,10 @@ int llmlaunch_rdv_watch_begin(llmlaunch_rdv *joined, const char *key, int prefix
  * deleted. LLMLAUNCH_RDV_TIMED_OUT: no change yet. All other failures end the watch, LLMLAUNCH_RDV_OUT_OF_RESOURCES because
  * changes were not taken in time and some are lost. */
 int llmlaunch_rdv_watch_next(llmlaunch_rdv_watch *watch, int64_t timeout_ms, char **key, void **value, size_t *size);
+/** A descriptor that is readable while llmlaunch_rdv_watch_next would not wait: a change is there, or the watch has ended.
+ * For poll or an event loop, with llmlaunch_rdv_watch_next(watch, 0, ...) until it says LLMLAUNCH_RDV_TIMED_OUT. Belongs to
+ * the watch; do not read from it or close it. */
+int llmlaunch_rdv_watch_descriptor(llmlaunch_rdv_watch *watch, int *descriptor);
 /** Ends a watch and frees it. NULL is allowed. May come after the leave of its handle, but not during a call for it. */
 void llmlaunch_rdv_watch_end(llmlaunch_rdv_watch *watch);
 

@@ -100,18 +100,25 @@ static void check_watch(llmlaunch_rdv *job) {
   void *value = NULL;
   size_t size = 0;
   CALL(llmlaunch_rdv_watch_begin(job, "watched/", 1, &watch));
+  struct pollfd news;
   CHECK(llmlaunch_rdv_watch_next(watch, 0, &key, &value, &size) == LLMLAUNCH_RDV_TIMED_OUT);
+  CALL(llmlaunch_rdv_watch_descriptor(watch, &news.fd));
+  CHECK(llmlaunch_rdv_watch_descriptor(watch, NULL) == LLMLAUNCH_RDV_INVALID_ARGUMENT);
+  news.events = POLLIN;
+  CHECK(poll(&news, 1, 0) == 0);
   CALL(llmlaunch_rdv_barrier(job, "all watch", -1));
   if (llmlaunch_rdv_rank(job) == 0) {
     CALL(llmlaunch_rdv_set(job, "watched/k", "", 0));
     CALL(llmlaunch_rdv_delete(job, "watched/k", NULL));
   }
-  CALL(llmlaunch_rdv_watch_next(watch, -1, &key, &value, &size));
+  CHECK(poll(&news, 1, -1) == 1);
+  CALL(llmlaunch_rdv_watch_next(watch, 0, &key, &value, &size));
   CHECK(strcmp(key, "watched/k") == 0 && value != NULL && size == 0);
   llmlaunch_rdv_free(key);
   llmlaunch_rdv_free(value);
   CALL(llmlaunch_rdv_watch_next(watch, -1, &key, &value, &size));
   CHECK(strcmp(key, "watched/k") == 0 && value == NULL);
+  CHECK(poll(&news, 1, 0) == 0);
   llmlaunch_rdv_free(key);
   llmlaunch_rdv_watch_end(watch);
 }
