@@ -1,11 +1,11 @@
 // Gathered output for people and for programs. Nothing here holds a whole stream: output may be larger than memory.
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "launcher/base64.hpp"
 #include "launcher/exec.hpp"
 #include "launcher/exec_story.hpp"
 #include "launcher/hostlist.hpp"
@@ -112,15 +112,6 @@ Result<bool> is_text(const GatheredOutput& gathered, Rank rank, Stream stream) {
     return size;
   });
   if (!read) return read.error();
-  return text;
-}
-
-std::string base64(std::string_view bytes) {
-  std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');  // EVP_EncodeBlock ends it with a zero
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  text.resize(static_cast<std::size_t>(size));
   return text;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <netdb.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -167,14 +168,33 @@ Result<void> Job::start_rendezvous() {
   // All ranks come by way of this process, or are on this machine.
   if (plan_.rendezvous_via == RendezvousWay::ssh) options.bind_address = "127.0.0.1";
   if (plan_.per_machine && options_.call_token != nullptr) open_desk(options);
+  const std::string bound = options.bind_address;
   Result<std::unique_ptr<rendezvous::Server>> server =
       rendezvous::Server::start(io_.get_executor(), std::move(options));
   if (!server) return server.error();
   server_ = std::move(*server);
   head_.rendezvous_port = server_->port();
+  place_pass(bound);
   if (auto own = own_interfaces()) interfaces_ = std::move(*own);
   find_main_addresses();
   return ok;
+}
+
+// A job is none the worse for nobody being able to look into it.
+void Job::place_pass(const std::string& bind_address) {
+  if (state_.run_directory().empty()) return;
+  ObserverPass pass;
+  pass.job_id = plan_.job_id;
+  pass.head = own_host_name();
+  pass.pid = ::getpid();
+  pass.address = bind_address.empty() ? "127.0.0.1" : bind_address;
+  pass.port = head_.rendezvous_port;
+  pass.token = head_.token;
+  auto placed = PlacedPass::place(state_.run_directory(), pass);
+  if (placed)
+    pass_ = std::move(*placed);
+  else
+    log_warning("llmlaunch store cannot look into this job: {}", to_string(placed.error()));
 }
 
 // Before the loop turns, as a lookup blocks. A name that only the hosts know is theirs to find: it is handed out as it

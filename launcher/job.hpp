@@ -14,6 +14,7 @@
 #include "launcher/input_reader.hpp"
 #include "launcher/job_state.hpp"
 #include "launcher/launch.hpp"
+#include "launcher/observer_pass.hpp"
 #include "launcher/output_writer.hpp"
 #include "launcher/plan.hpp"
 #include "launcher/pushed_file.hpp"
@@ -50,6 +51,7 @@ class Job {
  private:
   static TimePoint now() { return std::chrono::steady_clock::now(); }
   Result<void> start_rendezvous();
+  void place_pass(const std::string& bind_address);
   void find_main_addresses();
   void note_addresses(const agent::Hello& hello);
   bool note_reach(HostIndex host, const agent::HeadReach& reach);
@@ -105,6 +107,7 @@ class Job {
   asio::steady_timer ticker_;
   std::unique_ptr<InputReader> input_;
   std::unique_ptr<rendezvous::Server> server_;
+  PlacedPass pass_;                 // of this generation, while it is served
   std::shared_ptr<CallDesk> desk_;  // of machines that call in
   std::vector<std::shared_ptr<HostSession>> sessions_;
   std::vector<InterfaceAddress> interfaces_;              // of this machine

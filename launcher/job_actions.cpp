@@ -124,6 +124,7 @@ void Job::finish() {
   if (input_) input_->close();
   for (const auto& session : sessions_)
     if (session) session->close();
+  pass_.withdraw();  // before those who are connected by it are told
   if (server_) server_->close();
   signals_.cancel();
   ticker_.cancel();

@@ -55,23 +55,16 @@ bool nobody_holds(const std::string& directory) {
   return fd && ::flock(fd.value(), LOCK_EX | LOCK_NB) == 0;
 }
 
-std::string record_text(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
-
 /// Nothing for what is no run of ours, or still runs.
 std::optional<OldRun> ended_run(const fs::path& directory) {
   const std::string name = directory.filename().string();
   const fs::path record = directory / "job.json";
   std::error_code failed;
-  if (!is_job_id(name) || !fs::is_directory(fs::symlink_status(directory, failed)) ||
-      !fs::is_regular_file(fs::symlink_status(record, failed)))
-    return std::nullopt;
+  if (!is_job_id(name) || !fs::is_directory(fs::symlink_status(directory, failed))) return std::nullopt;
   struct stat info {};
-  if (::lstat(record.c_str(), &info) != 0 || info.st_size > kMaxRecordBytes) return std::nullopt;
-  const RecordedRun said = recorded_run(record_text(record), name);
+  const auto text = run_record(directory.string());
+  if (!text || ::lstat(record.c_str(), &info) != 0) return std::nullopt;
+  const RecordedRun said = recorded_run(*text, name);
   if (said == RecordedRun::none) return std::nullopt;
   if (said == RecordedRun::begun && !nobody_holds(directory.string())) return std::nullopt;
   const auto ended_at = std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
@@ -94,6 +87,20 @@ Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::s
   }
   agent::UniqueFd held = hold(directory);
   return RunDirectory{std::move(directory), std::move(held)};
+}
+
+std::optional<std::string> run_record(const std::string& directory) {
+  const fs::path record = fs::path(directory) / "job.json";
+  struct stat info {};
+  if (::lstat(record.c_str(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size > kMaxRecordBytes)
+    return std::nullopt;
+  std::ostringstream text;
+  text << std::ifstream(record, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+bool run_is_held(const std::string& directory) {
+  return !nobody_holds(directory);
 }
 
 RecordedRun recorded_run(std::string_view text, std::string_view job_id) {

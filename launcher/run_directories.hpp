@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,12 @@ Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::s
 /// What the text of a job.json says of the run `job_id`: nothing, when it is no record of that run. Any text may come.
 enum class RecordedRun { none, begun, ended };
 RecordedRun recorded_run(std::string_view text, std::string_view job_id);
+
+/// The text of a run directory's job.json; nothing when there is none, or what is there is none of ours by its kind or
+/// its size.
+std::optional<std::string> run_record(const std::string& directory);
+/// Whether the llmlaunch of this run lives. Without locks on the file system it always seems to.
+bool run_is_held(const std::string& directory);
 
 /// Removes what `kept` does not keep below `log_dir`; the run `current` is the newest of those that are counted. Only
 /// directories that have a job.json with their own name in it, and whose job does not run: it has ended, or nobody

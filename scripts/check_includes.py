@@ -64,7 +64,8 @@ PUBLIC = {
     "launcher": ["config.hpp", "config_schema.hpp", "config_json_schema.hpp", "config_text.hpp", "config_answers.hpp",
                  "hostlist.hpp", "hostlist_fold.hpp", "plan.hpp", "remote.hpp", "launch.hpp", "exec.hpp",
                  "hostfile.hpp", "host_expression.hpp", "group_file.hpp", "genders.hpp", "versions.hpp", "accelerate_hosts.hpp",
-                 "call_token.hpp", "member.hpp", "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp"],
+                 "call_token.hpp", "member.hpp", "survey.hpp", "survey_report.hpp", "survey_run.hpp", "host_keys.hpp", "key_install.hpp",
+                 "running_jobs.hpp", "store_view.hpp", "store_watch.hpp", "store_text.hpp"],
     "rendezvous": ["message.hpp", "address_list.hpp", "server.hpp", "client.hpp", "asio.hpp", "asio_tls.hpp"],
     "trainer": [],
 }

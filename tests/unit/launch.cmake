@@ -15,14 +15,18 @@ llmlaunch_unit_test(launcher ASIO
     launcher_log_files_test.cpp
     launcher_log_mux_test.cpp
     launcher_member_state_test.cpp
+    launcher_observer_pass_test.cpp
     launcher_pushed_libraries_test.cpp
     launcher_roll_call_test.cpp
     launcher_run_directories_test.cpp
+    launcher_running_jobs_test.cpp
     launcher_same_reason_test.cpp
+    launcher_store_text_test.cpp
+    launcher_store_watch_test.cpp
     launcher_timeline_test.cpp
     ../support/fake_remote_shell.cpp
     ../support/job_bench.cpp
-  LIBRARIES llmlaunch_launcher nlohmann_json::nlohmann_json OpenSSL::Crypto)
+  LIBRARIES llmlaunch_launcher llmlaunch_rendezvous_client nlohmann_json::nlohmann_json OpenSSL::Crypto)
 
 # The same with the real agent and real processes on this machine; no sshd, no root.
 llmlaunch_unit_test(launcher_local ASIO
