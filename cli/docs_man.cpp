@@ -18,10 +18,13 @@ struct Entry {
 constexpr std::array<Entry, 10> kStatus{{
     {"0", "All ranks, or all commands, ended with 0."},
     {"1 ... 255",
-     "The status of the first rank that failed; 128 + n when signal n ended it. For exec: the highest status."},
+     "The status of the first rank that failed; 128 + n when signal n ended it. For exec: the highest status. For "
+     "store: 1 when a key is "
+     "missing or the store does not take what was given."},
     {"64", "The command line is wrong."},
     {"69",
-     "A host or the rendezvous is unavailable: not reachable, key refused, no working directory, connection lost."},
+     "A host or the rendezvous is unavailable: not reachable, key refused, no working directory, connection lost. For "
+     "store: no such running job."},
     {"70", "A defect of llmlaunch itself, or a part of it is not installed."},
     {"74", "The run directory cannot be made, or lacks output although all ranks ended well."},
     {"78", "The configuration is wrong."},
@@ -47,7 +50,9 @@ constexpr std::array<Entry, 3> kFiles{{
     {"$HF_HOME/accelerate/default_config.yaml",
      "What run reads without --config, when it is there; HF_HOME is ~/.cache/huggingface by default."},
     {"~/.ssh/config, ~/.ssh/known_hosts", "Read as by ssh(1)."},
-    {"llmlaunch-logs/JOB/", "The run directory: job.json, merged.log, and rank-00000.out and .err of each rank."},
+    {"llmlaunch-logs/JOB/",
+     "The run directory: job.json, merged.log, and rank-00000.out and .err of each rank; while "
+     "the job runs, rendezvous.json, by which llmlaunch store gets in."},
 }};
 
 /// Code points of UTF-8 that was written in this program, so that it is never broken.

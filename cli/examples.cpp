@@ -15,7 +15,7 @@ struct CommandExamples {
   std::string_view lines;
 };
 
-constexpr std::array<CommandExamples, 4> kExamples{{
+constexpr std::array<CommandExamples, 5> kExamples{{
     {"llmlaunch",
      "  llmlaunch config                                     # write a configuration by questions\n"
      "  llmlaunch run -c llmlaunch.yaml train.py             # any program, on all of its hosts\n"
@@ -33,6 +33,11 @@ constexpr std::array<CommandExamples, 4> kExamples{{
      "  llmlaunch hosts 'gpu[01-64]!gpu07' --count\n"
      "  llmlaunch hosts --hostfile hosts.mpi --fold\n"
      "  llmlaunch hosts -c cfg.yaml '@rack1' --split 4\n"},
+    {"store",
+     "  llmlaunch store list                                 # all keys of the newest job that runs\n"
+     "  llmlaunch store get latest ready/0 --wait 30s        # a value, byte for byte\n"
+     "  llmlaunch store set latest go 1                      # wakes who waits for the key\n"
+     "  llmlaunch store watch 20261124-101530-4f2a0b1c --pytorch\n"},
 }};
 
 using Names = std::initializer_list<const char*>;

@@ -21,7 +21,7 @@ function(llmlaunch_page file folder)
 endfunction()
 
 llmlaunch_page(llmlaunch.1 man/man1 man)
-foreach(command run exec hosts env docs config version)
+foreach(command run exec hosts env store docs config version)
   llmlaunch_page(llmlaunch-${command}.1 man/man1 man ${command})
 endforeach()
 llmlaunch_page(llmlaunch bash-completion/completions completion bash)

@@ -17,6 +17,7 @@
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/run.hpp"
+#include "cli/store.hpp"
 #include "cli/version.hpp"
 #include "cli/wizard.hpp"
 #include "rendezvous/base/result.hpp"
@@ -55,6 +56,7 @@ int run(const std::vector<std::string>& words) {
     case cli::Options::Action::run: return cli::run_command(options->run, join_token);
     case cli::Options::Action::exec: return cli::exec_command(options->exec);
     case cli::Options::Action::env: return cli::env_command(options->env);
+    case cli::Options::Action::store: return cli::store_command(options->store);
     case cli::Options::Action::wizard: return cli::wizard_command(options->wizard);
     case cli::Options::Action::hosts: return cli::hosts_command(options->hosts);
     case cli::Options::Action::docs_pages: return cli::docs_pages_command(options->docs_pages);

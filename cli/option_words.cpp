@@ -73,7 +73,7 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
-  constexpr std::array<std::string_view, 8> kCommands{"run",  "exec",   "hosts", "env",
+  constexpr std::array<std::string_view, 9> kCommands{"run",  "exec",   "hosts", "env",    "store",
                                                       "docs", "config", "help",  "version"};
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),

@@ -17,6 +17,7 @@
 #include "cli/option_values.hpp"
 #include "cli/option_words.hpp"
 #include "cli/run_options.hpp"
+#include "cli/store_options.hpp"
 #include "cli/wizard_options.hpp"
 
 namespace llmlaunch::cli {
@@ -34,6 +35,7 @@ struct Parser {
   CLI::App* config = nullptr;
   ConfigParser config_words;
   EnvParser env;
+  StoreParser store;
   WizardParser wizard;
   CLI::App* version = nullptr;
 
@@ -50,6 +52,7 @@ Parser::Parser() {
   exec.add_to(app);
   hosts.add_to(app);
   env.add_to(app);
+  store.add_to(app);
   docs = app.add_subcommand("docs", "Manual pages, shell completion, and the reference of configuration keys");
   docs->set_help_flag("-h,--help", "Print this help and exit");
   docs_pages.add_to(*docs);
@@ -59,7 +62,7 @@ Parser::Parser() {
   config_words.add_to(*config);
   version = app.add_subcommand("version", "Tell the versions of llmlaunch, its protocols and libraries");
   version->set_help_flag("-h,--help", "Print this help and exit");
-  for (CLI::App* command : {&app, run.app, exec.app, hosts.app}) add_examples(*command);
+  for (CLI::App* command : {&app, run.app, exec.app, hosts.app, store.app}) add_examples(*command);
 }
 
 }  // namespace
@@ -77,7 +80,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
     options.text = parser.app.help();
     return options;
   }
-  auto parts = cut_words(parser.app, {parser.hosts.app, parser.config}, words);
+  auto parts = cut_words(parser.app, {parser.hosts.app, parser.config, parser.store.app}, words);
   if (!parts) return parts.error();
   try {
     parser.app.parse(
@@ -100,6 +103,7 @@ Result<Options> parse_options(const std::vector<std::string>& words) {
   if (parser.docs_pages.parsed()) return parser.docs_pages.options(std::move(parts->program));
   if (parser.docs_reference.parsed()) return parser.docs_reference.options(parts->program);
   if (parser.config_words.parsed()) return parser.config_words.options(std::move(parts->program));
+  if (parser.store.app->parsed()) return parser.store.options(std::move(parts->program));
   if (parser.env.app->parsed()) return parser.env.options(parts->program);
   if (parser.wizard.app->parsed()) return parser.wizard.options(parts->program);
   if (parser.version->parsed()) {

@@ -145,6 +145,23 @@ struct EnvOptions {
   Verbosity verbosity = Verbosity::normal;
 };
 
+/// `llmlaunch store VERB JOB …`
+struct StoreOptions {
+  enum class Verb { get, set, add, remove, list, watch };
+  Verb verb = Verb::list;
+  std::string job;                ///< an id, a path, or "latest"
+  std::vector<std::string> keys;  ///< of list and watch: a prefix or nothing
+  std::string value;              ///< of set; "-": stdin
+  std::int64_t delta = 0;         ///< of add
+  std::optional<std::chrono::milliseconds> wait;
+  std::optional<std::string> config;
+  std::optional<std::string> log_dir;
+  bool native = false;   ///< llmlaunch's own keys alone
+  bool pytorch = false;  ///< PyTorch's keys alone
+  bool exact = false;    ///< the prefix is a key
+  bool json = false;
+};
+
 struct Options {
   enum class Action {
     print,        ///< `text` to stdout, status 0: --help, --version
@@ -157,6 +174,7 @@ struct Options {
     version,  ///< with the protocols and libraries: `llmlaunch version`
     env,
     wizard,
+    store,
   };
   Action action = Action::run;
   std::string text;
@@ -167,6 +185,7 @@ struct Options {
   ConfigCheckOptions config_check;
   EnvOptions env;
   WizardOptions wizard;
+  StoreOptions store;
 };
 
 /// `words` without argv[0]. Long flags may be written with hyphens or underscores. Everything from the program's name

@@ -9,7 +9,7 @@ import pytest
 from conftest import BIN, ROOT
 
 LLMLAUNCH = str(BIN / "llmlaunch")
-PAGES = ["", "run", "exec", "hosts", "env", "docs", "config", "version"]
+PAGES = ["", "run", "exec", "hosts", "env", "store", "docs", "config", "version"]
 
 
 def ask(*words, status=0, env=None):

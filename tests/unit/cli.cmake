@@ -8,6 +8,7 @@ llmlaunch_unit_test(cli ASIO
     cli_options_test.cpp
     cli_plan_test.cpp
     cli_report_test.cpp
+    cli_store_test.cpp
     cli_wizard_renewal_test.cpp
     cli_wizard_test.cpp
     cli_wizard_file_test.cpp

@@ -113,6 +113,7 @@ const std::string kHelp =
     "  exec                        Run a command on all hosts and show what they said, grouped\n"
     "  hosts                       Expand, fold, count, split and convert lists of hosts\n"
     "  env                         Show GPUs, driver, network and limits of this machine or of all hosts\n"
+    "  store                       Look into a running job: read, set and watch the keys of its store\n"
     "  docs                        Manual pages, shell completion, and the reference of configuration keys\n"
     "  config                      Write a configuration by questions and a look at the hosts; check one\n"
     "  version                     Tell the versions of llmlaunch, its protocols and libraries\n"
