@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, ROOT
+from conftest import BIN, PYTHON, ROOT
 from test_per_node import ended, machines  # noqa: F401, the fixture
 
 HOSTS = 2
@@ -166,3 +166,29 @@ def test_machines_that_are_started_one_by_one_have_it_too(machines, python):  # 
     shown = re.findall(r"^\[rank \d machine\d\] shown: init (.*) ddp ", machines.runs[0].out, re.M)
     assert len(shown) == 4, machines.runs[0]
     machines.nothing_left()
+
+
+def test_a_person_sees_the_keys_of_a_pytorch_job_and_lets_its_ranks_go_on(hosts, python):
+    code = ("import torch.distributed as dist\n"
+            "dist.init_process_group('gloo')\n"
+            "store = dist.distributed_c10d._get_default_store()\n"
+            "store.set(f'here/{dist.get_rank()}', b'\\x00\\xff')\n"
+            "print('ready', flush=True)\n"
+            "print('got', store.get('go').decode())\n"
+            "dist.destroy_process_group()")
+    run = hosts.start(python, "-c", code, config=config(hosts, slots=1))
+    run.said("[rank 0 test01] ready")
+    run.said("[rank 1 test02] ready")
+
+    def store(verb, *words):
+        done = subprocess.run([BIN / "llmlaunch", "store", verb, "--pytorch", "--log-dir", hosts.directory / "logs", "latest",
+                               *words], capture_output=True, timeout=60, check=True)
+        return done.stdout
+
+    keys = re.findall(r"^ +\d+  pytorch  (\S+)$", store("list").decode(), re.M)
+    assert {"/default_pg/0//here/0", "/default_pg/0//cpu//0/1"} < set(keys), keys
+    (mine,) = (key for key in keys if key.endswith("here/1"))
+    assert store("get", mine) == b"\x00\xff"
+    store("set", mine.replace("here/1", "go"), "on")
+    assert run.finish().status == 0 and run.out.count("got on") == 2, (keys, str(run))
+    hosts.nothing_left(run)
