@@ -89,6 +89,14 @@ bool is_over(const RunningJob& job) {
   return state == RunState::ended || state == RunState::no_pass;
 }
 
+// While its old generation was asked for: then the pass is that of the next one.
+bool has_gone_on(RunningJob& job) {
+  auto pass = read_observer_pass(job.directory);
+  if (!pass || pass->generation == job.pass.generation) return false;
+  job.pass = std::move(*pass);
+  return true;
+}
+
 bool ends_generation(const Error& error) {
   return error.code == Errc::generation_ended || error.code == Errc::closed || error.code == Errc::stale_generation;
 }
@@ -99,6 +107,7 @@ Result<void> follow_store(RunningJob job, const StoreWatch& watch) {
   while (true) {
     auto view = StoreView::open(job);
     if (!view && is_over(job)) break;
+    if (!view && has_gone_on(job)) continue;
     // Between the end of a generation and the next one there is nobody to join.
     Result<Ending> ending = view ? follow_generation(*view, watch) : Result<Ending>(view.error());
     if (!ending && !ends_generation(ending.error())) return ending.error();

@@ -5,4 +5,5 @@ llmlaunch_fuzz_target(agent_identities SOURCES agent_identities.cpp LIBRARIES ll
 llmlaunch_fuzz_target(conditions SOURCES conditions.cpp LIBRARIES llmlaunch_agent_core llmlaunch_config)
 llmlaunch_fuzz_target(agent SOURCES agent_fuzz.cpp LIBRARIES llmlaunch_agent_core)
 llmlaunch_fuzz_target(job_record SOURCES job_record.cpp LIBRARIES llmlaunch_launcher)
+llmlaunch_fuzz_target(observer_pass SOURCES observer_pass.cpp LIBRARIES llmlaunch_launcher)
 llmlaunch_fuzz_target(call_messages SOURCES call_messages.cpp LIBRARIES llmlaunch_launcher_core)

@@ -56,6 +56,17 @@ class Harness {
     }
   }
 
+  // Who looks in by the native dialect: every request is answered, by its number.
+  void look_in(std::uint8_t type, ByteView bytes) {
+    auto request = decode({type, bytes});
+    if (!request) return;
+    const std::uint32_t number = request_of(*request);
+    const auto [reply, actions] = state_.on_request(std::move(*request));
+    FUZZ_CHECK(request_of(reply) == number);
+    apply(actions);
+  }
+  void observe(bool watched) { state_.observe(observed_ = watched); }
+
   void late(std::size_t slot) { apply(state_.on_late(peers_[slot].id)); }
   void disconnect(std::size_t slot) {
     live_.erase(peers_[slot].id);
@@ -75,6 +86,17 @@ class Harness {
     Decoder decoder;
   };
 
+  static std::uint32_t request_of(const Message& message) {
+    return std::visit(
+        [](const auto& m) -> std::uint32_t {
+          if constexpr (requires { m.request; })
+            return m.request;
+          else
+            return 0;
+        },
+        message);
+  }
+
   static void check_round_trip(const Command& command) {
     const Bytes bytes = encode(command);
     Decoder decoder;
@@ -93,12 +115,14 @@ class Harness {
         FUZZ_CHECK(!closed->reason.what.empty());
       } else {
         const auto* answer = std::get_if<Answer>(&action);
-        FUZZ_CHECK(answer != nullptr ? live_.contains(answer->peer) : std::holds_alternative<Changed>(action));
+        FUZZ_CHECK(answer != nullptr ? live_.contains(answer->peer)
+                                     : observed_ && std::holds_alternative<Changed>(action));
       }
     }
   }
 
   State state_{small_limits()};
+  bool observed_ = false;
   std::uint64_t last_ = 0;
   std::map<std::size_t, Peer> peers_;
   std::set<PeerId> live_;
@@ -106,7 +130,7 @@ class Harness {
 
 }  // namespace
 
-// Input: a list of (operation: u8; for bytes: u8 length, bytes).
+// Input: a list of (operation: u8; for bytes: u8 length, bytes; for a look from outside: u8 type, u8 length, bytes).
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Harness harness;
   FieldReader input(std::as_bytes(std::span(data, size)));
@@ -119,7 +143,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 2: harness.disconnect(slot); break;
       case 3: harness.late(slot); break;
       case 4:
-        if (operation == 0xfc) harness.end();
+        if (operation == 0xfc) {
+          harness.end();
+        } else if (operation >= 0x80 && input.remaining() >= 2) {
+          const std::uint8_t type = input.u8();
+          harness.look_in(type, input.raw(std::min<std::size_t>(input.u8(), input.remaining())));
+        } else {
+          harness.observe(operation >= 0x40);
+        }
         break;
       default:
         if (input.remaining() == 0) break;

@@ -21,7 +21,8 @@ constexpr std::size_t kPeers = 8;
 class Harness {
  public:
   Harness()
-      : token_(*Token::parse(kToken)), world_({"job", token_, Generation{1}, {"a", "a", "b"}, milliseconds(1000)}) {}
+      : token_(*Token::parse(kToken)),
+        world_({"job", token_, Generation{1}, {"a", "a", "b"}, milliseconds(1000), true}) {}
 
   void connect(std::size_t slot) {
     disconnect(slot);  // a slot holds one connection at a time
@@ -63,6 +64,10 @@ class Harness {
   void slow_watcher(std::size_t slot, std::uint32_t request) {
     if (watches_.contains({ids_[slot], request})) apply(world_.on_slow_watcher(ids_[slot], request));
   }
+  void pytorch_change(std::uint32_t number) {
+    const auto value = std::make_shared<const Bytes>(number % 64, std::byte{'v'});
+    apply(world_.on_pytorch_change(std::string(1 + number % 3, 'k'), number % 5 == 0 ? nullptr : value));
+  }
   void end() { apply(world_.end_generation("over", now_)); }
   void advance(std::uint32_t ms) {
     now_ += milliseconds(ms);
@@ -92,6 +97,7 @@ class Harness {
   void apply(const Actions& actions) {
     for (const Action& action : actions) {
       if (const auto* closed = std::get_if<Close>(&action)) FUZZ_CHECK(live_.erase(closed->peer) == 1);
+      if (const auto* asked = std::get_if<AskPyTorch>(&action)) FUZZ_CHECK(live_.contains(asked->peer));
       const auto* sent = std::get_if<Send>(&action);
       if (sent == nullptr) continue;
       FUZZ_CHECK(live_.contains(sent->peer));
@@ -137,6 +143,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
           harness.end();
         else
           harness.slow_watcher(slot, argument);
+        harness.pytorch_change(argument);
         break;
       default: {
         const std::size_t length = std::min<std::size_t>(input.u8(), input.remaining());

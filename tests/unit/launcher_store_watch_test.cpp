@@ -65,7 +65,14 @@ struct WatchedJob {
     };
     watch.on_news = [this](const std::string& news) { note(news); };
     RunningJob job = *find_running_job(top.str(), kJob);
-    return std::async(std::launch::async, [this, job] { return follow_store(job, watch); });
+    over = false;
+    return std::async(std::launch::async, [this, job] {
+      auto result = follow_store(job, watch);
+      const std::scoped_lock lock(mutex);
+      over = true;
+      added.notify_all();
+      return result;
+    });
   }
   void note(std::string text) {
     const std::scoped_lock lock(mutex);
@@ -74,11 +81,14 @@ struct WatchedJob {
   }
   void wait_for(const std::string& text) {
     std::unique_lock lock(mutex);
-    added.wait(lock, [&] {
+    const auto said = [&] {
       for (const auto& line : lines)
         if (line.find(text) != std::string::npos) return true;
       return false;
-    });
+    };
+    added.wait(lock, [&] { return said() || over; });
+    INFO(text);
+    REQUIRE(said());
   }
 
   TemporaryDirectory top;
@@ -90,6 +100,7 @@ struct WatchedJob {
   std::mutex mutex;
   std::condition_variable added;
   std::vector<std::string> lines;
+  bool over = false;  // the watch has ended
 };
 
 }  // namespace
