@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
 
 #include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_files.hpp"

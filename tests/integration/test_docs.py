@@ -98,6 +98,8 @@ def complete_in_bash(tmp_path, *words):
     (["llmlaunch", "run", "tra"], ["train"]),
     (["llmlaunch", "exec", "--exc"], ["--exclude"]),
     (["llmlaunch", "hosts", "--hostfile", "h", "--fo"], ["--fold"]),
+    (["llmlaunch", "store", "wa"], ["watch"]),
+    (["llmlaunch", "store", "get", "latest", "--wa"], ["--wait"]),
     (["llmlaunch", "docs", "com"], ["completion"]),
     (["llmlaunch", "docs", "completion", "z"], ["zsh"]),
     (["llmlaunch", "docs", "man", "ho"], ["hosts"]),
@@ -132,6 +134,7 @@ def test_fish_completes(tmp_path):
     assert offered("llmlaunch run --confi") == ["--config"]
     assert offered("llmlaunch run --color al") == ["always"]
     assert offered("llmlaunch docs completion z") == ["zsh"]
+    assert offered("llmlaunch store get latest --wa") == ["--wait"]
     assert offered("llmlaunch run python --confi") == []
     assert offered("llmlaunch run -n 2 --dry") == ["--dry-run"]
 
