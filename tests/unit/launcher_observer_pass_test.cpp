@@ -15,7 +15,6 @@ namespace launcher_observer_pass_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
-using llmlaunch::test::content_of;
 using llmlaunch::test::TemporaryDirectory;
 namespace fs = std::filesystem;
 
