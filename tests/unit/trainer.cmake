@@ -18,6 +18,7 @@ llmlaunch_unit_test(trainer_core
     trainer_init_test.cpp
     trainer_pytorch_test.cpp
     trainer_sampler_test.cpp
+    trainer_torch_numbers_test.cpp
   ARGUMENTS ${trainer_core_arguments}
   LIBRARIES llmlaunch_trainer_core nlohmann_json::nlohmann_json ZLIB::ZLIB)
 target_compile_definitions(unit_trainer_core PRIVATE LLMLAUNCH_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")
