@@ -32,10 +32,18 @@ inline constexpr std::array<Parameter, 8> kParameters = {{
 }};
 inline constexpr std::size_t kParameterValues = 1'199'882;
 
+/// Which samples of the run a batch holds: image b is sample `first` + b × `stride`. A sample's number says when in the
+/// run it is seen, whichever rank sees it, so that dropout's masks, which depend on it, do not depend on the ranks.
+struct SampleNumbers {
+  std::uint64_t first = 0;
+  std::uint64_t stride = 1;
+};
+
 /// Normalised images and their labels, in host memory.
 struct Batch {
   std::span<const float> images;         // (B, 1, 28, 28)
   std::span<const std::uint8_t> labels;  // (B)
+  SampleNumbers samples = {};
 };
 
 /// Sums over a batch; the mean loss is loss_sum / count.
@@ -45,20 +53,30 @@ struct BatchResult {
   std::uint64_t count = 0;
 };
 
-/// PyTorch's AdamW.
+/// What a backward pass does with its gradient.
+struct GradientUse {
+  float scale = 1;          ///< the gradient of the mean loss × this: 1 / batches, when several make one step
+  bool accumulate = false;  ///< add to the gradient that is there, instead of replacing it
+};
+
+/// The factor by which clip_grad_norm_ scales a gradient of norm `norm`. Not a number where the norm is none.
+inline float clip_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return static_cast<float>(factor > 1 ? 1 : factor);
+}
+
+/// PyTorch's AdamW, but for the learning rate, which each step is told.
 struct AdamWOptions {
-  double learning_rate = 1e-3;
   double weight_decay = 1e-2;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
 };
 
-/// Dropout's masks depend on seed, rank and step only. Off: the network of evaluation.
+/// Dropout's masks depend on the seed and the sample's number only. Off: the network of evaluation.
 struct DropoutOptions {
   bool on = true;
   std::uint64_t seed = 0;
-  std::uint32_t rank = 0;
 };
 
 /// Called from inside the backward pass: the gradient of parameter `index` is complete (on a GPU: queued).
@@ -81,11 +99,15 @@ class Backend {
   virtual Result<void> load_parameters(std::span<const float> host) = 0;
   virtual Result<std::vector<float>> copy_parameters() = 0;
 
-  /// Forward and backward of step `step` (from 1); the gradient of the batch's mean loss. Calls `ready` for each
-  /// parameter, last layer first; an error of it ends the pass and is returned.
-  virtual Result<BatchResult> forward_backward(const Batch& batch, std::uint64_t step, const GradientReady& ready) = 0;
+  /// Forward and backward; the gradient of the batch's mean loss, used as `use` says. Calls `ready` for each parameter,
+  /// last layer first; an error of it ends the pass and is returned.
+  virtual Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
+                                               const GradientReady& ready) = 0;
+  /// Scales the gradient so that its norm over all parameters is at most `max_norm` (above 0), as PyTorch's
+  /// clip_grad_norm_. The norm that it had.
+  virtual Result<double> clip_gradient(double max_norm) = 0;
   /// One AdamW step by the gradient; `step` counts from 1.
-  virtual Result<void> optimizer_step(std::uint64_t step) = 0;
+  virtual Result<void> optimizer_step(std::uint64_t step, double learning_rate) = 0;
   /// Forward without dropout.
   virtual Result<BatchResult> evaluate(const Batch& batch) = 0;
 };

@@ -14,6 +14,7 @@ add_library(llmlaunch_trainer_core STATIC
   idx.cpp
   init.cpp
   sampler.cpp
+  schedule.cpp
 )
 # oneDNN runs on GCC's OpenMP; it must be asked for its number of threads there, also by a program built with Clang.
 target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})

@@ -12,6 +12,8 @@
 #include <memory>
 #include <utility>
 
+#include <unistd.h>
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -51,6 +53,25 @@ Result<std::string> find_file(const std::string& folder, const std::string& subj
                     kHint);
 }
 
+std::string set_name(Split split) {
+  return split == Split::train ? "train" : "t10k";
+}
+
+Result<void> write_file(const std::filesystem::path& path, const Bytes& bytes) {
+  const std::string part = path.string() + ".part";
+  std::unique_ptr<std::FILE, CloseFile> file(std::fopen(part.c_str(), "wbe"));
+  if (!file) return system_error(errno, "open", part);
+  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
+  if (!written || std::fflush(file.get()) != 0) {
+    const Error failed = system_error(errno, "write", part);
+    ::unlink(part.c_str());
+    return failed;
+  }
+  file.reset();
+  if (std::rename(part.c_str(), path.c_str()) != 0) return system_error(errno, "rename", part);
+  return ok;
+}
+
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {
   auto bytes = read_file(path, limit);
   if (!bytes || !path.ends_with(".gz")) return bytes;
@@ -70,7 +91,7 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   if (!std::filesystem::is_directory(folder, ignored)) {
     return make_error(Errc::not_found, "no such folder", folder, kHint);
   }
-  const std::string set = split == Split::train ? "train" : "t10k";
+  const std::string set = set_name(split);
   const auto image_path = find_file(folder, set + "-images", "idx3-ubyte");
   if (!image_path) return image_path.error();
   const auto label_path = find_file(folder, set + "-labels", "idx1-ubyte");
@@ -92,8 +113,24 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   return Dataset{std::move(*images), std::move(*labels)};
 }
 
+Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) return system_error(failed.value(), "--export_dataset: mkdir", folder);
+  const std::filesystem::path images = std::filesystem::path(folder) / (set_name(split) + "-images-idx3-ubyte");
+  const std::filesystem::path labels = std::filesystem::path(folder) / (set_name(split) + "-labels-idx1-ubyte");
+  for (const auto& path : {images, labels}) {
+    std::error_code ignored;  // what cannot be looked at cannot be written either, and that is told
+    if (std::filesystem::exists(path, ignored)) {
+      return system_error(EEXIST, "--export_dataset: create", path.string(), "name a new folder, or remove the file");
+    }
+  }
+  if (auto written = write_file(images, write_idx_images(dataset.images)); !written) return written;
+  return write_file(labels, write_idx_labels(dataset.labels));
+}
+
 float normalised(std::uint8_t pixel) {
-  return static_cast<float>((pixel / 255.0 - 0.1307) / 0.3081);
+  return (static_cast<float>(pixel) / 255.0F - 0.1307F) / 0.3081F;
 }
 
 void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
 #include "trainer/exit_status.hpp"
 #include "trainer/options.hpp"
@@ -50,6 +51,7 @@ void end_with_generation(const Error& reason) {
 }
 
 Result<void> run(const TrainOptions& options) {
+  if (!options.export_dataset.empty()) return export_data(options);
   auto device = choose_device(options.device);
   if (!device) return device.error();
   auto world = join_world(device->nccl_version);

@@ -17,7 +17,9 @@ llmlaunch_unit_test(trainer_core
     trainer_digits_test.cpp
     trainer_init_test.cpp
     trainer_pytorch_test.cpp
+    trainer_philox_test.cpp
     trainer_sampler_test.cpp
+    trainer_schedule_test.cpp
     trainer_torch_numbers_test.cpp
   ARGUMENTS ${trainer_core_arguments}
   LIBRARIES llmlaunch_trainer_core nlohmann_json::nlohmann_json ZLIB::ZLIB)
