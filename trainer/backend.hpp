@@ -19,18 +19,28 @@ namespace llmlaunch::trainer {
 struct Parameter {
   const char* name;
   std::size_t first, count;
+  std::array<std::uint64_t, 4> shape;  ///< 0 from the first dimension on that it has not
 };
 inline constexpr std::array<Parameter, 8> kParameters = {{
-    {"conv1.weight", 0, 288},           // (32, 1, 3, 3)
-    {"conv1.bias", 288, 32},            // (32)
-    {"conv2.weight", 320, 18'432},      // (64, 32, 3, 3)
-    {"conv2.bias", 18'752, 64},         // (64)
-    {"fc1.weight", 18'816, 1'179'648},  // (128, 9216)
-    {"fc1.bias", 1'198'464, 128},       // (128)
-    {"fc2.weight", 1'198'592, 1'280},   // (10, 128)
-    {"fc2.bias", 1'199'872, 10},        // (10)
+    {"conv1.weight", 0, 288, {32, 1, 3, 3}},
+    {"conv1.bias", 288, 32, {32}},
+    {"conv2.weight", 320, 18'432, {64, 32, 3, 3}},
+    {"conv2.bias", 18'752, 64, {64}},
+    {"fc1.weight", 18'816, 1'179'648, {128, 9216}},
+    {"fc1.bias", 1'198'464, 128, {128}},
+    {"fc2.weight", 1'198'592, 1'280, {10, 128}},
+    {"fc2.bias", 1'199'872, 10, {10}},
 }};
 inline constexpr std::size_t kParameterValues = 1'199'882;
+
+/// The dimensions of a tensor, as PyTorch's.
+inline std::vector<std::uint64_t> shape_of(const Parameter& parameter) {
+  std::vector<std::uint64_t> shape;
+  for (const std::uint64_t side : parameter.shape) {
+    if (side > 0) shape.push_back(side);
+  }
+  return shape;
+}
 
 /// Which samples of the run a batch holds: image b is sample `first` + b × `stride`. A sample's number says when in the
 /// run it is seen, whichever rank sees it, so that dropout's masks, which depend on it, do not depend on the ranks.
@@ -98,6 +108,15 @@ class Backend {
 
   virtual Result<void> load_parameters(std::span<const float> host) = 0;
   virtual Result<std::vector<float>> copy_parameters() = 0;
+
+  /// AdamW's memory, kParameterValues each: 0 at the start.
+  struct Moments {
+    std::vector<float> first, second;
+  };
+  virtual Result<void> load_moments(const Moments& host) = 0;
+  virtual Result<Moments> copy_moments() = 0;
+  /// The same in the memory of the device.
+  virtual std::array<std::span<float>, 2> moments() = 0;
 
   /// Forward and backward; the gradient of the batch's mean loss, used as `use` says. Calls `ready` for each parameter,
   /// last layer first; an error of it ends the pass and is returned.

@@ -87,12 +87,24 @@ class CpuBackend final : public Backend {
   }
   Result<std::vector<float>> copy_parameters() override { return parameters_; }
 
+  Result<void> load_moments(const Moments& host) override {
+    if (host.first.size() != kParameterValues || host.second.size() != kParameterValues) {
+      return make_error(Errc::invalid_argument, fmt::format("moments of {} and {} values; BasicNet has {}",
+                                                            host.first.size(), host.second.size(), kParameterValues));
+    }
+    first_moment_ = host.first;
+    second_moment_ = host.second;
+    return ok;
+  }
+  Result<Moments> copy_moments() override { return Moments{first_moment_, second_moment_}; }
+  std::array<std::span<float>, 2> moments() override { return {first_moment_, second_moment_}; }
+
   Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
                                        const GradientReady& ready) override {
     if (auto good = check(batch); !good) return good.error();
     const GradientReady add_and_report = [&](std::size_t index) -> Result<void> {
-      const auto [name, first, count] = kParameters[index];
-      for (std::size_t i = first; i < first + count; ++i) gradient_[i] += fresh_[i];
+      const Parameter& tensor = kParameters[index];
+      for (std::size_t i = tensor.first; i < tensor.first + tensor.count; ++i) gradient_[i] += fresh_[i];
       return ready(index);
     };
     Result<void> reported = ok;

@@ -9,36 +9,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <utility>
 
 #include <unistd.h>
+
+#include "trainer/files.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
 constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-
-/// All bytes of a file, at most `limit`.
-Result<Bytes> read_file(const std::string& path, std::size_t limit) {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
-  if (!file) return system_error(errno, "open", path);
-  Bytes bytes;
-  std::array<std::byte, 65536> piece;
-  for (;;) {
-    const std::size_t count = std::fread(piece.data(), 1, piece.size(), file.get());
-    if (std::ferror(file.get()) != 0) return system_error(errno, "read", path);
-    if (count == 0) return bytes;
-    if (count > limit - bytes.size()) {
-      return make_error(Errc::invalid_config, fmt::format("is larger than the limit of {} bytes", limit), path, kHint);
-    }
-    bytes.insert(bytes.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
-  }
-}
 
 /// What there is of "train-images-idx3-ubyte" and its other spellings.
 Result<std::string> find_file(const std::string& folder, const std::string& subject, const std::string& kind) {
@@ -57,23 +37,17 @@ std::string set_name(Split split) {
   return split == Split::train ? "train" : "t10k";
 }
 
-Result<void> write_file(const std::filesystem::path& path, const Bytes& bytes) {
-  const std::string part = path.string() + ".part";
-  std::unique_ptr<std::FILE, CloseFile> file(std::fopen(part.c_str(), "wbe"));
-  if (!file) return system_error(errno, "open", part);
-  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
-  if (!written || std::fflush(file.get()) != 0) {
-    const Error failed = system_error(errno, "write", part);
-    ::unlink(part.c_str());
-    return failed;
-  }
-  file.reset();
-  if (std::rename(part.c_str(), path.c_str()) != 0) return system_error(errno, "rename", part);
-  return ok;
+/// Under another name first: no half file has the final one.
+Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
+  const std::string part = path + ".part";
+  auto written = write_whole_file(part, bytes);
+  if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
+  if (!written) ::unlink(part.c_str());
+  return written;
 }
 
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {
-  auto bytes = read_file(path, limit);
+  auto bytes = read_whole_file(path, limit, kHint);
   if (!bytes || !path.ends_with(".gz")) return bytes;
   return unpack_gzip(*bytes, limit, path);
 }
@@ -125,8 +99,8 @@ Result<void> save_mnist(const std::string& folder, Split split, const Dataset& d
       return system_error(EEXIST, "--export_dataset: create", path.string(), "name a new folder, or remove the file");
     }
   }
-  if (auto written = write_file(images, write_idx_images(dataset.images)); !written) return written;
-  return write_file(labels, write_idx_labels(dataset.labels));
+  if (auto written = write_new_file(images.string(), write_idx_images(dataset.images)); !written) return written;
+  return write_new_file(labels.string(), write_idx_labels(dataset.labels));
 }
 
 float normalised(std::uint8_t pixel) {

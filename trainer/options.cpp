@@ -172,6 +172,24 @@ void add_report_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
 }
 
+void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
+  const std::map<std::string, SaveStrategy> strategies = {
+      {"no", SaveStrategy::no}, {"steps", SaveStrategy::steps}, {"epoch", SaveStrategy::epoch}};
+  app.add_option("--output_dir", o.output_dir, "folder for checkpoints; rank 0 writes and reads it");
+  app.add_option("--save_strategy", o.save_strategy,
+                 "when to write a checkpoint; also after the last step and at a SIGTERM (Hugging Face: steps)")
+      ->default_str("no")
+      ->transform(CLI::CheckedTransformer(strategies).description("no|steps|epoch"));
+  app.add_option("--save_steps", o.save_steps, "with --save_strategy steps: every so many")
+      ->capture_default_str()
+      ->check(from_one());
+  app.add_option("--save_total_limit", o.save_total_limit, "keep so many checkpoints, the newest (default: all)")
+      ->check(from_one());
+  app.add_option(
+      "--resume_from_checkpoint", o.resume_from_checkpoint,
+      "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
+}
+
 void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   const std::map<std::string, DeviceChoice> devices = {
       {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
@@ -203,6 +221,13 @@ Result<void> check_together(const TrainOptions& options, bool use_cpu) {
   if (options.eval_steps > 0 && options.eval_strategy != EvalStrategy::steps) {
     return make_error(Errc::usage, "--eval_steps needs --eval_strategy steps");
   }
+  if (options.output_dir.empty()) {
+    const bool saves = options.save_strategy != SaveStrategy::no;
+    if (saves || options.resume_from_checkpoint == kLastCheckpoint) {
+      return make_error(Errc::usage, fmt::format("{} needs --output_dir",
+                                                 saves ? "--save_strategy" : "--resume_from_checkpoint true"));
+    }
+  }
   if (use_cpu && options.device == DeviceChoice::cuda) {
     return make_error(Errc::usage, "--use_cpu and --device cuda contradict each other");
   }
@@ -214,8 +239,8 @@ constexpr const char* kFooter =
 rank of many and finds the others through the environment.
 
 exit status: 0 done, 64 wrong flag, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
-70 internal error, 71 no memory, 74 a file cannot be read or written, 75 the job was ended by llmlaunch, 78 damaged data
-or wrong environment, 128+n stopped by signal n)";
+70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint: training went on without it), 75 the job was
+ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signal n)";
 
 }  // namespace
 
@@ -232,6 +257,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   add_length_flags(app, parsed.options);
   add_optimizer_flags(app, parsed.options);
   add_report_flags(app, parsed.options);
+  add_checkpoint_flags(app, parsed.options);
   add_device_flags(app, parsed.options, use_cpu);
 
   std::vector<std::string> words;
@@ -256,6 +282,9 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   }
   if (auto good = check_together(parsed.options, use_cpu); !good) return good.error();
   if (use_cpu) parsed.options.device = DeviceChoice::cpu;
+  std::string& resume = parsed.options.resume_from_checkpoint;
+  if (resume == "True") resume = kLastCheckpoint;
+  if (resume == "false" || resume == "False") resume.clear();
   return parsed;
 }
 

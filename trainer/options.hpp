@@ -15,8 +15,9 @@ namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
-/// When the test images are looked at, besides after the last step.
+/// When the test images are looked at, besides after the last step; when a checkpoint is written.
 enum class EvalStrategy { no, steps, epoch };
+enum class SaveStrategy { no, steps, epoch };
 
 /// Flags carry the names of Hugging Face's TrainingArguments where it has one; defaults are the example's.
 struct TrainOptions {
@@ -47,11 +48,19 @@ struct TrainOptions {
   std::uint32_t eval_steps = 0;  ///< 0: as logging_steps
   bool replicas_speak = false;   ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
-  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
+  std::string output_dir;  ///< where checkpoints go
+  SaveStrategy save_strategy = SaveStrategy::no;
+  std::uint32_t save_steps = 500;
+  std::uint32_t save_total_limit = 0;  ///< 0: all stay
+  std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
+  std::string loss_file;               ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;  ///< seconds for one collective
   std::uint32_t threads = 0;         ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
 };
+
+/// --resume_from_checkpoint true: the newest one of output_dir.
+inline constexpr const char* kLastCheckpoint = "true";
 
 inline constexpr std::uint64_t kDrawnTrainSamples = 12'000;
 inline constexpr std::uint64_t kDrawnEvalSamples = 2'000;

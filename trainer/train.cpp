@@ -11,12 +11,16 @@
 #include <string>
 #include <vector>
 
+#include "rendezvous/base/log.hpp"
+#include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
-#include "trainer/init.hpp"
+#include "trainer/files.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
+#include "trainer/stop.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -25,6 +29,9 @@ using Clock = std::chrono::steady_clock;
 
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
+
+/// How often ranks that save ask one another whether they were told to stop.
+constexpr std::uint64_t kStopCheckSteps = 5;
 
 class Training {
  public:
@@ -45,19 +52,32 @@ class Training {
                              .drop_last = options.dataloader_drop_last,
                              .epochs = options.num_train_epochs,
                              .max_steps = static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.max_steps))})),
-        schedule_(schedule_of(options, length_.steps)) {}
+        schedule_(schedule_of(options, length_.steps)),
+        accounting_{.images = data.train.count(),
+                    .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
+                                       options.gradient_accumulation_steps,
+                    .steps_per_epoch = length_.steps_per_epoch,
+                    .data_seed = options.data_seed.value_or(options.seed),
+                    .drop_last = options.dataloader_drop_last},
+        checkpoints_(options.output_dir, options.save_total_limit,
+                     [this](const Error& error) { log_warning("{}; training goes on", to_string(error)); }) {}
 
-  Result<void> run() {
-    if (auto started = start(); !started) return started;
-    for (std::uint64_t epoch = 0; epoch < length_.epochs; ++epoch) {
-      if (auto done = train_epoch(epoch); !done) return done;
-      if (auto equal = check_parameters(epoch); !equal) return equal;
+  Result<Ending> run() {
+    if (auto started = start(); !started) return started.error();
+    note_first_sigterm(saves());
+    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; epoch < length_.epochs; ++epoch) {
+      if (auto done = train_epoch(epoch); !done) return done.error();
+      if (stopped_) return save_and_stop();
+      if (auto equal = check_parameters(epoch); !equal) return equal.error();
       if (options_.eval_strategy == EvalStrategy::epoch && step_ < length_.steps) {
-        if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested;
+        if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested.error();
       }
     }
-    if (auto tested = test({}); !tested) return tested;
-    return comm_.finish();
+    note_first_sigterm(false);
+    if (auto tested = test({}); !tested) return tested.error();
+    if (auto finished = comm_.finish(); !finished) return finished.error();
+    if (auto kept = checkpoints_.finish(); !kept) return kept.error();
+    return Ending::done;
   }
 
  private:
@@ -92,13 +112,13 @@ class Training {
   /// What must be the same everywhere for the ranks to be one job.
   Result<std::string> job_fingerprint() const {
     const TrainOptions& o = options_;
-    return digest(as_bytes(
-        fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(),
-                    data_.test.count(), data_.description, o.per_device_train_batch_size, o.num_train_epochs,
-                    o.max_steps, o.gradient_accumulation_steps, o.dataloader_drop_last, o.learning_rate,
-                    static_cast<int>(o.lr_scheduler_type), o.warmup_steps, o.weight_decay, o.adam_beta1, o.adam_beta2,
-                    o.adam_epsilon, o.max_grad_norm, o.seed, o.data_seed.value_or(o.seed), o.dropout, o.logging_steps,
-                    o.logging_first_step, static_cast<int>(o.eval_strategy), o.eval_steps, o.ddp_bucket_cap_mb)));
+    return digest(as_bytes(fmt::format(
+        "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(),
+        data_.test.count(), data_.description, o.per_device_train_batch_size, o.num_train_epochs, o.max_steps,
+        o.gradient_accumulation_steps, o.dataloader_drop_last, o.learning_rate, static_cast<int>(o.lr_scheduler_type),
+        o.warmup_steps, o.weight_decay, o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.max_grad_norm, o.seed,
+        o.data_seed.value_or(o.seed), o.dropout, o.logging_steps, o.logging_first_step,
+        static_cast<int>(o.eval_strategy), o.eval_steps, saves(), o.ddp_bucket_cap_mb)));
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
@@ -117,22 +137,32 @@ class Training {
     const auto fingerprint = job_fingerprint();
     if (!fingerprint) return fingerprint.error();
     if (auto same = check_equal_on_all_ranks(comm_, *fingerprint, "flags and data"); !same) return same;
-    if (auto loaded = backend_.load_parameters(initial_parameters(options_.seed)); !loaded) return loaded;
-    return comm_.broadcast(backend_.parameters());
+    const auto done =
+        start_state(options_, accounting_, comm_, backend_, [this](const std::string& line) { say("{}", line); });
+    if (!done) return done.error();
+    step_ = *done;
+    return ok;
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
     const auto order = sampler_.epoch(epoch);
     logged_at_ = Clock::now();
-    for (std::uint64_t first = 0; first < length_.batches_per_epoch && step_ < length_.steps;
+    const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
+    for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
+         first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
          first += options_.gradient_accumulation_steps) {
       const std::uint64_t last =
           std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
+      mark_step();
       const auto loss = train_step(epoch, order, {.first = first, .last = last});
       if (!loss) return loss.error();
       if (auto logged = log_step(*loss); !logged) return logged;
-      if (is_time_to_test()) {
+      if (is_time_to_save()) {
+        if (auto saved = save(); !saved) return saved;
+      }
+      if (auto agreed = look_for_stop(); !agreed) return agreed;
+      if (is_time_to_test() && !stopped_) {
         if (auto tested = test(fmt::format("step {}/{}: ", step_, length_.steps)); !tested) return tested;
       }
     }
@@ -171,6 +201,51 @@ class Training {
       return stepped.error();
     }
     return loss;
+  }
+
+  bool saves() const { return options_.save_strategy != SaveStrategy::no; }
+
+  bool is_time_to_save() const {
+    switch (options_.save_strategy) {
+      case SaveStrategy::no: return false;
+      case SaveStrategy::steps: return step_ % options_.save_steps == 0 || step_ == length_.steps;
+      case SaveStrategy::epoch: return step_ % length_.steps_per_epoch == 0 || step_ == length_.steps;
+    }
+    return false;
+  }
+
+  /// All ranks are equal, so rank 0's copy is the state of all.
+  Result<void> save() {
+    if (world_.rank != 0) return ok;
+    auto state = state_after(step_, options_, accounting_, comm_, backend_);
+    if (!state) return state.error();
+    checkpoints_.save(std::move(*state));
+    saved_step_ = step_;
+    return ok;
+  }
+
+  /// Whether any rank was told to stop. All find the same, so that all end after the same step.
+  Result<void> look_for_stop() {
+    if (!saves() || step_ % kStopCheckSteps != 0) return ok;
+    const double mine = is_stop_noted() ? 1 : 0;
+    const auto sum = sum_over_ranks(comm_, std::span(&mine, 1));
+    if (!sum) return sum.error();
+    stopped_ = sum->front() > 0;
+    return ok;
+  }
+
+  /// The end that a SIGTERM asked for: what is done is kept.
+  Result<Ending> save_and_stop() {
+    mark_saving();
+    if (saved_step_ != step_) {
+      if (auto saved = save(); !saved) return saved.error();
+    }
+    const auto kept = checkpoints_.finish();
+    // Nobody leaves before the file is there: the first rank that goes ends the job.
+    if (auto met = comm_.barrier(); !met) return met.error();
+    if (!kept) return kept.error();
+    say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
+    return Ending::stopped;
   }
 
   bool is_time_to_test() const {
@@ -253,6 +328,10 @@ class Training {
   Schedule schedule_;
   std::vector<float> images_;
   std::vector<std::uint8_t> labels_;
+  SampleAccounting accounting_;
+  CheckpointWriter checkpoints_;
+  bool stopped_ = false;
+  std::uint64_t saved_step_ = 0;
   std::uint64_t step_ = 0;     // of the whole run, from 1
   std::uint64_t samples_ = 0;  // since the last line, over all ranks
   Clock::time_point logged_at_;
@@ -260,7 +339,7 @@ class Training {
 
 }  // namespace
 
-Result<void> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
+Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   auto data = load_data(options);

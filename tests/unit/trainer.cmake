@@ -9,6 +9,9 @@ set(trainer_core_arguments)
 if(LLMLAUNCH_SANITIZE)
   set(trainer_core_arguments "~[epochs]")
 endif()
+llmlaunch_unit_test(trainer_files
+  SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_safetensors_test.cpp
+  LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_cpu_backend_test.cpp

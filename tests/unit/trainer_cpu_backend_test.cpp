@@ -209,12 +209,12 @@ TEST_CASE("gradients of several batches are added up, each times its scale") {
   REQUIRE(backend->forward_backward(images.batch(0, 4), {.scale = 1.0F / 3}, kIgnore));
   REQUIRE(backend->forward_backward(images.batch(4, 4), {.scale = 1.0F / 3, .accumulate = true}, kIgnore));
   std::vector<float> seen(kParameterValues);
-  REQUIRE(backend->forward_backward(images.batch(8, 4), {.scale = 1.0F / 3, .accumulate = true},
-                                    [&](std::size_t index) -> Result<void> {
-                                      const auto [name, first, count] = kParameters[index];
-                                      std::copy_n(backend->gradient().data() + first, count, seen.data() + first);
-                                      return ok;
-                                    }));
+  REQUIRE(backend->forward_backward(
+      images.batch(8, 4), {.scale = 1.0F / 3, .accumulate = true}, [&](std::size_t index) -> Result<void> {
+        const Parameter& tensor = kParameters[index];
+        std::copy_n(backend->gradient().data() + tensor.first, tensor.count, seen.data() + tensor.first);
+        return ok;
+      }));
   const std::vector<float> sum(backend->gradient().begin(), backend->gradient().end());
   CHECK(relative_difference(sum, whole) < 1e-5);
   CHECK(seen == sum);  // what is reported as ready is the sum already

@@ -67,20 +67,36 @@ class CudaBackend final : public Backend {
 
   Result<void> load_parameters(std::span<const float> host) override {
     return without_exceptions([&] {
-      CUDA_CHECK(cudaMemcpyAsync(parameters_.data(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice, stream()));
+      queue_upload(parameters_, host);
       CUDA_CHECK(cudaStreamSynchronize(stream()));
     });
   }
 
   Result<std::vector<float>> copy_parameters() override {
     return without_exceptions([&] {
-      std::vector<float> host(kParameterValues);
-      CUDA_CHECK(cudaMemcpyAsync(host.data(), parameters_.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost,
-                                 stream()));
+      std::vector<float> host = queue_download(parameters_);
       CUDA_CHECK(cudaStreamSynchronize(stream()));
       return host;
     });
   }
+
+  Result<void> load_moments(const Moments& host) override {
+    return without_exceptions([&] {
+      queue_upload(first_moment_, host.first);
+      queue_upload(second_moment_, host.second);
+      CUDA_CHECK(cudaStreamSynchronize(stream()));
+    });
+  }
+
+  Result<Moments> copy_moments() override {
+    return without_exceptions([&] {
+      Moments host{queue_download(first_moment_), queue_download(second_moment_)};
+      CUDA_CHECK(cudaStreamSynchronize(stream()));
+      return host;
+    });
+  }
+
+  std::array<std::span<float>, 2> moments() override { return {first_moment_.span(), second_moment_.span()}; }
 
   Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
                                        const GradientReady& ready) override {
@@ -96,8 +112,9 @@ class CudaBackend final : public Backend {
       net_.backward(parameters_.data(), use.scale, target, [&](int layer) {
         // Bias before weight, as automatic differentiation finishes them.
         for (const std::size_t index : {2 * static_cast<std::size_t>(layer) + 1, 2 * static_cast<std::size_t>(layer)}) {
-          const auto [name, first, count] = kParameters[index];
-          if (use.accumulate) add(gradient_.data() + first, fresh_.data() + first, count, stream());
+          const Parameter& tensor = kParameters[index];
+          if (use.accumulate)
+            add(gradient_.data() + tensor.first, fresh_.data() + tensor.first, tensor.count, stream());
           if (reported) reported = ready(index);
         }
       });
@@ -149,6 +166,17 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  void queue_upload(const DeviceArray<float>& to, std::span<const float> host) {
+    CUDA_CHECK(cudaMemcpyAsync(to.data(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice, stream()));
+  }
+
+  std::vector<float> queue_download(const DeviceArray<float>& from) {
+    std::vector<float> host(kParameterValues);
+    CUDA_CHECK(
+        cudaMemcpyAsync(host.data(), from.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost, stream()));
+    return host;
+  }
+
   BatchResult batch_result(const Batch& batch) {
     const auto sums = net_.results();
     return {.loss_sum = sums.loss_sum, .correct = sums.correct, .count = batch.labels.size()};
