@@ -39,7 +39,7 @@ ROOMS = {
     },
     "trainer": {
         "rooms": ["trainer/cuda", "rendezvous/client.hpp", "rendezvous/message.hpp", "rendezvous/base"],
-        "libraries": ["fmt", "CLI11", "zlib", "libcrypto", "oneDNN", "OpenMP", "Gloo"],
+        "libraries": ["fmt", "CLI11", "zlib", "libcrypto", "oneDNN", "OpenMP", "Gloo", "json"],
     },
     "trainer/cuda": {
         "rooms": ["trainer", "rendezvous/client.hpp", "rendezvous/message.hpp", "rendezvous/base"],

@@ -25,6 +25,14 @@ fi
 
 python=/usr/bin/python3
 [[ -x "$python" ]] || python="$(command -v python3)" || { echo "python_env: no python3 here" >&2; exit 69; }
+# Two at once would write into one directory: the second waits, and then finds it made.
+mkdir -p "$(dirname "$directory")"
+exec 9>"$directory.lock"
+flock 9
+if is_there; then
+  echo "python_env: $directory has ${packages[*]}"
+  exit 0
+fi
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 run() {

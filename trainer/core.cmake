@@ -4,6 +4,18 @@
 find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
 
+# Files as a whole, and checkpoints made of them; sees neither devices nor networks.
+add_library(llmlaunch_trainer_files STATIC
+  checkpoint.cpp
+  checkpoint_writer.cpp
+  files.cpp
+  safetensors.cpp
+)
+target_link_libraries(llmlaunch_trainer_files
+  PUBLIC llmlaunch_base
+  PRIVATE nlohmann_json::nlohmann_json OpenSSL::Crypto Threads::Threads)
+target_precompile_headers(llmlaunch_trainer_files REUSE_FROM llmlaunch_base)
+
 add_library(llmlaunch_trainer_core STATIC
   cpu_backend.cpp
   cpu_kernels.cpp
@@ -14,12 +26,13 @@ add_library(llmlaunch_trainer_core STATIC
   idx.cpp
   init.cpp
   sampler.cpp
+  schedule.cpp
 )
 # oneDNN runs on GCC's OpenMP; it must be asked for its number of threads there, also by a program built with Clang.
 target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})
 target_link_libraries(llmlaunch_trainer_core
   PUBLIC llmlaunch_base
-  PRIVATE ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
+  PRIVATE llmlaunch_trainer_files ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
 target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_SANITIZE STREQUAL "thread")
   target_sources(llmlaunch_trainer_core INTERFACE

@@ -87,24 +87,51 @@ class CpuBackend final : public Backend {
   }
   Result<std::vector<float>> copy_parameters() override { return parameters_; }
 
-  Result<BatchResult> forward_backward(const Batch& batch, std::uint64_t step, const GradientReady& ready) override {
+  Result<void> load_moments(const Moments& host) override {
+    if (host.first.size() != kParameterValues || host.second.size() != kParameterValues) {
+      return make_error(Errc::invalid_argument, fmt::format("moments of {} and {} values; BasicNet has {}",
+                                                            host.first.size(), host.second.size(), kParameterValues));
+    }
+    first_moment_ = host.first;
+    second_moment_ = host.second;
+    return ok;
+  }
+  Result<Moments> copy_moments() override { return Moments{first_moment_, second_moment_}; }
+  std::array<std::span<float>, 2> moments() override { return {first_moment_, second_moment_}; }
+
+  Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
+                                       const GradientReady& ready) override {
     if (auto good = check(batch); !good) return good.error();
+    const GradientReady add_and_report = [&](std::size_t index) -> Result<void> {
+      const Parameter& tensor = kParameters[index];
+      for (std::size_t i = tensor.first; i < tensor.first + tensor.count; ++i) gradient_[i] += fresh_[i];
+      return ready(index);
+    };
     Result<void> reported = ok;
     auto result = without_exceptions(batch.labels.size(), [&] {
       CpuNetwork& network = network_for(batch.labels.size());
-      // Ranks see different images, so they also draw different masks; the same ones as on a GPU.
-      const std::uint64_t seed = dropout_.seed ^ (static_cast<std::uint64_t>(dropout_.rank) << 40U);
-      const BatchResult sums =
-          network.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = seed, .step = step});
-      reported = network.backward(parameters_.data(), batch, gradient_.data(), ready);
+      const BatchResult sums = network.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = dropout_.seed});
+      if (use.accumulate) {
+        fresh_.resize(kParameterValues);
+        reported = network.backward(parameters_.data(), batch, use.scale, fresh_.data(), add_and_report);
+      } else {
+        reported = network.backward(parameters_.data(), batch, use.scale, gradient_.data(), ready);
+      }
       return sums;
     });
     if (!reported) return reported.error();
     return result;
   }
 
-  Result<void> optimizer_step(std::uint64_t step) override {
-    adamw_step(parameters_, first_moment_, second_moment_, gradient_, adamw_, step);
+  Result<double> clip_gradient(double max_norm) override {
+    const double norm = norm_of(gradient_);
+    const float factor = clip_factor(norm, max_norm);
+    for (float& value : gradient_) value *= factor;
+    return norm;
+  }
+
+  Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
+    adamw_step(parameters_, first_moment_, second_moment_, gradient_, adamw_, learning_rate, step);
     return ok;
   }
 
@@ -140,6 +167,7 @@ class CpuBackend final : public Backend {
   std::uint32_t threads_;
   CpuDevice device_;
   std::vector<float> parameters_, gradient_, first_moment_, second_moment_;
+  std::vector<float> fresh_;  // of the pass that is to be added; empty until one is
   std::map<std::size_t, std::unique_ptr<CpuNetwork>> networks_;
 };
 

@@ -6,7 +6,7 @@
 #include <cassert>
 #include <cmath>
 
-#include "trainer/random.hpp"
+#include "trainer/philox.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -18,6 +18,16 @@ Row row_of(std::span<const float> logits, std::size_t index) {
   return logits.subspan(index * kClasses).first<kClasses>();
 }
 
+/// Blocks of masks that are drawn side by side, so that the compiler uses vector instructions.
+constexpr std::size_t kBlocksAtOnce = 16;
+
+void draw_words(std::array<std::uint32_t, 4 * kBlocksAtOnce>& words, const MaskKey& key, std::uint32_t first_block) {
+  for (std::uint32_t i = 0; i < kBlocksAtOnce; ++i) {
+    const PhiloxBlock block = mask_block(key, first_block + i);
+    for (std::size_t w = 0; w < 4; ++w) words[4 * i + w] = block.word[w];
+  }
+}
+
 /// log Σ exp, of a row whose largest logit is `largest`, relative to it.
 double log_sum(Row row, double largest) {
   double sum = 0;
@@ -27,12 +37,18 @@ double log_sum(Row row, double largest) {
 
 }  // namespace
 
-void drop_out(std::span<float> values, float p, std::uint64_t seed, std::uint64_t draw) {
-  // Golden-ratio steps keep neighbouring seeds and draws apart before the numbers are mixed; as on the GPU.
-  const std::uint64_t key = seed * 0x9e3779b97f4a7c15ULL + draw * 0xd1342543de82ef95ULL;
+void drop_out(std::span<float> values, std::size_t features, float p, const MaskChoice& choice) {
+  assert(values.size() % features == 0);
   const float factor = 1.0F / (1.0F - p);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] *= unit_interval(random_bits(key, i)) < p ? 0.0F : factor;
+  MaskKey key{.seed = choice.seed, .sample = choice.samples.first, .layer = choice.layer};
+  std::array<std::uint32_t, 4 * kBlocksAtOnce> words;
+  for (std::size_t row = 0; row < values.size(); row += features, key.sample += choice.samples.stride) {
+    for (std::size_t first = 0; first < features; first += words.size()) {
+      draw_words(words, key, static_cast<std::uint32_t>(first / 4));
+      const std::size_t count = std::min(words.size(), features - first);
+      float* const piece = values.data() + row + first;
+      for (std::size_t i = 0; i < count; ++i) piece[i] *= is_dropped(words[i], p) ? 0.0F : factor;
+    }
   }
 }
 
@@ -55,28 +71,35 @@ BatchResult softmax_loss(std::span<const float> logits, std::span<const std::uin
 }
 
 void softmax_loss_backward(std::span<float> gradient, std::span<const float> logits,
-                           std::span<const std::uint8_t> labels) {
-  const double scale = 1 / static_cast<double>(labels.size());
+                           std::span<const std::uint8_t> labels, float scale) {
+  const double factor = scale / static_cast<double>(labels.size());
   for (std::size_t b = 0; b < labels.size(); ++b) {
     const Row row = row_of(logits, b);
     const double largest = *std::max_element(row.begin(), row.end());
     const double sum = log_sum(row, largest);
     for (std::size_t c = 0; c < kClasses; ++c) {
       const double softmax = std::exp(row[c] - largest - sum);
-      gradient[b * kClasses + c] = static_cast<float>((softmax - (c == labels[b] ? 1 : 0)) * scale);
+      gradient[b * kClasses + c] = static_cast<float>((softmax - (c == labels[b] ? 1 : 0)) * factor);
     }
   }
 }
 
+double norm_of(std::span<const float> values) {
+  double sum = 0;
+  for (const float value : values) sum += static_cast<double>(value) * value;
+  return std::sqrt(sum);
+}
+
 void adamw_step(std::span<float> parameters, std::span<float> first_moment, std::span<float> second_moment,
-                std::span<const float> gradient, const AdamWOptions& options, std::uint64_t step) {
+                std::span<const float> gradient, const AdamWOptions& options, double learning_rate,
+                std::uint64_t step) {
   const auto t = static_cast<double>(step);
-  const auto decay = static_cast<float>(1 - options.learning_rate * options.weight_decay);
+  const auto decay = static_cast<float>(1 - learning_rate * options.weight_decay);
   const auto share1 = static_cast<float>(1 - options.beta1);
   const auto beta2 = static_cast<float>(options.beta2);
   const auto share2 = static_cast<float>(1 - options.beta2);
   const auto epsilon = static_cast<float>(options.epsilon);
-  const auto step_size = static_cast<float>(options.learning_rate / (1 - std::pow(options.beta1, t)));
+  const auto step_size = static_cast<float>(learning_rate / (1 - std::pow(options.beta1, t)));
   const auto root_correction = static_cast<float>(std::sqrt(1 - std::pow(options.beta2, t)));
   float* const p = parameters.data();
   float* const m = first_moment.data();

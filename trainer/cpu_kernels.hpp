@@ -11,9 +11,16 @@
 
 namespace llmlaunch::trainer {
 
-/// Zeroes each value with probability `p` and multiplies the others by 1 / (1 - p). The mask depends on `seed`, `draw`
-/// and the position of the value only.
-void drop_out(std::span<float> values, float p, std::uint64_t seed, std::uint64_t draw);
+/// One layer's masks for the samples of a batch.
+struct MaskChoice {
+  std::uint64_t seed;
+  std::uint32_t layer;
+  SampleNumbers samples;
+};
+
+/// values (B, features): zeroes each value with probability `p` and multiplies the others by 1 / (1 - p). The mask of a
+/// sample is that of philox.hpp.
+void drop_out(std::span<float> values, std::size_t features, float p, const MaskChoice& choice);
 
 /// gradient[i] × factor where output[i] > 0, else 0: backward through relu alone (factor 1), or through relu and then
 /// dropout (factor 1 / (1 - p)) when `output` is what dropout left: what it dropped is 0, too.
@@ -22,12 +29,15 @@ void relu_backward(std::span<float> gradient, std::span<const float> output, flo
 /// logits (B, 10) → the sums of -log_softmax[label] and of the labels that have the largest logit (the first of
 /// equals).
 BatchResult softmax_loss(std::span<const float> logits, std::span<const std::uint8_t> labels);
-/// The gradient of the mean loss: (softmax - one hot) / B.
+/// The gradient of the mean loss, times `scale`: (softmax - one hot) × scale / B.
 void softmax_loss_backward(std::span<float> gradient, std::span<const float> logits,
-                           std::span<const std::uint8_t> labels);
+                           std::span<const std::uint8_t> labels, float scale);
+
+/// The 2-norm, added up in double.
+double norm_of(std::span<const float> values);
 
 /// Step `step` (from 1) of PyTorch's AdamW on all values: weight decay first, corrections in double. Equal sizes.
 void adamw_step(std::span<float> parameters, std::span<float> first_moment, std::span<float> second_moment,
-                std::span<const float> gradient, const AdamWOptions& options, std::uint64_t step);
+                std::span<const float> gradient, const AdamWOptions& options, double learning_rate, std::uint64_t step);
 
 }  // namespace llmlaunch::trainer

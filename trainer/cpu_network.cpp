@@ -69,16 +69,16 @@ BatchResult CpuNetwork::forward(const float* parameters, const Batch& batch, con
   memory flat = view_of(device_, {count, kC2, kPooledSide, kPooledSide}, flat_.data());
   reorder(device_, pooled_, flat);
   device_.stream.wait();
-  if (dropped_) drop_out(flat_, kDropPooled, dropout.seed, 2 * dropout.step);
+  if (dropped_) drop_out(flat_, kFlat, kDropPooled, {dropout.seed, 0, batch.samples});
   fc1_.forward(flat_.data(), weight_in(parameters, kFc1), bias_in(parameters, kFc1), hidden_.data());
-  if (dropped_) drop_out(hidden_, kDropHidden, dropout.seed, 2 * dropout.step + 1);
+  if (dropped_) drop_out(hidden_, kHidden, kDropHidden, {dropout.seed, 1, batch.samples});
   fc2_.forward(hidden_.data(), weight_in(parameters, kFc2), bias_in(parameters, kFc2), logits_.data());
   return softmax_loss(logits_, batch.labels);
 }
 
-Result<void> CpuNetwork::backward(const float* parameters, const Batch& batch, float* gradient,
+Result<void> CpuNetwork::backward(const float* parameters, const Batch& batch, float scale, float* gradient,
                                   const GradientReady& ready) {
-  softmax_loss_backward(grad_logits_, logits_, batch.labels);
+  softmax_loss_backward(grad_logits_, logits_, batch.labels, scale);
   if (auto done = backward_linear(parameters, gradient, ready); !done) return done;
   return backward_convolutions(parameters, batch, gradient, ready);
 }

@@ -20,7 +20,6 @@ namespace llmlaunch::trainer {
 struct DropoutPass {
   bool on = false;
   std::uint64_t seed = 0;
-  std::uint64_t step = 0;
 };
 
 class CpuNetwork {
@@ -30,8 +29,9 @@ class CpuNetwork {
 
   /// `parameters`: kParameterValues. `batch` is of the size given to the constructor.
   BatchResult forward(const float* parameters, const Batch& batch, const DropoutPass& dropout);
-  /// The gradient of the mean loss of the last `forward`, whose batch and parameters are still there.
-  Result<void> backward(const float* parameters, const Batch& batch, float* gradient, const GradientReady& ready);
+  /// The gradient of the mean loss of the last `forward`, whose batch and parameters are still there, times `scale`.
+  Result<void> backward(const float* parameters, const Batch& batch, float scale, float* gradient,
+                        const GradientReady& ready);
 
  private:
   Result<void> backward_linear(const float* parameters, float* gradient, const GradientReady& ready);

@@ -40,4 +40,14 @@ Result<DataSource> load_data(const TrainOptions& options) {
   return DataSource{std::move(*train), std::move(*test), options.data_dir};
 }
 
+Result<void> export_data(const TrainOptions& options) {
+  const auto data = load_data(options);
+  if (!data) return data.error();
+  if (auto saved = save_mnist(options.export_dataset, Split::train, data->train); !saved) return saved;
+  if (auto saved = save_mnist(options.export_dataset, Split::test, data->test); !saved) return saved;
+  fmt::print("{} train and {} test images ({}) written to {}\n", data->train.count(), data->test.count(),
+             data->description, options.export_dataset);
+  return ok;
+}
+
 }  // namespace llmlaunch::trainer

@@ -19,4 +19,8 @@ struct DataSource {
 /// `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.
 Result<DataSource> load_data(const TrainOptions& options);
 
+/// --export_dataset: the same images as MNIST's four files, so that other programs train on what this one does. Says
+/// what it wrote on stdout.
+Result<void> export_data(const TrainOptions& options);
+
 }  // namespace llmlaunch::trainer

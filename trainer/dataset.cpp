@@ -9,34 +9,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <utility>
+
+#include <unistd.h>
+
+#include "trainer/files.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
 constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-
-/// All bytes of a file, at most `limit`.
-Result<Bytes> read_file(const std::string& path, std::size_t limit) {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
-  if (!file) return system_error(errno, "open", path);
-  Bytes bytes;
-  std::array<std::byte, 65536> piece;
-  for (;;) {
-    const std::size_t count = std::fread(piece.data(), 1, piece.size(), file.get());
-    if (std::ferror(file.get()) != 0) return system_error(errno, "read", path);
-    if (count == 0) return bytes;
-    if (count > limit - bytes.size()) {
-      return make_error(Errc::invalid_config, fmt::format("is larger than the limit of {} bytes", limit), path, kHint);
-    }
-    bytes.insert(bytes.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
-  }
-}
 
 /// What there is of "train-images-idx3-ubyte" and its other spellings.
 Result<std::string> find_file(const std::string& folder, const std::string& subject, const std::string& kind) {
@@ -51,8 +33,21 @@ Result<std::string> find_file(const std::string& folder, const std::string& subj
                     kHint);
 }
 
+std::string set_name(Split split) {
+  return split == Split::train ? "train" : "t10k";
+}
+
+/// Under another name first: no half file has the final one.
+Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
+  const std::string part = path + ".part";
+  auto written = write_whole_file(part, bytes);
+  if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
+  if (!written) ::unlink(part.c_str());
+  return written;
+}
+
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {
-  auto bytes = read_file(path, limit);
+  auto bytes = read_whole_file(path, limit, kHint);
   if (!bytes || !path.ends_with(".gz")) return bytes;
   return unpack_gzip(*bytes, limit, path);
 }
@@ -70,7 +65,7 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   if (!std::filesystem::is_directory(folder, ignored)) {
     return make_error(Errc::not_found, "no such folder", folder, kHint);
   }
-  const std::string set = split == Split::train ? "train" : "t10k";
+  const std::string set = set_name(split);
   const auto image_path = find_file(folder, set + "-images", "idx3-ubyte");
   if (!image_path) return image_path.error();
   const auto label_path = find_file(folder, set + "-labels", "idx1-ubyte");
@@ -92,8 +87,24 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   return Dataset{std::move(*images), std::move(*labels)};
 }
 
+Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) return system_error(failed.value(), "--export_dataset: mkdir", folder);
+  const std::filesystem::path images = std::filesystem::path(folder) / (set_name(split) + "-images-idx3-ubyte");
+  const std::filesystem::path labels = std::filesystem::path(folder) / (set_name(split) + "-labels-idx1-ubyte");
+  for (const auto& path : {images, labels}) {
+    std::error_code ignored;  // what cannot be looked at cannot be written either, and that is told
+    if (std::filesystem::exists(path, ignored)) {
+      return system_error(EEXIST, "--export_dataset: create", path.string(), "name a new folder, or remove the file");
+    }
+  }
+  if (auto written = write_new_file(images.string(), write_idx_images(dataset.images)); !written) return written;
+  return write_new_file(labels.string(), write_idx_labels(dataset.labels));
+}
+
 float normalised(std::uint8_t pixel) {
-  return static_cast<float>((pixel / 255.0 - 0.1307) / 0.3081);
+  return (static_cast<float>(pixel) / 255.0F - 0.1307F) / 0.3081F;
 }
 
 void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,

@@ -30,7 +30,13 @@ enum class Split { train, test };
 /// a damaged one, with the value found and the one expected; a file that cannot be read gives the system's error.
 Result<Dataset> load_mnist(const std::string& folder, Split split);
 
-/// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081.
+/// Writes train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) into `folder`, which is made where it
+/// is missing: each under another name first, so that no half file has the final one. A file that is there already
+/// stays, and is the error.
+Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset);
+
+/// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081; in float, as
+/// torchvision's ToTensor and Normalize, and with the same bits.
 float normalised(std::uint8_t pixel);
 
 /// The images and labels at `positions`, normalised. `images` has room for 784 values for each, `labels` for one.

@@ -2,8 +2,6 @@
 #include "trainer/ddp.hpp"
 
 #include <fmt/format.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <cassert>
@@ -122,20 +120,6 @@ Result<void> GradientReducer::rebuild() {
   const std::vector<std::size_t> order(mine.begin(), mine.end());
   use(plan_buckets(places_, order, caps_));
   return ok;
-}
-
-Result<std::string> digest(ByteView bytes) {
-  unsigned char hash[EVP_MAX_MD_SIZE];
-  unsigned int length = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), hash, &length, EVP_sha256(), nullptr) != 1) {
-    const char* reason = ERR_reason_error_string(ERR_get_error());
-    return make_error(Errc::unsupported,
-                      fmt::format("libcrypto makes no SHA-256: {}", reason ? reason : "no reason given"), {},
-                      "look at OPENSSL_CONF and openssl.cnf on this host; `openssl sha256 FILE` must work there");
-  }
-  std::string text;
-  for (unsigned int i = 0; i < length; ++i) text += fmt::format("{:02x}", hash[i]);
-  return text;
 }
 
 Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const std::string& subject) {

@@ -73,9 +73,6 @@ class GradientReducer {
   bool rebuilt_ = false;
 };
 
-/// SHA-256 of the bytes, as 64 hex digits. `Errc::unsupported` when libcrypto cannot make it (a FIPS or broken setup).
-Result<std::string> digest(ByteView bytes);
-
 /// Checks that every rank holds the same text. The error names the ranks that differ from rank 0: "parameters after
 /// epoch 1 differ: …". Collective: all ranks get the same answer. `text` is as long on each.
 Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const std::string& subject);

@@ -68,12 +68,11 @@ Result<DevicePlan> choose_device(DeviceChoice choice) {
 }
 
 Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
-  const AdamWOptions adamw{.learning_rate = options.learning_rate,
-                           .weight_decay = options.weight_decay,
+  const AdamWOptions adamw{.weight_decay = options.weight_decay,
                            .beta1 = options.adam_beta1,
                            .beta2 = options.adam_beta2,
                            .epsilon = options.adam_epsilon};
-  const DropoutOptions dropout{.on = options.dropout, .seed = options.seed, .rank = world.rank};
+  const DropoutOptions dropout{.on = options.dropout, .seed = options.seed};
 #ifdef LLMLAUNCH_CUDA_BACKEND
   if (plan.cuda) return cuda::make_engine(world, adamw, dropout, timeout_of(options));
 #endif

@@ -10,7 +10,7 @@ add_library(llmlaunch_trainer_distributed STATIC
 )
 target_link_libraries(llmlaunch_trainer_distributed
   PUBLIC llmlaunch_rendezvous_client llmlaunch_base
-  PRIVATE gloo OpenSSL::Crypto Threads::Threads)
+  PRIVATE gloo Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_distributed REUSE_FROM llmlaunch_base)
 
 # The command line; the only part that sees CLI11.
@@ -35,11 +35,13 @@ add_library(llmlaunch_trainer_app STATIC
   data_source.cpp
   device.cpp
   loss_log.cpp
+  resume.cpp
+  stop.cpp
   train.cpp
   world.cpp
 )
 target_link_libraries(llmlaunch_trainer_app
-  PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_options)
+  PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_files llmlaunch_trainer_options)
 target_precompile_headers(llmlaunch_trainer_app REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_HAVE_CUDA_BACKEND)
   target_compile_definitions(llmlaunch_trainer_app PRIVATE LLMLAUNCH_CUDA_BACKEND)

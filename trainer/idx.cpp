@@ -30,6 +30,15 @@ std::uint32_t word(ByteView file, std::size_t at) {
   return value;
 }
 
+void append_word(Bytes& file, std::uint32_t value) {
+  for (const unsigned shift : {24U, 16U, 8U, 0U}) file.push_back(static_cast<std::byte>(value >> shift));
+}
+
+void append(Bytes& file, std::span<const std::uint8_t> values) {
+  const auto bytes = std::as_bytes(values);
+  file.insert(file.end(), bytes.begin(), bytes.end());
+}
+
 /// Checks magic and count; gives the count.
 Result<std::uint64_t> check_header(ByteView file, const std::string& name, std::uint32_t magic,
                                    std::size_t header_bytes, const char* items) {
@@ -104,6 +113,26 @@ class Inflater {
 };
 
 }  // namespace
+
+Bytes write_idx_images(std::span<const std::uint8_t> pixels) {
+  Bytes file;
+  file.reserve(kImageHeader + pixels.size());
+  const auto count = static_cast<std::uint32_t>(pixels.size() / kImageValues);
+  for (const std::uint32_t value : {kImageMagic, count, std::uint32_t{kImageSide}, std::uint32_t{kImageSide}}) {
+    append_word(file, value);
+  }
+  append(file, pixels);
+  return file;
+}
+
+Bytes write_idx_labels(std::span<const std::uint8_t> labels) {
+  Bytes file;
+  file.reserve(kLabelHeader + labels.size());
+  append_word(file, kLabelMagic);
+  append_word(file, static_cast<std::uint32_t>(labels.size()));
+  append(file, labels);
+  return file;
+}
 
 Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name) {
   const auto count = check_header(file, name, kImageMagic, kImageHeader, "images");

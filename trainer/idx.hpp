@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,10 @@ inline constexpr std::size_t kMaxLabelFileBytes = 8 + kMaxImages;
 Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name);
 /// The labels, each at most 9.
 Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::string& name);
+
+/// The same files of count × 784 pixels, and of labels.
+Bytes write_idx_images(std::span<const std::uint8_t> pixels);
+Bytes write_idx_labels(std::span<const std::uint8_t> labels);
 
 /// Unpacks one gzip member. What comes out beyond `limit` bytes is an error, found before memory for it is taken.
 Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string& name);

@@ -1,6 +1,6 @@
 /// \file
-/// BasicNet's initial weights. The distribution is PyTorch's default for both kinds of layers: weight and bias uniform
-/// within ± 1 / √fan_in. The numbers are our own, by counter: the same on every rank and machine for a seed.
+/// BasicNet's initial weights: those that `torch.manual_seed(seed)` and then the constructor of the same network give
+/// in PyTorch, bit for bit, on every rank and machine.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace llmlaunch::trainer {
 
-/// kParameterValues values, in the order of `kParameters`. Value i is (2 u - 1) / √fan_in, in double and then rounded,
-/// where u in [0, 1) is the upper 24 bits of `random_bits(seed, i)`.
+/// kParameterValues values, in the order of `kParameters`, drawn in that order by `TorchGenerator(seed)`: each uniform
+/// within ± 1 / √fan_in, which is the default of Conv2d and Linear for weight and bias.
 std::vector<float> initial_parameters(std::uint64_t seed);
 
 }  // namespace llmlaunch::trainer

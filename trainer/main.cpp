@@ -1,5 +1,6 @@
 // llmlaunch-train: one rank of a training job, or the whole of a small one. Reads the command line and the environment,
 // joins the world, trains, and is the only place of the trainer that ends the process.
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,9 +13,11 @@
 #include <unistd.h>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
 #include "trainer/exit_status.hpp"
 #include "trainer/options.hpp"
+#include "trainer/stop.hpp"
 #include "trainer/train.hpp"
 #include "trainer/world.hpp"
 
@@ -23,33 +26,29 @@ namespace {
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
-/// What the end of the job leaves to a line that is being written.
-constexpr std::chrono::milliseconds kEndGrace{200};
-
-/// SIGTERM and SIGINT end the process wherever it is, also inside a collective or a computation. What matters is
-/// written line by line, so nothing is lost.
-void install_stop_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int signal) { ::_exit(128 + signal); };
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGINT, &action, nullptr);
-}
-
 /// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
 void report_error(const Error& error) {
   static std::once_flag once;
   std::call_once(once, [&] { log_error("{}", to_string(error)); });
 }
 
+/// What the end of the job leaves to a line that is being written.
+constexpr std::chrono::milliseconds kEndGrace{200};
+
 /// The rendezvous says that this generation is over. The main thread may hang in a collective that will never end, so
-/// this one, the client's reader, ends the process.
+/// this one, the client's reader, ends the process, unless it is saving what it has.
 void end_with_generation(const Error& reason) {
+  wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
   ::_exit(exit_status(reason));
 }
 
-Result<void> run(const TrainOptions& options) {
+Result<Ending> run(const TrainOptions& options) {
+  if (!options.export_dataset.empty()) {
+    if (auto exported = export_data(options); !exported) return exported.error();
+    return Ending::done;
+  }
   auto device = choose_device(options.device);
   if (!device) return device.error();
   auto world = join_world(device->nccl_version);
@@ -75,10 +74,9 @@ int main(int argc, char** argv) {
     std::fputs(parsed->answer.c_str(), stdout);
     return kDone;
   }
-  if (const auto done = run(parsed->options); !done) {
-    report_error(done.error());
-    // Not `return`: exit handlers of the libraries would wait for ranks that are gone.
-    ::_exit(exit_status(done.error()));
-  }
-  return kDone;
+  const auto ending = run(parsed->options);
+  if (ending && *ending == Ending::done) return kDone;
+  if (!ending) report_error(ending.error());
+  // Not `return`: exit handlers of the libraries would wait for ranks that are gone.
+  ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
 }

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <string_view>
@@ -56,38 +57,80 @@ class HelpLayout final : public CLI::Formatter {
   HelpLayout() { column_width(36); }
 };
 
-void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
-  const std::map<std::string, DeviceChoice> devices = {
-      {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
-  const std::map<std::string, bool> levels = {{"warning", false}, {"info", true}};
-  const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
-  const auto from_one = CLI::Range(std::uint32_t{1}, std::uint32_t{1'000'000'000});
-  const auto share = CLI::Range(0.0, 1.0);
+const std::map<std::string, bool>& truths() {
+  static const std::map<std::string, bool> words = {{"true", true}, {"false", false}, {"True", true}, {"False", false}};
+  return words;
+}
 
+/// A switch as Hugging Face's: alone it means true, and true or false may follow.
+CLI::Option* add_switch(CLI::App& app, const std::string& name, bool& value, const std::string& help) {
+  return app.add_option(name, value, help)
+      ->expected(0, 1)
+      ->default_str("true")
+      ->option_text("[true|false]")
+      ->transform(CLI::CheckedTransformer(truths()).description("true|false"));
+}
+
+const CLI::Range& from_one() {
+  static const CLI::Range range(std::uint32_t{1}, std::uint32_t{1'000'000'000});
+  return range;
+}
+
+void add_data_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
   app.add_option("--train_samples", o.train_samples,
                  fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
-      ->check(from_one);
+      ->check(from_one());
   app.add_option("--eval_samples", o.eval_samples,
                  fmt::format("use only so many test images; how many to draw (default {})", kDrawnEvalSamples))
-      ->check(from_one);
-  app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size, "images per rank and step")
+      ->check(from_one());
+  app.add_option("--export_dataset", o.export_dataset,
+                 "write the images into this folder as MNIST's four IDX files, for other programs, and end");
+  app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size,
+                 "images per rank and batch (Hugging Face: 8)")
       ->capture_default_str()
-      ->check(from_one);
+      ->check(from_one());
   app.add_option("--per_device_eval_batch_size", o.per_device_eval_batch_size,
-                 "images per rank at a time in evaluation")
+                 "images per rank at a time in evaluation (Hugging Face: 8)")
       ->capture_default_str()
-      ->check(from_one);
-  app.add_option("--num_train_epochs", o.num_train_epochs, "passes over the training images")
+      ->check(from_one());
+  add_switch(app, "--dataloader_drop_last", o.dataloader_drop_last,
+             "leave out what does not fill a batch or cannot be dealt evenly; else the last batch is smaller and the "
+             "shares are filled up from the list's head");
+}
+
+void add_length_flags(CLI::App& app, TrainOptions& o) {
+  app.add_option("--num_train_epochs", o.num_train_epochs, "passes over the training images (Hugging Face: 3)")
       ->capture_default_str()
-      ->check(from_one);
+      ->check(from_one());
   app.add_option("--max_steps", o.max_steps,
                  "stop after so many steps, whatever num_train_epochs says; -1: no such limit")
       ->capture_default_str();
-  app.add_option("--learning_rate", o.learning_rate, "AdamW's, constant")
+  app.add_option("--gradient_accumulation_steps", o.gradient_accumulation_steps,
+                 "batches per rank whose gradients make one step; an epoch's last step takes those that are left")
+      ->capture_default_str()
+      ->check(from_one());
+}
+
+void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
+  const std::map<std::string, SchedulerType> schedulers = {{"constant", SchedulerType::constant},
+                                                           {"constant_with_warmup", SchedulerType::constant},
+                                                           {"linear", SchedulerType::linear},
+                                                           {"cosine", SchedulerType::cosine}};
+  const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
+  const auto share = CLI::Range(0.0, 1.0);
+  app.add_option("--learning_rate", o.learning_rate, "AdamW's, at its highest (Hugging Face: 5e-5)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter")
+  app.add_option("--lr_scheduler_type", o.lr_scheduler_type,
+                 "how the learning rate goes on after the warm-up (Hugging Face: linear)")
+      ->default_str("constant")
+      ->transform(CLI::CheckedTransformer(schedulers).description("constant|linear|cosine"));
+  app.add_option("--warmup_steps", o.warmup_steps,
+                 "steps over which the learning rate rises from 0; below 1: that share of all steps")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e9));
+  app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter (Hugging Face: 0)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(share);
@@ -95,23 +138,65 @@ void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   app.add_option("--adam_epsilon", o.adam_epsilon, "AdamW's epsilon")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--seed", o.seed, "of the weights, the order of the images and dropout")
+  app.add_option("--max_grad_norm", o.max_grad_norm,
+                 "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)")
       ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--data_seed", o.data_seed, "of the order of the images alone (default: seed)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--dropout", o.dropout, "on or off")
       ->default_str("on")
       ->transform(CLI::CheckedTransformer(switches).description("on|off"));
-  app.add_option("--logging_steps", o.logging_steps, "print the loss every so many steps")
+}
+
+void add_report_flags(CLI::App& app, TrainOptions& o) {
+  const std::map<std::string, bool> levels = {{"warning", false}, {"info", true}};
+  const std::map<std::string, EvalStrategy> strategies = {
+      {"no", EvalStrategy::no}, {"steps", EvalStrategy::steps}, {"epoch", EvalStrategy::epoch}};
+  app.add_option("--logging_steps", o.logging_steps, "print the loss every so many steps (Hugging Face: 500)")
       ->capture_default_str()
-      ->check(from_one);
+      ->check(from_one());
+  add_switch(app, "--logging_first_step", o.logging_first_step, "print the first step's loss, too");
+  app.add_option("--eval_strategy", o.eval_strategy,
+                 "when to look at the test images; after the last step always (Hugging Face: never by itself)")
+      ->default_str("no")
+      ->transform(CLI::CheckedTransformer(strategies).description("no|steps|epoch"));
+  app.add_option("--eval_steps", o.eval_steps, "with --eval_strategy steps: every so many (default: logging_steps)")
+      ->check(from_one());
   app.add_option("--log_level_replica", o.replicas_speak, "info: every rank prints what rank 0 prints")
       ->default_str("warning")
       ->transform(CLI::CheckedTransformer(levels).description("warning|info"));
+  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
+}
+
+void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
+  const std::map<std::string, SaveStrategy> strategies = {
+      {"no", SaveStrategy::no}, {"steps", SaveStrategy::steps}, {"epoch", SaveStrategy::epoch}};
+  app.add_option("--output_dir", o.output_dir, "folder for checkpoints; rank 0 writes and reads it");
+  app.add_option("--save_strategy", o.save_strategy,
+                 "when to write a checkpoint; also after the last step and at a SIGTERM (Hugging Face: steps)")
+      ->default_str("no")
+      ->transform(CLI::CheckedTransformer(strategies).description("no|steps|epoch"));
+  app.add_option("--save_steps", o.save_steps, "with --save_strategy steps: every so many")
+      ->capture_default_str()
+      ->check(from_one());
+  app.add_option("--save_total_limit", o.save_total_limit, "keep so many checkpoints, the newest (default: all)")
+      ->check(from_one());
+  app.add_option(
+      "--resume_from_checkpoint", o.resume_from_checkpoint,
+      "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
+}
+
+void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
+  const std::map<std::string, DeviceChoice> devices = {
+      {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
   app.add_option("--device", o.device, "auto takes a GPU where there is one")
       ->default_str("auto")
       ->transform(CLI::CheckedTransformer(devices).description("auto|cpu|cuda"));
   app.add_flag("--use_cpu", use_cpu, "the same as --device cpu");
-  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
   app.add_option("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, "gradient buckets after the first hold so many MiB")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -123,13 +208,39 @@ void add_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
 }
 
+/// What CLI11 cannot see: flags against each other.
+Result<void> check_together(const TrainOptions& options, bool use_cpu) {
+  if (options.max_steps == 0 || options.max_steps < -1) {
+    return make_error(Errc::usage, fmt::format("--max_steps: {} is neither -1 nor above 0", options.max_steps));
+  }
+  if (options.warmup_steps >= 1 && options.warmup_steps != std::floor(options.warmup_steps)) {
+    return make_error(Errc::usage,
+                      fmt::format("--warmup_steps: {} is neither a number of steps nor, below 1, a share of them",
+                                  options.warmup_steps));
+  }
+  if (options.eval_steps > 0 && options.eval_strategy != EvalStrategy::steps) {
+    return make_error(Errc::usage, "--eval_steps needs --eval_strategy steps");
+  }
+  if (options.output_dir.empty()) {
+    const bool saves = options.save_strategy != SaveStrategy::no;
+    if (saves || options.resume_from_checkpoint == kLastCheckpoint) {
+      return make_error(Errc::usage, fmt::format("{} needs --output_dir",
+                                                 saves ? "--save_strategy" : "--resume_from_checkpoint true"));
+    }
+  }
+  if (use_cpu && options.device == DeviceChoice::cuda) {
+    return make_error(Errc::usage, "--use_cpu and --device cuda contradict each other");
+  }
+  return ok;
+}
+
 constexpr const char* kFooter =
     R"(Hyphens and underscores in flags are the same. Alone it trains in one process; under llmlaunch run it is one
 rank of many and finds the others through the environment.
 
 exit status: 0 done, 64 wrong flag, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
-70 internal error, 71 no memory, 74 a file cannot be read or written, 75 the job was ended by llmlaunch, 78 damaged data
-or wrong environment, 128+n stopped by signal n)";
+70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint: training went on without it), 75 the job was
+ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signal n)";
 
 }  // namespace
 
@@ -142,7 +253,12 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   app.footer(kFooter);
   app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
   app.allow_extras();
-  add_flags(app, parsed.options, use_cpu);
+  add_data_flags(app, parsed.options);
+  add_length_flags(app, parsed.options);
+  add_optimizer_flags(app, parsed.options);
+  add_report_flags(app, parsed.options);
+  add_checkpoint_flags(app, parsed.options);
+  add_device_flags(app, parsed.options, use_cpu);
 
   std::vector<std::string> words;
   // CLI11 takes them from the back.
@@ -164,14 +280,11 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
         Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
         meant.empty() ? "llmlaunch-train --help lists the flags" : fmt::format("did you mean {}?", meant));
   }
-  TrainOptions& options = parsed.options;
-  if (options.max_steps == 0 || options.max_steps < -1) {
-    return make_error(Errc::usage, fmt::format("--max_steps: {} is neither -1 nor above 0", options.max_steps));
-  }
-  if (use_cpu && options.device == DeviceChoice::cuda) {
-    return make_error(Errc::usage, "--use_cpu and --device cuda contradict each other");
-  }
-  if (use_cpu) options.device = DeviceChoice::cpu;
+  if (auto good = check_together(parsed.options, use_cpu); !good) return good.error();
+  if (use_cpu) parsed.options.device = DeviceChoice::cpu;
+  std::string& resume = parsed.options.resume_from_checkpoint;
+  if (resume == "True") resume = kLastCheckpoint;
+  if (resume == "false" || resume == "False") resume.clear();
   return parsed;
 }
 

@@ -3,40 +3,64 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/schedule.hpp"
 
 namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
+/// When the test images are looked at, besides after the last step; when a checkpoint is written.
+enum class EvalStrategy { no, steps, epoch };
+enum class SaveStrategy { no, steps, epoch };
+
 /// Flags carry the names of Hugging Face's TrainingArguments where it has one; defaults are the example's.
 struct TrainOptions {
+  std::string export_dataset;       ///< a folder: write the images there as MNIST's files, and do not train
   std::string data_dir;             ///< MNIST-format files; empty: digits that the trainer draws
   std::uint64_t train_samples = 0;  ///< 0: all of the files, or kDrawnTrainSamples
   std::uint64_t eval_samples = 0;   ///< 0: all of the files, or kDrawnEvalSamples
   std::uint32_t per_device_train_batch_size = 64;
   std::uint32_t per_device_eval_batch_size = 1000;
   std::uint32_t num_train_epochs = 1;
-  std::int64_t max_steps = -1;  ///< above 0: so many steps, whatever num_train_epochs says
+  std::int64_t max_steps = -1;                    ///< above 0: so many steps, whatever num_train_epochs says
+  std::uint32_t gradient_accumulation_steps = 1;  ///< batches that make one step
+  bool dataloader_drop_last = false;  ///< no batch that is not full, no image twice to make the ranks' shares equal
   double learning_rate = 1e-3;
+  SchedulerType lr_scheduler_type = SchedulerType::constant;
+  double warmup_steps = 0;  ///< below 1: that share of all steps
   double weight_decay = 1e-2;
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
+  double max_grad_norm = 0;  ///< 0: gradients are not clipped
   std::uint64_t seed = 0;
+  std::optional<std::uint64_t> data_seed;  ///< of the order of the images; without it, `seed`
   bool dropout = true;
   std::uint32_t logging_steps = 10;
-  bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
+  bool logging_first_step = false;
+  EvalStrategy eval_strategy = EvalStrategy::no;
+  std::uint32_t eval_steps = 0;  ///< 0: as logging_steps
+  bool replicas_speak = false;   ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
-  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
+  std::string output_dir;  ///< where checkpoints go
+  SaveStrategy save_strategy = SaveStrategy::no;
+  std::uint32_t save_steps = 500;
+  std::uint32_t save_total_limit = 0;  ///< 0: all stay
+  std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
+  std::string loss_file;               ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;  ///< seconds for one collective
   std::uint32_t threads = 0;         ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
 };
+
+/// --resume_from_checkpoint true: the newest one of output_dir.
+inline constexpr const char* kLastCheckpoint = "true";
 
 inline constexpr std::uint64_t kDrawnTrainSamples = 12'000;
 inline constexpr std::uint64_t kDrawnEvalSamples = 2'000;

@@ -11,11 +11,16 @@
 #include <string>
 #include <vector>
 
+#include "rendezvous/base/log.hpp"
+#include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
-#include "trainer/init.hpp"
+#include "trainer/files.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
+#include "trainer/schedule.hpp"
+#include "trainer/stop.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -24,6 +29,9 @@ using Clock = std::chrono::steady_clock;
 
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
+
+/// How often ranks that save ask one another whether they were told to stop.
+constexpr std::uint64_t kStopCheckSteps = 5;
 
 class Training {
  public:
@@ -34,23 +42,42 @@ class Training {
         comm_(*engine.comm),
         data_(data),
         losses_(losses),
-        sampler_(data.train.count(), world.world_size, world.rank, options.seed),
-        reducer_(comm_, backend_.gradient(), places(), caps(options)) {
-    const std::uint64_t mine = sampler_.size();
-    steps_per_epoch_ = (mine + options.per_device_train_batch_size - 1) / options.per_device_train_batch_size;
-    total_steps_ = options.max_steps > 0 ? static_cast<std::uint64_t>(options.max_steps)
-                                         : steps_per_epoch_ * options.num_train_epochs;
-    epochs_ = (total_steps_ + steps_per_epoch_ - 1) / steps_per_epoch_;
-  }
+        sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
+                 options.dataloader_drop_last ? Tail::drop : Tail::repeat),
+        reducer_(comm_, backend_.gradient(), places(), caps(options)),
+        length_(
+            training_length({.images_per_rank = sampler_.size(),
+                             .batch_size = options.per_device_train_batch_size,
+                             .accumulation = options.gradient_accumulation_steps,
+                             .drop_last = options.dataloader_drop_last,
+                             .epochs = options.num_train_epochs,
+                             .max_steps = static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.max_steps))})),
+        schedule_(schedule_of(options, length_.steps)),
+        accounting_{.images = data.train.count(),
+                    .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
+                                       options.gradient_accumulation_steps,
+                    .steps_per_epoch = length_.steps_per_epoch,
+                    .data_seed = options.data_seed.value_or(options.seed),
+                    .drop_last = options.dataloader_drop_last},
+        checkpoints_(options.output_dir, options.save_total_limit,
+                     [this](const Error& error) { log_warning("{}; training goes on", to_string(error)); }) {}
 
-  Result<void> run() {
-    if (auto started = start(); !started) return started;
-    for (std::uint64_t epoch = 0; epoch < epochs_; ++epoch) {
-      if (auto done = train_epoch(epoch); !done) return done;
-      if (auto equal = check_parameters(epoch); !equal) return equal;
+  Result<Ending> run() {
+    if (auto started = start(); !started) return started.error();
+    note_first_sigterm(saves());
+    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; epoch < length_.epochs; ++epoch) {
+      if (auto done = train_epoch(epoch); !done) return done.error();
+      if (stopped_) return save_and_stop();
+      if (auto equal = check_parameters(epoch); !equal) return equal.error();
+      if (options_.eval_strategy == EvalStrategy::epoch && step_ < length_.steps) {
+        if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested.error();
+      }
     }
-    if (auto tested = test(); !tested) return tested;
-    return comm_.finish();
+    note_first_sigterm(false);
+    if (auto tested = test({}); !tested) return tested.error();
+    if (auto finished = comm_.finish(); !finished) return finished.error();
+    if (auto kept = checkpoints_.finish(); !kept) return kept.error();
+    return Ending::done;
   }
 
  private:
@@ -65,6 +92,15 @@ class Training {
     return {.first_bytes = std::min(kFirstBucketBytes, bytes), .bytes = bytes};
   }
 
+  static Schedule schedule_of(const TrainOptions& options, std::uint64_t steps) {
+    const double warmup =
+        options.warmup_steps < 1 ? std::ceil(options.warmup_steps * static_cast<double>(steps)) : options.warmup_steps;
+    return {.type = options.lr_scheduler_type,
+            .learning_rate = options.learning_rate,
+            .warmup_steps = static_cast<std::uint64_t>(warmup),
+            .total_steps = steps};
+  }
+
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
     if (world_.rank != 0 && !options_.replicas_speak) return;
@@ -77,59 +113,158 @@ class Training {
   Result<std::string> job_fingerprint() const {
     const TrainOptions& o = options_;
     return digest(as_bytes(fmt::format(
-        "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(), data_.test.count(), data_.description,
-        o.per_device_train_batch_size, o.num_train_epochs, o.max_steps, o.learning_rate, o.weight_decay, o.adam_beta1,
-        o.adam_beta2, o.adam_epsilon, o.seed, o.dropout, o.logging_steps, o.ddp_bucket_cap_mb)));
+        "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(),
+        data_.test.count(), data_.description, o.per_device_train_batch_size, o.num_train_epochs, o.max_steps,
+        o.gradient_accumulation_steps, o.dataloader_drop_last, o.learning_rate, static_cast<int>(o.lr_scheduler_type),
+        o.warmup_steps, o.weight_decay, o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.max_grad_norm, o.seed,
+        o.data_seed.value_or(o.seed), o.dropout, o.logging_steps, o.logging_first_step,
+        static_cast<int>(o.eval_strategy), o.eval_steps, saves(), o.ddp_bucket_cap_mb)));
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
   Result<void> start() {
-    say("{} train and {} test images ({}), {} steps of {} x {} images", data_.train.count(), data_.test.count(),
-        data_.description, total_steps_, world_.world_size, options_.per_device_train_batch_size);
+    if (length_.steps == 0) {
+      return make_error(
+          Errc::invalid_argument,
+          fmt::format("no batch can be filled: {} images for {} ranks are {} each, and a batch has {}",
+                      data_.train.count(), world_.world_size, sampler_.size(), options_.per_device_train_batch_size),
+          {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last");
+    }
+    const std::uint32_t batches = options_.gradient_accumulation_steps;
+    say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(), data_.test.count(),
+        data_.description, length_.steps, world_.world_size, batches == 1 ? "" : fmt::format("{} x ", batches),
+        options_.per_device_train_batch_size);
     const auto fingerprint = job_fingerprint();
     if (!fingerprint) return fingerprint.error();
     if (auto same = check_equal_on_all_ranks(comm_, *fingerprint, "flags and data"); !same) return same;
-    if (auto loaded = backend_.load_parameters(initial_parameters(options_.seed)); !loaded) return loaded;
-    return comm_.broadcast(backend_.parameters());
+    const auto done =
+        start_state(options_, accounting_, comm_, backend_, [this](const std::string& line) { say("{}", line); });
+    if (!done) return done.error();
+    step_ = *done;
+    return ok;
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
     const auto order = sampler_.epoch(epoch);
     logged_at_ = Clock::now();
-    for (std::uint64_t step = 0; step < steps_per_epoch_ && step_ < total_steps_; ++step) {
-      const std::size_t first = step * options_.per_device_train_batch_size;
-      const std::size_t count = std::min<std::size_t>(options_.per_device_train_batch_size, order.size() - first);
+    const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
+    for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
+         first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
+         first += options_.gradient_accumulation_steps) {
+      const std::uint64_t last =
+          std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
-      const auto result = train_step(std::span(order).subspan(first, count));
-      if (!result) return result.error();
-      samples_ += count * world_.world_size;
-      if (auto logged = log_step(*result); !logged) return logged;
+      mark_step();
+      const auto loss = train_step(epoch, order, {.first = first, .last = last});
+      if (!loss) return loss.error();
+      if (auto logged = log_step(*loss); !logged) return logged;
+      if (is_time_to_save()) {
+        if (auto saved = save(); !saved) return saved;
+      }
+      if (auto agreed = look_for_stop(); !agreed) return agreed;
+      if (is_time_to_test() && !stopped_) {
+        if (auto tested = test(fmt::format("step {}/{}: ", step_, length_.steps)); !tested) return tested;
+      }
     }
     return ok;
   }
 
-  Result<BatchResult> train_step(std::span<const std::uint32_t> positions) {
-    const Batch batch = gather(data_.train, positions);
-    auto result =
-        backend_.forward_backward(batch, step_, [this](std::size_t parameter) { return reducer_.ready(parameter); });
-    if (!result) return result;
+  /// Batches `first` … `last` - 1 of an epoch.
+  struct Batches {
+    std::uint64_t first, last;
+  };
+
+  /// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
+  /// while the last batch's backward pass runs.
+  Result<double> train_step(std::uint64_t epoch, const std::vector<std::uint32_t>& order, Batches batches) {
+    const auto parts = static_cast<double>(batches.last - batches.first);
+    double loss = 0;
+    for (std::uint64_t b = batches.first; b < batches.last; ++b) {
+      const std::size_t first = b * options_.per_device_train_batch_size;
+      const std::size_t count = std::min<std::size_t>(options_.per_device_train_batch_size, order.size() - first);
+      Batch batch = gather(data_.train, std::span(order).subspan(first, count));
+      batch.samples = {.first = (epoch * sampler_.size() + first) * world_.world_size + world_.rank,
+                       .stride = world_.world_size};
+      const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
+      const bool last = b + 1 == batches.last;
+      const auto result = backend_.forward_backward(
+          batch, use, [&](std::size_t parameter) { return last ? reducer_.ready(parameter) : Result<void>(ok); });
+      if (!result) return result.error();
+      loss += result->loss_sum / static_cast<double>(result->count) / parts;
+      samples_ += count * world_.world_size;
+    }
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
-    if (auto stepped = backend_.optimizer_step(step_); !stepped) return stepped.error();
-    return result;
+    if (options_.max_grad_norm > 0) {
+      if (auto clipped = backend_.clip_gradient(options_.max_grad_norm); !clipped) return clipped.error();
+    }
+    if (auto stepped = backend_.optimizer_step(step_, learning_rate_of(schedule_, step_)); !stepped) {
+      return stepped.error();
+    }
+    return loss;
+  }
+
+  bool saves() const { return options_.save_strategy != SaveStrategy::no; }
+
+  bool is_time_to_save() const {
+    switch (options_.save_strategy) {
+      case SaveStrategy::no: return false;
+      case SaveStrategy::steps: return step_ % options_.save_steps == 0 || step_ == length_.steps;
+      case SaveStrategy::epoch: return step_ % length_.steps_per_epoch == 0 || step_ == length_.steps;
+    }
+    return false;
+  }
+
+  /// All ranks are equal, so rank 0's copy is the state of all.
+  Result<void> save() {
+    if (world_.rank != 0) return ok;
+    auto state = state_after(step_, options_, accounting_, comm_, backend_);
+    if (!state) return state.error();
+    checkpoints_.save(std::move(*state));
+    saved_step_ = step_;
+    return ok;
+  }
+
+  /// Whether any rank was told to stop. All find the same, so that all end after the same step.
+  Result<void> look_for_stop() {
+    if (!saves() || step_ % kStopCheckSteps != 0) return ok;
+    const double mine = is_stop_noted() ? 1 : 0;
+    const auto sum = sum_over_ranks(comm_, std::span(&mine, 1));
+    if (!sum) return sum.error();
+    stopped_ = sum->front() > 0;
+    return ok;
+  }
+
+  /// The end that a SIGTERM asked for: what is done is kept.
+  Result<Ending> save_and_stop() {
+    mark_saving();
+    if (saved_step_ != step_) {
+      if (auto saved = save(); !saved) return saved.error();
+    }
+    const auto kept = checkpoints_.finish();
+    // Nobody leaves before the file is there: the first rank that goes ends the job.
+    if (auto met = comm_.barrier(); !met) return met.error();
+    if (!kept) return kept.error();
+    say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
+    return Ending::stopped;
+  }
+
+  bool is_time_to_test() const {
+    if (options_.eval_strategy != EvalStrategy::steps || step_ == length_.steps) return false;
+    return step_ % (options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps) == 0;
   }
 
   /// The mean over the ranks of their means: with equal batches that of one process with all of their images.
-  Result<void> log_step(const BatchResult& mine) {
-    const bool print = step_ % options_.logging_steps == 0 || step_ == total_steps_;
+  Result<void> log_step(double mine) {
+    const bool print =
+        step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
     if (!print && !losses_.wanted()) return ok;
-    const std::vector<double> mean = {mine.loss_sum / static_cast<double>(mine.count)};
-    const auto sum = sum_over_ranks(comm_, mean);
+    const auto sum = sum_over_ranks(comm_, std::span(&mine, 1));
     if (!sum) return sum.error();
     const double loss = sum->front() / world_.world_size;
     if (print) {
       const auto now = Clock::now();
       const double seconds = std::chrono::duration<double>(now - logged_at_).count();
-      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, total_steps_, loss,
+      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, length_.steps, loss,
           static_cast<double>(samples_) / seconds);
       logged_at_ = now;
       samples_ = 0;
@@ -146,13 +281,13 @@ class Training {
         !equal) {
       return equal;
     }
-    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, epochs_, hash->substr(0, kShownHash),
+    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, length_.epochs, hash->substr(0, kShownHash),
         world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
     return ok;
   }
 
   /// Every test image once, dealt to the ranks like cards; none is repeated to make the shares equal.
-  Result<void> test() {
+  Result<void> test(const std::string& when) {
     std::vector<std::uint32_t> mine;
     for (std::size_t i = world_.rank; i < data_.test.count(); i += world_.world_size) {
       mine.push_back(static_cast<std::uint32_t>(i));
@@ -169,7 +304,7 @@ class Training {
     const auto all = sum_over_ranks(comm_, sums);
     if (!all) return all.error();
     const double count = (*all)[2];
-    say("test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", 100 * (*all)[1] / count, (*all)[1], count,
+    say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * (*all)[1] / count, (*all)[1], count,
         (*all)[0] / count);
     return ok;
   }
@@ -189,11 +324,14 @@ class Training {
   LossLog& losses_;
   DistributedSampler sampler_;
   GradientReducer reducer_;
+  TrainingLength length_;
+  Schedule schedule_;
   std::vector<float> images_;
   std::vector<std::uint8_t> labels_;
-  std::uint64_t steps_per_epoch_ = 0;
-  std::uint64_t total_steps_ = 0;
-  std::uint64_t epochs_ = 0;
+  SampleAccounting accounting_;
+  CheckpointWriter checkpoints_;
+  bool stopped_ = false;
+  std::uint64_t saved_step_ = 0;
   std::uint64_t step_ = 0;     // of the whole run, from 1
   std::uint64_t samples_ = 0;  // since the last line, over all ranks
   Clock::time_point logged_at_;
@@ -201,7 +339,7 @@ class Training {
 
 }  // namespace
 
-Result<void> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
+Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   auto data = load_data(options);

@@ -9,8 +9,13 @@
 
 namespace llmlaunch::trainer {
 
+enum class Ending {
+  done,
+  stopped,  ///< a SIGTERM came, and the state was saved
+};
+
 /// Trains BasicNet as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
 /// rank of the world calls it with the same options.
-Result<void> train(const TrainOptions& options, World& world, const DevicePlan& plan);
+Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan);
 
 }  // namespace llmlaunch::trainer

@@ -22,6 +22,7 @@ constexpr std::size_t kBatch = 64;
 constexpr std::size_t kImage = 28 * 28;
 /// fp32 on both sides, sums of up to 36,864 terms in different orders.
 constexpr double kTolerance = 1e-4;
+constexpr double kLearningRate = 1e-3;
 constexpr int kSteps = 20;
 constexpr int kTimedSteps = 200;
 constexpr int kSkipped = 77;
@@ -83,9 +84,9 @@ const GradientReady kIgnore = [](std::size_t) -> Result<void> { return ok; };
 
 void compare_one_step(Backend& cpu, Backend& gpu) {
   const Images images(1);
-  const BatchResult by_cpu = must(cpu.forward_backward(images.batch(), 1, kIgnore));
+  const BatchResult by_cpu = must(cpu.forward_backward(images.batch(), {}, kIgnore));
   std::vector<std::size_t> order;
-  const BatchResult by_gpu = must(gpu.forward_backward(images.batch(), 1, [&](std::size_t index) -> Result<void> {
+  const BatchResult by_gpu = must(gpu.forward_backward(images.batch(), {}, [&](std::size_t index) -> Result<void> {
     order.push_back(index);
     return ok;
   }));
@@ -101,8 +102,8 @@ void compare_one_step(Backend& cpu, Backend& gpu) {
     expect(difference <= kTolerance,
            fmt::format("gradient of {}: relative difference {:.1e}", parameter.name, difference));
   }
-  must(cpu.optimizer_step(1));
-  must(gpu.optimizer_step(1));
+  must(cpu.optimizer_step(1, kLearningRate));
+  must(gpu.optimizer_step(1, kLearningRate));
   const double difference = relative_difference(must(gpu.copy_parameters()), must(cpu.copy_parameters()));
   expect(difference <= kTolerance, fmt::format("parameters after one step: relative difference {:.1e}", difference));
 }
@@ -112,12 +113,10 @@ void compare_learning(Backend& cpu, Backend& gpu) {
   double last = 0;
   for (int step = 2; step <= kSteps; ++step) {
     const Images images(static_cast<unsigned>(step));
-    const double by_cpu =
-        must(cpu.forward_backward(images.batch(), static_cast<std::uint64_t>(step), kIgnore)).loss_sum;
-    const double by_gpu =
-        must(gpu.forward_backward(images.batch(), static_cast<std::uint64_t>(step), kIgnore)).loss_sum;
-    must(cpu.optimizer_step(static_cast<std::uint64_t>(step)));
-    must(gpu.optimizer_step(static_cast<std::uint64_t>(step)));
+    const double by_cpu = must(cpu.forward_backward(images.batch(), {}, kIgnore)).loss_sum;
+    const double by_gpu = must(gpu.forward_backward(images.batch(), {}, kIgnore)).loss_sum;
+    must(cpu.optimizer_step(static_cast<std::uint64_t>(step), kLearningRate));
+    must(gpu.optimizer_step(static_cast<std::uint64_t>(step), kLearningRate));
     worst = std::max(worst, std::abs(by_cpu - by_gpu) / kBatch);
     last = by_gpu / kBatch;
   }
@@ -129,23 +128,45 @@ void compare_repetition(const World& world, const AdamWOptions& adamw) {
   const Images images(3);
   std::vector<std::vector<float>> results;
   for (int round = 0; round < 2; ++round) {
-    const auto gpu = must(cuda::make_cuda_backend(world, adamw, {.on = true, .seed = 5, .rank = 0}));
+    const auto gpu = must(cuda::make_cuda_backend(world, adamw, {.on = true, .seed = 5}));
     must(gpu->load_parameters(initial_parameters(1)));
     for (std::uint64_t step = 1; step <= 3; ++step) {
-      must(gpu->forward_backward(images.batch(), step, kIgnore));
-      must(gpu->optimizer_step(step));
+      must(gpu->forward_backward({images.values, images.labels, {.first = kBatch * step}}, {}, kIgnore));
+      must(gpu->optimizer_step(step, kLearningRate));
     }
     results.push_back(must(gpu->copy_parameters()));
   }
   expect(results[0] == results[1], "three steps with dropout repeat bit for bit");
 }
 
+/// Masks, accumulation and clipping: one step of two batches on both.
+void compare_accumulated_step(const World& world) {
+  const DropoutOptions dropout{.on = true, .seed = 6};
+  const auto cpu = must(make_cpu_backend({}, dropout, 2));
+  const auto gpu = must(cuda::make_cuda_backend(world, {}, dropout));
+  std::vector<double> norms;
+  for (Backend* backend : {cpu.get(), gpu.get()}) {
+    must(backend->load_parameters(initial_parameters(1)));
+    for (std::uint64_t part = 0; part < 2; ++part) {
+      const Images images(static_cast<unsigned>(5 + part));
+      must(backend->forward_backward({images.values, images.labels, {.first = 1'000 + part, .stride = 2}},
+                                     {.scale = 0.5F, .accumulate = part == 1}, kIgnore));
+    }
+    norms.push_back(must(backend->clip_gradient(0.01)));
+  }
+  const double difference = relative_difference(host_copy(gpu->gradient()), std::span<const float>(cpu->gradient()));
+  expect(difference <= kTolerance,
+         fmt::format("two batches with dropout, added up and clipped: relative difference {:.1e}", difference));
+  expect(std::abs(norms[1] - norms[0]) <= kTolerance * norms[0],
+         fmt::format("the norm before: {} on the CPU, {} on the GPU", norms[0], norms[1]));
+}
+
 void measure(Backend& gpu) {
   const Images images(4);
   const auto begin = std::chrono::steady_clock::now();
   for (int step = 0; step < kTimedSteps; ++step) {
-    must(gpu.forward_backward(images.batch(), static_cast<std::uint64_t>(kSteps + step), kIgnore));
-    must(gpu.optimizer_step(static_cast<std::uint64_t>(kSteps + step)));
+    must(gpu.forward_backward(images.batch(), {}, kIgnore));
+    must(gpu.optimizer_step(static_cast<std::uint64_t>(kSteps + step), kLearningRate));
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   fmt::print("measured: {} steps of {} images, {:.0f} samples/s, {:.3f} ms per step\n", kTimedSteps, kBatch,
@@ -161,7 +182,7 @@ int main() {
   }
   const World world;
   const AdamWOptions adamw;
-  const DropoutOptions no_dropout{.on = false, .seed = 0, .rank = 0};
+  const DropoutOptions no_dropout{.on = false, .seed = 0};
   const auto cpu = must(make_cpu_backend(adamw, no_dropout, 2));
   const auto gpu = must(cuda::make_cuda_backend(world, adamw, no_dropout));
   fmt::print("{} against {}\n", gpu->description(), cpu->description());
@@ -171,6 +192,7 @@ int main() {
   compare_one_step(*cpu, *gpu);
   compare_learning(*cpu, *gpu);
   compare_repetition(world, adamw);
+  compare_accumulated_step(world);
   measure(*gpu);
   return failures == 0 ? 0 : 1;
 }

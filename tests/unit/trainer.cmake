@@ -9,6 +9,9 @@ set(trainer_core_arguments)
 if(LLMLAUNCH_SANITIZE)
   set(trainer_core_arguments "~[epochs]")
 endif()
+llmlaunch_unit_test(trainer_files
+  SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_safetensors_test.cpp
+  LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_cpu_backend_test.cpp
@@ -17,7 +20,10 @@ llmlaunch_unit_test(trainer_core
     trainer_digits_test.cpp
     trainer_init_test.cpp
     trainer_pytorch_test.cpp
+    trainer_philox_test.cpp
     trainer_sampler_test.cpp
+    trainer_schedule_test.cpp
+    trainer_torch_numbers_test.cpp
   ARGUMENTS ${trainer_core_arguments}
   LIBRARIES llmlaunch_trainer_core nlohmann_json::nlohmann_json ZLIB::ZLIB)
 target_compile_definitions(unit_trainer_core PRIVATE LLMLAUNCH_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")

@@ -4,39 +4,38 @@
 #include <cmath>
 
 #include "tests/support/catch.hpp"
-#include "trainer/random.hpp"
+#include "trainer/philox.hpp"
 
 namespace trainer_cpu_kernels_test {
 
 using namespace llmlaunch::trainer;
 
-TEST_CASE("dropout keeps its share, scaled, by a mask that depends on seed, draw and place only") {
-  const auto dropped = [](std::uint64_t seed, std::uint64_t draw) {
-    std::vector<float> values(100'000, 3.0F);
-    drop_out(values, 0.25F, seed, draw);
-    return values;
-  };
-  const std::vector<float> values = dropped(1, 2);
+TEST_CASE("dropout keeps its share, scaled") {
+  std::vector<float> values(100'000, 3.0F);
+  drop_out(values, 1'000, 0.25F, {.seed = 1, .layer = 0, .samples = {}});
   std::size_t kept = 0;
   for (const float value : values) {
     CHECK((value == 0.0F || value == 4.0F));
     if (value != 0) ++kept;
   }
   CHECK(std::abs(static_cast<double>(kept) - 75'000) < 5 * std::sqrt(100'000 * .25 * .75));
-  CHECK(dropped(1, 2) == values);
-  CHECK(dropped(2, 2) != values);
-  CHECK(dropped(1, 3) != values);
-  std::vector<float> few(10, 3.0F);
-  drop_out(few, 0.25F, 1, 2);
-  CHECK(few == std::vector<float>(values.begin(), values.begin() + 10));
 }
 
-TEST_CASE("dropout's mask is the one that the GPU's kernel is written to draw") {
-  std::vector<float> values(64, 1.0F);
-  drop_out(values, 0.5F, 9, 7);
-  const std::uint64_t key = 9 * 0x9e3779b97f4a7c15ULL + 7 * 0xd1342543de82ef95ULL;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    CHECK(values[i] == (mixed(key ^ mixed(i)) >> 63U == 0 ? 0.0F : 2.0F));
+TEST_CASE("a sample's mask is that of its number, whatever stands beside it") {
+  constexpr std::size_t kFeatures = 132;  // not a multiple of what is drawn at once
+  const auto masks = [](std::size_t rows, SampleNumbers samples) {
+    std::vector<float> values(rows * kFeatures, 1.0F);
+    drop_out(values, kFeatures, 0.5F, {.seed = 9, .layer = 1, .samples = samples});
+    return values;
+  };
+  const std::vector<float> six = masks(6, {.first = 3, .stride = 2});  // samples 3, 5, 7, 9, 11, 13
+  for (std::size_t row = 0; row < 6; ++row) {
+    const std::vector<float> one = masks(1, {.first = 3 + 2 * row});
+    CHECK(std::equal(one.begin(), one.end(), six.begin() + static_cast<std::ptrdiff_t>(row * kFeatures)));
+    for (std::size_t i = 0; i < kFeatures; ++i) {
+      const auto block = mask_block({.seed = 9, .sample = 3 + 2 * row, .layer = 1}, static_cast<std::uint32_t>(i / 4));
+      CHECK(one[i] == (is_dropped(block.word[i % 4], 0.5F) ? 0.0F : 2.0F));
+    }
   }
 }
 
@@ -59,20 +58,23 @@ TEST_CASE("the loss is minus the logarithm of the label's share, also of huge lo
   CHECK(result.count == 3);
 
   std::vector<float> gradient(30);
-  softmax_loss_backward(gradient, logits, labels);
+  softmax_loss_backward(gradient, logits, labels, 1);
   CHECK(gradient[0] == Approx(0.1 / 3));
   CHECK(gradient[4] == Approx((0.1 - 1) / 3));
   CHECK(gradient[13] == Approx(0).margin(1e-12));
   CHECK(gradient[25] == Approx((std::exp(-last) - 1) / 3));
+  std::vector<float> half(30);
+  softmax_loss_backward(half, logits, labels, 0.5F);
+  CHECK(half[4] == Approx(gradient[4] / 2));
 }
 
 TEST_CASE("AdamW's step is its formula, in double") {
-  const AdamWOptions options{.learning_rate = 0.01, .weight_decay = 0.1, .beta1 = 0.8, .beta2 = 0.99, .epsilon = 1e-6};
+  const AdamWOptions options{.weight_decay = 0.1, .beta1 = 0.8, .beta2 = 0.99, .epsilon = 1e-6};
   std::vector<float> p = {1, -2, 0.5F}, m(3, 0.0F), v(3, 0.0F);
   double q[] = {1, -2, 0.5}, first[3] = {}, second[3] = {};
   for (std::uint64_t step = 1; step <= 5; ++step) {
     const std::vector<float> gradient = {0.3F * static_cast<float>(step), -1, 0};
-    adamw_step(p, m, v, gradient, options, step);
+    adamw_step(p, m, v, gradient, options, 0.01, step);
     for (std::size_t i = 0; i < 3; ++i) {
       const double g = gradient[i];
       q[i] *= 1 - 0.01 * 0.1;

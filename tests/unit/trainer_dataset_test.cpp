@@ -226,4 +226,28 @@ TEST_CASE("a batch is the images at its positions, normalised as MNIST is") {
   CHECK(data.count() == 2);
 }
 
+TEST_CASE("a set that is written is read again as it was, by both names' rules, and never over another one") {
+  const Folder folder;
+  const std::string target = folder.path() + "/new/set";
+  const Dataset train{{std::vector<std::uint8_t>(3 * kImageValues, 7)}, {4, 0, 9}};
+  Dataset test{{std::vector<std::uint8_t>(kImageValues, 0)}, {1}};
+  test.images[5] = 255;
+  REQUIRE(save_mnist(target, Split::train, train));
+  REQUIRE(save_mnist(target, Split::test, test));
+  for (const auto& [split, expected] :
+       std::vector<std::pair<Split, const Dataset*>>{{Split::train, &train}, {Split::test, &test}}) {
+    const auto read = load_mnist(target, split);
+    REQUIRE(read);
+    CHECK(read->images == expected->images);
+    CHECK(read->labels == expected->labels);
+  }
+  const auto again = save_mnist(target, Split::train, test);
+  REQUIRE_FALSE(again);
+  CHECK(to_string(again.error()) == target +
+                                        "/train-images-idx3-ubyte: --export_dataset: create: File exists\n"
+                                        "   hint: name a new folder, or remove the file");
+  CHECK(load_mnist(target, Split::train)->labels == train.labels);
+  CHECK(std::distance(std::filesystem::directory_iterator(target), {}) == 4);  // no half file stays
+}
+
 }  // namespace trainer_dataset_test

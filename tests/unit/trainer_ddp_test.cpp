@@ -1,8 +1,6 @@
 // Buckets, their order and the checks between ranks, with a group in which the test plays the others.
 #include "trainer/ddp.hpp"
 
-#include <openssl/evp.h>
-
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -224,20 +222,6 @@ TEST_CASE("sums over ranks add every rank's numbers") {
   const auto sum = sum_over_ranks(comm, mine);
   REQUIRE(sum);
   CHECK(*sum == std::vector<double>{12.0, 4.5});
-}
-
-TEST_CASE("the digest is SHA-256") {
-  CHECK(*digest(as_bytes("abc")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-}
-
-TEST_CASE("a library that makes no SHA-256 is an error, and no empty digest that is equal everywhere") {
-  REQUIRE(EVP_set_default_properties(nullptr, "provider=none") == 1);
-  const auto made = digest(as_bytes("abc"));
-  REQUIRE(EVP_set_default_properties(nullptr, "") == 1);
-  REQUIRE_FALSE(made);
-  CHECK(made.error().code == Errc::unsupported);
-  CHECK(made.error().what.find("libcrypto makes no SHA-256: ") == 0);
-  CHECK(digest(as_bytes("abc")));
 }
 
 }  // namespace trainer_ddp_test

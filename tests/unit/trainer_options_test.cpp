@@ -106,8 +106,33 @@ TEST_CASE("every flag reaches its option") {
   CHECK(o.ddp_timeout == 60);
   CHECK(o.threads == 2);
   CHECK(options({"--use_cpu"}).device == DeviceChoice::cpu);
+  const TrainOptions more = options({"--gradient_accumulation_steps", "4", "--lr_scheduler_type", "cosine",
+                                     "--warmup_steps", "0.1", "--max_grad_norm", "1.5", "--data_seed", "9",
+                                     "--eval_strategy", "steps", "--eval_steps", "30", "--export_dataset", "folder"});
+  CHECK(more.gradient_accumulation_steps == 4);
+  CHECK(more.lr_scheduler_type == SchedulerType::cosine);
+  CHECK(more.warmup_steps == 0.1);
+  CHECK(more.max_grad_norm == 1.5);
+  CHECK(more.data_seed == 9);
+  CHECK(more.eval_strategy == EvalStrategy::steps);
+  CHECK(more.eval_steps == 30);
+  CHECK(more.export_dataset == "folder");
+  CHECK(options({"--lr_scheduler_type", "linear"}).lr_scheduler_type == SchedulerType::linear);
+  CHECK(options({"--eval_strategy", "epoch"}).eval_strategy == EvalStrategy::epoch);
   CHECK(options({"--use-cpu", "--device", "auto"}).device == DeviceChoice::cpu);
   CHECK(options({"--device", "cuda"}).device == DeviceChoice::cuda);
+}
+
+TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
+  CHECK_FALSE(options({}).logging_first_step);
+  CHECK_FALSE(options({}).dataloader_drop_last);
+  CHECK(options({"--logging_first_step"}).logging_first_step);
+  CHECK(options({"--dataloader_drop_last", "True", "--seed", "1"}).dataloader_drop_last);
+  CHECK_FALSE(options({"--dataloader_drop_last", "false"}).dataloader_drop_last);
+  CHECK_FALSE(options({"--dataloader_drop_last=False"}).dataloader_drop_last);
+  const TrainOptions both = options({"--dataloader_drop_last", "--logging_first_step"});
+  CHECK(both.dataloader_drop_last);
+  CHECK(both.logging_first_step);
 }
 
 TEST_CASE("what cannot be understood is named") {
@@ -128,6 +153,8 @@ TEST_CASE("what cannot be understood is named") {
       {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},
       {{"--max_steps", "0"}, "--max_steps: 0 is neither -1 nor above 0", ""},
       {{"--use_cpu", "--device", "cuda"}, "--use_cpu and --device cuda contradict each other", ""},
+      {{"--warmup_steps", "1.5"}, "--warmup_steps: 1.5 is neither a number of steps nor, below 1, a share of them", ""},
+      {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
   };
   for (const Row& row : rows) {
     CAPTURE(row.typed);
@@ -149,6 +176,10 @@ TEST_CASE("a wrong value is named with its flag, on one line") {
            {{"--dropout", "maybe"}, "--dropout", "maybe"},
            {{"--adam_beta1", "2"}, "--adam_beta1", "2"},
            {{"--seed", "-3"}, "--seed", "-3"},
+           {{"--lr_scheduler_type", "polynomial"}, "--lr_scheduler_type", "polynomial"},
+           {{"--max_grad_norm", "-1"}, "--max_grad_norm", "-1"},
+           {{"--logging_first_step", "maybe"}, "--logging_first_step", "maybe"},
+           {{"--gradient_accumulation_steps", "0"}, "--gradient_accumulation_steps", "0"},
            {{"--data_dir"}, "--data_dir", ""},
        }) {
     CAPTURE(typed);

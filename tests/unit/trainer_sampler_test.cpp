@@ -74,6 +74,15 @@ TEST_CASE("every rank gets as many images, and all are dealt") {
   }
 }
 
+TEST_CASE("a dropped tail leaves out what cannot be dealt evenly") {
+  const Positions list = shuffled(10, 5);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) {
+    const DistributedSampler sampler(10, 4, rank, 5, Tail::drop);
+    CHECK(sampler.epoch(0) == Positions{list[rank], list[rank + 4]});
+  }
+  CHECK(DistributedSampler(3, 4, 0, 5, Tail::drop).epoch(0).empty());
+}
+
 TEST_CASE("no images give every rank nothing") {
   for (const Positions& hand : deal(0, 3, 0, 0)) CHECK(hand.empty());
 }
@@ -88,8 +97,9 @@ TEST_CASE("epochs and seeds change the order, and epoch e of seed s is epoch 0 o
 }
 
 TEST_CASE("the shuffle is the same for ever and on every machine") {
-  CHECK(shuffled(10, 0) == Positions{2, 5, 9, 0, 4, 1, 3, 6, 7, 8});
-  CHECK(shuffled(10, 42) == Positions{6, 1, 2, 5, 4, 9, 3, 0, 7, 8});
+  CHECK(shuffled(10, 0) == Positions{4, 1, 7, 5, 3, 9, 0, 8, 6, 2});
+  CHECK(shuffled(10, 1) == Positions{5, 6, 1, 2, 0, 8, 9, 3, 7, 4});
+  CHECK(shuffled(10, 42) == Positions{2, 6, 1, 8, 4, 5, 0, 9, 3, 7});
 }
 
 TEST_CASE("every place of the shuffle is as likely for every entry") {

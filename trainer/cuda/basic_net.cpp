@@ -27,6 +27,10 @@ int narrow(std::size_t value) {
   return static_cast<int>(value);
 }
 
+MaskSeries masks_of(const DropoutChoice& choice, std::uint32_t layer) {
+  return {.seed = choice.seed, .first_sample = choice.first_sample, .stride = choice.sample_stride, .layer = layer};
+}
+
 // cuBLAS thinks in columns; a row-major matrix is its own transpose there, so the operands change places.
 
 /// out (M, N) = a (M, K) · b (N, K)ᵀ
@@ -107,14 +111,13 @@ void BasicNet::forward(const float* parameters, std::span<const float> images, s
   add_bias_relu(act2_.data(), parameters + offsets_.conv2_bias, batch, kC2, kArea2, stream_);
   max_pool(pooled_.data(), taken_.data(), act2_.data(), batch * kC2, kSide2, kSide2, stream_);
   if (choice.on) {
-    dropout(pooled_.data(), mask_pooled_.data(), batch * kPooled, kDropPooled, choice.seed, 2 * choice.step, stream_);
+    dropout(pooled_.data(), mask_pooled_.data(), batch, kPooled, kDropPooled, masks_of(choice, 0), stream_);
   }
   multiply_transposed(cublas_, hidden_.data(), pooled_.data(), parameters + offsets_.fc1_weight, batch, kHidden,
                       kPooled);
   add_bias_relu(hidden_.data(), parameters + offsets_.fc1_bias, batch, kHidden, 1, stream_);
   if (choice.on) {
-    dropout(hidden_.data(), mask_hidden_.data(), batch * kHidden, kDropHidden, choice.seed, 2 * choice.step + 1,
-            stream_);
+    dropout(hidden_.data(), mask_hidden_.data(), batch, kHidden, kDropHidden, masks_of(choice, 1), stream_);
   }
   multiply_transposed(cublas_, logits_.data(), hidden_.data(), parameters + offsets_.fc2_weight, batch, kClasses,
                       kHidden);
@@ -124,7 +127,8 @@ void BasicNet::forward(const float* parameters, std::span<const float> images, s
   CUDA_CHECK(cudaGetLastError());
 }
 
-void BasicNet::backward(const float* parameters, float* gradient, const std::function<void(int)>& layer_ready) {
+void BasicNet::backward(const float* parameters, float scale, float* gradient,
+                        const std::function<void(int)>& layer_ready) {
   const std::size_t batch = batch_;
   grad_logits_.reserve(batch * kClasses);
   grad_hidden_.reserve(batch * kHidden);
@@ -133,7 +137,7 @@ void BasicNet::backward(const float* parameters, float* gradient, const std::fun
   grad1_.reserve(batch * kC1 * kArea1);
 
   softmax_loss(losses_.data(), correct_.data(), grad_logits_.data(), logits_.data(), labels_.data(), batch, kClasses,
-               1.0F / static_cast<float>(batch), stream_);
+               scale / static_cast<float>(batch), stream_);
   transposed_multiply(cublas_, gradient + offsets_.fc2_weight, grad_logits_.data(), hidden_.data(), kClasses, kHidden,
                       batch);
   sum_per_channel(gradient + offsets_.fc2_bias, grad_logits_.data(), batch, kClasses, 1, stream_);

@@ -25,7 +25,8 @@ struct ParameterOffsets {
 struct DropoutChoice {
   bool on = false;
   std::uint64_t seed = 0;
-  std::uint64_t step = 0;
+  std::uint64_t first_sample = 0;
+  std::uint64_t sample_stride = 1;
 };
 
 class BasicNet {
@@ -38,9 +39,9 @@ class BasicNet {
   /// Host data in; the batch's losses and hits stay on the device until `results`.
   void forward(const float* parameters, std::span<const float> images, std::span<const std::uint8_t> labels,
                DropoutChoice dropout);
-  /// The gradient of the mean loss of the last `forward`. `layer_ready(i)` is called, i = 3 … 0, when the gradient of
-  /// layer i (fc2, fc1, conv2, conv1) has been queued.
-  void backward(const float* parameters, float* gradient, const std::function<void(int)>& layer_ready);
+  /// The gradient of the mean loss of the last `forward`, times `scale`. `layer_ready(i)` is called, i = 3 … 0, when
+  /// the gradient of layer i (fc2, fc1, conv2, conv1) has been queued.
+  void backward(const float* parameters, float scale, float* gradient, const std::function<void(int)>& layer_ready);
 
   struct Results {
     double loss_sum = 0;

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "trainer/cuda/basic_net.hpp"
 #include "trainer/cuda/check.hpp"
@@ -65,30 +67,54 @@ class CudaBackend final : public Backend {
 
   Result<void> load_parameters(std::span<const float> host) override {
     return without_exceptions([&] {
-      CUDA_CHECK(cudaMemcpyAsync(parameters_.data(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice, stream()));
+      queue_upload(parameters_, host);
       CUDA_CHECK(cudaStreamSynchronize(stream()));
     });
   }
 
   Result<std::vector<float>> copy_parameters() override {
     return without_exceptions([&] {
-      std::vector<float> host(kParameterValues);
-      CUDA_CHECK(cudaMemcpyAsync(host.data(), parameters_.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost,
-                                 stream()));
+      std::vector<float> host = queue_download(parameters_);
       CUDA_CHECK(cudaStreamSynchronize(stream()));
       return host;
     });
   }
 
-  Result<BatchResult> forward_backward(const Batch& batch, std::uint64_t step, const GradientReady& ready) override {
+  Result<void> load_moments(const Moments& host) override {
+    return without_exceptions([&] {
+      queue_upload(first_moment_, host.first);
+      queue_upload(second_moment_, host.second);
+      CUDA_CHECK(cudaStreamSynchronize(stream()));
+    });
+  }
+
+  Result<Moments> copy_moments() override {
+    return without_exceptions([&] {
+      Moments host{queue_download(first_moment_), queue_download(second_moment_)};
+      CUDA_CHECK(cudaStreamSynchronize(stream()));
+      return host;
+    });
+  }
+
+  std::array<std::span<float>, 2> moments() override { return {first_moment_.span(), second_moment_.span()}; }
+
+  Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
+                                       const GradientReady& ready) override {
     Result<void> reported = ok;
     auto result = without_exceptions([&] {
-      // Ranks see different images, so they also draw different masks.
-      const std::uint64_t seed = dropout_.seed ^ (static_cast<std::uint64_t>(dropout_.rank) << 40U);
-      net_.forward(parameters_.data(), batch.images, batch.labels, {.on = dropout_.on, .seed = seed, .step = step});
-      net_.backward(parameters_.data(), gradient_.data(), [&](int layer) {
+      if (use.accumulate) fresh_.reserve(kParameterValues);
+      float* const target = use.accumulate ? fresh_.data() : gradient_.data();
+      net_.forward(parameters_.data(), batch.images, batch.labels,
+                   {.on = dropout_.on,
+                    .seed = dropout_.seed,
+                    .first_sample = batch.samples.first,
+                    .sample_stride = batch.samples.stride});
+      net_.backward(parameters_.data(), use.scale, target, [&](int layer) {
         // Bias before weight, as automatic differentiation finishes them.
         for (const std::size_t index : {2 * static_cast<std::size_t>(layer) + 1, 2 * static_cast<std::size_t>(layer)}) {
+          const Parameter& tensor = kParameters[index];
+          if (use.accumulate)
+            add(gradient_.data() + tensor.first, fresh_.data() + tensor.first, tensor.count, stream());
           if (reported) reported = ready(index);
         }
       });
@@ -98,17 +124,32 @@ class CudaBackend final : public Backend {
     return result;
   }
 
-  Result<void> optimizer_step(std::uint64_t step) override {
+  Result<double> clip_gradient(double max_norm) override {
+    return without_exceptions([&] {
+      std::vector<double> sums(kSquareSums);
+      square_sums_.reserve(kSquareSums);
+      sum_squares(square_sums_.data(), gradient_.data(), kParameterValues, stream());
+      CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
+                                 stream()));
+      CUDA_CHECK(cudaStreamSynchronize(stream()));
+      const double norm = std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+      scale(gradient_.data(), clip_factor(norm, max_norm), kParameterValues, stream());
+      CUDA_CHECK(cudaGetLastError());
+      return norm;
+    });
+  }
+
+  Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
     return without_exceptions([&] {
       // The corrections in double on the host, as PyTorch.
       const auto t = static_cast<double>(step);
       const AdamWStep numbers = {
-          .decay = static_cast<float>(1 - adamw_.learning_rate * adamw_.weight_decay),
+          .decay = static_cast<float>(1 - learning_rate * adamw_.weight_decay),
           .share1 = static_cast<float>(1 - adamw_.beta1),
           .beta2 = static_cast<float>(adamw_.beta2),
           .share2 = static_cast<float>(1 - adamw_.beta2),
           .epsilon = static_cast<float>(adamw_.epsilon),
-          .step_size = static_cast<float>(adamw_.learning_rate / (1 - std::pow(adamw_.beta1, t))),
+          .step_size = static_cast<float>(learning_rate / (1 - std::pow(adamw_.beta1, t))),
           .root_correction = static_cast<float>(std::sqrt(1 - std::pow(adamw_.beta2, t))),
       };
       adamw(parameters_.data(), first_moment_.data(), second_moment_.data(), gradient_.data(), kParameterValues,
@@ -125,6 +166,17 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  void queue_upload(const DeviceArray<float>& to, std::span<const float> host) {
+    CUDA_CHECK(cudaMemcpyAsync(to.data(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice, stream()));
+  }
+
+  std::vector<float> queue_download(const DeviceArray<float>& from) {
+    std::vector<float> host(kParameterValues);
+    CUDA_CHECK(
+        cudaMemcpyAsync(host.data(), from.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost, stream()));
+    return host;
+  }
+
   BatchResult batch_result(const Batch& batch) {
     const auto sums = net_.results();
     return {.loss_sum = sums.loss_sum, .correct = sums.correct, .count = batch.labels.size()};
@@ -135,6 +187,8 @@ class CudaBackend final : public Backend {
   std::string description_;
   Stream stream_;
   DeviceArray<float> parameters_, gradient_, first_moment_, second_moment_;
+  DeviceArray<float> fresh_;         // the gradient of a pass that is to be added
+  DeviceArray<double> square_sums_;  // for the gradient's norm
   BasicNet net_;
 };
 

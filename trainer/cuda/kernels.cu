@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "trainer/cuda/kernels.hpp"
+#include "trainer/philox.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
@@ -14,14 +15,6 @@ unsigned blocks_for(std::size_t count) {
 
 __device__ std::size_t element() {
   return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
-
-/// 64 well mixed bits of a counter (the finaliser of SplitMix64).
-__device__ std::uint64_t mixed(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31U);
 }
 
 __global__ void add_bias_relu_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
@@ -70,13 +63,43 @@ __global__ void max_pool_backward_kernel(float* in_gradient, const float* out_gr
   for (unsigned k = 0; k < 4; ++k) corner[k / 2 * width + k % 2] = taken[i] == k ? out_gradient[i] : 0.0F;
 }
 
-__global__ void dropout_kernel(float* values, float* mask, std::size_t count, float p, float factor,
-                               std::uint64_t key) {
+/// One thread per four values, which one block of the generator serves.
+__global__ void dropout_kernel(float* values, float* mask, std::size_t blocks, std::size_t blocks_per_sample, float p,
+                               float factor, MaskSeries masks) {
   const std::size_t i = element();
-  if (i >= count) return;
-  const float uniform = static_cast<float>(mixed(key ^ mixed(i)) >> 40U) * 0x1p-24F;
-  mask[i] = uniform < p ? 0.0F : factor;
-  values[i] *= mask[i];
+  if (i >= blocks) return;
+  const MaskKey key{masks.seed, masks.first_sample + i / blocks_per_sample * masks.stride, masks.layer};
+  const PhiloxBlock words = mask_block(key, static_cast<std::uint32_t>(i % blocks_per_sample));
+  for (std::size_t w = 0; w < 4; ++w) {
+    mask[4 * i + w] = is_dropped(words.word[w], p) ? 0.0F : factor;
+    values[4 * i + w] *= mask[4 * i + w];
+  }
+}
+
+__global__ void add_kernel(float* values, const float* more, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) values[i] += more[i];
+}
+
+__global__ void scale_kernel(float* values, float factor, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) values[i] *= factor;
+}
+
+/// Each block adds every (blocks × kThreads)-th value from its own place on, then its threads' sums as a tree.
+__global__ void sum_squares_kernel(double* sums, const float* values, std::size_t count) {
+  __shared__ double partial[kThreads];
+  double sum = 0.0;
+  for (std::size_t i = element(); i < count; i += static_cast<std::size_t>(gridDim.x) * blockDim.x) {
+    sum += static_cast<double>(values[i]) * values[i];
+  }
+  partial[threadIdx.x] = sum;
+  __syncthreads();
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
 }
 
 __global__ void multiply_kernel(float* values, const float* factors, std::size_t count) {
@@ -168,11 +191,23 @@ void max_pool_backward(float* in_gradient, const float* out_gradient, const std:
                                                                        height / 2, width / 2);
 }
 
-void dropout(float* values, float* mask, std::size_t count, float p, std::uint64_t seed, std::uint64_t draw,
+void dropout(float* values, float* mask, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream) {
-  // Golden-ratio steps keep neighbouring seeds and draws apart before the kernel mixes them.
-  const std::uint64_t key = seed * 0x9e3779b97f4a7c15ULL + draw * 0xd1342543de82ef95ULL;
-  dropout_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, mask, count, p, 1.0F / (1.0F - p), key);
+  const std::size_t blocks = batch * (features / 4);
+  dropout_kernel<<<blocks_for(blocks), kThreads, 0, stream>>>(values, mask, blocks, features / 4, p, 1.0F / (1.0F - p),
+                                                              masks);
+}
+
+void add(float* values, const float* more, std::size_t count, cudaStream_t stream) {
+  add_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, more, count);
+}
+
+void scale(float* values, float factor, std::size_t count, cudaStream_t stream) {
+  scale_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, factor, count);
+}
+
+void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream) {
+  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, count);
 }
 
 void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream) {

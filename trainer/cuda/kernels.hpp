@@ -25,9 +25,14 @@ void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t imag
 void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
                        std::size_t height, std::size_t width, cudaStream_t stream);
 
-/// Keeps each value with probability 1 - p, times 1 / (1 - p); mask[i] is the factor. `draw` makes the masks of one
-/// call differ from another's.
-void dropout(float* values, float* mask, std::size_t count, float p, std::uint64_t seed, std::uint64_t draw,
+/// The masks of philox.hpp for the samples first_sample, first_sample + stride, …
+struct MaskSeries {
+  std::uint64_t seed, first_sample, stride;
+  std::uint32_t layer;
+};
+/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p);
+/// mask[i] is the factor.
+void dropout(float* values, float* mask, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream);
 void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream);
 
@@ -39,6 +44,14 @@ void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const f
 /// sums[c] = Σ over b and area of values (B, C, area).
 void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
                      cudaStream_t stream);
+
+/// values[i] += more[i].
+void add(float* values, const float* more, std::size_t count, cudaStream_t stream);
+/// values[i] *= factor.
+void scale(float* values, float factor, std::size_t count, cudaStream_t stream);
+/// kSquareSums sums of squares; all of them together are that of the values.
+inline constexpr std::size_t kSquareSums = 256;
+void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream);
 
 /// One AdamW step, weight decay first. `share1` = 1 - beta1 and `share2` = 1 - beta2, which in float would lose digits;
 /// `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).

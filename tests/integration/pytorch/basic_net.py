@@ -1,0 +1,101 @@
+"""BasicNet as a PyTorch user writes it: DistributedDataParallel over Gloo, DistributedSampler, AdamW, no dropout. Rank 0
+writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does.
+
+    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
+"""
+import argparse
+import json
+import os
+import pathlib
+import struct
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+
+class BasicNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, 1)
+        self.conv2 = nn.Conv2d(32, 64, 3, 1)
+        self.fc1 = nn.Linear(9216, 128)
+        self.fc2 = nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2)
+        return F.log_softmax(self.fc2(F.relu(self.fc1(torch.flatten(x, 1)))), dim=1)
+
+
+def idx(path, header):
+    data = path.read_bytes()
+    assert struct.unpack(">I", data[4:8])[0] > 0
+    return torch.frombuffer(bytearray(data[header:]), dtype=torch.uint8)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--losses", required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--clip", type=float, default=0)
+    parser.add_argument("--warmup", type=int, default=0)
+    parser.add_argument("--drop_last", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    ranks, rank = dist.get_world_size(), dist.get_rank()
+
+    # ToTensor and Normalize.
+    images = idx(options.data / "train-images-idx3-ubyte", 16).view(-1, 1, 28, 28).to(torch.float32).div(255)
+    images.sub_(0.1307).div_(0.3081)
+    dataset = TensorDataset(images, idx(options.data / "train-labels-idx1-ubyte", 8).to(torch.int64))
+    sampler = DistributedSampler(dataset, ranks, rank, seed=options.seed, drop_last=options.drop_last)
+    loader = DataLoader(dataset, batch_size=options.batch, sampler=sampler, drop_last=options.drop_last)
+
+    torch.manual_seed(options.seed)
+    model = nn.parallel.DistributedDataParallel(BasicNet())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    # From 0 up in a straight line, then down to 0 at the last step.
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 if not options.warmup else done / options.warmup
+                                                 if done < options.warmup else
+                                                 max(0.0, (options.steps - done) / (options.steps - options.warmup)))
+    step, epoch, losses = 0, 0, []
+    while step < options.steps:
+        sampler.set_epoch(epoch)
+        epoch += 1
+        batches = list(loader)
+        for first in range(0, len(batches), options.accumulate):
+            if step == options.steps:
+                break
+            group = batches[first:first + options.accumulate]
+            optimizer.zero_grad()
+            mine = 0.0
+            for number, (x, y) in enumerate(group):
+                model.require_backward_grad_sync = number + 1 == len(group)
+                loss = F.nll_loss(model(x), y)
+                mine += loss.item() / len(group)
+                (loss / len(group)).backward()
+            if options.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            losses.append(mine)
+    total = torch.tensor(losses, dtype=torch.float64)
+    dist.all_reduce(total)
+    if rank == 0:
+        with open(options.losses, "w", encoding="utf-8") as file:
+            for number, loss in enumerate(total.tolist(), 1):
+                file.write(json.dumps({"step": number, "loss": loss / ranks}) + "\n")
+    dist.destroy_process_group()
+    print(f"[rank {os.environ['RANK']}] done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

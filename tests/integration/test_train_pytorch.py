@@ -1,0 +1,97 @@
+"""llmlaunch-train's loss curves beside those of real PyTorch: the same weights, the same images in the same order, the same
+steps. Both are started by llmlaunch on the same hosts, without dropout, whose masks PyTorch draws by its own means."""
+import json
+import re
+import subprocess
+
+import pytest
+
+from conftest import BIN
+from test_pytorch_store import SCRIPTS, config, python  # noqa: F401, the fixture
+
+HOSTS = 2
+FIRST = 20  # steps in which rounding has not grown yet
+IMAGES = 1003  # neither ranks nor batches divide it
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images") / "drawn"
+    subprocess.run([BIN / "llmlaunch-train", "--export_dataset", folder, "--train_samples", str(IMAGES), "--eval_samples", "200"],
+                   check=True, capture_output=True)
+    return folder
+
+
+def curve(file, steps):
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    return [row["loss"] for row in rows]
+
+
+@pytest.mark.parametrize("ranks, steps, bound, ours, theirs", [
+    (1, 100, 1e-5, [], []),
+    (2, 100, 1e-5, [], []),
+    (4, 100, 1e-5, [], []),
+    # A third of a gradient is rounded, and AdamW makes a whole step of the rounding error of one that is nearly 0.
+    (2, 40, 1e-4, ["--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7", "--dataloader_drop_last"],
+     ["--accumulate", "3", "--clip", "0.7", "--drop_last"]),
+    (1, 40, 1e-5, ["--lr_scheduler_type", "linear", "--warmup_steps", "10", "--seed", "5"], ["--warmup", "10", "--seed", "5"]),
+], ids=["1 rank", "2 ranks", "4 ranks", "accumulation and clipping", "schedule and seed"])
+def test_losses_are_those_of_pytorch(hosts, python, images, ranks, steps, bound, ours, theirs):  # noqa: F811
+    where = config(hosts, slots=(ranks + 1) // 2, only=["test01"] if ranks == 1 else None)
+    curves = {}
+    for name, program, words in (
+            ("ours", ["train", "--use_cpu", "--data_dir", str(images), "--per_device_train_batch_size", "16", "--max_steps",
+                      str(steps), "--dropout", "off", "--loss_file"], ours),
+            ("theirs", [python, str(SCRIPTS / "basic_net.py"), "--data", str(images), "--batch", "16", "--steps", str(steps),
+                        "--losses"], theirs)):
+        file = hosts.head / f"losses-{name}"
+        run = hosts.run(*program, str(file), *words, config=where, timeout=300)
+        assert run.status == 0, str(run)
+        curves[name] = curve(file, steps)
+        hosts.nothing_left(run)
+    errors = [abs(a - b) / b for a, b in zip(curves["ours"], curves["theirs"])]
+    print(f"largest relative difference: {max(errors[:FIRST]):.1e} in {FIRST} steps, {max(errors):.1e} in {steps}")
+    assert max(errors[:FIRST]) <= bound, errors
+    # Rounding grows from step to step, most where a loss is nearly 0; as a whole the curves still lie on one another.
+    assert sum(curves["ours"]) == pytest.approx(sum(curves["theirs"]), rel=0.01), curves
+    assert min(curves["ours"]) < 0.6 * curves["ours"][0], "nothing was learned, so that equal says nothing"
+
+
+def test_pytorch_reads_a_checkpoint_and_says_what_the_trainer_said(hosts, python, images):  # noqa: F811
+    output = hosts.head / "run"
+    run = hosts.run("train", "--use_cpu", "--data_dir", str(images), "--max_steps", "30", "--output_dir", str(output),
+                    "--save_strategy", "epoch", config=config(hosts, slots=1, only=["test01"]), timeout=300)
+    assert run.status == 0, str(run)
+    right, count, loss = re.search(r"test accuracy .* \((\d+)/(\d+)\), loss ([0-9.]+)", run.out).groups()
+    read = subprocess.run([python, SCRIPTS / "load_checkpoint.py", output / "checkpoint-30", images], capture_output=True,
+                          text=True, check=False)
+    assert read.returncode == 0, read.stderr
+    theirs = json.loads(read.stdout)
+    assert (theirs["right"], int(count)) == (int(right), 200), str(run)
+    assert int(right) > 40, f"nothing was learned, so that equal says nothing\n{run}"
+    assert theirs["loss"] == pytest.approx(float(loss), abs=6e-5), str(run)  # four digits are printed
+    assert (theirs["state"]["global_step"], theirs["state"]["train_samples"]) == (30, IMAGES)
+    hosts.nothing_left(run)
+
+
+def test_a_stopped_job_saves_and_the_same_command_goes_on(hosts, tmp_path):
+    """What a preempted job meets: SIGTERM to the head, and the same line again."""
+    output = tmp_path / "run"
+    words = ["train", "--use_cpu", "--train_samples", "512", "--eval_samples", "50", "--num_train_epochs", "40", "--logging_steps",
+             "1", "--per_device_train_batch_size", "8", "--output_dir", str(output), "--save_strategy", "epoch",
+             "--resume_from_checkpoint", "true"]
+    where = config(hosts, slots=1)
+    run = hosts.start(*words, config=where)
+    run.said("step 3/", timeout=120)
+    run.process.send_signal(15)
+    done = run.finish(60)
+    assert done.status == 143, str(done)
+    saved = [path.name for path in output.iterdir()]
+    assert len(saved) == 1 and (step := re.fullmatch(r"checkpoint-(\d+)", saved[0])), f"{saved}\n{done}"
+    hosts.nothing_left(done)
+    run = hosts.start(*words, config=where)
+    run.said(f"goes on after step {step.group(1)} from {output / saved[0]}", timeout=120)
+    run.process.send_signal(2)
+    assert run.finish(60).status == 130, str(run)
+    hosts.nothing_left(run)

@@ -1,0 +1,183 @@
+// A job that goes on from a checkpoint is, bit for bit, the one that was never stopped; and every way in which it
+// cannot go on has its words and its status.
+#include <signal.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "tests/integration/trainer/train_program.hpp"
+
+namespace checkpoint_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::test;
+
+namespace {
+
+// Two epochs of 12 steps of 16 images: seven of a last batch of 5 on two ranks.
+const Words kJob = {"--train_samples",     "186",   "--eval_samples", "20", "--num_train_epochs", "2",
+                    "--logging_steps",     "1",     "--seed",         "3",  "--learning_rate",    "0.002",
+                    "--lr_scheduler_type", "linear"};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+Words job(const std::string& batch, const Words& more) {
+  return with(with(kJob, {"--per_device_train_batch_size", batch}), more);
+}
+
+std::string finished_alone(const Words& flags) {
+  ChildProcess run(command(flags), kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  REQUIRE(status == 0);
+  return run.output();
+}
+
+/// Rank 0's output.
+std::string finished_on_two(const Words& flags) {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks = start_ranks(served, 2, flags);
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    REQUIRE(status == 0);
+  }
+  return ranks[0]->output();
+}
+
+/// The hash of the last epoch.
+std::string last_hash(const std::string& output) {
+  return parameter_hash(output.substr(output.find("epoch 2/2 done")));
+}
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("killed and resumed, two ranks end with the bits of the run that nobody disturbed") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string undisturbed = last_hash(finished_on_two(job("8", {})));
+  const Words saving =
+      job("8", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "5", "--save_total_limit", "2"});
+  {
+    const ServedRendezvous served({"alpha", "beta"});
+    Ranks ranks = start_ranks(served, 2, saving);
+    REQUIRE(ranks[0]->wait_for("step 18/24"));  // in the second epoch, and past the checkpoint of step 15
+    for (auto& rank : ranks) rank->kill(SIGKILL);
+    for (auto& rank : ranks) CHECK(rank->wait() == 128 + SIGKILL);
+  }
+  const std::string said = finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}));
+  CHECK_THAT(said, Catch::Contains("goes on after step 15 from " + output + "/checkpoint-15"));
+  CHECK_THAT(said, !Catch::Contains("step 15/24"));
+  CHECK(last_hash(said) == undisturbed);
+  CHECK(names_in(output) == std::vector<std::string>{"checkpoint-20", "checkpoint-24"});
+}
+
+TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string undisturbed = last_hash(finished_on_two(job("8", {})));
+  const Words saving = job("8", {"--output_dir", output, "--save_strategy", "epoch"});
+  {
+    const ServedRendezvous served({"alpha", "beta"});
+    Ranks ranks = start_ranks(served, 2, saving);
+    REQUIRE(ranks[0]->wait_for("step 2/24"));
+    ranks[1]->kill(SIGTERM);
+    for (auto& rank : ranks) {
+      const int status = rank->wait();
+      INFO(rank->output());
+      CHECK(status == 128 + SIGTERM);
+    }
+    CHECK_THAT(ranks[0]->output(),
+               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains("/24; " + output));
+  }
+  REQUIRE(names_in(output).size() == 1);
+  CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
+}
+
+TEST_CASE("a damaged checkpoint is passed over aloud, and the one before it leads to the same bits") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words saving = job("16", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "10"});
+  const std::string undisturbed = last_hash(finished_alone(saving));
+  REQUIRE(names_in(output) == std::vector<std::string>{"checkpoint-10", "checkpoint-20", "checkpoint-24"});
+  std::filesystem::remove_all(output + "/checkpoint-24");
+  std::filesystem::resize_file(output + "/checkpoint-20/model.safetensors", 1'000'000);
+  const std::string said = finished_alone(with(saving, {"--resume_from_checkpoint", "true"}));
+  CHECK_THAT(said,
+             Catch::Contains("warning: " + output + "/checkpoint-20/model.safetensors: is damaged: 1000000 bytes") &&
+                 Catch::Contains("; passed over") && Catch::Contains("goes on after step 10"));
+  CHECK(last_hash(said) == undisturbed);
+}
+
+TEST_CASE("another number of ranks goes on where the images are dealt alike") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words saving = {"--output_dir", output, "--save_strategy", "epoch"};
+  finished_alone(job("16", with(saving, {"--max_steps", "12"})));
+  const std::string said = finished_on_two(job("8", with(saving, {"--resume_from_checkpoint", "true"})));
+  CHECK_THAT(said, Catch::Contains("goes on after step 12") && Catch::Contains("epoch 2/2 done"));
+}
+
+TEST_CASE("what a job cannot go on from is one message and a status") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words saving = {"--output_dir", output, "--save_strategy", "epoch", "--max_steps", "12"};
+  finished_alone(job("16", saving));
+  struct Row {
+    Words flags;
+    int status;
+    std::string said;
+  };
+  const Words resuming = with(saving, {"--resume_from_checkpoint", "true"});
+  const std::vector<Row> rows = {
+      {job("16", saving), 78, output + "/checkpoint-12: holds checkpoints of an earlier job\n   hint: --resume_from"},
+      {job("32", resuming), 78, "the number of images per step was 16 and is 32, so that images would be seen twice"},
+      {with(job("16", resuming), {"--data_seed", "9"}), 78, "the seed of their order was 3 and is 9"},
+      {with(job("16", resuming), {"--dataloader_drop_last"}), 78, "the number of steps per epoch was 12 and is 11"},
+      {job("16", {"--resume_from_checkpoint", output + "/none"}), 66, output + "/none: no such checkpoint"},
+      {job("16", {"--save_strategy", "steps"}), 64, "--save_strategy needs --output_dir"},
+      {job("16", {"--resume_from_checkpoint", "true"}), 64, "--resume_from_checkpoint true needs --output_dir"},
+  };
+  for (const Row& row : rows) {
+    ChildProcess run(command(row.flags), kAlone);
+    const int status = run.wait();
+    INFO(run.output());
+    CHECK(status == row.status);
+    CHECK_THAT(run.output(), Catch::Contains("llmlaunch-train: error: ") && Catch::Contains(row.said));
+  }
+  CHECK_THAT(finished_alone(job("16", {"--output_dir", folder.file("new"), "--save_strategy", "epoch",
+                                       "--resume_from_checkpoint", "true", "--max_steps", "1"})),
+             Catch::Contains("no checkpoint yet: training starts anew"));
+}
+
+TEST_CASE("where checkpoints cannot be written training goes on, loudly, and the status says so") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  // Files end at 1 MB here, as on a disk that is full by then.
+  Words words = {"/bin/sh", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "sh"};
+  const Words program = command(job("16", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "10"}));
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 74);
+  CHECK_THAT(run.output(), Catch::Contains("warning: " + output +
+                                           "/checkpoint-10.unfinished/model.safetensors: write: File "
+                                           "too large; training goes on") &&
+                               Catch::Contains("test accuracy") &&
+                               Catch::Contains("3 of 3 checkpoints could not be written"));
+  CHECK(names_in(output).empty());
+}
+
+}  // namespace checkpoint_test

@@ -1,0 +1,209 @@
+// Checkpoints: exact, whole or not there, and the last good one never goes.
+#include "trainer/checkpoint.hpp"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/catch.hpp"
+#include "trainer/backend.hpp"
+#include "trainer/checkpoint_writer.hpp"
+
+namespace trainer_checkpoint_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+class Output {
+ public:
+  Output() {
+    std::string name = (fs::temp_directory_path() / "llmlaunch-checkpoint-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~Output() { fs::remove_all(path_); }
+  std::string path() const { return path_.string(); }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(path_)) found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+ private:
+  fs::path path_;
+};
+
+TrainingState state_of(std::uint64_t step) {
+  TrainingState state;
+  state.step = step;
+  state.epoch = 0.5;
+  state.seed = 7;
+  state.world_size = 4;
+  state.accounting = {.images = 1000, .images_per_step = 64, .steps_per_epoch = 16, .data_seed = 3, .drop_last = true};
+  for (auto* values : {&state.parameters, &state.first_moment, &state.second_moment}) {
+    values->resize(kParameterValues);
+    const float start = values == &state.parameters ? 1.0F : values == &state.first_moment ? 2.0F : 3.0F;
+    for (std::size_t i = 0; i < values->size(); ++i) {
+      (*values)[i] = start / static_cast<float>(i + step);
+    }
+  }
+  return state;
+}
+
+std::string saved(const Output& output, std::uint64_t step) {
+  const auto folder = save_checkpoint(output.path(), state_of(step));
+  REQUIRE(folder);
+  return *folder;
+}
+
+void flip_byte(const fs::path& file, std::streamoff at) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  REQUIRE(stream);
+  stream.seekg(at);
+  const char byte = static_cast<char>(stream.get() ^ 1);
+  stream.seekp(at);
+  stream.put(byte);
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint comes back bit for bit") {
+  const Output output;
+  const std::string folder = saved(output, 12);
+  CHECK(folder == (output / "checkpoint-12").string());
+  const auto loaded = load_checkpoint(folder);
+  REQUIRE(loaded);
+  const TrainingState expected = state_of(12);
+  CHECK(loaded->step == 12);
+  CHECK(loaded->epoch == 0.5);
+  CHECK(loaded->seed == 7);
+  CHECK(loaded->world_size == 4);
+  CHECK(loaded->accounting == expected.accounting);
+  CHECK(loaded->parameters == expected.parameters);
+  CHECK(loaded->first_moment == expected.first_moment);
+  CHECK(loaded->second_moment == expected.second_moment);
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-12"});
+}
+
+TEST_CASE("saving a step again replaces it") {
+  const Output output;
+  const std::string folder = saved(output, 12);
+  TrainingState other = state_of(12);
+  other.parameters[5] = 77;
+  REQUIRE(save_checkpoint(output.path(), other));
+  CHECK(load_checkpoint(folder)->parameters[5] == 77);
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-12"});
+}
+
+TEST_CASE("a damaged or half checkpoint is named, and the one before it is used") {
+  const Output output;
+  saved(output, 9);
+  const fs::path newest = saved(output, 10);
+  std::string expected;
+  SECTION("a changed weight") {
+    flip_byte(newest / "model.safetensors", 4'000'000);
+    expected = (newest / "model.safetensors").string() + ": is damaged: ";
+  }
+  SECTION("a cut file") {
+    fs::resize_file(newest / "optimizer.safetensors", 1000);
+    expected = (newest / "optimizer.safetensors").string() + ": is damaged: 1000 bytes";
+  }
+  SECTION("a changed state") {
+    flip_byte(newest / "trainer_state.json", 20);
+    expected = (newest / "trainer_state.json").string() + ": is damaged: ";
+  }
+  SECTION("no checksums") {
+    fs::remove(newest / "checksums.json");
+    expected = (newest / "checksums.json").string() + ": open: No such file or directory";
+  }
+  SECTION("checksums that are none") {
+    std::ofstream(newest / "checksums.json") << "{}";
+    expected = (newest / "model.safetensors").string() + ": has no checksum in checksums.json";
+  }
+  const auto direct = load_checkpoint(newest.string());
+  REQUIRE_FALSE(direct);
+  CHECK_THAT(to_string(direct.error()), Catch::StartsWith(expected));
+  const auto found = find_last_checkpoint(output.path());
+  REQUIRE(found);
+  REQUIRE(*found);
+  CHECK((*found)->folder == (output / "checkpoint-9").string());
+  CHECK((*found)->state.step == 9);
+  REQUIRE((*found)->damaged.size() == 1);
+  CHECK(to_string((*found)->damaged.front()) == to_string(direct.error()));
+}
+
+TEST_CASE("the newest is that of most steps, and what is no checkpoint is passed over") {
+  const Output output;
+  CHECK_FALSE(*find_last_checkpoint(output.path()));
+  CHECK_FALSE(*find_last_checkpoint((output / "missing").string()));
+  CHECK(newest_checkpoint_name(output.path())->empty());
+  saved(output, 100);
+  saved(output, 9);
+  fs::create_directory(output / "checkpoint-200.unfinished");
+  fs::create_directory(output / "checkpoint-x");
+  fs::create_directory(output / "logs");
+  CHECK((*find_last_checkpoint(output.path()))->state.step == 100);
+  CHECK(*newest_checkpoint_name(output.path()) == (output / "checkpoint-100").string());
+}
+
+TEST_CASE("only damaged checkpoints are an error, not a new start") {
+  const Output output;
+  fs::remove(fs::path(saved(output, 3)) / "model.safetensors");
+  const auto found = find_last_checkpoint(output.path());
+  REQUIRE_FALSE(found);
+  CHECK_THAT(to_string(found.error()), Catch::Contains("checkpoint-3/model.safetensors: open"));
+}
+
+TEST_CASE("old ones go, and what a broken-off save left; never the newest") {
+  const Output output;
+  for (const std::uint64_t step : {2U, 10U, 30U}) saved(output, step);
+  fs::create_directory(output / "checkpoint-40.unfinished");
+  fs::create_directory(output / "logs");
+  REQUIRE(prune_checkpoints(output.path(), 0));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-2", "checkpoint-30", "logs"});
+  REQUIRE(prune_checkpoints(output.path(), 2));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-30", "logs"});
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-30", "logs"});
+}
+
+TEST_CASE("what cannot be written is told, leaves nothing and harms nothing") {
+  const Output output;
+  saved(output, 1);
+  std::ofstream(output / "file") << "no folder";
+  const auto failed = save_checkpoint((output / "file").string(), state_of(2));
+  REQUIRE_FALSE(failed);
+  CHECK_THAT(to_string(failed.error()), Catch::Contains("--output_dir: ") && Catch::Contains("Not a directory"));
+  CHECK(load_checkpoint((output / "checkpoint-1").string()));
+}
+
+TEST_CASE("the writer keeps as many as it is told, in the background, and counts what failed") {
+  const Output output;
+  std::vector<std::string> told;
+  CheckpointWriter writer((output / "run").string(), 2, [&](const Error& error) { told.push_back(to_string(error)); });
+  for (const std::uint64_t step : {1U, 2U, 3U}) writer.save(state_of(step));
+  REQUIRE(writer.finish());
+  CHECK(writer.last() == (output / "run/checkpoint-3").string());
+  CHECK(fs::exists(output / "run/checkpoint-2"));
+  CHECK_FALSE(fs::exists(output / "run/checkpoint-1"));
+  CHECK(told.empty());
+
+  fs::rename(output / "run", output / "moved");
+  std::ofstream(output / "run") << "in the way";
+  writer.save(state_of(4));
+  const auto finished = writer.finish();
+  REQUIRE_FALSE(finished);
+  CHECK(finished.error().what == "1 of 4 checkpoints could not be written");
+  CHECK(finished.error().code == std::errc::not_a_directory);
+  REQUIRE(told.size() == 1);
+  CHECK_THAT(told.front(), Catch::Contains("Not a directory"));
+}
+
+}  // namespace trainer_checkpoint_test

@@ -1,0 +1,50 @@
+// Files as a whole, and hashes.
+#include "trainer/files.hpp"
+
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/support/catch.hpp"
+
+namespace trainer_files_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+TEST_CASE("what is written is read, up to a limit, and a disk without room is an error") {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("llmlaunch-file-" + std::to_string(::getpid()))).string();
+  REQUIRE(write_whole_file(path, as_bytes("some bytes")));
+  REQUIRE(sync_to_disk(path));
+  const auto read = read_whole_file(path, 10);
+  REQUIRE(read);
+  CHECK(as_text(*read) == "some bytes");
+  const auto large = read_whole_file(path, 9, "a hint");
+  REQUIRE_FALSE(large);
+  CHECK(to_string(large.error()) == path + ": is larger than the limit of 9 bytes\n   hint: a hint");
+  std::filesystem::remove(path);
+  const auto missing = read_whole_file(path, 9);
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().code == std::errc::no_such_file_or_directory);
+  const auto full = write_whole_file("/dev/full", as_bytes("some bytes"));
+  REQUIRE_FALSE(full);
+  CHECK(full.error().code == std::errc::no_space_on_device);
+}
+
+TEST_CASE("the digest is SHA-256") {
+  CHECK(*digest(as_bytes("abc")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST_CASE("a library that makes no SHA-256 is an error, and no empty digest that is equal everywhere") {
+  REQUIRE(EVP_set_default_properties(nullptr, "provider=none") == 1);
+  const auto made = digest(as_bytes("abc"));
+  REQUIRE(EVP_set_default_properties(nullptr, "") == 1);
+  REQUIRE_FALSE(made);
+  CHECK(made.error().code == Errc::unsupported);
+  CHECK(made.error().what.find("libcrypto makes no SHA-256: ") == 0);
+  CHECK(digest(as_bytes("abc")));
+}
+
+}  // namespace trainer_files_test

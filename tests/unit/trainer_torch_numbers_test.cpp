@@ -1,0 +1,84 @@
+// Initial weights and the order of the images against PyTorch's own: tests/fixtures/make_torch_numbers.py drew them.
+#include <zlib.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "tests/support/catch.hpp"
+#include "trainer/backend.hpp"
+#include "trainer/init.hpp"
+#include "trainer/sampler.hpp"
+#include "trainer/torch_random.hpp"
+
+namespace trainer_torch_numbers_test {
+
+using namespace llmlaunch::trainer;
+
+namespace {
+
+nlohmann::json fixture() {
+  std::ifstream file(LLMLAUNCH_FIXTURES "/torch_numbers.json");
+  REQUIRE(file);
+  return nlohmann::json::parse(file);
+}
+
+template <class T>
+std::uint32_t checksum(std::span<const T> values) {
+  const auto* bytes = reinterpret_cast<const Bytef*>(values.data());
+  return static_cast<std::uint32_t>(crc32(0, bytes, static_cast<uInt>(values.size_bytes())));
+}
+
+}  // namespace
+
+TEST_CASE("the initial weights are PyTorch's, bit for bit") {
+  const auto all = fixture();
+  REQUIRE(all.at("weights").size() == 5);
+  for (const auto& one : all.at("weights")) {
+    const auto seed = one.at("seed").get<std::uint64_t>();
+    const std::vector<float> values = initial_parameters(seed);
+    for (const Parameter& parameter : kParameters) {
+      CAPTURE(seed, parameter.name);
+      const auto tensor = std::span<const float>(values).subspan(parameter.first, parameter.count);
+      CHECK(checksum(tensor) == one.at("crc32").at(parameter.name).get<std::uint32_t>());
+    }
+  }
+}
+
+TEST_CASE("every rank's images in an epoch are DistributedSampler's, in its order") {
+  const auto all = fixture();
+  REQUIRE(all.at("samplers").size() == 26);
+  for (const auto& one : all.at("samplers")) {
+    const auto ranks = one.at("ranks").get<std::uint32_t>();
+    const auto tail = one.at("drop_last").get<bool>() ? Tail::drop : Tail::repeat;
+    std::vector<std::uint32_t> lists;
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+      const DistributedSampler sampler(one.at("images"), ranks, rank, one.at("seed"), tail);
+      const auto list = sampler.epoch(one.at("epoch"));
+      CAPTURE(one.dump());
+      REQUIRE(list.size() == one.at("size").get<std::size_t>());
+      CHECK(sampler.size() == list.size());
+      lists.insert(lists.end(), list.begin(), list.end());
+    }
+    CAPTURE(one.dump());
+    CHECK(checksum(std::span<const std::uint32_t>(lists)) == one.at("crc32").get<std::uint32_t>());
+  }
+}
+
+TEST_CASE("uniform numbers are torch.rand's") {
+  TorchGenerator generator(0);
+  for (const float expected : fixture().at("uniform_seed_0").get<std::vector<float>>()) {
+    CHECK(generator.uniform(0, 1) == expected);
+  }
+}
+
+TEST_CASE("a permutation of 60,000 is torch.randperm's") {
+  // Checksums of the list as little-endian int32, from published runs of PyTorch.
+  for (const auto& [seed, expected] :
+       std::vector<std::pair<std::uint64_t, std::uint32_t>>{{0, 0x7641ac11}, {1, 0x4da87566}, {42, 0x21905774}}) {
+    const auto order = shuffled(60'000, seed);
+    CHECK(checksum(std::span<const std::uint32_t>(order)) == expected);
+  }
+}
+
+}  // namespace trainer_torch_numbers_test

@@ -1,0 +1,309 @@
+// Checkpoints on the disk. Called by rank 0 of the training loop.
+#include "trainer/checkpoint.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "trainer/backend.hpp"
+#include "trainer/files.hpp"
+#include "trainer/safetensors.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kUnfinished = ".unfinished";
+constexpr const char* kModel = "model.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kState = "trainer_state.json";
+constexpr const char* kChecksums = "checksums.json";
+constexpr std::array kHashed = {kModel, kOptimizer, kState};
+constexpr std::size_t kMaxJson = std::size_t{1} << 20U;
+constexpr const char* kFirstMoment = "exp_avg.";
+constexpr const char* kSecondMoment = "exp_avg_sq.";
+constexpr int kStateVersion = 1;
+
+Error unusable(const fs::path& file, std::string what) {
+  return make_error(Errc::invalid_config, std::move(what), file.string());
+}
+
+void add_tensors(std::vector<TensorView>& to, const std::string& prefix, const std::vector<float>& values) {
+  for (const Parameter& parameter : kParameters) {
+    to.push_back({prefix + parameter.name, shape_of(parameter),
+                  std::span<const float>(values).subspan(parameter.first, parameter.count)});
+  }
+}
+
+Bytes model_file(const TrainingState& state) {
+  std::vector<TensorView> tensors;
+  add_tensors(tensors, "", state.parameters);
+  return write_safetensors(tensors, {{"format", "pt"}});  // what transformers looks for
+}
+
+Bytes optimizer_file(const TrainingState& state) {
+  std::vector<TensorView> tensors;
+  add_tensors(tensors, kFirstMoment, state.first_moment);
+  add_tensors(tensors, kSecondMoment, state.second_moment);
+  return write_safetensors(tensors, {{"optimizer", "AdamW"}, {"step", std::to_string(state.step)}});
+}
+
+std::string state_file(const TrainingState& state) {
+  const SampleAccounting& a = state.accounting;
+  const nlohmann::ordered_json document = {{"version", kStateVersion},
+                                           {"global_step", state.step},
+                                           {"epoch", state.epoch},
+                                           {"seed", state.seed},
+                                           {"world_size", state.world_size},
+                                           {"train_samples", a.images},
+                                           {"train_batch_size", a.images_per_step},
+                                           {"steps_per_epoch", a.steps_per_epoch},
+                                           {"data_seed", a.data_seed},
+                                           {"dataloader_drop_last", a.drop_last}};
+  return document.dump(2) + "\n";
+}
+
+/// {"model.safetensors": {"bytes": 4800528, "sha256": "…"}, …}
+Result<std::string> checksum_file(const std::array<Bytes, kHashed.size()>& files) {
+  nlohmann::ordered_json document;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto hash = digest(files[i]);
+    if (!hash) return hash.error();
+    document[kHashed[i]] = {{"bytes", files[i].size()}, {"sha256", *hash}};
+  }
+  return document.dump(2) + "\n";
+}
+
+Result<void> write_all(const fs::path& folder, const TrainingState& state) {
+  const std::string text = state_file(state);
+  const ByteView text_bytes = as_bytes(text);
+  const std::array<Bytes, kHashed.size()> files = {model_file(state), optimizer_file(state),
+                                                   Bytes(text_bytes.begin(), text_bytes.end())};
+  const auto checksums = checksum_file(files);
+  if (!checksums) return checksums.error();
+  const auto write = [&](const char* name, ByteView bytes) -> Result<void> {
+    const std::string path = (folder / name).string();
+    if (auto written = write_whole_file(path, bytes); !written) return written;
+    return sync_to_disk(path);
+  };
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (auto written = write(kHashed[i], files[i]); !written) return written;
+  }
+  if (auto written = write(kChecksums, as_bytes(*checksums)); !written) return written;
+  return sync_to_disk(folder.string());
+}
+
+/// The step in the name of a checkpoint.
+std::optional<std::uint64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::uint64_t step = 0;
+  const char* const end = name.data() + name.size();
+  const auto [rest, failed] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (failed != std::errc() || rest != end) return std::nullopt;
+  return step;
+}
+
+struct Entries {
+  std::vector<std::pair<std::uint64_t, fs::path>> checkpoints;  // oldest first
+  std::vector<fs::path> unfinished;
+};
+
+Result<Entries> entries_of(const std::string& output_dir) {
+  Entries entries;
+  std::error_code failed;
+  fs::directory_iterator at(output_dir, failed);
+  if (failed == std::errc::no_such_file_or_directory) return entries;
+  for (; !failed && at != fs::directory_iterator(); at.increment(failed)) {
+    const std::string name = at->path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) entries.unfinished.push_back(at->path());
+    if (const auto step = step_of(name)) entries.checkpoints.emplace_back(*step, at->path());
+  }
+  if (failed) return system_error(failed.value(), "--output_dir: read", output_dir);
+  std::sort(entries.checkpoints.begin(), entries.checkpoints.end());
+  return entries;
+}
+
+Result<void> remove_folder(const fs::path& folder) {
+  std::error_code failed;
+  fs::remove_all(folder, failed);
+  if (failed) return system_error(failed.value(), "--output_dir: remove", folder.string());
+  return ok;
+}
+
+/// Moves a whole folder to its name, in place of one that has it.
+Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name) {
+  if (std::rename(unfinished.c_str(), final_name.c_str()) == 0) return ok;
+  if (errno != ENOTEMPTY && errno != EEXIST) return system_error(errno, "rename", unfinished.string());
+  // The two change places at once: there is no moment without one.
+  if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, final_name.c_str(), RENAME_EXCHANGE) != 0) {
+    return system_error(errno, "rename", unfinished.string());
+  }
+  return remove_folder(unfinished);
+}
+
+Result<json> read_json(const fs::path& file) {
+  const auto bytes = read_whole_file(file.string(), kMaxJson);
+  if (!bytes) return bytes.error();
+  json document = json::parse(as_text(*bytes), nullptr, false);
+  if (!document.is_object()) return unusable(file, "is no JSON mapping");
+  return document;
+}
+
+/// The bytes of a file, if they are those that were written.
+Result<Bytes> read_checked(const fs::path& file, const json& checksums) {
+  auto bytes = read_whole_file(file.string(), kMaxSafetensorsFile);
+  if (!bytes) return bytes;
+  const auto entry = checksums.find(file.filename().string());
+  if (entry == checksums.end() || !entry->is_object() || !entry->contains("sha256")) {
+    return unusable(file, fmt::format("has no checksum in {}", kChecksums));
+  }
+  const auto hash = digest(*bytes);
+  if (!hash) return hash.error();
+  if ((*entry)["sha256"] != *hash) {
+    return unusable(file,
+                    fmt::format("is damaged: {} bytes that do not give the checksum in {}", bytes->size(), kChecksums));
+  }
+  return bytes;
+}
+
+Result<std::vector<float>> flat_array(const Safetensors& file, const std::string& prefix, const fs::path& where) {
+  std::vector<float> values(kParameterValues);
+  for (const Parameter& parameter : kParameters) {
+    const auto found = file.tensors.find(prefix + parameter.name);
+    if (found == file.tensors.end()) return unusable(where, fmt::format("has no tensor {}{}", prefix, parameter.name));
+    if (found->second.shape != shape_of(parameter)) {
+      return unusable(where, fmt::format("tensor {}{} is ({}), not ({}): another model", prefix, parameter.name,
+                                         fmt::join(found->second.shape, ", "), fmt::join(shape_of(parameter), ", ")));
+    }
+    std::copy(found->second.values.begin(), found->second.values.end(),
+              values.begin() + static_cast<std::ptrdiff_t>(parameter.first));
+  }
+  return values;
+}
+
+template <class T>
+bool take(const json& document, const char* key, T& into) {
+  const auto found = document.find(key);
+  if (found == document.end()) return false;
+  const bool fits = std::is_same_v<T, bool>     ? found->is_boolean()
+                    : std::is_same_v<T, double> ? found->is_number()
+                                                : found->is_number_unsigned();
+  if (fits) into = found->get<T>();
+  return fits;
+}
+
+Result<void> take_state(const json& document, TrainingState& state, const fs::path& file) {
+  std::uint64_t version = 0;
+  if (!take(document, "version", version) || version != kStateVersion) {
+    return unusable(file, fmt::format("is of version {}; this program reads {}", version, kStateVersion));
+  }
+  SampleAccounting& a = state.accounting;
+  const bool whole = take(document, "global_step", state.step) && take(document, "epoch", state.epoch) &&
+                     take(document, "seed", state.seed) && take(document, "world_size", state.world_size) &&
+                     take(document, "train_samples", a.images) &&
+                     take(document, "train_batch_size", a.images_per_step) &&
+                     take(document, "steps_per_epoch", a.steps_per_epoch) && take(document, "data_seed", a.data_seed) &&
+                     take(document, "dataloader_drop_last", a.drop_last);
+  if (!whole) return unusable(file, "lacks a value, or has one of another type");
+  return ok;
+}
+
+}  // namespace
+
+Result<std::string> save_checkpoint(const std::string& output_dir, const TrainingState& state) {
+  const fs::path final_name = fs::path(output_dir) / fmt::format("{}{}", kPrefix, state.step);
+  const fs::path unfinished = final_name.string() + std::string(kUnfinished);
+  if (auto removed = remove_folder(unfinished); !removed) return removed.error();
+  std::error_code failed;
+  fs::create_directories(unfinished, failed);
+  if (failed) return system_error(failed.value(), "--output_dir: mkdir", unfinished.string());
+  auto written = write_all(unfinished, state);
+  if (written) written = put_in_place(unfinished, final_name);
+  if (!written) {
+    std::error_code ignored;  // the first error is the one to tell; prune_checkpoints tries again
+    fs::remove_all(unfinished, ignored);
+    return written.error();
+  }
+  if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
+  return final_name.string();
+}
+
+Result<TrainingState> load_checkpoint(const std::string& folder) {
+  const fs::path path(folder);
+  std::error_code ignored;  // whatever it is, it is no folder to read from
+  if (!fs::is_directory(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
+  const auto checksums = read_json(path / kChecksums);
+  if (!checksums) return checksums.error();
+  std::array<Bytes, kHashed.size()> files;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto bytes = read_checked(path / kHashed[i], *checksums);
+    if (!bytes) return bytes.error();
+    files[i] = std::move(*bytes);
+  }
+  const auto model = parse_safetensors(files[0], (path / kModel).string());
+  if (!model) return model.error();
+  const auto optimizer = parse_safetensors(files[1], (path / kOptimizer).string());
+  if (!optimizer) return optimizer.error();
+  const json document = json::parse(as_text(files[2]), nullptr, false);
+  if (!document.is_object()) return unusable(path / kState, "is no JSON mapping");
+
+  TrainingState state;
+  if (auto taken = take_state(document, state, path / kState); !taken) return taken.error();
+  auto parameters = flat_array(*model, "", path / kModel);
+  if (!parameters) return parameters.error();
+  auto first = flat_array(*optimizer, kFirstMoment, path / kOptimizer);
+  if (!first) return first.error();
+  auto second = flat_array(*optimizer, kSecondMoment, path / kOptimizer);
+  if (!second) return second.error();
+  state.parameters = std::move(*parameters);
+  state.first_moment = std::move(*first);
+  state.second_moment = std::move(*second);
+  return state;
+}
+
+Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& output_dir) {
+  const auto entries = entries_of(output_dir);
+  if (!entries) return entries.error();
+  std::vector<Error> damaged;
+  for (auto at = entries->checkpoints.rbegin(); at != entries->checkpoints.rend(); ++at) {
+    auto state = load_checkpoint(at->second.string());
+    if (state) return FoundCheckpoint{at->second.string(), std::move(*state), std::move(damaged)};
+    damaged.push_back(state.error());
+  }
+  if (!damaged.empty()) return damaged.front();
+  return std::optional<FoundCheckpoint>();
+}
+
+Result<std::string> newest_checkpoint_name(const std::string& output_dir) {
+  const auto entries = entries_of(output_dir);
+  if (!entries) return entries.error();
+  return entries->checkpoints.empty() ? std::string() : entries->checkpoints.back().second.string();
+}
+
+Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit) {
+  const auto entries = entries_of(output_dir);
+  if (!entries) return entries.error();
+  for (const fs::path& folder : entries->unfinished) {
+    if (auto removed = remove_folder(folder); !removed) return removed;
+  }
+  if (limit == 0) return ok;
+  for (std::size_t i = 0; i + limit < entries->checkpoints.size(); ++i) {
+    if (auto removed = remove_folder(entries->checkpoints[i].second); !removed) return removed;
+  }
+  return ok;
+}
+
+}  // namespace llmlaunch::trainer

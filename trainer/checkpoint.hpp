@@ -1,0 +1,68 @@
+/// \file
+/// Checkpoints: what a job needs to go on where it was, as files that others can read. A checkpoint is a folder
+///
+///     OUTPUT_DIR/checkpoint-500/
+///       model.safetensors      the weights, under PyTorch's names: load_state_dict(load_file(…)) takes them
+///       optimizer.safetensors  AdamW's exp_avg.NAME and exp_avg_sq.NAME
+///       trainer_state.json     step, epoch and what the order of the images depends on
+///       checksums.json         size and SHA-256 of the three, written last
+///
+/// Masks and the order of the images follow from seed and step, so there is no generator's state to keep. A folder gets
+/// its name when everything in it is on the disk, and an older checkpoint goes only after a newer one has its name: at
+/// every moment the last good one is whole. One process writes, rank 0; all functions here touch files and nothing
+/// else.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+/// What decides which images a step sees. A job goes on only where these are the same, because else images would be
+/// seen twice or never within an epoch.
+struct SampleAccounting {
+  std::uint64_t images = 0;           ///< in the training set
+  std::uint64_t images_per_step = 0;  ///< ranks × batch × accumulation
+  std::uint64_t steps_per_epoch = 0;
+  std::uint64_t data_seed = 0;
+  bool drop_last = false;
+  friend bool operator==(const SampleAccounting&, const SampleAccounting&) = default;
+};
+
+struct TrainingState {
+  std::uint64_t step = 0;  ///< steps done
+  double epoch = 0;        ///< passes done, with the part of the last
+  std::uint64_t seed = 0;
+  std::uint32_t world_size = 1;
+  SampleAccounting accounting;
+  std::vector<float> parameters, first_moment, second_moment;  ///< kParameterValues each, as `Backend` holds them
+};
+
+/// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). One that has that name is
+/// replaced. An error leaves no part of it, and all older ones.
+Result<std::string> save_checkpoint(const std::string& output_dir, const TrainingState& state);
+
+/// Reads one checkpoint. `Errc::not_found` when there is no such folder, `Errc::invalid_config` names the file that is
+/// missing, damaged or of another model.
+Result<TrainingState> load_checkpoint(const std::string& folder);
+
+struct FoundCheckpoint {
+  std::string folder;
+  TrainingState state;
+  std::vector<Error> damaged;  ///< newer ones that could not be used
+};
+/// The newest checkpoint of `output_dir` that is whole; nothing when there is none at all. Where there are only damaged
+/// ones, the error of the newest.
+Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& output_dir);
+
+/// The folder of the newest checkpoint, whole or not; empty when there is none.
+Result<std::string> newest_checkpoint_name(const std::string& output_dir);
+
+/// Removes the oldest checkpoints until `limit` are left (0: none is removed), and what a broken-off save left behind.
+Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit);
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,44 @@
+/// \file
+/// Writes checkpoints beside the training: the state is handed over as a copy, and a thread puts it on the disk while
+/// the next steps run. Used by rank 0, by one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/checkpoint.hpp"
+
+namespace llmlaunch::trainer {
+
+class CheckpointWriter {
+ public:
+  /// `keep`: how many checkpoints stay (0: all). `on_failure` is told of each that could not be written, and of old
+  /// ones that could not be removed, by the thread that calls `save` or `finish`: training goes on without them.
+  CheckpointWriter(std::string output_dir, std::uint32_t keep, std::function<void(const Error&)> on_failure);
+
+  /// Waits for the one before, should that still be on its way.
+  void save(TrainingState state);
+
+  /// Waits for the last. The error counts those that are missing: "2 of 5 checkpoints could not be written".
+  Result<void> finish();
+
+  /// The last one that is on the disk; empty when there is none.
+  const std::string& last() const { return last_; }
+
+ private:
+  void wait();
+
+  std::string output_dir_;
+  std::uint32_t keep_;
+  std::function<void(const Error&)> on_failure_;
+  std::future<Result<std::string>> running_;
+  std::string last_;
+  std::uint64_t saved_ = 0;
+  std::uint64_t failed_ = 0;
+  std::error_code first_failure_;
+};
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,77 @@
+// Files as a whole. Called for data sets and checkpoints.
+#include "trainer/files.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+namespace llmlaunch::trainer {
+namespace {
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
+
+}  // namespace
+
+Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint) {
+  const OpenFile file(std::fopen(path.c_str(), "rbe"));
+  if (!file) return system_error(errno, "open", path);
+  Bytes bytes;
+  std::array<std::byte, 65536> piece;
+  for (;;) {
+    const std::size_t count = std::fread(piece.data(), 1, piece.size(), file.get());
+    if (std::ferror(file.get()) != 0) return system_error(errno, "read", path);
+    if (count == 0) return bytes;
+    if (count > limit - bytes.size()) {
+      return make_error(Errc::invalid_config, fmt::format("is larger than the limit of {} bytes", limit), path, hint);
+    }
+    bytes.insert(bytes.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+}
+
+Result<void> write_whole_file(const std::string& path, ByteView bytes) {
+  OpenFile file(std::fopen(path.c_str(), "wbe"));
+  if (!file) return system_error(errno, "open", path);
+  if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) {
+    return system_error(errno, "write", path);
+  }
+  // What is buffered, or a quota, may fail only here.
+  if (std::fclose(file.release()) != 0) return system_error(errno, "write", path);
+  return ok;
+}
+
+Result<void> sync_to_disk(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return system_error(errno, "open", path);
+  const int synced = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  // A file system that has no such thing says EINVAL.
+  if (synced != 0 && reason != EINVAL) return system_error(reason, "fsync", path);
+  return ok;
+}
+
+Result<std::string> digest(ByteView bytes) {
+  unsigned char hash[EVP_MAX_MD_SIZE];
+  unsigned int length = 0;
+  if (EVP_Digest(bytes.data(), bytes.size(), hash, &length, EVP_sha256(), nullptr) != 1) {
+    const char* reason = ERR_reason_error_string(ERR_get_error());
+    return make_error(Errc::unsupported,
+                      fmt::format("libcrypto makes no SHA-256: {}", reason ? reason : "no reason given"), {},
+                      "look at OPENSSL_CONF and openssl.cnf on this host; `openssl sha256 FILE` must work there");
+  }
+  std::string text;
+  for (unsigned int i = 0; i < length; ++i) text += fmt::format("{:02x}", hash[i]);
+  return text;
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,25 @@
+/// \file
+/// Whole files of the trainer: read up to a limit, written so that they are on the disk, and hashed.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "rendezvous/base/frame.hpp"
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+/// All bytes of `path`. The system's error, or `Errc::invalid_config` for a file larger than `limit`, with `hint`.
+Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint = {});
+
+/// Writes a new file, or the contents of an old one anew. The system's error.
+Result<void> write_whole_file(const std::string& path, ByteView bytes);
+
+/// Until file or folder `path` is on the disk.
+Result<void> sync_to_disk(const std::string& path);
+
+/// SHA-256 of the bytes, as 64 hex digits. `Errc::unsupported` when libcrypto cannot make it (a FIPS or broken setup).
+Result<std::string> digest(ByteView bytes);
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,38 @@
+// The length of a job and its learning rates. Called by the training loop.
+#include "trainer/schedule.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace llmlaunch::trainer {
+
+double learning_rate_of(const Schedule& schedule, std::uint64_t step) {
+  const auto done = static_cast<double>(step - 1);
+  const auto warmup = static_cast<double>(schedule.warmup_steps);
+  const double highest = schedule.learning_rate;
+  if (done < warmup) return highest * (done / std::max(1.0, warmup));
+  const auto total = static_cast<double>(schedule.total_steps);
+  const double falling = std::max(1.0, total - warmup);
+  switch (schedule.type) {
+    case SchedulerType::constant: return highest;
+    case SchedulerType::linear: return highest * std::max(0.0, (total - done) / falling);
+    case SchedulerType::cosine:
+      return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * (done - warmup) / falling)));
+  }
+  return highest;
+}
+
+TrainingLength training_length(const LengthWishes& wishes) {
+  TrainingLength length;
+  const auto in_pieces = [](std::uint64_t count, std::uint64_t piece) { return (count + piece - 1) / piece; };
+  length.batches_per_epoch = wishes.drop_last ? wishes.images_per_rank / wishes.batch_size
+                                              : in_pieces(wishes.images_per_rank, wishes.batch_size);
+  length.steps_per_epoch = in_pieces(length.batches_per_epoch, wishes.accumulation);
+  if (length.steps_per_epoch == 0) return length;
+  length.steps = wishes.max_steps > 0 ? wishes.max_steps : length.steps_per_epoch * wishes.epochs;
+  length.epochs = in_pieces(length.steps, length.steps_per_epoch);
+  return length;
+}
+
+}  // namespace llmlaunch::trainer

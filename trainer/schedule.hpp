@@ -1,0 +1,44 @@
+/// \file
+/// How long a training job is and which learning rate each of its steps has. Pure numbers, the same on every rank.
+#pragma once
+
+#include <cstdint>
+
+namespace llmlaunch::trainer {
+
+/// The shape of the learning rate after the warm-up, with Hugging Face's names.
+enum class SchedulerType { constant, linear, cosine };
+
+struct Schedule {
+  SchedulerType type = SchedulerType::constant;
+  double learning_rate = 1e-3;     ///< the highest
+  std::uint64_t warmup_steps = 0;  ///< steps over which it rises from 0 in a straight line
+  std::uint64_t total_steps = 0;
+};
+
+/// The learning rate of step `step`, from 1. Step k has that of Hugging Face's get_scheduler after k - 1 calls of
+/// step(): linear and cosine go from the highest at the end of the warm-up to 0 after the last step.
+double learning_rate_of(const Schedule& schedule, std::uint64_t step);
+
+/// What was asked for.
+struct LengthWishes {
+  std::uint64_t images_per_rank = 0;  ///< in an epoch
+  std::uint64_t batch_size = 1;
+  std::uint64_t accumulation = 1;  ///< batches that make one step
+  bool drop_last = false;          ///< no batch that is not full
+  std::uint64_t epochs = 1;
+  std::uint64_t max_steps = 0;  ///< above 0: so many steps, whatever `epochs` says
+};
+
+/// What follows from it. A step is one change of the weights.
+struct TrainingLength {
+  std::uint64_t batches_per_epoch = 0;
+  std::uint64_t steps_per_epoch = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t epochs = 0;  ///< begun, if not ended
+};
+
+/// An epoch's last step takes the batches that are left, be they fewer. All 0 where there is no batch at all.
+TrainingLength training_length(const LengthWishes& wishes);
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,26 @@
+/// \file
+/// How a rank is stopped from outside. SIGTERM and SIGINT end the process wherever it is, also inside a collective or a
+/// computation; a job that saves its state gets the time for it: its first SIGTERM is only noted, and the training loop
+/// ends after a step that all ranks agree on. What people read is written line by line, so nothing is lost.
+#pragma once
+
+namespace llmlaunch::trainer {
+
+void install_stop_signals();
+
+/// From now on the first SIGTERM is only noted, or again ends the process at once. A SIGTERM that was noted stays so.
+void note_first_sigterm(bool on);
+
+/// Whether a SIGTERM was noted.
+bool is_stop_noted();
+
+/// The training loop goes on: a step is done, or a file is being written (until `mark_step`).
+void mark_step();
+void mark_saving();
+
+/// For the thread that hears that the job is over: returns at once where no SIGTERM is noted or soon is; else not
+/// before the training loop, which then ends the process itself, has stood still for a while: in a collective with a
+/// lost rank it would stand for ever.
+void wait_while_saving();
+
+}  // namespace llmlaunch::trainer
