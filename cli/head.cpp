@@ -70,6 +70,7 @@ Result<launcher::HeadFacts> head_facts() {
   auto addresses = own_addresses();
   if (!addresses) return addresses.error();
   facts.addresses = std::move(*addresses);
+  facts.home = home_directory();
   std::error_code failed;
   facts.cwd = fs::current_path(failed).string();
   if (failed) return system_error(failed.value(), "the current directory cannot be read");

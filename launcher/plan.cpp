@@ -21,16 +21,26 @@ bool is_local(const HostConfig& host) {
          !host.proxy_jump;
 }
 
+bool below_home(const std::string& directory) {
+  return directory == "~" || directory.starts_with("~/");
+}
+
+/// cron, systemd and containers may start a program without HOME.
+std::string home_of(const HeadFacts& head) {
+  const std::string* home = value_of(head.environment, "HOME");
+  return home != nullptr && !home->empty() ? *home : head.home;
+}
+
 /// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
 std::string workdir_of(const Config& config, const HostConfig& from, const HostPlan& host, const HeadFacts& head) {
   const std::string written = from.workdir.value_or(config.workdir.value_or(""));
-  if (written != "~" && !written.starts_with("~/")) return written;
+  if (!below_home(written)) return written;
   const std::string below = written.substr(std::min(written.find_first_not_of('/', 1), written.size()));
   if (host.calls_in) return below.empty() ? "~" : "~/" + below;  // not where its llmlaunch was started
   if (!host.local) return below.empty() ? below : "~/" + below;
-  const std::string* home = value_of(head.environment, "HOME");
-  if (home == nullptr) return "./" + written;
-  return below.empty() ? *home : *home + "/" + below;
+  const std::string home = home_of(head);
+  if (home.empty()) return written;  // which check_home refuses
+  return below.empty() ? home : home + "/" + below;
 }
 
 /// Name, way and place of a host; its ranks and environment come later.
@@ -50,6 +60,17 @@ HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t ind
   host.setup = config.process.setup;
   host.setup.insert(host.setup.end(), from.setup.begin(), from.setup.end());
   return host;
+}
+
+Result<void> check_home(const Config& config, const HostConfig& from, const HostPlan& host) {
+  if (!host.local || !below_home(host.workdir)) return ok;
+  Error error = wrong(config, "llmlaunch.workdir",
+                      fmt::format("workdir '{}': this machine's home directory is not known: HOME is not set, and the "
+                                  "user database has none for this user",
+                                  host.workdir),
+                      "set HOME, or write the directory out");
+  if (from.workdir && !from.where.empty()) error.where = from.where;
+  return error;
 }
 
 std::vector<RankPlan> ranks_from(std::uint32_t first, std::uint32_t count) {
@@ -98,6 +119,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.hosts.reserve(hosts.size());
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine.has_value(), head));
+    if (auto known = check_home(config, hosts[i], plan.hosts.back()); !known) return known.error();
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }

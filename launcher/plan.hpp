@@ -100,6 +100,7 @@ struct HeadFacts {
   EnvList environment;  ///< the head's own; forward_env picks from it
   std::string cwd;
   std::vector<std::string> addresses = {};  ///< of this machine's interfaces, as digits; empty: not known
+  std::string home = {};                    ///< $HOME, or the user database's; empty: neither
 };
 
 /// The plan to be shown or recorded: `secrets` are masked wherever they stand in it.

@@ -1,4 +1,7 @@
 """Command lines of accelerate and torchrun with only their first word changed: scripts, modules, missing ones."""
+import os
+import pathlib
+import pwd
 import re
 import shutil
 
@@ -103,6 +106,18 @@ def test_torchrun_and_accelerate_lines_run_on_this_machine(tmp_path):
     assert done.status == 78 and "--mixed_precision: mixed_precision must be one of" in done.err, str(done)
     done = run("--tpu", "train.py")
     assert done.status == 64 and "TPU pods are not supported" in done.err, str(done)
+
+
+def test_without_home_a_workdir_below_it_is_that_of_the_user_database(tmp_path):
+    home = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
+    env = {"PATH": "/usr/bin:/bin", "XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+           "TMPDIR": str(tmp_path)}
+    for variables in (env, dict(env, HOME="")):
+        done = Run([str(BIN / "llmlaunch"), "run", "--workdir", "~", "pwd"], variables, tmp_path, "python").finish()
+        assert done.status == 0 and f"] {home.resolve()}\n" in done.out, str(done)
+        done = Run([str(BIN / "llmlaunch"), "run", "--workdir", "~/none/such", "--dry-run", "pwd"], variables, tmp_path,
+                   "python").finish()
+        assert done.status == 0 and f" {home}/none/such" in done.out, str(done)
 
 
 def test_hosts_are_chosen_and_keep_their_settings(hosts):

@@ -247,7 +247,6 @@ TEST_CASE("a working directory below home is one on every host") {
   CHECK(workdir("~", "a", {{"HOME", "/home/me"}}).empty());
   CHECK(workdir("~/run/x", "localhost", {{"HOME", "/home/me"}}) == "/home/me/run/x");
   CHECK(workdir("~/", "localhost", {{"HOME", "/home/me"}}) == "/home/me");
-  CHECK(workdir("~/run", "localhost", {}) == "./~/run");
   CHECK(workdir("~you/run", "a", {{"HOME", "/home/me"}}) == "~you/run");
   CHECK(workdir("/x/~/y", "a", {}) == "/x/~/y");
 }
@@ -587,6 +586,26 @@ TEST_CASE("machines that are started one by one have an equal share of the ranks
       Names{
           "cfg.yaml:2:1: main_process_ip 10.0.0.1 is no address of this machine, by which the others reach machine 0"});
   CHECK_FALSE(make_plan(*parse_config("num_processes: 1", "cfg.yaml"), command, head)->per_machine);
+}
+
+TEST_CASE("without HOME a workdir below it is below the home directory of the user database") {
+  const auto workdir = [](const std::string& text, const HeadFacts& head) {
+    const auto plan = make_plan(*parse_config(text, "cfg.yaml"), Command{{"true"}, {}}, head);
+    return plan ? plan->hosts.front().workdir : to_string(plan.error());
+  };
+  HeadFacts head{"job", {}, "/"};
+  head.home = "/home/of/passwd";
+  CHECK(workdir("llmlaunch: {workdir: ~/x/y}", head) == "/home/of/passwd/x/y");
+  CHECK(workdir("llmlaunch: {workdir: '~'}", head) == "/home/of/passwd");
+  head.environment = {{"HOME", ""}};
+  CHECK(workdir("llmlaunch: {workdir: ~/x}", head) == "/home/of/passwd/x");
+  head.environment = {{"HOME", "/mine"}};
+  CHECK(workdir("llmlaunch: {workdir: ~/x}", head) == "/mine/x");
+  CHECK(workdir("llmlaunch: {workdir: ~x}", HeadFacts{"job", {}, "/"}) == "~x");
+  CHECK(workdir("llmlaunch:\n  workdir: ~/x", HeadFacts{"job", {}, "/"}) ==
+        "cfg.yaml:2:3: workdir '~/x': this machine's home directory is not known: HOME is not set, and the user "
+        "database has none for this user\n   hint: set HOME, or write the directory out");
+  CHECK(workdir("llmlaunch: {workdir: ~/x, hosts: [gpu01]}", HeadFacts{"job", {}, "/"}) == "~/x");
 }
 
 }  // namespace launcher_plan_test
