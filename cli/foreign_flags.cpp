@@ -130,6 +130,31 @@ constexpr auto kFlags = std::to_array<Flag>({
      "every rank has its own LOCAL_RANK; llmlaunch.rank_env sets CUDA_VISIBLE_DEVICES: '{local_rank}'"},
 });
 
+/// Of the options above, those that accelerate launch does not have: who types one counts ranks as torchrun does.
+bool torchrun_alone(std::string_view name) {
+  constexpr std::array<std::string_view, 20> kNames{"--nnodes",
+                                                    "--node-rank",
+                                                    "--master-addr",
+                                                    "--master-port",
+                                                    "--rdzv-endpoint",
+                                                    "--rdzv-id",
+                                                    "--standalone",
+                                                    "--start-method",
+                                                    "--run-path",
+                                                    "--redirects",
+                                                    "--local-ranks-filter",
+                                                    "--duplicate-stdout-filters",
+                                                    "--duplicate-stderr-filters",
+                                                    "--logs-specs",
+                                                    "--event-log-handler",
+                                                    "--numa-binding",
+                                                    "--shutdown-timeout",
+                                                    "--signals-to-handle",
+                                                    "--local-addr",
+                                                    "--log-line-prefix-template"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
 /// Options of these names have the file's key of the same name, below that section.
 struct Family {
   std::string_view prefix;
@@ -342,6 +367,7 @@ Result<void> apply_foreign(const std::vector<ForeignUse>& uses, RunOptions& opti
   for (const ForeignUse& use : uses)
     if (use.name == "--role") role = use.value;
   for (const ForeignUse& use : uses) {
+    options.torchrun = options.torchrun || torchrun_alone(use.name);
     if (use.name == "--log-line-prefix-template") {
       if (auto done = take_line_prefix(use, role, options); !done) return done;
       continue;

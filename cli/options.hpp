@@ -65,6 +65,7 @@ struct RunOptions {
   std::optional<std::chrono::milliseconds> rendezvous_timeout;
   std::optional<std::chrono::milliseconds> grace;
   std::vector<launcher::RankRange> local_ranks;  ///< show the lines of these alone
+  bool torchrun = false;                         ///< an option that torchrun alone has: a rank where no number is given
   std::string nproc_device;                      ///< --nproc-per-node gpu, cpu or auto: as many as this machine has
 };
 

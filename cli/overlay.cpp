@@ -85,19 +85,40 @@ void overlay_counts(Config& config, const RunOptions& options) {
   }
 }
 
+/// Those of gpu_ids, or all that this machine shows; 0: it has none.
+std::uint32_t gpus_for(const Config& config, const EnvList& environment) {
+  if (config.gpu_ids && *config.gpu_ids != "all")
+    return 1 + static_cast<std::uint32_t>(std::count(config.gpu_ids->begin(), config.gpu_ids->end(), ','));
+  const auto here = devices_here("gpu", config, environment);
+  return here ? *here : 0;
+}
+
+/// `accelerate launch x.py`: no file, and nothing typed that says what kind of job it is. torchrun's words without a
+/// number are one rank, as there.
+void count_unasked(Config& config, const RunOptions& options, const EnvList& environment) {
+  if (!config.file.empty() || options.torchrun || config.use_cpu || !config.distributed_type.empty()) return;
+  const std::uint32_t count = gpus_for(config, environment);
+  if (count < 2) return;
+  config.num_processes = count;
+  config.distributed_type = "MULTI_GPU";
+  config.notes.push_back(
+      fmt::format("no configuration and no number of ranks: {} ranks, one for each GPU of this machine (-n 1 is one "
+                  "rank alone)",
+                  count));
+}
+
 /// `accelerate launch --multi_gpu` and the like, without a number: a rank for each GPU of this machine, as accelerate
 /// counts them. What a file says needs a number in it.
 Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList& environment) {
-  const auto typed = config.places.find("distributed_type");
-  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) return ok;
   if (config.num_processes || options.num_processes || options.nproc_per_node) return ok;
   if (!config.hosts.empty() || config.num_machines.value_or(1) != 1) return ok;
-  std::uint32_t count = 0;
-  if (config.gpu_ids && *config.gpu_ids != "all") {
-    count = 1 + static_cast<std::uint32_t>(std::count(config.gpu_ids->begin(), config.gpu_ids->end(), ','));
-  } else if (const auto here = devices_here("gpu", config, environment)) {
-    count = *here;
-  } else {
+  const auto typed = config.places.find("distributed_type");
+  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) {
+    count_unasked(config, options, environment);
+    return ok;
+  }
+  const std::uint32_t count = gpus_for(config, environment);
+  if (count == 0) {
     return make_error(Errc::invalid_config,
                       fmt::format("{}: no number of ranks is given, and this machine has no NVIDIA GPU, or "
                                   "CUDA_VISIBLE_DEVICES hides them",

@@ -117,6 +117,45 @@ TEST_CASE("what has no effect is said in one line, and what asks for nothing els
         Words{"--rdzv_backend: rdzv_backend 'c10d' has no effect: llmlaunch serves the rendezvous itself"});
 }
 
+TEST_CASE("without a file and without a number there is a rank for each GPU of this machine, as accelerate has it") {
+  const auto run = [](Words words, const launcher::EnvList& environment, const std::string& file = "") {
+    words.push_back("x.py");
+    const RunOptions options = parsed(std::move(words));
+    auto config = launcher::parse_config("", {file, {}, {}, options.overrides},
+                                         [](const std::string&) -> Result<std::string> { return std::string(); });
+    REQUIRE(config.has_value());
+    auto overlaid = with_options(std::move(*config), options, environment);
+    INFO((overlaid ? "" : to_string(overlaid.error())));
+    REQUIRE(overlaid.has_value());
+    return std::move(*overlaid);
+  };
+  const auto ranks = [&run](const Words& words, const launcher::EnvList& environment, const std::string& file = "") {
+    return run(words, environment, file).num_processes.value_or(0);
+  };
+  const launcher::EnvList two{{"CUDA_VISIBLE_DEVICES", "0,3"}};
+  const auto both = run({}, two);
+  CHECK(both.num_processes == 2u);
+  CHECK(both.distributed_type == "MULTI_GPU");
+  CHECK(both.notes == Words{"no configuration and no number of ranks: 2 ranks, one for each GPU of this machine (-n 1 "
+                            "is one rank alone)"});
+  CHECK(ranks({"--mixed_precision", "bf16", "--num_machines", "1"}, two) == 2);
+  CHECK(ranks({"--gpu_ids", "1,2,5"}, two) == 3);
+  CHECK(ranks({"--nproc-per-node", "gpu"}, two) == 2);
+  CHECK(ranks({"--nproc-per-node", "auto"}, two) == 2);
+  CHECK(ranks({"-n", "1"}, two) == 1);
+  CHECK(ranks({"--cpu"}, two) == 0);
+  CHECK(ranks({}, two, "cfg.yaml") == 0);
+  CHECK(ranks({"--hosts", "a,b"}, two) == 0);
+  for (const Words& torchrun : {Words{"--standalone"}, Words{"--nnodes", "1"}, Words{"--master-port=0"}})
+    CHECK(ranks(torchrun, two) == 0);  // which is one rank
+  for (const std::string none : {"", "-1", "5"}) {
+    const auto one = run({}, {{"CUDA_VISIBLE_DEVICES", none}});
+    CHECK_FALSE(one.num_processes);
+    CHECK(one.distributed_type.empty());
+    CHECK(one.notes.empty());
+  }
+}
+
 TEST_CASE("details of FSDP, DeepSpeed and the like are keys of the file's sections") {
   const RunOptions options =
       parsed({"--use_fsdp", "--fsdp_version=2", "--fsdp-auto-wrap-policy", "NO_WRAP", "--zero_stage", "3",
