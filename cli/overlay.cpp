@@ -15,6 +15,9 @@
 namespace llmlaunch::cli {
 namespace {
 
+/// Of an endpoint without a port, as torchrun has it.
+constexpr std::uint16_t kEndpointPort = 29400;
+
 using launcher::Config;
 using launcher::EnvList;
 using launcher::HostConfig;
@@ -132,6 +135,26 @@ Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList
   return ok;
 }
 
+/// What torchrun's words say of the machines. Which one this is means nothing where one command starts all.
+void overlay_machines(Config& config, const RunOptions& options) {
+  config.run_id = options.run_id;
+  if (!launcher::runs_per_machine(config)) {
+    if (options.is_host)
+      config.notes.push_back(options.is_host->option +
+                             " has no effect: llmlaunch serves a rendezvous of its own for every run");
+    return;
+  }
+  if (!config.note_of_c10d.empty()) std::erase(config.notes, config.note_of_c10d);
+  if (options.is_host) config.is_host = options.is_host->value == "true";
+  // accelerate writes machine_rank: 0 into every file; torchrun's dynamic rendezvous knows no such number.
+  const auto rank = config.places.find("machine_rank");
+  const auto address = config.places.find("main_process_ip");
+  const bool dynamic = address != config.places.end() && address->second.starts_with("--rdzv");
+  if (dynamic && !config.places.contains("main_process_port")) config.main_process_port = kEndpointPort;
+  const bool of_file = rank != config.places.end() && !config.file.empty() && rank->second.starts_with(config.file);
+  if (dynamic && of_file && config.machine_rank == 0) config.places.erase(rank);
+}
+
 }  // namespace
 
 Result<void> overlay_env(Config& config, const std::string& entry, const EnvList& environment) {
@@ -201,6 +224,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
   }
   if (auto done = count_gpus(config, options, environment); !done) return done.error();
   overlay_counts(config, options);
+  overlay_machines(config, options);
   config.notes.insert(config.notes.end(), options.notes.begin(), options.notes.end());
   config.timeouts.rendezvous = options.rendezvous_timeout.value_or(config.timeouts.rendezvous);
   config.timeouts.grace = options.grace.value_or(config.timeouts.grace);

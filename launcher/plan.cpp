@@ -44,13 +44,14 @@ std::string workdir_of(const Config& config, const HostConfig& from, const HostP
 }
 
 /// Name, way and place of a host; its ranks and environment come later.
-HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index, bool per_machine,
-                   const HeadFacts& head) {
+HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index,
+                   const std::optional<PerMachine>& per_machine, const HeadFacts& head) {
   HostPlan host;
   host.name = from.name;
   host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
   host.local = per_machine ? index == 0 : is_local(from);
   host.calls_in = per_machine && index > 0;
+  host.any_machine = host.calls_in && per_machine->gives_places;
   host.address = from.address.value_or(from.name);
   host.user = from.user ? from.user : config.ssh.user;
   host.port = from.port ? from.port : config.ssh.port;
@@ -93,14 +94,15 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
 
   LaunchPlan plan;
   plan.job_id = head.job_id;
+  plan.run_id = config.run_id;
   plan.notes = config.notes;
   plan.secrets = config.secrets;
   if (runs_per_machine(config) && command.policy == StartPolicy::gang) {
-    const auto here = per_machine_of(config, head);
+    const auto here = per_machine_of(config, head, plan.notes);
     if (!here) return here.error();
     plan.per_machine = *here;
   }
-  if (!plan.per_machine || plan.per_machine->machine_rank == 0) note_foreign_address(config, head, plan.notes);
+  if (!plan.per_machine || plan.per_machine->machine_rank == 0u) note_foreign_address(config, head, plan.notes);
   plan.argv = command.argv;
   plan.program = command.program;
   plan.python = command.python;
@@ -118,7 +120,7 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.policy = command.policy;
   plan.hosts.reserve(hosts.size());
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine.has_value(), head));
+    plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine, head));
     if (auto known = check_home(config, hosts[i], plan.hosts.back()); !known) return known.error();
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
