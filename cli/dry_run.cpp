@@ -55,6 +55,7 @@ std::string shown_ranks(const HostPlan& host) {
 }
 
 std::string shown_way(const HostPlan& host) {
+  if (host.any_machine) return "the llmlaunch run of another machine";
   if (host.calls_in) return fmt::format("its own llmlaunch run --machine_rank {}", number(host.node_rank));
   if (host.local) return "this machine, without ssh";
   const bool six = host.address.find(':') != host.address.npos;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <utility>
 
@@ -105,7 +106,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"--rdzv-endpoint", true, Does::special},
     {"--rdzv-conf", true, Does::special},
     {"--rdzv-backend", true, Does::key, "rdzv_backend"},
-    {"--rdzv-id", true, Does::nothing, "", "every run has a job id of its own"},
+    {"--rdzv-id", true, Does::special},
     {"--standalone", false, Does::nothing, "", kServes},
     {"--role", true, Does::variable, "ROLE_NAME"},
     {"--max-restarts", true, Does::special},
@@ -129,6 +130,31 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"--virtual-local-rank", false, Does::refused, "",
      "every rank has its own LOCAL_RANK; llmlaunch.rank_env sets CUDA_VISIBLE_DEVICES: '{local_rank}'"},
 });
+
+/// Of the options above, those that accelerate launch does not have: who types one counts ranks as torchrun does.
+bool torchrun_alone(std::string_view name) {
+  constexpr std::array<std::string_view, 20> kNames{"--nnodes",
+                                                    "--node-rank",
+                                                    "--master-addr",
+                                                    "--master-port",
+                                                    "--rdzv-endpoint",
+                                                    "--rdzv-id",
+                                                    "--standalone",
+                                                    "--start-method",
+                                                    "--run-path",
+                                                    "--redirects",
+                                                    "--local-ranks-filter",
+                                                    "--duplicate-stdout-filters",
+                                                    "--duplicate-stderr-filters",
+                                                    "--logs-specs",
+                                                    "--event-log-handler",
+                                                    "--numa-binding",
+                                                    "--shutdown-timeout",
+                                                    "--signals-to-handle",
+                                                    "--local-addr",
+                                                    "--log-line-prefix-template"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
 
 /// Options of these names have the file's key of the same name, below that section.
 struct Family {
@@ -185,8 +211,8 @@ Result<void> take_nnodes(const ForeignUse& use, RunOptions& options) {
   if (!first || !last || *first == 0 || *last < *first) return refuse(use, "a number of machines, or MIN:MAX");
   set_key(use, "num_machines", fmt::format("{}", *last), options);
   if (*first != *last)
-    options.notes.push_back(
-        fmt::format("{} {}: the job has {} machines, no more and no fewer", use.option, use.value, *last));
+    options.notes.push_back(fmt::format("{} {}: the job has {} machines, no more and no fewer; {} N starts it with N",
+                                        use.option, use.value, *last, use.option));
   return ok;
 }
 
@@ -205,7 +231,19 @@ Result<void> take_endpoint(const ForeignUse& use, RunOptions& options) {
   return ok;
 }
 
-/// "timeout=900,read_timeout=60": how long ranks may take to meet is what llmlaunch knows of these.
+/// As torchrun reads it.
+std::optional<bool> truth(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (const std::string_view yes : {"1", "true", "t", "yes", "y"})
+    if (lower == yes) return true;
+  for (const std::string_view no : {"0", "false", "f", "no", "n"})
+    if (lower == no) return false;
+  return std::nullopt;
+}
+
+/// "timeout=900,is_host=true,read_timeout=60": how long ranks may take to meet, and which machine others call, is what
+/// llmlaunch knows of these.
 Result<void> take_rendezvous_conf(const ForeignUse& use, RunOptions& options) {
   std::string others;
   for (std::size_t start = 0; start < use.value.size();) {
@@ -215,6 +253,12 @@ Result<void> take_rendezvous_conf(const ForeignUse& use, RunOptions& options) {
     const auto equals = pair.find('=');
     if (equals == pair.npos) return refuse(use, "KEY=VALUE, separated by commas");
     const std::string_view key = pair.substr(0, equals);
+    if (key == "is_host") {
+      const auto is_host = truth(pair.substr(equals + 1));
+      if (!is_host) return refuse(use, "such as is_host=true or is_host=false");
+      options.is_host = TypedText{use.option + " is_host", *is_host ? "true" : "false"};
+      continue;
+    }
     if (key != "timeout" && key != "join_timeout") {
       others += fmt::format("{}{}", others.empty() ? "" : ", ", key);
       continue;
@@ -265,6 +309,10 @@ Result<void> apply_special(const ForeignUse& use, RunOptions& options) {
   if (use.name == "--nnodes") return take_nnodes(use, options);
   if (use.name == "--rdzv-endpoint") return take_endpoint(use, options);
   if (use.name == "--rdzv-conf") return take_rendezvous_conf(use, options);
+  if (use.name == "--rdzv-id") {
+    options.run_id = use.value;
+    return ok;
+  }
   if (use.name == "--tee" || use.name == "--redirects") return take_stream_choice(use, options);
   if (use.name == "--max-restarts") {
     const auto count = whole_number(use.value);
@@ -342,6 +390,7 @@ Result<void> apply_foreign(const std::vector<ForeignUse>& uses, RunOptions& opti
   for (const ForeignUse& use : uses)
     if (use.name == "--role") role = use.value;
   for (const ForeignUse& use : uses) {
+    options.torchrun = options.torchrun || torchrun_alone(use.name);
     if (use.name == "--log-line-prefix-template") {
       if (auto done = take_line_prefix(use, role, options); !done) return done;
       continue;

@@ -2,12 +2,14 @@
 #include "cli/head.hpp"
 
 #include <fmt/format.h>
+#include <netdb.h>
 #include <pwd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -50,6 +52,11 @@ std::string home_directory() {
   return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
 }
 
+std::string own_hostname() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
 bool is_file(const std::string& path) {
   struct stat found {};
   return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
@@ -70,10 +77,27 @@ Result<launcher::HeadFacts> head_facts() {
   auto addresses = own_addresses();
   if (!addresses) return addresses.error();
   facts.addresses = std::move(*addresses);
+  facts.hostname = own_hostname();
+  facts.home = home_directory();
   std::error_code failed;
   facts.cwd = fs::current_path(failed).string();
   if (failed) return system_error(failed.value(), "the current directory cannot be read");
   return facts;
+}
+
+std::vector<std::string> addresses_of(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return {};
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, &::freeaddrinfo);
+  std::vector<std::string> addresses;
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    char text[NI_MAXHOST] = {};
+    if (::getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+      addresses.emplace_back(text);
+  }
+  return addresses;
 }
 
 Result<std::string> find_helper(const std::string& name) {

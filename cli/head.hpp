@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launcher/plan.hpp"
 #include "rendezvous/base/result.hpp"
@@ -12,6 +13,9 @@ namespace llmlaunch::cli {
 
 /// Environment, current directory, and a new job id: "20261124-101530-4f2a" (local time, then chance).
 Result<launcher::HeadFacts> head_facts();
+
+/// What a host name comes to, as digits; nothing when nobody knows it. Blocks as long as the name service takes.
+std::vector<std::string> addresses_of(const std::string& host);
 
 inline constexpr const char* kAgentProgram = "llmlaunch-agent";
 

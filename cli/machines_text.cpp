@@ -18,8 +18,12 @@ std::string shown_source(const std::string& token_from) {
 std::string shown_machines(const launcher::LaunchPlan& plan) {
   if (!plan.per_machine) return {};
   const launcher::PerMachine& here = *plan.per_machine;
-  return fmt::format("machines: {}, each started by itself; this is machine {}{}\ntoken: {}\n", plan.hosts.size(),
-                     here.machine_rank, here.machine_rank == 0 ? "" : ", and the plan of machine 0 counts",
+  const std::string which =
+      here.machine_rank ? fmt::format("this is machine {}", *here.machine_rank) : "which one this is, machine 0 says";
+  const std::string_view role = here.machine_rank != 0u ? ", and the plan of machine 0 counts"
+                                : here.gives_places     ? ", which gives out the places of the others"
+                                                        : "";
+  return fmt::format("machines: {}, each started by itself; {}{}\ntoken: {}\n", plan.hosts.size(), which, role,
                      shown_source(here.token_from));
 }
 
@@ -28,10 +32,12 @@ std::string explained_machines(const launcher::Config& config, const launcher::E
   const bool known = config.places.contains("machine_rank");
   const bool six = config.main_process_ip->find(':') != config.main_process_ip->npos;
   const auto port = config.main_process_port != 0 ? config.main_process_port : launcher::kDefaultMainPort;
-  return fmt::format(
-      "# each of {} machines is started by itself; {}; machine 0 is at {}{}{}:{}; token: {}\n", *config.num_machines,
-      known ? fmt::format("this is machine {}", config.machine_rank) : "this one needs a machine_rank", six ? "[" : "",
-      *config.main_process_ip, six ? "]" : "", port, shown_source(launcher::token_source(config, environment)));
+  return fmt::format("# each of {} machines is started by itself; {}; machine 0 is at {}{}{}:{}; token: {}\n",
+                     *config.num_machines,
+                     known ? fmt::format("this is machine {}", config.machine_rank)
+                           : "no machine_rank, so that machine 0 gives out the places",
+                     six ? "[" : "", *config.main_process_ip, six ? "]" : "", port,
+                     shown_source(launcher::token_source(config, environment)));
 }
 
 }  // namespace llmlaunch::cli

@@ -18,6 +18,12 @@ namespace llmlaunch::cli {
 
 enum class Verbosity { quiet, normal, verbose };
 
+/// A value, and the option as it was typed.
+struct TypedText {
+  std::string option;
+  std::string value;
+};
+
 /// `llmlaunch run [options] PROGRAM [ARGS…]`
 struct RunOptions {
   std::optional<std::string> config;
@@ -65,6 +71,9 @@ struct RunOptions {
   std::optional<std::chrono::milliseconds> rendezvous_timeout;
   std::optional<std::chrono::milliseconds> grace;
   std::vector<launcher::RankRange> local_ranks;  ///< show the lines of these alone
+  std::optional<TypedText> is_host;              ///< --rdzv-conf is_host, "true" or "false": has this machine the store
+  std::string run_id;                            ///< --rdzv-id
+  bool torchrun = false;                         ///< an option that torchrun alone has: a rank where no number is given
   std::string nproc_device;                      ///< --nproc-per-node gpu, cpu or auto: as many as this machine has
 };
 

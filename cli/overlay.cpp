@@ -15,6 +15,9 @@
 namespace llmlaunch::cli {
 namespace {
 
+/// Of an endpoint without a port, as torchrun has it.
+constexpr std::uint16_t kEndpointPort = 29400;
+
 using launcher::Config;
 using launcher::EnvList;
 using launcher::HostConfig;
@@ -85,19 +88,40 @@ void overlay_counts(Config& config, const RunOptions& options) {
   }
 }
 
+/// Those of gpu_ids, or all that this machine shows; 0: it has none.
+std::uint32_t gpus_for(const Config& config, const EnvList& environment) {
+  if (config.gpu_ids && *config.gpu_ids != "all")
+    return 1 + static_cast<std::uint32_t>(std::count(config.gpu_ids->begin(), config.gpu_ids->end(), ','));
+  const auto here = devices_here("gpu", config, environment);
+  return here ? *here : 0;
+}
+
+/// `accelerate launch x.py`: no file, and nothing typed that says what kind of job it is. torchrun's words without a
+/// number are one rank, as there.
+void count_unasked(Config& config, const RunOptions& options, const EnvList& environment) {
+  if (!config.file.empty() || options.torchrun || config.use_cpu || !config.distributed_type.empty()) return;
+  const std::uint32_t count = gpus_for(config, environment);
+  if (count < 2) return;
+  config.num_processes = count;
+  config.distributed_type = "MULTI_GPU";
+  config.notes.push_back(
+      fmt::format("no configuration and no number of ranks: {} ranks, one for each GPU of this machine (-n 1 is one "
+                  "rank alone)",
+                  count));
+}
+
 /// `accelerate launch --multi_gpu` and the like, without a number: a rank for each GPU of this machine, as accelerate
 /// counts them. What a file says needs a number in it.
 Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList& environment) {
-  const auto typed = config.places.find("distributed_type");
-  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) return ok;
   if (config.num_processes || options.num_processes || options.nproc_per_node) return ok;
   if (!config.hosts.empty() || config.num_machines.value_or(1) != 1) return ok;
-  std::uint32_t count = 0;
-  if (config.gpu_ids && *config.gpu_ids != "all") {
-    count = 1 + static_cast<std::uint32_t>(std::count(config.gpu_ids->begin(), config.gpu_ids->end(), ','));
-  } else if (const auto here = devices_here("gpu", config, environment)) {
-    count = *here;
-  } else {
+  const auto typed = config.places.find("distributed_type");
+  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) {
+    count_unasked(config, options, environment);
+    return ok;
+  }
+  const std::uint32_t count = gpus_for(config, environment);
+  if (count == 0) {
     return make_error(Errc::invalid_config,
                       fmt::format("{}: no number of ranks is given, and this machine has no NVIDIA GPU, or "
                                   "CUDA_VISIBLE_DEVICES hides them",
@@ -109,6 +133,26 @@ Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList
   config.notes.push_back(
       fmt::format("{}: {} rank{}, one for each GPU of this machine", typed->second, count, count == 1 ? "" : "s"));
   return ok;
+}
+
+/// What torchrun's words say of the machines. Which one this is means nothing where one command starts all.
+void overlay_machines(Config& config, const RunOptions& options) {
+  config.run_id = options.run_id;
+  if (!launcher::runs_per_machine(config)) {
+    if (options.is_host)
+      config.notes.push_back(options.is_host->option +
+                             " has no effect: llmlaunch serves a rendezvous of its own for every run");
+    return;
+  }
+  if (!config.note_of_c10d.empty()) std::erase(config.notes, config.note_of_c10d);
+  if (options.is_host) config.is_host = options.is_host->value == "true";
+  // accelerate writes machine_rank: 0 into every file; torchrun's dynamic rendezvous knows no such number.
+  const auto rank = config.places.find("machine_rank");
+  const auto address = config.places.find("main_process_ip");
+  const bool dynamic = address != config.places.end() && address->second.starts_with("--rdzv");
+  if (dynamic && !config.places.contains("main_process_port")) config.main_process_port = kEndpointPort;
+  const bool of_file = rank != config.places.end() && !config.file.empty() && rank->second.starts_with(config.file);
+  if (dynamic && of_file && config.machine_rank == 0) config.places.erase(rank);
 }
 
 }  // namespace
@@ -180,6 +224,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
   }
   if (auto done = count_gpus(config, options, environment); !done) return done.error();
   overlay_counts(config, options);
+  overlay_machines(config, options);
   config.notes.insert(config.notes.end(), options.notes.begin(), options.notes.end());
   config.timeouts.rendezvous = options.rendezvous_timeout.value_or(config.timeouts.rendezvous);
   config.timeouts.grace = options.grace.value_or(config.timeouts.grace);

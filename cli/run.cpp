@@ -97,6 +97,11 @@ Result<launcher::HeadFacts> facts_for_run(bool join_token) {
   return head;
 }
 
+/// Whether this machine is that of main_process_ip says which place it has.
+bool asks_for_main_machine(const launcher::Config& config) {
+  return launcher::runs_per_machine(config) && !config.places.contains("machine_rank") && !config.is_host;
+}
+
 Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   auto head = facts_for_run(join_token);
   if (!head) return head.error();
@@ -104,6 +109,7 @@ Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   if (!config) return config.error();
   const auto command = command_of(options, config->python.value_or(""));
   if (!command) return command.error();
+  if (asks_for_main_machine(*config)) head->main_addresses = addresses_of(*config->main_process_ip);
   auto plan = launcher::make_plan(*config, *command, *head);
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
   show_local_ranks(options.local_ranks, *plan);
@@ -252,7 +258,8 @@ Result<int> nowhere() {
 
 /// As machine 0 of machines that are started one by one, or with a plan for hosts.
 Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::LaunchPlan& plan,
-                                     const launcher::CallToken* token, Teller& teller) {
+                                     const launcher::CallToken* token, std::shared_ptr<rendezvous::HeldPort> port,
+                                     Teller& teller) {
   const auto agent = find_helper(kAgentProgram);
   if (!agent) return agent.error();
   launcher::LaunchOptions launch =
@@ -271,6 +278,7 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
   if (!workers) return workers.error();
   launch.ssh_workers = *workers;
   launch.call_token = token;
+  launch.port = std::move(port);
   return launcher::run_job(plan, launch);
 }
 
@@ -290,24 +298,49 @@ int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallT
 
 }  // namespace
 
+namespace {
+
+/// By its address alone this machine would be machine 0: it is, if it has the port. Who has it already leads, as with
+/// torchrun, so that several machines may be one.
+Result<std::shared_ptr<rendezvous::HeldPort>> lead_if_free(launcher::LaunchPlan& plan) {
+  auto port = launcher::hold_port(plan);
+  if (!port) return port;
+  const std::string at = fmt::format("{} port {}", plan.rendezvous_address, plan.rendezvous_port);
+  if (*port) {
+    log_info("{} is on this machine: it leads as machine 0, and gives out the places of the others", at);
+  } else {
+    plan.per_machine->machine_rank.reset();
+    log_info("{} is on this machine, and another program has it: that is called as machine 0", at);
+  }
+  return port;
+}
+
+}  // namespace
+
 int run_command(const RunOptions& options, const std::optional<std::string>& join_token) {
   set_log_level(log_level_of(options.verbosity));
   choose_colour(options.color.value_or(launcher::ColorWhen::automatic));
   if (asks_trainer(options.command)) return answer_of_trainer(options);
   if (options.explain) return explain_run(options, join_token.has_value());
   Teller teller(options.cron);
-  const auto settings = settings_of(options, join_token.has_value());
+  auto settings = settings_of(options, join_token.has_value());
   if (!settings) return teller.failed(settings.error());
-  const launcher::LaunchPlan* const plan = &settings->plan;
+  launcher::LaunchPlan* const plan = &settings->plan;
   choose_colour(plan->logs.color);
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan, options.json);
   std::optional<launcher::CallToken> token;
+  std::shared_ptr<rendezvous::HeldPort> port;
   if (plan->per_machine) {
     auto read = call_token_of(options, *settings, join_token);
     if (!read) return teller.failed(read.error());
     token = *read;
-    if (plan->per_machine->machine_rank > 0) return join(teller, *plan, *token);
+    if (plan->per_machine->if_free) {
+      auto held = lead_if_free(*plan);
+      if (!held) return teller.failed(held.error());
+      port = std::move(*held);
+    }
+    if (plan->per_machine->machine_rank != 0u) return join(teller, *plan, *token);
   }
   RunLock lock;
   if (options.lock) {
@@ -317,7 +350,7 @@ int run_command(const RunOptions& options, const std::optional<std::string>& joi
     if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
     lock.swap(*taken);
   }
-  const auto result = run_plan(options, *plan, token ? &*token : nullptr, teller);
+  const auto result = run_plan(options, *plan, token ? &*token : nullptr, std::move(port), teller);
   if (!result)
     return teller.failed(launcher::without_values(result.error(), plan->secrets),
                          number(exit_status_of(result.error())), &*plan);

@@ -21,7 +21,8 @@ constexpr const char* kRunFooter =
     "A .py file is run by Python. The options of accelerate launch and torchrun work under their own names as well.\n"
     "PROGRAM and everything behind it are passed on as they are. The program 'train' is llmlaunch's own trainer\n"
     "(llmlaunch run train --help lists its flags); write ./train for a program of yours with that name.\n"
-    "Without --config: accelerate's default file if there is one, else this machine alone.";
+    "Without --config: accelerate's default file if there is one, else this machine alone,\n"
+    "with a rank for each of its GPUs.";
 
 /// CLI11 knows nothing of the program behind the options.
 class RunHelp final : public CLI::Formatter {

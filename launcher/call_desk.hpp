@@ -6,6 +6,7 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -39,9 +40,9 @@ struct CallLine {
 /// What a shell of a machine that calls in needs.
 struct CalledInPlace {
   std::shared_ptr<CallLine> line;
-  std::string name;          ///< of the host
-  std::string head_address;  ///< as the machine was told
-  std::uint32_t machine_rank = 0;
+  std::string name;                       ///< of the host
+  std::string head_address;               ///< as the machine was told
+  std::function<Error()> not_called;      ///< call_limit is over, and the place is empty
   std::chrono::milliseconds call_limit;   ///< until it has called in
   std::chrono::milliseconds start_limit;  ///< from then until its agent runs
 };
@@ -60,6 +61,8 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   /// A connection that speaks TLS; see rendezvous::TlsFunction.
   void take(asio::ip::tcp::socket socket, std::string from, Bytes begun);
   std::shared_ptr<RemoteShell> shell(const HostPlan& host);
+  /// Why a place is empty as yet, for who waits at machine 0: what has to be started.
+  std::string awaited(std::uint32_t machine_rank) const;
   /// Lets the llmlaunch of that machine stop, as SIGTSTP does: its ranks stand.
   void stop_machine(const std::string& who);
   /// Tells all machines how the job ended; their connections end when they have closed them.
@@ -68,14 +71,29 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
 
  private:
   using Self = std::shared_ptr<CallDesk>;
+  /// An admitted machine. Without a line it waits for its place.
+  struct Call {
+    CallAdmission::Caller number = 0;
+    std::shared_ptr<CallWire> wire;
+    CallHello hello;
+    std::string from;
+    std::shared_ptr<CallLine> line = nullptr;
+  };
   /// Unfinished handshakes beside one for each machine; the oldest makes room, so that strangers keep nobody out.
   static constexpr std::size_t kSpareStrangers = 64;
   static asio::awaitable<void> serve(Self self, std::shared_ptr<CallWire> wire, std::string from, Bytes begun);
-  static asio::awaitable<void> listen(Self self, std::shared_ptr<CallLine> line, std::string who);
-  Result<CallHello> hello_of(const Result<CallMessage>& first);
+  static asio::awaitable<void> wait_for_place(Self self, std::shared_ptr<Call> call);
+  static asio::awaitable<void> listen(Self self, std::shared_ptr<CallLine> line);
+  Result<CallAdmission::Admitted> admit(const Result<CallMessage>& first, Call& call);
+  void welcome(std::shared_ptr<Call> call, const CallAdmission::Admitted& admitted);
+  void seat(const CallAdmission::Place& place);
+  /// Machine 0 says, or has to say for somebody, which machine has which place.
+  bool gives_places() const;
+  Error not_called(std::uint32_t machine_rank) const;
   void keep_refusal(const CallHello& hello, const Error& why);
   void keep_stranger(const std::string& from, const Error& why);
-  void take_signal(CallLine& line, std::uint32_t number, const std::string& who);
+  void take_message(const CallMessage& message, CallLine& line);
+  void take_signal(CallLine& line, std::uint32_t number);
   asio::awaitable<void> refuse(std::shared_ptr<CallWire> wire, Error why);
   void limit_strangers(const std::shared_ptr<CallWire>& wire);
   void say_refusal(const std::string& from, const Error& why);
@@ -86,7 +104,9 @@ class CallDesk : public std::enable_shared_from_this<CallDesk> {
   std::shared_ptr<CallTls> tls_;
   SignalFunction on_signal_;
   CallAdmission admission_;
-  std::vector<std::shared_ptr<CallLine>> lines_;  // by machine_rank; that of machine 0 is not used
+  std::vector<std::shared_ptr<CallLine>> lines_;                    // by machine_rank; that of machine 0 is not used
+  std::map<CallAdmission::Caller, std::shared_ptr<Call>> waiting_;  // for a place
+  CallAdmission::Caller next_call_ = 1;
   std::deque<std::weak_ptr<CallWire>> strangers_;
   std::size_t said_mistakes_ = 0;
   std::size_t said_noise_ = 0;

@@ -9,7 +9,7 @@
 namespace llmlaunch::launcher {
 namespace {
 
-enum class CallType : std::uint8_t { hello = 1, welcome, refused, started, failed, data, signal, end };
+enum class CallType : std::uint8_t { hello = 1, welcome, refused, started, failed, data, signal, end, wait };
 
 FrameEncoder call_frame(CallType type) {
   return FrameEncoder(static_cast<std::uint8_t>(type));
@@ -21,13 +21,19 @@ std::string_view cut_text(const std::string& text) {
 
 Bytes encode_one(const CallHello& m) {
   FrameEncoder out = call_frame(CallType::hello);
-  out.u16(m.protocol).text(cut_text(m.version)).u32(m.machine_rank).u32(m.num_machines).u32(m.num_processes);
-  out.text(cut_text(m.hostname)).u64(m.pid).raw(m.digest).text(cut_text(m.command));
+  out.u16(m.protocol).text(cut_text(m.version)).u32(m.machine_rank.value_or(kNoPlace));
+  out.u32(m.num_machines).u32(m.num_processes).text(cut_text(m.hostname)).u64(m.pid).u64(m.instance);
+  out.text(cut_text(m.run_id)).raw(m.digest).text(cut_text(m.command));
+  return std::move(out).finish();
+}
+Bytes encode_one(const CallWait& m) {
+  FrameEncoder out = call_frame(CallType::wait);
+  out.u32(m.here).u32(m.num_machines);
   return std::move(out).finish();
 }
 Bytes encode_one(const CallWelcome& m) {
   FrameEncoder out = call_frame(CallType::welcome);
-  out.text(cut_text(m.name)).u32(m.first_rank).u32(m.last_rank);
+  out.u32(m.machine_rank).text(cut_text(m.name)).u32(m.first_rank).u32(m.last_rank);
   return std::move(out).finish();
 }
 Bytes encode_one(const CallRefused& m) {
@@ -64,11 +70,13 @@ CallHello take_hello(FieldReader& in) {
   m.protocol = in.u16();
   m.version = in.text();
   if (m.protocol != kCallProtocol) return m;
-  m.machine_rank = in.u32();
+  if (const std::uint32_t place = in.u32(); place != kNoPlace) m.machine_rank = place;
   m.num_machines = in.u32();
   m.num_processes = in.u32();
   m.hostname = in.text();
   m.pid = in.u64();
+  m.instance = in.u64();
+  m.run_id = in.text();
   const ByteView digest = in.raw(m.digest.size());
   std::copy(digest.begin(), digest.end(), m.digest.begin());
   m.command = in.text();
@@ -89,6 +97,7 @@ std::optional<CallMessage> take_fields(CallType type, FieldReader& in) {
     case CallType::hello: return take_hello(in);
     case CallType::welcome: {
       CallWelcome m;
+      m.machine_rank = in.u32();
       m.name = in.text();
       m.first_rank = in.u32();
       m.last_rank = in.u32();
@@ -102,6 +111,12 @@ std::optional<CallMessage> take_fields(CallType type, FieldReader& in) {
       return CallData{Bytes(data.begin(), data.end())};
     }
     case CallType::signal: return CallSignal{in.u32()};
+    case CallType::wait: {
+      CallWait m;
+      m.here = in.u32();
+      m.num_machines = in.u32();
+      return m;
+    }
     case CallType::end: {
       CallEnd m;
       m.status = in.u32();

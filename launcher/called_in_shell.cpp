@@ -31,7 +31,6 @@ class CalledInShell final : public RemoteShell {
   }
   std::string where() const { return "host " + place_.name; }
   Error canceled() const { return make_error(Errc::canceled, "the channel to the agent was closed", where()); }
-  Error not_called() const;
   Error not_started() const;
 
   asio::any_io_executor executor_;
@@ -40,17 +39,6 @@ class CalledInShell final : public RemoteShell {
   OpenStep step_ = OpenStep::waiting;
   bool closed_ = false;
 };
-
-Error CalledInShell::not_called() const {
-  const std::string late = fmt::format("machine {} has not called in within {:g} s", place_.machine_rank,
-                                       std::chrono::duration<double>(place_.call_limit).count());
-  if (line_->refused)
-    return make_error(Errc::timed_out, late + ": " + line_->refused->what, where(), line_->refused->hint);
-  return make_error(Errc::timed_out, late, where(),
-                    fmt::format("start there: llmlaunch run --machine_rank {} …, with the words of this one; "
-                                "llmlaunch.timeouts.rendezvous is how long it is waited for",
-                                place_.machine_rank));
-}
 
 Error CalledInShell::not_started() const {
   return make_error(
@@ -66,7 +54,11 @@ asio::awaitable<Result<void>> CalledInShell::open() {
   deadline.emplace(executor_, place_.call_limit, wake);
   while (!closed_ && !line_->wire && !deadline->expired()) co_await line_->changed.async_wait(await_tuple);
   if (closed_) co_return canceled();
-  if (!line_->wire) co_return not_called();
+  if (!line_->wire) {
+    Error late = place_.not_called();
+    late.where = where();
+    co_return late;
+  }
   enter(OpenStep::starting);
   deadline.emplace(executor_, place_.start_limit, wake);
   while (!closed_ && !line_->started && !line_->failed && !deadline->expired())

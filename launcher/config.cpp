@@ -145,6 +145,7 @@ void note_backend(MapReader& top, Config& config) {
   if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
     note(top, config, "rdzv_backend",
          fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
+    if (*backend == "c10d") config.note_of_c10d = config.notes.back();
   }
 }
 

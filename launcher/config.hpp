@@ -109,6 +109,11 @@ struct Config {
   std::optional<std::uint32_t> num_machines;   ///< checked only: with hosts, must be their number
   std::uint32_t machine_rank = 0;              ///< with hosts checked only: rank order is host order
   std::optional<std::string> main_process_ip;
+  std::optional<bool>
+      is_host;         ///< --rdzv-conf: this machine is main_process_ip's, or it is not; unset: it is looked up
+  std::string run_id;  ///< --rdzv-id; empty: not given
+  /// Among `notes`, when rdzv_backend is c10d. Untrue where machines are started one by one: one of them has the store.
+  std::string note_of_c10d;
   std::uint16_t main_process_port = 0;  ///< the rendezvous port; 0: the head chooses
   std::string mixed_precision = "no";
   std::optional<std::string> gpu_ids;  ///< unset: as many as a host's slots in a GPU job, else all

@@ -42,8 +42,10 @@ constexpr auto kSettings = std::to_array<Setting>({
      "must be the number of hosts; without hosts each machine is started by itself, which needs main_process_ip", "",
      "", 1, kMostRanks},
     {"machine_rank", Kind::integer,
-     "without hosts: which machine this is; with hosts only checked, as their order is that of the ranks", "0", "", 0,
-     kMostRanks},
+     "without hosts: which machine this is, or not given: that of main_process_ip is 0, and it gives out the others; "
+     "with "
+     "hosts only checked, as their order is that of the ranks",
+     "0", "", 0, kMostRanks},
     {"gpu_ids", Kind::texts, "GPUs for the ranks of each host: all, numbers or UUIDs",
      "as many as a host has slots in a GPU job, else all", "all"},
     {"main_process_ip", Kind::text, "address or name by which the hosts reach the head, where the rendezvous is",

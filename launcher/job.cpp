@@ -265,6 +265,7 @@ HostAddress Job::told_address(HostIndex host) const {
 // The machines that call in come to the same port. What their ranks join by is this job's own, made from their token.
 void Job::open_desk(rendezvous::ServerOptions& options) {
   options.bind_address = plan_.per_machine->bind_address;
+  options.held = options_.port.get();
   head_.token = options.token = options_.call_token->rank_token(plan_.job_id);
   desk_ = std::make_shared<CallDesk>(
       io_.get_executor(), plan_, *options_.call_token,

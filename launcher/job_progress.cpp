@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 
+#include "launcher/call_desk.hpp"
 #include "launcher/job.hpp"
 
 namespace llmlaunch::launcher {
@@ -36,7 +37,7 @@ std::string Job::reason_of(HostIndex host, OpenStep step) const {
   const std::string& setback = state_.setback(host);
   if (!setback.empty() || !plan_.hosts[host].calls_in || state_.stage(host, step) != HostStage::connecting)
     return setback;
-  return fmt::format("its llmlaunch run --machine_rank {} has not called in", host);
+  return desk_ ? desk_->awaited(static_cast<std::uint32_t>(host)) : setback;
 }
 
 // While ranks run their lines have the terminal for themselves.

@@ -76,6 +76,13 @@ void keep_record(const std::string& directory, const LaunchPlan& plan, const Job
 
 }  // namespace
 
+Result<std::shared_ptr<rendezvous::HeldPort>> hold_port(const LaunchPlan& plan) {
+  auto held = rendezvous::HeldPort::take(plan.per_machine->bind_address, plan.rendezvous_port);
+  if (!held) return held.error();
+  if (!*held) return std::shared_ptr<rendezvous::HeldPort>();
+  return std::make_shared<rendezvous::HeldPort>(std::move(**held));
+}
+
 Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) {
   if (plan.hosts.empty() || plan.world_size == 0)
     return make_error(Errc::internal, "a plan without hosts or ranks reached run_job");

@@ -15,6 +15,10 @@
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/result.hpp"
 
+namespace llmlaunch::rendezvous {
+class HeldPort;
+}
+
 namespace llmlaunch::launcher {
 
 /// How one rank ended.
@@ -99,11 +103,16 @@ struct LaunchOptions {
   /// Every line of llmlaunch's own that goes to `stderr_fd`, as it stands there. May be called on any thread; it
   /// stays the log's sink when the job has ended, and outlives that.
   std::function<void(LogLevel, std::string_view line)> on_said;
-  const CallToken* call_token = nullptr;   ///< of a plan that is `per_machine`; outlives the job
+  const CallToken* call_token = nullptr;       ///< of a plan that is `per_machine`; outlives the job
+  std::shared_ptr<rendezvous::HeldPort> port;  ///< of hold_port: the job takes it over; empty: it is opened
   std::optional<std::size_t> ssh_workers;  ///< threads for ssh sessions; unset: by cores and hosts (ssh/workers.hpp)
   /// Makes a host's shell; empty: ssh or local as the plan says. Tests put their own here.
   std::function<std::shared_ptr<RemoteShell>(asio::any_io_executor, const HostPlan&)> make_shell;
 };
+
+/// The rendezvous port of a plan that is `per_machine`, so that it is known whether this machine leads; empty when
+/// another program has it. Errors: as those of the rendezvous server.
+Result<std::shared_ptr<rendezvous::HeldPort>> hold_port(const LaunchPlan& plan);
 
 /// Runs the job to its end. Takes SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT and the plan's
 /// forward_signals while it runs. Blocks; makes its own io_context.

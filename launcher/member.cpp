@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <deque>
+#include <random>
 #include <utility>
 
 #include "launcher/call_admission.hpp"
@@ -27,6 +28,12 @@ constexpr milliseconds kAnswerLimit{20'000};
 // What may wait for the agent before no more is read of machine 0.
 constexpr std::size_t kEnoughForAgent = 256u << 10;
 
+// Two machines with the same are one in 2^64; that two of a job are, is nothing to guard against.
+std::uint64_t instance_by_chance() {
+  std::random_device chance;
+  return static_cast<std::uint64_t>(chance()) << 32 | chance();
+}
+
 class Member {
  public:
   Member(const LaunchPlan& plan, const MemberOptions& options, std::shared_ptr<const AgentBinary> agent)
@@ -34,6 +41,7 @@ class Member {
         state_(plan),
         agent_(std::move(agent)),
         tls_(std::make_shared<CallTls>(CallTls::Side::member, options.token)),
+        instance_(instance_by_chance()),
         signals_(io_),
         alarm_(io_, TimePoint::max()),
         fed_(io_, TimePoint::max()),
@@ -64,6 +72,7 @@ class Member {
   std::shared_ptr<const AgentBinary> agent_;
   asio::io_context io_{1};
   std::shared_ptr<CallTls> tls_;
+  const std::uint64_t instance_;  // of this process: see CallHello
   asio::signal_set signals_;
   asio::steady_timer alarm_;
   std::shared_ptr<TcpConnector> connector_;
@@ -206,7 +215,7 @@ asio::awaitable<Result<void>> Member::connect() {
   const Result<void> shaken = co_await wire_->handshake({}, kAnswerLimit);
   if (!shaken) co_return shaken;
   wire_->trust(plan_.timeouts.head);
-  wire_->send(call_hello(plan_, plan_.per_machine->machine_rank));
+  wire_->send(call_hello(plan_, plan_.per_machine->machine_rank, instance_));
   co_return ok;
 }
 
@@ -222,6 +231,10 @@ asio::awaitable<void> Member::listen(std::shared_ptr<CallWire> wire) {
       break;
     }
     apply(state_.on_message(*message, now()));
+    if (state_.between_calls()) {
+      wire->close();
+      break;
+    }
     while (!left_ && for_agent_bytes_ > kEnoughForAgent) co_await taken_.async_wait(await_tuple);
   }
 }

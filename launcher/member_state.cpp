@@ -44,7 +44,13 @@ void FrameEdge::feed(ByteView bytes) {
 }
 
 MemberState::MemberState(const LaunchPlan& plan)
-    : plan_(plan), where_(endpoint(plan.rendezvous_address, plan.rendezvous_port)) {}
+    : plan_(plan),
+      where_(endpoint(plan.rendezvous_address, plan.rendezvous_port)),
+      place_(plan.per_machine->machine_rank) {}
+
+std::string MemberState::itself() const {
+  return place_ ? fmt::format("machine {}", *place_) : "this machine";
+}
 
 // --- joining
 // -------------------------------------------------------------------------------------------------------------
@@ -68,6 +74,7 @@ Actions MemberState::on_no_wire(const Error& error, TimePoint now) {
                  make_error(Errc::closed, fmt::format("machine 0 at {} was lost: {}", where_, error.what), {},
                             "its llmlaunch was killed, or the way to it is cut; the ranks of this machine end"));
   }
+  if (phase_ == Phase::waiting) return call_anew(error, now);
   if (phase_ != Phase::calling) return {};
   if (error.code == Errc::unauthenticated) {
     return leave(kStatusUnavailable,
@@ -80,8 +87,8 @@ Actions MemberState::on_no_wire(const Error& error, TimePoint now) {
   if (now + delay_ >= give_up_) return leave(kStatusUnavailable, unanswered());
   Actions actions;
   if (now >= say_at_) {
-    actions.push_back(Say{LogLevel::info, fmt::format("machine {} waits for machine 0 at {}: {}",
-                                                      plan_.per_machine->machine_rank, where_, error.what)});
+    actions.push_back(
+        Say{LogLevel::info, fmt::format("{} waits for machine 0 at {}: {}", itself(), where_, error.what)});
     say_at_ = now + kWaitSaidEvery;
   }
   phase_ = Phase::pausing;
@@ -97,13 +104,31 @@ Error MemberState::unanswered() const {
       fmt::format("machine 0 did not answer at {} within {:g} s{}{}", where_, in_seconds(plan_.timeouts.rendezvous),
                   last_failure_.empty() ? "" : ": ", last_failure_),
       {},
-      fmt::format("start there: llmlaunch run --machine_rank 0 …, and let other machines reach TCP port {}; "
+      fmt::format("{}, and let other machines reach TCP port {}; "
                   "llmlaunch.timeouts.rendezvous is how long it is waited for",
+                  place_ ? "start there: llmlaunch run --machine_rank 0 …"
+                         : "start the same command there; if it does not know that address as its own, with "
+                           "--rdzv-conf is_host=true or --machine_rank 0",
                   plan_.rendezvous_port));
+}
+
+// The way to machine 0 was lost, and no rank runs: it can still come in time, also to another llmlaunch there.
+Actions MemberState::call_anew(const Error& error, TimePoint now) {
+  give_up_ = now + plan_.timeouts.rendezvous;
+  say_at_ = now + kWaitSaidAfter;
+  last_failure_ = error.what;
+  phase_ = Phase::pausing;
+  wake_at_ = now + kFirstCallDelay;
+  delay_ = 2 * kFirstCallDelay;
+  return {Say{LogLevel::warning,
+              fmt::format("machine 0 at {} was lost before all machines were there, and is called again: {}", where_,
+                          error.what)},
+          WakeAt{wake_at_}};
 }
 
 Actions MemberState::on_answer(const CallMessage& answer, TimePoint now) {
   if (const auto* welcomed = std::get_if<CallWelcome>(&answer)) return welcome(*welcomed);
+  if (const auto* word = std::get_if<CallWait>(&answer); word != nullptr && !place_) return wait(*word);
   const auto* refused = std::get_if<CallRefused>(&answer);
   if (refused == nullptr)
     return on_no_wire(make_error(Errc::protocol, "what listens there answers with what is no answer"), now);
@@ -112,13 +137,31 @@ Actions MemberState::on_answer(const CallMessage& answer, TimePoint now) {
                make_error(code, refused->what, "machine 0 at " + where_, refused->hint));
 }
 
+// Machine 0 has a limit of its own for those that are missing, and says when it is over.
+Actions MemberState::wait(const CallWait& word) {
+  phase_ = Phase::waiting;
+  wake_at_ = TimePoint::max();
+  delay_ = kFirstCallDelay;
+  return {WakeAt{wake_at_},
+          Say{LogLevel::info, fmt::format("called in at {}, where {} of {} machines are; machine 0 gives out the "
+                                          "places when all are there",
+                                          where_, word.here, word.num_machines)}};
+}
+
+Actions MemberState::on_place(const CallMessage& message, TimePoint now) {
+  if (const auto* welcomed = std::get_if<CallWelcome>(&message)) return welcome(*welcomed);
+  if (const auto* end = std::get_if<CallEnd>(&message)) return on_end(*end);
+  return on_no_wire(make_error(Errc::protocol, "it sent what is not its to say"), now);
+}
+
 Actions MemberState::welcome(const CallWelcome& welcome) {
   phase_ = Phase::joined;
+  place_ = welcome.machine_rank;
   wake_at_ = TimePoint::max();
   return {WakeAt{wake_at_},
           Say{LogLevel::info,
               fmt::format("machine {} of {} has joined the job at {}: {}; their output and the logs are on machine 0",
-                          plan_.per_machine->machine_rank, plan_.hosts.size(), where_, ranks_text(welcome))},
+                          welcome.machine_rank, plan_.hosts.size(), where_, ranks_text(welcome))},
           StartAgent{welcome.name}};
 }
 
@@ -127,6 +170,7 @@ Actions MemberState::welcome(const CallWelcome& welcome) {
 
 Actions MemberState::on_message(const CallMessage& message, TimePoint now) {
   if (phase_ == Phase::calling) return on_answer(message, now);
+  if (phase_ == Phase::waiting) return on_place(message, now);
   if (phase_ != Phase::joined && phase_ != Phase::parting) return {};
   if (const auto* end = std::get_if<CallEnd>(&message)) return on_end(*end);
   if (const auto* data = std::get_if<CallData>(&message)) return on_data(*data);
@@ -197,6 +241,7 @@ Actions MemberState::on_time(TimePoint now) {
                               fmt::format("the agent of this machine ended, and machine 0 at {} says nothing", where_),
                               {}, "the way to machine 0 is cut, or it is down"));
     case Phase::joined: return pausing_ ? stop_self(now) : Actions{};
+    case Phase::waiting:
     case Phase::left: break;
   }
   return {};
@@ -218,6 +263,11 @@ Actions MemberState::on_signal(int number, TimePoint now) {
     return leave(128 + number,
                  make_error(Errc::interrupted,
                             fmt::format("interrupted by {} before machine 0 had answered", signal_name(number))));
+  }
+  if (phase_ == Phase::waiting) {
+    return leave(128 + number,
+                 make_error(Errc::interrupted,
+                            fmt::format("interrupted by {} before all machines were there", signal_name(number))));
   }
   if (std::exchange(stopping_, true)) return leave_at_once(number);
   return {Say{LogLevel::warning,
@@ -254,6 +304,8 @@ Actions MemberState::on_continued(TimePoint now) {
 Actions MemberState::forward(int signal) {
   if (phase_ == Phase::calling || phase_ == Phase::pausing)
     return {Say{LogLevel::warning, signal_name(signal) + " goes to nobody: machine 0 has not answered"}};
+  if (phase_ == Phase::waiting)
+    return {Say{LogLevel::warning, signal_name(signal) + " goes to nobody: not all machines are there"}};
   return {Say{LogLevel::info, signal_name(signal) + " goes to machine 0, and from there to all ranks"},
           SendToHead{CallSignal{static_cast<std::uint32_t>(signal)}}};
 }

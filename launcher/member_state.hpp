@@ -4,7 +4,8 @@
 /// carries actions out.
 ///
 ///     calling ─no connection→ pausing ─time→ calling;  calling ─welcome→ joined ─its agent ends→ parting
-///     calling, pausing ─signal, refusal, timeouts.rendezvous→ left
+///     calling ─has to wait for its place→ waiting ─welcome→ joined;  waiting ─no connection→ pausing
+///     calling, pausing ─signal, refusal, timeouts.rendezvous;  waiting ─signal, the job's end→ left
 ///     joined, parting  ─the job's end, machine 0 lost, second signal;  parting ─time→ left
 ///
 /// SIGTSTP goes to machine 0, which lets all ranks stand and answers; then this process stops, and with SIGCONT the job
@@ -89,14 +90,21 @@ class MemberState {
   Actions on_signal(int number, TimePoint now);
   /// The process stood since StopSelf, or nothing stopped it.
   Actions on_continued(TimePoint now);
+  /// The connection is of no more use, if there is one: the next is made by Call.
+  bool between_calls() const { return phase_ == Phase::pausing; }
   Actions on_time(TimePoint now);
 
  private:
-  enum class Phase { calling, pausing, joined, parting, left };
+  enum class Phase { calling, pausing, waiting, joined, parting, left };
 
   Actions call();
   Actions on_answer(const CallMessage& answer, TimePoint now);
+  Actions wait(const CallWait& word);
+  Actions on_place(const CallMessage& message, TimePoint now);
+  Actions call_anew(const Error& error, TimePoint now);
   Actions welcome(const CallWelcome& welcome);
+  /// "machine 2", or "this machine" as long as nobody knows which.
+  std::string itself() const;
   Actions on_end(const CallEnd& end);
   Actions on_data(const CallData& data);
   Actions part(TimePoint now);
@@ -110,6 +118,7 @@ class MemberState {
 
   const LaunchPlan& plan_;
   std::string where_;  // machine 0's address
+  std::optional<std::uint32_t> place_;
   Phase phase_ = Phase::calling;
   TimePoint give_up_;
   TimePoint say_at_;

@@ -21,26 +21,37 @@ bool is_local(const HostConfig& host) {
          !host.proxy_jump;
 }
 
+bool below_home(const std::string& directory) {
+  return directory == "~" || directory.starts_with("~/");
+}
+
+/// cron, systemd and containers may start a program without HOME.
+std::string home_of(const HeadFacts& head) {
+  const std::string* home = value_of(head.environment, "HOME");
+  return home != nullptr && !home->empty() ? *home : head.home;
+}
+
 /// "~" and "~/x" as a host's agent understands them, which without ssh does not stand in the home directory.
 std::string workdir_of(const Config& config, const HostConfig& from, const HostPlan& host, const HeadFacts& head) {
   const std::string written = from.workdir.value_or(config.workdir.value_or(""));
-  if (written != "~" && !written.starts_with("~/")) return written;
+  if (!below_home(written)) return written;
   const std::string below = written.substr(std::min(written.find_first_not_of('/', 1), written.size()));
   if (host.calls_in) return below.empty() ? "~" : "~/" + below;  // not where its llmlaunch was started
   if (!host.local) return below.empty() ? below : "~/" + below;
-  const std::string* home = value_of(head.environment, "HOME");
-  if (home == nullptr) return "./" + written;
-  return below.empty() ? *home : *home + "/" + below;
+  const std::string home = home_of(head);
+  if (home.empty()) return written;  // which check_home refuses
+  return below.empty() ? home : home + "/" + below;
 }
 
 /// Name, way and place of a host; its ranks and environment come later.
-HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index, bool per_machine,
-                   const HeadFacts& head) {
+HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t index,
+                   const std::optional<PerMachine>& per_machine, const HeadFacts& head) {
   HostPlan host;
   host.name = from.name;
   host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
   host.local = per_machine ? index == 0 : is_local(from);
   host.calls_in = per_machine && index > 0;
+  host.any_machine = host.calls_in && per_machine->gives_places;
   host.address = from.address.value_or(from.name);
   host.user = from.user ? from.user : config.ssh.user;
   host.port = from.port ? from.port : config.ssh.port;
@@ -50,6 +61,17 @@ HostPlan host_plan(const Config& config, const HostConfig& from, std::size_t ind
   host.setup = config.process.setup;
   host.setup.insert(host.setup.end(), from.setup.begin(), from.setup.end());
   return host;
+}
+
+Result<void> check_home(const Config& config, const HostConfig& from, const HostPlan& host) {
+  if (!host.local || !below_home(host.workdir)) return ok;
+  Error error = wrong(config, "llmlaunch.workdir",
+                      fmt::format("workdir '{}': this machine's home directory is not known: HOME is not set, and the "
+                                  "user database has none for this user",
+                                  host.workdir),
+                      "set HOME, or write the directory out");
+  if (from.workdir && !from.where.empty()) error.where = from.where;
+  return error;
 }
 
 std::vector<RankPlan> ranks_from(std::uint32_t first, std::uint32_t count) {
@@ -72,14 +94,15 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
 
   LaunchPlan plan;
   plan.job_id = head.job_id;
+  plan.run_id = config.run_id;
   plan.notes = config.notes;
   plan.secrets = config.secrets;
   if (runs_per_machine(config) && command.policy == StartPolicy::gang) {
-    const auto here = per_machine_of(config, head);
+    const auto here = per_machine_of(config, head, plan.notes);
     if (!here) return here.error();
     plan.per_machine = *here;
   }
-  if (!plan.per_machine || plan.per_machine->machine_rank == 0) note_foreign_address(config, head, plan.notes);
+  if (!plan.per_machine || plan.per_machine->machine_rank == 0u) note_foreign_address(config, head, plan.notes);
   plan.argv = command.argv;
   plan.program = command.program;
   plan.python = command.python;
@@ -97,7 +120,8 @@ Result<LaunchPlan> make_plan(const Config& config, const Command& command, const
   plan.policy = command.policy;
   plan.hosts.reserve(hosts.size());
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine.has_value(), head));
+    plan.hosts.push_back(host_plan(config, hosts[i], i, plan.per_machine, head));
+    if (auto known = check_home(config, hosts[i], plan.hosts.back()); !known) return known.error();
     plan.hosts.back().ranks = ranks_from(plan.world_size, (*counts)[i]);
     plan.world_size += (*counts)[i];
   }

@@ -34,6 +34,7 @@ struct HostPlan {
   std::optional<std::string> proxy_jump;  ///< host's, else llmlaunch.ssh's, else unset: ~/.ssh/config has it
   std::vector<std::string> setup;         ///< lines, for all hosts and then its own
   bool calls_in = false;                  ///< its own llmlaunch joins ours (call_desk.hpp); not local, and no ssh
+  bool any_machine = false;               ///< with calls_in: machine 0 says which machine it is
   bool choose_omp_threads = false;        ///< OMP_NUM_THREADS is for its agent to choose, if the host itself sets none
 };
 
@@ -45,9 +46,12 @@ struct PushedProgram {
 
 /// No hosts are given: every machine has a `llmlaunch run` of its own, and this is one of them.
 struct PerMachine {
-  std::uint32_t machine_rank = 0;  ///< 0 plans and leads; its plan counts
-  std::string bind_address;        ///< of machine 0; empty: all
-  std::string token_from;          ///< token_source
+  std::optional<std::uint32_t> machine_rank;  ///< 0 plans and leads, and its plan counts; unset: machine 0 says
+  bool gives_places = false;                  ///< nobody said which machine this is: machine 0 gives out the places
+  bool if_free = false;      ///< machine 0 by its address alone: when the port is taken, who has it is machine 0
+  bool loopback = false;     ///< machine 0's address is each machine itself
+  std::string bind_address;  ///< of machine 0; empty: all
+  std::string token_from;    ///< token_source
 };
 /// Where the secret of these machines comes from, as --token-file, the variable and the file's key win: "the file '~/t'
 /// (cfg.yaml:3:3)". Empty: nowhere. Reads nothing.
@@ -83,6 +87,7 @@ struct LaunchPlan {
   std::vector<std::string> secrets;  ///< values of the configuration that are shown nowhere
   StartPolicy policy = StartPolicy::gang;
   std::optional<PerMachine> per_machine;
+  std::string run_id;  ///< --rdzv-id: the ranks' TORCHELASTIC_RUN_ID, and that of all machines; empty: the job id's
   // Of each_host alone:
   std::uint32_t hosts_at_once = 0;                        ///< connecting or running; 0: no limit beside ssh.fanout
   std::optional<std::chrono::milliseconds> host_timeout;  ///< for the command on each host, from its start
@@ -100,6 +105,9 @@ struct HeadFacts {
   EnvList environment;  ///< the head's own; forward_env picks from it
   std::string cwd;
   std::vector<std::string> addresses = {};  ///< of this machine's interfaces, as digits; empty: not known
+  std::string hostname = {};
+  std::vector<std::string> main_addresses = {};  ///< what main_process_ip comes to; empty: not asked, or not known
+  std::string home = {};                         ///< $HOME, or the user database's; empty: neither
 };
 
 /// The plan to be shown or recorded: `secrets` are masked wherever they stand in it.

@@ -82,7 +82,7 @@ EnvList of_host_in_world(const HostPlan& host, const LaunchPlan& plan) {
           {env::kGroupWorldSize, text(hosts)},
           {env::kCrossSize, text(hosts)},
           {env::kRoleWorldSize, text(plan.world_size)},
-          {env::kElasticRunId, plan.job_id},
+          {env::kElasticRunId, plan.run_id.empty() ? plan.job_id : plan.run_id},
           {env::kElasticRestartCount, "0"},
           {env::kElasticMaxRestarts, "0"},
           {env::kElasticUseAgentStore, plan.use_agent_store ? "True" : "False"},  // else rank 0 makes PyTorch's store

@@ -47,7 +47,8 @@ ordered_json host_of(const HostPlan& host) {
 ordered_json machine_of(const LaunchPlan& plan) {
   if (!plan.per_machine) return nullptr;
   const std::string& from = plan.per_machine->token_from;
-  return {{"machine_rank", plan.per_machine->machine_rank},
+  return {{"machine_rank", or_null(plan.per_machine->machine_rank)},
+          {"gives_places", plan.per_machine->gives_places},
           {"num_machines", plan.hosts.size()},
           {"token_from", from.empty() ? ordered_json(nullptr) : ordered_json(from)}};
 }

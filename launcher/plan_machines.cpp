@@ -26,6 +26,39 @@ std::string address_bytes(const std::string& text) {
   return IN6_IS_ADDR_V4MAPPED(&bytes) ? six.substr(12) : six;
 }
 
+bool is_loopback_bytes(const std::string& bytes) {
+  return (bytes.size() == 4 && bytes[0] == 127) || bytes == std::string(15, '\0') + '\1';
+}
+
+/// Each machine is that itself. A name of one machine that its own /etc/hosts has as loopback is not.
+bool is_everybody(const std::string& host) {
+  return host == "localhost" || is_loopback_bytes(address_bytes(host));
+}
+
+/// As torchrun asks: whose address the endpoint is, serves the rendezvous.
+bool is_main_machine(const Config& config, const HeadFacts& head) {
+  if (config.is_host) return *config.is_host;
+  const std::string& host = *config.main_process_ip;
+  if (is_everybody(host) || host == head.hostname) return true;
+  std::vector<std::string> wanted = head.main_addresses;
+  wanted.push_back(host.substr(0, host.find('%')));
+  return std::any_of(wanted.begin(), wanted.end(), [&head](const std::string& address) {
+    const std::string bytes = address_bytes(address);
+    if (bytes.empty()) return false;
+    return is_loopback_bytes(bytes) || std::any_of(head.addresses.begin(), head.addresses.end(),
+                                                   [&](const std::string& own) { return address_bytes(own) == bytes; });
+  });
+}
+
+/// Where machine 0 of one command per machine listens, and what the others must not be told.
+void note_loopback(const Config& config, const PerMachine& here, std::vector<std::string>& notes) {
+  if (!here.loopback || here.machine_rank != 0u || !here.gives_places) return;
+  notes.push_back(
+      fmt::format("{}: main_process_ip {} is each machine itself: only processes of this machine can join; "
+                  "others need an address of machine 0",
+                  place_of(config, "main_process_ip"), *config.main_process_ip));
+}
+
 }  // namespace
 
 std::string token_source(const Config& config, const EnvList& environment) {
@@ -36,27 +69,29 @@ std::string token_source(const Config& config, const EnvList& environment) {
   return config.token_file ? fmt::format("the file '{}' ({})", *config.token_file, place) : "";
 }
 
-Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
+Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
   const std::uint32_t machines = *config.num_machines;
   if (machines > kMostMachines)
     return wrong(config, "num_machines",
                  fmt::format("num_machines is {}: at most {} can be started one by one", machines, kMostMachines));
-  if (!config.places.contains("machine_rank")) {
-    return wrong(
-        config, "num_machines",
-        fmt::format("num_machines is {} and no hosts are given: which of the machines is this?", machines),
-        fmt::format("add --machine_rank 0 where main_process_ip {} is, and the others up to {} elsewhere (srun: "
-                    "--machine_rank $SLURM_NODEID); or list the machines under llmlaunch.hosts, and one "
-                    "command starts them all",
-                    *config.main_process_ip, machines - 1));
-  }
   if (config.machine_rank >= machines) {
     return wrong(config, "machine_rank",
                  fmt::format("machine_rank is {}, but num_machines is {}", config.machine_rank, machines),
                  fmt::format("it must be 0 … {}", machines - 1));
   }
+  const bool stated = config.places.contains("machine_rank");
+  if (stated && config.is_host && *config.is_host != (config.machine_rank == 0)) {
+    return wrong(config, "machine_rank",
+                 fmt::format("machine_rank is {}, and is_host={} says that this is {}machine 0", config.machine_rank,
+                             *config.is_host ? "true" : "false", *config.is_host ? "" : "not "),
+                 "leave one of them out: machine 0 is where the others call");
+  }
   PerMachine here;
-  here.machine_rank = config.machine_rank;
+  here.gives_places = !stated;
+  if (stated) here.machine_rank = config.machine_rank;
+  if (!stated && is_main_machine(config, head)) here.machine_rank = 0;
+  here.if_free = !stated && !config.is_host && here.machine_rank == 0u;
+  here.loopback = is_everybody(*config.main_process_ip);
   here.token_from = token_source(config, head.environment);
   const std::string wanted = address_bytes(*config.main_process_ip);
   const bool loopback = wanted.size() == 4 && wanted[0] == 127;
@@ -65,6 +100,7 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head) {
   // Not a link-local one, which means nothing without its interface.
   if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
     here.bind_address = *config.main_process_ip;
+  note_loopback(config, here, notes);
   return here;
 }
 
@@ -96,14 +132,13 @@ void note_port_of_machines(const Config& config, const LaunchPlan& plan, std::ve
 
 void note_foreign_address(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
   if (!config.main_process_ip || head.addresses.empty()) return;
-  const auto is_loopback = [](const std::string& bytes) { return bytes.size() == 4 && bytes[0] == 127; };
   const std::string wanted = address_bytes(*config.main_process_ip);
-  if (wanted.empty() || is_loopback(wanted)) return;  // all of 127.0.0.0/8 is this machine
+  if (wanted.empty() || is_loopback_bytes(wanted)) return;  // all of 127.0.0.0/8 is this machine
   std::string choice;
   for (const std::string& own : head.addresses) {
     const std::string bytes = address_bytes(own);
     if (bytes == wanted) return;
-    const bool for_hosts = !is_loopback(bytes) && own != "::1" && !own.starts_with("fe80:");
+    const bool for_hosts = !is_loopback_bytes(bytes) && !own.starts_with("fe80:");
     if (for_hosts) choice += (choice.empty() ? ", or take one of its own: " : ", ") + own;
   }
   if (runs_per_machine(config)) {

@@ -9,8 +9,10 @@
 
 namespace llmlaunch::launcher {
 
-/// Which machine of a job whose machines are started one by one this is.
-Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head);
+/// Which machine of a job whose machines are started one by one this is: as machine_rank says; else machine 0 where
+/// main_process_ip leads to, or is_host says so, and elsewhere one that machine 0 gives a place. What else may be meant
+/// is noted.
+Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, std::vector<std::string>& notes);
 
 /// Whether ranks can come by way of ssh, when they are to; what has no effect then is noted in the plan.
 Result<void> check_via_ssh(const Config& config, LaunchPlan& plan);

@@ -129,9 +129,10 @@ Result<void> check_hosts(const Config& config, const std::vector<HostConfig>& ho
   }
   const std::uint32_t machines = config.num_machines.value_or(static_cast<std::uint32_t>(hosts.size()));
   if (config.hosts.empty() && machines > 1 && hosts.size() == 1) {
-    return wrong(config, "num_machines", fmt::format("num_machines is {}, but no hosts are given", machines),
-                 "list the machines under llmlaunch.hosts, or with --hosts; or start each by itself, with "
-                 "main_process_ip and a machine_rank");
+    return wrong(
+        config, "num_machines", fmt::format("num_machines is {}, but no hosts are given", machines),
+        "list the machines under llmlaunch.hosts, or with --hosts; or start each by itself, with main_process_ip "
+        "(--rdzv-endpoint) for where machine 0 is");
   }
   if (machines != hosts.size()) {
     return wrong(config, "num_machines",

@@ -9,7 +9,7 @@ using asio::ip::tcp;
 
 namespace {
 
-Result<tcp::acceptor> listen_on(const asio::any_io_executor& executor, const tcp::endpoint& endpoint) {
+Result<tcp::acceptor> listen_on(const asio::any_io_executor& executor, const tcp::endpoint& endpoint, bool* in_use) {
   boost::system::error_code error;
   tcp::acceptor acceptor(executor);
   acceptor.open(endpoint.protocol(), error);
@@ -21,6 +21,7 @@ Result<tcp::acceptor> listen_on(const asio::any_io_executor& executor, const tcp
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (!error) return acceptor;
+  if (in_use != nullptr) *in_use = error == asio::error::address_in_use;
   Error failure = from_asio(error, fmt::format("the rendezvous cannot listen on {}", name_endpoint(endpoint)));
   failure.code = error == asio::error::address_family_not_supported ? make_error_code(Errc::unsupported)
                                                                     : make_error_code(Errc::io);
@@ -48,12 +49,12 @@ std::string name_endpoint(const tcp::endpoint& endpoint) {
   return fmt::format("{}:{}", address.to_string(), endpoint.port());
 }
 
-Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const std::string& bind_address,
-                             std::uint16_t port) {
+Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const std::string& bind_address, std::uint16_t port,
+                             bool* in_use) {
   if (bind_address.empty()) {
-    auto both = listen_on(executor, tcp::endpoint(tcp::v6(), port));
+    auto both = listen_on(executor, tcp::endpoint(tcp::v6(), port), in_use);
     if (both || (both.error().code != Errc::unsupported)) return both;
-    return listen_on(executor, tcp::endpoint(tcp::v4(), port));  // a kernel without IPv6
+    return listen_on(executor, tcp::endpoint(tcp::v4(), port), in_use);  // a kernel without IPv6
   }
   boost::system::error_code error;
   const asio::ip::address address = asio::ip::make_address(bind_address, error);
@@ -61,7 +62,7 @@ Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const std::s
     return make_error(Errc::invalid_argument,
                       fmt::format("the rendezvous cannot listen on '{}': not an IPv4 or IPv6 address", bind_address));
   }
-  return listen_on(executor, tcp::endpoint(address, port));
+  return listen_on(executor, tcp::endpoint(address, port), in_use);
 }
 
 }  // namespace llmlaunch::rendezvous

@@ -13,8 +13,9 @@ namespace llmlaunch::rendezvous {
 /// "10.0.0.1:29500", "[fd00::1]:29500"; an IPv4 address that came by way of IPv6 is shown as IPv4.
 std::string name_endpoint(const asio::ip::tcp::endpoint& endpoint);
 
-/// `bind_address` empty: all addresses, IPv6 and IPv4. `Errc::io` with address and port when that fails.
+/// `bind_address` empty: all addresses, IPv6 and IPv4. `Errc::io` with address and port when that fails; `in_use`, if
+/// there, then says whether another program listens there.
 Result<asio::ip::tcp::acceptor> listen(const asio::any_io_executor& executor, const std::string& bind_address,
-                                       std::uint16_t port);
+                                       std::uint16_t port, bool* in_use = nullptr);
 
 }  // namespace llmlaunch::rendezvous

@@ -2,8 +2,11 @@
 // server_connections.cpp's.
 #include "rendezvous/server.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "rendezvous/auth.hpp"
@@ -31,6 +34,43 @@ void Server::admit_store_clients(AddressList addresses) {
   if (impl_->store) impl_->store->admit(std::move(addresses));
 }
 
+Result<std::optional<HeldPort>> HeldPort::take(const std::string& bind_address, std::uint16_t port) {
+  asio::io_context nobody{1};
+  bool in_use = false;
+  auto acceptor = listen(nobody.get_executor(), bind_address, port, &in_use);
+  if (!acceptor && in_use) return std::optional<HeldPort>();
+  if (!acceptor) return acceptor.error();
+  boost::system::error_code failed;
+  const bool six = acceptor->local_endpoint(failed).protocol() == asio::ip::tcp::v6();
+  const int descriptor = failed ? -1 : acceptor->release(failed);
+  if (failed) return from_asio(failed, "holding the rendezvous port");
+  HeldPort held(descriptor, six);
+  // Not for what is started before the server has it.
+  if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) return system_error(errno, "fcntl of the rendezvous port");
+  return std::optional<HeldPort>(std::move(held));
+}
+
+HeldPort::~HeldPort() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+HeldPort& HeldPort::operator=(HeldPort&& other) noexcept {
+  if (this == &other) return *this;
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = std::exchange(other.descriptor_, -1);
+  six_ = other.six_;
+  return *this;
+}
+
+Result<asio::ip::tcp::acceptor> HeldPort::hand_over(const asio::any_io_executor& executor) {
+  asio::ip::tcp::acceptor acceptor(executor);
+  boost::system::error_code failed;
+  acceptor.assign(six_ ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), descriptor_, failed);
+  if (failed) return from_asio(failed, "taking over the rendezvous port");
+  descriptor_ = -1;
+  return acceptor;
+}
+
 Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, ServerOptions options) {
   auto token = Token::parse(options.token);
   if (!token) return token.error();
@@ -39,7 +79,8 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
     return make_error(Errc::too_large,
                       fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(), kMaxNameBytes));
   }
-  auto acceptor = listen(executor, options.bind_address, options.port);
+  auto acceptor = options.held != nullptr ? options.held->hand_over(executor)
+                                          : listen(executor, options.bind_address, options.port);
   if (!acceptor) return acceptor.error();
   WorldOptions world{std::move(options.job_id), *token,          options.generation, std::move(options.hosts),
                      options.join_timeout,      options.tcpstore};

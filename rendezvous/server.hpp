@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/address_list.hpp"
@@ -24,6 +26,23 @@ namespace llmlaunch::rendezvous {
 /// messages, `begun` what was read of it so far, at least a byte.
 using TlsFunction = std::function<void(asio::ip::tcp::socket socket, std::string from, Bytes begun)>;
 
+/// A port that is listened at before its server is made: who has it is settled then. Connections wait meanwhile.
+class HeldPort {
+ public:
+  /// As `Server::start` binds, with its errors; but nothing when another program has the port.
+  static Result<std::optional<HeldPort>> take(const std::string& bind_address, std::uint16_t port);
+  ~HeldPort();
+  HeldPort(HeldPort&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), six_(other.six_) {}
+  HeldPort& operator=(HeldPort&& other) noexcept;
+
+ private:
+  friend class Server;
+  HeldPort(int descriptor, bool six) : descriptor_(descriptor), six_(six) {}
+  Result<asio::ip::tcp::acceptor> hand_over(const asio::any_io_executor& executor);
+  int descriptor_;
+  bool six_;
+};
+
 struct ServerOptions {
   std::string job_id;
   std::string token;  ///< 64 hex digits
@@ -31,6 +50,7 @@ struct ServerOptions {
   std::vector<std::string> hosts;  ///< host of each rank, index = rank; its size is the world size
   std::string bind_address;        ///< empty: all addresses, IPv6 and IPv4
   std::uint16_t port = 0;          ///< 0: the kernel chooses
+  HeldPort* held = nullptr;        ///< instead of these two; taken over by `start`
   /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
   std::chrono::milliseconds join_timeout{300'000};
   TlsFunction on_tls;  ///< empty: such a connection is malformed

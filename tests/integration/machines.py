@@ -27,18 +27,27 @@ class Machines:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def start(self, rank, *program, machines=2, processes=None, options=(), token=None, env=None,
-              address="127.0.0.1", under=(), job_control=False):
-        home = self.top / f"machine{rank}-{len(self.runs)}"
+    def start(self, rank, *program, machines=2, processes=None, options=(), address="127.0.0.1", **more):
+        """As accelerate wants it: each with its number."""
+        words = ["--num_machines", str(machines), "--machine_rank", str(rank), "--main_process_ip", address,
+                 "--main_process_port", str(self.port), "-n", str(processes or machines)]
+        return self._start(str(rank), [*words, *options], program, **more)
+
+    def start_alike(self, *program, machines=2, ranks=1, options=(), address="127.0.0.1", **more):
+        """As torchrun's dynamic rendezvous wants it: the same words on every machine."""
+        words = ["--nnodes", str(machines), "--nproc-per-node", str(ranks), "--rdzv-backend", "c10d",
+                 "--rdzv-endpoint", f"{address}:{self.port}", "--rdzv-id", "x"]
+        return self._start(f"-any{len(self.runs)}", [*words, *options], program, **more)
+
+    def _start(self, name, words, program, token=None, env=None, under=(), job_control=False):
+        home = self.top / f"machine{name}-{len(self.runs)}"
         (home / "tmp").mkdir(parents=True)
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home / "tmp"), MARK: self.mark,
-                       "MACHINE": f"m{rank}"}
+                       "MACHINE": f"m{name}"}
         environment.update({name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")})
         environment.update(env or {})
         secret = ["--token-file", str(self.token if token is None else token)] if token != "" else []
-        command = [*under, str(BIN / "llmlaunch"), "run", "--num_machines", str(machines), "--machine_rank", str(rank),
-                   "--main_process_ip", address, "--main_process_port", str(self.port),
-                   "-n", str(processes or machines), "--log-dir", str(self.top / "logs"), *secret, *options, *program]
+        command = [*under, str(BIN / "llmlaunch"), "run", "--log-dir", str(self.top / "logs"), *secret, *words, *program]
         run = Run(command, environment, home, self.mark, job_control=job_control)
         self.runs.append(run)
         return run

@@ -8,6 +8,7 @@ of these names, which no worker loads.
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -106,19 +107,31 @@ def surroundings(tmp_path_factory):
                       "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
 
 
-def workers(command, surroundings, directory, packages=None):
-    """{rank: environment} of the workers that the command starts."""
+def workers(command, surroundings, directory, packages=None, machines=1):
+    """{rank: environment} of the workers that the command starts, by as many processes as there are machines."""
     directory.mkdir()
     script = directory / "worker.py"
     script.write_text(WORKER)
     env = dict(surroundings, WORKER_DIR=str(directory))
     if packages:
         env["PYTHONPATH"] = str(packages)
-    run = subprocess.run([*command, str(script)], env=env, cwd=directory, capture_output=True, text=True, timeout=240,
-                         check=False)
+    runs = [subprocess.Popen([*command, str(script)], env=env, cwd=directory, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True) for _ in range(machines)]
+    try:
+        said = [run.communicate(timeout=240)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
     found = {int(file.stem[5:]): json.loads(file.read_text()) for file in directory.glob("rank-*.json")}
-    assert run.returncode == 0 and found, f"{command}: {run.returncode}\n{run.stdout}\n{run.stderr}"
+    assert all(run.returncode == 0 for run in runs) and found, "\n".join([f"{command}:", *said])
     return found
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def check(theirs, ours, used):
@@ -179,6 +192,30 @@ def test_a_worker_finds_what_torchrun_gives_it(python, surroundings, used, tmp_p
     assert theirs.keys() == ours.keys() == {0, 1}
     for rank, found in theirs.items():
         ours[rank].pop("ACCELERATE_MIXED_PRECISION")  # torchrun knows no accelerate
+        check(found, ours[rank], used)
+
+
+def test_a_worker_finds_what_torchruns_dynamic_rendezvous_gives_it(python, surroundings, used, tmp_path):
+    """The same words twice: two machines, as far as both launchers can tell, that find their places by themselves."""
+    _, env = surroundings
+
+    def words():  # a port for each launcher: torchrun leaves connections in its way
+        return ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint",
+                f"localhost:{free_port()}", "--rdzv-id", "the-job", "--local-addr", "localhost"]
+
+    theirs = workers([VENV / "bin" / "torchrun", *words()], env, tmp_path / "theirs", machines=2)
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    ours = workers([BIN / "llmlaunch", "run", "--token-file", token, "--log-dir", tmp_path / "logs", *words(), "--python", python],
+                   env, tmp_path / "ours", machines=2)
+    assert theirs.keys() == ours.keys() == {0, 1, 2, 3}
+    for rank, found in theirs.items():
+        ours[rank].pop("ACCELERATE_MIXED_PRECISION")  # torchrun knows no accelerate
+        assert found["TORCHELASTIC_RUN_ID"] == ours[rank]["TORCHELASTIC_RUN_ID"] == "the-job"
+        assert [found[name] for name in ("GROUP_RANK", "RANK", "LOCAL_RANK", "GROUP_WORLD_SIZE", "WORLD_SIZE")] == \
+               [ours[rank][name] for name in ("GROUP_RANK", "RANK", "LOCAL_RANK", "GROUP_WORLD_SIZE", "WORLD_SIZE")] == \
+               [str(rank // 2), str(rank), str(rank % 2), "2", "4"]
         check(found, ours[rank], used)
 
 

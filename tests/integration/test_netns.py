@@ -134,6 +134,26 @@ def test_machines_started_one_by_one_meet_over_their_networks(hosts):
         hosts.nothing_left(run)
 
 
+def test_machines_that_are_started_by_the_same_words_find_who_leads_by_its_address(hosts):
+    token = hosts.head / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    addresses = [host["address"] for host in hosts.base["llmlaunch"]["hosts"]]
+    config = yaml.safe_dump({"machine_rank": 0, "llmlaunch": {"log_dir": str(hosts.head / "alike")}})
+    words = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{addresses[1]}:29400",
+             "--token-file", str(token)]
+    runs = [hosts.start("/usr/bin/python3", "-c", REACH, config=config, options=words,
+                        under=["ip", "netns", "exec", network_of(hosts, number)]) for number in (1, 2)]
+    text = "\n".join(str(run.finish()) for run in runs)
+    assert [run.status for run in runs] == [0, 0], text
+    assert "it leads as machine 0" in runs[1].err and "machine 1 of 2 has joined the job" in runs[0].err, text
+    lines = dict(re.findall(r"^\[rank (\d) machine\d\] (.*)$", runs[1].out, re.M))
+    for rank, address in enumerate(reversed(addresses)):
+        assert lines[str(rank)].split()[1:] == [address, addresses[1], addresses[1]], text
+    for run in runs:
+        hosts.nothing_left(run)
+
+
 def test_a_cut_between_machines_started_one_by_one_ends_the_ranks_on_both_sides(hosts):
     runs, networks = start_one_by_one(hosts, "sh", "-c", "echo ready; exec sleep 600")
     runs[0].said("[rank 0 machine0] ready")

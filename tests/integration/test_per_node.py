@@ -279,7 +279,7 @@ def test_plan_and_settings_tell_where_the_token_comes_from_and_never_what_it_is(
     words = f"from {source}" if source else "not given"
     assert f"this is machine 1, and the plan of machine 0 counts\ntoken: {words}" in said("--dry-run")
     plan = json.loads(said("--dry-run", "--json"))
-    assert plan["per_machine"] == {"machine_rank": 1, "num_machines": 2, "token_from": source}
+    assert plan["per_machine"] == {"machine_rank": 1, "gives_places": False, "num_machines": 2, "token_from": source}
     assert (plan["rendezvous_address"], plan["rendezvous_port"]) == ("127.0.0.1", machines.port)
     assert (f"\n# each of 2 machines is started by itself; this is machine 1; machine 0 is at 127.0.0.1:{machines.port}; "
             f"token: {words}") in said("--explain")

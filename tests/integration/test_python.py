@@ -1,4 +1,7 @@
 """Command lines of accelerate and torchrun with only their first word changed: scripts, modules, missing ones."""
+import os
+import pathlib
+import pwd
 import re
 import shutil
 
@@ -103,6 +106,41 @@ def test_torchrun_and_accelerate_lines_run_on_this_machine(tmp_path):
     assert done.status == 78 and "--mixed_precision: mixed_precision must be one of" in done.err, str(done)
     done = run("--tpu", "train.py")
     assert done.status == 64 and "TPU pods are not supported" in done.err, str(done)
+
+
+def test_a_line_without_any_number_is_a_rank_for_each_gpu_as_with_accelerate(tmp_path):
+    """CUDA_VISIBLE_DEVICES stands for the GPUs: that is how many accelerate would count."""
+    (tmp_path / "train.py").write_text("import os\nprint('RANK', os.environ['RANK'], os.environ['WORLD_SIZE'], "
+                                       "os.environ.get('CUDA_VISIBLE_DEVICES'))\n")
+
+    def run(gpus, *words):
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": gpus}
+        done = Run([str(BIN / "llmlaunch"), "run", *words, "train.py"], env, tmp_path, "python").finish()
+        assert done.status == 0, str(done)
+        return sorted(re.findall(r"RANK (.*)", done.out)), done.err
+
+    said = "2 ranks, one for each GPU of this machine (-n 1 is one rank alone)"
+    ranks, err = run("0,3")
+    assert ranks == ["0 2 0,3", "1 2 0,3"] and err.count(said) == 1, err
+    for gpus, words, count in (("0,3", ["-n", "1"], 1), ("0,3", ["--standalone"], 1), ("0,3", ["--nproc-per-node", "gpu"], 2),
+                               ("0,3", ["--cpu"], 1), ("5", [], 1), ("", [], 1)):
+        ranks, err = run(gpus, *words)
+        assert len(ranks) == count and "one for each GPU" not in err, (words, ranks, err)
+    (tmp_path / "one.yaml").write_text("mixed_precision: 'no'\n")
+    ranks, err = run("0,3", "--config", str(tmp_path / "one.yaml"))
+    assert ranks == ["0 1 0,3"], err
+
+
+def test_without_home_a_workdir_below_it_is_that_of_the_user_database(tmp_path):
+    home = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
+    env = {"PATH": "/usr/bin:/bin", "XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+           "TMPDIR": str(tmp_path)}
+    for variables in (env, dict(env, HOME="")):
+        done = Run([str(BIN / "llmlaunch"), "run", "--workdir", "~", "pwd"], variables, tmp_path, "python").finish()
+        assert done.status == 0 and f"] {home.resolve()}\n" in done.out, str(done)
+        done = Run([str(BIN / "llmlaunch"), "run", "--workdir", "~/none/such", "--dry-run", "pwd"], variables, tmp_path,
+                   "python").finish()
+        assert done.status == 0 and f" {home}/none/such" in done.out, str(done)
 
 
 def test_hosts_are_chosen_and_keep_their_settings(hosts):

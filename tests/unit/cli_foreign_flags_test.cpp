@@ -92,6 +92,8 @@ TEST_CASE("torchrun's options mean what they say") {
   CHECK(endpoint.main_process_port == 29400);
   CHECK(config_of("", {"--rdzv-endpoint=h2:1"}).main_process_ip == "h2");
   CHECK(config_of("", {"--rdzv-endpoint=h2"}).main_process_port == 0);
+  CHECK(config_of("", {"--rdzv-endpoint=h2", "--nnodes", "2"}).main_process_port == 29400);  // torchrun's
+  CHECK(config_of("", {"--rdzv-endpoint=h2", "--nnodes", "2", "--master-port", "7"}).main_process_port == 7);
   const auto bound = config_of("", {"--numa-binding", "node"});
   CHECK(bound.process.cpu_bind == launcher::agent::CpuBind::gpu);
   CHECK(parsed({"--local-ranks-filter", "0,2-3", "x.py"}).local_ranks ==
@@ -106,7 +108,8 @@ TEST_CASE("what has no effect is said in one line, and what asks for nothing els
   CHECK(notes({"--max_restarts", "3"}) == Words{"--max_restarts has no effect: a failed rank ends the job"});
   CHECK(notes({"--max-restarts=0", "--tee", "3", "-r0"}).empty());
   CHECK(notes({"-t", "0:3,1:0"}).empty());
-  CHECK(notes({"--nnodes", "1:4"}) == Words{"--nnodes 1:4: the job has 4 machines, no more and no fewer"});
+  CHECK(notes({"--nnodes", "1:4"}) ==
+        Words{"--nnodes 1:4: the job has 4 machines, no more and no fewer; --nnodes N starts it with N"});
   CHECK(notes({"--standalone"}) ==
         Words{"--standalone has no effect: llmlaunch serves a rendezvous of its own for every run"});
   CHECK(notes({"--rdzv_conf", "read_timeout=1,timeout=2"}) ==
@@ -115,6 +118,77 @@ TEST_CASE("what has no effect is said in one line, and what asks for nothing els
   const auto config = config_of("", {"--rdzv_backend", "c10d"});
   CHECK(config.notes ==
         Words{"--rdzv_backend: rdzv_backend 'c10d' has no effect: llmlaunch serves the rendezvous itself"});
+}
+
+TEST_CASE("torchrun's command for several machines needs no place, and all that it says counts") {
+  const Words words{"--nnodes",        "2",           "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+                    "--rdzv-endpoint", "gpu01:29400", "--rdzv-id",        "x"};
+  const auto with = [&words](Words more) {
+    more.insert(more.begin(), words.begin(), words.end());
+    return more;
+  };
+  const auto config = config_of("", words);
+  CHECK(config.num_machines == 2u);
+  CHECK(config.num_processes == 4u);
+  CHECK(config.main_process_ip == "gpu01");
+  CHECK(config.run_id == "x");
+  CHECK_FALSE(config.is_host);
+  CHECK_FALSE(config.places.contains("machine_rank"));
+  CHECK(config.notes.empty());
+  CHECK(config_of("", with({"--rdzv-conf", "is_host=True"})).is_host == true);
+  CHECK(config_of("", with({"--rdzv-conf=timeout=9,is_host=0"})).is_host == false);
+  CHECK(config_of("", with({"--node-rank", "1"})).machine_rank == 1);
+  // accelerate writes machine_rank: 0 into every file.
+  CHECK_FALSE(config_of("machine_rank: 0\n", words).places.contains("machine_rank"));
+  CHECK(config_of("machine_rank: 1\nnum_machines: 2\n", words).places.contains("machine_rank"));
+  CHECK(config_of("", with({"--node-rank=0"})).places.contains("machine_rank"));
+  const Words fixed{"--num_machines", "2", "--main_process_ip", "gpu01"};
+  CHECK(config_of("machine_rank: 0\n", fixed).places.contains("machine_rank"));
+  // On one machine the same words mean less.
+  CHECK(config_of("", {"--rdzv_id", "x"}).run_id == "x");
+  CHECK(config_of("", {"--rdzv_id", "x"}).notes.empty());
+  CHECK(config_of("", {"--rdzv_conf", "is_host=1"}).notes ==
+        Words{"--rdzv_conf is_host has no effect: llmlaunch serves a rendezvous of its own for every run"});
+  CHECK(message({"--rdzv-conf", "is_host=maybe"}).starts_with("--rdzv-conf must be such as is_host=true"));
+}
+
+TEST_CASE("without a file and without a number there is a rank for each GPU of this machine, as accelerate has it") {
+  const auto run = [](Words words, const launcher::EnvList& environment, const std::string& file = "") {
+    words.push_back("x.py");
+    const RunOptions options = parsed(std::move(words));
+    auto config = launcher::parse_config("", {file, {}, {}, options.overrides},
+                                         [](const std::string&) -> Result<std::string> { return std::string(); });
+    REQUIRE(config.has_value());
+    auto overlaid = with_options(std::move(*config), options, environment);
+    INFO((overlaid ? "" : to_string(overlaid.error())));
+    REQUIRE(overlaid.has_value());
+    return std::move(*overlaid);
+  };
+  const auto ranks = [&run](const Words& words, const launcher::EnvList& environment, const std::string& file = "") {
+    return run(words, environment, file).num_processes.value_or(0);
+  };
+  const launcher::EnvList two{{"CUDA_VISIBLE_DEVICES", "0,3"}};
+  const auto both = run({}, two);
+  CHECK(both.num_processes == 2u);
+  CHECK(both.distributed_type == "MULTI_GPU");
+  CHECK(both.notes == Words{"no configuration and no number of ranks: 2 ranks, one for each GPU of this machine (-n 1 "
+                            "is one rank alone)"});
+  CHECK(ranks({"--mixed_precision", "bf16", "--num_machines", "1"}, two) == 2);
+  CHECK(ranks({"--gpu_ids", "1,2,5"}, two) == 3);
+  CHECK(ranks({"--nproc-per-node", "gpu"}, two) == 2);
+  CHECK(ranks({"--nproc-per-node", "auto"}, two) == 2);
+  CHECK(ranks({"-n", "1"}, two) == 1);
+  CHECK(ranks({"--cpu"}, two) == 0);
+  CHECK(ranks({}, two, "cfg.yaml") == 0);
+  CHECK(ranks({"--hosts", "a,b"}, two) == 0);
+  for (const Words& torchrun : {Words{"--standalone"}, Words{"--nnodes", "1"}, Words{"--master-port=0"}})
+    CHECK(ranks(torchrun, two) == 0);  // which is one rank
+  for (const std::string none : {"", "-1", "5"}) {
+    const auto one = run({}, {{"CUDA_VISIBLE_DEVICES", none}});
+    CHECK_FALSE(one.num_processes);
+    CHECK(one.distributed_type.empty());
+    CHECK(one.notes.empty());
+  }
 }
 
 TEST_CASE("details of FSDP, DeepSpeed and the like are keys of the file's sections") {

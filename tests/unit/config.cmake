@@ -14,6 +14,7 @@ llmlaunch_unit_test(launcher_config
     launcher_hostlist_fold_test.cpp
     launcher_hostlist_test.cpp
     launcher_log_settings_test.cpp
+    launcher_plan_machines_test.cpp
     launcher_plan_test.cpp
     launcher_proxy_jump_test.cpp
     launcher_survey_test.cpp

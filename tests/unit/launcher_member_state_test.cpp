@@ -24,10 +24,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-LaunchPlan plan_of_machine_1() {
+LaunchPlan plan_of_a_machine() {
   LaunchPlan plan;
   plan.hosts.resize(2);
-  plan.per_machine.emplace().machine_rank = 1;
+  plan.per_machine.emplace();
   plan.rendezvous_address = "10.0.0.1";
   plan.rendezvous_port = 29500;
   plan.timeouts.rendezvous = 60s;
@@ -43,7 +43,14 @@ std::string text_of(const CallMessage& message) {
   return std::holds_alternative<CallStarted>(message) ? "started" : "other";
 }
 
+LaunchPlan plan_of_machine_1() {
+  LaunchPlan plan = plan_of_a_machine();
+  plan.per_machine->machine_rank = 1;
+  return plan;
+}
+
 struct Bench {
+  explicit Bench(LaunchPlan own = plan_of_machine_1()) : plan(std::move(own)) {}
   std::string text(const member::Actions& actions) {
     std::string all;
     for (const member::Action& action : actions) all += (all.empty() ? "" : ", ") + one(action);
@@ -81,14 +88,14 @@ struct Bench {
   }
   void join() {
     start();
-    message(CallWelcome{"machine1", 8, 15});
+    message(CallWelcome{1, "machine1", 8, 15});
     state.on_agent_started();
   }
   std::string failure() const { return left && left->failure ? to_string(*left->failure) : ""; }
 
   TimePoint now = TimePoint{} + 1h;
   TimePoint wake_at{};
-  LaunchPlan plan = plan_of_machine_1();
+  LaunchPlan plan;
   MemberState state{plan};
   std::optional<Leave> left;
   Bytes to_agent;
@@ -187,7 +194,7 @@ TEST_CASE("a signal before machine 0 has answered ends this machine at once, wha
     CHECK(member.signal(SIGINT) == "leave 130");
     CHECK(member.failure() == "interrupted by SIGINT before machine 0 had answered");
     // What was on the way changes nothing.
-    CHECK(member.message(CallWelcome{"machine1", 1, 1}).empty());
+    CHECK(member.message(CallWelcome{1, "machine1", 1, 1}).empty());
     CHECK(member.no_wire(Errc::canceled, "closed").empty());
     CHECK(member.wake().empty());
     CHECK(member.signal(SIGINT).empty());
@@ -197,7 +204,7 @@ TEST_CASE("a signal before machine 0 has answered ends this machine at once, wha
 TEST_CASE("a welcome starts the agent, and nothing is waited for but the job") {
   Bench member;
   member.start();
-  CHECK(member.message(CallWelcome{"machine1", 8, 15}) ==
+  CHECK(member.message(CallWelcome{1, "machine1", 8, 15}) ==
         "sleep, say machine 1 of 2 has joined the job at 10.0.0.1:29500: ranks 8-15; their output and the logs are on "
         "machine 0, start agent of machine1");
   CHECK(member.text(member.state.on_agent_started()) == "send started");
@@ -207,7 +214,7 @@ TEST_CASE("a welcome starts the agent, and nothing is waited for but the job") {
 TEST_CASE("an agent that does not start is told, and machine 0 has its time to end the job") {
   Bench member;
   member.start();
-  member.message(CallWelcome{"machine1", 1, 1});
+  member.message(CallWelcome{1, "machine1", 1, 1});
   const Error error = make_error(Errc::no_program, "no agent here");
   CHECK(member.text(member.state.on_agent_failed(error, member.now)) == "send failed: no agent here, wake in 30000");
   CHECK(member.message(CallEnd{69, "machine1: no agent here"}) == "leave 69");
@@ -329,6 +336,81 @@ TEST_CASE("SIGTSTP before the join stops this process alone, and the time in whi
   member.now += 2h;
   CHECK(member.text(member.state.on_continued(member.now)) == "wake in 100");
   CHECK(member.wake() == "wake in 59900, call");
+}
+
+TEST_CASE("a machine that names no place waits until machine 0 gives it one") {
+  Bench member(plan_of_a_machine());
+  CHECK(member.start() == "wake in 60000, call");
+  CHECK(member.message(CallWait{2, 4}) ==
+        "sleep, say called in at 10.0.0.1:29500, where 2 of 4 machines are; machine 0 gives out the places when all "
+        "are there");
+  member.now += 1h;  // machine 0 has a limit of its own
+  CHECK(member.text(member.state.on_time(member.now)).empty());
+  CHECK(member.message(CallWelcome{1, "machine1", 2, 3}) ==
+        "sleep, say machine 1 of 2 has joined the job at 10.0.0.1:29500: ranks 2-3; their output and the logs are on "
+        "machine 0, start agent of machine1");
+}
+
+TEST_CASE("a machine without a place is told by no number, and how the one that is called becomes machine 0") {
+  Bench member(plan_of_a_machine());
+  member.start();
+  member.now += 5s;
+  CHECK(member.no_wire(Errc::refused, "connection refused") ==
+        "say this machine waits for machine 0 at 10.0.0.1:29500: connection refused, wake in 100");
+  member.wake();
+  member.now += 55s;
+  CHECK(member.no_wire(Errc::refused, "connection refused") == "leave 69");
+  CHECK(member.failure() ==
+        "machine 0 did not answer at 10.0.0.1:29500 within 60 s: connection refused\n"
+        "   hint: start the same command there; if it does not know that address as its own, with --rdzv-conf "
+        "is_host=true or --machine_rank 0, and let other machines reach TCP port 29500; "
+        "llmlaunch.timeouts.rendezvous is how long it is waited for");
+}
+
+TEST_CASE("a machine 0 that is lost while places are waited for is called again, for as long as at the start") {
+  Bench member(plan_of_a_machine());
+  member.start();
+  member.message(CallWait{2, 4});
+  member.now += 2h;
+  CHECK(member.no_wire(Errc::closed, "the connection ended") ==
+        "say machine 0 at 10.0.0.1:29500 was lost before all machines were there, and is called again: the connection "
+        "ended, wake in 100");
+  CHECK(member.state.between_calls());
+  CHECK(member.wake() == "wake in 59900, call");
+  CHECK_FALSE(member.state.between_calls());
+  CHECK(member.no_wire(Errc::refused, "connection refused") == "wake in 200");
+  member.wake();
+  CHECK(member.message(CallWait{2, 4}).starts_with("sleep, say called in at"));
+  CHECK(member.message(CallStarted{}).ends_with("called again: it sent what is not its to say, wake in 100"));
+  member.now += 60s;
+  CHECK(member.text(member.state.on_time(member.now)).starts_with("wake in 0, call"));
+  CHECK(member.no_wire(Errc::refused, "connection refused") == "leave 69");
+}
+
+TEST_CASE("a job that ends before all were there ends who waits for a place") {
+  Bench member(plan_of_a_machine());
+  member.start();
+  member.message(CallWait{2, 4});
+  CHECK(member.message(CallEnd{69, "after 60 s 2 of 4 machines are there"}) == "leave 69");
+  CHECK(member.failure().starts_with("the job failed: after 60 s 2 of 4 machines are there\n"));
+}
+
+TEST_CASE("a signal while a place is waited for ends this machine alone, and those for ranks go to nobody") {
+  Bench member(plan_of_a_machine());
+  member.start();
+  member.message(CallWait{2, 4});
+  CHECK(member.signal(SIGUSR1) == "say SIGUSR1 goes to nobody: not all machines are there");
+  CHECK(member.signal(SIGTSTP) == "stop self");
+  CHECK(member.text(member.state.on_continued(member.now)) == "sleep");
+  CHECK(member.signal(SIGTERM) == "leave 143");
+  CHECK(member.failure() == "interrupted by SIGTERM before all machines were there");
+  CHECK(member.message(CallWelcome{1, "machine1", 2, 3}).empty());
+}
+
+TEST_CASE("a machine that names its place is not made to wait for one") {
+  Bench member;
+  member.start();
+  CHECK(member.message(CallWait{2, 4}) == "wake in 100");
 }
 
 TEST_CASE("signals for the ranks go to nobody before machine 0 has answered") {

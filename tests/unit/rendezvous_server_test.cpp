@@ -196,6 +196,40 @@ TEST_CASE("a port in use is said with what to do") {
             "one chosen");
 }
 
+TEST_CASE("a port that is held becomes its server's, and one that another program has is no error") {
+  auto held = HeldPort::take("127.0.0.1", 0);
+  REQUIRE(held);
+  REQUIRE(held->has_value());
+  HeldPort moved = std::move(**held);
+  ServerOptions options = ServedRendezvous::world_of(1);
+  options.bind_address = "192.0.2.1";  // which does not count then
+  options.held = &moved;
+  ServedRendezvous served(std::move(options));
+  check_job_still_works(served);
+  const auto again = HeldPort::take("127.0.0.1", served.port());
+  REQUIRE(again);
+  CHECK_FALSE(again->has_value());
+  CHECK(HeldPort::take("192.0.2.1", 0).error().what ==
+        "the rendezvous cannot listen on 192.0.2.1:0: Cannot assign requested address");
+}
+
+TEST_CASE("a port that nobody takes over is free again") {
+  std::uint16_t port = 0;
+  {
+    asio::io_context context;
+    ServerOptions options = ServedRendezvous::world_of(1);
+    options.port = 0;
+    const auto server = Server::start(context.get_executor(), options);
+    REQUIRE(server);
+    port = (*server)->port();
+  }
+  for (int times = 0; times < 2; ++times) {
+    const auto held = HeldPort::take("127.0.0.1", port);
+    REQUIRE(held);
+    CHECK(held->has_value());
+  }
+}
+
 TEST_CASE("addresses that cannot be bound, and options that make no job, are refused") {
   asio::io_context context;
   const auto refusal = [&](const std::function<void(ServerOptions&)>& change) {
