@@ -95,6 +95,16 @@ TEST_CASE("a peer that sends one byte at a time is served like any other") {
   CHECK_FALSE(peer.next());
 }
 
+TEST_CASE("an empty key in a wait costs that request, and not the rank's connection") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  RawPeer peer(served.port());
+  peer.enter(served.client(0));
+  peer.send(encode(Wait{1, 1000, {""}}));
+  CHECK(*peer.next() == Message(Failure{1, Errc::invalid_argument, "an empty key", ""}));
+  peer.send(encode(Set{2, "k", {}}));
+  CHECK(*peer.next() == Message(Done{2}));
+}
+
 TEST_CASE("a proof made with another token is refused by the server") {
   ServedRendezvous served(ServedRendezvous::world_of(2));
   const Token wrong = *Token::parse(make_token());
