@@ -41,7 +41,7 @@ void TcpStoreServer::take(tcp::socket socket, ByteView begun) {
   boost::system::error_code gone;
   const tcp::endpoint remote = socket.remote_endpoint(gone);
   if (gone) return;
-  const std::string address = remote.address().to_string();
+  const std::string address = name_address(remote.address());
   if (!admitted_.contains(address)) return turn_away(address, begun);
   const PeerId id{next_peer_++};
   auto peer = std::make_shared<Peer>(std::move(socket), id);
