@@ -42,7 +42,10 @@ class NoSignals {
 std::size_t threads_for(std::size_t count) {
   const std::size_t most = std::min(count / kPiecesPerThread, kMostThreads);
   if (most < 2) return 1;  // nearly always: the cores are not asked for
-  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, most);
+  const std::size_t cores = std::thread::hardware_concurrency();
+  // One more than cores: Linux may start a helper where the caller runs, and leaves it there while the receivers, who
+  // sleep for microseconds between two messages, have the other core to themselves.
+  return cores < 2 ? 1 : std::min(cores + 1, most);
 }
 
 void in_parallel(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& work) {
