@@ -40,13 +40,17 @@ Result<tcp::acceptor> listen_on(const asio::any_io_executor& executor, const tcp
 
 }  // namespace
 
-std::string name_endpoint(const tcp::endpoint& endpoint) {
-  asio::ip::address address = endpoint.address();
+std::string name_address(asio::ip::address address) {
   if (address.is_v6() && address.to_v6().is_v4_mapped()) {
     address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
   }
-  if (address.is_v6()) return fmt::format("[{}]:{}", address.to_string(), endpoint.port());
-  return fmt::format("{}:{}", address.to_string(), endpoint.port());
+  return address.to_string();
+}
+
+std::string name_endpoint(const tcp::endpoint& endpoint) {
+  const std::string address = name_address(endpoint.address());
+  if (address.find(':') != address.npos) return fmt::format("[{}]:{}", address, endpoint.port());
+  return fmt::format("{}:{}", address, endpoint.port());
 }
 
 Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const std::string& bind_address, std::uint16_t port,

@@ -37,7 +37,7 @@ std::string message_name(FieldReader& in) {
 }
 
 std::vector<std::string> keys_of(FieldReader& in) {
-  constexpr std::size_t kMinKeyBytes = 4 + 1;
+  constexpr std::size_t kMinKeyBytes = 4;  // an empty one, too: who is asked for it refuses it by name
   const std::uint32_t count = in.count(kMinKeyBytes);
   std::vector<std::string> keys;
   if (count > kMaxWaitKeys) in.raw(in.remaining() + 1);

@@ -37,6 +37,12 @@ bool PeerSocket::push(Piece piece) {
 }
 
 boost::system::error_code PeerSocket::write_now() {
+  const auto error = send_queued();
+  wake_reader();
+  return error;
+}
+
+boost::system::error_code PeerSocket::send_queued() {
   while (queued_bytes_ > 0) {
     std::array<iovec, 2 * kWrittenPieces> parts;
     std::size_t count = 0;
@@ -89,6 +95,9 @@ void PeerSocket::wrote(std::size_t count) {
   } else if (first_ > kWrittenPieces && first_ > queue_.size() / 2) {
     queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(std::exchange(first_, 0)));
   }
+}
+
+void PeerSocket::wake_reader() {
   if (waiting_reader_ && !is_behind()) waiting_reader_->cancel();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rendezvous/asio.hpp"
+#include "rendezvous/parallel.hpp"
 #include "rendezvous/world_state.hpp"
 
 namespace llmlaunch::rendezvous {
@@ -29,6 +30,10 @@ class PeerSocket {
   /// Writes what the kernel takes without waiting. `would_block` when something is left; any other error ends the
   /// connection, and nothing may be written after it.
   boost::system::error_code write_now();
+  /// `write_now` in two steps, for thousands of peers: the first may be another thread's while the socket's own waits
+  /// for it, the second is the own thread's.
+  boost::system::error_code send_queued();
+  void wake_reader();
   /// For the writer: waits for the socket and writes, until all is written or the socket is shut. What ended the
   /// connection, as `write_now`.
   asio::awaitable<boost::system::error_code> write_rest();
@@ -60,5 +65,28 @@ class PeerSocket {
   Bytes buffer_;
   std::unique_ptr<asio::steady_timer> waiting_reader_;  // expires never; canceled when it may go on
 };
+
+/// Writes to each of `peers` (shared_ptr to PeerSockets) that is open and has no writer, and calls
+/// `written(peer, error)` for each of these, with what `write_now` gives. What one key or one end means for thousands
+/// is sent by several threads.
+template <class Peers, class Written>
+void write_to_all(Peers peers, const Written& written) {
+  for (const auto& peer : peers) peer->unsent = false;
+  const auto has_no_turn = [](const auto& peer) { return peer->closed || peer->writing; };
+  const std::size_t threads = threads_for(peers.size());
+  if (threads == 1) {
+    for (const auto& peer : peers) {
+      if (!has_no_turn(peer)) written(peer, peer->write_now());
+    }
+    return;
+  }
+  std::erase_if(peers, has_no_turn);
+  std::vector<boost::system::error_code> errors(peers.size());
+  in_parallel(peers.size(), threads, [&](std::size_t index) { errors[index] = peers[index]->send_queued(); });
+  for (std::size_t index = 0; index < peers.size(); ++index) {
+    peers[index]->wake_reader();
+    written(peers[index], errors[index]);
+  }
+}
 
 }  // namespace llmlaunch::rendezvous

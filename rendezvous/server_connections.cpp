@@ -107,18 +107,12 @@ asio::awaitable<void> Server::Impl::write(Self self, std::shared_ptr<Peer> peer)
 }
 
 void Server::Impl::write_all() {
-  for (const auto& peer : std::exchange(unsent, {})) {
-    peer->unsent = false;
-    write_now(peer);
-  }
-}
-
-void Server::Impl::write_now(const std::shared_ptr<Peer>& peer) {
-  if (peer->closed || peer->writing) return;
-  const auto error = peer->write_now();
-  if (error != asio::error::would_block) return written(peer, error);
-  peer->writing = true;
-  spawn_or_die(executor, "rendezvous writer", write(shared_from_this(), peer));
+  write_to_all(std::exchange(unsent, {}),
+               [this](const std::shared_ptr<Peer>& peer, const boost::system::error_code& error) {
+                 if (error != asio::error::would_block) return written(peer, error);
+                 peer->writing = true;
+                 spawn_or_die(executor, "rendezvous writer", write(shared_from_this(), peer));
+               });
 }
 
 // All that was to be sent, or what ended the connection.

@@ -43,7 +43,6 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   void tell_pytorch_changes();
   bool send(PeerId id, const Message& message);
   void write_all();
-  void write_now(const std::shared_ptr<Peer>& peer);
   void written(const std::shared_ptr<Peer>& peer, const boost::system::error_code& error);
   void will_write(const std::shared_ptr<Peer>& peer);
   bool answer_requests(Peer& peer);

@@ -41,7 +41,7 @@ void TcpStoreServer::take(tcp::socket socket, ByteView begun) {
   boost::system::error_code gone;
   const tcp::endpoint remote = socket.remote_endpoint(gone);
   if (gone) return;
-  const std::string address = remote.address().to_string();
+  const std::string address = name_address(remote.address());
   if (!admitted_.contains(address)) return turn_away(address, begun);
   const PeerId id{next_peer_++};
   auto peer = std::make_shared<Peer>(std::move(socket), id);
@@ -96,18 +96,16 @@ asio::awaitable<void> TcpStoreServer::write(Self self, std::shared_ptr<Peer> pee
 }
 
 void TcpStoreServer::write_all() {
-  for (const auto& peer : std::exchange(unsent_, {})) {
-    peer->unsent = false;
-    if (peer->closed || peer->writing) continue;
-    const auto error = peer->write_now();
-    if (error == asio::error::would_block) {
-      peer->writing = true;
-      spawn_or_die(executor_, "store writer", write(shared_from_this(), peer));
-    } else if (error) {
-      // Not from within the actions of another.
-      asio::post(executor_, [self = shared_from_this(), peer] { self->lose(peer); });
-    }
-  }
+  write_to_all(std::exchange(unsent_, {}),
+               [this](const std::shared_ptr<Peer>& peer, const boost::system::error_code& error) {
+                 if (error == asio::error::would_block) {
+                   peer->writing = true;
+                   spawn_or_die(executor_, "store writer", write(shared_from_this(), peer));
+                 } else if (error) {
+                   // Not from within the actions of another.
+                   asio::post(executor_, [self = shared_from_this(), peer] { self->lose(peer); });
+                 }
+               });
 }
 
 // The connection has ended by itself.

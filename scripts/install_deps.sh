@@ -45,6 +45,7 @@ test_packages=(
   clang-format           # layout check
   clang-tidy             # lint preset
   iproute2               # network namespaces, ss
+  nftables               # a NAT between a host and the head
   procps                 # ps, pkill in the scripts
   python3                # scripts/check_includes.py and the integration tests
   python3-yaml           # the integration tests read and write YAML

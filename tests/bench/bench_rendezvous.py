@@ -51,22 +51,23 @@ def clients(program, *arguments):
     return {name: float(value) for name, value in (word.split("=") for word in done.stdout.split())}
 
 
-def row(name, rounds, columns):
-    """A line of a table: the medians, and the raw values of the first column."""
+def row(name, rounds, columns, raw=1):
+    """A line of a table: the medians, and the raw values of the first columns, so many."""
     medians = [statistics.median(found[column] for found in rounds) for column in columns]
-    raw = " ".join(f"{found[columns[0]]:g}" for found in rounds)
-    print(f"| {name} | " + " | ".join(f"{median:g}" for median in medians) + f" | {raw} |", flush=True)
+    values = [" ".join(f"{found[column]:g}" for found in rounds) for column in columns[:raw]]
+    print(f"| {name} | " + " | ".join([f"{median:g}" for median in medians] + values) + " |", flush=True)
     return medians
 
 
 def join(program, worlds, repeat):
-    print("\n| ranks | join, id, barrier s | last join to last id ms | server's bytes per client | raw s |\n|---|---|---|---|---|")
+    print("\n| ranks | last join to last id ms | join, id, barrier s | server's bytes per client | raw ms | raw s |\n"
+          "|---|---|---|---|---|---|")
     for world in worlds:
         rounds = []
         for _ in range(repeat + 1):
             with Served([program, "serve", str(world)]) as server:  # a world is joined once
                 rounds.append(clients(program, "join", server.port, world, server.pid))
-        row(world, rounds[1:], ["total", "last_id_ms", "bytes_per_client"])
+        row(world, rounds[1:], ["last_id_ms", "total", "bytes_per_client"], raw=2)
 
 
 def store(program, python, count, repeat):

@@ -6,13 +6,14 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 
 import pytest
 import yaml
 
-from conftest import PYTHON
+from conftest import BIN, PYTHON
 
 HOSTS = 2
 HOST_OPTIONS = ["--netns"]
@@ -267,6 +268,53 @@ def test_behind_a_nat_ranks_take_main_process_ip_and_the_head_sees_another_addre
         passing.kill()
         passing.wait()
         passing.stdout.close()
+    hosts.nothing_left(run)
+
+
+@pytest.fixture
+def nat(hosts):
+    """nat(port): connections of test02 to this port of the head come from `address`, which no interface has.
+
+        head ── bridge ── [ gateway's half of test02: source := 198.51.100.x ] ── test02 10.x.y.2
+    """
+    if not shutil.which("nft"):
+        pytest.skip("no nft here, which rewrites addresses; install it: apt-get install nftables")
+    net, address = network_of(hosts, 2), f"198.51.100.{1 + os.getpid() % 250}"
+
+    def rewrite(port):
+        rules = ("table ip rewritten { chain out { type nat hook postrouting priority 100; "
+                 f"ip daddr {bridge_address(hosts)} tcp dport {port} snat to {address}; }}; }}")
+        subprocess.run(["ip", "netns", "exec", net, "nft", rules], check=True)
+        return address
+
+    ip("route", "add", address, "via", own_address(hosts, 2))  # the head's answers
+    yield rewrite
+    ip("route", "del", address)
+    subprocess.run(["ip", "netns", "exec", net, "nft", "flush", "ruleset"], check=True)  # this network's own
+
+
+def test_a_nat_that_rewrites_sources_matters_to_pytorchs_store_alone(hosts, nat):
+    """Who proves the token is a rank, wherever it comes from. The store, whose dialect knows no secret, asks for the address."""
+    port = free_port()
+    address = nat(port)
+    run = hosts.run(str(BIN / "rendezvous_echo_rank"), config=with_rendezvous(hosts, port))
+    assert run.status == 0, str(run)
+    assert len(set(re.findall(r"unique id sha256 ([0-9a-f]{64})$", run.out, re.M))) == 1, str(run)
+    assert address not in run.err, str(run)
+
+    script = hosts.head / "meets.py"
+    script.write_text(WAITS.split("big = ")[0] + 'set_key(b"%d" % rank, b"x")\nget_key(b"%d" % (1 - rank))\n'
+                      'print("met", flush=True)\n')
+    run = hosts.run(PYTHON, str(script), config=with_rendezvous(hosts, port))
+    assert run.status == 1 and "met" not in run.out, str(run)
+    assert f"PyTorch's store: refused a connection from {address}, which is no address of the job's hosts" in run.err, str(run)
+    assert "add it to llmlaunch.rendezvous.allow_from" in run.err, str(run)
+    hosts.nothing_left(run)
+
+    for way in ({"allow_from": [address]}, {"via": "ssh"}):
+        run = hosts.run(PYTHON, str(script), config=with_rendezvous(hosts, port, **way))
+        assert run.status == 0 and run.out.count("met") == 2, str(run)
+        assert "refused" not in run.err, str(run)
     hosts.nothing_left(run)
 
 

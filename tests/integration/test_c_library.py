@@ -47,6 +47,7 @@ def by_pkg_config(work, prefix):
     return program
 
 
+@pytest.mark.usefixtures("via")
 def test_a_c99_program_found_it_by_pkg_config_and_every_call_works_in_a_job(hosts, by_pkg_config):
     run = hosts.run(str(by_pkg_config))
     assert run.status == 0, str(run)
@@ -54,6 +55,7 @@ def test_a_c99_program_found_it_by_pkg_config_and_every_call_works_in_a_job(host
     hosts.nothing_left(run)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_cmake_project_found_it_and_runs_in_a_job(hosts, work, prefix):
     build = work / "project"
     output_of("cmake", "-S", str(HERE), "-B", str(build), f"-DCMAKE_PREFIX_PATH={prefix}")
@@ -75,6 +77,7 @@ def test_a_project_that_asks_for_another_version_is_told_which_there_is(work, pr
     assert "version: 0.1.0" in done.stderr, done.stderr
 
 
+@pytest.mark.usefixtures("via")
 def test_the_end_of_the_generation_comes_by_descriptor_and_by_callback(hosts, by_pkg_config):
     run = hosts.run(str(by_pkg_config), "end")
     assert run.status == 3, str(run)
@@ -83,6 +86,7 @@ def test_the_end_of_the_generation_comes_by_descriptor_and_by_callback(hosts, by
     hosts.nothing_left(run)
 
 
+@pytest.mark.usefixtures("via")
 def test_python_loads_it_with_nothing_compiled(hosts, prefix):
     library = next(prefix.rglob("libllmlaunch_rendezvous.so.0"))
     run = hosts.run(PYTHON, str(HERE / "rank.py"), str(library))
@@ -91,6 +95,7 @@ def test_python_loads_it_with_nothing_compiled(hosts, prefix):
     hosts.nothing_left(run)
 
 
+@pytest.mark.usefixtures("via")
 def test_ranks_whose_nccl_differs_are_told_with_both_hosts_before_they_enter_it(hosts, prefix):
     library = next(prefix.rglob("libllmlaunch_rendezvous.so.0"))
     run = hosts.run(PYTHON, str(HERE / "rank.py"), str(library), "22807", "22703")

@@ -25,6 +25,7 @@ def test_an_accelerate_script_trains_on_two_hosts(hosts, python):  # noqa: F811
     hosts.nothing_left(run)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_trainer_trains_on_two_hosts(hosts):
     if not (trainer := os.environ.get("LLMLAUNCH_TEST_TRAINER")):
         pytest.skip("transformers is in the environment that scripts/interop_pytorch.sh makes")

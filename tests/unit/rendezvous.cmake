@@ -5,6 +5,7 @@ llmlaunch_unit_test(rendezvous
     rendezvous_client_environment_test.cpp
     rendezvous_exploration_test.cpp
     rendezvous_message_test.cpp
+    rendezvous_parallel_test.cpp
     rendezvous_standstill_test.cpp
     rendezvous_store_test.cpp
     rendezvous_tcpstore_codec_test.cpp

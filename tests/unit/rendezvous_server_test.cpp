@@ -95,6 +95,16 @@ TEST_CASE("a peer that sends one byte at a time is served like any other") {
   CHECK_FALSE(peer.next());
 }
 
+TEST_CASE("an empty key in a wait costs that request, and not the rank's connection") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  RawPeer peer(served.port());
+  peer.enter(served.client(0));
+  peer.send(encode(Wait{1, 1000, {""}}));
+  CHECK(*peer.next() == Message(Failure{1, Errc::invalid_argument, "an empty key", ""}));
+  peer.send(encode(Set{2, "k", {}}));
+  CHECK(*peer.next() == Message(Done{2}));
+}
+
 TEST_CASE("a proof made with another token is refused by the server") {
   ServedRendezvous served(ServedRendezvous::world_of(2));
   const Token wrong = *Token::parse(make_token());
@@ -147,6 +157,46 @@ TEST_CASE("many small requests for large values are answered one by one to a pee
     REQUIRE(std::get<Value>(*answer).request == request);
     REQUIRE(std::get<Value>(*answer).value->size() == kMaxValueBytes);
   }
+}
+
+TEST_CASE("what hundreds wait for at once reaches each of them once: an id, a barrier, the end") {
+  constexpr std::uint32_t kWorld = 600;  // enough for helper threads where there are cores
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  if (limit.rlim_max < 2 * kWorld + 100) {  // both ends of each connection are this process's
+    WARN("skipped: " << limit.rlim_max << " open files are too few");
+    return;
+  }
+  const rlimit before = limit;
+  limit.rlim_cur = limit.rlim_max;
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  {
+    ServedRendezvous served(ServedRendezvous::world_of(kWorld));
+    std::vector<std::unique_ptr<RawPeer>> peers;
+    for (std::uint32_t rank = 0; rank < kWorld; ++rank) {
+      peers.push_back(std::make_unique<RawPeer>(served.port()));
+      peers.back()->enter(served.client(rank));
+      peers.back()->send(encode(GetId{1, 0, 60'000}));
+      peers.back()->send(encode(Set{2, "asked", {}}));  // answered behind the GetId: that one is held now
+      REQUIRE(*peers.back()->next() == Message(Done{2}));
+    }
+    UniqueId id{};
+    id.fill(std::byte{0x5a});
+    peers[0]->send(encode(PublishId{3, 0, id}));
+    CHECK(*peers[0]->next() == Message(Done{3}));
+    for (const auto& peer : peers) REQUIRE(*peer->next() == Message(Id{1, id}));
+    for (const auto& peer : peers) peer->send(encode(Barrier{4, "all", 60'000}));
+    for (const auto& peer : peers) REQUIRE(*peer->next() == Message(Done{4}));
+    for (const auto& peer : peers) peer->send(encode(Get{5, "never", 60'000}));
+    for (const auto& peer : peers) peer->send(encode(Set{6, "asked", {}}));
+    for (const auto& peer : peers) REQUIRE(*peer->next() == Message(Done{6}));
+    served.on_thread([&served] { served.server().end_generation("over"); });
+    for (const auto& peer : peers) {
+      REQUIRE(std::get<Failure>(*peer->next()).request == 5);
+      REQUIRE(*peer->next() == Message(Ended{Generation{2}, "over"}));
+    }
+  }
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
 }
 
 TEST_CASE("connections that cannot be taken for want of descriptors are said once, until they can be again") {

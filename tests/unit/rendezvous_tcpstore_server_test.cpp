@@ -105,6 +105,21 @@ TEST_CASE("TCPStore is served to nobody but those who were admitted, and who is 
   CHECK(known.works());
 }
 
+TEST_CASE("who is refused by a server of both families is named by the address that a person would write") {
+  ServerOptions options = with_store();
+  options.bind_address.clear();
+  ServedRendezvous served(std::move(options));
+  admit(served, "10.9.9.9");
+  StorePeer stranger(served);
+  stranger.greet();
+  CHECK(stranger.is_closed());
+  served.log().wait_for(LogLevel::warning, "refused a connection from 127.0.0.1, which");
+  admit(served, "127.0.0.1");
+  StorePeer known(served);
+  known.greet();
+  CHECK(known.works());
+}
+
 TEST_CASE("a TCPStore peer whose answers would fill the head's memory loses its connection, and others do not") {
   ServedRendezvous served(with_store());
   admit(served, "127.0.0.1");
