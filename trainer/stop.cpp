@@ -20,14 +20,14 @@ constexpr auto kSignalWait = 2s;
 constexpr auto kStepWait = 5s;
 constexpr auto kLook = 50ms;
 
-std::atomic<bool> noting{false};
-std::atomic<bool> noted{false};
-std::atomic<bool> saving{false};
-std::atomic<std::uint64_t> steps{0};
+std::atomic<bool> noting_sigterm{false};
+std::atomic<bool> sigterm_noted{false};
+std::atomic<bool> saving_now{false};
+std::atomic<std::uint64_t> steps_marked{0};
 static_assert(std::atomic<bool>::is_always_lock_free, "used by a signal handler");
 
 void stop(int signal) {
-  if (signal == SIGTERM && noting && !noted.exchange(true)) return;
+  if (signal == SIGTERM && noting_sigterm && !sigterm_noted.exchange(true)) return;
   ::_exit(128 + signal);
 }
 
@@ -53,27 +53,27 @@ void install_stop_signals() {
 }
 
 void note_first_sigterm(bool on) {
-  noting = on;
+  noting_sigterm = on;
 }
 
 bool is_stop_noted() {
-  return noted;
+  return sigterm_noted;
 }
 
 void mark_step() {
-  saving = false;
-  ++steps;
+  saving_now = false;
+  ++steps_marked;
 }
 
 void mark_saving() {
-  saving = true;
+  saving_now = true;
 }
 
 void wait_while_saving() {
-  if (!noting || !wait_until(is_stop_noted, kSignalWait)) return;
+  if (!noting_sigterm || !wait_until(is_stop_noted, kSignalWait)) return;
   for (;;) {
-    const std::uint64_t seen = steps;
-    if (!wait_until([&] { return saving || steps != seen; }, kStepWait)) return;
+    const std::uint64_t seen = steps_marked;
+    if (!wait_until([&] { return saving_now || steps_marked != seen; }, kStepWait)) return;
     std::this_thread::sleep_for(kLook);
   }
 }

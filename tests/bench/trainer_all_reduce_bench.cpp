@@ -1,5 +1,5 @@
-// One rank of a world that averages BasicNet's gradient over Gloo, again and again: rank 0 prints the median time of one.
-// Started by llmlaunch run; tests/bench/bench_trainer.py does.
+// One rank of a world that averages BasicNet's gradient over Gloo, again and again: rank 0 prints the median time of
+// one. Started by llmlaunch run; tests/bench/bench_trainer.py does.
 #include <fmt/format.h>
 
 #include <algorithm>
