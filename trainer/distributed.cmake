@@ -13,6 +13,12 @@ target_link_libraries(llmlaunch_trainer_distributed
   PRIVATE gloo Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_distributed REUSE_FROM llmlaunch_base)
 
+# Gloo adds by a template of its headers, which is vectorised only so.
+set_source_files_properties(gloo_comm.cpp PROPERTIES
+  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>"
+  SKIP_PRECOMPILE_HEADERS ON  # which was compiled without it
+  SKIP_UNITY_BUILD_INCLUSION ON)
+
 # The command line; the only part that sees CLI11.
 add_library(llmlaunch_trainer_options STATIC
   exit_status.cpp
