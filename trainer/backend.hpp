@@ -122,6 +122,8 @@ class Backend {
   /// last layer first; an error of it ends the pass and is returned.
   virtual Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
                                                const GradientReady& ready) = 0;
+  /// The gradient's norm over all parameters. Not finite when any of its values is not.
+  virtual Result<double> gradient_norm() = 0;
   /// Scales the gradient so that its norm over all parameters is at most `max_norm` (above 0), as PyTorch's
   /// clip_grad_norm_. The norm that it had.
   virtual Result<double> clip_gradient(double max_norm) = 0;

@@ -65,6 +65,7 @@ std::string state_file(const TrainingState& state) {
   const SampleAccounting& a = state.accounting;
   const nlohmann::ordered_json document = {{"version", kStateVersion},
                                            {"global_step", state.step},
+                                           {"skipped_steps", state.skipped},
                                            {"epoch", state.epoch},
                                            {"seed", state.seed},
                                            {"world_size", state.world_size},
@@ -211,9 +212,9 @@ Result<void> take_state(const json& document, TrainingState& state, const fs::pa
     return unusable(file, fmt::format("is of version {}; this program reads {}", version, kStateVersion));
   }
   SampleAccounting& a = state.accounting;
-  const bool whole = take(document, "global_step", state.step) && take(document, "epoch", state.epoch) &&
-                     take(document, "seed", state.seed) && take(document, "world_size", state.world_size) &&
-                     take(document, "train_samples", a.images) &&
+  const bool whole = take(document, "global_step", state.step) && take(document, "skipped_steps", state.skipped) &&
+                     take(document, "epoch", state.epoch) && take(document, "seed", state.seed) &&
+                     take(document, "world_size", state.world_size) && take(document, "train_samples", a.images) &&
                      take(document, "train_batch_size", a.images_per_step) &&
                      take(document, "steps_per_epoch", a.steps_per_epoch) && take(document, "data_seed", a.data_seed) &&
                      take(document, "dataloader_drop_last", a.drop_last);

@@ -34,8 +34,9 @@ struct SampleAccounting {
 };
 
 struct TrainingState {
-  std::uint64_t step = 0;  ///< steps done
-  double epoch = 0;        ///< passes done, with the part of the last
+  std::uint64_t step = 0;     ///< steps done
+  std::uint64_t skipped = 0;  ///< of them: those that changed no weight
+  double epoch = 0;           ///< passes done, with the part of the last
   std::uint64_t seed = 0;
   std::uint32_t world_size = 1;
   SampleAccounting accounting;

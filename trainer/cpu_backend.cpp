@@ -123,6 +123,8 @@ class CpuBackend final : public Backend {
     return result;
   }
 
+  Result<double> gradient_norm() override { return norm_of(gradient_); }
+
   Result<double> clip_gradient(double max_norm) override {
     const double norm = norm_of(gradient_);
     const float factor = clip_factor(norm, max_norm);

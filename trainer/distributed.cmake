@@ -4,6 +4,7 @@ set_target_properties(gloo PROPERTIES IMPORTED_GLOBAL TRUE)  # the tests look in
 
 # Collectives and data parallelism; knows no model.
 add_library(llmlaunch_trainer_distributed STATIC
+  agreement.cpp
   ddp.cpp
   gloo_comm.cpp
   gloo_store.cpp

@@ -6,6 +6,7 @@ namespace llmlaunch::trainer {
 int exit_status(const Error& error) {
   const std::error_code code = error.code;
   if (code == Errc::usage) return kUsage;
+  if (code == std::errc::argument_out_of_domain) return kDiverged;
   if (code == Errc::not_found) return kNoInput;
   if (code == Errc::generation_ended || code == Errc::canceled) return kEnded;
   if (code == Errc::invalid_config || code == Errc::invalid_argument) return kConfig;

@@ -118,6 +118,8 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
                                                            {"linear", SchedulerType::linear},
                                                            {"cosine", SchedulerType::cosine}};
   const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
+  const std::map<std::string, OnNan> answers = {
+      {"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}};
   const auto share = CLI::Range(0.0, 1.0);
   app.add_option("--learning_rate", o.learning_rate, "AdamW's, at its highest (Hugging Face: 5e-5)")
       ->capture_default_str()
@@ -142,6 +144,10 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
                  "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--on_nan", o.on_nan,
+                 "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
+      ->default_str("stop")
+      ->transform(CLI::CheckedTransformer(answers).description("stop|skip|continue"));
   app.add_option("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -238,7 +244,7 @@ constexpr const char* kFooter =
     R"(Hyphens and underscores in flags are the same. Alone it trains in one process; under llmlaunch run it is one
 rank of many and finds the others through the environment.
 
-exit status: 0 done, 64 wrong flag, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
+exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint: training went on without it), 75 the job was
 ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signal n)";
 

@@ -19,6 +19,13 @@ enum class DeviceChoice { automatic, cpu, cuda };
 enum class EvalStrategy { no, steps, epoch };
 enum class SaveStrategy { no, steps, epoch };
 
+/// What a loss or gradient that is not a number does.
+enum class OnNan {
+  stop,      ///< the job ends before any weight changes
+  skip,      ///< the step changes no weight
+  carry_on,  ///< nothing
+};
+
 /// Flags carry the names of Hugging Face's TrainingArguments where it has one; defaults are the example's.
 struct TrainOptions {
   std::string export_dataset;       ///< a folder: write the images there as MNIST's files, and do not train
@@ -39,6 +46,7 @@ struct TrainOptions {
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double max_grad_norm = 0;  ///< 0: gradients are not clipped
+  OnNan on_nan = OnNan::stop;
   std::uint64_t seed = 0;
   std::optional<std::uint64_t> data_seed;  ///< of the order of the images; without it, `seed`
   bool dropout = true;

@@ -47,14 +47,14 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
                     "--resume_from_checkpoint true goes on from it; another --output_dir starts anew");
 }
 
-Result<std::uint64_t> load_on_rank_0(const TrainOptions& options, const SampleAccounting& accounting, Backend& backend,
-                                     const std::function<void(const std::string&)>& say) {
+Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting& accounting, Backend& backend,
+                             const std::function<void(const std::string&)>& say) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
   if (!*found) {
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
     if (auto loaded = backend.load_parameters(initial_parameters(options.seed)); !loaded) return loaded.error();
-    return std::uint64_t{0};
+    return Steps{};
   }
   const FoundCheckpoint& checkpoint = **found;
   for (const Error& damaged : checkpoint.damaged) log_warning("{}; passed over", to_string(damaged));
@@ -68,39 +68,40 @@ Result<std::uint64_t> load_on_rank_0(const TrainOptions& options, const SampleAc
   if (auto loaded = backend.load_parameters(state.parameters); !loaded) return loaded.error();
   if (auto loaded = backend.load_moments({state.first_moment, state.second_moment}); !loaded) return loaded.error();
   say(fmt::format("goes on after step {} from {}", state.step, checkpoint.folder));
-  return state.step;
+  return Steps{.done = state.step, .skipped = state.skipped};
 }
 
 }  // namespace
 
-Result<std::uint64_t> start_state(const TrainOptions& options, const SampleAccounting& accounting, Comm& comm,
-                                  Backend& backend, const std::function<void(const std::string&)>& say) {
-  std::uint64_t step = 0;
+Result<Steps> start_state(const TrainOptions& options, const SampleAccounting& accounting, Comm& comm, Backend& backend,
+                          const std::function<void(const std::string&)>& say) {
+  Steps steps;
   if (comm.rank() == 0) {
     const auto loaded = load_on_rank_0(options, accounting, backend, say);
     if (!loaded) return loaded.error();
-    step = *loaded;
+    steps = *loaded;
   }
-  const auto steps = comm.all_gather(std::as_bytes(std::span(&step, 1)));
-  if (!steps) return steps.error();
-  std::memcpy(&step, steps->front().data(), sizeof step);
+  const auto all = comm.all_gather(std::as_bytes(std::span(&steps, 1)));
+  if (!all) return all.error();
+  std::memcpy(&steps, all->front().data(), sizeof steps);
   if (auto sent = comm.broadcast(backend.parameters()); !sent) return sent.error();
-  if (step == 0) return step;
+  if (steps.done == 0) return steps;
   for (const std::span<float> moment : backend.moments()) {
     if (auto sent = comm.broadcast(moment); !sent) return sent.error();
   }
-  return step;
+  return steps;
 }
 
-Result<TrainingState> state_after(std::uint64_t step, const TrainOptions& options, const SampleAccounting& accounting,
+Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const SampleAccounting& accounting,
                                   const Comm& comm, Backend& backend) {
   auto parameters = backend.copy_parameters();
   if (!parameters) return parameters.error();
   auto moments = backend.copy_moments();
   if (!moments) return moments.error();
   TrainingState state;
-  state.step = step;
-  state.epoch = static_cast<double>(step) / static_cast<double>(accounting.steps_per_epoch);
+  state.step = steps.done;
+  state.skipped = steps.skipped;
+  state.epoch = static_cast<double>(steps.done) / static_cast<double>(accounting.steps_per_epoch);
   state.seed = options.seed;
   state.world_size = comm.world_size();
   state.accounting = accounting;

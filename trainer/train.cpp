@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/agreement.hpp"
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
@@ -110,15 +111,40 @@ class Training {
   }
 
   /// What must be the same everywhere for the ranks to be one job.
-  Result<std::string> job_fingerprint() const {
+  JobFacts job_facts() const {
     const TrainOptions& o = options_;
-    return digest(as_bytes(fmt::format(
-        "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", data_.train.count(),
-        data_.test.count(), data_.description, o.per_device_train_batch_size, o.num_train_epochs, o.max_steps,
-        o.gradient_accumulation_steps, o.dataloader_drop_last, o.learning_rate, static_cast<int>(o.lr_scheduler_type),
-        o.warmup_steps, o.weight_decay, o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.max_grad_norm, o.seed,
-        o.data_seed.value_or(o.seed), o.dropout, o.logging_steps, o.logging_first_step,
-        static_cast<int>(o.eval_strategy), o.eval_steps, saves(), o.ddp_bucket_cap_mb)));
+    const auto text = [](const auto& value) { return fmt::format("{}", value); };
+    const auto word = [](auto choice) { return fmt::format("choice {}", static_cast<int>(choice)); };
+    return {
+        {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
+        {"the number of training images", text(data_.train.count())},
+        {"the number of test images", text(data_.test.count())},
+        {"--data_dir", data_.description},
+        {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
+        {"--num_train_epochs", text(o.num_train_epochs)},
+        {"--max_steps", text(o.max_steps)},
+        {"--gradient_accumulation_steps", text(o.gradient_accumulation_steps)},
+        {"--dataloader_drop_last", text(o.dataloader_drop_last)},
+        {"--learning_rate", text(o.learning_rate)},
+        {"--lr_scheduler_type", word(o.lr_scheduler_type)},
+        {"--warmup_steps", text(o.warmup_steps)},
+        {"--weight_decay", text(o.weight_decay)},
+        {"--adam_beta1", text(o.adam_beta1)},
+        {"--adam_beta2", text(o.adam_beta2)},
+        {"--adam_epsilon", text(o.adam_epsilon)},
+        {"--max_grad_norm", text(o.max_grad_norm)},
+        {"--on_nan", word(o.on_nan)},
+        {"--seed", text(o.seed)},
+        {"--data_seed", text(o.data_seed.value_or(o.seed))},
+        {"--dropout", o.dropout ? "on" : "off"},
+        {"--logging_steps", text(o.logging_steps)},
+        {"--logging_first_step", text(o.logging_first_step)},
+        {"--eval_strategy", word(o.eval_strategy)},
+        {"--eval_steps", text(o.eval_steps)},
+        {"--loss_file", losses_.wanted() ? "given" : "not given"},
+        {"--save_strategy", saves() ? "given" : "no"},
+        {"--ddp_bucket_cap_mb", text(o.ddp_bucket_cap_mb)},
+    };
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
@@ -134,13 +160,12 @@ class Training {
     say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(), data_.test.count(),
         data_.description, length_.steps, world_.world_size, batches == 1 ? "" : fmt::format("{} x ", batches),
         options_.per_device_train_batch_size);
-    const auto fingerprint = job_fingerprint();
-    if (!fingerprint) return fingerprint.error();
-    if (auto same = check_equal_on_all_ranks(comm_, *fingerprint, "flags and data"); !same) return same;
+    if (auto same = check_same_job(comm_, world_.host, job_facts()); !same) return same;
     const auto done =
         start_state(options_, accounting_, comm_, backend_, [this](const std::string& line) { say("{}", line); });
     if (!done) return done.error();
-    step_ = *done;
+    step_ = done->done;
+    skipped_ = done->skipped;
     return ok;
   }
 
@@ -193,14 +218,34 @@ class Training {
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
       samples_ += count * world_.world_size;
     }
+    if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
+    if (options_.on_nan == OnNan::skip) {
+      const auto norm = backend_.gradient_norm();
+      if (!norm) return norm.error();
+      if (!std::isfinite(*norm)) {
+        ++skipped_;
+        if (world_.rank == 0) log_warning("step {}: the gradient is not finite; the step is skipped", step_);
+        return loss;
+      }
+    }
     if (options_.max_grad_norm > 0) {
       if (auto clipped = backend_.clip_gradient(options_.max_grad_norm); !clipped) return clipped.error();
     }
-    if (auto stepped = backend_.optimizer_step(step_, learning_rate_of(schedule_, step_)); !stepped) {
+    if (auto stepped = backend_.optimizer_step(step_ - skipped_, learning_rate_of(schedule_, step_)); !stepped) {
       return stepped.error();
     }
     return loss;
+  }
+
+  /// Before anybody's weights know of it: the average would carry it to all.
+  Error diverged(double loss) const {
+    Error error = make_error(
+        Errc::internal, fmt::format("step {}: the loss is {}", step_, std::isnan(loss) ? "not a number" : "infinite"),
+        world_.world_size == 1 ? std::string() : fmt::format("rank {} on {}", world_.rank, world_.host),
+        "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
+    error.code = std::make_error_code(std::errc::argument_out_of_domain);
+    return error;
   }
 
   bool saves() const { return options_.save_strategy != SaveStrategy::no; }
@@ -217,7 +262,7 @@ class Training {
   /// All ranks are equal, so rank 0's copy is the state of all.
   Result<void> save() {
     if (world_.rank != 0) return ok;
-    auto state = state_after(step_, options_, accounting_, comm_, backend_);
+    auto state = state_after({.done = step_, .skipped = skipped_}, options_, accounting_, comm_, backend_);
     if (!state) return state.error();
     checkpoints_.save(std::move(*state));
     saved_step_ = step_;
@@ -331,6 +376,7 @@ class Training {
   SampleAccounting accounting_;
   CheckpointWriter checkpoints_;
   bool stopped_ = false;
+  std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
   std::uint64_t step_ = 0;     // of the whole run, from 1
   std::uint64_t samples_ = 0;  // since the last line, over all ranks

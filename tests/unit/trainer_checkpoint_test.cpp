@@ -43,6 +43,7 @@ class Output {
 TrainingState state_of(std::uint64_t step) {
   TrainingState state;
   state.step = step;
+  state.skipped = 2;
   state.epoch = 0.5;
   state.seed = 7;
   state.world_size = 4;
@@ -82,6 +83,7 @@ TEST_CASE("a checkpoint comes back bit for bit") {
   REQUIRE(loaded);
   const TrainingState expected = state_of(12);
   CHECK(loaded->step == 12);
+  CHECK(loaded->skipped == 2);
   CHECK(loaded->epoch == 0.5);
   CHECK(loaded->seed == 7);
   CHECK(loaded->world_size == 4);

@@ -117,6 +117,9 @@ TEST_CASE("every flag reaches its option") {
   CHECK(more.eval_strategy == EvalStrategy::steps);
   CHECK(more.eval_steps == 30);
   CHECK(more.export_dataset == "folder");
+  CHECK(options({}).on_nan == OnNan::stop);
+  CHECK(options({"--on_nan", "skip"}).on_nan == OnNan::skip);
+  CHECK(options({"--on_nan", "continue"}).on_nan == OnNan::carry_on);
   CHECK(options({"--lr_scheduler_type", "linear"}).lr_scheduler_type == SchedulerType::linear);
   CHECK(options({"--eval_strategy", "epoch"}).eval_strategy == EvalStrategy::epoch);
   CHECK(options({"--use-cpu", "--device", "auto"}).device == DeviceChoice::cpu);

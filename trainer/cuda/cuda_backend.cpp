@@ -124,18 +124,16 @@ class CudaBackend final : public Backend {
     return result;
   }
 
+  Result<double> gradient_norm() override {
+    return without_exceptions([&] { return norm(); });
+  }
+
   Result<double> clip_gradient(double max_norm) override {
     return without_exceptions([&] {
-      std::vector<double> sums(kSquareSums);
-      square_sums_.reserve(kSquareSums);
-      sum_squares(square_sums_.data(), gradient_.data(), kParameterValues, stream());
-      CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
-                                 stream()));
-      CUDA_CHECK(cudaStreamSynchronize(stream()));
-      const double norm = std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
-      scale(gradient_.data(), clip_factor(norm, max_norm), kParameterValues, stream());
+      const double before = norm();
+      scale(gradient_.data(), clip_factor(before, max_norm), kParameterValues, stream());
       CUDA_CHECK(cudaGetLastError());
-      return norm;
+      return before;
     });
   }
 
@@ -166,6 +164,17 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  /// Waits for the stream.
+  double norm() {
+    std::vector<double> sums(kSquareSums);
+    square_sums_.reserve(kSquareSums);
+    sum_squares(square_sums_.data(), gradient_.data(), kParameterValues, stream());
+    CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
+                               stream()));
+    CUDA_CHECK(cudaStreamSynchronize(stream()));
+    return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+  }
+
   void queue_upload(const DeviceArray<float>& to, std::span<const float> host) {
     CUDA_CHECK(cudaMemcpyAsync(to.data(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice, stream()));
   }

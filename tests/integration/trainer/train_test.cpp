@@ -176,6 +176,70 @@ TEST_CASE("what is wrong from the start is one line and a status") {
   }
 }
 
+TEST_CASE("a loss that is not a number ends the job, with step and rank, or is skipped, or not") {
+  const Words wild = {"--train_samples",
+                      "64",
+                      "--eval_samples",
+                      "10",
+                      "--num_train_epochs",
+                      "2",
+                      "--logging_steps",
+                      "1",
+                      "--per_device_train_batch_size",
+                      "8",
+                      "--learning_rate",
+                      "1e30"};
+  const auto with = [&](const std::string& on_nan) {
+    Words words = wild;
+    words.insert(words.end(), {"--on_nan", on_nan});
+    return words;
+  };
+  {
+    const ServedRendezvous served({"alpha", "beta"});
+    Ranks ranks = start_ranks(served, 2, with("stop"));
+    std::string said;
+    for (auto& rank : ranks) {
+      const int status = rank->wait();
+      INFO(rank->output());
+      CHECK((status == 65 || status == 69));  // 69: the other one was first
+      said += rank->output();
+    }
+    CHECK_THAT(said, Catch::Contains("rank ") && Catch::Contains(" on ") && Catch::Contains("the loss is ") &&
+                         Catch::Contains("--on_nan skip leaves such steps out"));
+  }
+  ChildProcess alone(command(wild), kAlone);
+  CHECK(alone.wait() == 65);
+  CHECK_THAT(alone.output(), Catch::Contains("llmlaunch-train: error: step 2: the loss is not a number\n"));
+
+  // The weights that the first step made stay, for no later gradient is finite.
+  ChildProcess skipping(command(with("skip")), kAlone);
+  CHECK(skipping.wait() == 0);
+  CHECK_THAT(skipping.output(),
+             Catch::Contains("warning: step 2: the gradient is not finite") && Catch::Contains("the step is skipped"));
+  ChildProcess going_on(command(with("continue")), kAlone);
+  CHECK(going_on.wait() == 0);
+  CHECK_THAT(going_on.output(), Catch::Contains("test accuracy") && !Catch::Contains("warning"));
+}
+
+TEST_CASE("ranks with other flags are found before the first step, by name, value, rank and host") {
+  const ServedRendezvous served({"alpha", "alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    Words flags = {"--train_samples", rank == 2 ? "32" : "64", "--learning_rate", rank == 2 ? "0.01" : "0.001"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    CHECK((status == 78 || status == 69));
+    CHECK_THAT(rank->output(), !Catch::Contains("step 1/"));
+  }
+  CHECK_THAT(
+      ranks[0]->output() + ranks[1]->output() + ranks[2]->output(),
+      Catch::Contains("the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
+                      "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
+}
+
 TEST_CASE("a rank that comes too late to find the rendezvous says where it looked") {
   std::map<std::string, std::string> environment;
   {

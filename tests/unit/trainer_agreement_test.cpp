@@ -1,0 +1,100 @@
+// What the ranks are about to do, compared.
+#include "trainer/agreement.hpp"
+
+#include <cstring>
+#include <functional>
+
+#include "tests/support/catch.hpp"
+
+namespace trainer_agreement_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+/// One rank of a world whose other ranks say what they are told: by number of the call, then by rank.
+class ToldComm final : public Comm {
+ public:
+  explicit ToldComm(std::vector<std::vector<std::string>> calls) : calls_(std::move(calls)) {}
+  std::uint32_t rank() const override { return 0; }
+  std::uint32_t world_size() const override { return static_cast<std::uint32_t>(calls_.front().size() + 1); }
+  std::string description() const override { return "told"; }
+  Result<void> start_all_reduce_mean(std::span<float>) override { return ok; }
+  Result<void> wait() override { return ok; }
+  Result<void> broadcast(std::span<float>) override { return ok; }
+  Result<void> barrier() override { return ok; }
+  Result<void> finish() override { return ok; }
+  Result<std::vector<Bytes>> all_gather(ByteView mine) override {
+    std::vector<Bytes> all = {Bytes(mine.begin(), mine.end())};
+    for (const std::string& text : calls_[call_]) {
+      const ByteView bytes = as_bytes(text);
+      all.emplace_back(bytes.begin(), bytes.end());
+      all.back().resize(mine.size());
+    }
+    ++call_;
+    return all;
+  }
+
+ private:
+  std::vector<std::vector<std::string>> calls_;
+  std::size_t call_ = 0;
+};
+
+std::string length_of(const std::string& text) {
+  const std::uint64_t size = text.size();
+  std::string bytes(sizeof size, '\0');
+  std::memcpy(bytes.data(), &size, sizeof size);
+  return bytes;
+}
+
+/// What the other ranks' texts lead to on rank 0 of host "alpha" with these facts.
+Result<void> checked(const JobFacts& mine, const std::vector<std::string>& others) {
+  std::vector<std::string> lengths;
+  for (const std::string& text : others) lengths.push_back(length_of(text));
+  ToldComm comm({lengths, others});
+  return check_same_job(comm, "alpha", mine);
+}
+
+const JobFacts kFacts = {{"--seed", "1"}, {"--max_steps", "-1"}};
+const std::string kSame =
+    "beta\x1e--seed\x1f"
+    "1\x1e--max_steps\x1f-1\x1e";
+
+}  // namespace
+
+TEST_CASE("ranks that say the same are one job, whatever their hosts") {
+  CHECK(checked(kFacts, {kSame, kSame}));
+}
+
+TEST_CASE("what differs is named with both values, ranks and hosts, once") {
+  const std::string other =
+      "beta\x1e--seed\x1f"
+      "2\x1e--max_steps\x1f-1\x1e";
+  const auto result = checked(kFacts, {kSame, other, other});
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == Errc::invalid_argument);
+  CHECK(result.error().what == "the ranks are not of one job: --seed is 2 on rank 2 (beta) and 1 on rank 0 (alpha)");
+}
+
+TEST_CASE("a rank of another version, which knows other facts, is named, and so is noise") {
+  for (const auto& [text, value] : std::vector<std::pair<std::string, std::string>>{{"beta\x1e--seed\x1f"
+                                                                                     "1\x1e",
+                                                                                     "not known"},
+                                                                                    {"", "not known"},
+                                                                                    {"\x1e\x1e\x1f", "not known"}}) {
+    const auto result = checked({{"--max_steps", "-1"}}, {text});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what, Catch::Contains("--max_steps is " + value + " on rank 1"));
+  }
+}
+
+TEST_CASE("many differences are counted") {
+  JobFacts facts;
+  for (int i = 0; i < 7; ++i) facts.emplace_back("fact " + std::to_string(i), "1");
+  const auto result = checked(facts, {"beta\x1e"});
+  REQUIRE_FALSE(result);
+  CHECK_THAT(result.error().what, Catch::Contains("fact 3 is not known") && Catch::EndsWith("; and 3 more"));
+}
+
+}  // namespace trainer_agreement_test

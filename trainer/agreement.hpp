@@ -1,0 +1,24 @@
+/// \file
+/// Whether all ranks are about to do the same job: the same program, flags and data. Asked before the first step,
+/// because ranks that differ would hang in a collective or train nonsense.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/comm.hpp"
+
+namespace llmlaunch::trainer {
+
+/// What a rank is about to do, as names and values that a person knows: {"--learning_rate", "0.001"}. Names are equal
+/// on all ranks of one version of the program.
+using JobFacts = std::vector<std::pair<std::string, std::string>>;
+
+/// The error names each fact that differs from rank 0's, with its value there and on the first rank that has another,
+/// by rank and host: "--learning_rate is 0.01 on rank 2 (gpu03) and 0.001 on rank 0 (gpu01)". `host` is this rank's
+/// own. Collective: all ranks get the same answer. `Errc::invalid_argument`.
+Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine);
+
+}  // namespace llmlaunch::trainer
