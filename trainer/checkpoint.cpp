@@ -11,6 +11,7 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -27,6 +28,8 @@ using nlohmann::json;
 
 constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kUnfinished = ".unfinished";
+constexpr std::string_view kReplaced = ".replaced";
+constexpr std::string_view kSetAside = ".set-aside";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kState = "trainer_state.json";
@@ -118,22 +121,28 @@ std::optional<std::uint64_t> step_of(const std::string& name) {
 }
 
 struct Entries {
-  std::vector<std::pair<std::uint64_t, fs::path>> checkpoints;  // oldest first
-  std::vector<fs::path> unfinished;
+  std::map<std::uint64_t, fs::path> checkpoints;  // by step
+  std::vector<fs::path> useless;                  // what a broken-off save left, and what was replaced
 };
 
 Result<Entries> entries_of(const std::string& output_dir) {
   Entries entries;
+  std::map<std::uint64_t, fs::path> replaced;
   std::error_code failed;
   fs::directory_iterator at(output_dir, failed);
   if (failed == std::errc::no_such_file_or_directory) return entries;
   for (; !failed && at != fs::directory_iterator(); at.increment(failed)) {
     const std::string name = at->path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) entries.unfinished.push_back(at->path());
-    if (const auto step = step_of(name)) entries.checkpoints.emplace_back(*step, at->path());
+    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) entries.useless.push_back(at->path());
+    if (const auto step = step_of(name)) entries.checkpoints[*step] = at->path();
+    if (!name.ends_with(kReplaced)) continue;
+    if (const auto step = step_of(name.substr(0, name.size() - kReplaced.size()))) replaced[*step] = at->path();
   }
   if (failed) return system_error(failed.value(), "--output_dir: read", output_dir);
-  std::sort(entries.checkpoints.begin(), entries.checkpoints.end());
+  // One that was to be replaced, and then the new one did not get its name.
+  for (const auto& [step, path] : replaced) {
+    if (!entries.checkpoints.emplace(step, path).second) entries.useless.push_back(path);
+  }
   return entries;
 }
 
@@ -148,15 +157,28 @@ Result<void> remove_folder(const fs::path& folder) {
 Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name) {
   if (std::rename(unfinished.c_str(), final_name.c_str()) == 0) return ok;
   if (errno != ENOTEMPTY && errno != EEXIST) return system_error(errno, "rename", unfinished.string());
-  // The two change places at once: there is no moment without one.
-  if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, final_name.c_str(), RENAME_EXCHANGE) != 0) {
-    return system_error(errno, "rename", unfinished.string());
+  // The two change places at once: there is no moment without one. What is left is removed with the old ones.
+  if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, final_name.c_str(), RENAME_EXCHANGE) == 0) return ok;
+  if (errno != EINVAL && errno != ENOSYS) return system_error(errno, "rename", unfinished.string());
+  // NFS and others cannot: the old one is found under its other name until the new one has its own.
+  const fs::path replaced = final_name.string() + std::string(kReplaced);
+  if (auto removed = remove_folder(replaced); !removed) return removed;
+  if (std::rename(final_name.c_str(), replaced.c_str()) != 0 ||
+      std::rename(unfinished.c_str(), final_name.c_str()) != 0) {
+    return system_error(errno, "rename", final_name.string());
   }
-  return remove_folder(unfinished);
+  return ok;
+}
+
+/// A file of a checkpoint: one that is missing is damage, one that cannot be read now is not.
+Result<Bytes> read_part(const fs::path& file, std::size_t limit) {
+  auto bytes = read_whole_file(file.string(), limit);
+  if (!bytes && bytes.error().code == std::errc::no_such_file_or_directory) return unusable(file, "is missing");
+  return bytes;
 }
 
 Result<json> read_json(const fs::path& file) {
-  const auto bytes = read_whole_file(file.string(), kMaxJson);
+  const auto bytes = read_part(file, kMaxJson);
   if (!bytes) return bytes.error();
   json document = json::parse(as_text(*bytes), nullptr, false);
   if (!document.is_object()) return unusable(file, "is no JSON mapping");
@@ -165,7 +187,7 @@ Result<json> read_json(const fs::path& file) {
 
 /// The bytes of a file, if they are those that were written.
 Result<Bytes> read_checked(const fs::path& file, const json& checksums) {
-  auto bytes = read_whole_file(file.string(), kMaxSafetensorsFile);
+  auto bytes = read_part(file, kMaxSafetensorsFile);
   if (!bytes) return bytes;
   const auto entry = checksums.find(file.filename().string());
   if (entry == checksums.end() || !entry->is_object() || !entry->contains("sha256")) {
@@ -229,7 +251,8 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   const fs::path unfinished = final_name.string() + std::string(kUnfinished);
   if (auto removed = remove_folder(unfinished); !removed) return removed.error();
   std::error_code failed;
-  fs::create_directories(unfinished, failed);
+  const bool is_new = fs::create_directories(output_dir, failed);
+  if (!failed) fs::create_directories(unfinished, failed);
   if (failed) return system_error(failed.value(), "--output_dir: mkdir", unfinished.string());
   auto written = write_all(unfinished, state);
   if (written) written = put_in_place(unfinished, final_name);
@@ -239,6 +262,9 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
     return written.error();
   }
   if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
+  if (is_new) {
+    if (auto synced = sync_to_disk(fs::absolute(output_dir).parent_path().string()); !synced) return synced.error();
+  }
   return final_name.string();
 }
 
@@ -282,6 +308,8 @@ Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& o
   for (auto at = entries->checkpoints.rbegin(); at != entries->checkpoints.rend(); ++at) {
     auto state = load_checkpoint(at->second.string());
     if (state) return FoundCheckpoint{at->second.string(), std::move(*state), std::move(damaged)};
+    const std::error_code code = state.error().code;
+    if (code != Errc::invalid_config && code != Errc::not_found) return state.error();  // it may be good
     damaged.push_back(state.error());
   }
   if (!damaged.empty()) return damaged.front();
@@ -291,18 +319,34 @@ Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& o
 Result<std::string> newest_checkpoint_name(const std::string& output_dir) {
   const auto entries = entries_of(output_dir);
   if (!entries) return entries.error();
-  return entries->checkpoints.empty() ? std::string() : entries->checkpoints.back().second.string();
+  return entries->checkpoints.empty() ? std::string() : entries->checkpoints.rbegin()->second.string();
+}
+
+Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, std::uint64_t step) {
+  const auto entries = entries_of(output_dir);
+  if (!entries) return entries.error();
+  std::vector<std::string> moved;
+  for (auto at = entries->checkpoints.upper_bound(step); at != entries->checkpoints.end(); ++at) {
+    const fs::path aside = fs::path(output_dir) / fmt::format("{}{}{}", kPrefix, at->first, kSetAside);
+    if (auto removed = remove_folder(aside); !removed) return removed.error();
+    if (std::rename(at->second.c_str(), aside.c_str()) != 0) {
+      return system_error(errno, "--output_dir: rename", at->second.string());
+    }
+    moved.push_back(aside.string());
+  }
+  return moved;
 }
 
 Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit) {
   const auto entries = entries_of(output_dir);
   if (!entries) return entries.error();
-  for (const fs::path& folder : entries->unfinished) {
+  for (const fs::path& folder : entries->useless) {
     if (auto removed = remove_folder(folder); !removed) return removed;
   }
   if (limit == 0) return ok;
-  for (std::size_t i = 0; i + limit < entries->checkpoints.size(); ++i) {
-    if (auto removed = remove_folder(entries->checkpoints[i].second); !removed) return removed;
+  std::size_t surplus = entries->checkpoints.size() - std::min<std::size_t>(limit, entries->checkpoints.size());
+  for (auto at = entries->checkpoints.begin(); surplus > 0; ++at, --surplus) {
+    if (auto removed = remove_folder(at->second); !removed) return removed;
   }
   return ok;
 }

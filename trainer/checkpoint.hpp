@@ -44,11 +44,11 @@ struct TrainingState {
 };
 
 /// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). One that has that name is
-/// replaced. An error leaves no part of it, and all older ones.
+/// replaced. An error leaves all older ones, and nothing of this one, but for a disk that fails at the very end.
 Result<std::string> save_checkpoint(const std::string& output_dir, const TrainingState& state);
 
 /// Reads one checkpoint. `Errc::not_found` when there is no such folder, `Errc::invalid_config` names the file that is
-/// missing, damaged or of another model.
+/// missing, damaged or of another model; a file that cannot be read now is the system's error.
 Result<TrainingState> load_checkpoint(const std::string& folder);
 
 struct FoundCheckpoint {
@@ -57,11 +57,15 @@ struct FoundCheckpoint {
   std::vector<Error> damaged;  ///< newer ones that could not be used
 };
 /// The newest checkpoint of `output_dir` that is whole; nothing when there is none at all. Where there are only damaged
-/// ones, the error of the newest.
+/// ones, the error of the newest; where one cannot be read now, that error.
 Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& output_dir);
 
 /// The folder of the newest checkpoint, whole or not; empty when there is none.
 Result<std::string> newest_checkpoint_name(const std::string& output_dir);
+
+/// Gives those of later steps than `step` another name, under which they count no more (checkpoint-300.set-aside), and
+/// returns it: they belong to a course of the job that is left, or are damaged, and would be taken for the newest.
+Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, std::uint64_t step);
 
 /// Removes the oldest checkpoints until `limit` are left (0: none is removed), and what a broken-off save left behind.
 Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit);

@@ -1,5 +1,6 @@
 /// \file
-/// The file that --loss_file names: {"step": 1, "loss": 2.3…} a line, with all digits, written as the steps end.
+/// The file that --loss_file names: {"step": 1, "loss": 2.3…} a line, with all digits, written as the steps end. A job
+/// that goes on from a checkpoint goes on with its file, too.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,13 @@ namespace llmlaunch::trainer {
 
 class LossLog {
  public:
-  /// An empty path writes nothing. `wanted`: some rank writes, so that all have to take part in finding each loss.
+  /// Opens the file, and changes nothing in it yet. An empty path writes nothing. `wanted`: some rank writes, so that
+  /// all have to take part in finding each loss.
   static Result<LossLog> open(const std::string& path, bool wanted);
   bool wanted() const { return wanted_; }
-  /// `Errc::io` kind of error with path and reason.
+  /// Keeps the lines of the first `steps_done` steps, and no others.
+  Result<void> begin(std::uint64_t steps_done);
+  /// The system's error with path and reason.
   Result<void> write(std::uint64_t step, double loss);
 
  private:

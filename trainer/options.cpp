@@ -286,11 +286,11 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
         Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
         meant.empty() ? "llmlaunch-train --help lists the flags" : fmt::format("did you mean {}?", meant));
   }
-  if (auto good = check_together(parsed.options, use_cpu); !good) return good.error();
-  if (use_cpu) parsed.options.device = DeviceChoice::cpu;
   std::string& resume = parsed.options.resume_from_checkpoint;
   if (resume == "True") resume = kLastCheckpoint;
   if (resume == "false" || resume == "False") resume.clear();
+  if (auto good = check_together(parsed.options, use_cpu); !good) return good.error();
+  if (use_cpu) parsed.options.device = DeviceChoice::cpu;
   return parsed;
 }
 

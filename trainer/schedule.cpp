@@ -18,7 +18,7 @@ double learning_rate_of(const Schedule& schedule, std::uint64_t step) {
     case SchedulerType::constant: return highest;
     case SchedulerType::linear: return highest * std::max(0.0, (total - done) / falling);
     case SchedulerType::cosine:
-      return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * (done - warmup) / falling)));
+      return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * ((done - warmup) / falling))));
   }
   return highest;
 }

@@ -16,14 +16,14 @@ using namespace std::chrono_literals;
 
 /// Within this time the SIGTERM comes that belongs to the news.
 constexpr auto kSignalWait = 2s;
-/// A loop without a step for so long hangs.
-constexpr auto kStepWait = 5s;
+/// A loop without a batch for so long hangs.
+constexpr auto kBatchWait = 5s;
 constexpr auto kLook = 50ms;
 
 std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> sigterm_noted{false};
 std::atomic<bool> saving_now{false};
-std::atomic<std::uint64_t> steps_marked{0};
+std::atomic<std::uint64_t> batches_marked{0};
 static_assert(std::atomic<bool>::is_always_lock_free, "used by a signal handler");
 
 void stop(int signal) {
@@ -50,6 +50,7 @@ void install_stop_signals() {
   action.sa_flags = SA_RESTART;  // a collective that waits for others goes on
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
 }
 
 void note_first_sigterm(bool on) {
@@ -60,9 +61,9 @@ bool is_stop_noted() {
   return sigterm_noted;
 }
 
-void mark_step() {
+void mark_batch() {
   saving_now = false;
-  ++steps_marked;
+  ++batches_marked;
 }
 
 void mark_saving() {
@@ -72,8 +73,8 @@ void mark_saving() {
 void wait_while_saving() {
   if (!noting_sigterm || !wait_until(is_stop_noted, kSignalWait)) return;
   for (;;) {
-    const std::uint64_t seen = steps_marked;
-    if (!wait_until([&] { return saving_now || steps_marked != seen; }, kStepWait)) return;
+    const std::uint64_t seen = batches_marked;
+    if (!wait_until([&] { return saving_now || batches_marked != seen; }, kBatchWait)) return;
     std::this_thread::sleep_for(kLook);
   }
 }

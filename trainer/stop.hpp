@@ -6,6 +6,7 @@
 
 namespace llmlaunch::trainer {
 
+/// Also ignores SIGPIPE: Gloo writes to connections of ranks that are gone, which is an error to be told.
 void install_stop_signals();
 
 /// From now on the first SIGTERM is only noted, or again ends the process at once. A SIGTERM that was noted stays so.
@@ -14,8 +15,8 @@ void note_first_sigterm(bool on);
 /// Whether a SIGTERM was noted.
 bool is_stop_noted();
 
-/// The training loop goes on: a step is done, or a file is being written (until `mark_step`).
-void mark_step();
+/// The training loop goes on: a batch is done, or a file is being written (until `mark_batch`).
+void mark_batch();
 void mark_saving();
 
 /// For the thread that hears that the job is over: returns at once where no SIGTERM is noted or soon is; else not

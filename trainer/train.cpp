@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -30,9 +31,6 @@ using Clock = std::chrono::steady_clock;
 
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
-
-/// How often ranks that save ask one another whether they were told to stop.
-constexpr std::uint64_t kStopCheckSteps = 5;
 
 class Training {
  public:
@@ -74,10 +72,11 @@ class Training {
         if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested.error();
       }
     }
-    note_first_sigterm(false);
     if (auto tested = test({}); !tested) return tested.error();
+    const auto kept = checkpoints_.finish();
+    note_first_sigterm(false);
     if (auto finished = comm_.finish(); !finished) return finished.error();
-    if (auto kept = checkpoints_.finish(); !kept) return kept.error();
+    if (!kept) return kept.error();
     return Ending::done;
   }
 
@@ -166,7 +165,7 @@ class Training {
     if (!done) return done.error();
     step_ = done->done;
     skipped_ = done->skipped;
-    return ok;
+    return losses_.begin(step_);
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
@@ -179,14 +178,12 @@ class Training {
       const std::uint64_t last =
           std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
-      mark_step();
       const auto loss = train_step(epoch, order, {.first = first, .last = last});
       if (!loss) return loss.error();
       if (auto logged = log_step(*loss); !logged) return logged;
       if (is_time_to_save()) {
         if (auto saved = save(); !saved) return saved;
       }
-      if (auto agreed = look_for_stop(); !agreed) return agreed;
       if (is_time_to_test() && !stopped_) {
         if (auto tested = test(fmt::format("step {}/{}: ", step_, length_.steps)); !tested) return tested;
       }
@@ -217,6 +214,7 @@ class Training {
       if (!result) return result.error();
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
       samples_ += count * world_.world_size;
+      mark_batch();
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
@@ -269,16 +267,6 @@ class Training {
     return ok;
   }
 
-  /// Whether any rank was told to stop. All find the same, so that all end after the same step.
-  Result<void> look_for_stop() {
-    if (!saves() || step_ % kStopCheckSteps != 0) return ok;
-    const double mine = is_stop_noted() ? 1 : 0;
-    const auto sum = sum_over_ranks(comm_, std::span(&mine, 1));
-    if (!sum) return sum.error();
-    stopped_ = sum->front() > 0;
-    return ok;
-  }
-
   /// The end that a SIGTERM asked for: what is done is kept.
   Result<Ending> save_and_stop() {
     mark_saving();
@@ -298,14 +286,18 @@ class Training {
     return step_ % (options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps) == 0;
   }
 
-  /// The mean over the ranks of their means: with equal batches that of one process with all of their images.
+  /// The mean over the ranks of their means: with equal batches that of one process with all of their images. On the
+  /// same way the ranks of a job that saves learn whether one of them was told to stop: all find the same, after the
+  /// same step.
   Result<void> log_step(double mine) {
     const bool print =
         step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
-    if (!print && !losses_.wanted()) return ok;
-    const auto sum = sum_over_ranks(comm_, std::span(&mine, 1));
+    if (!print && !losses_.wanted() && !saves()) return ok;
+    const std::array<double, 2> said = {mine, is_stop_noted() ? 1.0 : 0.0};
+    const auto sum = sum_over_ranks(comm_, said);
     if (!sum) return sum.error();
     const double loss = sum->front() / world_.world_size;
+    stopped_ = saves() && sum->back() > 0;
     if (print) {
       const auto now = Clock::now();
       const double seconds = std::chrono::duration<double>(now - logged_at_).count();
@@ -342,6 +334,7 @@ class Training {
       const std::size_t count = std::min<std::size_t>(options_.per_device_eval_batch_size, mine.size() - first);
       const auto result = backend_.evaluate(gather(data_.test, std::span(mine).subspan(first, count)));
       if (!result) return result.error();
+      mark_batch();
       sums[0] += result->loss_sum;
       sums[1] += static_cast<double>(result->correct);
       sums[2] += static_cast<double>(result->count);

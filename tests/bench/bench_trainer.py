@@ -50,7 +50,8 @@ class Bench:
         return self.run(head + argv, threads, cwd=self.folder)
 
     def train(self, who, ranks, threads):
-        steps, logging = self.options.steps, self.options.steps // 3
+        logging = max(1, self.options.steps // 3)
+        steps = 3 * logging  # so that both print the same steps
         if who == "llmlaunch-train":
             program = ["train"] if ranks > 1 else [self.options.bin / "llmlaunch-train"]
             argv = program + ["--use_cpu", "--data_dir", self.data, "--max_steps", steps, "--logging_steps", logging,

@@ -15,25 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration" / "pytorch"))
-from basic_net import idx  # noqa: E402
+from basic_net import BasicNet, idx  # noqa: E402
 
 VALUES = 1_199_882
-
-
-class BasicNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3, 1)
-        self.conv2 = nn.Conv2d(32, 64, 3, 1)
-        self.dropout1 = nn.Dropout(0.25)
-        self.dropout2 = nn.Dropout(0.5)
-        self.fc1 = nn.Linear(9216, 128)
-        self.fc2 = nn.Linear(128, 10)
-
-    def forward(self, x):
-        x = self.dropout1(F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2))
-        x = self.dropout2(F.relu(self.fc1(torch.flatten(x, 1))))
-        return F.log_softmax(self.fc2(x), dim=1)
 
 
 def train(data, batch, steps, logging_steps):
@@ -44,7 +28,7 @@ def train(data, batch, steps, logging_steps):
     images.sub_(0.1307).div_(0.3081)
     labels = idx(data / "train-labels-idx1-ubyte", 8).to(torch.int64)
     torch.manual_seed(0)
-    model = BasicNet()
+    model = BasicNet(dropout=True)
     if ranks:
         model = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

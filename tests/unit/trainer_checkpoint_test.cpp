@@ -101,6 +101,7 @@ TEST_CASE("saving a step again replaces it") {
   other.parameters[5] = 77;
   REQUIRE(save_checkpoint(output.path(), other));
   CHECK(load_checkpoint(folder)->parameters[5] == 77);
+  REQUIRE(prune_checkpoints(output.path(), 0));
   CHECK(output.names() == std::vector<std::string>{"checkpoint-12"});
 }
 
@@ -123,7 +124,7 @@ TEST_CASE("a damaged or half checkpoint is named, and the one before it is used"
   }
   SECTION("no checksums") {
     fs::remove(newest / "checksums.json");
-    expected = (newest / "checksums.json").string() + ": open: No such file or directory";
+    expected = (newest / "checksums.json").string() + ": is missing";
   }
   SECTION("checksums that are none") {
     std::ofstream(newest / "checksums.json") << "{}";
@@ -160,7 +161,7 @@ TEST_CASE("only damaged checkpoints are an error, not a new start") {
   fs::remove(fs::path(saved(output, 3)) / "model.safetensors");
   const auto found = find_last_checkpoint(output.path());
   REQUIRE_FALSE(found);
-  CHECK_THAT(to_string(found.error()), Catch::Contains("checkpoint-3/model.safetensors: open"));
+  CHECK_THAT(to_string(found.error()), Catch::Contains("checkpoint-3/model.safetensors: is missing"));
 }
 
 TEST_CASE("old ones go, and what a broken-off save left; never the newest") {
@@ -174,6 +175,42 @@ TEST_CASE("old ones go, and what a broken-off save left; never the newest") {
   CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-30", "logs"});
   REQUIRE(prune_checkpoints(output.path(), 1));
   CHECK(output.names() == std::vector<std::string>{"checkpoint-30", "logs"});
+}
+
+TEST_CASE("those of a course that is left are set aside, so that the newest is the last one written") {
+  const Output output;
+  saved(output, 200);
+  fs::remove(fs::path(saved(output, 300)) / "model.safetensors");
+  const auto aside = set_aside_later(output.path(), 200);
+  REQUIRE(aside);
+  CHECK(*aside == std::vector<std::string>{(output / "checkpoint-300.set-aside").string()});
+  saved(output, 250);
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-250", "checkpoint-300.set-aside"});
+  CHECK((*find_last_checkpoint(output.path()))->state.step == 250);
+  CHECK(set_aside_later(output.path(), 250)->empty());
+}
+
+TEST_CASE("one whose replacement did not get its name is still found") {
+  const Output output;
+  fs::rename(saved(output, 5), output / "checkpoint-5.replaced");
+  CHECK((*find_last_checkpoint(output.path()))->folder == (output / "checkpoint-5.replaced").string());
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-5.replaced"});
+  saved(output, 5);
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-5"});
+}
+
+TEST_CASE("a checkpoint that cannot be read now is no damaged one") {
+  const Output output;
+  saved(output, 1);
+  const fs::path newest = saved(output, 2);
+  fs::remove(newest / "model.safetensors");
+  fs::create_directory(newest / "model.safetensors");  // to read it fails with EISDIR
+  const auto found = find_last_checkpoint(output.path());
+  REQUIRE_FALSE(found);
+  CHECK(found.error().code == std::errc::is_a_directory);
 }
 
 TEST_CASE("what cannot be written is told, leaves nothing and harms nothing") {

@@ -158,6 +158,8 @@ TEST_CASE("what cannot be understood is named") {
       {{"--use_cpu", "--device", "cuda"}, "--use_cpu and --device cuda contradict each other", ""},
       {{"--warmup_steps", "1.5"}, "--warmup_steps: 1.5 is neither a number of steps nor, below 1, a share of them", ""},
       {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
+      {{"--resume_from_checkpoint", "True"}, "--resume_from_checkpoint true needs --output_dir", ""},
+      {{"--save_strategy", "epoch"}, "--save_strategy needs --output_dir", ""},
   };
   for (const Row& row : rows) {
     CAPTURE(row.typed);

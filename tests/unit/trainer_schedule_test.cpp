@@ -14,7 +14,7 @@ TEST_CASE("learning rates are those that PyTorch's LambdaLR gives Hugging Face's
   std::ifstream file(LLMLAUNCH_FIXTURES "/torch_numbers.json");
   REQUIRE(file);
   const auto schedules = nlohmann::json::parse(file).at("schedules");
-  REQUIRE(schedules.size() == 9);
+  REQUIRE(schedules.size() == 15);
   for (const auto& one : schedules) {
     const std::string type = one.at("type");
     const Schedule schedule{.type = type == "linear"   ? SchedulerType::linear
@@ -26,7 +26,7 @@ TEST_CASE("learning rates are those that PyTorch's LambdaLR gives Hugging Face's
     std::uint64_t step = 0;
     for (const double expected : one.at("rates").get<std::vector<double>>()) {
       CAPTURE(one.at("type"), schedule.warmup_steps, step);
-      CHECK(learning_rate_of(schedule, ++step) == Approx(expected).epsilon(1e-12).margin(1e-18));
+      CHECK(learning_rate_of(schedule, ++step) == expected);
     }
     CHECK(step == schedule.total_steps);
   }

@@ -66,6 +66,7 @@ class CudaBackend final : public Backend {
   cudaStream_t stream() const { return stream_.handle(); }
 
   Result<void> load_parameters(std::span<const float> host) override {
+    if (auto fits = check_size(host); !fits) return fits;
     return without_exceptions([&] {
       queue_upload(parameters_, host);
       CUDA_CHECK(cudaStreamSynchronize(stream()));
@@ -81,6 +82,9 @@ class CudaBackend final : public Backend {
   }
 
   Result<void> load_moments(const Moments& host) override {
+    for (const auto* moment : {&host.first, &host.second}) {
+      if (auto fits = check_size(*moment); !fits) return fits;
+    }
     return without_exceptions([&] {
       queue_upload(first_moment_, host.first);
       queue_upload(second_moment_, host.second);
@@ -164,6 +168,11 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  static Result<void> check_size(std::span<const float> host) {
+    if (host.size() == kParameterValues) return ok;
+    return make_error(Errc::invalid_argument, fmt::format("{} values; BasicNet has {}", host.size(), kParameterValues));
+  }
+
   /// Waits for the stream.
   double norm() {
     std::vector<double> sums(kSquareSums);

@@ -17,16 +17,18 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 
 class BasicNet(nn.Module):
-    def __init__(self):
+    def __init__(self, dropout=False):
         super().__init__()
+        self.shares = (0.25, 0.5) if dropout else (0, 0)
         self.conv1 = nn.Conv2d(1, 32, 3, 1)
         self.conv2 = nn.Conv2d(32, 64, 3, 1)
         self.fc1 = nn.Linear(9216, 128)
         self.fc2 = nn.Linear(128, 10)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2)
-        return F.log_softmax(self.fc2(F.relu(self.fc1(torch.flatten(x, 1)))), dim=1)
+        x = F.dropout(F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2), self.shares[0], self.training)
+        x = F.dropout(F.relu(self.fc1(torch.flatten(x, 1))), self.shares[1], self.training)
+        return F.log_softmax(self.fc2(x), dim=1)
 
 
 def idx(path, header):

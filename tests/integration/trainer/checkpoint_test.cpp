@@ -3,7 +3,9 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "tests/integration/trainer/train_program.hpp"
 
@@ -15,17 +17,16 @@ using namespace llmlaunch::test;
 namespace {
 
 // Two epochs of 12 steps of 16 images: seven of a last batch of 5 on two ranks.
-const Words kJob = {"--train_samples",     "186",   "--eval_samples", "20", "--num_train_epochs", "2",
-                    "--logging_steps",     "1",     "--seed",         "3",  "--learning_rate",    "0.002",
-                    "--lr_scheduler_type", "linear"};
+const Words kJob = {"--train_samples", "186", "--eval_samples",  "20",    "--logging_steps",     "1",
+                    "--seed",          "3",   "--learning_rate", "0.002", "--lr_scheduler_type", "linear"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
 
-Words job(const std::string& batch, const Words& more) {
-  return with(with(kJob, {"--per_device_train_batch_size", batch}), more);
+Words job(const std::string& batch, const Words& more, const std::string& epochs = "2") {
+  return with(with(kJob, {"--per_device_train_batch_size", batch, "--num_train_epochs", epochs}), more);
 }
 
 std::string finished_alone(const Words& flags) {
@@ -50,7 +51,16 @@ std::string finished_on_two(const Words& flags) {
 
 /// The hash of the last epoch.
 std::string last_hash(const std::string& output) {
-  return parameter_hash(output.substr(output.find("epoch 2/2 done")));
+  return parameter_hash(output.substr(output.rfind("parameter hash ")));
+}
+
+/// Until something else has made it.
+void wait_for_folder(const std::string& path) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!std::filesystem::exists(path)) {
+    REQUIRE(std::chrono::steady_clock::now() < end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
@@ -63,35 +73,40 @@ std::vector<std::string> names_in(const std::string& folder) {
 
 }  // namespace
 
+// Longer than it takes to look and to send a signal.
+constexpr const char* kManyEpochs = "15";
+
 TEST_CASE("killed and resumed, two ranks end with the bits of the run that nobody disturbed") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
-  const std::string undisturbed = last_hash(finished_on_two(job("8", {})));
-  const Words saving =
-      job("8", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "5", "--save_total_limit", "2"});
+  const std::string undisturbed = last_hash(finished_on_two(job("8", {}, kManyEpochs)));
+  const Words saving = job("8",
+                           {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "5",
+                            "--save_total_limit", "2", "--loss_file", folder.file("losses")},
+                           kManyEpochs);
   {
     const ServedRendezvous served({"alpha", "beta"});
     Ranks ranks = start_ranks(served, 2, saving);
-    REQUIRE(ranks[0]->wait_for("step 18/24"));  // in the second epoch, and past the checkpoint of step 15
+    wait_for_folder(output + "/checkpoint-15");  // in the second epoch
     for (auto& rank : ranks) rank->kill(SIGKILL);
-    for (auto& rank : ranks) CHECK(rank->wait() == 128 + SIGKILL);
+    for (auto& rank : ranks) REQUIRE(rank->wait() == 128 + SIGKILL);
   }
   const std::string said = finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}));
-  CHECK_THAT(said, Catch::Contains("goes on after step 15 from " + output + "/checkpoint-15"));
-  CHECK_THAT(said, !Catch::Contains("step 15/24"));
+  CHECK_THAT(said, Catch::Contains("goes on after step ") && !Catch::Contains("step 15/180"));
   CHECK(last_hash(said) == undisturbed);
-  CHECK(names_in(output) == std::vector<std::string>{"checkpoint-20", "checkpoint-24"});
+  CHECK(names_in(output) == std::vector<std::string>{"checkpoint-175", "checkpoint-180"});
+  CHECK(losses_in(folder.file("losses")).size() == 180);  // each step once, in order
 }
 
 TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
-  const std::string undisturbed = last_hash(finished_on_two(job("8", {})));
-  const Words saving = job("8", {"--output_dir", output, "--save_strategy", "epoch"});
+  const std::string undisturbed = last_hash(finished_on_two(job("8", {}, kManyEpochs)));
+  const Words saving = job("8", {"--output_dir", output, "--save_strategy", "epoch"}, kManyEpochs);
   {
     const ServedRendezvous served({"alpha", "beta"});
     Ranks ranks = start_ranks(served, 2, saving);
-    REQUIRE(ranks[0]->wait_for("step 2/24"));
+    REQUIRE(ranks[0]->wait_for("step 2/180"));
     ranks[1]->kill(SIGTERM);
     for (auto& rank : ranks) {
       const int status = rank->wait();
@@ -99,10 +114,28 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
       CHECK(status == 128 + SIGTERM);
     }
     CHECK_THAT(ranks[0]->output(),
-               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains("/24; " + output));
+               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains("/180; " + output));
   }
-  REQUIRE(names_in(output).size() == 1);
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
+}
+
+TEST_CASE("a course that is left does not come back, and neither does its file of losses") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string file = folder.file("losses");
+  const Words saving = job("16", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "10",
+                                  "--save_total_limit", "3", "--loss_file", file});
+  const std::string undisturbed = last_hash(finished_alone(saving));
+  REQUIRE(losses_in(file).size() == 24);
+  const std::string said = finished_alone(with(saving, {"--resume_from_checkpoint", output + "/checkpoint-10"}));
+  CHECK_THAT(said, Catch::Contains("warning: later checkpoints of the course that is left: " + output +
+                                   "/checkpoint-20.set-aside, " + output + "/checkpoint-24.set-aside"));
+  CHECK(last_hash(said) == undisturbed);
+  CHECK(losses_in(file).size() == 24);
+  // A job that is refused changes nothing.
+  ChildProcess refused(command(saving), kAlone);
+  CHECK(refused.wait() == 78);
+  CHECK(losses_in(file).size() == 24);
 }
 
 TEST_CASE("a damaged checkpoint is passed over aloud, and the one before it leads to the same bits") {
