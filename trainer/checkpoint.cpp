@@ -268,6 +268,14 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   return final_name.string();
 }
 
+Result<void> prepare_output(const std::string& output_dir) {
+  const fs::path probe = fs::path(output_dir) / fmt::format("{}0{}", kPrefix, kUnfinished);
+  std::error_code failed;
+  fs::create_directories(probe, failed);
+  if (failed) return system_error(failed.value(), "--output_dir: mkdir", probe.parent_path().string());
+  return remove_folder(probe);
+}
+
 Result<TrainingState> load_checkpoint(const std::string& folder) {
   const fs::path path(folder);
   std::error_code ignored;  // whatever it is, it is no folder to read from

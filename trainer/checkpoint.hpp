@@ -51,6 +51,9 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
 /// missing, damaged or of another model; a file that cannot be read now is the system's error.
 Result<TrainingState> load_checkpoint(const std::string& folder);
 
+/// Makes the folder where it is missing, and finds out whether a checkpoint can be written there. The system's error.
+Result<void> prepare_output(const std::string& output_dir);
+
 struct FoundCheckpoint {
   std::string folder;
   TrainingState state;

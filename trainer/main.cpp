@@ -44,8 +44,19 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
+/// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
+/// are gone, and close connections before this rank has said why, so that the others' words for it would come first.
+void end_unless_done(const Result<Ending>& ending) {
+  if (ending && *ending == Ending::done) return;
+  if (!ending) report_error(ending.error());
+  ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
+}
+
 Result<Ending> run(const TrainOptions& options) {
   if (!options.export_dataset.empty()) {
+    const auto rank = number_in_environment("RANK", 0);
+    if (!rank) return rank.error();
+    if (*rank > 0) return Ending::done;  // one of the job's ranks is enough
     if (auto exported = export_data(options); !exported) return exported.error();
     return Ending::done;
   }
@@ -54,7 +65,7 @@ Result<Ending> run(const TrainOptions& options) {
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
   if (world->client) world->client->on_end(end_with_generation);
-  return train(options, *world, *device);
+  return train(options, *world, *device, end_unless_done);
 }
 
 }  // namespace
@@ -63,7 +74,7 @@ int main(int argc, char** argv) {
   set_log_prefix("llmlaunch-train");
   // Into a pipe, too, each line goes out as a whole when it ends.
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  install_stop_signals();
+  take_stop_signals();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto parsed = parse_options(arguments);
   if (!parsed) {
@@ -74,9 +85,6 @@ int main(int argc, char** argv) {
     std::fputs(parsed->answer.c_str(), stdout);
     return kDone;
   }
-  const auto ending = run(parsed->options);
-  if (ending && *ending == Ending::done) return kDone;
-  if (!ending) report_error(ending.error());
-  // Not `return`: exit handlers of the libraries would wait for ranks that are gone.
-  ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
+  end_unless_done(run(parsed->options));
+  return kDone;
 }

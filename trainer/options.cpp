@@ -57,18 +57,49 @@ class HelpLayout final : public CLI::Formatter {
   HelpLayout() { column_width(36); }
 };
 
-const std::map<std::string, bool>& truths() {
-  static const std::map<std::string, bool> words = {{"true", true}, {"false", false}, {"True", true}, {"False", false}};
-  return words;
+/// An option that takes one of a few words.
+template <class T>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, T& value, const std::map<std::string, T>& words,
+                        const std::string& help) {
+  std::vector<std::string> names;
+  for (const auto& [word, meaning] : words) names.push_back(word);
+  return app
+      .add_option_function<std::string>(
+          name, [&value, words](const std::string& word) { value = words.at(word); }, help)
+      ->check(CLI::IsMember(names).description(""))
+      ->type_name(fmt::format("{}", fmt::join(names, "|")));
 }
 
 /// A switch as Hugging Face's: alone it means true, and true or false may follow.
 CLI::Option* add_switch(CLI::App& app, const std::string& name, bool& value, const std::string& help) {
-  return app.add_option(name, value, help)
-      ->expected(0, 1)
-      ->default_str("true")
-      ->option_text("[true|false]")
-      ->transform(CLI::CheckedTransformer(truths()).description("true|false"));
+  const std::map<std::string, bool> truths = {{"true", true}, {"false", false}, {"True", true}, {"False", false}};
+  return add_choice(app, name, value, truths, help)->expected(0, 1)->default_str("true")->option_text("[true|false]");
+}
+
+/// A number that is one, from 0, or above it.
+CLI::Validator number_from_zero(bool zero_too) {
+  return {[zero_too](const std::string& word) -> std::string {
+            double value = 0;
+            if (!CLI::detail::lexical_cast(word, value) || !std::isfinite(value)) return word + " is not a number";
+            if (value > 0 || (zero_too && value == 0)) return {};
+            return word + (zero_too ? " is below 0" : " is not above 0");
+          },
+          ""};
+}
+
+/// Digits only: a minus would be taken for a very large number.
+CLI::Validator whole_number() {
+  return {[](const std::string& word) {
+            const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
+            return digits ? std::string() : word + " is not a number from 0";
+          },
+          ""};
+}
+
+CLI::Validator named_folder() {
+  return {
+      [](const std::string& word) { return word.empty() ? std::string("needs the name of a folder") : std::string(); },
+      ""};
 }
 
 const CLI::Range& from_one() {
@@ -85,7 +116,8 @@ void add_data_flags(CLI::App& app, TrainOptions& o) {
                  fmt::format("use only so many test images; how many to draw (default {})", kDrawnEvalSamples))
       ->check(from_one());
   app.add_option("--export_dataset", o.export_dataset,
-                 "write the images into this folder as MNIST's four IDX files, for other programs, and end");
+                 "write the images into this folder as MNIST's four IDX files, for other programs, and end")
+      ->check(named_folder());
   app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size,
                  "images per rank and batch (Hugging Face: 8)")
       ->capture_default_str()
@@ -123,39 +155,34 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
   const auto share = CLI::Range(0.0, 1.0);
   app.add_option("--learning_rate", o.learning_rate, "AdamW's, at its highest (Hugging Face: 5e-5)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--lr_scheduler_type", o.lr_scheduler_type,
-                 "how the learning rate goes on after the warm-up (Hugging Face: linear)")
-      ->default_str("constant")
-      ->transform(CLI::CheckedTransformer(schedulers).description("constant|linear|cosine"));
+      ->check(number_from_zero(true));
+  add_choice(app, "--lr_scheduler_type", o.lr_scheduler_type, schedulers,
+             "how the learning rate goes on after the warm-up (Hugging Face: linear)")
+      ->default_str("constant");
   app.add_option("--warmup_steps", o.warmup_steps,
                  "steps over which the learning rate rises from 0; below 1: that share of all steps")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e9));
+      ->check(number_from_zero(true));
   app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter (Hugging Face: 0)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_from_zero(true));
   app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(share);
   app.add_option("--adam_beta2", o.adam_beta2, "AdamW's second beta")->capture_default_str()->check(share);
   app.add_option("--adam_epsilon", o.adam_epsilon, "AdamW's epsilon")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(number_from_zero(false));
   app.add_option("--max_grad_norm", o.max_grad_norm,
                  "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--on_nan", o.on_nan,
-                 "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
-      ->default_str("stop")
-      ->transform(CLI::CheckedTransformer(answers).description("stop|skip|continue"));
+      ->check(number_from_zero(true));
+  add_choice(app, "--on_nan", o.on_nan, answers,
+             "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
+      ->default_str("stop");
   app.add_option("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--data_seed", o.data_seed, "of the order of the images alone (default: seed)")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--dropout", o.dropout, "on or off")
-      ->default_str("on")
-      ->transform(CLI::CheckedTransformer(switches).description("on|off"));
+      ->check(whole_number());
+  app.add_option("--data_seed", o.data_seed, "of the order of the images alone (default: seed)")->check(whole_number());
+  add_choice(app, "--dropout", o.dropout, switches, "on or off")->default_str("on");
 }
 
 void add_report_flags(CLI::App& app, TrainOptions& o) {
@@ -166,26 +193,24 @@ void add_report_flags(CLI::App& app, TrainOptions& o) {
       ->capture_default_str()
       ->check(from_one());
   add_switch(app, "--logging_first_step", o.logging_first_step, "print the first step's loss, too");
-  app.add_option("--eval_strategy", o.eval_strategy,
-                 "when to look at the test images; after the last step always (Hugging Face: never by itself)")
-      ->default_str("no")
-      ->transform(CLI::CheckedTransformer(strategies).description("no|steps|epoch"));
+  add_choice(app, "--eval_strategy", o.eval_strategy, strategies,
+             "when to look at the test images; after the last step always (Hugging Face: never by itself)")
+      ->default_str("no");
   app.add_option("--eval_steps", o.eval_steps, "with --eval_strategy steps: every so many (default: logging_steps)")
       ->check(from_one());
-  app.add_option("--log_level_replica", o.replicas_speak, "info: every rank prints what rank 0 prints")
-      ->default_str("warning")
-      ->transform(CLI::CheckedTransformer(levels).description("warning|info"));
+  add_choice(app, "--log_level_replica", o.replicas_speak, levels, "info: every rank prints what rank 0 prints")
+      ->default_str("warning");
   app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
 }
 
 void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
   const std::map<std::string, SaveStrategy> strategies = {
       {"no", SaveStrategy::no}, {"steps", SaveStrategy::steps}, {"epoch", SaveStrategy::epoch}};
-  app.add_option("--output_dir", o.output_dir, "folder for checkpoints; rank 0 writes and reads it");
-  app.add_option("--save_strategy", o.save_strategy,
-                 "when to write a checkpoint; also after the last step and at a SIGTERM (Hugging Face: steps)")
-      ->default_str("no")
-      ->transform(CLI::CheckedTransformer(strategies).description("no|steps|epoch"));
+  app.add_option("--output_dir", o.output_dir, "folder for checkpoints; rank 0 writes and reads it")
+      ->check(named_folder());
+  add_choice(app, "--save_strategy", o.save_strategy, strategies,
+             "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with --output_dir, "
+             "else no)");
   app.add_option("--save_steps", o.save_steps, "with --save_strategy steps: every so many")
       ->capture_default_str()
       ->check(from_one());
@@ -199,13 +224,11 @@ void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
 void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
   const std::map<std::string, DeviceChoice> devices = {
       {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
-  app.add_option("--device", o.device, "auto takes a GPU where there is one")
-      ->default_str("auto")
-      ->transform(CLI::CheckedTransformer(devices).description("auto|cpu|cuda"));
+  add_choice(app, "--device", o.device, devices, "auto takes a GPU where there is one")->default_str("auto");
   app.add_flag("--use_cpu", use_cpu, "the same as --device cpu");
   app.add_option("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, "gradient buckets after the first hold so many MiB")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(number_from_zero(false));
   app.add_option("--ddp_timeout", o.ddp_timeout, "seconds that one collective may take")
       ->capture_default_str()
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{30 * 24 * 3600}));
@@ -215,7 +238,7 @@ void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
 }
 
 /// What CLI11 cannot see: flags against each other.
-Result<void> check_together(const TrainOptions& options, bool use_cpu) {
+Result<void> check_together(const TrainOptions& options, bool use_cpu, bool save_steps_typed) {
   if (options.max_steps == 0 || options.max_steps < -1) {
     return make_error(Errc::usage, fmt::format("--max_steps: {} is neither -1 nor above 0", options.max_steps));
   }
@@ -226,6 +249,9 @@ Result<void> check_together(const TrainOptions& options, bool use_cpu) {
   }
   if (options.eval_steps > 0 && options.eval_strategy != EvalStrategy::steps) {
     return make_error(Errc::usage, "--eval_steps needs --eval_strategy steps");
+  }
+  if (save_steps_typed && options.save_strategy != SaveStrategy::steps) {
+    return make_error(Errc::usage, "--save_steps needs --output_dir and --save_strategy steps");
   }
   if (options.output_dir.empty()) {
     const bool saves = options.save_strategy != SaveStrategy::no;
@@ -281,15 +307,22 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
     return make_error(Errc::usage, e.what(), {}, "llmlaunch-train --help lists the flags");
   }
   if (const auto extras = app.remaining(); !extras.empty()) {
+    if (extras.front().starts_with("--warmup_ratio")) {
+      return make_error(Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
+                        "--warmup_steps below 1 is that share of all steps");
+    }
     const std::string meant = nearest_flag(app, extras.front());
     return make_error(
         Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
         meant.empty() ? "llmlaunch-train --help lists the flags" : fmt::format("did you mean {}?", meant));
   }
+  if (app.count("--save_strategy") == 0 && !parsed.options.output_dir.empty()) {
+    parsed.options.save_strategy = SaveStrategy::steps;
+  }
   std::string& resume = parsed.options.resume_from_checkpoint;
   if (resume == "True") resume = kLastCheckpoint;
   if (resume == "false" || resume == "False") resume.clear();
-  if (auto good = check_together(parsed.options, use_cpu); !good) return good.error();
+  if (auto good = check_together(parsed.options, use_cpu, app.count("--save_steps") > 0); !good) return good.error();
   if (use_cpu) parsed.options.device = DeviceChoice::cpu;
   return parsed;
 }

@@ -51,6 +51,9 @@ Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting
                              const std::function<void(const std::string&)>& say) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
+  if (options.save_strategy != SaveStrategy::no) {
+    if (auto prepared = prepare_output(options.output_dir); !prepared) return prepared.error();
+  }
   if (!*found) {
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
     if (auto loaded = backend.load_parameters(initial_parameters(options.seed)); !loaded) return loaded.error();

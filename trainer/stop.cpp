@@ -1,6 +1,8 @@
-// The handler touches two flags and nothing else.
+// A thread takes the signals: nobody's code is interrupted by a handler. oneDNN's kernels, for one, use the stack
+// pointer for their own ends, and a handler's frame would be written over their data.
 #include "trainer/stop.hpp"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -24,11 +26,14 @@ std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> sigterm_noted{false};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
-static_assert(std::atomic<bool>::is_always_lock_free, "used by a signal handler");
 
-void stop(int signal) {
-  if (signal == SIGTERM && noting_sigterm && !sigterm_noted.exchange(true)) return;
-  ::_exit(128 + signal);
+void take_signals(sigset_t signals) {
+  for (;;) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGTERM && noting_sigterm && !sigterm_noted.exchange(true)) continue;
+    ::_exit(128 + signal);
+  }
 }
 
 /// False when `limit` passed and `happened` never held.
@@ -44,13 +49,14 @@ bool wait_until(Condition happened, std::chrono::steady_clock::duration limit) {
 
 }  // namespace
 
-void install_stop_signals() {
-  struct sigaction action {};
-  action.sa_handler = stop;
-  action.sa_flags = SA_RESTART;  // a collective that waits for others goes on
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGINT, &action, nullptr);
+void take_stop_signals() {
   std::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // threads made from now on have it, too
+  std::thread(take_signals, signals).detach();
 }
 
 void note_first_sigterm(bool on) {

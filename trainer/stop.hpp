@@ -6,8 +6,9 @@
 
 namespace llmlaunch::trainer {
 
-/// Also ignores SIGPIPE: Gloo writes to connections of ranks that are gone, which is an error to be told.
-void install_stop_signals();
+/// Before any other thread is made. Also ignores SIGPIPE: Gloo writes to connections of ranks that are gone, which is
+/// an error to be told.
+void take_stop_signals();
 
 /// From now on the first SIGTERM is only noted, or again ends the process at once. A SIGTERM that was noted stays so.
 void note_first_sigterm(bool on);

@@ -165,6 +165,7 @@ class Training {
     if (!done) return done.error();
     step_ = done->done;
     skipped_ = done->skipped;
+    if (step_ >= length_.steps) say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
     return losses_.begin(step_);
   }
 
@@ -378,7 +379,8 @@ class Training {
 
 }  // namespace
 
-Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan) {
+Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
+                     const std::function<void(const Result<Ending>&)>& at_end) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   auto data = load_data(options);
@@ -393,7 +395,10 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.
   fmt::print("device {}{}\n", engine->backend->description(),
              plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
-  return Training(options, world, *engine, *data, *losses).run();
+  Training training(options, world, *engine, *data, *losses);
+  const auto ending = training.run();
+  at_end(ending);
+  return ending;
 }
 
 }  // namespace llmlaunch::trainer

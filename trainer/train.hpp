@@ -2,6 +2,8 @@
 /// One training job, from the data to the test accuracy; the trainer's story.
 #pragma once
 
+#include <functional>
+
 #include "rendezvous/base/result.hpp"
 #include "trainer/device.hpp"
 #include "trainer/options.hpp"
@@ -16,6 +18,8 @@ enum class Ending {
 
 /// Trains BasicNet as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
 /// rank of the world calls it with the same options.
-Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan);
+/// `at_end` is told how the job ended while all connections still stand, and may end the process.
+Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
+                     const std::function<void(const Result<Ending>&)>& at_end);
 
 }  // namespace llmlaunch::trainer

@@ -87,6 +87,9 @@ def test_a_stopped_job_saves_and_the_same_command_goes_on(hosts, tmp_path):
     run.process.send_signal(15)
     done = run.finish(60)
     assert done.status == 143, str(done)
+    # By themselves, and not by the SIGKILL after the grace.
+    record = json.loads((hosts.run_directory(done) / "job.json").read_text())
+    assert [(rank["status"], rank["signal"]) for rank in record["ranks"]] == [(143, None)] * 2, record
     saved = [path.name for path in output.iterdir()]
     assert len(saved) == 1 and (step := re.fullmatch(r"checkpoint-(\d+)", saved[0])), f"{saved}\n{done}"
     hosts.nothing_left(done)

@@ -117,6 +117,9 @@ TEST_CASE("every flag reaches its option") {
   CHECK(more.eval_strategy == EvalStrategy::steps);
   CHECK(more.eval_steps == 30);
   CHECK(more.export_dataset == "folder");
+  CHECK(options({}).save_strategy == SaveStrategy::no);
+  CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
+  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
   CHECK(options({}).on_nan == OnNan::stop);
   CHECK(options({"--on_nan", "skip"}).on_nan == OnNan::skip);
   CHECK(options({"--on_nan", "continue"}).on_nan == OnNan::carry_on);
@@ -160,6 +163,22 @@ TEST_CASE("what cannot be understood is named") {
       {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
       {{"--resume_from_checkpoint", "True"}, "--resume_from_checkpoint true needs --output_dir", ""},
       {{"--save_strategy", "epoch"}, "--save_strategy needs --output_dir", ""},
+      {{"--save_steps", "5"}, "--save_steps needs --output_dir and --save_strategy steps", ""},
+      {{"--save_steps", "5", "--output_dir", "x", "--save_strategy", "epoch"},
+       "--save_steps needs --output_dir and --save_strategy steps",
+       ""},
+      {{"--warmup_ratio", "0.1"},
+       "unknown argument '--warmup_ratio'",
+       "--warmup_steps below 1 is that share of all steps"},
+      {{"--output_dir", ""}, "--output_dir: needs the name of a folder", help},
+      {{"--export_dataset", ""}, "--export_dataset: needs the name of a folder", help},
+      {{"--learning_rate", "nan"}, "--learning_rate: nan is not a number", help},
+      {{"--warmup_steps", "inf"}, "--warmup_steps: inf is not a number", help},
+      {{"--max_grad_norm", "-2"}, "--max_grad_norm: -2 is below 0", help},
+      {{"--lr_scheduler_type", "2"},
+       "--lr_scheduler_type: 2 not in {constant,constant_with_warmup,cosine,linear}",
+       help},
+      {{"--seed", "-3"}, "--seed: -3 is not a number from 0", help},
   };
   for (const Row& row : rows) {
     CAPTURE(row.typed);

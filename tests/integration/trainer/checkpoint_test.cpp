@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "tests/integration/trainer/train_program.hpp"
@@ -192,6 +193,27 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
   CHECK_THAT(finished_alone(job("16", {"--output_dir", folder.file("new"), "--save_strategy", "epoch",
                                        "--resume_from_checkpoint", "true", "--max_steps", "1"})),
              Catch::Contains("no checkpoint yet: training starts anew"));
+}
+
+TEST_CASE("a folder that cannot be made is found before the first step, and rank 0's words come first") {
+  const TemporaryFolder folder;
+  const std::string file = folder.file("a-file");
+  std::ofstream(file) << "no folder";
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks = start_ranks(served, 2, job("8", {"--output_dir", file}));
+  const int status = ranks[0]->wait();
+  INFO(ranks[0]->output());
+  CHECK(status == 74);
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
+  CHECK(ranks[1]->wait() == 69);
+}
+
+TEST_CASE("a job whose steps are all done says so") {
+  const TemporaryFolder folder;
+  const Words saving = job("16", {"--output_dir", folder.file("run"), "--max_steps", "3"});
+  finished_alone(saving);
+  CHECK_THAT(finished_alone(with(saving, {"--resume_from_checkpoint", "true"})),
+             Catch::Contains("nothing is left to train: 3 of 3 steps are done"));
 }
 
 TEST_CASE("where checkpoints cannot be written training goes on, loudly, and the status says so") {
