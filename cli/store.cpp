@@ -109,26 +109,34 @@ std::string shown(const StoreOptions& options, const std::string& key, const Fou
   return options.keys.size() == 1 ? line : launcher::one_line(key) + ": " + line;
 }
 
-// Every key that is there is printed, also when another one is missing.
+Error not_there(const StoreOptions& options, const std::string& key) {
+  const std::string name = launcher::one_line(key);
+  if (options.wait) return make_error(Errc::timed_out, fmt::format("key '{}' was not set in time", name));
+  return make_error(Errc::not_found, fmt::format("key '{}' is not set", name), {},
+                    "--wait TIME waits for it; llmlaunch store list shows what there is");
+}
+
+// Keeps the failure of one key while the others have their turn. Of several each is told, the last by whoever called.
+void keep_failure(Outcome& outcome, StoreFailure failure) {
+  if (!outcome) report_error(outcome.error().error);
+  outcome = tl::unexpected(std::move(failure));
+}
+
+// Every key that is there is printed, also when another one is missing or has no value to print (a queue).
 Outcome get(StoreView& view, const StoreOptions& options) {
   const auto deadline = steady_clock::now() + options.wait.value_or(std::chrono::milliseconds(0));
   Outcome outcome;
   for (const std::string& key : options.keys) {
     const auto where = keyspaces_meant(options);
     const auto found = options.wait ? view.await(key, where, deadline) : view.look(key, where);
-    if (!found) return failed(found.error());
-    if (*found) {
+    if (found && *found) {
       if (auto printed = print_out(shown(options, key, **found)); !printed) return printed;
       continue;
     }
-    if (!outcome) report_error(outcome.error().error);  // the last one is told by whoever called
-    const std::string name = launcher::one_line(key);
-    outcome = options.wait
-                  ? Outcome(tl::unexpected(
-                        StoreFailure{make_error(Errc::timed_out, fmt::format("key '{}' was not set in time", name)),
-                                     ExitStatus::timed_out}))
-                  : Outcome(failed(make_error(Errc::not_found, fmt::format("key '{}' is not set", name), {},
-                                              "--wait TIME waits for it; llmlaunch store list shows what there is")));
+    const Error error = found ? not_there(options, key) : found.error();
+    const ExitStatus status = found && options.wait ? ExitStatus::timed_out : store_status(error);
+    keep_failure(outcome, {error, status});
+    if (!found && status != ExitStatus::store_refused) return outcome;  // of the store, not of this key
   }
   return outcome;
 }
@@ -155,11 +163,13 @@ Outcome remove(StoreView& view, const StoreOptions& options) {
   Outcome outcome;
   for (const std::string& key : options.keys) {
     const auto existed = view.client().remove(key, keyspace_of(options));
-    if (!existed) return failed(existed.error());
-    if (*existed) continue;
-    if (!outcome) report_error(outcome.error().error);
-    outcome = failed(make_error(Errc::not_found, fmt::format("key '{}' is not set", launcher::one_line(key)), {},
-                                options.pytorch ? "" : "PyTorch's keys are meant with --pytorch"));
+    if (existed && *existed) continue;
+    const Error error = existed
+                            ? make_error(Errc::not_found, fmt::format("key '{}' is not set", launcher::one_line(key)),
+                                         {}, options.pytorch ? "" : "PyTorch's keys are meant with --pytorch")
+                            : existed.error();
+    keep_failure(outcome, {error, store_status(error)});
+    if (!existed) return outcome;
   }
   return outcome;
 }

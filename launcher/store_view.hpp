@@ -36,6 +36,7 @@ class StoreView {
   static Result<StoreView> open(const RunningJob& job);
 
   /// The value now, llmlaunch's own key before PyTorch's; nothing when it is missing.
+  /// `invalid_argument` for a queue of PyTorch's store.
   Result<std::optional<FoundValue>> look(const std::string& key, KeyspaceChoice where);
   /// The same, waiting for it until the deadline. Nothing: it did not come.
   Result<std::optional<FoundValue>> await(const std::string& key, KeyspaceChoice where,
@@ -62,7 +63,8 @@ class StoreView {
 /// The keyspaces that are meant, in their order.
 std::vector<rendezvous::Keyspace> keyspaces(KeyspaceChoice where);
 
-/// Whether this error only says that PyTorch's store is not served, and it was not asked for alone.
+/// Whether this error of a request only says that PyTorch's store is not served (`unsupported`), and it was not asked
+/// for alone.
 bool is_absent_store(const Error& error, rendezvous::Keyspace keyspace, KeyspaceChoice where);
 
 }  // namespace llmlaunch::launcher

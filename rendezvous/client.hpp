@@ -136,7 +136,7 @@ class Client {
   // well). Since minor 2.
   /// As `set`, but waits until the server has it.
   Result<void> put(std::string_view key, ByteView value, Keyspace keyspace = Keyspace::native);
-  /// The value, without waiting; nothing when the key is missing.
+  /// The value, without waiting; nothing: it is missing. `invalid_argument`: a queue; `unsupported`: no such store.
   Result<std::optional<Bytes>> peek(std::string_view key, Keyspace keyspace = Keyspace::native);
   /// As `list`, with what each key holds.
   Result<EntryPage> entries(std::string_view prefix, std::string_view after = {}, Keyspace keyspace = Keyspace::native);

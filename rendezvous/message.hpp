@@ -30,7 +30,7 @@
 ///     27 c Watch       request prefix:u8 key:text      → Done, and then a Change for every later change of the key, or of
 ///                                                        every key that begins with it; a Failure ends it
 ///     since minor 2
-///     28 c Peek        request keyspace:u8 key:text   → Value, or Failure(not_found) at once
+///     28 c Peek        request keyspace:u8 key:text   → Value, or Failure(not_found; invalid_argument: queue) at once
 ///     29 c Entries     request keyspace:u8 prefix:text after:text limit:u32 → Sizes   as List
 ///        c Set, Add, Delete and Watch may have one field more at the end, keyspace:u8
 ///     replies

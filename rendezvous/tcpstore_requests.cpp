@@ -90,7 +90,7 @@ Message State::reply_to(Peek& request) {
     return rendezvous::Value{request.request, found->second};
   if (const auto found = queues_.find(request.key); found != queues_.end())
     return Failure{request.request,
-                   Errc::unsupported,
+                   Errc::invalid_argument,  // `unsupported` says that the whole store is not there
                    fmt::format("key {} is a queue of {} values, which belong to who takes them out",
                                quoted(request.key), found->second.size()),
                    {}};

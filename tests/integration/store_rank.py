@@ -1,5 +1,5 @@
 """A rank for the tests of `llmlaunch store`: it speaks PyTorch's TCPStore dialect by hand, so that it needs no PyTorch.
-store_rank.py STEP…   set KEY VALUE | wait KEY | get KEY | say TEXT; {rank} is its rank, VALUE may have \\xNN in it."""
+store_rank.py STEP…   set KEY VALUE | push KEY VALUE | wait KEY | get KEY | say TEXT; {rank} is its rank, VALUE may have \\xNN in it."""
 import os
 import socket
 import struct
@@ -27,6 +27,9 @@ class Store:
     def set(self, key, value):
         self.socket.sendall(b"\x01" + self.text(key) + self.text(value))
 
+    def push(self, key, value):
+        self.socket.sendall(b"\x0e" + self.text(key) + self.text(value))
+
     def wait(self, key):
         self.socket.sendall(b"\x06" + struct.pack("<Q", 1) + self.text(key))
         self.take(1)
@@ -41,8 +44,8 @@ store, words = Store(), iter(sys.argv[1:])
 for step in words:
     word = next(words).replace("{rank}", os.environ["RANK"])
     key = word.encode()
-    if step == "set":
-        store.set(key, next(words).encode().decode("unicode_escape").encode("latin-1"))
+    if step in ("set", "push"):
+        getattr(store, step)(key, next(words).encode().decode("unicode_escape").encode("latin-1"))
     elif step == "wait":
         store.wait(key)
     elif step == "get":

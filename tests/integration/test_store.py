@@ -92,6 +92,24 @@ def test_keys_of_both_kinds_are_listed_got_set_added_and_deleted(hosts):
     hosts.nothing_left(job.run)
 
 
+def test_a_queue_is_called_a_queue_and_not_missing(hosts):
+    job = Job(hosts, PYTHON, str(RANK), "push", "q/{rank}", "a", "push", "q/{rank}", "b", "set", "there/{rank}", "yes",
+              "wait", "there/{rank}", "say", "ready", "get", "go")
+    assert b"  pytorch  q/0  (a queue of 2)\n" in job.ask("list")
+    queue = "key 'q/0' is a queue of 2 values, which belong to who takes them out"
+    for words in (["q/0"], ["--pytorch", "q/0"], ["--wait", "100", "q/0"]):
+        said = job.ask("get", *words, status=1)
+        assert queue in said and "not set" not in said, said
+    assert "key 'q/0' is not set" in job.ask("get", "--native", "q/0", status=1)
+    several = subprocess.run(command("get", str(job.directory), "none", "q/0", "there/1", "q/1"), capture_output=True,
+                             timeout=120, env=environment())
+    assert several.returncode == 1 and several.stdout == b"yes", several
+    for words in ("key 'none' is not set", queue, queue.replace("q/0", "q/1")):
+        assert several.stderr.decode().count(words) == 1, several.stderr.decode()
+    assert job.ask("list", "q/").count(b"(a queue of 2)") == 2  # nobody took any
+    job.go()
+
+
 def test_values_come_and_go_byte_for_byte(hosts):
     job = Job(hosts)
     value = bytes(range(256)) * 4096

@@ -180,6 +180,12 @@ TEST_CASE("an observer sees, sets and watches the keys of TCPStore's peers by th
   CHECK((*observer)->entries("")->entries.empty());
   CHECK(as_text((*observer)->peek("default_pg/0", Keyspace::pytorch)->value()) == "theirs");
   CHECK((*observer)->peek("default_pg/0")->has_value() == false);
+  peer.say({Verb::queue_push, {"q"}, {bytes_of("one")}});
+  CHECK(peer.works());  // behind the push on its stream
+  const auto queue = (*observer)->peek("q", Keyspace::pytorch);
+  REQUIRE_FALSE(queue);
+  CHECK(queue.error().code == Errc::invalid_argument);
+  CHECK(queue.error().what == "key 'q' is a queue of 1 values, which belong to who takes them out");
 
   peer.say({Verb::wait, {"go"}, {}});
   CHECK((*observer)->put("go", as_bytes("now"), Keyspace::pytorch));

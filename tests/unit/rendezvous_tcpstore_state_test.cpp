@@ -404,7 +404,7 @@ TEST_CASE("who looks in by the native dialect sees TCPStore's keys, and changes 
   CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "default_pg/0//a"}) == "value 123");
   CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "no"}) == "not found: key 'no' is not set");
   CHECK(ask(bench.state, Peek{1, Keyspace::pytorch, "q"}) ==
-        make_error_code(Errc::unsupported).message() +
+        make_error_code(Errc::invalid_argument).message() +
             ": key 'q' is a queue of 2 values, which belong to who takes them out");
   CHECK(bench.wait(2, {"go"}).empty());
   CHECK(ask(bench.state, Set{1, "go", value("now"), Keyspace::pytorch}) == "done | 2:u8(0)");
