@@ -72,8 +72,8 @@ class Watcher {
   Result<KeyChange> next(std::chrono::milliseconds timeout);
 
   /// A descriptor for poll() that is readable while `next` would not wait: a change is there, or the watch has ended.
-  /// Made by the first call, belongs to the watcher; not to be read from or closed. A system call's error when there is
-  /// none to be had.
+  /// Made by the first call, belongs to the watcher: not to be closed. An event loop may read it empty before it takes
+  /// all that `next` has without waiting. A system call's error when there is none to be had.
   Result<int> descriptor();
 
  private:

@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <cstdlib>
 #include <utility>
 
 #include "rendezvous/client.hpp"
@@ -87,6 +86,7 @@ Result<Change> ClientLink::next_change(Changes& changes, std::chrono::millisecon
     show_state(changes);
     return change;
   }
+  show_state(changes);
   if (changes.end) return *changes.end;
   if (end_reason_) return *end_reason_;
   if (leaving_) return make_error(Errc::closed, "the client that watched has left", where_of(options_));
@@ -100,15 +100,20 @@ void ClientLink::tell(Changes& changes) {
   show_state(changes);
 }
 
-// Makes the descriptor readable when `next_change` would not wait, and else not. The mutex is held.
+// Makes the descriptor readable when `next_change` would not wait, and else not. The mutex is held. It is in the hands
+// of another program, whose event loop may have read it empty: it is raised anew each time, and may be down already.
+// One that is no eventfd any more (closed there, and another's since then) ends the watch.
 void ClientLink::show_state(Changes& changes) {
   const bool wanted = !changes.queue.empty() || is_over(changes);
-  if (changes.descriptor < 0 || changes.raised == wanted) return;
+  if (changes.descriptor < 0 || (!wanted && !changes.raised)) return;
   std::uint64_t count = 1;
   const ssize_t moved =
       wanted ? ::write(changes.descriptor, &count, sizeof count) : ::read(changes.descriptor, &count, sizeof count);
-  if (moved != sizeof count) std::abort();  // an eventfd takes and gives its one step always
+  const int refusal = moved == sizeof count ? 0 : moved < 0 ? errno : EIO;
   changes.raised = wanted;
+  if (refusal == 0 || refusal == EAGAIN || changes.end) return;
+  changes.end = system_error(refusal, fmt::format("{} the watch's descriptor", wanted ? "raising" : "lowering"),
+                             where_of(options_), "it belongs to the watch: whoever asked for it does not close it");
 }
 
 Result<int> ClientLink::descriptor_of(Changes& changes) {

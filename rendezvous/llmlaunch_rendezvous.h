@@ -142,8 +142,8 @@ int llmlaunch_rdv_watch_begin(llmlaunch_rdv *joined, const char *key, int prefix
  * changes were not taken in time and some are lost. */
 int llmlaunch_rdv_watch_next(llmlaunch_rdv_watch *watch, int64_t timeout_ms, char **key, void **value, size_t *size);
 /** A descriptor that is readable while llmlaunch_rdv_watch_next would not wait: a change is there, or the watch has ended.
- * For poll or an event loop, with llmlaunch_rdv_watch_next(watch, 0, ...) until it says LLMLAUNCH_RDV_TIMED_OUT. Belongs to
- * the watch; do not read from it or close it. */
+ * For poll or an event loop, which may read it empty, with llmlaunch_rdv_watch_next(watch, 0, ...) until it says
+ * LLMLAUNCH_RDV_TIMED_OUT. Belongs to the watch; do not close it. */
 int llmlaunch_rdv_watch_descriptor(llmlaunch_rdv_watch *watch, int *descriptor);
 /** Ends a watch and frees it. NULL is allowed. May come after the leave of its handle, but not during a call for it. */
 void llmlaunch_rdv_watch_end(llmlaunch_rdv_watch *watch);

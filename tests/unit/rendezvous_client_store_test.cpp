@@ -306,6 +306,67 @@ TEST_CASE("a watch's descriptor is readable while there is a change to take, and
   CHECK(is_readable(*made));
 }
 
+TEST_CASE("an event loop may read a watch's descriptor empty, and misses nothing") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  auto watcher = (*client)->watch_prefix("k");
+  REQUIRE(watcher);
+  const int descriptor = *(*watcher)->descriptor();
+  const auto read_empty = [descriptor] {
+    wait_readable(descriptor);
+    std::uint64_t count = 0;
+    REQUIRE(::read(descriptor, &count, sizeof count) == sizeof count);
+    CHECK_FALSE(is_readable(descriptor));
+  };
+  REQUIRE((*client)->put("k1", {}));
+  read_empty();
+  CHECK((*watcher)->next(milliseconds(0))->key == "k1");
+  CHECK_FALSE(is_readable(descriptor));
+
+  REQUIRE((*client)->put("k2", {}));
+  REQUIRE((*client)->put("k3", {}));
+  REQUIRE((*client)->get("k3"));  // behind both changes on the same stream
+  read_empty();
+  CHECK((*watcher)->next(milliseconds(0))->key == "k2");
+  CHECK(is_readable(descriptor));  // there is one more
+  read_empty();
+  REQUIRE((*client)->put("k4", {}));
+  REQUIRE((*client)->get("k4"));
+  CHECK(is_readable(descriptor));  // news, though nothing was taken
+  CHECK((*watcher)->next(milliseconds(0))->key == "k3");
+  CHECK((*watcher)->next(milliseconds(0))->key == "k4");
+  CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::timed_out);
+  CHECK_FALSE(is_readable(descriptor));
+
+  served.on_thread([&] { served.server().end_generation("done"); });
+  read_empty();
+  CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::generation_ended);
+  CHECK(is_readable(descriptor));
+}
+
+TEST_CASE("a watch whose descriptor was closed by others ends with that, after the changes that are there") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  auto watcher = (*client)->watch_prefix("k");
+  REQUIRE(watcher);
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  REQUIRE(::dup2(ends[0], *(*watcher)->descriptor()) >= 0);  // the number is another file's now, which takes no bytes
+  REQUIRE((*client)->put("k", as_bytes("v")));
+  CHECK(shown((*watcher)->next(milliseconds(0))) == "k=v");
+  const auto end = (*watcher)->next(milliseconds(0));
+  REQUIRE_FALSE(end);
+  CHECK(end.error().code == std::errc::bad_file_descriptor);
+  CHECK(to_string(end.error()) == "rendezvous " + served.address() +
+                                      ": raising the watch's descriptor: Bad file descriptor\n   hint: it belongs to "
+                                      "the watch: whoever asked for it does not close it");
+  CHECK((*client)->put("k", {}));  // the client goes on
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
 TEST_CASE("a watch's descriptor tells that its client has gone") {
   ServedRendezvous served(ServedRendezvous::world_of(1));
   auto client = Client::join(served.client(0));
