@@ -28,9 +28,12 @@ Error unreadable(const char* field) {
 }
 
 // Of a file or directory that only we may have written, and of a file that only we may have read.
-Result<void> check_owner(int fd, const std::string& path, mode_t forbidden) {
+Result<void> check_owner(int fd, const std::string& path, mode_t kind, mode_t forbidden) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return system_error(errno, "fstat " + path);
+  if ((info.st_mode & S_IFMT) != kind)
+    return make_error(Errc::refused, fmt::format("{} is no {}", path, kind == S_IFREG ? "regular file" : "directory"),
+                      {}, "llmlaunch did not make it: take it away");
   if (info.st_uid != ::geteuid())
     return make_error(Errc::refused,
                       fmt::format("{} belongs to user {}, and this is user {}", path, info.st_uid, ::geteuid()), {},
@@ -104,20 +107,29 @@ Result<ObserverPass> read_observer_pass(const std::string& run_directory) {
   const agent::UniqueFd directory(::open(run_directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::string path = run_directory + "/" + kObserverPassFile;
   if (!directory) {
-    if (errno == ENOENT || errno == ENOTDIR)
+    const int refusal = errno;
+    if (refusal == ENOENT || refusal == ENOTDIR)
       return make_error(Errc::not_found, fmt::format("there is no directory {}", run_directory));
-    if (errno == EACCES)
-      return make_error(Errc::refused, fmt::format("{} may not be entered: {}", run_directory, "Permission denied"), {},
-                        "a job's store is its owner's alone");
-    return system_error(errno, "open " + run_directory);
+    if (refusal == EACCES)
+      return make_error(
+          Errc::refused,
+          fmt::format("{} may not be entered: {}", run_directory, std::generic_category().message(refusal)), {},
+          "a job's store is its owner's alone");
+    return system_error(refusal, "open " + run_directory);
   }
-  const agent::UniqueFd file(::openat(directory.value(), kObserverPassFile, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  if (::fstatat(directory.value(), kObserverPassFile, &info, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+    return make_error(Errc::not_found, fmt::format("there is no {}", path));
+  // First whose directory it is: in another's, the name may lead to what to open does harm.
+  if (auto ours = check_owner(directory.value(), run_directory, S_IFDIR, S_IWGRP | S_IWOTH); !ours) return ours.error();
+  constexpr int kWithoutWaiting = O_NONBLOCK;  // for a FIFO's writer
+  const agent::UniqueFd file(
+      ::openat(directory.value(), kObserverPassFile, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | kWithoutWaiting));
   if (!file) {
     if (errno == ENOENT) return make_error(Errc::not_found, fmt::format("there is no {}", path));
     return system_error(errno, "open " + path);
   }
-  if (auto ours = check_owner(directory.value(), run_directory, S_IWGRP | S_IWOTH); !ours) return ours.error();
-  if (auto ours = check_owner(file.value(), path, S_IRWXG | S_IRWXO); !ours) return ours.error();
+  if (auto ours = check_owner(file.value(), path, S_IFREG, S_IRWXG | S_IRWXO); !ours) return ours.error();
   const auto text = read_small(file.value(), path);
   if (!text) return text.error();
   auto pass = parse_observer_pass(*text);

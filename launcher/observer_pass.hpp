@@ -29,8 +29,8 @@ std::string observer_pass_text(const ObserverPass& pass);
 /// Any text may come: `Errc::protocol` names the field that is missing or wrong, and no value of it.
 Result<ObserverPass> parse_observer_pass(std::string_view text);
 
-/// The pass of a run directory. `Errc::not_found`: there is none. `Errc::refused`: the file or the directory belongs to
-/// somebody else, or others may read the one or write in the other; nothing of the file was believed.
+/// The pass of a run directory, never waiting. `Errc::not_found`: there is none. `Errc::refused`: the file or directory
+/// belongs to somebody else, others may read the one or write in the other, or it is no file; nothing was believed.
 Result<ObserverPass> read_observer_pass(const std::string& run_directory);
 
 /// The machine's name, as passes have it.

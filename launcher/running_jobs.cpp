@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -29,6 +30,12 @@ bool is_there(const fs::path& path) {
 
 bool has_pass(const std::string& directory) {
   return is_there(fs::path(directory) / kObserverPassFile);
+}
+
+// Others' jobs are not for us: what lies in their directories they may have made to be found.
+bool is_ours(const fs::path& directory) {
+  struct stat info {};
+  return ::stat(directory.c_str(), &info) == 0 && info.st_uid == ::geteuid();
 }
 
 std::string job_of(const std::string& directory) {
@@ -118,7 +125,7 @@ std::vector<std::string> running_jobs(const std::string& log_dir) {
   std::error_code failed;
   for (fs::directory_iterator entry(log_dir, failed), end; !failed && entry != end; entry.increment(failed)) {
     const std::string directory = entry->path().string();
-    if (!has_pass(directory) || run_state(directory) != RunState::serves) continue;
+    if (!is_ours(directory) || !has_pass(directory) || run_state(directory) != RunState::serves) continue;
     std::error_code gone;
     const auto since = fs::last_write_time(entry->path() / kObserverPassFile, gone);
     if (!gone) found.emplace_back(since, entry->path().filename().string());

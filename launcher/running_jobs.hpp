@@ -29,7 +29,7 @@ enum class RunState {
 };
 RunState run_state(const std::string& directory);
 
-/// The names of the jobs below `log_dir` that serve a store, the newest first.
+/// The names of this user's jobs below `log_dir` that serve a store, the newest first.
 std::vector<std::string> running_jobs(const std::string& log_dir);
 
 /// `name` is a job id below `log_dir`, the path of a run directory, or "latest": the newest job that runs there.

@@ -145,7 +145,38 @@ TEST_CASE("what others could have written or read is not believed") {
   CHECK(refusal(run).what == file.string() + " has more than 16384 bytes");
   fs::remove(file);
   fs::create_directory(file);
-  CHECK_FALSE(read_observer_pass(run.str()));
+  CHECK(refusal(run).what == file.string() + " is no regular file");
+}
+
+TEST_CASE("a FIFO in place of the pass is refused at once, and not waited for") {
+  const TemporaryDirectory run;
+  const fs::path file = run.path / kObserverPassFile;
+  REQUIRE(::mkfifo(file.c_str(), 0600) == 0);
+  const Error error = refusal(run);
+  CHECK(error.code == Errc::refused);
+  CHECK(error.what == file.string() + " is no regular file");
+}
+
+TEST_CASE("in a directory of another user nothing is opened, and one that may not be entered says why") {
+  const TemporaryDirectory run;
+  std::ofstream(run.path / kObserverPassFile) << observer_pass_text(pass_of(0));
+  const bool root = ::geteuid() == 0;
+  constexpr uid_t kSomebody = 65534;
+  // As root a directory may always be entered, so that it is somebody else who comes.
+  ::chmod(run.path.c_str(), root ? 0700 : 0);
+  if (root) REQUIRE(::seteuid(kSomebody) == 0);
+  const auto closed = read_observer_pass(run.str());
+  if (root) REQUIRE(::seteuid(0) == 0);
+  ::chmod(run.path.c_str(), 0700);
+  REQUIRE_FALSE(closed);
+  CHECK(closed.error().code == Errc::refused);
+  CHECK(closed.error().what == run.str() + " may not be entered: Permission denied");
+  if (!root) return;  // who cannot give files away cannot make another's
+
+  REQUIRE(::chown(run.path.c_str(), kSomebody, static_cast<gid_t>(-1)) == 0);
+  ::chmod((run.path / kObserverPassFile).c_str(), 0644);  // were it opened first, its mode would be told
+  CHECK(refusal(run).what == run.str() + " belongs to user 65534, and this is user 0");
+  REQUIRE(::chown(run.path.c_str(), 0, static_cast<gid_t>(-1)) == 0);
 }
 
 }  // namespace launcher_observer_pass_test

@@ -2,6 +2,7 @@
 #include "launcher/running_jobs.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -68,6 +69,22 @@ TEST_CASE("a job is meant by its id, by its path, and by latest") {
   CHECK(find_running_job("/nowhere", one.directory.path + "/")->pass.job_id == kOne);
   two.placed.withdraw();
   CHECK(find_running_job(top.str(), "latest")->pass.job_id == kOne);
+}
+
+TEST_CASE("another user's job is not the latest, and not named as one that runs") {
+  if (::geteuid() != 0) return;  // who cannot give files away cannot make another's
+  const TemporaryDirectory top;
+  FakeRun ours(top, kOne), theirs(top, kTwo);
+  ours.serve();
+  theirs.serve();
+  REQUIRE(::chown(theirs.directory.path.c_str(), 65534, static_cast<gid_t>(-1)) == 0);
+  fs::last_write_time(ours.directory.path + "/rendezvous.json",
+                      fs::last_write_time(theirs.directory.path + "/rendezvous.json") - std::chrono::seconds(1));
+  CHECK(running_jobs(top.str()) == std::vector<std::string>{kOne});
+  CHECK(find_running_job(top.str(), "latest")->pass.job_id == kOne);
+  CHECK(why(top, kTwo).what == theirs.directory.path + " belongs to user 65534, and this is user 0");
+  ours.placed.withdraw();
+  CHECK(why(top, "latest").what == "no job runs below " + top.str());
 }
 
 TEST_CASE("a name that is no job's is answered with those that run") {
