@@ -63,8 +63,20 @@ Result<Ending> follow_generation(StoreView& view, const StoreWatch& watch) {
   }
 }
 
-/// What comes after a generation: another one, or, as nothing, the end of the job.
-Result<std::optional<RunningJob>> next_generation(const RunningJob& job, const StoreWatch& watch) {
+// Whether somebody answers there: then it was the connection that ended, not its generation. A head that was killed
+// does not, though for a moment its lock may still be held, and its pass lies there.
+bool still_serves(const RunningJob& job) {
+  const auto view = StoreView::open(job);
+  return view || (view.error().code != Errc::unreachable && view.error().code != Errc::closed);
+}
+
+Error changes_lost(const Error& reason) {
+  return make_error(Errc::unreachable, reason.what + "; changes since then are lost", reason.where,
+                    "the job goes on: watch again, and llmlaunch store list shows what there is");
+}
+
+/// What comes after a generation: another one, or, as nothing, the end of the job. `reason`: why the changes ended.
+Result<std::optional<RunningJob>> next_generation(const RunningJob& job, const StoreWatch& watch, const Error& reason) {
   pollfd reader{watch.reader, 0, 0};
   while (true) {
     auto pass = read_observer_pass(job.directory);
@@ -81,6 +93,7 @@ Result<std::optional<RunningJob>> next_generation(const RunningJob& job, const S
       return std::optional<RunningJob>(RunningJob{job.directory, std::move(*pass)});
     if (::poll(&reader, 1, static_cast<int>(kLookAgain.count())) > 0 && reader_went(reader))
       return std::optional<RunningJob>();
+    if (reason.code == Errc::closed && still_serves({job.directory, std::move(*pass)})) return changes_lost(reason);
   }
 }
 
@@ -97,6 +110,7 @@ bool has_gone_on(RunningJob& job) {
   return true;
 }
 
+// `closed` may be the end of the head, or of the connection alone: next_generation tells them apart.
 bool ends_generation(const Error& error) {
   return error.code == Errc::generation_ended || error.code == Errc::closed || error.code == Errc::stale_generation;
 }
@@ -115,7 +129,7 @@ Result<void> follow_store(RunningJob job, const StoreWatch& watch) {
     const Error reason = ending ? ending->reason : ending.error();
     if (!ends_generation(reason)) return reason;
     if (reason.code == Errc::generation_ended) watch.on_news(reason.what);
-    auto next = next_generation(job, watch);
+    auto next = next_generation(job, watch, reason);
     if (!next) return next.error();
     if (!*next) break;
     job = std::move(**next);

@@ -23,8 +23,8 @@ struct StoreWatch {
 };
 
 /// Returns when the job has ended in order, the reader has gone or `on_change` wants no more. `Errc::unreachable` when
-/// the job's llmlaunch died, `out_of_resources` when changes were taken too slowly and some are lost; others as
-/// StoreView::open.
+/// the job's llmlaunch died, or the connection was lost while the job goes on; `out_of_resources` when changes were
+/// taken too slowly and some are lost; others as StoreView::open.
 Result<void> follow_store(RunningJob job, const StoreWatch& watch);
 
 }  // namespace llmlaunch::launcher

@@ -1,9 +1,12 @@
 // A store followed over the generations of a job: real servers, a real run directory, no ranks.
 #include "launcher/store_watch.hpp"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <memory>
@@ -57,6 +60,21 @@ struct WatchedJob {
     auto view = StoreView::open(*find_running_job(top.str(), kJob));
     REQUIRE(view);
     REQUIRE(view->client().put(key, {}));
+  }
+  // What a network may do: the connections to the rendezvous end, of which this process has the clients' sides, too.
+  void cut() const {
+    int cut = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      const int descriptor = std::stoi(entry.path().filename());
+      sockaddr_in peer{};
+      socklen_t size = sizeof peer;
+      if (::getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || peer.sin_family != AF_INET ||
+          ntohs(peer.sin_port) != served->port())
+        continue;
+      REQUIRE(::shutdown(descriptor, SHUT_RDWR) == 0);
+      ++cut;
+    }
+    REQUIRE(cut == 1);
   }
   std::future<Result<void>> follow() {
     watch.on_change = [this](Keyspace keyspace, const KeyChange& change) {
@@ -168,6 +186,32 @@ TEST_CASE("a job whose head has died ends its watch with that") {
   REQUIRE_FALSE(result);
   CHECK(result.error().code == Errc::unreachable);
   CHECK(result.error().what.find("job " + kJob + " ended without a word: its llmlaunch, process ") == 0);
+}
+
+TEST_CASE("a watch that loses its connection while the job goes on ends with that, and not as the job") {
+  WatchedJob job;
+  job.serve(0);
+  auto following = job.follow();
+  job.wait_for("watching");
+  job.set("a");
+  job.wait_for("native a");
+  job.cut();
+  const auto result = following.get();
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == Errc::unreachable);
+  CHECK(to_string(result.error()).find("rendezvous " + job.served->address() + ": connection lost: ") == 0);
+  CHECK(result.error().what.find("; changes since then are lost") != std::string::npos);
+  CHECK(result.error().hint == "the job goes on: watch again, and llmlaunch store list shows what there is");
+  CHECK(job.lines.back() == "native a");
+
+  job.lines.clear();
+  auto again = job.follow();
+  job.wait_for("watching");
+  job.set("b");
+  job.wait_for("native b");
+  job.placed.withdraw();
+  job.served.reset();
+  CHECK(again.get());
 }
 
 TEST_CASE("who comes when the generation has ended waits for the next one") {
