@@ -38,7 +38,7 @@ constexpr std::array<VerbWords, 6> kVerbs{{
      "native: llmlaunch's own; pytorch: what PyTorch's TCPStore has, where the head serves it. Without JOB: latest."},
     {Verb::watch, "watch", "[JOB [PREFIX]]", "Print each change as it is made, until the job ends",
      "Exit status: 0 when the job has ended, 69 when its llmlaunch died or changes were lost, as stdout took them too\n"
-     "slowly. A job that is restarted is followed into its next generation. Without JOB: latest."},
+     "slowly or the connection ended before the job. Without JOB: latest."},
 }};
 
 constexpr const char* kStoreFooter =

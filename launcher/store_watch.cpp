@@ -1,5 +1,5 @@
-// One generation after the other: each has a store of its own, and a pass of its own in the run directory, which is
-// taken away when the job ends.
+// One generation after the other, though a job has one only until something restarts it: each has a store of its own,
+// and a pass of its own in the run directory, which is taken away when the job ends.
 #include "launcher/store_watch.hpp"
 
 #include <fmt/format.h>
@@ -17,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 
 // Between two looks at the run directory once a generation has ended: its ranks have `grace` to end, then the job goes
-// on or away, and neither sends anything to who is connected to the old one.
+// away (or on), and nothing is sent to who is connected to the old one.
 constexpr milliseconds kLookAgain{100};
 // A poll() that waits for its descriptors alone.
 constexpr int kForever = -1;

@@ -1,6 +1,6 @@
 /// \file
-/// Follows the changes of a job's store until the job ends, over the generations of a job that is restarted. Used by
-/// cli/store.cpp.
+/// Follows the changes of a job's store until the job ends. Nothing restarts a job yet, so that it has one generation;
+/// a next one, whose pass takes the place of the old one, is followed. Used by cli/store.cpp.
 #pragma once
 
 #include <functional>
