@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "launcher/store_text.hpp"
+#include "rendezvous/base/log.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -91,6 +94,7 @@ Result<std::optional<FoundValue>> StoreView::await(const std::string& key, Keysp
   if (!watches) return watches.error();
   auto found = look(key, where);
   if (!found || *found) return found;
+  log_debug("waiting for key '{}' of job {}", one_line(key), client_->options().job_id);
   while (true) {
     const auto news = wait_for_any(*watches, deadline);
     if (!news) return news.error();

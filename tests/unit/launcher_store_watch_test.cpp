@@ -37,8 +37,9 @@ struct WatchedJob {
         << R"({"job_id": ")" << kJob << R"(", "llmlaunch_version": "0.1.0", "ended_at": null})";
   }
 
-  void serve(std::uint32_t generation) {
+  void serve(std::uint32_t generation, bool tcpstore = false) {
     rendezvous::ServerOptions options = ServedRendezvous::world_of(1);
+    options.tcpstore = tcpstore;
     options.job_id = kJob;
     options.generation = Generation{generation};
     token = options.token;
@@ -226,23 +227,55 @@ TEST_CASE("who comes when the generation has ended waits for the next one") {
   CHECK(following.get());
 }
 
-TEST_CASE("a key is awaited in both stores, and a list has those of the one that is served") {
+TEST_CASE("a key is awaited in both stores, and found in either") {
+  WatchedJob job;
+  job.serve(0, true);
+  auto view = StoreView::open(*find_running_job(job.top.str(), kJob));
+  REQUIRE(view);
+  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::seconds(60); };
+  for (const auto keyspace : {Keyspace::native, Keyspace::pytorch}) {
+    const std::string key(rendezvous::keyspace_name(keyspace));
+    auto later = std::async(std::launch::async, [&] { return view->await(key, {}, soon()); });
+    job.served->log().wait_for(LogLevel::debug, "waiting for key '" + key + "' of job " + kJob);  // it was not there
+    REQUIRE(view->client().put("other", {}, keyspace));
+    REQUIRE(view->client().put(key, as_bytes("v"), keyspace));
+    const auto found = later.get();
+    REQUIRE(found);
+    REQUIRE(found->has_value());
+    CHECK((*found)->keyspace == keyspace);
+    CHECK(as_text((*found)->value) == "v");
+    const auto there = view->await(key, {}, soon());
+    REQUIRE(there);
+    REQUIRE(there->has_value());
+    CHECK((*there)->keyspace == keyspace);
+  }
+  CHECK_FALSE((*view->await("no", {}, std::chrono::steady_clock::now())).has_value());
+  CHECK_FALSE((*view->await("native", {false, true}, std::chrono::steady_clock::now())).has_value());
+  CHECK(view->list("", {})->size() == 4);
+}
+
+TEST_CASE("where PyTorch's store is not served, llmlaunch's own is looked at, awaited and listed alone") {
   WatchedJob job;
   job.serve(0);
   auto view = StoreView::open(*find_running_job(job.top.str(), kJob));
   REQUIRE(view);
-  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::seconds(60); };
-  auto later = std::async(std::launch::async, [&] { return view->await("k", {}, soon()); });
   REQUIRE(view->client().put("k", as_bytes("v")));
-  const auto found = later.get();
-  REQUIRE(found);
-  REQUIRE(found->has_value());
-  CHECK((*found)->keyspace == Keyspace::native);
-  CHECK(as_text((*found)->value) == "v");
-  CHECK((*view->await("k", {}, soon())).has_value());
-  CHECK_FALSE((*view->await("no", {}, std::chrono::steady_clock::now())).has_value());
+  const auto now = std::chrono::steady_clock::now();
+  CHECK((*view->look("k", {})).has_value());
+  CHECK_FALSE((*view->look("no", {})).has_value());
+  CHECK_FALSE((*view->await("no", {}, now)).has_value());
   CHECK(view->list("", {})->size() == 1);
+  CHECK(view->look("k", {false, true}).error().code == Errc::unsupported);
+  CHECK(view->await("k", {false, true}, now).error().code == Errc::unsupported);
   CHECK(view->list("", {false, true}).error().code == Errc::unsupported);
+}
+
+TEST_CASE("only a store that is not served is absent, and only beside the other one") {
+  const auto said = [](Errc code) { return make_error(code, "x"); };
+  CHECK(is_absent_store(said(Errc::unsupported), Keyspace::pytorch, {}));
+  CHECK_FALSE(is_absent_store(said(Errc::unsupported), Keyspace::pytorch, {false, true}));
+  CHECK_FALSE(is_absent_store(said(Errc::unsupported), Keyspace::native, {}));
+  CHECK_FALSE(is_absent_store(said(Errc::invalid_argument), Keyspace::pytorch, {}));  // a queue
 }
 
 TEST_CASE("a job that died or ended meanwhile is said so instead of a refused connection") {
