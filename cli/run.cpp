@@ -282,10 +282,6 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
   return launcher::run_job(plan, launch);
 }
 
-}  // namespace
-
-namespace {
-
 /// As one of the other machines.
 int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallToken& token) {
   const auto agent = find_helper(kAgentProgram);
@@ -295,10 +291,6 @@ int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallT
   if (result->failure) return teller.failed(*result->failure, result->exit_status);
   return result->exit_status;
 }
-
-}  // namespace
-
-namespace {
 
 /// By its address alone this machine would be machine 0: it is, if it has the port. Who has it already leads, as with
 /// torchrun, so that several machines may be one.

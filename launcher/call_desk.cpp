@@ -275,8 +275,7 @@ asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line
   }
 }
 
-// --- places
-// -------------------------------------------------------------------------------------------------------------
+// --- places ---------------------------------------------------------------------------------------------------------
 
 bool CallDesk::gives_places() const {
   return plan_.per_machine->gives_places || admission_.anybody_waits();
