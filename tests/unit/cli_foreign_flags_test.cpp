@@ -100,6 +100,25 @@ TEST_CASE("torchrun's options mean what they say") {
         std::vector<launcher::RankRange>{{0, 0}, {2, 3}});
 }
 
+TEST_CASE("who types an option that torchrun alone has counts ranks as torchrun does") {
+  for (const Words& words : {Words{"--nnodes", "1"}, Words{"--node-rank", "0"}, Words{"--master-addr", "h"},
+                             Words{"--rdzv-endpoint", "h"}, Words{"--rdzv-id", "x"}, Words{"--standalone"},
+                             Words{"--local-addr", "h"}, Words{"--log-line-prefix-template", "x"}, Words{"-r", "0"}}) {
+    INFO(words.front());
+    Words all = words;
+    all.push_back("x.py");
+    CHECK(parsed(all).torchrun);
+  }
+  for (const Words& words : {Words{"--rdzv-backend", "static"}, Words{"--rdzv-conf", "timeout=9"}, Words{"--role", "r"},
+                             Words{"--max-restarts", "0"}, Words{"--monitor-interval", "1"}, Words{"--tee", "3"},
+                             Words{"--num_machines", "1"}, Words{"--fsdp_version", "2"}}) {
+    INFO(words.front());
+    Words all = words;
+    all.push_back("x.py");
+    CHECK_FALSE(parsed(all).torchrun);
+  }
+}
+
 TEST_CASE("what has no effect is said in one line, and what asks for nothing else is not") {
   const auto notes = [](Words words) {
     words.push_back("x.py");
