@@ -94,11 +94,10 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, s
   here.loopback = is_everybody(*config.main_process_ip);
   here.token_from = token_source(config, head.environment);
   const std::string wanted = address_bytes(*config.main_process_ip);
-  const bool loopback = wanted.size() == 4 && wanted[0] == 127;
   const bool own = std::any_of(head.addresses.begin(), head.addresses.end(),
                                [&](const std::string& address) { return address_bytes(address) == wanted; });
   // Not a link-local one, which means nothing without its interface.
-  if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
+  if (!wanted.empty() && (is_loopback_bytes(wanted) || own) && !config.main_process_ip->starts_with("fe80:"))
     here.bind_address = *config.main_process_ip;
   note_loopback(config, here, notes);
   return here;

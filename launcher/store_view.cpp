@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "rendezvous/base/own_addresses.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
