@@ -212,6 +212,7 @@ Result<void> take_endpoint(const ForeignUse& use, RunOptions& options) {
   }
   if (six && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   set_key(use, "main_process_ip", host, options);
+  options.endpoint = true;
   return ok;
 }
 

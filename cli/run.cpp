@@ -114,7 +114,7 @@ Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
   show_local_ranks(options.local_ranks, *plan);
   const auto place = config->places.find("llmlaunch.token_file");
-  return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second};
+  return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second.text};
 }
 
 /// The token of machines that are started one by one: what was typed, then the variable, then the file's key.

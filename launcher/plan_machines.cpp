@@ -62,11 +62,13 @@ void note_loopback(const Config& config, const PerMachine& here, std::vector<std
 }  // namespace
 
 std::string token_source(const Config& config, const EnvList& environment) {
-  const std::string place = place_of(config, "llmlaunch.token_file");
+  const auto place = config.places.find("llmlaunch.token_file");
   const std::string* const variable = value_of(environment, env::kJoinToken);
-  const bool typed = config.token_file && place == "--token-file";
+  const bool typed = config.token_file && place != config.places.end() && place->second.origin == ConfigOrigin::option;
   if (!typed && variable != nullptr && !variable->empty()) return fmt::format("the variable {}", env::kJoinToken);
-  return config.token_file ? fmt::format("the file '{}' ({})", *config.token_file, place) : "";
+  return config.token_file
+             ? fmt::format("the file '{}' ({})", *config.token_file, place_of(config, "llmlaunch.token_file"))
+             : "";
 }
 
 Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {

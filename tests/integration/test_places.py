@@ -272,6 +272,14 @@ def test_accelerates_own_default_file_names_no_place(machines):
     ended(runs, 0, 0)
 
 
+def test_a_file_that_another_one_includes_names_no_place_either(machines):
+    (machines.top / "site.yaml").write_text("machine_rank: 0\n")
+    (machines.top / "job.yaml").write_text("llmlaunch: {include: site.yaml}\n")
+    options = ["--config", str(machines.top / "job.yaml")]
+    text = ended([machines.start_alike("true", options=options) for _ in range(2)], 0, 0)
+    assert text.count("it leads as machine 0, and gives out the places of the others") == 1, text
+
+
 def test_the_plan_and_the_settings_tell_that_places_are_given_out(machines):
     def said(*options, **more):
         return ended([machines.start_alike("true", options=options, token="", **more)], 0)
