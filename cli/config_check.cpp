@@ -40,7 +40,7 @@ void warn_of_missing(const launcher::Config& config) {
     log_warning("{}", printable(fmt::format("{}: {} {}: {}", where, key, file, why)));
   };
   const auto place = config.places.find("llmlaunch.ssh");
-  const std::string where = place == config.places.end() ? config.file : place->second;
+  const std::string where = place == config.places.end() ? config.file : place->second.text;
   for (const auto& file : config.ssh.identity_files) look("identity_file", file, where);
   for (const auto& host : config.hosts)
     for (const auto& file : host.identity_files) look("identity_file", file, host.where);
@@ -61,7 +61,8 @@ int config_check_command(const ConfigCheckOptions& options) {
   auto config = with_options(std::move(*read), RunOptions{}, head->environment, host_world(head->environment).sources);
   if (!config) return fail(launcher::without_values(config.error(), secrets));
   // A file for machines that are started one by one may leave to the command line which one this is.
-  if (launcher::runs_per_machine(*config)) config->places.emplace("machine_rank", "config check");
+  if (launcher::runs_per_machine(*config))
+    config->places.emplace("machine_rank", launcher::ConfigPlace{"config check", launcher::ConfigOrigin::option});
   const auto plan = launcher::make_plan(*config, launcher::Command{{"PROGRAM"}, {}}, *head);
   if (!plan) return fail(launcher::without_values(plan.error(), secrets));
   for (const auto& note : plan->notes) log_warning("{}", printable(note));

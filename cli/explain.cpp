@@ -123,8 +123,8 @@ std::string explained(const launcher::Config& config, const Values& typed, bool 
   if (config.num_processes) {
     const auto place = config.places.find("num_processes");
     processes.text = std::to_string(*config.num_processes);
-    processes.where = place == config.places.end() ? "" : place->second;
-    const bool typed_count = processes.where.starts_with("--n");  // else the place is that of the key
+    processes.where = place == config.places.end() ? "" : place->second.text;
+    const bool typed_count = place != config.places.end() && place->second.origin == launcher::ConfigOrigin::option;
     const auto own = given.find("num_processes");
     if (typed_count || own == given.end() || own->second->text != processes.text)
       given.insert_or_assign("num_processes", &processes);

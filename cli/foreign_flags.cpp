@@ -25,8 +25,12 @@ enum class Does {
   refused,   // `text` says why
 };
 
+/// Whose option it is. Who types one that torchrun alone has counts ranks as torchrun does.
+enum class Of { accelerate, torchrun, both };
+
 struct Flag {
   std::string_view name;
+  Of of;
   bool takes_value;
   Does does;
   std::string_view target = {};
@@ -44,117 +48,97 @@ constexpr std::string_view kNoSageMaker =
 
 constexpr auto kFlags = std::to_array<Flag>({
     // accelerate launch
-    {"--num-machines", true, Does::key, "num_machines"},
-    {"--machine-rank", true, Does::key, "machine_rank"},
-    {"--main-process-ip", true, Does::key, "main_process_ip"},
-    {"--main-process-port", true, Does::key, "main_process_port"},
-    {"--mixed-precision", true, Does::key, "mixed_precision"},
-    {"--gpu-ids", true, Does::key, "gpu_ids"},
-    {"--cpu", false, Does::flag_key, "use_cpu"},
-    {"--debug", false, Does::flag_key, "debug"},
-    {"--enable-cpu-affinity", false, Does::flag_key, "enable_cpu_affinity"},
-    {"--same-network", false, Does::flag_key, "same_network"},
-    {"--multi-gpu", false, Does::flag_key, "distributed_type", "MULTI_GPU"},
-    {"--use-deepspeed", false, Does::flag_key, "distributed_type", "DEEPSPEED"},
-    {"--use-fsdp", false, Does::flag_key, "distributed_type", "FSDP"},
-    {"--use-megatron-lm", false, Does::flag_key, "distributed_type", "MEGATRON_LM"},
-    {"--use-parallelism-config", false, Does::silent},
-    {"--use-xpu", false, Does::flag_key, "distributed_type", "MULTI_XPU"},
-    {"--num-cpu-threads-per-process", true, Does::variable, "OMP_NUM_THREADS"},
-    {"--dynamo-backend", true, Does::key, "dynamo_config.dynamo_backend"},
-    {"--dynamo-mode", true, Does::key, "dynamo_config.dynamo_mode"},
-    {"--dynamo-use-fullgraph", false, Does::flag_key, "dynamo_config.dynamo_use_fullgraph"},
-    {"--dynamo-use-dynamic", false, Does::flag_key, "dynamo_config.dynamo_use_dynamic"},
-    {"--dynamo-use-regional-compilation", false, Does::flag_key, "dynamo_config.dynamo_use_regional_compilation"},
-    {"--fp8-use-autocast-during-eval", false, Does::flag_key, "fp8_config.fp8_use_autocast_during_eval"},
-    {"--mpirun-hostfile", true, Does::key, "mpirun_config.mpirun_hostfile"},
-    {"--mpirun-ccl", true, Does::nothing, "", "llmlaunch starts no mpirun"},
-    {"--ipex", false, Does::nothing, "", "accelerate has dropped it"},
-    {"--main-training-function", true, Does::nothing, "", "it is for TPUs"},
-    {"--downcast-bf16", false, Does::nothing, "", "it is for TPUs"},
-    {"--tpu", false, Does::refused, "", kNoTpu},
-    {"--tpu-cluster", false, Does::refused, "", kNoTpu},
-    {"--no-tpu-cluster", false, Does::refused, "", kNoTpu},
-    {"--tpu-use-cluster", false, Does::refused, "", kNoTpu},
-    {"--tpu-use-sudo", false, Does::refused, "", kNoTpu},
-    {"--tpu-name", true, Does::refused, "", kNoTpu},
-    {"--tpu-zone", true, Does::refused, "", kNoTpu},
-    {"--vm", true, Does::refused, "", kNoTpu},
-    {"--aws-access-key-id", true, Does::refused, "", kNoSageMaker},
-    {"--aws-secret-access-key", true, Does::refused, "", kNoSageMaker},
+    {"--num-machines", Of::accelerate, true, Does::key, "num_machines"},
+    {"--machine-rank", Of::accelerate, true, Does::key, "machine_rank"},
+    {"--main-process-ip", Of::accelerate, true, Does::key, "main_process_ip"},
+    {"--main-process-port", Of::accelerate, true, Does::key, "main_process_port"},
+    {"--mixed-precision", Of::accelerate, true, Does::key, "mixed_precision"},
+    {"--gpu-ids", Of::accelerate, true, Does::key, "gpu_ids"},
+    {"--cpu", Of::accelerate, false, Does::flag_key, "use_cpu"},
+    {"--debug", Of::accelerate, false, Does::flag_key, "debug"},
+    {"--enable-cpu-affinity", Of::accelerate, false, Does::flag_key, "enable_cpu_affinity"},
+    {"--same-network", Of::accelerate, false, Does::flag_key, "same_network"},
+    {"--multi-gpu", Of::accelerate, false, Does::flag_key, "distributed_type", "MULTI_GPU"},
+    {"--use-deepspeed", Of::accelerate, false, Does::flag_key, "distributed_type", "DEEPSPEED"},
+    {"--use-fsdp", Of::accelerate, false, Does::flag_key, "distributed_type", "FSDP"},
+    {"--use-megatron-lm", Of::accelerate, false, Does::flag_key, "distributed_type", "MEGATRON_LM"},
+    {"--use-parallelism-config", Of::accelerate, false, Does::silent},
+    {"--use-xpu", Of::accelerate, false, Does::flag_key, "distributed_type", "MULTI_XPU"},
+    {"--num-cpu-threads-per-process", Of::accelerate, true, Does::variable, "OMP_NUM_THREADS"},
+    {"--dynamo-backend", Of::accelerate, true, Does::key, "dynamo_config.dynamo_backend"},
+    {"--dynamo-mode", Of::accelerate, true, Does::key, "dynamo_config.dynamo_mode"},
+    {"--dynamo-use-fullgraph", Of::accelerate, false, Does::flag_key, "dynamo_config.dynamo_use_fullgraph"},
+    {"--dynamo-use-dynamic", Of::accelerate, false, Does::flag_key, "dynamo_config.dynamo_use_dynamic"},
+    {"--dynamo-use-regional-compilation", Of::accelerate, false, Does::flag_key,
+     "dynamo_config.dynamo_use_regional_compilation"},
+    {"--fp8-use-autocast-during-eval", Of::accelerate, false, Does::flag_key,
+     "fp8_config.fp8_use_autocast_during_eval"},
+    {"--mpirun-hostfile", Of::accelerate, true, Does::key, "mpirun_config.mpirun_hostfile"},
+    {"--mpirun-ccl", Of::accelerate, true, Does::nothing, "", "llmlaunch starts no mpirun"},
+    {"--ipex", Of::accelerate, false, Does::nothing, "", "accelerate has dropped it"},
+    {"--main-training-function", Of::accelerate, true, Does::nothing, "", "it is for TPUs"},
+    {"--downcast-bf16", Of::accelerate, false, Does::nothing, "", "it is for TPUs"},
+    {"--tpu", Of::accelerate, false, Does::refused, "", kNoTpu},
+    {"--tpu-cluster", Of::accelerate, false, Does::refused, "", kNoTpu},
+    {"--no-tpu-cluster", Of::accelerate, false, Does::refused, "", kNoTpu},
+    {"--tpu-use-cluster", Of::accelerate, false, Does::refused, "", kNoTpu},
+    {"--tpu-use-sudo", Of::accelerate, false, Does::refused, "", kNoTpu},
+    {"--tpu-name", Of::accelerate, true, Does::refused, "", kNoTpu},
+    {"--tpu-zone", Of::accelerate, true, Does::refused, "", kNoTpu},
+    {"--vm", Of::accelerate, true, Does::refused, "", kNoTpu},
+    {"--aws-access-key-id", Of::accelerate, true, Does::refused, "", kNoSageMaker},
+    {"--aws-secret-access-key", Of::accelerate, true, Does::refused, "", kNoSageMaker},
     // its DeepSpeed options
-    {"--deepspeed-config-file", true, Does::key, "deepspeed_config.deepspeed_config_file"},
-    {"--zero-stage", true, Does::key, "deepspeed_config.zero_stage"},
-    {"--offload-optimizer-device", true, Does::key, "deepspeed_config.offload_optimizer_device"},
-    {"--offload-param-device", true, Does::key, "deepspeed_config.offload_param_device"},
-    {"--offload-optimizer-nvme-path", true, Does::key, "deepspeed_config.offload_optimizer_nvme_path"},
-    {"--offload-param-nvme-path", true, Does::key, "deepspeed_config.offload_param_nvme_path"},
-    {"--gradient-accumulation-steps", true, Does::key, "deepspeed_config.gradient_accumulation_steps"},
-    {"--gradient-clipping", true, Does::key, "deepspeed_config.gradient_clipping"},
-    {"--zero3-init-flag", true, Does::key, "deepspeed_config.zero3_init_flag"},
-    {"--zero3-save-16bit-model", true, Does::key, "deepspeed_config.zero3_save_16bit_model"},
-    {"--deepspeed-hostfile", true, Does::key, "deepspeed_config.deepspeed_hostfile"},
-    {"--deepspeed-exclusion-filter", true, Does::key, "deepspeed_config.deepspeed_exclusion_filter"},
-    {"--deepspeed-inclusion-filter", true, Does::key, "deepspeed_config.deepspeed_inclusion_filter"},
-    {"--deepspeed-multinode-launcher", true, Does::key, "deepspeed_config.deepspeed_multinode_launcher"},
-    {"--deepspeed-moe-layer-cls-names", true, Does::key, "deepspeed_config.deepspeed_moe_layer_cls_names"},
+    {"--deepspeed-config-file", Of::accelerate, true, Does::key, "deepspeed_config.deepspeed_config_file"},
+    {"--zero-stage", Of::accelerate, true, Does::key, "deepspeed_config.zero_stage"},
+    {"--offload-optimizer-device", Of::accelerate, true, Does::key, "deepspeed_config.offload_optimizer_device"},
+    {"--offload-param-device", Of::accelerate, true, Does::key, "deepspeed_config.offload_param_device"},
+    {"--offload-optimizer-nvme-path", Of::accelerate, true, Does::key, "deepspeed_config.offload_optimizer_nvme_path"},
+    {"--offload-param-nvme-path", Of::accelerate, true, Does::key, "deepspeed_config.offload_param_nvme_path"},
+    {"--gradient-accumulation-steps", Of::accelerate, true, Does::key, "deepspeed_config.gradient_accumulation_steps"},
+    {"--gradient-clipping", Of::accelerate, true, Does::key, "deepspeed_config.gradient_clipping"},
+    {"--zero3-init-flag", Of::accelerate, true, Does::key, "deepspeed_config.zero3_init_flag"},
+    {"--zero3-save-16bit-model", Of::accelerate, true, Does::key, "deepspeed_config.zero3_save_16bit_model"},
+    {"--deepspeed-hostfile", Of::accelerate, true, Does::key, "deepspeed_config.deepspeed_hostfile"},
+    {"--deepspeed-exclusion-filter", Of::accelerate, true, Does::key, "deepspeed_config.deepspeed_exclusion_filter"},
+    {"--deepspeed-inclusion-filter", Of::accelerate, true, Does::key, "deepspeed_config.deepspeed_inclusion_filter"},
+    {"--deepspeed-multinode-launcher", Of::accelerate, true, Does::key,
+     "deepspeed_config.deepspeed_multinode_launcher"},
+    {"--deepspeed-moe-layer-cls-names", Of::accelerate, true, Does::key,
+     "deepspeed_config.deepspeed_moe_layer_cls_names"},
     // torchrun
-    {"--nnodes", true, Does::special},
-    {"--node-rank", true, Does::key, "machine_rank"},
-    {"--master-addr", true, Does::key, "main_process_ip"},
-    {"--master-port", true, Does::key, "main_process_port"},
-    {"--rdzv-endpoint", true, Does::special},
-    {"--rdzv-conf", true, Does::special},
-    {"--rdzv-backend", true, Does::key, "rdzv_backend"},
-    {"--rdzv-id", true, Does::special},
-    {"--standalone", false, Does::nothing, "", kServes},
-    {"--role", true, Does::variable, "ROLE_NAME"},
-    {"--max-restarts", true, Does::special},
-    {"--monitor-interval", true, Does::nothing, "", "the end of a rank is seen when it happens"},
-    {"--start-method", true, Does::nothing, "", kNoPrograms},
-    {"--run-path", false, Does::nothing, "", "scripts are run by Python itself"},
-    {"--tee", true, Does::special},
-    {"--redirects", true, Does::special},
-    {"--local-ranks-filter", true, Does::special},
-    {"--duplicate-stdout-filters", true, Does::nothing, "", kKeepsLines},
-    {"--duplicate-stderr-filters", true, Does::nothing, "", kKeepsLines},
-    {"--logs-specs", true, Does::nothing, "", kKeepsLines},
-    {"--event-log-handler", true, Does::nothing, "", "--json-events FILE has the events of a job"},
-    {"--log-line-prefix-template", true, Does::special},
-    {"--print-completion", true, Does::refused, "", "llmlaunch docs completion prints one, for bash, zsh or fish"},
-    {"--numa-binding", true, Does::special},
-    {"--shutdown-timeout", true, Does::special},
-    {"--signals-to-handle", true, Does::nothing, "",
+    {"--nnodes", Of::torchrun, true, Does::special},
+    {"--node-rank", Of::torchrun, true, Does::key, "machine_rank"},
+    {"--master-addr", Of::torchrun, true, Does::key, "main_process_ip"},
+    {"--master-port", Of::torchrun, true, Does::key, "main_process_port"},
+    {"--rdzv-endpoint", Of::torchrun, true, Does::special},
+    {"--rdzv-conf", Of::both, true, Does::special},
+    {"--rdzv-backend", Of::both, true, Does::key, "rdzv_backend"},
+    {"--rdzv-id", Of::torchrun, true, Does::special},
+    {"--standalone", Of::torchrun, false, Does::nothing, "", kServes},
+    {"--role", Of::both, true, Does::variable, "ROLE_NAME"},
+    {"--max-restarts", Of::both, true, Does::special},
+    {"--monitor-interval", Of::both, true, Does::nothing, "", "the end of a rank is seen when it happens"},
+    {"--start-method", Of::torchrun, true, Does::nothing, "", kNoPrograms},
+    {"--run-path", Of::torchrun, false, Does::nothing, "", "scripts are run by Python itself"},
+    {"--tee", Of::both, true, Does::special},
+    {"--redirects", Of::torchrun, true, Does::special},
+    {"--local-ranks-filter", Of::torchrun, true, Does::special},
+    {"--duplicate-stdout-filters", Of::torchrun, true, Does::nothing, "", kKeepsLines},
+    {"--duplicate-stderr-filters", Of::torchrun, true, Does::nothing, "", kKeepsLines},
+    {"--logs-specs", Of::torchrun, true, Does::nothing, "", kKeepsLines},
+    {"--event-log-handler", Of::torchrun, true, Does::nothing, "", "--json-events FILE has the events of a job"},
+    {"--log-line-prefix-template", Of::torchrun, true, Does::special},
+    {"--print-completion", Of::torchrun, true, Does::refused, "",
+     "llmlaunch docs completion prints one, for bash, zsh or fish"},
+    {"--numa-binding", Of::torchrun, true, Does::special},
+    {"--shutdown-timeout", Of::torchrun, true, Does::special},
+    {"--signals-to-handle", Of::torchrun, true, Does::nothing, "",
      "INT, TERM, HUP and QUIT stop the job; --forward-signal passes others on"},
-    {"--local-addr", true, Does::nothing, "", kSpreads},
-    {"--virtual-local-rank", false, Does::refused, "",
+    {"--local-addr", Of::torchrun, true, Does::nothing, "", kSpreads},
+    {"--virtual-local-rank", Of::torchrun, false, Does::refused, "",
      "every rank has its own LOCAL_RANK; llmlaunch.rank_env sets CUDA_VISIBLE_DEVICES: '{local_rank}'"},
 });
-
-/// Of the options above, those that accelerate launch does not have: who types one counts ranks as torchrun does.
-bool torchrun_alone(std::string_view name) {
-  constexpr std::array<std::string_view, 20> kNames{"--nnodes",
-                                                    "--node-rank",
-                                                    "--master-addr",
-                                                    "--master-port",
-                                                    "--rdzv-endpoint",
-                                                    "--rdzv-id",
-                                                    "--standalone",
-                                                    "--start-method",
-                                                    "--run-path",
-                                                    "--redirects",
-                                                    "--local-ranks-filter",
-                                                    "--duplicate-stdout-filters",
-                                                    "--duplicate-stderr-filters",
-                                                    "--logs-specs",
-                                                    "--event-log-handler",
-                                                    "--numa-binding",
-                                                    "--shutdown-timeout",
-                                                    "--signals-to-handle",
-                                                    "--local-addr",
-                                                    "--log-line-prefix-template"};
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
-}
 
 /// Options of these names have the file's key of the same name, below that section.
 struct Family {
@@ -228,6 +212,7 @@ Result<void> take_endpoint(const ForeignUse& use, RunOptions& options) {
   }
   if (six && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   set_key(use, "main_process_ip", host, options);
+  options.endpoint = true;
   return ok;
 }
 
@@ -390,13 +375,13 @@ Result<void> apply_foreign(const std::vector<ForeignUse>& uses, RunOptions& opti
   for (const ForeignUse& use : uses)
     if (use.name == "--role") role = use.value;
   for (const ForeignUse& use : uses) {
-    options.torchrun = options.torchrun || torchrun_alone(use.name);
+    const Flag* const flag = find_flag(use.name);
+    options.torchrun = options.torchrun || (flag != nullptr && flag->of == Of::torchrun);
     if (use.name == "--log-line-prefix-template") {
       if (auto done = take_line_prefix(use, role, options); !done) return done;
       continue;
     }
-    if (const Flag* flag = find_flag(use.name); flag != nullptr && flag->target == "distributed_type")
-      kinds.push_back(use.option);
+    if (flag != nullptr && flag->target == "distributed_type") kinds.push_back(use.option);
     if (auto done = apply_one(use, options); !done) return done;
   }
   // accelerate takes --multi_gpu beside one of the others as what it is anyway.

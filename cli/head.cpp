@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -52,11 +51,6 @@ std::string home_directory() {
   return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
 }
 
-std::string own_hostname() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
-}
-
 bool is_file(const std::string& path) {
   struct stat found {};
   return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
@@ -77,7 +71,7 @@ Result<launcher::HeadFacts> head_facts() {
   auto addresses = own_addresses();
   if (!addresses) return addresses.error();
   facts.addresses = std::move(*addresses);
-  facts.hostname = own_hostname();
+  facts.hostname = own_host_name();
   facts.home = home_directory();
   std::error_code failed;
   facts.cwd = fs::current_path(failed).string();

@@ -73,6 +73,7 @@ struct RunOptions {
   std::vector<launcher::RankRange> local_ranks;  ///< show the lines of these alone
   std::optional<TypedText> is_host;              ///< --rdzv-conf is_host, "true" or "false": has this machine the store
   std::string run_id;                            ///< --rdzv-id
+  bool endpoint = false;                         ///< --rdzv-endpoint says where machine 0 is
   bool torchrun = false;                         ///< an option that torchrun alone has: a rank where no number is given
   std::string nproc_device;                      ///< --nproc-per-node gpu, cpu or auto: as many as this machine has
 };

@@ -22,6 +22,16 @@ using launcher::Config;
 using launcher::EnvList;
 using launcher::HostConfig;
 
+/// The key's value is that of an option now.
+void take_typed(Config& config, const std::string& key, const std::string& option) {
+  config.places.insert_or_assign(key, launcher::ConfigPlace{option, launcher::ConfigOrigin::option});
+}
+
+bool comes_from(const Config& config, std::string_view key, launcher::ConfigOrigin origin) {
+  const auto place = config.places.find(key);
+  return place != config.places.end() && place->second.origin == origin;
+}
+
 /// What the file's num_processes comes to for a choice of its hosts: their slots, and the share of those without. Not
 /// known when one is not the file's, or the file's own division leaves a remainder.
 std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<HostConfig>& chosen) {
@@ -46,10 +56,11 @@ std::optional<std::uint32_t> ranks_of(const Config& file, const std::vector<Host
 /// Hosts instead of those that were there. The file's numbers count the file's hosts; a typed one counts these.
 void take_hosts(Config& config, std::vector<HostConfig> hosts, const std::string& option) {
   config.hosts = std::move(hosts);
-  const auto typed = config.places.find("num_machines");
-  if (typed == config.places.end() || !typed->second.starts_with('-')) config.num_machines.reset();
+  const bool typed = comes_from(config, "num_machines", launcher::ConfigOrigin::option) ||
+                     comes_from(config, "num_machines", launcher::ConfigOrigin::set);
+  if (!typed) config.num_machines.reset();
   config.machine_rank = 0;
-  config.places.insert_or_assign("llmlaunch.hosts", option);
+  take_typed(config, "llmlaunch.hosts", option);
 }
 
 /// `--hosts`, `--hostfile` or `--from`: the hosts of the run. One that the file has as well keeps its address, port,
@@ -76,14 +87,14 @@ Result<void> overlay_hosts(Config& config, const RunOptions& options, const Host
 void overlay_counts(Config& config, const RunOptions& options) {
   if (options.num_processes) {
     config.num_processes = options.num_processes;
-    config.places.insert_or_assign("num_processes", "--num-processes");
+    take_typed(config, "num_processes", "--num-processes");
   }
   if (options.nproc_per_node) {
     const std::size_t hosts =
         launcher::runs_per_machine(config) ? *config.num_machines : std::max<std::size_t>(1, config.hosts.size());
     config.num_processes =
         static_cast<std::uint32_t>(std::min<std::size_t>(UINT32_MAX, hosts * *options.nproc_per_node));
-    config.places.insert_or_assign("num_processes", "--nproc-per-node");
+    take_typed(config, "num_processes", "--nproc-per-node");
     for (auto& host : config.hosts) host.slots = options.nproc_per_node;
   }
 }
@@ -115,23 +126,23 @@ void count_unasked(Config& config, const RunOptions& options, const EnvList& env
 Result<void> count_gpus(Config& config, const RunOptions& options, const EnvList& environment) {
   if (config.num_processes || options.num_processes || options.nproc_per_node) return ok;
   if (!config.hosts.empty() || config.num_machines.value_or(1) != 1) return ok;
-  const auto typed = config.places.find("distributed_type");
-  if (typed == config.places.end() || !typed->second.starts_with("--") || typed->second.starts_with("--set")) {
+  if (!comes_from(config, "distributed_type", launcher::ConfigOrigin::option)) {
     count_unasked(config, options, environment);
     return ok;
   }
+  const std::string option = config.places.at("distributed_type").text;
   const std::uint32_t count = gpus_for(config, environment);
   if (count == 0) {
     return make_error(Errc::invalid_config,
                       fmt::format("{}: no number of ranks is given, and this machine has no NVIDIA GPU, or "
                                   "CUDA_VISIBLE_DEVICES hides them",
-                                  typed->second),
+                                  option),
                       {}, "add --num_processes N");
   }
   config.num_processes = count;
-  config.places.insert_or_assign("num_processes", typed->second);
+  take_typed(config, "num_processes", option);
   config.notes.push_back(
-      fmt::format("{}: {} rank{}, one for each GPU of this machine", typed->second, count, count == 1 ? "" : "s"));
+      fmt::format("{}: {} rank{}, one for each GPU of this machine", option, count, count == 1 ? "" : "s"));
   return ok;
 }
 
@@ -144,15 +155,12 @@ void overlay_machines(Config& config, const RunOptions& options) {
                              " has no effect: llmlaunch serves a rendezvous of its own for every run");
     return;
   }
-  if (!config.note_of_c10d.empty()) std::erase(config.notes, config.note_of_c10d);
   if (options.is_host) config.is_host = options.is_host->value == "true";
   // accelerate writes machine_rank: 0 into every file; torchrun's dynamic rendezvous knows no such number.
-  const auto rank = config.places.find("machine_rank");
-  const auto address = config.places.find("main_process_ip");
-  const bool dynamic = address != config.places.end() && address->second.starts_with("--rdzv");
-  if (dynamic && !config.places.contains("main_process_port")) config.main_process_port = kEndpointPort;
-  const bool of_file = rank != config.places.end() && !config.file.empty() && rank->second.starts_with(config.file);
-  if (dynamic && of_file && config.machine_rank == 0) config.places.erase(rank);
+  if (!options.endpoint) return;
+  if (!config.places.contains("main_process_port")) config.main_process_port = kEndpointPort;
+  if (config.machine_rank == 0 && comes_from(config, "machine_rank", launcher::ConfigOrigin::file))
+    config.places.erase("machine_rank");
 }
 
 }  // namespace
@@ -194,7 +202,7 @@ void overlay_logs(Config& config, const RunOptions& options) {
   logs.fold_lines = logs.fold_lines || options.fold_lines;
   if (options.ranks.empty()) return;
   logs.ranks = options.ranks;
-  config.places.insert_or_assign("llmlaunch.logs.ranks", "--ranks");
+  take_typed(config, "llmlaunch.logs.ranks", "--ranks");
 }
 
 }  // namespace
@@ -204,6 +212,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
   RunOptions options = typed;
   const bool one_by_one = launcher::runs_per_machine(config);
   const std::string note_of_rank = launcher::note_of_machine_rank(config);
+  const bool has_noted_backend = launcher::note_of_backend(config).has_value();
   const bool has_rank = config.machine_rank != 0;
   if (options.hosts || options.hostfile || options.from) {
     if (auto done = overlay_hosts(config, options, {sources, environment}); !done) return done.error();
@@ -211,6 +220,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
     return done.error();
   }
   if (one_by_one && has_rank && !config.hosts.empty()) config.notes.push_back(note_of_rank);
+  if (auto said = launcher::note_of_backend(config); said && !has_noted_backend) config.notes.push_back(*said);
   if (filters_hosts(options)) {
     auto hosts = filtered_hosts(config, options, {sources, environment});
     if (!hosts) return hosts.error();
@@ -238,7 +248,7 @@ Result<Config> with_options(Config config, const RunOptions& typed, const EnvLis
   if (options.stdin_to) config.process.stdin_to = *options.stdin_to;
   if (options.cpu_bind) {
     config.process.cpu_bind = options.cpu_bind;
-    config.places.insert_or_assign("llmlaunch.cpu_bind", "--cpu-bind");
+    take_typed(config, "llmlaunch.cpu_bind", "--cpu-bind");
   }
   auto& signals = config.process.forward_signals;
   signals.insert(signals.end(), options.forward_signals.begin(), options.forward_signals.end());

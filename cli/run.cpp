@@ -114,7 +114,7 @@ Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
   show_local_ranks(options.local_ranks, *plan);
   const auto place = config->places.find("llmlaunch.token_file");
-  return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second};
+  return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second.text};
 }
 
 /// The token of machines that are started one by one: what was typed, then the variable, then the file's key.
@@ -282,10 +282,6 @@ Result<launcher::JobResult> run_plan(const RunOptions& options, const launcher::
   return launcher::run_job(plan, launch);
 }
 
-}  // namespace
-
-namespace {
-
 /// As one of the other machines.
 int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallToken& token) {
   const auto agent = find_helper(kAgentProgram);
@@ -295,10 +291,6 @@ int join(Teller& teller, const launcher::LaunchPlan& plan, const launcher::CallT
   if (result->failure) return teller.failed(*result->failure, result->exit_status);
   return result->exit_status;
 }
-
-}  // namespace
-
-namespace {
 
 /// By its address alone this machine would be machine 0: it is, if it has the port. Who has it already leads, as with
 /// torchrun, so that several machines may be one.
@@ -313,6 +305,17 @@ Result<std::shared_ptr<rendezvous::HeldPort>> lead_if_free(launcher::LaunchPlan&
     log_info("{} is on this machine, and another program has it: that is called as machine 0", at);
   }
   return port;
+}
+
+/// It has the job, or will if it has the port: one of the other machines only joins one.
+bool may_lead(const launcher::LaunchPlan& plan) {
+  return !plan.per_machine || plan.per_machine->machine_rank == 0u;
+}
+
+Result<RunLock> lock_of(const RunOptions& options, const std::string& job_id) {
+  const auto head = head_facts();
+  if (!head) return head.error();
+  return RunLock::take(options.config.value_or(default_config().value_or("")), job_id, head->environment);
 }
 
 }  // namespace
@@ -330,26 +333,25 @@ int run_command(const RunOptions& options, const std::optional<std::string>& joi
   for (const auto& note : plan->notes) log_warning("{}", printable(note));
   if (options.dry_run) return print_plan(*plan, options.json);
   std::optional<launcher::CallToken> token;
-  std::shared_ptr<rendezvous::HeldPort> port;
   if (plan->per_machine) {
     auto read = call_token_of(options, *settings, join_token);
     if (!read) return teller.failed(read.error());
     token = *read;
-    if (plan->per_machine->if_free) {
-      auto held = lead_if_free(*plan);
-      if (!held) return teller.failed(held.error());
-      port = std::move(*held);
-    }
-    if (plan->per_machine->machine_rank != 0u) return join(teller, *plan, *token);
   }
+  // Before the port is asked for: a second run would find it taken, and go to the first one as one of its machines.
   RunLock lock;
-  if (options.lock) {
-    const auto head = head_facts();
-    if (!head) return teller.failed(head.error());
-    auto taken = RunLock::take(options.config.value_or(default_config().value_or("")), plan->job_id, head->environment);
+  if (options.lock && may_lead(*plan)) {
+    auto taken = lock_of(options, plan->job_id);
     if (!taken) return teller.failed(taken.error(), number(exit_status_of(taken.error())), &*plan);
     lock.swap(*taken);
   }
+  std::shared_ptr<rendezvous::HeldPort> port;
+  if (plan->per_machine && plan->per_machine->if_free) {
+    auto held = lead_if_free(*plan);
+    if (!held) return teller.failed(held.error());
+    port = std::move(*held);
+  }
+  if (!may_lead(*plan)) return join(teller, *plan, *token);
   const auto result = run_plan(options, *plan, token ? &*token : nullptr, std::move(port), teller);
   if (!result)
     return teller.failed(launcher::without_values(result.error(), plan->secrets),

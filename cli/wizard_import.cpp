@@ -105,22 +105,22 @@ std::vector<std::string> ignored_by_accelerate(const launcher::Config& config, s
   for (const std::string_view key : kFlagsWin) {
     const auto place = config.places.find(key);
     if (place == config.places.end()) continue;
-    notes.push_back(fmt::format("{}: accelerate launch never used {} from a file{}", place->second, key,
+    notes.push_back(fmt::format("{}: accelerate launch never used {} from a file{}", place->second.text, key,
                                 key == "enable_cpu_affinity" ? "; llmlaunch does" : ""));
   }
   for (const LostKey& lost : kLostKeys) {
     const auto place = config.places.find(lost.path);
     if (place == config.places.end()) continue;
-    const std::string_view written = key_at(text, place->second);
+    const std::string_view written = key_at(text, place->second.text);
     if (!lost.spelling.empty() && !written.ends_with(lost.spelling)) continue;
-    notes.push_back(fmt::format("{}: accelerate launch never used {}.{} from a file; llmlaunch does", place->second,
-                                lost.path.substr(0, lost.path.find('.')), written));
+    notes.push_back(fmt::format("{}: accelerate launch never used {}.{} from a file; llmlaunch does",
+                                place->second.text, lost.path.substr(0, lost.path.find('.')), written));
   }
   if (config.distributed_type != "DEEPSPEED") return notes;
   for (const auto& [path, place] : config.places)
     if (path.starts_with("dynamo_config."))
       notes.push_back(
-          fmt::format("{}: accelerate launch never used {} of a DeepSpeed job; llmlaunch does", place, path));
+          fmt::format("{}: accelerate launch never used {} of a DeepSpeed job; llmlaunch does", place.text, path));
   return notes;
 }
 

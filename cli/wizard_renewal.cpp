@@ -33,8 +33,10 @@ bool continues_character(char c) {
 std::optional<std::size_t> own_place(const std::string& text, const std::string& name, const Config& config,
                                      std::string_view path) {
   const auto place = config.places.find(path);
-  if (place == config.places.end() || !place->second.starts_with(name + ":")) return std::nullopt;
-  return offset_of(text, place->second);
+  if (place == config.places.end() || place->second.origin != launcher::ConfigOrigin::file ||
+      !place->second.text.starts_with(name + ":"))
+    return std::nullopt;
+  return offset_of(text, place->second.text);
 }
 
 class Renewing {
@@ -95,7 +97,7 @@ class Renewing {
     if (key.empty() || key.ends_with(written)) return;
     const std::string section(launcher::section_of(other));
     const auto place = config_.places.find(fmt::format("{}.{}", section, key));
-    if (place == config_.places.end() || key_at(done_.text, place->second) != written) return;
+    if (place == config_.places.end() || key_at(done_.text, place->second.text) != written) return;
     const auto at = own_place(done_.text, name_, config_, place->first);
     if (!at) return;
     const std::string_view prefix = key.substr(0, key.find('_') + 1);  // "fp8_"

@@ -192,7 +192,7 @@ Result<void> take_hostfile(Config& config, const char* key, HostfileFormat forma
   if (read->hosts.empty()) return make_error(Errc::invalid_config, "the host file names no host", path);
   config.hosts = std::move(read->hosts);
   config.notes.insert(config.notes.end(), read->notes.begin(), read->notes.end());
-  config.places.insert_or_assign("llmlaunch.hosts", path);
+  config.places.insert_or_assign("llmlaunch.hosts", ConfigPlace{path});
   return ok;
 }
 

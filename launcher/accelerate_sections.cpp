@@ -155,7 +155,7 @@ void read_section(MapReader& top, std::string_view name, const YamlNode& node, C
       top.check().fail(node.items[i].mark, fmt::format("{} has '{}' twice", name, key_of(row->setting)),
                        fmt::format("'{}' is another spelling of it", key));
     }
-    config.places.emplace(path, top.check().source.place(node.items[i].mark));
+    config.places.emplace(path, top.check().source.origin_of(node.items[i].mark));
   }
 }
 

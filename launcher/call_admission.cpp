@@ -6,19 +6,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <tuple>
 
 #include "rendezvous/base/error.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
 
 // Enough to see which script and which flags.
 constexpr std::size_t kShownCommandBytes = 200;
-// Of a list of machines: more is no news.
-constexpr std::size_t kListedMachines = 8;
 
 std::string shown_command(const std::vector<std::string>& argv) {
   std::string text = fmt::format("{}", fmt::join(without_secrets(argv), " "));
@@ -36,11 +34,6 @@ CommandDigest digest_of(const LaunchPlan& plan) {
   ::SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
            reinterpret_cast<unsigned char*>(digest.data()));
   return digest;
-}
-
-std::string own_hostname() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
 }
 
 bool is_number_digit(char c) {
@@ -84,7 +77,7 @@ CallHello call_hello(const LaunchPlan& plan, std::optional<std::uint32_t> machin
   hello.machine_rank = machine_rank;
   hello.num_machines = static_cast<std::uint32_t>(plan.hosts.size());
   hello.num_processes = plan.world_size;
-  hello.hostname = own_hostname();
+  hello.hostname = own_host_name();
   hello.pid = static_cast<std::uint64_t>(::getpid());
   hello.instance = instance;
   hello.run_id = plan.run_id.substr(0, kMaxCallTextBytes);  // as the other side has it

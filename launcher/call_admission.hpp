@@ -9,6 +9,7 @@
 /// have had.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,6 +21,9 @@
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::launcher {
+
+/// Of a list of machines, in messages: more is no news.
+inline constexpr std::size_t kListedMachines = 8;
 
 /// What this process says of its machine, from its own plan. No place: machine 0 is to say. `instance`: see CallHello.
 CallHello call_hello(const LaunchPlan& plan, std::optional<std::uint32_t> machine_rank, std::uint64_t instance);

@@ -20,8 +20,6 @@ constexpr std::chrono::milliseconds kCallHandshakeLimit{10'000};
 constexpr std::size_t kEnoughInbox = 1u << 20;
 // A port scanner must not fill the terminal, nor keep a mistake from being seen: each has a count of its own.
 constexpr std::size_t kSaidRefusals = 20;
-// Of a list of machines: more is no news.
-constexpr std::size_t kListedMachines = 8;
 
 std::string without_port(const std::string& endpoint) {
   std::string address = endpoint.substr(0, endpoint.rfind(':'));
@@ -275,8 +273,7 @@ asio::awaitable<void> CallDesk::listen(Self self, std::shared_ptr<CallLine> line
   }
 }
 
-// --- places
-// -------------------------------------------------------------------------------------------------------------
+// --- places ---------------------------------------------------------------------------------------------------------
 
 bool CallDesk::gives_places() const {
   return plan_.per_machine->gives_places || admission_.anybody_waits();

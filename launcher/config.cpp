@@ -141,14 +141,6 @@ void note(MapReader& top, Config& config, std::string_view key, std::string_view
   config.notes.push_back(fmt::format("{}: {} {}", top.check().source.place(top.key_mark(key)), key, what));
 }
 
-void note_backend(MapReader& top, Config& config) {
-  if (const auto backend = top.text("rdzv_backend"); backend && *backend != "static") {
-    note(top, config, "rdzv_backend",
-         fmt::format("'{}' has no effect: llmlaunch serves the rendezvous itself", *backend));
-    if (*backend == "c10d") config.note_of_c10d = config.notes.back();
-  }
-}
-
 /// Machines on different networks: of use is here what each host is told.
 void note_networks(MapReader& top, Config& config) {
   const bool several = config.hosts.size() > 1 || config.num_machines.value_or(1) > 1;
@@ -170,7 +162,7 @@ void note_tpu_pods(MapReader& top, Config& config) {
 void remember_places(MapReader& top, Config& config) {
   for (const std::string_view key : keys_of("")) {
     const ConfigMark mark = top.key_mark(key);
-    if (mark.line != 0) config.places.emplace(key, top.check().source.place(mark));
+    if (mark.line != 0) config.places.emplace(key, top.check().source.origin_of(mark));
   }
 }
 
@@ -183,6 +175,13 @@ bool runs_per_machine(const Config& config) {
 std::string note_of_machine_rank(const Config& config) {
   return fmt::format("{}: machine_rank {} has no effect: the order of the hosts is the order of the ranks",
                      place_of(config, "machine_rank"), config.machine_rank);
+}
+
+std::optional<std::string> note_of_backend(const Config& config) {
+  const std::string& backend = config.rdzv_backend;
+  if (backend == "static" || (backend == "c10d" && runs_per_machine(config))) return std::nullopt;
+  return fmt::format("{}: rdzv_backend '{}' has no effect: llmlaunch serves the rendezvous itself",
+                     place_of(config, "rdzv_backend"), backend);
 }
 
 namespace {
@@ -213,13 +212,16 @@ Result<Config> read_tree(const ConfigLayers& layers) {
   config.enable_cpu_affinity = top.boolean("enable_cpu_affinity").value_or(false);
   read_main_process(top, config);
   read_accelerate_sections(top, config);
-  note_backend(top, config);
+  config.rdzv_backend = top.text("rdzv_backend").value_or(config.rdzv_backend);
   const std::size_t noted = config.notes.size();
   note_tpu_pods(top, config);
   if (const YamlNode* own = top.find("llmlaunch")) read_llmlaunch_section(check, *own, config);
   note_networks(top, config);
-  if (config.machine_rank != 0 && !runs_per_machine(config))
-    config.notes.insert(config.notes.begin() + static_cast<std::ptrdiff_t>(noted), note_of_machine_rank(config));
+  // These depend on the hosts, and are said with the other keys of accelerate.
+  std::vector<std::string> late;
+  if (auto said = note_of_backend(config)) late.push_back(std::move(*said));
+  if (config.machine_rank != 0 && !runs_per_machine(config)) late.push_back(note_of_machine_rank(config));
+  config.notes.insert(config.notes.begin() + static_cast<std::ptrdiff_t>(noted), late.begin(), late.end());
   if (check.error) return *check.error;
   return config;
 }

@@ -94,6 +94,15 @@ struct HostConfig {
   std::string where;                      ///< "cfg.yaml:14:7", for messages; empty when not from a file
 };
 
+/// What gave a value: a file (also one that another includes), a variable, --set, or an option of its own.
+enum class ConfigOrigin { file, variable, set, option };
+
+/// Where a key was given. Code asks for the origin, the text is for messages.
+struct ConfigPlace {
+  std::string text;  ///< "cfg.yaml:5:1", "LLMLAUNCH_NUM_PROCESSES", "--set num_processes", "--nnodes"
+  ConfigOrigin origin = ConfigOrigin::file;
+};
+
 /// One value as it was read, for people: --explain.
 struct ConfigValue {
   std::string path;   ///< "llmlaunch.ssh.port", "llmlaunch.env.NCCL_DEBUG"
@@ -112,8 +121,7 @@ struct Config {
   std::optional<bool>
       is_host;         ///< --rdzv-conf: this machine is main_process_ip's, or it is not; unset: it is looked up
   std::string run_id;  ///< --rdzv-id; empty: not given
-  /// Among `notes`, when rdzv_backend is c10d. Untrue where machines are started one by one: one of them has the store.
-  std::string note_of_c10d;
+  std::string rdzv_backend = "static";  ///< for note_of_backend alone
   std::uint16_t main_process_port = 0;  ///< the rendezvous port; 0: the head chooses
   std::string mixed_precision = "no";
   std::optional<std::string> gpu_ids;  ///< unset: as many as a host's slots in a GPU job, else all
@@ -143,7 +151,7 @@ struct Config {
   LogSettings logs;
   Timeouts timeouts;
 
-  std::map<std::string, std::string, std::less<>> places;  ///< key ("num_processes") → "cfg.yaml:5:1", for messages
+  std::map<std::string, ConfigPlace, std::less<>> places;  ///< by key: "num_processes"
   std::vector<std::string> notes;    ///< what the file asks for and does not get, each to be said aloud
   std::vector<ConfigValue> values;   ///< all that was given, in the table's order as far as it has one
   std::vector<std::string> secrets;  ///< what ${HF_TOKEN} and the like came to: shown nowhere
@@ -153,6 +161,9 @@ struct Config {
 bool runs_per_machine(const Config& config);
 /// What is said of a machine_rank above 0 where hosts are given.
 std::string note_of_machine_rank(const Config& config);
+/// What is said of an rdzv_backend other than static; nothing for c10d where machines are started one by one, as one of
+/// them has the store then.
+std::optional<std::string> note_of_backend(const Config& config);
 
 /// A key of the file as the command line gives it: "mixed_precision", "fsdp_config.fsdp_version". It wins over the
 /// file.

@@ -136,7 +136,7 @@ Result<void> apply_settings(ConfigLayers& layers, const std::vector<std::string>
     if (equals == setting.npos)
       return make_error(Errc::invalid_config, "it has no value", "--set " + path, fmt::format("--set {}=VALUE", path));
     const std::string text = setting.substr(equals + 1);
-    layers.sources.push_back(ConfigSource::of_value("--set " + path, text, path + "="));
+    layers.sources.push_back(ConfigSource::of_value(ConfigOrigin::set, "--set " + path, text, path + "="));
     const ConfigSource& source = *layers.sources.back();
     auto value = parse_yaml_value(source, text);
     if (!value) return value.error();
@@ -148,7 +148,7 @@ Result<void> apply_settings(ConfigLayers& layers, const std::vector<std::string>
 
 Result<void> apply_overrides(ConfigLayers& layers, const std::vector<Override>& overrides) {
   for (const Override& one : overrides) {
-    layers.sources.push_back(ConfigSource::of_value(one.option, one.value, one.option + " "));
+    layers.sources.push_back(ConfigSource::of_value(ConfigOrigin::option, one.option, one.value, one.option + " "));
     const ConfigSource& source = *layers.sources.back();
     YamlNode value;
     value.kind = YamlNode::Kind::scalar;
@@ -166,7 +166,7 @@ Result<void> apply_variables(ConfigLayers& layers, const EnvList& environment) {
     const auto given =
         std::find_if(environment.begin(), environment.end(), [&](const auto& own) { return own.first == name; });
     if (given == environment.end() || given->second.empty()) continue;
-    layers.sources.push_back(ConfigSource::of_value(name, given->second, name + "="));
+    layers.sources.push_back(ConfigSource::of_value(ConfigOrigin::variable, name, given->second, name + "="));
     const ConfigSource& source = *layers.sources.back();
     YamlNode value;
     if (is_one_word(setting.kind)) {

@@ -218,7 +218,7 @@ void read_rendezvous(ConfigCheck& check, const YamlNode& section, Config& config
   if (const auto via = map.text("via")) {
     if (*via != "direct" && *via != "ssh") map.refuse("via", *map.find("via"), "direct or ssh");
     config.rendezvous_via = *via == "ssh" ? RendezvousWay::ssh : RendezvousWay::direct;
-    config.places.emplace("llmlaunch.rendezvous.via", check.place(*map.find("via")));
+    config.places.emplace("llmlaunch.rendezvous.via", check.source.origin_of(map.find("via")->mark));
   }
   config.use_agent_store = map.boolean("use_agent_store").value_or(config.use_agent_store);
   config.store_allow_from = map.texts("allow_from");
@@ -254,7 +254,7 @@ void read_llmlaunch_section(ConfigCheck& check, const YamlNode& section, Config&
   MapReader map(check, section, "llmlaunch", keys);
   for (const std::string_view key : keys) {
     const ConfigMark mark = map.key_mark(key);
-    if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.place(mark));
+    if (mark.line != 0) config.places.emplace(map.path_of(key), check.source.origin_of(mark));
   }
   if (const YamlNode* hosts = map.find("hosts")) {
     read_hosts(check, *hosts, config);

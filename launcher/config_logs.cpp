@@ -62,7 +62,8 @@ void read_logs(ConfigCheck& check, const YamlNode& section, Config& config) {
   read_prefix(map, logs);
   read_color(map, logs);
   read_ranks(map, logs);
-  if (const YamlNode* ranks = map.find("ranks")) config.places.emplace(map.path_of("ranks"), check.place(*ranks));
+  if (const YamlNode* ranks = map.find("ranks"))
+    config.places.emplace(map.path_of("ranks"), check.source.origin_of(ranks->mark));
   logs.fold_lines = map.boolean("fold_lines").value_or(logs.fold_lines);
   if (const auto updates = map.integer("updates_per_second", 0, kMaxUpdatesPerSecond))
     logs.updates_per_second = static_cast<std::uint32_t>(*updates);

@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cctype>
 
-#include "launcher/config.hpp"
-
 namespace llmlaunch::launcher {
 namespace {
 
@@ -68,15 +66,21 @@ ConfigSource::ConfigSource(std::string name, std::string_view text) : name_(std:
   }
 }
 
-std::unique_ptr<ConfigSource> ConfigSource::of_value(std::string name, std::string_view text, std::string before) {
+std::unique_ptr<ConfigSource> ConfigSource::of_value(ConfigOrigin origin, std::string name, std::string_view text,
+                                                     std::string before) {
   auto source = std::make_unique<ConfigSource>(std::move(name), text);
   source->before_ = std::move(before);
+  source->origin_ = origin;
   return source;
 }
 
 std::string ConfigSource::place(ConfigMark mark) const {
   if (mark.source && mark.source != this) return mark.source->place(mark);
   return mark.line == 0 || !is_file() ? name_ : fmt::format("{}:{}:{}", name_, mark.line, mark.column);
+}
+
+ConfigPlace ConfigSource::origin_of(ConfigMark mark) const {
+  return {place(mark), (mark.source ? mark.source : this)->origin_};
 }
 
 ConfigMark ConfigSource::mark_at(std::size_t line_number, std::size_t byte_offset) const {

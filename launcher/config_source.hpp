@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/config.hpp"
 #include "rendezvous/base/error.hpp"
 
 namespace llmlaunch::launcher {
@@ -29,14 +30,17 @@ class ConfigSource {
   ConfigSource(std::string name, std::string_view text);
   /// A value that stands in no file: "--set llmlaunch.ssh.port" or "LLMLAUNCH_SSH_PORT", which alone is its place.
   /// `before` is shown before its first line: "llmlaunch.ssh.port=".
-  static std::unique_ptr<ConfigSource> of_value(std::string name, std::string_view text, std::string before);
+  static std::unique_ptr<ConfigSource> of_value(ConfigOrigin origin, std::string name, std::string_view text,
+                                                std::string before);
   ConfigSource(const ConfigSource&) = delete;  // the lines point into the text
   ConfigSource& operator=(const ConfigSource&) = delete;
 
   const std::string& name() const { return name_; }
-  bool is_file() const { return before_.empty(); }
+  bool is_file() const { return origin_ == ConfigOrigin::file; }
   /// "cfg.yaml:14:1"
   std::string place(ConfigMark mark) const;
+  /// The same, with what the mark's own source is.
+  ConfigPlace origin_of(ConfigMark mark) const;
   /// From the line's number (from 1) and a byte offset in it, as parsers count.
   ConfigMark mark_at(std::size_t line, std::size_t byte_offset) const;
   std::size_t line_count() const { return lines_.size(); }
@@ -55,6 +59,7 @@ class ConfigSource {
   std::string name_;
   std::string text_;
   std::string before_;
+  ConfigOrigin origin_ = ConfigOrigin::file;
   std::vector<std::string_view> lines_;
 };
 

@@ -140,11 +140,6 @@ Result<ObserverPass> read_observer_pass(const std::string& run_directory) {
   return error;
 }
 
-std::string own_host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
-}
-
 Result<PlacedPass> PlacedPass::place(const std::string& run_directory, const ObserverPass& pass) {
   PlacedPass placed;
   const std::string path = run_directory + "/" + kObserverPassFile;

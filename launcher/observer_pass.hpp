@@ -18,7 +18,7 @@ inline constexpr const char* kObserverPassFile = "rendezvous.json";
 struct ObserverPass {
   std::string job_id;
   Generation generation{};
-  std::string head;      ///< name of the machine; `address` is meant there
+  std::string head;      ///< own_host_name of the machine; `address` is meant there
   std::int64_t pid = 0;  ///< of llmlaunch there
   std::string address;   ///< "127.0.0.1", or the one that the rendezvous is bound to
   std::uint16_t port = 0;
@@ -32,9 +32,6 @@ Result<ObserverPass> parse_observer_pass(std::string_view text);
 /// The pass of a run directory, never waiting. `Errc::not_found`: there is none. `Errc::refused`: the file or directory
 /// belongs to somebody else, others may read the one or write in the other, or it is no file; nothing was believed.
 Result<ObserverPass> read_observer_pass(const std::string& run_directory);
-
-/// The machine's name, as passes have it.
-std::string own_host_name();
 
 /// A pass that lies in its run directory, until its owner goes.
 class PlacedPass {

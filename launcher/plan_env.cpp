@@ -109,7 +109,7 @@ EnvList of_host_alone(const HostPlan& host, const LaunchPlan& plan) {
 
 std::string place_of(const Config& config, std::string_view key) {
   const auto found = config.places.find(key);
-  return found == config.places.end() ? config.file : found->second;
+  return found == config.places.end() ? config.file : found->second.text;
 }
 
 const std::string* value_of(const EnvList& list, std::string_view name) {

@@ -62,11 +62,13 @@ void note_loopback(const Config& config, const PerMachine& here, std::vector<std
 }  // namespace
 
 std::string token_source(const Config& config, const EnvList& environment) {
-  const std::string place = place_of(config, "llmlaunch.token_file");
+  const auto place = config.places.find("llmlaunch.token_file");
   const std::string* const variable = value_of(environment, env::kJoinToken);
-  const bool typed = config.token_file && place == "--token-file";
+  const bool typed = config.token_file && place != config.places.end() && place->second.origin == ConfigOrigin::option;
   if (!typed && variable != nullptr && !variable->empty()) return fmt::format("the variable {}", env::kJoinToken);
-  return config.token_file ? fmt::format("the file '{}' ({})", *config.token_file, place) : "";
+  return config.token_file
+             ? fmt::format("the file '{}' ({})", *config.token_file, place_of(config, "llmlaunch.token_file"))
+             : "";
 }
 
 Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, std::vector<std::string>& notes) {
@@ -94,11 +96,10 @@ Result<PerMachine> per_machine_of(const Config& config, const HeadFacts& head, s
   here.loopback = is_everybody(*config.main_process_ip);
   here.token_from = token_source(config, head.environment);
   const std::string wanted = address_bytes(*config.main_process_ip);
-  const bool loopback = wanted.size() == 4 && wanted[0] == 127;
   const bool own = std::any_of(head.addresses.begin(), head.addresses.end(),
                                [&](const std::string& address) { return address_bytes(address) == wanted; });
   // Not a link-local one, which means nothing without its interface.
-  if (!wanted.empty() && (loopback || own) && !config.main_process_ip->starts_with("fe80:"))
+  if (!wanted.empty() && (is_loopback_bytes(wanted) || own) && !config.main_process_ip->starts_with("fe80:"))
     here.bind_address = *config.main_process_ip;
   note_loopback(config, here, notes);
   return here;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "launcher/run_directories.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
 namespace {

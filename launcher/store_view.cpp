@@ -10,6 +10,7 @@
 
 #include "launcher/store_text.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
 namespace {

@@ -39,13 +39,16 @@ class NoSignals {
 
 }  // namespace
 
-std::size_t threads_for(std::size_t count) {
+std::size_t threads_for(std::size_t count, std::size_t cores) {
   const std::size_t most = std::min(count / kPiecesPerThread, kMostThreads);
-  if (most < 2) return 1;  // nearly always: the cores are not asked for
-  const std::size_t cores = std::thread::hardware_concurrency();
   // One more than cores: Linux may start a helper where the caller runs, and leaves it there while the receivers, who
   // sleep for microseconds between two messages, have the other core to themselves.
-  return cores < 2 ? 1 : std::min(cores + 1, most);
+  return most < 2 || cores < 2 ? 1 : std::min(cores + 1, most);
+}
+
+std::size_t threads_for(std::size_t count) {
+  if (count < 2 * kPiecesPerThread) return 1;  // nearly always: the cores are not asked for
+  return threads_for(count, std::thread::hardware_concurrency());
 }
 
 void in_parallel(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& work) {

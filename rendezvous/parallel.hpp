@@ -8,7 +8,10 @@
 
 namespace llmlaunch::rendezvous {
 
-/// Threads that are worth their start for `count` pieces on this machine, the caller's included.
+/// Threads that are worth their start for `count` pieces on a machine of so many `cores` (0: nobody knows how many),
+/// the caller's included.
+std::size_t threads_for(std::size_t count, std::size_t cores);
+/// The same on this machine.
 std::size_t threads_for(std::size_t count);
 
 /// Calls `work` once for each of 0 … count-1 and returns when all are done. So many `threads` at most share it, this

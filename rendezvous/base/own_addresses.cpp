@@ -5,8 +5,11 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <memory>
 
 namespace llmlaunch {
@@ -37,6 +40,12 @@ Result<std::vector<std::string>> own_addresses() {
   std::vector<std::string> addresses;
   for (const InterfaceAddress& one : *interfaces) addresses.push_back(one.address);
   return addresses;
+}
+
+std::string own_host_name() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  if (::gethostname(name.data(), name.size()) != 0 || name.front() == '\0') return "?";
+  return name.data();
 }
 
 }  // namespace llmlaunch

@@ -1,5 +1,6 @@
 /// \file
-/// Where this machine can be reached, and where what it sends may seem to come from: head and agent ask it.
+/// What this machine calls itself, where it can be reached, and where what it sends may seem to come from: head and
+/// agent ask it.
 #pragma once
 
 #include <string>
@@ -20,5 +21,8 @@ Result<std::vector<InterfaceAddress>> own_interfaces();
 
 /// The addresses alone, loopback included.
 Result<std::vector<std::string>> own_addresses();
+
+/// As the kernel has it, for people and for comparing; "?", which no machine is called, when it cannot be had.
+std::string own_host_name();
 
 }  // namespace llmlaunch

@@ -183,6 +183,22 @@ def test_is_host_decides_who_leads_and_a_port_that_is_taken_is_an_error_then(mac
     assert "machine_rank is 1, and is_host=true says that this is machine 0" in text
 
 
+def test_a_second_run_with_a_lock_is_told_who_has_it_and_takes_no_place(machines):
+    home = {"HOME": str(machines.top)}  # of one user of the machine: the lock is below it
+    first = machines.start_alike("true", machines=3, options=["--lock"], env=home)
+    first.said("it leads as machine 0")
+    second = machines.start_alike("true", machines=3, options=["--lock"], env=home)
+    text = ended([second], 75)
+    assert f"another run of this machine without a configuration holds the lock: pid {first.pid}, job " in second.err, text
+    assert "that is called as machine 0" not in second.err, text
+    # Those of other addresses ask for no lock, and one that takes itself for another machine here need not.
+    others = [machines.start_alike("true", machines=3, options=[*ELSEWHERE, *lock], env=home) for lock in (["--lock"], [])]
+    text = ended([first, *others], 0, 0, 0)
+    assert f"pid {second.pid}" not in first.err, text
+    ended([machines.start_alike("true", machines=3, options=["--lock", *SHORT], env=home)], 69)  # it is free again
+    machines.nothing_left()
+
+
 def test_another_id_is_another_job(machines):
     first = machines.start_alike("true", options=SHORT)
     first.said("it leads as machine 0")
@@ -254,6 +270,14 @@ def test_accelerates_own_default_file_names_no_place(machines):
             "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nmachine_rank: 0\nnum_machines: 1\nnum_processes: 1\n")
         runs.append(machines.start_alike("true", env={"HF_HOME": str(home)}))
     ended(runs, 0, 0)
+
+
+def test_a_file_that_another_one_includes_names_no_place_either(machines):
+    (machines.top / "site.yaml").write_text("machine_rank: 0\n")
+    (machines.top / "job.yaml").write_text("llmlaunch: {include: site.yaml}\n")
+    options = ["--config", str(machines.top / "job.yaml")]
+    text = ended([machines.start_alike("true", options=options) for _ in range(2)], 0, 0)
+    assert text.count("it leads as machine 0, and gives out the places of the others") == 1, text
 
 
 def test_the_plan_and_the_settings_tell_that_places_are_given_out(machines):

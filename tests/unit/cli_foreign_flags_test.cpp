@@ -21,10 +21,11 @@ RunOptions parsed(Words words) {
   return std::move(options->run);
 }
 
-Result<launcher::Config> config_with(const std::string& text, const std::vector<launcher::Override>& overrides) {
-  return launcher::parse_config(text, {"cfg.yaml", {}, {}, overrides}, [](const std::string&) -> Result<std::string> {
-    return make_error(Errc::not_found, "no file");
-  });
+/// `included`: the text of each file that the configuration includes.
+Result<launcher::Config> config_with(const std::string& text, const RunOptions& options,
+                                     const std::string& included = {}) {
+  return launcher::parse_config(text, {"cfg.yaml", options.settings, {}, options.overrides},
+                                [&](const std::string&) -> Result<std::string> { return included; });
 }
 
 std::string message(Words words) {
@@ -35,15 +36,15 @@ std::string message(Words words) {
     CHECK(options.error().code == Errc::usage);
     return to_string(options.error());
   }
-  const auto config = config_with("", options->run.overrides);
+  const auto config = config_with("", options->run);
   return config ? "no error" : to_string(config.error());
 }
 
 /// As run makes it of a file's text.
-launcher::Config config_of(const std::string& text, Words words) {
+launcher::Config config_of(const std::string& text, Words words, const std::string& included = {}) {
   words.push_back("x.py");
   const RunOptions options = parsed(std::move(words));
-  auto config = config_with(text, options.overrides);
+  auto config = config_with(text, options, included);
   INFO((config ? "" : to_string(config.error())));
   REQUIRE(config.has_value());
   auto overlaid = with_options(std::move(*config), options, {});
@@ -100,6 +101,25 @@ TEST_CASE("torchrun's options mean what they say") {
         std::vector<launcher::RankRange>{{0, 0}, {2, 3}});
 }
 
+TEST_CASE("who types an option that torchrun alone has counts ranks as torchrun does") {
+  for (const Words& words : {Words{"--nnodes", "1"}, Words{"--node-rank", "0"}, Words{"--master-addr", "h"},
+                             Words{"--rdzv-endpoint", "h"}, Words{"--rdzv-id", "x"}, Words{"--standalone"},
+                             Words{"--local-addr", "h"}, Words{"--log-line-prefix-template", "x"}, Words{"-r", "0"}}) {
+    INFO(words.front());
+    Words all = words;
+    all.push_back("x.py");
+    CHECK(parsed(all).torchrun);
+  }
+  for (const Words& words : {Words{"--rdzv-backend", "static"}, Words{"--rdzv-conf", "timeout=9"}, Words{"--role", "r"},
+                             Words{"--max-restarts", "0"}, Words{"--monitor-interval", "1"}, Words{"--tee", "3"},
+                             Words{"--num_machines", "1"}, Words{"--fsdp_version", "2"}}) {
+    INFO(words.front());
+    Words all = words;
+    all.push_back("x.py");
+    CHECK_FALSE(parsed(all).torchrun);
+  }
+}
+
 TEST_CASE("what has no effect is said in one line, and what asks for nothing else is not") {
   const auto notes = [](Words words) {
     words.push_back("x.py");
@@ -142,8 +162,17 @@ TEST_CASE("torchrun's command for several machines needs no place, and all that 
   CHECK_FALSE(config_of("machine_rank: 0\n", words).places.contains("machine_rank"));
   CHECK(config_of("machine_rank: 1\nnum_machines: 2\n", words).places.contains("machine_rank"));
   CHECK(config_of("", with({"--node-rank=0"})).places.contains("machine_rank"));
+  CHECK(config_of("", with({"--set", "machine_rank=0"})).places.contains("machine_rank"));
+  const std::string includes = "llmlaunch: {include: site.yaml}\n";
+  CHECK_FALSE(config_of(includes, words, "machine_rank: 0\n").places.contains("machine_rank"));
+  CHECK(config_of(includes, words, "machine_rank: 1\nnum_machines: 2\n").places.contains("machine_rank"));
   const Words fixed{"--num_machines", "2", "--main_process_ip", "gpu01"};
   CHECK(config_of("machine_rank: 0\n", fixed).places.contains("machine_rank"));
+  CHECK(config_of(includes, fixed, "machine_rank: 0\n").places.contains("machine_rank"));
+  // With hosts one command starts all, and c10d is what does not happen.
+  const Words has_no_effect{
+      "--rdzv-backend: rdzv_backend 'c10d' has no effect: llmlaunch serves the rendezvous itself"};
+  CHECK(config_of("", with({"--hosts", "a,b"})).notes == has_no_effect);
   // On one machine the same words mean less.
   CHECK(config_of("", {"--rdzv_id", "x"}).run_id == "x");
   CHECK(config_of("", {"--rdzv_id", "x"}).notes.empty());
@@ -260,7 +289,7 @@ TEST_CASE("an option of accelerate for GPUs, without a number, is a rank for eac
     Words words = typed;
     words.push_back("x.py");
     const RunOptions options = parsed(std::move(words));
-    auto config = config_with(text, options.overrides);
+    auto config = config_with(text, options);
     REQUIRE(config.has_value());
     const auto overlaid = with_options(std::move(*config), options, environment);
     if (!overlaid) return to_string(overlaid.error());

@@ -40,7 +40,7 @@ TEST_CASE("--set wins over the file and makes the sections that it lacks") {
   CHECK(config.hosts[1].slots == 3u);
   CHECK(config.hosts[1].where == "--set llmlaunch.hosts");
   CHECK(config.env == EnvList{{"A.B", "x"}});
-  CHECK(config.places.at("num_processes") == "--set num_processes");
+  CHECK(config.places.at("num_processes").text == "--set num_processes");
   CHECK(where(config, "llmlaunch.ssh.port") == "2222 (--set llmlaunch.ssh.port)");
 }
 

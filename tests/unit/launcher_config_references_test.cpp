@@ -135,7 +135,7 @@ TEST_CASE("an included file counts where the including one says nothing, a later
   REQUIRE(include != config.values.end());
   CHECK(include->text == "[site.yaml, ./team.yaml]");
   CHECK(config.env == EnvList{{"A", "3"}, {"B", "2"}});
-  CHECK(config.places.at("num_processes") == "conf/site.yaml:1:1");
+  CHECK(config.places.at("num_processes").text == "conf/site.yaml:1:1");
 }
 
 TEST_CASE("--set and references work with include") {

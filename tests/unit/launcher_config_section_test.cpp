@@ -86,7 +86,7 @@ TEST_CASE("every key below llmlaunch is read") {
   CHECK(config.timeouts.grace == 0s);
   CHECK(config.timeouts.head == 1500ms);
   CHECK(config.timeouts.run == std::chrono::milliseconds(2h));
-  CHECK(config.places.at("llmlaunch.forward_env") == "cfg.yaml:15:3");
+  CHECK(config.places.at("llmlaunch.forward_env").text == "cfg.yaml:15:3");
 }
 
 TEST_CASE("an empty section leaves the defaults") {
@@ -404,7 +404,7 @@ TEST_CASE("a key of the command line wins over the file's, and its messages name
   REQUIRE(config.has_value());
   CHECK(config->mixed_precision == "bf16");
   CHECK(config->num_processes == 2u);
-  CHECK(config->places.at("mixed_precision") == "--mixed-precision");
+  CHECK(config->places.at("mixed_precision").text == "--mixed-precision");
   const auto wrong = with("", {{"num_machines", "x", "--nnodes"}});
   REQUIRE_FALSE(wrong.has_value());
   CHECK(wrong.error().where == "--nnodes");

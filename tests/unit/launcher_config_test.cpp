@@ -57,7 +57,7 @@ TEST_CASE("accelerate's own keys mean what they mean to accelerate") {
   CHECK(config->gpu_ids == "0,1,2");
   CHECK(config->main_process_ip == "10.0.0.1");
   CHECK(config->main_process_port == 29501);
-  CHECK(config->places.at("num_processes") == "cfg.yaml:6:1");
+  CHECK(config->places.at("num_processes").text == "cfg.yaml:6:1");
 }
 
 TEST_CASE("every key of accelerate's file is known") {

@@ -122,7 +122,7 @@ TEST_CASE("every key below llmlaunch.logs is read, and none is needed") {
   CHECK_FALSE(logs.merged);
   CHECK(logs.max_file_bytes == 100'000'000);
   CHECK(logs.keep == 7);
-  CHECK(config->places.at("llmlaunch.logs.ranks") == "cfg.yaml:6:12");
+  CHECK(config->places.at("llmlaunch.logs.ranks").text == "cfg.yaml:6:12");
 
   const auto nothing = parse_config("llmlaunch: {logs: {}}\n", "cfg.yaml");
   REQUIRE(nothing);

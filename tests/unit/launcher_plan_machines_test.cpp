@@ -92,6 +92,7 @@ TEST_CASE(
   for (const std::string everybody : {"localhost", "127.0.0.1", "::1"}) {
     const LaunchPlan plan = plan_on(everybody, here);
     CHECK(plan.per_machine->machine_rank == 0u);
+    CHECK(plan.per_machine->bind_address == (everybody == "localhost" ? "" : everybody));  // in `here` or not
     CHECK(plan.notes == Names{"cfg.yaml:3:1: main_process_ip " + everybody +
                               " is each machine itself: only processes of this machine can join; others need an "
                               "address of machine 0"});

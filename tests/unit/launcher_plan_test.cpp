@@ -334,6 +334,9 @@ TEST_CASE("each of accelerate's keys about the way between machines has its effe
     CHECK(notes("rdzv_backend: " + std::string(backend) + "\n" + two) ==
           Notes{"cfg.yaml:1:1: rdzv_backend '" + std::string(backend) +
                 "' has no effect: llmlaunch serves the rendezvous itself"});
+  CHECK(notes("rdzv_backend: c10d\n" + each).empty());  // which is what happens there
+  CHECK(notes("rdzv_backend: etcd\n" + each) ==
+        Notes{"cfg.yaml:1:1: rdzv_backend 'etcd' has no effect: llmlaunch serves the rendezvous itself"});
   CHECK(notes("enable_cpu_affinity: true\nllmlaunch: {cpu_bind: gpu}\n").empty());
   CHECK(
       notes(

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "launcher/run_directories.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary_directory.hpp"
 

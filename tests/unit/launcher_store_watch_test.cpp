@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "launcher/run_directories.hpp"
+#include "rendezvous/base/own_addresses.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/rendezvous_fixture.hpp"
 #include "tests/support/temporary_directory.hpp"

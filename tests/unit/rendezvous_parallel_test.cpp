@@ -61,11 +61,28 @@ TEST_CASE("helpers work beside the caller, and get none of its signals") {
 }
 
 TEST_CASE("few pieces are not worth a thread, and no number of them is worth a whole head node") {
-  CHECK(threads_for(0) == 1);
-  CHECK(threads_for(1) == 1);
-  CHECK(threads_for(511) == 1);
-  CHECK(threads_for(1'000'000) >= 1);
-  CHECK(threads_for(1'000'000) <= 4);
+  struct Row {
+    std::size_t count, cores, threads;
+  };
+  for (const Row& row : {Row{0, 64, 1},
+                         {1, 64, 1},
+                         {511, 64, 1},
+                         {512, 64, 2},
+                         {767, 64, 2},
+                         {768, 64, 3},
+                         {1024, 64, 4},
+                         {1'000'000, 64, 4},
+                         {1'000'000, 4, 4},
+                         {1'000'000, 3, 4},
+                         {1'000'000, 2, 3},  // one more than cores
+                         {512, 2, 2},
+                         {1'000'000, 1, 1},
+                         {1'000'000, 0, 1}}) {
+    INFO(row.count << " pieces, " << row.cores << " cores");
+    CHECK(threads_for(row.count, row.cores) == row.threads);
+  }
+  for (const std::size_t count : {0, 511, 512, 1'000'000})
+    CHECK(threads_for(count) == threads_for(count, std::thread::hardware_concurrency()));
 }
 
 }  // namespace rendezvous_parallel_test
