@@ -43,9 +43,11 @@ Result<LaunchPlan> plan_of(const std::string& text, const std::string& name) {
   sources.read_file = read_beside;
   if (auto taken = take_accelerate_hosts(*config, sources); !taken) return taken.error();
   if (config->hosts.empty() && config->num_machines.value_or(1) > 1) {  // as --hosts does
+    const bool was_noted = note_of_backend(*config).has_value();
     for (std::uint32_t i = 1; i <= *config->num_machines; ++i)
       config->hosts.push_back(host_named(fmt::format("n{}", i)));
     config->machine_rank = 0;
+    if (auto said = note_of_backend(*config); said && !was_noted) config->notes.push_back(*said);
   }
   HeadFacts head;
   head.job_id = "job";
