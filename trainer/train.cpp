@@ -59,7 +59,7 @@ class Training {
                     .data_seed = options.data_seed.value_or(options.seed),
                     .drop_last = options.dataloader_drop_last},
         checkpoints_(options.output_dir, options.save_total_limit,
-                     [this](const Error& error) { log_warning("{}; training goes on", to_string(error)); }) {}
+                     [](const Error& error) { log_warning("{}; training goes on", to_string(error)); }) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
