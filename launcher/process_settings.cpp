@@ -88,9 +88,9 @@ std::optional<std::uint64_t> parse_limit(std::string_view text, bool is_size) {
   if (text == "unlimited") return agent::kUnlimited;
   unsigned shift = 0;
   if (is_size && text.size() > 1) {
-    constexpr std::string_view kUnits = "KMGT";
-    const auto unit = kUnits.find(text.back());
-    if (unit != kUnits.npos) {
+    constexpr std::string_view kLetters = "KMGT";
+    const auto unit = kLetters.find(text.back());
+    if (unit != kLetters.npos) {
       shift = 10 * (static_cast<unsigned>(unit) + 1);
       text.remove_suffix(1);
     }
