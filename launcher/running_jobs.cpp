@@ -95,13 +95,14 @@ Error why_not(const std::string& directory, const std::string& log_dir) {
                     "try again in a moment");
 }
 
-// That began or ended last; nothing when there is none.
+// Of those that are over the last one; nothing when there is none.
 std::string last_run(const std::string& log_dir) {
   std::pair last(fs::file_time_type::min(), std::string());
   std::error_code failed;
   for (fs::directory_iterator entry(log_dir, failed), end; !failed && entry != end; entry.increment(failed)) {
     const std::string directory = entry->path().string();
-    if (!is_ours(directory) || run_state(directory) == RunState::no_run) continue;
+    if (!is_ours(directory)) continue;
+    if (const RunState state = run_state(directory); state != RunState::ended && state != RunState::died) continue;
     std::error_code gone;
     const auto at = fs::last_write_time(entry->path() / "job.json", gone);
     if (!gone) last = std::max(last, {at, directory});
