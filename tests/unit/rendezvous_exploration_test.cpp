@@ -21,8 +21,9 @@
 // from now: ids are only compared, and the order of requests, which is that of ids, is kept. Left out is the order of
 // connections, which is only that of what an end says to different ranks, and what words a failure has.
 //
-// Not explored: more than three ranks, one crash and one cancel on a path, more than two generations. Time passes at
-// once or not at all.
+// Not explored: more than three ranks, more than one crash or cancel on a path, more than two generations, and a crash
+// together with a second generation in a world of three. Time passes once on a path, and then all that anybody waits
+// for.
 #include <fmt/format.h>
 
 #include <array>
@@ -127,20 +128,22 @@ const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
       {"two ranks whose handshakes come step by step, a crash and a second generation",
        {{{Ask::publish}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}},
-       {.by_step = true, .crashes = 1, .generations = 2, .all_orders = 6, .least_states = 14'000}},
-      {"three ranks, ids and barriers, a crash and a second generation",
+       {.by_step = true, .crashes = 1, .generations = 2, .all_orders = 6, .least_states = 13'000}},
+      {"three ranks, ids and barriers, a second generation",
        {{{Ask::publish}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}},
-       {.crashes = 1, .generations = 2, .least_states = 140'000}},
+       {.generations = 2, .least_states = 13'000}},
+      {"three ranks, ids and barriers, a crash",
+       {{{Ask::publish}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}},
+       {.crashes = 1, .least_states = 50'000}},
       {"three ranks whose handshakes come step by step, ids, barriers and a cancel",
        {{{Ask::publish}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}, {{Ask::id}, {Ask::barrier}}},
-       {.by_step = true, .cancels = 1, .all_orders = 6, .least_states = 10'000}},
+       {.by_step = true, .cancels = 1, .all_orders = 6, .least_states = 8'000}},
       {"three ranks, keys that are set, got and waited for, a cancel and a second generation",
        {{{Ask::set, "k"}}, {{Ask::set, "l"}, {Ask::get, "k"}}, {{Ask::wait}, {Ask::get, "l"}}},
-       {.generations = 2, .cancels = 1, .least_states = 25'000}},
+       {.generations = 2, .cancels = 1, .least_states = 18'000}},
       {"two ranks, keys that come and go and are watched, a cancel and a crash",
-       {{{Ask::publish}, {Ask::set, "k"}, {Ask::remove, "k"}},
-        {{Ask::id}, {Ask::watch, "k"}, {Ask::wait}, {Ask::set, "l"}}},
-       {.crashes = 1, .cancels = 1, .least_states = 50'000}},
+       {{{Ask::set, "k"}, {Ask::remove, "k"}}, {{Ask::watch, "k"}, {Ask::wait}, {Ask::set, "l"}}},
+       {.crashes = 1, .cancels = 1, .least_states = 10'000}},
   };
   return kAll;
 }
@@ -209,7 +212,7 @@ class Model {
     }
     if (!ended_ || generation_ < static_cast<std::uint32_t>(scenario_->bounds.generations))
       events.push_back({What::end});
-    if (!late_) events.push_back({What::time});
+    if (!late_ && world_->next_deadline()) events.push_back({What::time});
     return events;
   }
 
