@@ -10,11 +10,12 @@
 
 namespace llmlaunch::trainer {
 
-/// `threads`: how many oneDNN uses, from 1; the thread that calls the backend is one of them. Any batch size works, and
-/// each gets its own primitives, made when it is first seen. The backend's calls give `Errc::invalid_argument` for a
-/// batch without images, of unequal sizes or with a label above 9, `Errc::out_of_resources` for one that finds no
-/// memory, `Errc::unsupported` for what oneDNN cannot do on this processor. One thread at a time.
-Result<std::unique_ptr<Backend>> make_cpu_backend(const AdamWOptions& adamw, const DropoutOptions& dropout,
-                                                  std::uint32_t threads);
+/// `model` outlives the backend. `threads`: how many oneDNN uses, from 1; the thread that calls the backend is one of
+/// them. Any batch size works, and each gets its own primitives, made when it is first seen. The backend's calls give
+/// `Errc::invalid_argument` for a batch without images, of unequal sizes or with a label above 9,
+/// `Errc::out_of_resources` for one that finds no memory, `Errc::unsupported` for what oneDNN cannot do on this
+/// processor. One thread at a time.
+Result<std::unique_ptr<Backend>> make_cpu_backend(const Model& model, const AdamWOptions& adamw,
+                                                  const DropoutOptions& dropout, std::uint32_t threads);
 
 }  // namespace llmlaunch::trainer

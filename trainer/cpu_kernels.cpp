@@ -11,7 +11,6 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::size_t kClasses = 10;
 using Row = std::span<const float, kClasses>;
 
 Row row_of(std::span<const float> logits, std::size_t index) {

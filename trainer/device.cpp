@@ -73,8 +73,12 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
                            .beta2 = options.adam_beta2,
                            .epsilon = options.adam_epsilon};
   const DropoutOptions dropout{.on = options.dropout, .seed = options.seed};
+  const Model* const model = find_model(options.model);
+  if (model == nullptr) {
+    return make_error(Errc::usage, fmt::format("--model {}: there is {}", options.model, model_names()));
+  }
 #ifdef LLMLAUNCH_CUDA_BACKEND
-  if (plan.cuda) return cuda::make_engine(world, adamw, dropout, timeout_of(options));
+  if (plan.cuda) return cuda::make_engine(world, *model, adamw, dropout, timeout_of(options));
 #endif
   Engine engine;
   std::uint32_t threads = options.threads;
@@ -83,7 +87,7 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
     if (!fallback) return fallback.error();
     threads = *fallback;
   }
-  auto backend = make_cpu_backend(adamw, dropout, threads);
+  auto backend = make_cpu_backend(*model, adamw, dropout, threads);
   if (!backend) return backend.error();
   engine.backend = std::move(*backend);
   auto comm = make_cpu_comm(options, world);

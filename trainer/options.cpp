@@ -11,6 +11,8 @@
 #include <string_view>
 #include <utility>
 
+#include "trainer/model.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -94,6 +96,12 @@ CLI::Validator whole_number() {
             return digits ? std::string() : word + " is not a number from 0";
           },
           ""};
+}
+
+CLI::Validator named_file() {
+  return {
+      [](const std::string& word) { return word.empty() ? std::string("needs the name of a file") : std::string(); },
+      ""};
 }
 
 CLI::Validator named_folder() {
@@ -237,6 +245,15 @@ void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
 }
 
+void add_model_flags(CLI::App& app, TrainOptions& o) {
+  std::map<std::string, std::string> names;
+  for (const Model* model : all_models()) names[model->name] = model->name;
+  add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
+  app.add_option("--predict", o.predict,
+                 "after the last step, rank 0 writes the test images' logits and labels here, a safetensors file")
+      ->check(named_file());
+}
+
 /// What CLI11 cannot see: flags against each other.
 Result<void> check_together(const TrainOptions& options, bool use_cpu, bool save_steps_typed) {
   if (options.max_steps == 0 || options.max_steps < -1) {
@@ -279,13 +296,13 @@ ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signa
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   ParsedOptions parsed;
   bool use_cpu = false;
-  CLI::App app("Trains BasicNet, a small convolutional network, on images of digits, alone or as one rank of many.",
-               "llmlaunch-train");
+  CLI::App app("Trains a small network on images of digits, alone or as one rank of many.", "llmlaunch-train");
   app.formatter(std::make_shared<HelpLayout>());
   app.footer(kFooter);
   app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
   app.allow_extras();
   add_data_flags(app, parsed.options);
+  add_model_flags(app, parsed.options);
   add_length_flags(app, parsed.options);
   add_optimizer_flags(app, parsed.options);
   add_report_flags(app, parsed.options);

@@ -64,6 +64,8 @@ struct TrainOptions {
   std::string loss_file;               ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;  ///< seconds for one collective
+  std::string model = "basicnet";    ///< one of model.hpp's
+  std::string predict;               ///< rank 0 writes the test images' logits here at the end
   std::uint32_t threads = 0;         ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
 };
 

@@ -19,6 +19,7 @@
 #include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/predictions.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
@@ -43,7 +44,7 @@ class Training {
         losses_(losses),
         sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
                  options.dataloader_drop_last ? Tail::drop : Tail::repeat),
-        reducer_(comm_, backend_.gradient(), places(), caps(options)),
+        reducer_(comm_, backend_.gradient(), places(backend_.model()), caps(options)),
         length_(
             training_length({.images_per_rank = sampler_.size(),
                              .batch_size = options.per_device_train_batch_size,
@@ -73,6 +74,7 @@ class Training {
       }
     }
     if (auto tested = test({}); !tested) return tested.error();
+    if (auto predicted = predict(); !predicted) return predicted.error();
     const auto kept = checkpoints_.finish();
     note_first_sigterm(false);
     if (auto finished = comm_.finish(); !finished) return finished.error();
@@ -81,9 +83,9 @@ class Training {
   }
 
  private:
-  static std::vector<Range> places() {
+  static std::vector<Range> places(const Model& model) {
     std::vector<Range> result;
-    for (const Parameter& parameter : kParameters) result.push_back({parameter.first, parameter.count});
+    for (const Parameter& parameter : model.parameters) result.push_back({parameter.first, parameter.count});
     return result;
   }
 
@@ -119,6 +121,8 @@ class Training {
         {"the number of training images", text(data_.train.count())},
         {"the number of test images", text(data_.test.count())},
         {"--data_dir", data_.description},
+        {"--model", o.model},
+        {"--predict", o.predict.empty() ? "not given" : "given"},
         {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
         {"--num_train_epochs", text(o.num_train_epochs)},
         {"--max_steps", text(o.max_steps)},
@@ -348,6 +352,17 @@ class Training {
     return ok;
   }
 
+  Result<void> predict() {
+    if (options_.predict.empty()) return ok;
+    if (auto written = write_predictions(options_.predict, data_.test, options_.per_device_eval_batch_size, step_,
+                                         comm_, backend_, mark_batch);
+        !written) {
+      return written;
+    }
+    say("logits of {} test images are in {}", data_.test.count(), options_.predict);
+    return ok;
+  }
+
   Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
     images_.resize(positions.size() * kImageValues);
     labels_.resize(positions.size());
@@ -383,6 +398,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
+  if (world.rank == 0 && !options.predict.empty()) {
+    if (auto good = prepare_predictions(options.predict); !good) return good.error();
+  }
   auto data = load_data(options);
   if (!data) return data.error();
   auto engine = make_engine(options, world, plan);

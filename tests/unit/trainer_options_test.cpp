@@ -117,6 +117,9 @@ TEST_CASE("every flag reaches its option") {
   CHECK(more.eval_strategy == EvalStrategy::steps);
   CHECK(more.eval_steps == 30);
   CHECK(more.export_dataset == "folder");
+  CHECK(options({}).model == "basicnet");
+  CHECK(options({"--model", "mlp"}).model == "mlp");
+  CHECK(options({"--predict", "file"}).predict == "file");
   CHECK(options({}).save_strategy == SaveStrategy::no);
   CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
   CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
@@ -178,6 +181,8 @@ TEST_CASE("what cannot be understood is named") {
       {{"--lr_scheduler_type", "2"},
        "--lr_scheduler_type: 2 not in {constant,constant_with_warmup,cosine,linear}",
        help},
+      {{"--predict", ""}, "--predict: needs the name of a file", help},
+      {{"--model", "resnet"}, "--model: resnet not in {basicnet,mlp}", help},
       {{"--seed", "-3"}, "--seed: -3 is not a number from 0", help},
   };
   for (const Row& row : rows) {

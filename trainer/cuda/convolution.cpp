@@ -39,9 +39,9 @@ Convolution::~Convolution() {
 
 std::size_t Convolution::prepare(cudnnHandle_t handle, int batch) {
   CUDNN_CHECK(cudnnSetTensor4dDescriptor, in_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.in_channels,
-              shape_.size, shape_.size);
+              shape_.height, shape_.width);
   CUDNN_CHECK(cudnnSetTensor4dDescriptor, out_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.out_channels,
-              shape_.out_size(), shape_.out_size());
+              shape_.height - shape_.kernel + 1, shape_.width - shape_.kernel + 1);
   std::size_t forward = 0;
   std::size_t data = 0;
   std::size_t filter = 0;

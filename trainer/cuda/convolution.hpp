@@ -9,10 +9,9 @@
 
 namespace llmlaunch::trainer::cuda {
 
-/// (B, in_channels, size, size) → (B, out_channels, size - kernel + 1, size - kernel + 1)
+/// (B, in_channels, height, width) → (B, out_channels, height - kernel + 1, width - kernel + 1)
 struct ConvolutionShape {
-  int in_channels, out_channels, size, kernel;
-  int out_size() const { return size - kernel + 1; }
+  int in_channels, out_channels, height, width, kernel;
 };
 
 class Convolution {

@@ -166,6 +166,7 @@ TEST_CASE("what is wrong from the start is one line and a status") {
       {{"--data_dir", "/no/such/folder"}, kAlone, 66, "/no/such/folder"},
       {{}, half, 78, "LLMLAUNCH_RENDEZVOUS is not set"},
       {{"--loss_file", "/no/such/folder/losses"}, kAlone, 74, "/no/such/folder/losses"},
+      {{"--predict", "/no/such/folder/logits"}, kAlone, 74, "/no/such/folder/logits: --predict: open: No such file"},
   };
   for (const Row& row : rows) {
     ChildProcess run(command(row.flags), row.environment);
@@ -174,6 +175,23 @@ TEST_CASE("what is wrong from the start is one line and a status") {
     CHECK(status == row.status);
     CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
+}
+
+TEST_CASE("predictions are written under their name when they are whole, over older ones, and nothing else is left") {
+  const TemporaryFolder folder;
+  const std::string file = folder.file("logits");
+  std::ofstream(file) << "older";
+  ChildProcess run(command({"--train_samples", "32", "--eval_samples", "5", "--model", "mlp", "--predict", file}),
+                   kAlone);
+  REQUIRE(run.wait() == 0);
+  CHECK_THAT(run.output(), Catch::Contains("logits of 5 test images are in " + file + "\n"));
+  std::ifstream in(file);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  CHECK_THAT(text, Catch::Contains(R"({"__metadata__":{"format":"pt","model":"mlp","step":"1"},)"
+                                   R"("logits":{"dtype":"F32","shape":[5,10],"data_offsets":[0,200]},)"
+                                   R"("labels":{"dtype":"U8","shape":[5],"data_offsets":[200,205]}})"));
+  CHECK(text.size() % 8 == (200 + 5) % 8);
+  CHECK_FALSE(std::filesystem::exists(file + ".part"));
 }
 
 TEST_CASE("a loss that is not a number ends the job, with step and rank, or is skipped, or not") {
@@ -238,6 +256,23 @@ TEST_CASE("ranks with other flags are found before the first step, by name, valu
       ranks[0]->output() + ranks[1]->output() + ranks[2]->output(),
       Catch::Contains("the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
                       "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
+}
+
+TEST_CASE("ranks with different models are found, too, though their gradients have other sizes") {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    const Words flags = {"--train_samples", "64", "--model", rank == 1 ? "mlp" : "basicnet"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  std::string said;
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    CHECK((status == 78 || status == 69));
+    said += rank->output();
+  }
+  CHECK_THAT(said, Catch::Contains("the ranks are not of one job: --model is mlp on rank 1 (beta) and basicnet on rank "
+                                   "0 (alpha)"));
 }
 
 TEST_CASE("a rank that comes too late to find the rendezvous says where it looked") {
