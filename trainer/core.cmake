@@ -25,6 +25,7 @@ target_link_libraries(llmlaunch_trainer_files
 target_precompile_headers(llmlaunch_trainer_files REUSE_FROM llmlaunch_base)
 
 add_library(llmlaunch_trainer_core STATIC
+  batch_loader.cpp
   cpu_backend.cpp
   cpu_kernels.cpp
   cpu_layers.cpp
@@ -40,7 +41,7 @@ add_library(llmlaunch_trainer_core STATIC
 target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})
 target_link_libraries(llmlaunch_trainer_core
   PUBLIC llmlaunch_trainer_models llmlaunch_base
-  PRIVATE llmlaunch_trainer_files ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
+  PRIVATE llmlaunch_trainer_files ${DNNL_LIBRARY} gomp ZLIB::ZLIB Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_SANITIZE STREQUAL "thread")
   target_sources(llmlaunch_trainer_core INTERFACE

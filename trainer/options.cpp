@@ -116,7 +116,9 @@ const CLI::Range& from_one() {
 }
 
 void add_data_flags(CLI::App& app, TrainOptions& o) {
-  app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
+  app.add_option(
+      "--data_dir", o.data_dir,
+      "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
   app.add_option("--train_samples", o.train_samples,
                  fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
       ->check(from_one());
@@ -249,6 +251,10 @@ void add_model_flags(CLI::App& app, TrainOptions& o) {
   std::map<std::string, std::string> names;
   for (const Model* model : all_models()) names[model->name] = model->name;
   add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
+  app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
+                 "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{256}));
   app.add_option("--predict", o.predict,
                  "after the last step, rank 0 writes the test images' logits and labels here, a safetensors file")
       ->check(named_file());

@@ -14,6 +14,7 @@ llmlaunch_unit_test(trainer_files
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
 llmlaunch_unit_test(trainer_core
   SOURCES
+    trainer_batch_loader_test.cpp
     trainer_cpu_backend_test.cpp
     trainer_cpu_kernels_test.cpp
     trainer_dataset_test.cpp

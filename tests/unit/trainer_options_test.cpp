@@ -120,6 +120,8 @@ TEST_CASE("every flag reaches its option") {
   CHECK(options({}).model == "basicnet");
   CHECK(options({"--model", "mlp"}).model == "mlp");
   CHECK(options({"--predict", "file"}).predict == "file");
+  CHECK(options({}).dataloader_num_workers == 0);
+  CHECK(options({"--dataloader_num_workers", "4"}).dataloader_num_workers == 4);
   CHECK(options({}).save_strategy == SaveStrategy::no);
   CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
   CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
@@ -209,6 +211,7 @@ TEST_CASE("a wrong value is named with its flag, on one line") {
            {{"--max_grad_norm", "-1"}, "--max_grad_norm", "-1"},
            {{"--logging_first_step", "maybe"}, "--logging_first_step", "maybe"},
            {{"--gradient_accumulation_steps", "0"}, "--gradient_accumulation_steps", "0"},
+           {{"--dataloader_num_workers", "-1"}, "--dataloader_num_workers", "-1"},
            {{"--data_dir"}, "--data_dir", ""},
        }) {
     CAPTURE(typed);

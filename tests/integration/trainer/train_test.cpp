@@ -177,6 +177,41 @@ TEST_CASE("what is wrong from the start is one line and a status") {
   }
 }
 
+TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
+  const Words job = {"--train_samples",
+                     "150",
+                     "--eval_samples",
+                     "10",
+                     "--per_device_train_batch_size",
+                     "16",
+                     "--num_train_epochs",
+                     "2",
+                     "--max_steps",
+                     "7",
+                     "--gradient_accumulation_steps",
+                     "2",
+                     "--model",
+                     "mlp"};
+  const auto with_workers = [&](const char* count) {
+    Words flags = job;
+    flags.insert(flags.end(), {"--dataloader_num_workers", count});
+    return flags;
+  };
+  std::vector<std::string> alone, together;
+  for (const char* workers : {"0", "1", "3"}) {
+    CAPTURE(workers);
+    ChildProcess run(command(with_workers(workers)), kAlone);
+    REQUIRE(run.wait() == 0);
+    alone.push_back(parameter_hash(run.output()));
+    const ServedRendezvous served({"alpha", "alpha"});
+    Ranks ranks = start_ranks(served, 2, with_workers(workers));
+    for (auto& rank : ranks) REQUIRE(rank->wait() == 0);
+    together.push_back(parameter_hash(ranks[0]->output()));
+  }
+  CHECK(alone == std::vector<std::string>(3, alone[0]));
+  CHECK(together == std::vector<std::string>(3, together[0]));
+}
+
 TEST_CASE("predictions are written under their name when they are whole, over older ones, and nothing else is left") {
   const TemporaryFolder folder;
   const std::string file = folder.file("logits");
