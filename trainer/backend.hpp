@@ -63,6 +63,13 @@ struct DropoutOptions {
   std::uint64_t seed = 0;
 };
 
+/// What convolutions and matrix products are made of. Weights, moments, gradients, sums and the loss are fp32 always.
+enum class Precision {
+  fp32,
+  tf32,  ///< operands with 11 digits; NVIDIA GPUs from Ampere on
+  bf16,  ///< operands with 8 digits
+};
+
 /// Called from inside the backward pass: the gradient of parameter `index` is complete (on a GPU: queued).
 using GradientReady = std::function<Result<void>(std::size_t index)>;
 

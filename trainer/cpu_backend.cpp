@@ -59,13 +59,24 @@ Result<void> check(const Batch& batch) {
   return ok;
 }
 
+const char* math_text(CpuMath math) {
+  switch (math) {
+    case CpuMath::fp32: return "";
+    case CpuMath::bf16: return ", bf16";
+    case CpuMath::emulated_bf16: return ", bf16 without instructions for it: slower than fp32";
+  }
+  return "";
+}
+
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout, std::uint32_t threads)
+  CpuBackend(const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout, std::uint32_t threads,
+             CpuMath math)
       : model_(model),
         adamw_(adamw),
         dropout_(dropout),
         threads_(threads),
+        device_{.math = math},
         parameters_(model.values),
         gradient_(model.values),
         first_moment_(model.values),
@@ -73,8 +84,8 @@ class CpuBackend final : public Backend {
 
   std::string description() const override {
     const dnnl_version_t& version = *dnnl_version();
-    return fmt::format("cpu (oneDNN {}.{}.{}, {} thread{})", version.major, version.minor, version.patch, threads_,
-                       threads_ == 1 ? "" : "s");
+    return fmt::format("cpu (oneDNN {}.{}.{}, {} thread{}{})", version.major, version.minor, version.patch, threads_,
+                       threads_ == 1 ? "" : "s", math_text(device_.math));
   }
 
   const Model& model() const override { return model_; }
@@ -202,11 +213,22 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
+Result<CpuMath> cpu_math(Precision precision) {
+  if (precision == Precision::fp32) return CpuMath::fp32;
+  if (precision == Precision::tf32) {
+    return make_error(Errc::unsupported, "--tf32: a CPU has no such numbers", {},
+                      "leave it out, or see with --device cuda why no GPU is used; --bf16 works on CPUs");
+  }
+  constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  const auto there = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  return (there & kNeeded) == kNeeded ? CpuMath::bf16 : CpuMath::emulated_bf16;
+}
+
 Result<std::unique_ptr<Backend>> make_cpu_backend(const Model& model, const AdamWOptions& adamw,
-                                                  const DropoutOptions& dropout, std::uint32_t threads) {
+                                                  const DropoutOptions& dropout, std::uint32_t threads, CpuMath math) {
   if (threads == 0) return make_error(Errc::invalid_argument, "0 compute threads", {}, "--threads is at least 1");
-  return without_exceptions(model, 0,
-                            [&] { return std::unique_ptr<Backend>(new CpuBackend(model, adamw, dropout, threads)); });
+  return without_exceptions(
+      model, 0, [&] { return std::unique_ptr<Backend>(new CpuBackend(model, adamw, dropout, threads, math)); });
 }
 
 }  // namespace llmlaunch::trainer

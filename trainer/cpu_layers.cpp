@@ -26,8 +26,13 @@ memory::format_tag plain_tag(std::size_t dimensions) {
 }
 
 /// In whatever order a primitive likes best.
-memory::desc any_layout(const memory::dims& dims) {
-  return {dims, kFloat, memory::format_tag::any};
+memory::desc any_layout(const memory::dims& dims, memory::data_type type = kFloat) {
+  return {dims, type, memory::format_tag::any};
+}
+
+/// Of what is multiplied.
+memory::data_type operand_type(const CpuDevice& device) {
+  return device.math == CpuMath::bf16 ? memory::data_type::bf16 : kFloat;
 }
 
 /// Copies `from` to `to`, which may have another layout.
@@ -45,6 +50,17 @@ const memory& in_layout_of(CpuDevice& device, const memory& memory, dnnl::memory
   if (memory.get_desc() == other.get_desc()) return memory;
   reorder(device, memory, other);
   return other;
+}
+
+/// `given`, or its values in `own` where that has another layout or their numbers are to be rounded.
+const memory& operand_of(CpuDevice& device, const memory& given, memory& own) {
+  if (device.math == CpuMath::fp32) return in_layout_of(device, given, own);
+  reorder(device, given, own);
+  if (device.math == CpuMath::emulated_bf16) {
+    wait_for(device);
+    round_to_bf16(values_of(own));
+  }
+  return own;
 }
 
 dnnl::primitive_attr with_relu(bool wanted) {
@@ -67,7 +83,8 @@ memory::dims convolution_weight_dims(const Stage& stage) {
 
 dnnl::convolution_forward::primitive_desc convolution_for(CpuDevice& device, const Stage& stage, const memory::desc& in,
                                                           const memory::desc& out) {
-  return {{prop_kind::forward_training, algorithm::convolution_direct, in, any_layout(convolution_weight_dims(stage)),
+  return {{prop_kind::forward_training, algorithm::convolution_direct, in,
+           any_layout(convolution_weight_dims(stage), operand_type(device)),
            plain_layout({static_cast<memory::dim>(stage.out.channels)}), out, kUnitStride, kNoPadding, kNoPadding},
           with_relu(stage.relu),
           device.engine};
@@ -84,9 +101,12 @@ BackwardWeight backward_weight_for(CpuDevice& device, const dnnl::convolution_fo
                            kUnitStride, kNoPadding, kNoPadding},
                           device.engine, forward);
   };
-  BackwardWeight made = with(forward.src_desc(), forward.dst_desc());
-  if (!std::string_view(made.impl_info_str()).starts_with("ref")) return made;
-  return with(any_layout(forward.src_desc().dims()), any_layout(forward.dst_desc().dims()));
+  if (device.math == CpuMath::fp32) {
+    BackwardWeight made = with(forward.src_desc(), forward.dst_desc());
+    if (!std::string_view(made.impl_info_str()).starts_with("ref")) return made;
+  }
+  const auto type = operand_type(device);
+  return with(any_layout(forward.src_desc().dims(), type), any_layout(forward.dst_desc().dims(), type));
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -101,6 +121,15 @@ class WeightedLayer : public CpuLayer {
 
   memory weight_in(const float* flat) const { return view_of(device_, weight_dims_, flat + weight_first_); }
   memory bias_in(const float* flat) const { return view_of(device_, bias_dims_, flat + bias_first_); }
+  /// The weight in `as`, which has the layout and the numbers that are wanted.
+  const memory& weight_operand(const CpuPass& pass, memory& as) const {
+    reorder(device_, weight_in(pass.parameters), as);
+    if (device_.math == CpuMath::emulated_bf16) {
+      wait_for(device_);
+      round_to_bf16(values_of(as));
+    }
+    return as;
+  }
 
  private:
   std::size_t weight_first_, bias_first_;
@@ -115,13 +144,11 @@ class CpuConvolution final : public WeightedLayer {
         forward_(convolution_for(device, stage, liked_in, liked_out)),
         backward_weight_(backward_weight_for(device, forward_, convolution_weight_dims(stage),
                                              {static_cast<memory::dim>(stage.out.channels)})),
-        backward_input_({algorithm::convolution_direct, forward_.src_desc(), any_layout(convolution_weight_dims(stage)),
-                         forward_.dst_desc(), kUnitStride, kNoPadding, kNoPadding},
-                        device.engine, forward_),
+        backward_input_(backward_input_for(device, stage, forward_)),
         run_forward_(forward_),
         run_backward_weight_(backward_weight_),
         run_backward_input_(backward_input_),
-        own_in_(forward_.src_desc() == in.get_desc() ? in : memory(forward_.src_desc(), device.engine)),
+        own_in_(keeps(device, forward_.src_desc(), in) ? in : memory(forward_.src_desc(), device.engine)),
         weight_(forward_.weights_desc(), device.engine),
         backward_input_weight_(backward_input_.weights_desc(), device.engine),
         weight_gradient_(backward_weight_.diff_weights_desc(), device.engine),
@@ -131,10 +158,9 @@ class CpuConvolution final : public WeightedLayer {
   }
 
   void forward(const CpuPass& pass) override {
-    in_layout_of(device_, in_, own_in_);
-    reorder(device_, weight_in(pass.parameters), weight_);
+    operand_of(device_, in_, own_in_);
     run_forward_.execute(device_.stream, {{DNNL_ARG_SRC, own_in_},
-                                          {DNNL_ARG_WEIGHTS, weight_},
+                                          {DNNL_ARG_WEIGHTS, weight_operand(pass, weight_)},
                                           {DNNL_ARG_BIAS, bias_in(pass.parameters)},
                                           {DNNL_ARG_DST, out_}});
   }
@@ -142,42 +168,61 @@ class CpuConvolution final : public WeightedLayer {
   void backward_weight(const memory& out_gradient, float* gradient) override {
     run_backward_weight_.execute(device_.stream,
                                  {{DNNL_ARG_SRC, in_layout_of(device_, own_in_, backward_weight_in_)},
-                                  {DNNL_ARG_DIFF_DST, in_layout_of(device_, out_gradient, backward_weight_out_)},
+                                  {DNNL_ARG_DIFF_DST, operand_of(device_, out_gradient, backward_weight_out_)},
                                   {DNNL_ARG_DIFF_WEIGHTS, weight_gradient_},
                                   {DNNL_ARG_DIFF_BIAS, bias_in(gradient)}});
     memory plain = weight_in(gradient);
     reorder(device_, weight_gradient_, plain);
-    device_.stream.wait();
+    wait_for(device_);
   }
 
   memory backward_input(const memory& out_gradient, const CpuPass& pass) override {
     if (!in_gradient_) {
       in_gradient_ = memory(in_.get_desc(), device_.engine);
-      own_in_gradient_ =
-          own_in_.get_desc() == in_.get_desc() ? in_gradient_ : memory(own_in_.get_desc(), device_.engine);
+      const memory::desc own = backward_input_.diff_src_desc();
+      own_in_gradient_ = own == in_.get_desc() ? in_gradient_ : memory(own, device_.engine);
+      backward_input_out_ = memory(backward_input_.diff_dst_desc(), device_.engine);
     }
-    reorder(device_, weight_in(pass.parameters), backward_input_weight_);
-    run_backward_input_.execute(device_.stream, {{DNNL_ARG_DIFF_DST, out_gradient},
-                                                 {DNNL_ARG_WEIGHTS, backward_input_weight_},
-                                                 {DNNL_ARG_DIFF_SRC, own_in_gradient_}});
+    run_backward_input_.execute(device_.stream,
+                                {{DNNL_ARG_DIFF_DST, operand_of(device_, out_gradient, backward_input_out_)},
+                                 {DNNL_ARG_WEIGHTS, weight_operand(pass, backward_input_weight_)},
+                                 {DNNL_ARG_DIFF_SRC, own_in_gradient_}});
     const memory& given = in_layout_of(device_, own_in_gradient_, in_gradient_);
-    device_.stream.wait();
+    wait_for(device_);
     return given;
   }
 
  private:
+  using BackwardInput = dnnl::convolution_backward_data::primitive_desc;
+
+  static BackwardInput backward_input_for(CpuDevice& device, const Stage& stage,
+                                          const dnnl::convolution_forward::primitive_desc& forward) {
+    const auto type = operand_type(device);
+    const bool rounds = device.math != CpuMath::fp32;
+    return {{algorithm::convolution_direct, rounds ? any_layout(forward.src_desc().dims()) : forward.src_desc(),
+             any_layout(convolution_weight_dims(stage), type),
+             rounds ? any_layout(forward.dst_desc().dims(), type) : forward.dst_desc(), kUnitStride, kNoPadding,
+             kNoPadding},
+            device.engine,
+            forward};
+  }
+
+  static bool keeps(const CpuDevice& device, const memory::desc& wanted, const memory& in) {
+    return device.math == CpuMath::fp32 && wanted == in.get_desc();
+  }
+
   dnnl::convolution_forward::primitive_desc forward_;
   dnnl::convolution_backward_weights::primitive_desc backward_weight_;
-  dnnl::convolution_backward_data::primitive_desc backward_input_;
+  BackwardInput backward_input_;
   dnnl::convolution_forward run_forward_;
   dnnl::convolution_backward_weights run_backward_weight_;
   dnnl::convolution_backward_data run_backward_input_;
-  memory own_in_;  // the input, or a copy in the layout that the primitives want
+  memory own_in_;  // the input, or a copy as the primitives want it
   // Weights as the primitives want them, filled anew in each pass.
   memory weight_, backward_input_weight_, weight_gradient_;
   // Activations for the weights' gradient, where it wants another layout of them.
   memory backward_weight_in_, backward_weight_out_;
-  memory in_gradient_, own_in_gradient_;  // from the first backward pass on
+  memory in_gradient_, own_in_gradient_, backward_input_out_;  // from the first backward pass on
 };
 
 /// The largest of 2 × 2, the first of equals.
@@ -218,53 +263,73 @@ class CpuMaxPool final : public CpuLayer {
   memory in_gradient_;  // from the first backward pass on
 };
 
-/// Dense arrays only, so nothing is reordered and the gradient of the weight is written where it belongs.
+/// In fp32 dense arrays only, so that nothing is reordered; the gradient of the weight is written where it belongs.
 class CpuLinear final : public WeightedLayer {
  public:
   CpuLinear(CpuDevice& device, const Model& model, const Stage& stage, std::size_t batch, const memory& in)
-      : WeightedLayer(device, model, stage, in) {
-    const memory::desc from = in.get_desc();
-    const memory::desc weight = plain_layout(signed_shape(model.parameters[stage.weight]));
+      : WeightedLayer(device, model, stage, in), rounds_(device.math != CpuMath::fp32) {
+    const auto type = operand_type(device);
+    const memory::dims from = dims_of(stage.in, batch);
+    const memory::dims to = dims_of(stage.out, batch);
+    const memory::dims weights = signed_shape(model.parameters[stage.weight]);
+    const memory::desc weight = rounds_ ? any_layout(weights, type) : plain_layout(weights);
     const memory::desc bias = plain_layout(signed_shape(model.parameters[stage.weight + 1]));
-    const memory::desc to = plain_layout(dims_of(stage.out, batch));
-    const dnnl::inner_product_forward::primitive_desc forward({prop_kind::forward_training, from, weight, bias, to},
-                                                              with_relu(stage.relu), device.engine);
+    const dnnl::inner_product_forward::primitive_desc forward(
+        {prop_kind::forward_training, plain_layout(from, type), weight, bias, plain_layout(to)}, with_relu(stage.relu),
+        device.engine);
+    const dnnl::inner_product_backward_weights::primitive_desc backward_weight(
+        {plain_layout(from, type), plain_layout(weights), bias, plain_layout(to, type)}, device.engine, forward);
+    const dnnl::inner_product_backward_data::primitive_desc backward_input(
+        {plain_layout(from), weight, plain_layout(to, type)}, device.engine, forward);
     run_forward_ = dnnl::inner_product_forward(forward);
-    run_backward_weight_ = dnnl::inner_product_backward_weights({{from, weight, bias, to}, device.engine, forward});
-    run_backward_input_ = dnnl::inner_product_backward_data({{from, weight, to}, device.engine, forward});
-    out_ = memory(to, device.engine);
+    run_backward_weight_ = dnnl::inner_product_backward_weights(backward_weight);
+    run_backward_input_ = dnnl::inner_product_backward_data(backward_input);
+    out_ = memory(plain_layout(to), device.engine);
+    if (!rounds_) return;
+    own_in_ = memory(plain_layout(from, type), device.engine);
+    own_out_gradient_ = memory(plain_layout(to, type), device.engine);
+    weight_ = memory(forward.weights_desc(), device.engine);
+    backward_input_weight_ = memory(backward_input.weights_desc(), device.engine);
   }
 
   void forward(const CpuPass& pass) override {
-    run_forward_.execute(device_.stream, {{DNNL_ARG_SRC, in_},
-                                          {DNNL_ARG_WEIGHTS, weight_in(pass.parameters)},
-                                          {DNNL_ARG_BIAS, bias_in(pass.parameters)},
-                                          {DNNL_ARG_DST, out_}});
-    device_.stream.wait();
+    if (rounds_) operand_of(device_, in_, own_in_);
+    run_forward_.execute(device_.stream,
+                         {{DNNL_ARG_SRC, rounds_ ? own_in_ : in_},
+                          {DNNL_ARG_WEIGHTS, rounds_ ? weight_operand(pass, weight_) : weight_in(pass.parameters)},
+                          {DNNL_ARG_BIAS, bias_in(pass.parameters)},
+                          {DNNL_ARG_DST, out_}});
+    wait_for(device_);
   }
 
   void backward_weight(const memory& out_gradient, float* gradient) override {
-    run_backward_weight_.execute(device_.stream, {{DNNL_ARG_SRC, in_},
-                                                  {DNNL_ARG_DIFF_DST, out_gradient},
+    if (rounds_) operand_of(device_, out_gradient, own_out_gradient_);
+    run_backward_weight_.execute(device_.stream, {{DNNL_ARG_SRC, rounds_ ? own_in_ : in_},
+                                                  {DNNL_ARG_DIFF_DST, rounds_ ? own_out_gradient_ : out_gradient},
                                                   {DNNL_ARG_DIFF_WEIGHTS, weight_in(gradient)},
                                                   {DNNL_ARG_DIFF_BIAS, bias_in(gradient)}});
-    device_.stream.wait();
+    wait_for(device_);
   }
 
+  /// After `backward_weight` with the same gradient.
   memory backward_input(const memory& out_gradient, const CpuPass& pass) override {
-    if (!in_gradient_) in_gradient_ = memory(in_.get_desc(), device_.engine);
-    run_backward_input_.execute(device_.stream, {{DNNL_ARG_DIFF_DST, out_gradient},
-                                                 {DNNL_ARG_WEIGHTS, weight_in(pass.parameters)},
-                                                 {DNNL_ARG_DIFF_SRC, in_gradient_}});
-    device_.stream.wait();
+    if (!in_gradient_) in_gradient_ = memory(plain_layout(in_.get_desc().dims()), device_.engine);
+    run_backward_input_.execute(
+        device_.stream,
+        {{DNNL_ARG_DIFF_DST, rounds_ ? own_out_gradient_ : out_gradient},
+         {DNNL_ARG_WEIGHTS, rounds_ ? weight_operand(pass, backward_input_weight_) : weight_in(pass.parameters)},
+         {DNNL_ARG_DIFF_SRC, in_gradient_}});
+    wait_for(device_);
     return in_gradient_;
   }
 
  private:
+  bool rounds_;
   dnnl::inner_product_forward run_forward_;
   dnnl::inner_product_backward_weights run_backward_weight_;
   dnnl::inner_product_backward_data run_backward_input_;
-  memory in_gradient_;  // from the first backward pass on
+  memory own_in_, own_out_gradient_, weight_, backward_input_weight_;  // rounded operands
+  memory in_gradient_;                                                 // from the first backward pass on
 };
 
 /// A copy in plain order, or a view where the input has it already.
@@ -283,7 +348,7 @@ class CpuFlatten final : public CpuLayer {
     }
     memory to(plain_, device_.engine, out_.get_data_handle());
     reorder(device_, in_, to);
-    device_.stream.wait();
+    wait_for(device_);
   }
 
   memory backward_input(const memory& out_gradient, const CpuPass&) override {
@@ -333,8 +398,16 @@ class CpuRelu final : public CpuLayer {
 
 }  // namespace
 
-memory::desc plain_layout(const memory::dims& dims) {
-  return {dims, kFloat, plain_tag(dims.size())};
+void wait_for(CpuDevice& device) {
+  device.stream.wait();
+#ifdef __x86_64__
+  static const bool kHasUpperHalves = __builtin_cpu_supports("avx") != 0;
+  if (kHasUpperHalves) asm volatile("vzeroupper");  // the lower halves, all that code of ours uses, stay as they are
+#endif
+}
+
+memory::desc plain_layout(const memory::dims& dims, memory::data_type type) {
+  return {dims, type, plain_tag(dims.size())};
 }
 
 memory::dims dims_of(const Extent& extent, std::size_t batch) {
@@ -351,7 +424,8 @@ std::span<float> values_of(const memory& memory) {
 }
 
 memory::desc liked_input(CpuDevice& device, const Stage& stage, std::size_t batch, const memory::desc& out) {
-  if (stage.kind != Stage::Kind::convolution) return {};
+  // One that rounds its input copies it in any case.
+  if (stage.kind != Stage::Kind::convolution || device.math != CpuMath::fp32) return {};
   const memory::desc to = out ? out : any_layout(dims_of(stage.out, batch));
   return convolution_for(device, stage, any_layout(dims_of(stage.in, batch)), to).src_desc();
 }
@@ -359,9 +433,13 @@ memory::desc liked_input(CpuDevice& device, const Stage& stage, std::size_t batc
 std::unique_ptr<CpuLayer> make_cpu_layer(CpuDevice& device, const Model& model, const Stage& stage, std::size_t batch,
                                          const memory& in, const memory::desc& liked_in,
                                          const memory::desc& liked_out) {
+  const auto input_layout = [&] {
+    if (device.math != CpuMath::fp32) return any_layout(dims_of(stage.in, batch), operand_type(device));
+    return liked_in ? liked_in : in.get_desc();
+  };
   switch (stage.kind) {
     case Stage::Kind::convolution:
-      return std::make_unique<CpuConvolution>(device, model, stage, in, liked_in ? liked_in : in.get_desc(),
+      return std::make_unique<CpuConvolution>(device, model, stage, in, input_layout(),
                                               liked_out ? liked_out : any_layout(dims_of(stage.out, batch)));
     case Stage::Kind::linear: return std::make_unique<CpuLinear>(device, model, stage, batch, in);
     case Stage::Kind::max_pool: return std::make_unique<CpuMaxPool>(device, stage, batch, in);

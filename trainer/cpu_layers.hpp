@@ -2,6 +2,9 @@
 /// One body per kind of layer by oneDNN, each for one batch size, behind one interface. Weights are taken from and
 /// gradients given to flat arrays in PyTorch's layout; activations between convolutions stay in the layout that oneDNN
 /// prefers on this processor. Everything throws `dnnl::error`; `CpuBackend` turns that into an `Error`.
+///
+/// With `CpuMath::bf16` convolution and linear round what they multiply, activations, weights and gradients, to
+/// bfloat16 and add in fp32; everything else, also between the layers, is fp32, and so are the gradients of weights.
 #pragma once
 
 #include <dnnl.hpp>
@@ -11,20 +14,28 @@
 #include <memory>
 
 #include "trainer/backend.hpp"
+#include "trainer/cpu_backend.hpp"
 
 namespace llmlaunch::trainer {
 
-/// Where oneDNN works.
+/// Where oneDNN works, and with which numbers.
 struct CpuDevice {
+  CpuMath math = CpuMath::fp32;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
 };
 
+/// Until oneDNN has done what it was told, for loops of ours that come next. Some of its bfloat16 kernels (2.6.3)
+/// return with the upper halves of vector registers in use; our loops then took three times as long, on a processor of
+/// 2024, because each of their instructions had to keep what was there.
+[[gnu::noinline]] void wait_for(CpuDevice& device);
+
 /// (B, C, H, W) or (B, C), dense, the last index fastest.
-dnnl::memory::desc plain_layout(const dnnl::memory::dims& dims);
+dnnl::memory::desc plain_layout(const dnnl::memory::dims& dims,
+                                dnnl::memory::data_type type = dnnl::memory::data_type::f32);
 /// (B, C, H, W) or (B, C) of `batch` images.
 dnnl::memory::dims dims_of(const Extent& extent, std::size_t batch);
-/// The values of a memory as they lie there.
+/// The values of a memory of floats as they lie there.
 std::span<float> values_of(const dnnl::memory& memory);
 
 /// How a pass treats dropout: off in evaluation.
@@ -54,8 +65,8 @@ class CpuLayer {
   /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is laid out as `out()`, and
   /// is that before the layer's relu.
   virtual void backward_weight([[maybe_unused]] const dnnl::memory& out_gradient, [[maybe_unused]] float* gradient) {}
-  /// The gradient of the input, laid out as the input is, good until the next pass. May write over `out_gradient` and,
-  /// where nobody needs it any more, over the input.
+  /// After `backward_weight`. The gradient of the input, laid out as the input is, good until the next pass. May write
+  /// over `out_gradient` and, where nobody needs it any more, over the input.
   virtual dnnl::memory backward_input(const dnnl::memory& out_gradient, const CpuPass& pass) = 0;
 
  protected:

@@ -27,7 +27,7 @@ BatchResult CpuNetwork::forward(const float* parameters, const Batch& batch, con
   pass_ = {.parameters = parameters, .samples = batch.samples, .dropout = dropout};
   images_.set_data_handle(const_cast<float*>(batch.images.data()));  // oneDNN has no memory that is only read
   for (const auto& layer : layers_) layer->forward(pass_);
-  device_.stream.wait();
+  wait_for(device_);
   return softmax_loss(logits(), batch.labels);
 }
 

@@ -78,8 +78,14 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
     return make_error(Errc::usage, fmt::format("--model {}: there is {}", options.model, model_names()));
   }
 #ifdef LLMLAUNCH_CUDA_BACKEND
-  if (plan.cuda) return cuda::make_engine(world, *model, adamw, dropout, timeout_of(options));
+  if (plan.cuda) {
+    const Precision wanted = options.bf16 ? Precision::bf16 : options.tf32 ? Precision::tf32 : Precision::fp32;
+    return cuda::make_engine(world, *model, adamw, dropout, wanted, timeout_of(options));
+  }
 #endif
+  // TF32 beside bfloat16 is for what is left in fp32, which a CPU has not either.
+  const auto math = cpu_math(options.tf32 ? Precision::tf32 : options.bf16 ? Precision::bf16 : Precision::fp32);
+  if (!math) return math.error();
   Engine engine;
   std::uint32_t threads = options.threads;
   if (threads == 0) {
@@ -87,7 +93,7 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
     if (!fallback) return fallback.error();
     threads = *fallback;
   }
-  auto backend = make_cpu_backend(*model, adamw, dropout, threads);
+  auto backend = make_cpu_backend(*model, adamw, dropout, threads, *math);
   if (!backend) return backend.error();
   engine.backend = std::move(*backend);
   auto comm = make_cpu_comm(options, world);

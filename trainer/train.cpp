@@ -126,6 +126,8 @@ class Training {
         {"the number of test images", text(data_.test.count())},
         {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
         {"--model", o.model},
+        {"--bf16", text(o.bf16)},
+        {"--tf32", text(o.tf32)},
         {"--predict", o.predict.empty() ? "not given" : "given"},
         {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
         {"--num_train_epochs", text(o.num_train_epochs)},

@@ -168,6 +168,26 @@ void compare_accumulated_step(const World& world, const Model& model) {
          fmt::format("the norm before: {} on the CPU, {} on the GPU", norms[0], norms[1]));
 }
 
+/// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
+/// TF32.
+void compare_precision(const World& world, const Model& model) {
+  const Images images(9);
+  for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+    const bool is_bf16 = precision == Precision::bf16;
+    const auto cpu = must(make_cpu_backend(model, {}, {.on = false, .seed = 0}, 2,
+                                           must(cpu_math(is_bf16 ? Precision::bf16 : Precision::fp32))));
+    const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0}, precision));
+    std::vector<std::vector<float>> logits;
+    for (Backend* backend : {cpu.get(), gpu.get()}) {
+      must(backend->load_parameters(initial_parameters(model, 1)));
+      logits.push_back(must(backend->predict(images.batch())));
+    }
+    const double difference = relative_difference(logits[1], logits[0]);
+    expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
+                                                              model.title, is_bf16 ? "bf16" : "tf32", difference));
+  }
+}
+
 void measure(Backend& gpu) {
   const Images images(4);
   const auto begin = std::chrono::steady_clock::now();
@@ -201,6 +221,7 @@ int main() {
     compare_learning(*cpu, *gpu);
     compare_repetition(world, *model, adamw);
     compare_accumulated_step(world, *model);
+    compare_precision(world, *model);
     measure(*gpu);
   }
   return failures == 0 ? 0 : 1;

@@ -60,6 +60,36 @@ def test_losses_are_those_of_pytorch(hosts, python, images, ranks, steps, bound,
     assert min(curves["ours"]) < 0.6 * curves["ours"][0], "nothing was learned, so that equal says nothing"
 
 
+@pytest.mark.parametrize("model, ranks", [("basicnet", 1), ("mlp", 2)])
+def test_bfloat16_is_as_near_to_autocast_as_autocast_is_to_float32(hosts, python, images, model, ranks):  # noqa: F811
+    """With 8 binary digits no two programs give the same numbers: each rounds otherwise, and steps carry it on. The measure is
+    what bfloat16 itself changes, PyTorch's autocast against its float32. A trainer as far from float32 as that and to the other
+    side would be twice as far from autocast; three times leaves room for chance. Seen: 1.6 and 2.1 times."""
+    where = config(hosts, slots=1, only=["test01"] if ranks == 1 else None)
+    script = [python, str(SCRIPTS / "basic_net.py"), "--data", str(images), "--batch", "16", "--steps", "40", "--model", model,
+              "--losses"]
+    curves = {}
+    for name, program, words in (
+            ("ours", ["train", "--use_cpu", "--data_dir", str(images), "--per_device_train_batch_size", "16", "--max_steps", "40",
+                      "--dropout", "off", "--model", model, "--loss_file"], ["--bf16"]),
+            ("autocast", script, ["--bf16"]), ("float32", script, [])):
+        file = hosts.head / f"losses-{model}-{name}"
+        run = hosts.run(*program, str(file), *words, config=where, timeout=300)
+        assert run.status == 0, str(run)
+        curves[name] = curve(file, 40)
+        hosts.nothing_left(run)
+
+    def distance(one, other):
+        return max(abs(a - b) / b for a, b in zip(curves[one][:FIRST], curves[other][:FIRST]))
+    print(f"{model}: ours from autocast {distance('ours', 'autocast'):.1e}, ours from float32 {distance('ours', 'float32'):.1e}, "
+          f"autocast from float32 {distance('autocast', 'float32'):.1e}")
+    # The same weights and images: a loss is a mean of 16 or 32, each off by some 2^-9 of logits around 0.1.
+    assert curves["ours"][0] == pytest.approx(curves["autocast"][0], rel=2e-4), curves
+    assert distance("ours", "autocast") <= 3 * distance("autocast", "float32"), curves
+    assert distance("ours", "float32") > 1e-4, "nothing was rounded"
+    assert sum(curves["ours"]) == pytest.approx(sum(curves["autocast"]), rel=0.03), curves
+
+
 @pytest.mark.parametrize("model", ["basicnet", "mlp"])
 def test_pytorch_reads_a_checkpoint_and_says_what_the_trainer_said(hosts, python, images, model):  # noqa: F811
     output, predictions = hosts.head / f"run-{model}", hosts.head / f"{model}.safetensors"

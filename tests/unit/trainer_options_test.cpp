@@ -136,6 +136,11 @@ TEST_CASE("every flag reaches its option") {
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
+  CHECK_FALSE(options({}).bf16);
+  CHECK(options({"--bf16"}).bf16);
+  CHECK_FALSE(options({"--bf16", "False"}).bf16);
+  CHECK(options({"--bf16", "--tf32", "true"}).tf32);
+  CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);
   CHECK(options({"--logging_first_step"}).logging_first_step);
   CHECK(options({"--dataloader_drop_last", "True", "--seed", "1"}).dataloader_drop_last);
@@ -158,7 +163,9 @@ TEST_CASE("what cannot be understood is named") {
       {{"--per-device-train-batch-sise=3"},
        "unknown argument '--per_device_train_batch_sise=3'",
        "did you mean --per_device_train_batch_size?"},
-      {{"--fp16"}, "unknown argument '--fp16'", help},
+      {{"--fp16"},
+       "--fp16: half precision is not done here, on a CPU as little as on a GPU",
+       "--bf16 trains with as few bits and needs no scaling of the loss"},
       {{"surplus"}, "unknown argument 'surplus'", help},
       {{"--train_samples", "0"}, "--train_samples: Value 0 not in range 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},

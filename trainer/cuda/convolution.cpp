@@ -18,7 +18,7 @@ constexpr float kZero = 0.0F;
 
 }  // namespace
 
-Convolution::Convolution(ConvolutionShape shape) : shape_(shape) {
+Convolution::Convolution(ConvolutionShape shape, Precision precision) : shape_(shape) {
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &in_);
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &out_);
   CUDNN_CHECK(cudnnCreateFilterDescriptor, &weight_);
@@ -27,7 +27,9 @@ Convolution::Convolution(ConvolutionShape shape) : shape_(shape) {
               shape.in_channels, shape.kernel, shape.kernel);
   CUDNN_CHECK(cudnnSetConvolution2dDescriptor, convolution_, 0, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
               CUDNN_DATA_FLOAT);
-  CUDNN_CHECK(cudnnSetConvolutionMathType, convolution_, CUDNN_FMA_MATH);
+  // With float tensors cuDNN's tensor cores take TF32; bfloat16 ones would have to be kept beside them.
+  CUDNN_CHECK(cudnnSetConvolutionMathType, convolution_,
+              precision == Precision::fp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH);
 }
 
 Convolution::~Convolution() {

@@ -1,11 +1,13 @@
 /// \file
-/// One convolution without padding or bias, by cuDNN, in plain fp32 (no TF32) and with deterministic algorithms, so
-/// that its numbers are those of the CPU up to rounding and repeat bit for bit.
+/// One convolution without padding or bias, by cuDNN, with deterministic algorithms, so that its numbers repeat bit for
+/// bit; in plain fp32 (no TF32), unless less is asked for, so that they are those of the CPU up to rounding.
 #pragma once
 
 #include <cudnn.h>
 
 #include <cstddef>
+
+#include "trainer/backend.hpp"
 
 namespace llmlaunch::trainer::cuda {
 
@@ -17,7 +19,7 @@ struct ConvolutionShape {
 class Convolution {
  public:
   /// Throws `DeviceError`, as everything here.
-  explicit Convolution(ConvolutionShape shape);
+  Convolution(ConvolutionShape shape, Precision precision);
   ~Convolution();
   Convolution(const Convolution&) = delete;
   Convolution& operator=(const Convolution&) = delete;

@@ -31,9 +31,19 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+const char* precision_text(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return "";
+    case Precision::tf32: return ", tf32";
+    case Precision::bf16: return ", bf16";
+  }
+  return "";
+}
+
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout)
+  CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
+              Precision precision)
       : model_(model),
         adamw_(adamw),
         dropout_(dropout),
@@ -41,10 +51,11 @@ class CudaBackend final : public Backend {
         gradient_(model.values),
         first_moment_(model.values),
         second_moment_(model.values),
-        net_(stream_.handle(), model) {
+        net_(stream_.handle(), model, precision) {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-    description_ = fmt::format("cuda:{} ({}, {} GiB)", device, properties.name, properties.totalGlobalMem >> 30U);
+    description_ = fmt::format("cuda:{} ({}, {} GiB{})", device, properties.name, properties.totalGlobalMem >> 30U,
+                               precision_text(precision));
     for (const DeviceArray<float>* moment : {&first_moment_, &second_moment_}) {
       CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, model.values * sizeof(float), stream_.handle()));
     }
@@ -224,14 +235,32 @@ Result<int> device_of(const World& world) {
                     "start at most one rank per GPU (slots in the YAML), or see CUDA_VISIBLE_DEVICES");
 }
 
+/// Tensor cores take TF32 and bfloat16 from Ampere on.
+Result<void> check_precision(int device, Precision precision) {
+  constexpr int kAmpere = 8;
+  if (precision == Precision::fp32) return ok;
+  int major = 0;
+  if (const cudaError_t code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+      code != cudaSuccess) {
+    return make_error(Errc::unsupported, fmt::format("cudaDeviceGetAttribute: {}", cudaGetErrorString(code)));
+  }
+  if (major >= kAmpere) return ok;
+  const char* flag = precision == Precision::tf32 ? "--tf32" : "--bf16";
+  return make_error(
+      Errc::unsupported,
+      fmt::format("{} needs a GPU of compute capability 8 (Ampere) or newer; this one has {}", flag, major), {},
+      fmt::format("leave {} out", flag));
+}
+
 Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const Model& model, const AdamWOptions& adamw,
-                                                  const DropoutOptions& dropout) {
+                                                  const DropoutOptions& dropout, Precision precision) {
   const auto device = device_of(world);
   if (!device) return device.error();
+  if (auto can = check_precision(*device, precision); !can) return can.error();
   set_identity({.rank = world.rank, .host = world.host, .device = *device});
   return without_exceptions([&] {
     CUDA_CHECK(cudaSetDevice(*device));
-    return std::make_unique<CudaBackend>(*device, model, adamw, dropout);
+    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision);
   });
 }
 
@@ -253,8 +282,8 @@ Result<int> probe() {
 }
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
-                                                   const DropoutOptions& dropout) {
-  auto backend = make_backend(world, model, adamw, dropout);
+                                                   const DropoutOptions& dropout, Precision precision) {
+  auto backend = make_backend(world, model, adamw, dropout, precision);
   if (!backend) return backend.error();
   return std::unique_ptr<Backend>(std::move(*backend));
 }
@@ -265,8 +294,8 @@ Result<void> copy_to_host(std::span<float> host, std::span<const float> device) 
 }
 
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           std::chrono::milliseconds collective_timeout) {
-  auto backend = make_backend(world, model, adamw, dropout);
+                           Precision precision, std::chrono::milliseconds collective_timeout) {
+  auto backend = make_backend(world, model, adamw, dropout, precision);
   if (!backend) return backend.error();
   Engine engine;
   if (world.world_size == 1) {

@@ -14,27 +14,30 @@ int narrow(std::size_t value) {
   return static_cast<int>(value);
 }
 
-// cuBLAS thinks in columns; a row-major matrix is its own transpose there, so the operands change places.
-
-/// out (M, N) = a (M, K) · b (N, K)ᵀ
-void multiply_transposed(cublasHandle_t handle, float* out, const float* a, const float* b, std::size_t m,
-                         std::size_t n, std::size_t k) {
-  CUBLAS_CHECK(cublasSgemm_v2, handle, CUBLAS_OP_T, CUBLAS_OP_N, narrow(n), narrow(m), narrow(k), &kOne, b, narrow(k),
-               a, narrow(k), &kZero, out, narrow(n));
+cublasComputeType_t compute_type(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return CUBLAS_COMPUTE_32F_PEDANTIC;  // no TF32, as PyTorch's default for matrix products
+    case Precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
+    case Precision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
+  }
+  return CUBLAS_COMPUTE_32F_PEDANTIC;
 }
 
-/// out (M, N) = a (M, K) · b (K, N)
-void multiply_plain(cublasHandle_t handle, float* out, const float* a, const float* b, std::size_t m, std::size_t n,
-                    std::size_t k) {
-  CUBLAS_CHECK(cublasSgemm_v2, handle, CUBLAS_OP_N, CUBLAS_OP_N, narrow(n), narrow(m), narrow(k), &kOne, b, narrow(n),
-               a, narrow(k), &kZero, out, narrow(n));
-}
+/// One of the operands of a product, row-major.
+struct Operand {
+  const float* values;
+  std::size_t columns;
+  bool transposed;
+};
 
-/// out (M, N) = a (K, M)ᵀ · b (K, N)
-void transposed_multiply(cublasHandle_t handle, float* out, const float* a, const float* b, std::size_t m,
-                         std::size_t n, std::size_t k) {
-  CUBLAS_CHECK(cublasSgemm_v2, handle, CUBLAS_OP_N, CUBLAS_OP_T, narrow(n), narrow(m), narrow(k), &kOne, b, narrow(n),
-               a, narrow(m), &kZero, out, narrow(n));
+/// out (M, N) = a (M, K) · b (K, N), each after its transposition. cuBLAS thinks in columns; a row-major matrix is its
+/// own transpose there, so the operands change places.
+void multiply(const CudaContext& context, float* out, const Operand& a, const Operand& b, std::size_t m, std::size_t n,
+              std::size_t k) {
+  const auto operation = [](const Operand& operand) { return operand.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  CUBLAS_CHECK(cublasGemmEx, context.cublas, operation(b), operation(a), narrow(n), narrow(m), narrow(k), &kOne,
+               b.values, CUDA_R_32F, narrow(b.columns), a.values, CUDA_R_32F, narrow(a.columns), &kZero, out,
+               CUDA_R_32F, narrow(n), compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -78,7 +81,8 @@ class ConvolutionLayer final : public WeightedLayer {
                       .out_channels = narrow(stage.out.channels),
                       .height = narrow(stage.in.height),
                       .width = narrow(stage.in.width),
-                      .kernel = narrow(stage.kernel)}) {}
+                      .kernel = narrow(stage.kernel)},
+                     context.precision) {}
 
   std::size_t resize(std::size_t batch) override {
     WeightedLayer::resize(batch);
@@ -114,22 +118,26 @@ class LinearLayer final : public WeightedLayer {
   LinearLayer(CudaContext& context, const Model& model, const Stage& stage) : WeightedLayer(context, model, stage) {}
 
   float* forward(float* in, const CudaPass& pass) override {
-    multiply_transposed(context_.cublas, out_.data(), in, pass.parameters + weight_, batch_, stage_.out.count(),
-                        stage_.in.count());
+    const std::size_t from = stage_.in.count();
+    const std::size_t to = stage_.out.count();
+    multiply(context_, out_.data(), {in, from, false}, {pass.parameters + weight_, from, true}, batch_, to, from);
     finish_forward(pass.parameters);
     return out_.data();
   }
 
   void backward_weight(const float* in, const float* out_gradient, float* gradient) override {
-    transposed_multiply(context_.cublas, gradient + weight_, out_gradient, in, stage_.out.count(), stage_.in.count(),
-                        batch_);
+    const std::size_t from = stage_.in.count();
+    const std::size_t to = stage_.out.count();
+    multiply(context_, gradient + weight_, {out_gradient, to, true}, {in, from, false}, to, from, batch_);
     backward_bias(out_gradient, gradient);
   }
 
   float* backward_input(float* out_gradient, const CudaPass& pass) override {
     in_gradient_.reserve(batch_ * stage_.in.count());
-    multiply_plain(context_.cublas, in_gradient_.data(), out_gradient, pass.parameters + weight_, batch_,
-                   stage_.in.count(), stage_.out.count());
+    const std::size_t from = stage_.in.count();
+    const std::size_t to = stage_.out.count();
+    multiply(context_, in_gradient_.data(), {out_gradient, to, false}, {pass.parameters + weight_, from, false}, batch_,
+             from, to);
     return in_gradient_.data();
   }
 };

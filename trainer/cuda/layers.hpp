@@ -1,6 +1,8 @@
 /// \file
 /// One body per kind of layer on one GPU, behind one interface. Activations are dense (B, C, H, W) or (B, features), so
-/// that flatten is nothing. Every call queues work on one stream. Throws `DeviceError`.
+/// that flatten is nothing. Numbers in memory are fp32; `Precision` is what the libraries multiply: cuBLAS rounds
+/// operands to TF32 or bfloat16 on their way into the tensor cores, cuDNN to TF32 for both. Every call queues work on
+/// one stream. Throws `DeviceError`.
 #pragma once
 
 #include <cublas_v2.h>
@@ -26,6 +28,7 @@ struct CudaContext {
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   cudnnHandle_t cudnn = nullptr;
+  Precision precision = Precision::fp32;
   DeviceArray<std::byte> workspace;  // one for all: their work is queued one after another
 };
 

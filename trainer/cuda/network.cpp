@@ -8,12 +8,11 @@
 
 namespace llmlaunch::trainer::cuda {
 
-Network::Network(cudaStream_t stream, const Model& model) : model_(model) {
+Network::Network(cudaStream_t stream, const Model& model, Precision precision) : model_(model) {
   context_.stream = stream;
+  context_.precision = precision;
   CUBLAS_CHECK(cublasCreate_v2, &context_.cublas);
   CUBLAS_CHECK(cublasSetStream_v2, context_.cublas, stream);
-  // Plain fp32, as PyTorch's default for matrix products.
-  CUBLAS_CHECK(cublasSetMathMode, context_.cublas, CUBLAS_PEDANTIC_MATH);
   CUDNN_CHECK(cudnnCreate, &context_.cudnn);
   CUDNN_CHECK(cudnnSetStream, context_.cudnn, stream);
   for (const Stage& stage : model.stages) layers_.push_back(make_cuda_layer(context_, model, stage));

@@ -19,7 +19,7 @@ namespace llmlaunch::trainer::cuda {
 class Network {
  public:
   /// `model` outlives the network.
-  Network(cudaStream_t stream, const Model& model);
+  Network(cudaStream_t stream, const Model& model, Precision precision);
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;

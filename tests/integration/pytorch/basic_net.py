@@ -1,7 +1,7 @@
 """The trainer's models as a PyTorch user writes them: DistributedDataParallel over Gloo, DistributedSampler, AdamW, no dropout. Rank 0
 writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does.
 
-    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
+    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16] [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ class BasicNet(nn.Module):
         return self.fc2(x)
 
     def forward(self, x):
-        return F.log_softmax(self.logits(x), dim=1)
+        return F.log_softmax(self.logits(x).float(), dim=1)
 
 
 class Mlp(nn.Module):
@@ -48,7 +48,7 @@ class Mlp(nn.Module):
         return self.fc3(x)
 
     def forward(self, x):
-        return F.log_softmax(self.logits(x), dim=1)
+        return F.log_softmax(self.logits(x).float(), dim=1)
 
 
 MODELS = {"basicnet": BasicNet, "mlp": Mlp}
@@ -71,6 +71,7 @@ def main():
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--clip", type=float, default=0)
     parser.add_argument("--warmup", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--drop_last", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -104,7 +105,8 @@ def main():
             mine = 0.0
             for number, (x, y) in enumerate(group):
                 model.require_backward_grad_sync = number + 1 == len(group)
-                loss = F.nll_loss(model(x), y)
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+                    loss = F.nll_loss(model(x), y)
                 mine += loss.item() / len(group)
                 (loss / len(group)).backward()
             if options.clip:

@@ -165,6 +165,12 @@ TEST_CASE("what is wrong from the start is one line and a status") {
        "unknown argument '--learning_rat'\n   hint: did you mean --learning_rate?\n"},
       {{"--data_dir", "/no/such/folder"}, kAlone, 66, "/no/such/folder"},
       {{}, half, 78, "LLMLAUNCH_RENDEZVOUS is not set"},
+      {{"--tf32"},
+       kAlone,
+       69,
+       "--tf32: a CPU has no such numbers\n   hint: leave it out, or see with --device cuda why no GPU is used; --bf16 "
+       "works on CPUs\n"},
+      {{"--fp16"}, kAlone, 64, "--fp16: half precision is not done here"},
       {{"--loss_file", "/no/such/folder/losses"}, kAlone, 74, "/no/such/folder/losses"},
       {{"--predict", "/no/such/folder/logits"}, kAlone, 74, "/no/such/folder/logits: --predict: open: No such file"},
   };
@@ -175,6 +181,45 @@ TEST_CASE("what is wrong from the start is one line and a status") {
     CHECK(status == row.status);
     CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
+}
+
+TEST_CASE("bfloat16 learns what fp32 learns, and without instructions for it, too, which is said") {
+  const Words job = {"--train_samples",
+                     "640",
+                     "--eval_samples",
+                     "200",
+                     "--num_train_epochs",
+                     "4",
+                     "--model",
+                     "mlp",
+                     "--per_device_train_batch_size",
+                     "32"};
+  const auto right = [](const std::string& output) {
+    const std::string before = "test accuracy ";
+    return std::stod(output.substr(output.find(before) + before.size()));
+  };
+  const auto output_of = [&](bool bf16, std::map<std::string, std::string> environment) {
+    Words flags = job;
+    if (bf16) flags.push_back("--bf16");
+    ChildProcess run(command(flags), environment);
+    const int status = run.wait();
+    INFO(run.output());
+    REQUIRE(status == 0);
+    return run.output();
+  };
+  std::map<std::string, std::string> old_processor = kAlone;
+  old_processor["ONEDNN_MAX_CPU_ISA"] = "AVX2";  // oneDNN then looks no further
+  const std::string plain = output_of(false, kAlone);
+  const std::string rounded = output_of(true, kAlone);
+  const std::string emulated = output_of(true, old_processor);
+  CHECK_THAT(plain, !Catch::Contains("bf16"));
+  CHECK_THAT(rounded, Catch::Contains(" thread, bf16"));
+  CHECK_THAT(emulated, Catch::Contains(" thread, bf16 without instructions for it: slower than fp32)"));
+  CHECK(right(plain) > 60);
+  CHECK(right(rounded) > right(plain) - 5);
+  CHECK(right(emulated) > right(plain) - 5);
+  CHECK(parameter_hash(rounded) != parameter_hash(plain));
+  CHECK(parameter_hash(output_of(true, old_processor)) == parameter_hash(emulated));
 }
 
 TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
