@@ -11,6 +11,7 @@
 
 #include "launcher/call_desk.hpp"
 #include "launcher/carried_streams.hpp"
+#include "launcher/late_signals.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
@@ -20,6 +21,8 @@ namespace {
 constexpr std::chrono::milliseconds kTick{100};
 // After the last action: for agents of this machine to be gone, so that the caller finds nothing of ours.
 constexpr std::chrono::milliseconds kLinger{5'000};
+/// So long the end of a job is deaf to signals, once its agents are gone.
+constexpr std::chrono::milliseconds kLastWords{1'000};
 
 std::string counted_noun(std::size_t number, const char* noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
@@ -130,10 +133,9 @@ JobResult Job::run() {
     greet();
     apply(state_.start(now()));
     while (!finished_) io_.run_one();
-    // From now on a signal ends the process as usual: what is left is to wait for a terminal that may take nothing.
-    boost::system::error_code none;
-    signals_.clear(none);
+    leave_signals(kLinger);
     if (!desk_) io_.run_for(kLinger);
+    leave_signals(kLastWords);
     if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
@@ -304,7 +306,17 @@ void Job::watch_signals() {
 void Job::catch_signal(int number) {
   boost::system::error_code error;
   signals_.add(number, error);
+  if (!error) caught_.insert(number);
   if (error) log_warning("{} cannot be caught: {}", signal_name(number), error.message());
+}
+
+// What is left is to wait for a terminal that may take nothing: soon a signal ends the process as usual.
+void Job::leave_signals(std::chrono::milliseconds moment) {
+  boost::system::error_code none;
+  signals_.clear(none);
+  for (const int number : caught_) {
+    if (number != SIGTSTP && number != SIGCONT) take_late_signal(number, moment);
+  }
 }
 
 // As a shell expects it of a job that is stopped. Where no shell could continue this one (its process group is

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,7 @@ class Job {
   void watch_signals();
   asio::awaitable<void> take_signals();
   void catch_signal(int number);
+  void leave_signals(std::chrono::milliseconds moment);
   void stop_self();
   void read_stdin();
   asio::awaitable<void> tick();
@@ -104,6 +106,7 @@ class Job {
   TimePoint began_;
   OutputWriter writer_;
   asio::signal_set signals_;
+  std::set<int> caught_;
   asio::steady_timer ticker_;
   std::unique_ptr<InputReader> input_;
   std::unique_ptr<rendezvous::Server> server_;

@@ -48,9 +48,11 @@ Actions JobState::forward(int signal, TimePoint now, const std::string& at) {
 
 Actions JobState::on_stop_signal(int signal, TimePoint now, const std::string& at) {
   Actions actions;
+  const auto [asked, is_new] = stopped_from_.try_emplace(at, now);
+  if (!is_new && now < asked->second + kOneStop) return actions;
+  const bool again = !is_new;
   if (paused_at_) unpause(actions);
   const bool first = !cause_;
-  const bool again = !stopped_from_.insert(at).second;
   const std::string where = at.empty() ? at : " on " + at;
   const std::size_t running = ranks_running();
   if (signal == SIGPIPE) {  // the reader of the output went away, which was said

@@ -26,7 +26,6 @@
 #include <cstddef>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -63,6 +62,10 @@ inline constexpr std::chrono::milliseconds kMaxReopenDelay{2'000};
 inline constexpr std::chrono::milliseconds kPausePatience{2'000};
 /// A batch system signals all machines of a job, each a moment after the other.
 inline constexpr std::chrono::milliseconds kSameSignal{2'000};
+/// Signals so close together are one wish to stop: coreutils' timeout signals its child and then its group, which the
+/// child is in; a shell and the kernel both tell of a closed terminal; systemd may send SIGHUP right behind SIGTERM.
+/// Nobody presses Ctrl-C twice as fast.
+inline constexpr std::chrono::milliseconds kOneStop{100};
 /// An agent names the setup line that takes too long; its word comes before the head gives the host up.
 inline constexpr std::chrono::milliseconds kSetupMargin{2'000};
 /// Lines that a host may print before it is ready; an agent sends no more than this.
@@ -372,11 +375,11 @@ class JobState {
   std::vector<RankState> ranks_;
   JobPhase phase_ = JobPhase::starting;
   std::optional<Cause> cause_;
-  std::set<std::string> stopped_from_;  // machines where a stop signal came; "": here
-  std::vector<HostIndex> left_behind_;  // hosts that did not answer Stop
-  std::size_t active_ = 0;              // opened and not over
-  HostIndex next_waiting_ = 0;          // all hosts before it were opened
-  HostIndex next_open_ = 0;             // all hosts before it are over, and their output is taken
+  std::map<std::string, TimePoint> stopped_from_;  // machines where a stop signal came, and when; "": here
+  std::vector<HostIndex> left_behind_;             // hosts that did not answer Stop
+  std::size_t active_ = 0;                         // opened and not over
+  HostIndex next_waiting_ = 0;                     // all hosts before it were opened
+  HostIndex next_open_ = 0;                        // all hosts before it are over, and their output is taken
   TimePoint started_;
   TimePoint last_tick_;
   TimePoint last_taken_;

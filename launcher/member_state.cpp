@@ -269,14 +269,15 @@ Actions MemberState::on_signal(int number, TimePoint now) {
                  make_error(Errc::interrupted,
                             fmt::format("interrupted by {} before all machines were there", signal_name(number))));
   }
-  if (std::exchange(stopping_, true)) return leave_at_once(number);
+  if (stopping_since_) return now < *stopping_since_ + kOneStop ? Actions{} : leave_at_once(number);
+  stopping_since_ = now;
   return {Say{LogLevel::warning,
               fmt::format("caught {}: machine 0 stops the job (once more: leave it at once)", signal_name(number))},
           SendToHead{CallSignal{static_cast<std::uint32_t>(number)}}};
 }
 
 Actions MemberState::pause(TimePoint now) {
-  if (phase_ != Phase::joined || stopping_) return stop_self(now);
+  if (phase_ != Phase::joined || stopping_since_) return stop_self(now);
   if (std::exchange(pausing_, true)) return {};
   wake_at_ = now + kStandLimit;
   return {WakeAt{wake_at_}, SendToHead{CallSignal{SIGTSTP}}};

@@ -130,7 +130,7 @@ class MemberState {
   bool hung_up_ = false;                     // machine 0 needs the agent no more
   std::optional<TimePoint> standing_since_;  // StopSelf was said
   bool pausing_ = false;                     // machine 0 was asked to let the ranks stand
-  bool stopping_ = false;                    // machine 0 was asked to stop the job
+  std::optional<TimePoint> stopping_since_;  // machine 0 was asked to stop the job
 };
 
 }  // namespace llmlaunch::launcher::member

@@ -21,6 +21,9 @@ constexpr auto kSignalWait = 2s;
 /// A loop without a batch for so long hangs.
 constexpr auto kBatchWait = 5s;
 constexpr auto kLook = 50ms;
+/// Two SIGTERMs so close together are one: coreutils' timeout signals its child and then its group, which the child is
+/// in.
+constexpr auto kOneStop = 100ms;
 
 std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> sigterm_noted{false};
@@ -28,10 +31,18 @@ std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
 
 void take_signals(sigset_t signals) {
+  std::chrono::steady_clock::time_point noted_at;
   for (;;) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
-    if (signal == SIGTERM && noting_sigterm && !sigterm_noted.exchange(true)) continue;
+    if (signal == SIGTERM && noting_sigterm) {
+      const auto now = std::chrono::steady_clock::now();
+      if (!sigterm_noted.exchange(true)) {
+        noted_at = now;
+        continue;
+      }
+      if (now < noted_at + kOneStop) continue;
+    }
     ::_exit(128 + signal);
   }
 }

@@ -134,6 +134,20 @@ class Run:
             if text not in self.out and text not in self.err:
                 pytest.fail(f"it ended with {self.status} and never said {text!r}\n{self}")
 
+    def press_again(self, number):
+        """A second signal that is a second wish: what comes within 0.1 s of the first is one with it."""
+        time.sleep(0.15)
+        self.process.send_signal(number)
+
+    def press_on(self, number, timeout=60.0):
+        """Somebody presses Ctrl-C again and again, until it ends."""
+        def ended():
+            self.process.send_signal(number)
+            return self.process.poll() is not None
+
+        wait_until(ended, f"that it ends by more of {number.name}\n{self}", timeout)
+        return self.finish()
+
     def finish(self, timeout=120.0):
         """Waits for the end and returns self. A run that does not end is a failure, and is ended."""
         try:

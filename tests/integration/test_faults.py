@@ -308,9 +308,31 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace(hosts):
     os.kill(run.pid, signal.SIGINT)
     # The head says that it stops, or a rank says that it got the signal: then comes the second press.
     wait_until(lambda: "SIGINT" in run.err or "nterrupt" in run.err or "got it" in run.out, f"the first press\n{run}")
-    os.kill(run.pid, signal.SIGINT)
-    run.finish(30)
-    assert run.status == 130, str(run)
+    assert run.press_on(signal.SIGINT).status == 130, str(run)
+    assert headline(run) == "llmlaunch: error: interrupted by SIGINT", str(run)
+    hosts.nothing_left(run)
+
+
+def test_timeout_signals_twice_and_the_ranks_have_their_grace(hosts, tmp_path):
+    """coreutils' timeout passes a signal on to its child and then to its group, which the child is in: one stop."""
+    go_on = tmp_path / "go-on"
+    body = f"""
+def save(*_):
+    print("saving", flush=True)
+    while not os.path.exists({str(go_on)!r}): time.sleep(0.01)
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)"""
+
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"grace": 300}
+
+    run = staying(hosts, body, config=hosts.config(change), under=("timeout", "600"))
+    os.kill(run.pid, signal.SIGTERM)
+    wait_until(lambda: run.out.count("saving") == 3 or run.process.poll() is not None, f"three ranks that save\n{run}")
+    go_on.touch()
+    run.finish(60)
+    assert run.status == 143 and run.out.count("saved") == 3, str(run)
     hosts.nothing_left(run)
 
 
@@ -332,6 +354,25 @@ def test_ctrl_c_while_hosts_are_still_connecting_ends_at_once(hosts):
     assert run.status == 130, str(run)
     # The job's end once waited for a signal that never came, until a limit of 5 s.
     assert ended_after < 4 * (3 if SCALE > 1 else 1), f"{ended_after:.1f} s after Ctrl-C\n{run}"
+    started_nowhere(hosts, run)
+    hosts.nothing_left(run)
+
+
+def test_timeout_while_hosts_are_still_connecting_does_not_cut_off_the_last_words(hosts):
+    """Its second signal comes when the job has ended by the first, and the process not."""
+    with socket.create_server(("127.0.0.3", 0)) as silent:
+        def change(data):
+            data["llmlaunch"]["hosts"][1]["port"] = silent.getsockname()[1]
+            data["llmlaunch"]["timeouts"] = {"connect": 300}
+
+        run = hosts.start("echo", "started-anyway", config=hosts.config(change), under=("timeout", "600"))
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        connection.recv(1)
+        os.kill(run.pid, signal.SIGTERM)
+        run.finish(30)
+        connection.close()
+    assert run.status == 143 and headline(run) == "llmlaunch: error: interrupted by SIGTERM", str(run)
     started_nowhere(hosts, run)
     hosts.nothing_left(run)
 

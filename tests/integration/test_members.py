@@ -92,7 +92,7 @@ def test_the_second_signal_leaves_the_job_at_once_and_its_ranks_get_no_grace(mac
     try:
         runs[1].process.send_signal(signal.SIGINT)
         runs[1].said("caught SIGINT: machine 0 stops the job (once more: leave it at once)")
-        runs[1].process.send_signal(signal.SIGINT)
+        runs[1].press_again(signal.SIGINT)
         text = ended([runs[1]], 130)
     finally:
         runs[0].process.send_signal(signal.SIGCONT)

@@ -167,7 +167,7 @@ def test_a_job_that_is_killed_at_once_leaves_the_users_other_jobs_alone(hosts, n
     os.kill(run.pid, number)
     run.said(f"caught {number.name}: stopping 2 ranks (once more: kill at once)")
     assert run.process.poll() is None
-    os.kill(run.pid, number)
+    run.press_again(number)
     assert run.finish(30).status == status, str(run)
     assert headline(run) == f"llmlaunch: error: interrupted by {number.name}", str(run)
     assert "   2 ranks stopped by llmlaunch\n" in run.err, str(run)

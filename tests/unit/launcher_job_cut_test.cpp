@@ -259,6 +259,7 @@ TEST_CASE("output that waited on a host is taken to its end, however long that t
   }
   SECTION("a second Ctrl-C does not wait for the rest") {
     job.take(job.state.on_signal(SIGINT, job.now));
+    job.now += kOneStop;
     job.take(job.state.on_signal(SIGINT, job.now));
     for (int second = 0; second < 4; ++second) {
       CHECK(job.finishes == 0);

@@ -89,6 +89,7 @@ TEST_CASE("the second signal skips the grace and waits for no terminal") {
   Bench job(plan_of(2, 1));
   job.running();
   job.take(job.state.on_signal(SIGINT, job.now));
+  job.now += kOneStop;
   job.take(job.state.on_signal(SIGINT, job.now));
   const auto stops = job.sent<agent::Stop>(job.last);
   REQUIRE(stops.size() == 2);
@@ -98,6 +99,22 @@ TEST_CASE("the second signal skips the grace and waits for no terminal") {
   job.take(job.state.on_signal(SIGINT, job.now));
   CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
   CHECK(job.status() == 130);
+}
+
+TEST_CASE("signals close together are one stop, which has its grace") {
+  Bench job(plan_of(2, 1));
+  job.running();
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  job.now += 1ms;
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  CHECK(job.last.empty());
+  job.now += kOneStop - 2ms;
+  job.take(job.state.on_signal(SIGHUP, job.now));
+  CHECK(job.last.empty());
+  job.now += 1ms;  // measured from the first: whoever goes on asking is heard
+  job.take(job.state.on_signal(SIGTERM, job.now));
+  REQUIRE(job.sent<agent::Stop>(job.last).size() == 2);
+  CHECK(job.sent<agent::Stop>(job.last)[0].second.signal == SIGKILL);
 }
 
 TEST_CASE("one signal for each machine is no second signal") {
@@ -111,6 +128,7 @@ TEST_CASE("one signal for each machine is no second signal") {
   const auto stops = job.sent<agent::Stop>(job.all);
   REQUIRE(stops.size() == 2);  // one for each host
   for (const auto& [host, stop] : stops) CHECK(stop.signal == SIGTERM);
+  job.now += kOneStop;
   job.take(job.state.on_signal(SIGTERM, job.now, second));
   REQUIRE(job.sent<agent::Stop>(job.last).size() == 2);
   CHECK(job.sent<agent::Stop>(job.last)[0].second.signal == SIGKILL);

@@ -261,6 +261,9 @@ TEST_CASE("the first signal asks machine 0 to stop the job, the second leaves it
   member.message(frame_of(10));
   CHECK(member.signal(SIGTERM) ==
         "say caught SIGTERM: machine 0 stops the job (once more: leave it at once), send signal 15");
+  member.now += kOneStop - 1ms;
+  CHECK(member.signal(SIGTERM).empty());  // timeout signals its child and then its group: one stop
+  member.now += 1ms;
   const std::string last = member.signal(SIGINT);
   CHECK(last.ends_with("leave 130"));
   CHECK(member.to_agent == agent::encode(agent::HeadMessage(agent::Stop{SIGKILL, 0})));
@@ -275,6 +278,7 @@ TEST_CASE("no order is put into the middle of one of machine 0's") {
   cut.data.resize(9);
   member.message(cut);
   member.signal(SIGINT);
+  member.now += kOneStop;
   CHECK(member.signal(SIGINT) == "leave 130");
 }
 

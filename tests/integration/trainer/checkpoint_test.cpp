@@ -108,7 +108,7 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
     const ServedRendezvous served({"alpha", "beta"});
     Ranks ranks = start_ranks(served, 2, saving);
     REQUIRE(ranks[0]->wait_for("step 2/180"));
-    ranks[1]->kill(SIGTERM);
+    for (int i = 0; i < 2; ++i) ranks[1]->kill(SIGTERM);  // as coreutils' timeout, to the child and to its group
     for (auto& rank : ranks) {
       const int status = rank->wait();
       INFO(rank->output());
