@@ -70,6 +70,15 @@ enum class Precision {
   bf16,  ///< operands with 8 digits
 };
 
+inline const char* precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return "fp32";
+    case Precision::tf32: return "tf32";
+    case Precision::bf16: return "bf16";
+  }
+  return "";
+}
+
 /// Called from inside the backward pass: the gradient of parameter `index` is complete (on a GPU: queued).
 using GradientReady = std::function<Result<void>(std::size_t index)>;
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/log.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/gloo_comm.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
@@ -67,6 +68,16 @@ Result<DevicePlan> choose_device(DeviceChoice choice) {
   return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
 }
 
+PrecisionPlan choose_precision(const TrainOptions& options) {
+  const char* value = std::getenv("ACCELERATE_MIXED_PRECISION");
+  const std::string_view asked = value == nullptr ? "no" : value;
+  PrecisionPlan plan;
+  if (options.tf32) plan.precision = Precision::tf32;
+  if (options.bf16.value_or(asked == "bf16")) plan.precision = Precision::bf16;
+  if (!options.bf16 && (asked == "fp16" || asked == "fp8")) plan.ignored = asked;
+  return plan;
+}
+
 Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
   const AdamWOptions adamw{.weight_decay = options.weight_decay,
                            .beta1 = options.adam_beta1,
@@ -77,14 +88,18 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
   if (model == nullptr) {
     return make_error(Errc::usage, fmt::format("--model {}: there is {}", options.model, model_names()));
   }
+  const PrecisionPlan precision = choose_precision(options);
+  if (!precision.ignored.empty() && world.rank == 0) {
+    log_warning("mixed_precision {} (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 is",
+                precision.ignored);
+  }
 #ifdef LLMLAUNCH_CUDA_BACKEND
   if (plan.cuda) {
-    const Precision wanted = options.bf16 ? Precision::bf16 : options.tf32 ? Precision::tf32 : Precision::fp32;
-    return cuda::make_engine(world, *model, adamw, dropout, wanted, timeout_of(options));
+    return cuda::make_engine(world, *model, adamw, dropout, precision.precision, timeout_of(options));
   }
 #endif
   // TF32 beside bfloat16 is for what is left in fp32, which a CPU has not either.
-  const auto math = cpu_math(options.tf32 ? Precision::tf32 : options.bf16 ? Precision::bf16 : Precision::fp32);
+  const auto math = cpu_math(options.tf32 ? Precision::tf32 : precision.precision);
   if (!math) return math.error();
   Engine engine;
   std::uint32_t threads = options.threads;

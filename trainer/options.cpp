@@ -247,11 +247,14 @@ void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
 }
 
-void add_model_flags(CLI::App& app, TrainOptions& o, bool& fp16) {
+void add_model_flags(CLI::App& app, TrainOptions& o, bool& bf16, bool& fp16) {
   std::map<std::string, std::string> names;
   for (const Model* model : all_models()) names[model->name] = model->name;
   add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
-  add_switch(app, "--bf16", o.bf16, "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32");
+  add_switch(
+      app, "--bf16", bf16,
+      "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32 (default: as mixed_precision "
+      "in the YAML)");
   add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
   add_switch(app, "--fp16", fp16, "refused: half precision needs its losses scaled; --bf16 does not");
   app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
@@ -305,6 +308,7 @@ ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signa
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   ParsedOptions parsed;
   bool use_cpu = false;
+  bool bf16 = false;
   bool fp16 = false;
   CLI::App app("Trains a small network on images of digits, alone or as one rank of many.", "llmlaunch-train");
   app.formatter(std::make_shared<HelpLayout>());
@@ -312,7 +316,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
   app.allow_extras();
   add_data_flags(app, parsed.options);
-  add_model_flags(app, parsed.options, fp16);
+  add_model_flags(app, parsed.options, bf16, fp16);
   add_length_flags(app, parsed.options);
   add_optimizer_flags(app, parsed.options);
   add_report_flags(app, parsed.options);
@@ -350,6 +354,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   if (resume == "True") resume = kLastCheckpoint;
   if (resume == "false" || resume == "False") resume.clear();
   if (auto good = check_together(parsed.options, use_cpu, app.count("--save_steps") > 0); !good) return good.error();
+  if (app.count("--bf16") > 0) parsed.options.bf16 = bf16;
   if (fp16) {
     return make_error(Errc::usage, "--fp16: half precision is not done here, on a CPU as little as on a GPU", {},
                       "--bf16 trains with as few bits and needs no scaling of the loss");

@@ -65,7 +65,7 @@ struct TrainOptions {
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
-  bool bf16 = false;                         ///< products of bfloat16 numbers
+  std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not typed: as the environment says
   bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
   std::string predict;                       ///< rank 0 writes the test images' logits here at the end

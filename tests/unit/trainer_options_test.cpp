@@ -136,9 +136,9 @@ TEST_CASE("every flag reaches its option") {
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
-  CHECK_FALSE(options({}).bf16);
-  CHECK(options({"--bf16"}).bf16);
-  CHECK_FALSE(options({"--bf16", "False"}).bf16);
+  CHECK(options({}).bf16 == std::nullopt);
+  CHECK(options({"--bf16"}).bf16 == true);
+  CHECK(options({"--bf16", "False"}).bf16 == false);
   CHECK(options({"--bf16", "--tf32", "true"}).tf32);
   CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);

@@ -31,15 +31,6 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-const char* precision_text(Precision precision) {
-  switch (precision) {
-    case Precision::fp32: return "";
-    case Precision::tf32: return ", tf32";
-    case Precision::bf16: return ", bf16";
-  }
-  return "";
-}
-
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
@@ -55,7 +46,7 @@ class CudaBackend final : public Backend {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
     description_ = fmt::format("cuda:{} ({}, {} GiB{})", device, properties.name, properties.totalGlobalMem >> 30U,
-                               precision_text(precision));
+                               precision == Precision::fp32 ? "" : fmt::format(", {}", precision_name(precision)));
     for (const DeviceArray<float>* moment : {&first_moment_, &second_moment_}) {
       CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, model.values * sizeof(float), stream_.handle()));
     }
@@ -245,11 +236,10 @@ Result<void> check_precision(int device, Precision precision) {
     return make_error(Errc::unsupported, fmt::format("cudaDeviceGetAttribute: {}", cudaGetErrorString(code)));
   }
   if (major >= kAmpere) return ok;
-  const char* flag = precision == Precision::tf32 ? "--tf32" : "--bf16";
-  return make_error(
-      Errc::unsupported,
-      fmt::format("{} needs a GPU of compute capability 8 (Ampere) or newer; this one has {}", flag, major), {},
-      fmt::format("leave {} out", flag));
+  return make_error(Errc::unsupported,
+                    fmt::format("--{} needs a GPU of compute capability 8 (Ampere) or newer; this one has {}",
+                                precision_name(precision), major),
+                    {}, "leave it out; mixed_precision of the YAML counts as it, too");
 }
 
 Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const Model& model, const AdamWOptions& adamw,

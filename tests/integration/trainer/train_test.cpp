@@ -222,6 +222,52 @@ TEST_CASE("bfloat16 learns what fp32 learns, and without instructions for it, to
   CHECK(parameter_hash(output_of(true, old_processor)) == parameter_hash(emulated));
 }
 
+TEST_CASE("the YAML's mixed_precision is bfloat16's default, and what it asks for in vain is said") {
+  struct Row {
+    const char* asked;
+    Words flags;
+    bool bf16;
+    bool warns;
+  };
+  const std::vector<Row> rows = {
+      {"bf16", {}, true, false},       {"bf16", {"--bf16", "false"}, false, false},
+      {"no", {"--bf16"}, true, false}, {"fp16", {}, false, true},
+      {"fp8", {}, false, true},        {"fp16", {"--bf16"}, true, false},
+      {"no", {}, false, false},
+  };
+  for (const Row& row : rows) {
+    std::map<std::string, std::string> environment = kAlone;
+    environment["ACCELERATE_MIXED_PRECISION"] = row.asked;
+    Words flags = {"--train_samples", "16", "--eval_samples", "4", "--model", "mlp"};
+    flags.insert(flags.end(), row.flags.begin(), row.flags.end());
+    ChildProcess run(command(flags), environment);
+    REQUIRE(run.wait() == 0);
+    CAPTURE(row.asked, row.flags, run.output());
+    CHECK((run.output().find(" thread, bf16") != std::string::npos) == row.bf16);
+    CHECK((run.output().find(std::string("warning: mixed_precision ") + row.asked +
+                             " (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 is\n") !=
+           std::string::npos) == row.warns);
+  }
+}
+
+TEST_CASE("ranks of different precision are found before the first step") {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    const Words flags = {"--train_samples", "64", "--model", "mlp", "--bf16", rank == 1 ? "true" : "false"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  std::string said;
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    CHECK((status == 78 || status == 69));
+    said += rank->output();
+  }
+  CHECK_THAT(said,
+             Catch::Contains("the ranks are not of one job: the precision (--bf16, --tf32, mixed_precision) is bf16 "
+                             "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
+}
+
 TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
   const Words job = {"--train_samples",
                      "150",
