@@ -89,9 +89,9 @@ class ModelBuilder {
     if (model_.parameters.empty()) refuse(fmt::format("{} of the images themselves", what));
   }
 
-  void push(Stage stage) {
+  void push(const Stage& stage) {
     at_ = stage.out;
-    model_.stages.push_back(std::move(stage));
+    model_.stages.push_back(stage);
   }
 
   void add_tensor(std::string name, std::vector<std::uint64_t> shape) {
