@@ -4,7 +4,7 @@
 ///     OUTPUT_DIR/checkpoint-500/
 ///       model.safetensors      the weights, under PyTorch's names: load_state_dict(load_file(…)) takes them
 ///       optimizer.safetensors  AdamW's exp_avg.NAME and exp_avg_sq.NAME
-///       trainer_state.json     step, epoch and what the order of the images depends on
+///       trainer_state.json     model, step, epoch and what the order of the images depends on
 ///       checksums.json         size and SHA-256 of the three, written last
 ///
 /// Masks and the order of the images follow from seed and step, so there is no generator's state to keep. A folder gets
@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/model.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -34,13 +35,14 @@ struct SampleAccounting {
 };
 
 struct TrainingState {
+  const Model* model = nullptr;
   std::uint64_t step = 0;     ///< steps done
   std::uint64_t skipped = 0;  ///< of them: those that changed no weight
   double epoch = 0;           ///< passes done, with the part of the last
   std::uint64_t seed = 0;
   std::uint32_t world_size = 1;
   SampleAccounting accounting;
-  std::vector<float> parameters, first_moment, second_moment;  ///< kParameterValues each, as `Backend` holds them
+  std::vector<float> parameters, first_moment, second_moment;  ///< model->values each, as `Backend` holds them
 };
 
 /// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). One that has that name is

@@ -25,7 +25,7 @@ add_library(llmlaunch_trainer_options STATIC
   exit_status.cpp
   options.cpp
 )
-target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE CLI11::CLI11)
+target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11)
 target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)
 
 include(cuda/detect.cmake)
@@ -42,6 +42,7 @@ add_library(llmlaunch_trainer_app STATIC
   data_source.cpp
   device.cpp
   loss_log.cpp
+  predictions.cpp
   resume.cpp
   stop.cpp
   train.cpp

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <utility>
 
+#include "trainer/model.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -96,6 +98,12 @@ CLI::Validator whole_number() {
           ""};
 }
 
+CLI::Validator named_file() {
+  return {
+      [](const std::string& word) { return word.empty() ? std::string("needs the name of a file") : std::string(); },
+      ""};
+}
+
 CLI::Validator named_folder() {
   return {
       [](const std::string& word) { return word.empty() ? std::string("needs the name of a folder") : std::string(); },
@@ -108,7 +116,9 @@ const CLI::Range& from_one() {
 }
 
 void add_data_flags(CLI::App& app, TrainOptions& o) {
-  app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
+  app.add_option(
+      "--data_dir", o.data_dir,
+      "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
   app.add_option("--train_samples", o.train_samples,
                  fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
       ->check(from_one());
@@ -237,6 +247,25 @@ void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
 }
 
+void add_model_flags(CLI::App& app, TrainOptions& o, bool& bf16, bool& fp16) {
+  std::map<std::string, std::string> names;
+  for (const Model* model : all_models()) names[model->name] = model->name;
+  add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
+  add_switch(
+      app, "--bf16", bf16,
+      "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32 (default: as mixed_precision "
+      "in the YAML)");
+  add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
+  add_switch(app, "--fp16", fp16, "refused: half precision needs its losses scaled; --bf16 does not");
+  app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
+                 "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{256}));
+  app.add_option("--predict", o.predict,
+                 "after the last step, rank 0 writes the test images' logits and labels here, a safetensors file")
+      ->check(named_file());
+}
+
 /// What CLI11 cannot see: flags against each other.
 Result<void> check_together(const TrainOptions& options, bool use_cpu, bool save_steps_typed) {
   if (options.max_steps == 0 || options.max_steps < -1) {
@@ -279,13 +308,15 @@ ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signa
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   ParsedOptions parsed;
   bool use_cpu = false;
-  CLI::App app("Trains BasicNet, a small convolutional network, on images of digits, alone or as one rank of many.",
-               "llmlaunch-train");
+  bool bf16 = false;
+  bool fp16 = false;
+  CLI::App app("Trains a small network on images of digits, alone or as one rank of many.", "llmlaunch-train");
   app.formatter(std::make_shared<HelpLayout>());
   app.footer(kFooter);
   app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
   app.allow_extras();
   add_data_flags(app, parsed.options);
+  add_model_flags(app, parsed.options, bf16, fp16);
   add_length_flags(app, parsed.options);
   add_optimizer_flags(app, parsed.options);
   add_report_flags(app, parsed.options);
@@ -323,6 +354,11 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
   if (resume == "True") resume = kLastCheckpoint;
   if (resume == "false" || resume == "False") resume.clear();
   if (auto good = check_together(parsed.options, use_cpu, app.count("--save_steps") > 0); !good) return good.error();
+  if (app.count("--bf16") > 0) parsed.options.bf16 = bf16;
+  if (fp16) {
+    return make_error(Errc::usage, "--fp16: half precision is not done here, on a CPU as little as on a GPU", {},
+                      "--bf16 trains with as few bits and needs no scaling of the loss");
+  }
   if (use_cpu) parsed.options.device = DeviceChoice::cpu;
   return parsed;
 }

@@ -9,16 +9,19 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
+#include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/predictions.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
@@ -34,16 +37,18 @@ constexpr std::size_t kShownHash = 16;
 
 class Training {
  public:
-  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses)
+  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses,
+           BatchLoader& loader)
       : options_(options),
         world_(world),
         backend_(*engine.backend),
         comm_(*engine.comm),
         data_(data),
         losses_(losses),
+        loader_(loader),
         sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
                  options.dataloader_drop_last ? Tail::drop : Tail::repeat),
-        reducer_(comm_, backend_.gradient(), places(), caps(options)),
+        reducer_(comm_, backend_.gradient(), places(backend_.model()), caps(options)),
         length_(
             training_length({.images_per_rank = sampler_.size(),
                              .batch_size = options.per_device_train_batch_size,
@@ -73,6 +78,7 @@ class Training {
       }
     }
     if (auto tested = test({}); !tested) return tested.error();
+    if (auto predicted = predict(); !predicted) return predicted.error();
     const auto kept = checkpoints_.finish();
     note_first_sigterm(false);
     if (auto finished = comm_.finish(); !finished) return finished.error();
@@ -81,9 +87,9 @@ class Training {
   }
 
  private:
-  static std::vector<Range> places() {
+  static std::vector<Range> places(const Model& model) {
     std::vector<Range> result;
-    for (const Parameter& parameter : kParameters) result.push_back({parameter.first, parameter.count});
+    for (const Parameter& parameter : model.parameters) result.push_back({parameter.first, parameter.count});
     return result;
   }
 
@@ -118,7 +124,10 @@ class Training {
         {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
         {"the number of training images", text(data_.train.count())},
         {"the number of test images", text(data_.test.count())},
-        {"--data_dir", data_.description},
+        {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
+        {"--model", o.model},
+        {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+        {"--predict", o.predict.empty() ? "not given" : "given"},
         {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
         {"--num_train_epochs", text(o.num_train_epochs)},
         {"--max_steps", text(o.max_steps)},
@@ -170,16 +179,16 @@ class Training {
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
-    const auto order = sampler_.epoch(epoch);
     logged_at_ = Clock::now();
     const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
+    load_epoch(epoch, begun * options_.gradient_accumulation_steps);
     for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
          first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
          first += options_.gradient_accumulation_steps) {
       const std::uint64_t last =
           std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
-      const auto loss = train_step(epoch, order, {.first = first, .last = last});
+      const auto loss = train_step(epoch, {.first = first, .last = last});
       if (!loss) return loss.error();
       if (auto logged = log_step(*loss); !logged) return logged;
       if (is_time_to_save()) {
@@ -192,6 +201,19 @@ class Training {
     return ok;
   }
 
+  /// The epoch's batches from `first` on, as far as the job needs them.
+  void load_epoch(std::uint64_t epoch, std::uint64_t first) {
+    const std::uint64_t wanted = (length_.steps - step_) * options_.gradient_accumulation_steps;
+    const auto order = std::make_shared<const std::vector<std::uint32_t>>(sampler_.epoch(epoch));
+    loader_.begin(first, std::min<std::uint64_t>(first + wanted, length_.batches_per_epoch),
+                  [order, &images = data_.train, size = std::size_t{options_.per_device_train_batch_size}](
+                      std::uint64_t index, FilledBatch& into) -> Result<void> {
+                    const std::size_t begin = index * size;
+                    fill(images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
+                    return ok;
+                  });
+  }
+
   /// Batches `first` … `last` - 1 of an epoch.
   struct Batches {
     std::uint64_t first, last;
@@ -199,13 +221,14 @@ class Training {
 
   /// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
   /// while the last batch's backward pass runs.
-  Result<double> train_step(std::uint64_t epoch, const std::vector<std::uint32_t>& order, Batches batches) {
+  Result<double> train_step(std::uint64_t epoch, Batches batches) {
     const auto parts = static_cast<double>(batches.last - batches.first);
     double loss = 0;
     for (std::uint64_t b = batches.first; b < batches.last; ++b) {
+      const auto filled = loader_.next();
+      if (!filled) return filled.error();
+      Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
       const std::size_t first = b * options_.per_device_train_batch_size;
-      const std::size_t count = std::min<std::size_t>(options_.per_device_train_batch_size, order.size() - first);
-      Batch batch = gather(data_.train, std::span(order).subspan(first, count));
       batch.samples = {.first = (epoch * sampler_.size() + first) * world_.world_size + world_.rank,
                        .stride = world_.world_size};
       const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
@@ -214,7 +237,7 @@ class Training {
           batch, use, [&](std::size_t parameter) { return last ? reducer_.ready(parameter) : Result<void>(ok); });
       if (!result) return result.error();
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
-      samples_ += count * world_.world_size;
+      samples_ += batch.labels.size() * world_.world_size;
       mark_batch();
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
@@ -348,11 +371,26 @@ class Training {
     return ok;
   }
 
+  Result<void> predict() {
+    if (options_.predict.empty()) return ok;
+    if (auto written = write_predictions(options_.predict, data_.test, options_.per_device_eval_batch_size, step_,
+                                         comm_, backend_, mark_batch);
+        !written) {
+      return written;
+    }
+    say("logits of {} test images are in {}", data_.test.count(), options_.predict);
+    return ok;
+  }
+
+  static void fill(const Dataset& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
+    into.images.resize(positions.size() * kImageValues);
+    into.labels.resize(positions.size());
+    fill_batch(from, positions, into.images, into.labels);
+  }
+
   Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
-    images_.resize(positions.size() * kImageValues);
-    labels_.resize(positions.size());
-    fill_batch(from, positions, images_, labels_);
-    return {.images = images_, .labels = labels_};
+    fill(from, positions, test_batch_);
+    return {.images = test_batch_.images, .labels = test_batch_.labels};
   }
 
   const TrainOptions& options_;
@@ -361,12 +399,12 @@ class Training {
   Comm& comm_;
   DataSource& data_;
   LossLog& losses_;
+  BatchLoader& loader_;
   DistributedSampler sampler_;
   GradientReducer reducer_;
   TrainingLength length_;
   Schedule schedule_;
-  std::vector<float> images_;
-  std::vector<std::uint8_t> labels_;
+  FilledBatch test_batch_;
   SampleAccounting accounting_;
   CheckpointWriter checkpoints_;
   bool stopped_ = false;
@@ -383,6 +421,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
+  if (world.rank == 0 && !options.predict.empty()) {
+    if (auto good = prepare_predictions(options.predict); !good) return good.error();
+  }
   auto data = load_data(options);
   if (!data) return data.error();
   auto engine = make_engine(options, world, plan);
@@ -395,7 +436,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.
   fmt::print("device {}{}\n", engine->backend->description(),
              plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
-  Training training(options, world, *engine, *data, *losses);
+  const auto loader = BatchLoader::make(options.dataloader_num_workers);
+  if (!loader) return loader.error();
+  Training training(options, world, *engine, *data, *losses, **loader);
   const auto ending = training.run();
   at_end(ending);
   return ending;

@@ -14,11 +14,13 @@ llmlaunch_unit_test(trainer_files
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
 llmlaunch_unit_test(trainer_core
   SOURCES
+    trainer_batch_loader_test.cpp
     trainer_cpu_backend_test.cpp
     trainer_cpu_kernels_test.cpp
     trainer_dataset_test.cpp
     trainer_digits_test.cpp
     trainer_init_test.cpp
+    trainer_model_test.cpp
     trainer_pytorch_test.cpp
     trainer_philox_test.cpp
     trainer_sampler_test.cpp
