@@ -1,6 +1,8 @@
 // The command line of llmlaunch-train: names, limits, and the words for what cannot be understood.
 #include "trainer/options.hpp"
 
+#include <map>
+
 #include "tests/support/catch.hpp"
 
 namespace trainer_options_test {
@@ -10,8 +12,15 @@ using namespace llmlaunch::trainer;
 
 namespace {
 
-Result<ParsedOptions> parse(const std::vector<std::string>& arguments) {
-  return parse_options(arguments);
+/// Files by name, for --config.
+using Files = std::map<std::string, std::string>;
+
+Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {}) {
+  return parse_options(arguments, [&](const std::string& path) -> Result<std::string> {
+    const auto found = files.find(path);
+    if (found == files.end()) return make_error(Errc::invalid_config, "no such file", path);
+    return found->second;
+  });
 }
 
 TrainOptions options(const std::vector<std::string>& arguments) {
