@@ -212,7 +212,7 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"seed: !!binary x\n", "cfg.yaml:1:7", "the tag 'tag:yaml.org,2002:binary' is not supported"},
       {"{\"seed\": 1\n", "cfg.yaml:1:1", "a '{' without '}'\n"},
       {"data_dir: \"x\n", "cfg.yaml:1:1", "a text in quotes has no closing quote; it begins here or behind this\n"},
-      {"[[[[[[[[[[[[[[[[[[[", "cfg.yaml:1:17", "nested deeper than 16 levels\n"},
+      {std::string(20, '[') + std::string(20, ']'), "cfg.yaml:1:17", "nested deeper than 16 levels\n"},
       {"data_dir: &a [*a]\n", "cfg.yaml:1:15", "an alias inside the value that it names\n"},
       {std::string("seed: 1\0", 8), "cfg.yaml", "this is no UTF-8 text: see line 1, column 8"},
       {"# ok\ndata_dir: \xff\n", "cfg.yaml", "this is no UTF-8 text: see line 2, column 11"},
