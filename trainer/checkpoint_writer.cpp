@@ -13,6 +13,7 @@ CheckpointWriter::CheckpointWriter(std::string output_dir, std::uint32_t keep,
 
 void CheckpointWriter::save(TrainingState state) {
   wait();
+  best_step_ = state.course.best ? std::optional(state.course.best->step) : std::nullopt;
   running_ =
       std::async(std::launch::async, [this, state = std::move(state)] { return save_checkpoint(output_dir_, state); });
 }
@@ -28,7 +29,7 @@ void CheckpointWriter::wait() {
   ++saved_;
   last_ = std::move(*folder);
   // Only now, so that the last good one is never the one that goes.
-  if (const auto pruned = prune_checkpoints(output_dir_, keep_); !pruned) on_failure_(pruned.error());
+  if (const auto pruned = prune_checkpoints(output_dir_, keep_, best_step_); !pruned) on_failure_(pruned.error());
 }
 
 Result<void> CheckpointWriter::finish() {

@@ -4,12 +4,16 @@
 find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
 
-# Files as a whole, and checkpoints made of them; sees neither devices nor networks.
+# Files: as a whole, checkpoints made of them, and reports that grow; sees neither devices nor networks.
 add_library(llmlaunch_trainer_files STATIC
+  append_file.cpp
   checkpoint.cpp
   checkpoint_writer.cpp
+  event_file.cpp
   files.cpp
+  reports.cpp
   safetensors.cpp
+  trainer_state.cpp
 )
 target_link_libraries(llmlaunch_trainer_files
   PUBLIC llmlaunch_base

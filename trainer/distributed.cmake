@@ -43,9 +43,12 @@ endif()
 
 # The story of a training job, over the core (numerics and data) and the above.
 add_library(llmlaunch_trainer_app STATIC
+  best_model.cpp
   data_source.cpp
   device.cpp
+  job_facts.cpp
   loss_log.cpp
+  progress.cpp
   resume.cpp
   stop.cpp
   train.cpp

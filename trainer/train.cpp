@@ -9,16 +9,22 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
+#include "trainer/best_model.hpp"
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
+#include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/progress.hpp"
+#include "trainer/reports.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
@@ -34,13 +40,15 @@ constexpr std::size_t kShownHash = 16;
 
 class Training {
  public:
-  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses)
+  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses,
+           ProgressLine& progress)
       : options_(options),
         world_(world),
         backend_(*engine.backend),
         comm_(*engine.comm),
         data_(data),
         losses_(losses),
+        progress_(progress),
         sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
                  options.dataloader_drop_last ? Tail::drop : Tail::repeat),
         reducer_(comm_, backend_.gradient(), places(), caps(options)),
@@ -52,31 +60,44 @@ class Training {
                              .epochs = options.num_train_epochs,
                              .max_steps = static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.max_steps))})),
         schedule_(schedule_of(options, length_.steps)),
-        accounting_{.images = data.train.count(),
-                    .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
-                                       options.gradient_accumulation_steps,
-                    .steps_per_epoch = length_.steps_per_epoch,
-                    .data_seed = options.data_seed.value_or(options.seed),
-                    .drop_last = options.dataloader_drop_last},
-        checkpoints_(options.output_dir, options.save_total_limit,
-                     [](const Error& error) { log_warning("{}; training goes on", to_string(error)); }) {}
+        run_{.accounting = {.images = data.train.count(),
+                            .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
+                                               options.gradient_accumulation_steps,
+                            .steps_per_epoch = length_.steps_per_epoch,
+                            .data_seed = options.data_seed.value_or(options.seed),
+                            .drop_last = options.dataloader_drop_last},
+             .plan = {.max_steps = length_.steps,
+                      .num_train_epochs = length_.epochs,
+                      .logging_steps = options.logging_steps,
+                      .eval_steps = steps_between_tests(options),
+                      .save_steps = options.save_steps,
+                      .train_batch_size = options.per_device_train_batch_size},
+             .optimizer = optimizer_numbers(options),
+             .flags = flags_to_keep(options, length_.steps, world.world_size)},
+        checkpoints_(options.output_dir, options.save_total_limit, [this](const Error& error) { warn(error); }),
+        reports_(report_folders(options, world), [this](const Error& error) { warn(error); }) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
     note_first_sigterm(saves());
-    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; epoch < length_.epochs; ++epoch) {
+    const bool trains = step_ < length_.steps;
+    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; step_ < length_.steps && !stopped_; ++epoch) {
       if (auto done = train_epoch(epoch); !done) return done.error();
-      if (stopped_) return save_and_stop();
-      if (auto equal = check_parameters(epoch); !equal) return equal.error();
-      if (options_.eval_strategy == EvalStrategy::epoch && step_ < length_.steps) {
-        if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested.error();
-      }
     }
-    if (auto tested = test({}); !tested) return tested.error();
+    progress_.end();
+    if (stopped_) return save_and_stop();
+    if (!trains) {
+      if (auto tested = test({}); !tested) return tested.error();
+    }
     const auto kept = checkpoints_.finish();
     note_first_sigterm(false);
+    if (options_.load_best_model_at_end) {
+      if (auto tested = test_best(); !tested) return tested.error();
+    }
     if (auto finished = comm_.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
+    if (auto reported = reports_.finish(); !reported) return reported.error();
+    if (missing_best_) return *missing_best_;
     return Ending::done;
   }
 
@@ -104,46 +125,26 @@ class Training {
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
     if (world_.rank != 0 && !options_.replicas_speak) return;
-    const std::string line = fmt::format(format, std::forward<Args>(args)...) + "\n";
-    std::fputs(line.c_str(), stdout);
-    std::fflush(stdout);
+    progress_.say(fmt::format(format, std::forward<Args>(args)...));
   }
 
-  /// What must be the same everywhere for the ranks to be one job.
-  JobFacts job_facts() const {
-    const TrainOptions& o = options_;
-    const auto text = [](const auto& value) { return fmt::format("{}", value); };
-    const auto word = [](auto choice) { return fmt::format("choice {}", static_cast<int>(choice)); };
-    return {
-        {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
-        {"the number of training images", text(data_.train.count())},
-        {"the number of test images", text(data_.test.count())},
-        {"--data_dir", data_.description},
-        {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
-        {"--num_train_epochs", text(o.num_train_epochs)},
-        {"--max_steps", text(o.max_steps)},
-        {"--gradient_accumulation_steps", text(o.gradient_accumulation_steps)},
-        {"--dataloader_drop_last", text(o.dataloader_drop_last)},
-        {"--learning_rate", text(o.learning_rate)},
-        {"--lr_scheduler_type", word(o.lr_scheduler_type)},
-        {"--warmup_steps", text(o.warmup_steps)},
-        {"--weight_decay", text(o.weight_decay)},
-        {"--adam_beta1", text(o.adam_beta1)},
-        {"--adam_beta2", text(o.adam_beta2)},
-        {"--adam_epsilon", text(o.adam_epsilon)},
-        {"--max_grad_norm", text(o.max_grad_norm)},
-        {"--on_nan", word(o.on_nan)},
-        {"--seed", text(o.seed)},
-        {"--data_seed", text(o.data_seed.value_or(o.seed))},
-        {"--dropout", o.dropout ? "on" : "off"},
-        {"--logging_steps", text(o.logging_steps)},
-        {"--logging_first_step", text(o.logging_first_step)},
-        {"--eval_strategy", word(o.eval_strategy)},
-        {"--eval_steps", text(o.eval_steps)},
-        {"--loss_file", losses_.wanted() ? "given" : "not given"},
-        {"--save_strategy", saves() ? "given" : "no"},
-        {"--ddp_bucket_cap_mb", text(o.ddp_bucket_cap_mb)},
-    };
+  void warn(const Error& error) {
+    progress_.clear();
+    log_warning("{}; training goes on", to_string(error));
+  }
+
+  static ReportFolders report_folders(const TrainOptions& options, const World& world) {
+    if (world.rank != 0) return {};
+    const bool own_folder = !options.logging_dir.empty();
+    const std::string& folder = own_folder ? options.logging_dir : options.output_dir;
+    return {.json = options.report_json ? folder : std::string(),
+            .tensorboard = !options.report_tensorboard ? std::string()
+                           : own_folder                ? folder
+                                                       : folder + "/runs"};
+  }
+
+  static std::uint32_t steps_between_tests(const TrainOptions& options) {
+    return options.eval_steps > 0 ? options.eval_steps : options.logging_steps;
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
@@ -159,19 +160,23 @@ class Training {
     say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(), data_.test.count(),
         data_.description, length_.steps, world_.world_size, batches == 1 ? "" : fmt::format("{} x ", batches),
         options_.per_device_train_batch_size);
-    if (auto same = check_same_job(comm_, world_.host, job_facts()); !same) return same;
-    const auto done =
-        start_state(options_, accounting_, comm_, backend_, [this](const std::string& line) { say("{}", line); });
-    if (!done) return done.error();
-    step_ = done->done;
-    skipped_ = done->skipped;
+    if (auto same = check_same_job(comm_, world_.host, job_facts(options_, data_)); !same) return same;
+    const auto begun = start_state(
+        options_, run_, comm_, backend_, [this](const std::string& line) { say("{}", line); }, course_);
+    if (!begun) return begun.error();
+    run_.optimizer = begun->optimizer;
+    schedule_.learning_rate = begun->optimizer.learning_rate;
+    step_ = begun->steps.done;
+    skipped_ = begun->steps.skipped;
     if (step_ >= length_.steps) say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
+    begun_at_ = logged_at_ = Clock::now();
+    begun_step_ = step_;
+    if (auto made = reports_.begin(step_); !made) return made;
     return losses_.begin(step_);
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
     const auto order = sampler_.epoch(epoch);
-    logged_at_ = Clock::now();
     const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
     for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
          first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
@@ -182,14 +187,28 @@ class Training {
       const auto loss = train_step(epoch, order, {.first = first, .last = last});
       if (!loss) return loss.error();
       if (auto logged = log_step(*loss); !logged) return logged;
-      if (is_time_to_save()) {
-        if (auto saved = save(); !saved) return saved;
-      }
-      if (is_time_to_test() && !stopped_) {
-        if (auto tested = test(fmt::format("step {}/{}: ", step_, length_.steps)); !tested) return tested;
-      }
+      if (stopped_) return ok;
+      if (auto done = after_step(epoch); !done) return done;
     }
     return ok;
+  }
+
+  /// In this order, so that a checkpoint knows what its test gave.
+  Result<void> after_step(std::uint64_t epoch) {
+    const bool epoch_ends = step_ % length_.steps_per_epoch == 0 || step_ == length_.steps;
+    if (epoch_ends) {
+      if (auto equal = check_parameters(epoch); !equal) return equal;
+    }
+    if (step_ == length_.steps) {
+      if (auto tested = test_and_keep({}); !tested) return tested;
+    } else if (epoch_ends && options_.eval_strategy == EvalStrategy::epoch) {
+      const std::string when = fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs);
+      if (auto tested = test_and_keep(when); !tested) return tested;
+    } else if (options_.eval_strategy == EvalStrategy::steps && step_ % steps_between_tests(options_) == 0) {
+      const std::string when = fmt::format("step {}/{}: ", step_, length_.steps);
+      if (auto tested = test_and_keep(when); !tested) return tested;
+    }
+    return is_time_to_save() ? save() : Result<void>(ok);
   }
 
   /// Batches `first` … `last` - 1 of an epoch.
@@ -219,17 +238,25 @@ class Training {
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
-    if (options_.on_nan == OnNan::skip) {
+    norm_.reset();
+    const bool clips = options_.max_grad_norm > 0;
+    if (options_.on_nan == OnNan::skip || (!clips && is_time_to_log() && keeps_records())) {
       const auto norm = backend_.gradient_norm();
       if (!norm) return norm.error();
-      if (!std::isfinite(*norm)) {
-        ++skipped_;
-        if (world_.rank == 0) log_warning("step {}: the gradient is not finite; the step is skipped", step_);
-        return loss;
-      }
+      norm_ = *norm;
     }
-    if (options_.max_grad_norm > 0) {
-      if (auto clipped = backend_.clip_gradient(options_.max_grad_norm); !clipped) return clipped.error();
+    if (options_.on_nan == OnNan::skip && !std::isfinite(*norm_)) {
+      ++skipped_;
+      if (world_.rank == 0) {
+        progress_.clear();
+        log_warning("step {}: the gradient is not finite; the step is skipped", step_);
+      }
+      return loss;
+    }
+    if (clips) {
+      const auto clipped = backend_.clip_gradient(options_.max_grad_norm);
+      if (!clipped) return clipped.error();
+      norm_ = *clipped;
     }
     if (auto stepped = backend_.optimizer_step(step_ - skipped_, learning_rate_of(schedule_, step_)); !stepped) {
       return stepped.error();
@@ -261,7 +288,12 @@ class Training {
   /// All ranks are equal, so rank 0's copy is the state of all.
   Result<void> save() {
     if (world_.rank != 0) return ok;
-    auto state = state_after({.done = step_, .skipped = skipped_}, options_, accounting_, comm_, backend_);
+    if (tested_ && tested_->step == step_ && is_better(options_, *tested_, course_.best)) {
+      course_.best = BestModel{.metric = *value_in(*tested_, record_name(*options_.metric_for_best_model)),
+                               .step = step_,
+                               .checkpoint = checkpoint_folder(options_.output_dir, step_)};
+    }
+    auto state = state_after({.done = step_, .skipped = skipped_}, options_, run_, course_, comm_, backend_);
     if (!state) return state.error();
     checkpoints_.save(std::move(*state));
     saved_step_ = step_;
@@ -278,36 +310,75 @@ class Training {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     if (auto met = comm_.barrier(); !met) return met.error();
     if (!kept) return kept.error();
+    if (const auto reported = reports_.finish(); !reported) return reported.error();
     say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
     return Ending::stopped;
   }
 
-  bool is_time_to_test() const {
-    if (options_.eval_strategy != EvalStrategy::steps || step_ == length_.steps) return false;
-    return step_ % (options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps) == 0;
+  bool is_time_to_log() const {
+    return step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
   }
+
+  /// Whether there is somebody for the records of this rank.
+  bool keeps_records() const {
+    return world_.rank == 0 && (saves() || options_.report_json || options_.report_tensorboard);
+  }
+
+  void keep(LogRecord record) {
+    if (!keeps_records()) return;
+    reports_.add(record);
+    course_.history.push_back(std::move(record));
+  }
+
+  double epochs_done() const { return static_cast<double>(step_) / static_cast<double>(length_.steps_per_epoch); }
 
   /// The mean over the ranks of their means: with equal batches that of one process with all of their images. On the
   /// same way the ranks of a job that saves learn whether one of them was told to stop: all find the same, after the
   /// same step.
   Result<void> log_step(double mine) {
-    const bool print =
-        step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
-    if (!print && !losses_.wanted() && !saves()) return ok;
+    const bool print = is_time_to_log();
+    if (!print && !losses_.wanted() && !saves()) {
+      draw_progress(false);
+      return ok;
+    }
     const std::array<double, 2> said = {mine, is_stop_noted() ? 1.0 : 0.0};
     const auto sum = sum_over_ranks(comm_, said);
     if (!sum) return sum.error();
     const double loss = sum->front() / world_.world_size;
+    last_loss_ = loss;
     stopped_ = saves() && sum->back() > 0;
     if (print) {
       const auto now = Clock::now();
-      const double seconds = std::chrono::duration<double>(now - logged_at_).count();
-      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, length_.steps, loss,
-          static_cast<double>(samples_) / seconds);
+      const double speed = static_cast<double>(samples_) / std::chrono::duration<double>(now - logged_at_).count();
+      if (!draws_progress()) say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, length_.steps, loss, speed);
+      LogRecord record{.step = step_, .epoch = epochs_done(), .values = {{"loss", loss}}};
+      if (norm_) record.values.emplace_back("grad_norm", *norm_);
+      record.values.emplace_back("learning_rate", learning_rate_of(schedule_, step_));
+      record.values.emplace_back("samples_per_second", speed);
+      keep(std::move(record));
+      speed_ = speed;
       logged_at_ = now;
       samples_ = 0;
     }
+    draw_progress(print);
     return losses_.write(step_, loss);
+  }
+
+  bool draws_progress() const { return world_.rank == 0 && progress_.redraws(); }
+
+  void draw_progress(bool at_once) {
+    if (!draws_progress()) return;
+    const auto now = Clock::now();
+    const double seconds = std::chrono::duration<double>(now - begun_at_).count();
+    const auto done = static_cast<double>(step_ - begun_step_);
+    const double since_line = std::chrono::duration<double>(now - logged_at_).count();
+    const double speed = speed_.value_or(since_line > 0 ? static_cast<double>(samples_) / since_line : 0);
+    progress_.draw(progress_text({.step = step_,
+                                  .steps = length_.steps,
+                                  .loss = last_loss_,
+                                  .samples_per_second = speed,
+                                  .seconds_left = seconds / done * static_cast<double>(length_.steps - step_)}),
+                   now, at_once || step_ == length_.steps);
   }
 
   Result<void> check_parameters(std::uint64_t epoch) {
@@ -330,6 +401,7 @@ class Training {
     for (std::size_t i = world_.rank; i < data_.test.count(); i += world_.world_size) {
       mine.push_back(static_cast<std::uint32_t>(i));
     }
+    const auto begun = Clock::now();
     std::vector<double> sums = {0, 0, 0};
     for (std::size_t first = 0; first < mine.size(); first += options_.per_device_eval_batch_size) {
       const std::size_t count = std::min<std::size_t>(options_.per_device_eval_batch_size, mine.size() - first);
@@ -345,7 +417,33 @@ class Training {
     const double count = (*all)[2];
     say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * (*all)[1] / count, (*all)[1], count,
         (*all)[0] / count);
+    const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+    tested_ = LogRecord{.step = step_,
+                        .epoch = epochs_done(),
+                        .values = {{"eval_loss", (*all)[0] / count},
+                                   {"eval_accuracy", (*all)[1] / count},
+                                   {"eval_runtime", seconds},
+                                   {"eval_samples_per_second", count / seconds}}};
+    logged_at_ += Clock::now() - begun;  // not a time of training
     return ok;
+  }
+
+  /// As a test after a step, and its record is kept.
+  Result<void> test_and_keep(const std::string& when) {
+    if (auto tested = test(when); !tested) return tested;
+    keep(*tested_);
+    return ok;
+  }
+
+  /// The best checkpoint's weights, tested once more.
+  Result<void> test_best() {
+    const auto& best = course_.best;
+    if (world_.rank == 0 && !best) log_warning("--load_best_model_at_end: no checkpoint was tested");
+    const auto loaded = load_best(best, comm_, backend_, missing_best_);
+    if (!loaded) return loaded.error();
+    if (!*loaded) return ok;
+    if (best) say("the best model is that of step {}: {}", best->step, best->checkpoint);
+    return test("best model: ");
   }
 
   Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
@@ -361,20 +459,30 @@ class Training {
   Comm& comm_;
   DataSource& data_;
   LossLog& losses_;
+  ProgressLine& progress_;
   DistributedSampler sampler_;
   GradientReducer reducer_;
   TrainingLength length_;
   Schedule schedule_;
   std::vector<float> images_;
   std::vector<std::uint8_t> labels_;
-  SampleAccounting accounting_;
+  RunFacts run_;
+  Course course_;  // on rank 0
   CheckpointWriter checkpoints_;
+  Reports reports_;
+  std::optional<LogRecord> tested_;  // by the last test
+  std::optional<Error> missing_best_;
+  std::optional<double> norm_;       // of the step's gradient, where it is known
+  std::optional<double> last_loss_;  // that all ranks know
+  std::optional<double> speed_;      // at the last line
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
   std::uint64_t step_ = 0;     // of the whole run, from 1
   std::uint64_t samples_ = 0;  // since the last line, over all ranks
   Clock::time_point logged_at_;
+  Clock::time_point begun_at_;
+  std::uint64_t begun_step_ = 0;
 };
 
 }  // namespace
@@ -395,8 +503,13 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.
   fmt::print("device {}{}\n", engine->backend->description(),
              plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
-  Training training(options, world, *engine, *data, *losses);
+  if (world.rank == 0) {
+    for (const std::string& note : options.notes) log_warning("{}", note);
+  }
+  ProgressLine progress(stdout, world.rank == 0 && redraws_progress(options.progress, stdout));
+  Training training(options, world, *engine, *data, *losses, progress);
   const auto ending = training.run();
+  progress.end();
   at_end(ending);
   return ending;
 }
