@@ -24,6 +24,9 @@ class CheckpointWriter {
   /// Waits for the one before, should that still be on its way.
   void save(TrainingState state);
 
+  /// Waits for the one that is on its way, if there is one: false when it could not be written.
+  bool settle();
+
   /// Waits for the last. The error counts those that are missing: "2 of 5 checkpoints could not be written".
   Result<void> finish();
 
@@ -31,8 +34,6 @@ class CheckpointWriter {
   const std::string& last() const { return last_; }
 
  private:
-  void wait();
-
   std::string output_dir_;
   std::uint32_t keep_;
   std::function<void(const Error&)> on_failure_;

@@ -46,11 +46,13 @@ add_library(llmlaunch_trainer_app STATIC
   best_model.cpp
   data_source.cpp
   device.cpp
+  evaluation.cpp
   job_facts.cpp
   loss_log.cpp
   progress.cpp
   resume.cpp
   stop.cpp
+  story.cpp
   train.cpp
   world.cpp
 )

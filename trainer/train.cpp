@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,35 +18,31 @@
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
+#include "trainer/evaluation.hpp"
 #include "trainer/files.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
-#include "trainer/progress.hpp"
-#include "trainer/reports.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
 #include "trainer/stop.hpp"
+#include "trainer/story.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
 
 class Training {
  public:
-  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses,
-           ProgressLine& progress)
+  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses)
       : options_(options),
         world_(world),
         backend_(*engine.backend),
         comm_(*engine.comm),
         data_(data),
         losses_(losses),
-        progress_(progress),
         sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
                  options.dataloader_drop_last ? Tail::drop : Tail::repeat),
         reducer_(comm_, backend_.gradient(), places(), caps(options)),
@@ -74,8 +68,10 @@ class Training {
                       .train_batch_size = options.per_device_train_batch_size},
              .optimizer = optimizer_numbers(options),
              .flags = flags_to_keep(options, length_.steps, world.world_size)},
-        checkpoints_(options.output_dir, options.save_total_limit, [this](const Error& error) { warn(error); }),
-        reports_(report_folders(options, world), [this](const Error& error) { warn(error); }) {}
+        story_(options, world, length_),
+        checkpoints_(options.output_dir, options.save_total_limit, [this](const Error& error) {
+          story_.warn(fmt::format("{}; training goes on", to_string(error)));
+        }) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
@@ -84,11 +80,12 @@ class Training {
     for (std::uint64_t epoch = step_ / length_.steps_per_epoch; step_ < length_.steps && !stopped_; ++epoch) {
       if (auto done = train_epoch(epoch); !done) return done.error();
     }
-    progress_.end();
+    story_.end_line();
     if (stopped_) return save_and_stop();
     if (!trains) {
       if (auto tested = test({}); !tested) return tested.error();
     }
+    settle_checkpoint();
     const auto kept = checkpoints_.finish();
     note_first_sigterm(false);
     if (options_.load_best_model_at_end) {
@@ -96,10 +93,13 @@ class Training {
     }
     if (auto finished = comm_.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
-    if (auto reported = reports_.finish(); !reported) return reported.error();
+    if (auto reported = story_.finish(); !reported) return reported.error();
     if (missing_best_) return *missing_best_;
     return Ending::done;
   }
+
+  /// Before others write to the terminal.
+  void end_line() { story_.end_line(); }
 
  private:
   static std::vector<Range> places() {
@@ -122,27 +122,6 @@ class Training {
             .total_steps = steps};
   }
 
-  template <class... Args>
-  void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (world_.rank != 0 && !options_.replicas_speak) return;
-    progress_.say(fmt::format(format, std::forward<Args>(args)...));
-  }
-
-  void warn(const Error& error) {
-    progress_.clear();
-    log_warning("{}; training goes on", to_string(error));
-  }
-
-  static ReportFolders report_folders(const TrainOptions& options, const World& world) {
-    if (world.rank != 0) return {};
-    const bool own_folder = !options.logging_dir.empty();
-    const std::string& folder = own_folder ? options.logging_dir : options.output_dir;
-    return {.json = options.report_json ? folder : std::string(),
-            .tensorboard = !options.report_tensorboard ? std::string()
-                           : own_folder                ? folder
-                                                       : folder + "/runs"};
-  }
-
   static std::uint32_t steps_between_tests(const TrainOptions& options) {
     return options.eval_steps > 0 ? options.eval_steps : options.logging_steps;
   }
@@ -157,21 +136,19 @@ class Training {
           {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last");
     }
     const std::uint32_t batches = options_.gradient_accumulation_steps;
-    say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(), data_.test.count(),
-        data_.description, length_.steps, world_.world_size, batches == 1 ? "" : fmt::format("{} x ", batches),
-        options_.per_device_train_batch_size);
+    story_.say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(),
+               data_.test.count(), data_.description, length_.steps, world_.world_size,
+               batches == 1 ? "" : fmt::format("{} x ", batches), options_.per_device_train_batch_size);
     if (auto same = check_same_job(comm_, world_.host, job_facts(options_, data_)); !same) return same;
     const auto begun = start_state(
-        options_, run_, comm_, backend_, [this](const std::string& line) { say("{}", line); }, course_);
+        options_, run_, comm_, backend_, [this](const std::string& line) { story_.say("{}", line); }, story_.course);
     if (!begun) return begun.error();
     run_.optimizer = begun->optimizer;
     schedule_.learning_rate = begun->optimizer.learning_rate;
     step_ = begun->steps.done;
     skipped_ = begun->steps.skipped;
-    if (step_ >= length_.steps) say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
-    begun_at_ = logged_at_ = Clock::now();
-    begun_step_ = step_;
-    if (auto made = reports_.begin(step_); !made) return made;
+    if (step_ >= length_.steps) story_.say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
+    if (auto begun_story = story_.begin(step_); !begun_story) return begun_story;
     return losses_.begin(step_);
   }
 
@@ -233,14 +210,14 @@ class Training {
           batch, use, [&](std::size_t parameter) { return last ? reducer_.ready(parameter) : Result<void>(ok); });
       if (!result) return result.error();
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
-      samples_ += count * world_.world_size;
+      story_.add_images(count * world_.world_size);
       mark_batch();
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
     norm_.reset();
     const bool clips = options_.max_grad_norm > 0;
-    if (options_.on_nan == OnNan::skip || (!clips && is_time_to_log() && keeps_records())) {
+    if (options_.on_nan == OnNan::skip || (!clips && is_time_to_log() && story_.keeps_records())) {
       const auto norm = backend_.gradient_norm();
       if (!norm) return norm.error();
       norm_ = *norm;
@@ -248,8 +225,7 @@ class Training {
     if (options_.on_nan == OnNan::skip && !std::isfinite(*norm_)) {
       ++skipped_;
       if (world_.rank == 0) {
-        progress_.clear();
-        log_warning("step {}: the gradient is not finite; the step is skipped", step_);
+        story_.warn(fmt::format("step {}: the gradient is not finite; the step is skipped", step_));
       }
       return loss;
     }
@@ -288,16 +264,25 @@ class Training {
   /// All ranks are equal, so rank 0's copy is the state of all.
   Result<void> save() {
     if (world_.rank != 0) return ok;
-    if (tested_ && tested_->step == step_ && is_better(options_, *tested_, course_.best)) {
-      course_.best = BestModel{.metric = *value_in(*tested_, record_name(*options_.metric_for_best_model)),
-                               .step = step_,
-                               .checkpoint = checkpoint_folder(options_.output_dir, step_)};
+    settle_checkpoint();
+    auto& best = story_.course.best;
+    if (tested_ && tested_->step == step_ && is_better(options_, *tested_, best)) {
+      best_before_ = best;
+      best = BestModel{.metric = *value_in(*tested_, record_name(*options_.metric_for_best_model)),
+                       .step = step_,
+                       .checkpoint = checkpoint_folder(options_.output_dir, step_)};
     }
-    auto state = state_after({.done = step_, .skipped = skipped_}, options_, run_, course_, comm_, backend_);
+    auto state = state_after({.done = step_, .skipped = skipped_}, options_, run_, story_.course, comm_, backend_);
     if (!state) return state.error();
     checkpoints_.save(std::move(*state));
     saved_step_ = step_;
     return ok;
+  }
+
+  /// Waits for the one that is being written. One that is not on the disk is not the best.
+  void settle_checkpoint() {
+    auto& best = story_.course.best;
+    if (!checkpoints_.settle() && best && best->step == saved_step_) best = best_before_;
   }
 
   /// The end that a SIGTERM asked for: what is done is kept.
@@ -310,8 +295,8 @@ class Training {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     if (auto met = comm_.barrier(); !met) return met.error();
     if (!kept) return kept.error();
-    if (const auto reported = reports_.finish(); !reported) return reported.error();
-    say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
+    if (const auto reported = story_.finish(); !reported) return reported.error();
+    story_.say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
     return Ending::stopped;
   }
 
@@ -319,66 +304,23 @@ class Training {
     return step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
   }
 
-  /// Whether there is somebody for the records of this rank.
-  bool keeps_records() const {
-    return world_.rank == 0 && (saves() || options_.report_json || options_.report_tensorboard);
-  }
-
-  void keep(LogRecord record) {
-    if (!keeps_records()) return;
-    reports_.add(record);
-    course_.history.push_back(std::move(record));
-  }
-
-  double epochs_done() const { return static_cast<double>(step_) / static_cast<double>(length_.steps_per_epoch); }
-
   /// The mean over the ranks of their means: with equal batches that of one process with all of their images. On the
   /// same way the ranks of a job that saves learn whether one of them was told to stop: all find the same, after the
   /// same step.
   Result<void> log_step(double mine) {
-    const bool print = is_time_to_log();
-    if (!print && !losses_.wanted() && !saves()) {
-      draw_progress(false);
+    const bool logged = is_time_to_log();
+    const StepFacts facts{.gradient_norm = norm_, .learning_rate = learning_rate_of(schedule_, step_)};
+    if (!logged && !losses_.wanted() && !saves()) {
+      story_.step_done(step_, {}, facts, false);
       return ok;
     }
     const std::array<double, 2> said = {mine, is_stop_noted() ? 1.0 : 0.0};
     const auto sum = sum_over_ranks(comm_, said);
     if (!sum) return sum.error();
     const double loss = sum->front() / world_.world_size;
-    last_loss_ = loss;
     stopped_ = saves() && sum->back() > 0;
-    if (print) {
-      const auto now = Clock::now();
-      const double speed = static_cast<double>(samples_) / std::chrono::duration<double>(now - logged_at_).count();
-      if (!draws_progress()) say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step_, length_.steps, loss, speed);
-      LogRecord record{.step = step_, .epoch = epochs_done(), .values = {{"loss", loss}}};
-      if (norm_) record.values.emplace_back("grad_norm", *norm_);
-      record.values.emplace_back("learning_rate", learning_rate_of(schedule_, step_));
-      record.values.emplace_back("samples_per_second", speed);
-      keep(std::move(record));
-      speed_ = speed;
-      logged_at_ = now;
-      samples_ = 0;
-    }
-    draw_progress(print);
+    story_.step_done(step_, loss, facts, logged);
     return losses_.write(step_, loss);
-  }
-
-  bool draws_progress() const { return world_.rank == 0 && progress_.redraws(); }
-
-  void draw_progress(bool at_once) {
-    if (!draws_progress()) return;
-    const auto now = Clock::now();
-    const double seconds = std::chrono::duration<double>(now - begun_at_).count();
-    const auto done = static_cast<double>(step_ - begun_step_);
-    const double since_line = std::chrono::duration<double>(now - logged_at_).count();
-    const double speed = speed_.value_or(since_line > 0 ? static_cast<double>(samples_) / since_line : 0);
-    progress_.draw(progress_text({.step = step_,
-                                  .steps = length_.steps,
-                                  .loss = last_loss_,
-                                  .samples_per_second = speed,
-                                  .seconds_left = seconds / done * static_cast<double>(length_.steps - step_)}),
-                   now, at_once || step_ == length_.steps);
   }
 
   Result<void> check_parameters(std::uint64_t epoch) {
@@ -390,59 +332,44 @@ class Training {
         !equal) {
       return equal;
     }
-    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, length_.epochs, hash->substr(0, kShownHash),
-        world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
+    story_.say("epoch {}/{} done: parameter hash {}{}", epoch + 1, length_.epochs, hash->substr(0, kShownHash),
+               world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
     return ok;
   }
 
-  /// Every test image once, dealt to the ranks like cards; none is repeated to make the shares equal.
   Result<void> test(const std::string& when) {
-    std::vector<std::uint32_t> mine;
-    for (std::size_t i = world_.rank; i < data_.test.count(); i += world_.world_size) {
-      mine.push_back(static_cast<std::uint32_t>(i));
-    }
-    const auto begun = Clock::now();
-    std::vector<double> sums = {0, 0, 0};
-    for (std::size_t first = 0; first < mine.size(); first += options_.per_device_eval_batch_size) {
-      const std::size_t count = std::min<std::size_t>(options_.per_device_eval_batch_size, mine.size() - first);
-      const auto result = backend_.evaluate(gather(data_.test, std::span(mine).subspan(first, count)));
-      if (!result) return result.error();
-      mark_batch();
-      sums[0] += result->loss_sum;
-      sums[1] += static_cast<double>(result->correct);
-      sums[2] += static_cast<double>(result->count);
-    }
-    const auto all = sum_over_ranks(comm_, sums);
-    if (!all) return all.error();
-    const double count = (*all)[2];
-    say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * (*all)[1] / count, (*all)[1], count,
-        (*all)[0] / count);
-    const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+    const auto begun = Story::Clock::now();
+    const auto found = evaluate(backend_, comm_, data_.test, options_.per_device_eval_batch_size);
+    if (!found) return found.error();
+    const double accuracy = found->correct / found->count;
+    story_.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * accuracy, found->correct,
+               found->count, found->loss);
     tested_ = LogRecord{.step = step_,
-                        .epoch = epochs_done(),
-                        .values = {{"eval_loss", (*all)[0] / count},
-                                   {"eval_accuracy", (*all)[1] / count},
-                                   {"eval_runtime", seconds},
-                                   {"eval_samples_per_second", count / seconds}}};
-    logged_at_ += Clock::now() - begun;  // not a time of training
+                        .epoch = story_.epochs_after(step_),
+                        .values = {{"eval_loss", found->loss},
+                                   {"eval_accuracy", accuracy},
+                                   {"eval_runtime", found->seconds},
+                                   {"eval_samples_per_second", found->count / found->seconds}}};
+    story_.leave_out(Story::Clock::now() - begun);
     return ok;
   }
 
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when) {
     if (auto tested = test(when); !tested) return tested;
-    keep(*tested_);
+    story_.keep(*tested_);
     return ok;
   }
 
   /// The best checkpoint's weights, tested once more.
   Result<void> test_best() {
-    const auto& best = course_.best;
-    if (world_.rank == 0 && !best) log_warning("--load_best_model_at_end: no checkpoint was tested");
+    const auto& best = story_.course.best;
+    if (world_.rank == 0 && !best)
+      log_warning("--load_best_model_at_end: there is no checkpoint whose test gave a number");
     const auto loaded = load_best(best, comm_, backend_, missing_best_);
     if (!loaded) return loaded.error();
     if (!*loaded) return ok;
-    if (best) say("the best model is that of step {}: {}", best->step, best->checkpoint);
+    if (best) story_.say("the best model is that of step {}: {}", best->step, best->checkpoint);
     return test("best model: ");
   }
 
@@ -459,7 +386,6 @@ class Training {
   Comm& comm_;
   DataSource& data_;
   LossLog& losses_;
-  ProgressLine& progress_;
   DistributedSampler sampler_;
   GradientReducer reducer_;
   TrainingLength length_;
@@ -467,22 +393,16 @@ class Training {
   std::vector<float> images_;
   std::vector<std::uint8_t> labels_;
   RunFacts run_;
-  Course course_;  // on rank 0
+  Story story_;
   CheckpointWriter checkpoints_;
-  Reports reports_;
-  std::optional<LogRecord> tested_;  // by the last test
+  std::optional<LogRecord> tested_;       // by the last test
+  std::optional<BestModel> best_before_;  // the one that is being written
   std::optional<Error> missing_best_;
-  std::optional<double> norm_;       // of the step's gradient, where it is known
-  std::optional<double> last_loss_;  // that all ranks know
-  std::optional<double> speed_;      // at the last line
+  std::optional<double> norm_;  // of the step's gradient, where it is known
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
-  std::uint64_t step_ = 0;     // of the whole run, from 1
-  std::uint64_t samples_ = 0;  // since the last line, over all ranks
-  Clock::time_point logged_at_;
-  Clock::time_point begun_at_;
-  std::uint64_t begun_step_ = 0;
+  std::uint64_t step_ = 0;  // of the whole run, from 1
 };
 
 }  // namespace
@@ -506,10 +426,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   if (world.rank == 0) {
     for (const std::string& note : options.notes) log_warning("{}", note);
   }
-  ProgressLine progress(stdout, world.rank == 0 && redraws_progress(options.progress, stdout));
-  Training training(options, world, *engine, *data, *losses, progress);
+  Training training(options, world, *engine, *data, *losses);
   const auto ending = training.run();
-  progress.end();
+  training.end_line();
   at_end(ending);
   return ending;
 }

@@ -258,6 +258,29 @@ TEST_CASE("the best checkpoint and the newest are never removed") {
   CHECK(output.names() == std::vector<std::string>{"checkpoint-50"});
 }
 
+TEST_CASE("the writer says whether the last one is on the disk, and keeps the best") {
+  const Output output;
+  std::vector<std::string> said;
+  CheckpointWriter writer(output.path(), 1, [&](const Error& error) { said.push_back(to_string(error)); });
+  CHECK(writer.settle());
+  TrainingState state = state_of(10);
+  state.course.best = BestModel{.metric = 0.5, .step = 10, .checkpoint = "x"};
+  writer.save(state);
+  CHECK(writer.settle());
+  for (const std::uint64_t step : {20, 30}) {
+    state.step = step;
+    writer.save(state);
+  }
+  CHECK(writer.settle());
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-30"});
+  std::ofstream(output / "checkpoint-40") << "a file, which no folder can take the name of";
+  state.step = 40;
+  writer.save(state);
+  CHECK_FALSE(writer.settle());
+  CHECK(writer.settle());  // said once
+  CHECK(said.size() == 1);
+}
+
 TEST_CASE("a checkpoint of before there was a file for what is ours is read") {
   const Output output;
   const fs::path folder = saved(output, 12);

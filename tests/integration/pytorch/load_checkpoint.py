@@ -28,7 +28,8 @@ def main():
     assert {name: list(value.shape) for name, value in moments.items()} == {
         f"{moment}.{name}": shape for moment in ("exp_avg", "exp_avg_sq") for name, shape in shapes.items()}
     print(json.dumps({"loss": F.nll_loss(said, labels).item(), "right": int((said.argmax(1) == labels).sum()),
-                      "state": json.loads((folder / "trainer_state.json").read_text())}))
+                      "state": json.loads((folder / "trainer_state.json").read_text()) |
+                               json.loads((folder / "llmlaunch_state.json").read_text())}))
 
 
 if __name__ == "__main__":
