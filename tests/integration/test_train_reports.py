@@ -239,6 +239,15 @@ def test_a_full_disk_costs_reports_and_not_the_training(tmp_path):
     assert found and len(rows) == 6 - int(found[1]) > 0, f"{done.stderr}\n{rows}"
 
 
+def test_a_checkpoint_that_was_not_written_is_not_the_best(tmp_path):
+    """A model has 4.8 MB, and files end at 1 MB here."""
+    done = alone(*JOB, "--num_train_epochs", "2", "--output_dir", tmp_path / "run", "--save_strategy", "epoch", "--eval_strategy", "epoch",
+                 "--load_best_model_at_end", status=74, under=["/bin/bash", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "bash"])
+    assert done.stderr.count("write: File too large; training goes on") == 2, done.stderr
+    assert "warning: --load_best_model_at_end: there is no checkpoint whose test gave a number" in done.stderr, done.stderr
+    assert "2 of 2 checkpoints could not be written" in done.stderr and "best model" not in done.stdout, done.stderr
+
+
 def screen(text):
     """What a terminal shows of text with carriage returns; blanks cover."""
     lines, column = [""], 0
