@@ -201,22 +201,28 @@ Outcome watch(launcher::RunningJob job, const StoreOptions& options) {
               : Outcome(failed(followed.error()));
 }
 
-Outcome carry_out(const StoreOptions& options) {
+Outcome ask(StoreView& view, const launcher::RunningJob& job, const StoreOptions& options) {
   using Verb = StoreOptions::Verb;
-  auto job = job_of(options);
-  if (!job) return failed(job.error());
-  if (options.verb == Verb::watch) return watch(std::move(*job), options);
-  auto view = StoreView::open(*job);
-  if (!view) return failed(view.error());
   switch (options.verb) {
-    case Verb::get: return get(*view, options);
-    case Verb::set: return set(*view, options);
-    case Verb::add: return add(*view, options);
-    case Verb::remove: return remove(*view, options);
-    case Verb::list: return list(*view, *job, options);
+    case Verb::get: return get(view, options);
+    case Verb::set: return set(view, options);
+    case Verb::add: return add(view, options);
+    case Verb::remove: return remove(view, options);
+    case Verb::list: return list(view, job, options);
     case Verb::watch: break;
   }
   return failed(make_error(Errc::internal, "store: an action without a meaning"));
+}
+
+Outcome carry_out(const StoreOptions& options) {
+  auto job = job_of(options);
+  if (!job) return failed(job.error());
+  if (options.verb == StoreOptions::Verb::watch) return watch(std::move(*job), options);
+  auto view = StoreView::open(*job);
+  if (!view) return failed(view.error());
+  Outcome outcome = ask(*view, *job, options);
+  if (!outcome) outcome.error().error = launcher::why_closed(*job, std::move(outcome.error().error));
+  return outcome;
 }
 
 }  // namespace

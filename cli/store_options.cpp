@@ -32,7 +32,7 @@ constexpr std::array<VerbWords, 6> kVerbs{{
     {Verb::set, "set", "JOB KEY VALUE|-", "Set a key; -: its value is what stdin has",
      "Who waits for the key goes on: this changes the running job. Behind -- a value may begin with '-'."},
     {Verb::add, "add", "JOB KEY N", "Add to a number, and print the sum",
-     "A missing key is 0. Negative numbers stand behind --: llmlaunch store add latest k -- -1"},
+     "A missing key is 0, and N may be negative: llmlaunch store add latest k -1"},
     {Verb::remove, "delete", "JOB KEY…", "Delete keys", "Exit status: 1 when a key was missing."},
     {Verb::list, "list", "[JOB [PREFIX]]", "List keys, with the bytes that each holds, and whose they are",
      "native: llmlaunch's own; pytorch: what PyTorch's TCPStore has, where the head serves it. Without JOB: latest."},

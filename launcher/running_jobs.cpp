@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "launcher/run_directories.hpp"
@@ -19,10 +21,14 @@ namespace llmlaunch::launcher {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 
 constexpr std::string_view kLatest = "latest";
 // Of jobs named in a message.
 constexpr std::size_t kNamedJobs = 8;
+// For a job whose store is closed.
+constexpr auto kEndIsWritten = 2000ms;
+constexpr auto kLookAgainForEnd = 50ms;
 
 bool is_there(const fs::path& path) {
   std::error_code failed;
@@ -89,12 +95,31 @@ Error why_not(const std::string& directory, const std::string& log_dir) {
                     "try again in a moment");
 }
 
+// Of those that are over the last one; nothing when there is none.
+std::string last_run(const std::string& log_dir) {
+  std::pair last(fs::file_time_type::min(), std::string());
+  std::error_code failed;
+  for (fs::directory_iterator entry(log_dir, failed), end; !failed && entry != end; entry.increment(failed)) {
+    const std::string directory = entry->path().string();
+    if (!is_ours(directory)) continue;
+    if (const RunState state = run_state(directory); state != RunState::ended && state != RunState::died) continue;
+    std::error_code gone;
+    const auto at = fs::last_write_time(entry->path() / "job.json", gone);
+    if (!gone) last = std::max(last, {at, directory});
+  }
+  return last.second;
+}
+
 Result<std::string> directory_of(const std::string& log_dir, const std::string& name) {
   if (name == kLatest) {
     const std::vector<std::string> jobs = running_jobs(log_dir);
-    if (jobs.empty())
-      return make_error(Errc::unreachable, fmt::format("no job runs below {}", log_dir), {},
-                        "--log-dir names another place; a run directory's path does, too");
+    if (jobs.empty()) {
+      const std::string last = last_run(log_dir);
+      return make_error(Errc::unreachable,
+                        fmt::format("no job runs below {}{}", log_dir,
+                                    last.empty() ? "" : "; the last: " + why_not(last, log_dir).what),
+                        {}, "--log-dir names another place; a run directory's path does, too");
+    }
     return (fs::path(log_dir) / jobs.front()).string();
   }
   const bool is_path = name.find('/') != name.npos || name == "." || name == "..";
@@ -110,6 +135,31 @@ Result<std::string> directory_of(const std::string& log_dir, const std::string& 
 }
 
 }  // namespace
+
+Error died_without_a_word(const RunningJob& job) {
+  return make_error(Errc::unreachable,
+                    fmt::format("job {} ended without a word: its llmlaunch, process {}, was killed, or the "
+                                "machine went down",
+                                job.pass.job_id, job.pass.pid));
+}
+
+Error why_closed(const RunningJob& job, Error error) {
+  if (error.code != Errc::closed) return error;
+  RunState state = run_state(job.directory);
+  // Its head closes the store before it writes down how the job ended.
+  for (auto waited = 0ms; state == RunState::serves && waited < kEndIsWritten; waited += kLookAgainForEnd) {
+    std::this_thread::sleep_for(kLookAgainForEnd);
+    state = run_state(job.directory);
+  }
+  switch (state) {
+    case RunState::died: return died_without_a_word(job);
+    case RunState::ended:
+    case RunState::no_pass: return make_error(Errc::unreachable, words_of_end(job.directory));
+    case RunState::no_run:
+    case RunState::serves: break;
+  }
+  return error;
+}
 
 RunState run_state(const std::string& directory) {
   const auto record = run_record(directory);

@@ -37,4 +37,9 @@ std::vector<std::string> running_jobs(const std::string& log_dir);
 /// runs on; or the jobs that do run. `Errc::refused` as read_observer_pass.
 Result<RunningJob> find_running_job(const std::string& log_dir, const std::string& name);
 
+/// Of a job that was looked into: its head is gone and has not said how it ended.
+Error died_without_a_word(const RunningJob& job);
+/// The error of a connection to the job's store, as what became of the job where that is known.
+Error why_closed(const RunningJob& job, Error error);
+
 }  // namespace llmlaunch::launcher

@@ -99,7 +99,7 @@ Result<std::optional<FoundValue>> StoreView::await(const std::string& key, Keysp
   while (true) {
     const auto news = wait_for_any(*watches, deadline);
     if (!news) return news.error();
-    if (!*news) return std::optional<FoundValue>();
+    if (!*news) return look(key, where);  // a queue tells of no value, and is named now
     for (const Watch& one : *watches) {
       auto change = one.watcher->next(milliseconds(0));
       if (!change && change.error().code == Errc::timed_out) continue;

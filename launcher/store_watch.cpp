@@ -84,11 +84,7 @@ Result<std::optional<RunningJob>> next_generation(const RunningJob& job, const S
     if (!pass) return pass.error();
     const RunState state = run_state(job.directory);
     if (state == RunState::ended || state == RunState::no_run) return std::optional<RunningJob>();
-    if (state == RunState::died)
-      return make_error(Errc::unreachable,
-                        fmt::format("job {} ended without a word: its llmlaunch, process {}, was killed, or the "
-                                    "machine went down",
-                                    job.pass.job_id, job.pass.pid));
+    if (state == RunState::died) return died_without_a_word(job);
     if (pass->generation != job.pass.generation)
       return std::optional<RunningJob>(RunningJob{job.directory, std::move(*pass)});
     if (::poll(&reader, 1, static_cast<int>(kLookAgain.count())) > 0 && reader_went(reader))

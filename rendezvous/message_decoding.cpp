@@ -57,7 +57,7 @@ Keyspace trailing_keyspace(FieldReader& in) {
 }
 
 std::vector<StoreEntry> entries_of(FieldReader& in) {
-  constexpr std::size_t kMinEntryBytes = 4 + 1 + 8 + 4;
+  constexpr std::size_t kMinEntryBytes = 4 + 8 + 4;  // PyTorch's keys may be empty
   const std::uint32_t count = in.count(kMinEntryBytes);
   std::vector<StoreEntry> entries;
   if (count > kMaxListKeys) in.raw(in.remaining() + 1);

@@ -75,7 +75,7 @@ def test_keys_of_both_kinds_are_listed_got_set_added_and_deleted(hosts):
     assert job.ask("get", "default_pg/0//rank1") == b"\xff\n\0here"
     assert job.ask("set", "mine", "value") == b""
     assert job.ask("add", "count", "5") == b"5\n"
-    assert job.ask("add", "count", "--", "-7") == b"-2\n"
+    assert job.ask("add", "count", "-7") == b"-2\n"
     assert job.ask("list") == (b"         2  native   count\n         5  native   mine\n"
                                b"         7  pytorch  default_pg/0//rank0\n         7  pytorch  default_pg/0//rank1\n")
     assert job.keys("--native") == {("native", "count"): 2, ("native", "mine"): 5}
@@ -148,9 +148,10 @@ def test_a_key_is_waited_for(hosts):
     job.ask("set", "--pytorch", "other", "2")
     assert native.finish().out == "1" and theirs.finish().out == "2"
     assert job.ask("get", "--wait", "5", "later") == b"1"  # there already
-    waits = job.start("get", "--wait", "100", "never")
+    waits = job.start("get", "--wait", "100", "later", "never")
+    waits.said("1")  # and waits for the other one
     job.go()
-    assert waits.finish().status == 69, str(waits)
+    assert waits.finish().status == 69 and f"job {job.directory.name} has ended" in waits.err, str(waits)
 
 
 def test_a_watch_sees_each_change_as_it_is_made_and_ends_with_the_job(hosts):
@@ -261,11 +262,15 @@ def test_a_job_that_cannot_start_leaves_no_way_in(hosts):
 
 def test_a_head_that_was_killed_is_said_to_be_dead(hosts):
     job = Job(hosts, options=["--set", "llmlaunch.timeouts.head=2"])
-    watch = job.watch()
+    watch, waits = job.watch(), job.start("get", "--wait", "100", "default_pg/0//rank0", "never")
+    waits.said("here")  # and waits for the other one
     job.run.process.kill()
     job.run.finish()
-    assert watch.finish().status == 69, str(watch)
-    assert f"job {job.directory.name} ended without a word: its llmlaunch, process {job.run.pid}, was killed" in watch.err
+    for asked in (watch, waits):
+        assert asked.finish().status == 69, str(asked)
+        assert (f"job {job.directory.name} ended without a word: its llmlaunch, process {job.run.pid}, was killed"
+                in asked.err), str(asked)
+    assert f"the last: job {job.directory.name} no longer runs: its llmlaunch" in ask("list", log_dir=job.log_dir, status=69)
     said = job.ask("list", status=69)
     assert f"job {job.directory.name} no longer runs: its llmlaunch ended without a word" in said
     assert job.directory.name not in ask("list", "nothing", log_dir=job.log_dir, status=69)

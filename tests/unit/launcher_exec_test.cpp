@@ -11,13 +11,14 @@
 #include <sstream>
 
 #include "tests/support/catch.hpp"
-#include "tests/support/fake_remote_shell.hpp"
+#include "tests/support/fake_job.hpp"
 
 namespace launcher_exec_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
-using llmlaunch::testing::FakeAgent;
+using llmlaunch::test::content_of;
+using llmlaunch::testing::FakeJob;
 using llmlaunch::testing::FakeRemoteShell;
 namespace fs = std::filesystem;
 
@@ -26,41 +27,12 @@ namespace {
 constexpr auto kOut = agent::Stream::out;
 constexpr auto kErr = agent::Stream::err;
 
-std::string read(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
-
-struct Bench {
-  explicit Bench(std::size_t hosts) : gathered(hosts, fs::temp_directory_path().string()) {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    top = name;
-    plan.job_id = "job-1";
+struct Bench : FakeJob {
+  explicit Bench(std::size_t hosts) : FakeJob(hosts, 1), gathered(hosts, fs::temp_directory_path().string()) {
     plan.argv = {"nvidia-smi", "-L"};
     plan.policy = StartPolicy::each_host;
-    for (std::size_t index = 0; index < hosts; ++index) {
-      HostPlan host;
-      host.name = "gpu0" + std::to_string(index + 1);
-      host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
-      host.address = "192.0.2." + std::to_string(index + 1);
-      host.env = {{"LLMLAUNCH_HOST", host.name}};
-      host.ranks.push_back({Rank{plan.world_size++}, 0, {}});
-      plan.hosts.push_back(std::move(host));
-      agents.push_back(std::make_shared<FakeAgent>());
-    }
-    options.stdout_fd = out_fd = ::open((top / "out").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    options.stderr_fd = err_fd = ::open((top / "err").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    for (HostPlan& host : plan.hosts) host.env = {{"LLMLAUNCH_HOST", host.name}};
     options.gather = &gathered;
-    options.make_shell = [this](const asio::any_io_executor& executor, const HostPlan& host) {
-      return std::make_shared<FakeRemoteShell>(executor, host.address, agents[number(host.node_rank)]);
-    };
-  }
-  ~Bench() {
-    ::close(out_fd);
-    ::close(err_fd);
-    fs::remove_all(top);
   }
   void says(std::size_t host, std::string out, std::string err, int status) {
     agents[host]->on_go = [=](FakeRemoteShell& shell) {
@@ -69,11 +41,6 @@ struct Bench {
       if (!err.empty()) shell.output(rank, kErr, err);
       shell.exit(rank, status);
     };
-  }
-  JobResult run() {
-    auto result = run_job(plan, options);
-    REQUIRE(result);
-    return *result;
   }
   std::string groups(const JobResult& result) const {
     std::string text;
@@ -95,12 +62,7 @@ struct Bench {
     return nlohmann::json::parse(text);
   }
 
-  fs::path top;
-  LaunchPlan plan;
-  LaunchOptions options;
   GatheredOutput gathered;
-  std::vector<std::shared_ptr<FakeAgent>> agents;
-  int out_fd = -1, err_fd = -1;
 };
 
 Result<void> add(GatheredOutput& gathered, std::uint32_t rank, agent::Stream stream, std::string_view text) {
@@ -132,9 +94,9 @@ TEST_CASE("hosts that said the same are shown once, in the order of the hosts") 
   CHECK(result.exit_status == 3);
   CHECK(to_string(*result.failure) == "1 of 4 hosts failed\n   exit 3: gpu03");
   CHECK(result.run_directory.empty());
-  CHECK(read(bench.top / "out").empty());
-  CHECK(read(bench.top / "err").empty());
-  CHECK(std::distance(fs::directory_iterator(bench.top), fs::directory_iterator()) == 2);  // out and err: no logs
+  CHECK(bench.out().empty());
+  CHECK(bench.err().empty());
+  CHECK(std::distance(fs::directory_iterator(bench.top.path), fs::directory_iterator()) == 2);  // out and err: no logs
 }
 
 TEST_CASE("a group's last line gets its newline") {
@@ -163,28 +125,28 @@ TEST_CASE("lines come as pdsh writes them when nothing is gathered") {
   bench.says(0, "one\ntwo", "warned\n", 0);
   bench.says(1, "three\n", "", 0);
   CHECK(bench.run().exit_status == 0);
-  std::string out = read(bench.top / "out");
+  std::string out = bench.out();
   CHECK(out.find("gpu01: one\n") != out.npos);
   CHECK(out.find("gpu01: two\n") != out.npos);
   CHECK(out.find("gpu02: three\n") != out.npos);
   CHECK(out.size() == std::string("gpu01: one\ngpu01: two\ngpu02: three\n").size());
-  CHECK(read(bench.top / "err") == "gpu01: warned\n");
+  CHECK(bench.err() == "gpu01: warned\n");
 }
 
 TEST_CASE("a log directory that is asked for has a file for each stream of each host") {
   Bench bench(2);
-  bench.plan.log_dir = (bench.top / "logs").string();
+  bench.plan.log_dir = (bench.top.path / "logs").string();
   bench.says(0, "one\n", "warned\n", 0);
   bench.says(1, "two\n", "", 5);
   const JobResult result = bench.run();
-  const fs::path directory = bench.top / "logs" / "job-1";
+  const fs::path directory = bench.top.path / "logs" / "job-1";
   CHECK(result.run_directory == directory);
-  CHECK(read(directory / "gpu01.out") == "one\n");
-  CHECK(read(directory / "gpu01.err") == "warned\n");
-  CHECK(read(directory / "gpu02.out") == "two\n");
-  CHECK(read(directory / "merged.log").find("gpu02: two\n") != std::string::npos);
-  CHECK(nlohmann::json::parse(read(directory / "job.json"))["exit_status"] == 5);
-  CHECK(read(bench.top / "out").empty());  // it was gathered as well
+  CHECK(content_of(directory / "gpu01.out") == "one\n");
+  CHECK(content_of(directory / "gpu01.err") == "warned\n");
+  CHECK(content_of(directory / "gpu02.out") == "two\n");
+  CHECK(content_of(directory / "merged.log").find("gpu02: two\n") != std::string::npos);
+  CHECK(nlohmann::json::parse(content_of(directory / "job.json"))["exit_status"] == 5);
+  CHECK(bench.out().empty());  // it was gathered as well
   CHECK(bench.groups(result).find("gpu01 (1)") != std::string::npos);
 }
 
@@ -232,10 +194,9 @@ TEST_CASE("text longer than a piece is the same text in JSON, wherever a charact
 }
 
 TEST_CASE("more output than memory goes to a file without a name, and comes back as it was") {
-  std::string directory = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-  REQUIRE(::mkdtemp(directory.data()) != nullptr);
+  const llmlaunch::test::TemporaryDirectory directory;
   {
-    GatheredOutput gathered(3, directory, 1000);
+    GatheredOutput gathered(3, directory.str(), 1000);
     std::string first, second;
     for (int i = 0; i < 2000; ++i) {
       const std::string piece = "line " + std::to_string(i) + "\n";
@@ -251,9 +212,8 @@ TEST_CASE("more output than memory goes to a file without a name, and comes back
     REQUIRE(add(gathered, 2, kOut, first));
     CHECK(*gathered.digest(Rank{2}, kOut) == *gathered.digest(Rank{0}, kOut));
     CHECK(*gathered.digest(Rank{1}, kErr) != *gathered.digest(Rank{0}, kOut));
-    CHECK(fs::is_empty(directory));
+    CHECK(fs::is_empty(directory.path));
   }
-  fs::remove_all(directory);
 }
 
 TEST_CASE("output that cannot be kept is said once, and the status tells") {
@@ -266,7 +226,7 @@ TEST_CASE("output that cannot be kept is said once, and the status tells") {
   CHECK(nowhere.incomplete());
   CHECK(result.exit_status == 74);
   CHECK(to_string(*result.failure) == "all commands ended well, but their output could not be kept");
-  const std::string err = read(bench.top / "err");
+  const std::string err = bench.err();
   CHECK(err.find("cannot make a temporary file in /nonexistent/place: No such file or directory") != err.npos);
   CHECK(err.find("INCOMPLETE") == err.rfind("INCOMPLETE"));
 }

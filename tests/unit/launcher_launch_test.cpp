@@ -19,13 +19,15 @@
 #include "launcher/pushed_libraries.hpp"
 #include "rendezvous/message.hpp"
 #include "tests/support/catch.hpp"
-#include "tests/support/fake_remote_shell.hpp"
+#include "tests/support/fake_job.hpp"
 
 namespace launcher_launch_test {
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;
+using llmlaunch::test::content_of;
 using llmlaunch::testing::FakeAgent;
+using llmlaunch::testing::FakeJob;
 using llmlaunch::testing::FakeRemoteShell;
 namespace fs = std::filesystem;
 
@@ -34,56 +36,12 @@ namespace {
 constexpr auto kOut = agent::Stream::out;
 constexpr auto kErr = agent::Stream::err;
 
-std::string read(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file, std::ios::binary).rdbuf();
-  return text.str();
-}
-
-/// A job of `hosts` × `ranks_each` on fake hosts, with its own directory; stdout and stderr go to files there.
-struct Bench {
-  Bench(std::size_t hosts, std::uint32_t ranks_each) {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    top = name;
-    plan.job_id = "job-1";
+struct Bench : FakeJob {
+  Bench(std::size_t hosts, std::uint32_t ranks_each) : FakeJob(hosts, ranks_each) {
     plan.argv = {"python", "train.py"};
-    plan.log_dir = (top / "logs").string();
-    for (std::size_t index = 0; index < hosts; ++index) {
-      HostPlan host;
-      host.name = "gpu0" + std::to_string(index + 1);
-      host.node_rank = NodeRank{static_cast<std::uint32_t>(index)};
-      host.address = "192.0.2." + std::to_string(index + 1);
-      for (std::uint32_t local = 0; local < ranks_each; ++local)
-        host.ranks.push_back({Rank{plan.world_size++}, local, {}});
-      plan.hosts.push_back(std::move(host));
-      agents.push_back(std::make_shared<FakeAgent>());
-    }
-    options.stdout_fd = out_fd = ::open((top / "out").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    options.stderr_fd = err_fd = ::open((top / "err").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    options.make_shell = [this](const asio::any_io_executor& executor, const HostPlan& host) {
-      return std::make_shared<FakeRemoteShell>(executor, host.address, agents[number(host.node_rank)]);
-    };
+    plan.log_dir = (top.path / "logs").string();
   }
-  ~Bench() {
-    ::close(out_fd);
-    ::close(err_fd);
-    fs::remove_all(top);
-  }
-  JobResult run() {
-    auto result = run_job(plan, options);
-    REQUIRE(result);
-    return *result;
-  }
-  std::string out() const { return read(top / "out"); }
-  std::string err() const { return read(top / "err"); }
-  fs::path directory() const { return top / "logs" / "job-1"; }
-
-  fs::path top;
-  LaunchPlan plan;
-  LaunchOptions options;
-  std::vector<std::shared_ptr<FakeAgent>> agents;
-  int out_fd = -1, err_fd = -1;
+  fs::path directory() const { return top.path / "logs" / "job-1"; }
 };
 
 void exit_all(FakeRemoteShell& host) {
@@ -128,8 +86,8 @@ TEST_CASE("a good job prints every rank's lines, writes its record and ends with
                                                   bench.directory().string() + "\n")));
   CHECK(bench.err().find("llmlaunch: gpu02 said: Welcome to gpu02\n") != std::string::npos);
   CHECK(std::regex_search(bench.err(), std::regex("llmlaunch: 4 ranks ended well after [0-9.]+ s\n")));
-  CHECK(read(bench.directory() / "rank-00003.out") == "hello from 3\nunfinished");
-  CHECK(nlohmann::json::parse(read(bench.directory() / "job.json"))["exit_status"] == 0);
+  CHECK(content_of(bench.directory() / "rank-00003.out") == "hello from 3\nunfinished");
+  CHECK(nlohmann::json::parse(content_of(bench.directory() / "job.json"))["exit_status"] == 0);
   for (const auto& agent : bench.agents) CHECK(agent->closed);
 }
 
@@ -162,14 +120,15 @@ TEST_CASE("what the console shows of the lines changes nothing in the files") {
   CHECK(bench.err().find("\x1b[36m1@gpu01 \x1b[0m\x1b[1;31m!\x1b[0m 100%\n") != std::string::npos);
   CHECK(bench.err().find("\x1b[32m3@gpu02 \x1b[0m\x1b[1;31m!\x1b[0m 300%\n") != std::string::npos);
   CHECK(bench.err().find("@gpu01 \x1b[0m\x1b[1;31m!\x1b[0m 000%") == std::string::npos);
-  CHECK(read(bench.directory() / "rank-00000.err") == "\r50%\r000%\n");
-  const std::string merged = read(bench.directory() / "merged.log");
+  CHECK(content_of(bench.directory() / "rank-00000.err") == "\r50%\r000%\n");
+  const std::string merged = content_of(bench.directory() / "merged.log");
   for (const char* line : {"0@gpu01 same\n", "3@gpu02 same\n", "2@gpu02 \r50%\r200%\n"})
     CHECK(merged.find(line) != std::string::npos);
   bench.plan.job_id = "job-2";
   bench.plan.logs.prefix = "none";
   CHECK(bench.run().exit_status == 0);
-  CHECK(read(bench.top / "logs" / "job-2" / "merged.log").find("[rank 0 gpu01] same\n") != std::string::npos);
+  CHECK(content_of(bench.top.path / "logs" / "job-2" / "merged.log").find("[rank 0 gpu01] same\n") !=
+        std::string::npos);
 }
 
 TEST_CASE("the timeline of a job is written, and a place that cannot be written is refused before it") {
@@ -179,15 +138,15 @@ TEST_CASE("the timeline of a job is written, and a place that cannot be written 
     exit_all(host);
   };
   bench.agents[1]->on_go = exit_all;
-  bench.options.timeline = (bench.top / "t.txt").string();
+  bench.options.timeline = (bench.top.path / "t.txt").string();
   CHECK(bench.run().exit_status == 0);
-  const auto trace = nlohmann::json::parse(read(bench.top / "t.json"));
+  const auto trace = nlohmann::json::parse(content_of(bench.top.path / "t.json"));
   std::vector<std::string> names[2];
   for (const auto& event : trace["traceEvents"])
     if (event["ph"] == "X") names[event["tid"].get<std::size_t>() - 1].push_back(event["name"]);
   CHECK(names[0] == std::vector<std::string>{"wait", "TCP", "agent hello", "ready", "go", "first line", "end"});
   CHECK(names[1] == std::vector<std::string>{"wait", "TCP", "agent hello", "ready", "go", "end"});
-  CHECK(read(bench.top / "t.txt").find("job job-1: ") == 0);
+  CHECK(content_of(bench.top.path / "t.txt").find("job job-1: ") == 0);
   bench.plan.job_id = "job-2";
   bench.options.timeline = "/proc/no/t.txt";
   const auto refused = run_job(bench.plan, bench.options);
@@ -216,10 +175,10 @@ TEST_CASE("hosts get the rendezvous, the token and the master's address, and no 
     CHECK(std::regex_match(rendezvous, std::regex("192\\.0\\.2\\.254:[0-9]+")));
     CHECK(value_of(env, "MASTER_ADDR") + ":" + value_of(env, "MASTER_PORT") == rendezvous);
   }
-  for (const auto& file : fs::recursive_directory_iterator(bench.top)) {
+  for (const auto& file : fs::recursive_directory_iterator(bench.top.path)) {
     if (!file.is_regular_file()) continue;
-    CHECK(read(file.path()).find(token) == std::string::npos);
-    CHECK(read(file.path()).find("deep blue") == std::string::npos);
+    CHECK(content_of(file.path()).find(token) == std::string::npos);
+    CHECK(content_of(file.path()).find("deep blue") == std::string::npos);
   }
 }
 
@@ -368,7 +327,7 @@ TEST_CASE("one host that cannot be opened rolls the others back without a start"
     CHECK(bench.agents[host]->stops.size() == 1);
     CHECK(bench.agents[host]->closed);
   }
-  CHECK(nlohmann::json::parse(read(bench.directory() / "job.json"))["exit_status"] == 69);
+  CHECK(nlohmann::json::parse(content_of(bench.directory() / "job.json"))["exit_status"] == 69);
 }
 
 TEST_CASE("a connection that sshd dropped is made again") {
@@ -544,8 +503,8 @@ TEST_CASE("a pushed program goes to the host that lacks it, whole and under its 
   Bench bench(2, 1);
   std::string program(700'000, '\0');
   for (std::size_t i = 0; i < program.size(); ++i) program[i] = static_cast<char>(i * 31 + i / 251);
-  std::ofstream(bench.top / "llmlaunch-train", std::ios::binary) << program;
-  bench.plan.program = PushedProgram{"llmlaunch-train", (bench.top / "llmlaunch-train").string()};
+  std::ofstream(bench.top.path / "llmlaunch-train", std::ios::binary) << program;
+  bench.plan.program = PushedProgram{"llmlaunch-train", (bench.top.path / "llmlaunch-train").string()};
   bench.plan.argv = {"llmlaunch-train", "--epochs", "1"};
   std::string got;
   bench.agents[1]->on_prepare = [&](FakeRemoteShell& host, const agent::Prepare&) { host.say(agent::NeedFile{0}); };
@@ -584,7 +543,7 @@ TEST_CASE("the libraries of a pushed program follow it to other machines, and no
   };
   for (auto& agent : bench.agents) agent->on_go = exit_all;
   CHECK(bench.run().exit_status == 0);
-  CHECK(got == read(libraries->back().local_path));
+  CHECK(got == content_of(libraries->back().local_path));
   std::vector<std::string> names, wanted = {"tool"};
   for (const agent::FileSpec& file : bench.agents[1]->prepare->files) names.push_back(file.name);
   for (const PushedProgram& library : *libraries) wanted.push_back(library.name);

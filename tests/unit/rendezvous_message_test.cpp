@@ -62,6 +62,7 @@ std::vector<Message> one_of_each() {
           Peek{31, Keyspace::native, "k"},
           Entries{32, Keyspace::pytorch, "prefix", "after", 100},
           Sizes{33, true, {{"a", 5, 0}, {"q", 1ULL << 40, 3}}},
+          Sizes{34, false, {{"", 0, 0}}},  // the shortest entry
           List{19, "prefix", "after", 100},
           Watch{20, true, "prefix"},
           Compared{21, false, true, std::make_shared<const Bytes>(bytes_of("there"))},
