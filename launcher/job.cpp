@@ -21,7 +21,7 @@ namespace {
 constexpr std::chrono::milliseconds kTick{100};
 // After the last action: for agents of this machine to be gone, so that the caller finds nothing of ours.
 constexpr std::chrono::milliseconds kLinger{5'000};
-/// So long the end of a job is deaf to signals.
+/// So long the end of a job is deaf to signals, once its agents are gone.
 constexpr std::chrono::milliseconds kLastWords{1'000};
 
 std::string counted_noun(std::size_t number, const char* noun) {
@@ -133,8 +133,9 @@ JobResult Job::run() {
     greet();
     apply(state_.start(now()));
     while (!finished_) io_.run_one();
-    leave_signals();
+    leave_signals(kLinger);
     if (!desk_) io_.run_for(kLinger);
+    leave_signals(kLastWords);
     if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
@@ -310,11 +311,11 @@ void Job::catch_signal(int number) {
 }
 
 // What is left is to wait for a terminal that may take nothing: soon a signal ends the process as usual.
-void Job::leave_signals() {
+void Job::leave_signals(std::chrono::milliseconds moment) {
   boost::system::error_code none;
   signals_.clear(none);
   for (const int number : caught_) {
-    if (number != SIGTSTP && number != SIGCONT) take_late_signal(number, kLastWords);
+    if (number != SIGTSTP && number != SIGCONT) take_late_signal(number, moment);
   }
 }
 

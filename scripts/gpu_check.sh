@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# On a machine with GPUs: builds the CUDA backend, runs what only a GPU can show, and measures a little.
+# On a machine with GPUs: builds the CUDA backend, runs what only a GPU can show, and measures it beside PyTorch.
 #
 #   scripts/gpu_check.sh [BUILD_DIR]       default build/cuda
+#
+#   LLMLAUNCH_PYTHON=…   a Python whose PyTorch has CUDA (default: python3, where it has one; else that of
+#                        scripts/python_env.sh). Without one the peers are left out
+#   LLMLAUNCH_STEPS=N    steps of each measurement (3000)
 #
 # Prints one table. Exit status: 0 all passed, 1 something failed, 77 this machine has no GPU or no CUDA Toolkit.
 set -euo pipefail
@@ -21,13 +25,13 @@ command -v nvcc >/dev/null || [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]] ||
 
 cmake --preset cuda -B "$build" >/dev/null
 cmake --build "$build" --target llmlaunch-train gpu_backend_test unit_trainer_libraries \
-  llmlaunch llmlaunch-agent example_nccl_all_reduce
+  llmlaunch llmlaunch-agent example_nccl_all_reduce nccl_all_reduce_bench
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 status=0
 rows=()
-row() { rows+=("$(printf '%-44s %-8s %s' "$1" "$2" "$3")"); }
+row() { rows+=("$(printf '%-48s %-8s %s' "$1" "$2" "$3")"); }
 
 # check NAME FILE COMMAND…: runs it, keeps its output, adds its row.
 check() {
@@ -48,9 +52,9 @@ check() {
 check "libraries open" libraries "$build/bin/unit_trainer_libraries"
 check "CUDA backend against the CPU's" backend "$build/bin/gpu_backend_test"
 check "one epoch on one GPU" train "$build/bin/llmlaunch-train" --device cuda --num_train_epochs 1
-rate=$(grep -oE '[0-9]+ samples/s' "$work/train" | tail -1 || true)
-row "training rate, batch 64" "" "${rate:-none printed}"
 check "NCCL all-reduce example, $count rank(s)" nccl_example tests/gpu/nccl_example.sh "$build/bin"
+check "NCCL all-reduce, world size 1" all_reduce "$build/bin/llmlaunch" run --num_processes 1 --log-dir "$work/runs" \
+  "$build/bin/nccl_all_reduce_bench"
 if [[ $count -ge 2 && -x $build/bin/llmlaunch ]]; then
   cat >"$work/two.yaml" <<'YAML'
 compute_environment: LOCAL_MACHINE
@@ -66,8 +70,26 @@ else
   row "two ranks over NCCL" skipped "$count GPU here, or llmlaunch is not built in $build"
 fi
 
+# The peers' Python: the first that can compute on a GPU.
+python=
+for candidate in "${LLMLAUNCH_PYTHON:-}" python3 "${XDG_CACHE_HOME:-$HOME/.cache}/llmlaunch-tests/python/bin/python"; do
+  if [[ -n $candidate ]] && "$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    python=$candidate
+    break
+  fi
+done
+[[ -n $python ]] || row "PyTorch on the same GPU" skipped "no Python with CUDA's PyTorch; LLMLAUNCH_PYTHON names one"
+if python3 tests/bench/bench_gpu.py --bin "$build/bin" ${python:+--python "$python"} --steps "${LLMLAUNCH_STEPS:-3000}" \
+  >"$work/bench" 2>&1; then
+  while IFS='|' read -r name value; do row "${name% }" "" "${value# }"; done <"$work/bench"
+else
+  row "speed beside PyTorch" FAILED "status $?"
+  cat "$work/bench" >&2
+  status=1
+fi
+
 echo
 echo "GPUs: ${gpus//$'\n'/, }; driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1)"
-printf '%-44s %-8s %s\n' check result detail
+printf '%-48s %-8s %s\n' check result detail
 printf '%s\n' "${rows[@]}"
 exit "$status"

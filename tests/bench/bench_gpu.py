@@ -1,0 +1,95 @@
+"""llmlaunch-train beside PyTorch on one GPU, in one run: BasicNet's samples per second at batch 64 against eager PyTorch,
+torch.compile and PyTorch with CUDA graphs, and the time until 99 % of the drawn test digits are right.
+
+    bench_gpu.py --bin BIN_DIR --python PYTHON_WITH_TORCH [--repeat 5] [--steps 3000] [--device cuda]
+
+Prints rows "name | value" as scripts/gpu_check.sh shows them; the speed is that of the last third of the steps. Without
+--python the peers are left out. --device cpu tries the script itself, with few steps.
+"""
+import argparse
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "graph": "PyTorch, CUDA graph"}
+OURS = "llmlaunch-train"
+BATCH = 64
+
+
+def lines_of(argv):
+    """(seconds since the start, line) of a program that must end well."""
+    begin = time.perf_counter()
+    process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env={key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")})
+    lines = [(time.perf_counter() - begin, line) for line in process.stdout]
+    if process.wait() != 0:
+        sys.exit(f"{' '.join(str(word) for word in argv)} ended with {process.returncode}:\n{''.join(line for _, line in lines)}")
+    return lines
+
+
+class Bench:
+    def __init__(self, options, folder):
+        self.options, self.data = options, pathlib.Path(folder) / "digits"
+        lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data])
+
+    def argv(self, who, steps, logging):
+        if who == OURS:
+            return [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
+                    "--max_steps", steps, "--logging_steps", logging, "--logging_first_step"]
+        return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, self.options.device]
+
+    def speed(self, who):
+        logging = max(1, self.options.steps // 3)
+        found = re.findall(r"\((\d+) samples/s\)", "".join(line for _, line in lines_of(self.argv(who, 3 * logging, logging))))
+        return int(found[-1])
+
+    def seconds_to_99(self):
+        """From the start of the program, its test passes included."""
+        argv = [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
+                "--num_train_epochs", self.options.epochs, "--eval_strategy", "steps", "--eval_steps", 25, "--logging_steps", 10_000]
+        for seconds, line in lines_of(argv):
+            right = re.search(r"test accuracy ([\d.]+) %", line)
+            if right and float(right.group(1)) >= 99:
+                return seconds
+        return None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=lambda text: pathlib.Path(text).resolve(), required=True)
+    parser.add_argument("--python")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    options = parser.parse_args()
+    peers = [variant for variant in VARIANTS if options.python and not (variant == "graph" and options.device == "cpu")]
+    with tempfile.TemporaryDirectory(prefix="llmlaunch-bench-") as folder:
+        bench = Bench(options, folder)
+        found = {who: [] for who in [OURS, *peers]}
+        for _ in range(options.repeat):
+            for who, speeds in found.items():
+                speeds.append(bench.speed(who))
+        medians = {who: statistics.median(speeds) for who, speeds in found.items()}
+        for who, speeds in found.items():
+            print(f"{VARIANTS.get(who, who)}, batch {BATCH}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})", flush=True)
+        print(f"step time, batch {BATCH} | {1e6 * BATCH / medians[OURS]:.1f} us")
+        if peers:
+            print(f"ratio to PyTorch eager | {medians[OURS] / medians['eager']:.2f}")
+            best = max(peers, key=medians.get)
+            print(f"ratio to the best PyTorch ({best}) | {medians[OURS] / medians[best]:.2f}")
+        times = [bench.seconds_to_99() for _ in range(options.repeat)]
+        if None in times:
+            print(f"start to 99 % of the drawn digits | not reached in {options.epochs} epochs")
+        else:
+            print(f"start to 99 % of the drawn digits | {statistics.median(times):.2f} s ({' '.join(f'{t:.2f}' for t in times)})")
+
+
+if __name__ == "__main__":
+    main()
