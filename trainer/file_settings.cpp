@@ -79,7 +79,11 @@ class Applying {
       words.clear();
       for (const FileValue& item : value.items) {
         if (item.kind != Kind::scalar) return wrong_type(name, item, "a word");
-        words.push_back(item.text);
+        if (is_other_report(item.text)) {
+          left_out_.push_back(fmt::format("{} {}", name, item.text));
+        } else {
+          words.push_back(item.text);
+        }
       }
       if (words.empty()) words = {"none"};
     } else if (value.kind != Kind::scalar) {

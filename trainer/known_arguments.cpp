@@ -163,6 +163,11 @@ std::string_view present_name(std::string_view name) {
   return {};
 }
 
+bool is_other_report(std::string_view word) {
+  return is_one_of(word,
+                   "azure_ml|clearml|codecarbon|comet_ml|dagshub|dvclive|flyte|mlflow|neptune|swanlab|trackio|wandb");
+}
+
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text) {
   return argument.harmless == "*" || is_one_of(text, "|false|False|0|0.0") || text.empty() ||
          is_one_of(text, argument.harmless) || (text == "True" && is_one_of("true", argument.harmless));

@@ -29,6 +29,10 @@ std::span<const KnownArgument> known_arguments();
 /// Empty: it has none.
 std::string_view present_name(std::string_view name);
 
+/// Whether report_to of Hugging Face's takes this word, and the trainer's does not: "wandb". Files of transformers 4
+/// name whatever was installed where they were written.
+bool is_other_report(std::string_view word);
+
 /// Whether a value (a scalar's text) asks for nothing.
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text);
 

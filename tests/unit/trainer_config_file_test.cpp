@@ -134,6 +134,15 @@ TEST_CASE("what the trainer does not have is named once when a file asks for it"
                        "cfg.yaml: left out, for the trainer has no such thing: run_name, dataloader_num_workers"});
 }
 
+TEST_CASE("reports that only Hugging Face's Trainer writes are left out of a list, and named") {
+  const TrainOptions o = options("report_to: [wandb, tensorboard, mlflow]\nlogging_dir: x\n");
+  CHECK(o.report_tensorboard);
+  CHECK_FALSE(o.report_json);
+  CHECK(o.notes == std::vector<std::string>{
+                       "cfg.yaml: left out, for the trainer has no such thing: report_to wandb, report_to mlflow"});
+  CHECK_FALSE(options("report_to: [wandb]\n").report_tensorboard);
+}
+
 TEST_CASE("a value that asks for other numbers is refused with its place") {
   struct Row {
     std::string old, now, what, hint;
@@ -148,8 +157,8 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
       {"\"deepspeed\": null", "\"deepspeed\": {\"stage\": 3}", "deepspeed: a mapping would", "whole model"},
       {"\"label_smoothing_factor\": 0.0", "\"label_smoothing_factor\": 0.1", "label_smoothing_factor: 0.1 would",
        "labels"},
-      {"\"accelerator_config\": null", "\"accelerator_config\": {\"even_batches\": true, \"split_batches\": true}", "split_batches: true would",
-       "per_device_train_batch_size"},
+      {"\"accelerator_config\": null", "\"accelerator_config\": {\"even_batches\": true, \"split_batches\": true}",
+       "split_batches: true would", "per_device_train_batch_size"},
       {"\"lr_scheduler_type\": \"linear\"", "\"lr_scheduler_type\": \"polynomial\"",
        "lr_scheduler_type: polynomial not in {constant,constant_with_warmup,cosine,linear}", ""},
       {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.5", "num_train_epochs: ", ""},
@@ -196,7 +205,8 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"learning_rate: [0.1]\n", "cfg.yaml:1:16", "learning_rate: a number is expected, and this is a list\n"},
       {"data_dir: {a: 1}\n", "cfg.yaml:1:11", "data_dir: one value is expected, and this is a mapping\n"},
       {"report_to: [[json]]\n", "cfg.yaml:1:13", "report_to: a word is expected, and this is a list\n"},
-      {"report_to: [wandb]\noutput_dir: x\n", "cfg.yaml:1:12", "report_to: wandb not in {none,json,tensorboard,all}\n"},
+      {"report_to: [wandbs]\noutput_dir: x\n", "cfg.yaml:1:12",
+       "report_to: wandbs not in {none,json,tensorboard,all}\n"},
       {"logging_steps: 0\n", "cfg.yaml:1:16", "logging_steps: Value 0 not in range 1 to 1000000000\n"},
       {"output_dir: ''\n", "cfg.yaml:1:13", "output_dir: needs the name of a folder\n"},
       {"max_steps: 0\n", "cfg.yaml:1:1", "max_steps: 0 is neither -1 nor above 0\n    1 | max_steps: 0\n      | ^"},
