@@ -145,7 +145,8 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
   const std::map<std::string, OnNan> answers = {
       {"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}};
   const auto share = CLI::Range(0.0, 1.0);
-  app.add_option("--learning_rate", o.learning_rate, "AdamW's, at its highest (Hugging Face: 5e-5)")
+  app.add_option("--learning_rate", o.learning_rate,
+                 "AdamW's, at its highest; a resumed job has the checkpoint's (Hugging Face: 5e-5)")
       ->capture_default_str()
       ->check(number_from_zero(true));
   add_choice(app, "--lr_scheduler_type", o.lr_scheduler_type, schedulers,
