@@ -1,6 +1,6 @@
 /// \file
-/// BasicNet on one device: what the training loop drives. Bodies: the CPU's (oneDNN) and the GPU's (trainer/cuda/).
-/// Parameters and gradients are flat arrays in the memory of the device, tensors in the order of `kParameters`.
+/// A model on one device: what the training loop drives. Bodies: the CPU's (oneDNN) and the GPU's (trainer/cuda/).
+/// Parameters and gradients are flat arrays in the memory of the device, tensors in the order of `Model::parameters`.
 #pragma once
 
 #include <array>
@@ -12,35 +12,9 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/model.hpp"
 
 namespace llmlaunch::trainer {
-
-/// One tensor of the flat arrays: values `first` … `first + count - 1`, in PyTorch's layout.
-struct Parameter {
-  const char* name;
-  std::size_t first, count;
-  std::array<std::uint64_t, 4> shape;  ///< 0 from the first dimension on that it has not
-};
-inline constexpr std::array<Parameter, 8> kParameters = {{
-    {"conv1.weight", 0, 288, {32, 1, 3, 3}},
-    {"conv1.bias", 288, 32, {32}},
-    {"conv2.weight", 320, 18'432, {64, 32, 3, 3}},
-    {"conv2.bias", 18'752, 64, {64}},
-    {"fc1.weight", 18'816, 1'179'648, {128, 9216}},
-    {"fc1.bias", 1'198'464, 128, {128}},
-    {"fc2.weight", 1'198'592, 1'280, {10, 128}},
-    {"fc2.bias", 1'199'872, 10, {10}},
-}};
-inline constexpr std::size_t kParameterValues = 1'199'882;
-
-/// The dimensions of a tensor, as PyTorch's.
-inline std::vector<std::uint64_t> shape_of(const Parameter& parameter) {
-  std::vector<std::uint64_t> shape;
-  for (const std::uint64_t side : parameter.shape) {
-    if (side > 0) shape.push_back(side);
-  }
-  return shape;
-}
 
 /// Which samples of the run a batch holds: image b is sample `first` + b × `stride`. A sample's number says when in the
 /// run it is seen, whichever rank sees it, so that dropout's masks, which depend on it, do not depend on the ranks.
@@ -89,6 +63,22 @@ struct DropoutOptions {
   std::uint64_t seed = 0;
 };
 
+/// What convolutions and matrix products are made of. Weights, moments, gradients, sums and the loss are fp32 always.
+enum class Precision {
+  fp32,
+  tf32,  ///< operands with 11 digits; NVIDIA GPUs from Ampere on
+  bf16,  ///< operands with 8 digits
+};
+
+inline const char* precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return "fp32";
+    case Precision::tf32: return "tf32";
+    case Precision::bf16: return "bf16";
+  }
+  return "";
+}
+
 /// Called from inside the backward pass: the gradient of parameter `index` is complete (on a GPU: queued).
 using GradientReady = std::function<Result<void>(std::size_t index)>;
 
@@ -102,14 +92,16 @@ class Backend {
   /// "cpu (oneDNN 2.6.3, 2 threads)"
   virtual std::string description() const = 0;
 
-  // Memory of the device, kParameterValues each.
+  virtual const Model& model() const = 0;
+
+  // Memory of the device, model().values each.
   virtual std::span<float> parameters() = 0;
   virtual std::span<float> gradient() = 0;
 
   virtual Result<void> load_parameters(std::span<const float> host) = 0;
   virtual Result<std::vector<float>> copy_parameters() = 0;
 
-  /// AdamW's memory, kParameterValues each: 0 at the start.
+  /// AdamW's memory, model().values each: 0 at the start.
   struct Moments {
     std::vector<float> first, second;
   };
@@ -133,6 +125,8 @@ class Backend {
   virtual Result<void> optimizer_step(std::uint64_t step, double learning_rate) = 0;
   /// Forward without dropout.
   virtual Result<BatchResult> evaluate(const Batch& batch) = 0;
+  /// The same for the logits themselves, (B, 10) in host memory: what `evaluate` takes the loss of.
+  virtual Result<std::vector<float>> predict(const Batch& batch) = 0;
 };
 
 }  // namespace llmlaunch::trainer

@@ -16,7 +16,6 @@
 #include <string_view>
 #include <utility>
 
-#include "trainer/backend.hpp"
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
 #include "trainer/trainer_state.hpp"
@@ -43,23 +42,24 @@ Error unusable(const fs::path& file, std::string what) {
   return make_error(Errc::invalid_config, std::move(what), file.string());
 }
 
-void add_tensors(std::vector<TensorView>& to, const std::string& prefix, const std::vector<float>& values) {
-  for (const Parameter& parameter : kParameters) {
-    to.push_back({prefix + parameter.name, shape_of(parameter),
+void add_tensors(std::vector<TensorView>& to, const std::string& prefix, const Model& model,
+                 const std::vector<float>& values) {
+  for (const Parameter& parameter : model.parameters) {
+    to.push_back({prefix + parameter.name, parameter.shape,
                   std::span<const float>(values).subspan(parameter.first, parameter.count)});
   }
 }
 
 Bytes model_file(const TrainingState& state) {
   std::vector<TensorView> tensors;
-  add_tensors(tensors, "", state.parameters);
+  add_tensors(tensors, "", *state.model, state.parameters);
   return write_safetensors(tensors, {{"format", "pt"}});  // what transformers looks for
 }
 
 Bytes optimizer_file(const TrainingState& state) {
   std::vector<TensorView> tensors;
-  add_tensors(tensors, kFirstMoment, state.first_moment);
-  add_tensors(tensors, kSecondMoment, state.second_moment);
+  add_tensors(tensors, kFirstMoment, *state.model, state.first_moment);
+  add_tensors(tensors, kSecondMoment, *state.model, state.second_moment);
   return write_safetensors(tensors, {{"optimizer", "AdamW"}, {"step", std::to_string(state.step)}});
 }
 
@@ -187,14 +187,15 @@ Result<Bytes> read_checked(const fs::path& file, const json& checksums) {
   return bytes;
 }
 
-Result<std::vector<float>> flat_array(const Safetensors& file, const std::string& prefix, const fs::path& where) {
-  std::vector<float> values(kParameterValues);
-  for (const Parameter& parameter : kParameters) {
+Result<std::vector<float>> flat_array(const Safetensors& file, const std::string& prefix, const Model& model,
+                                      const fs::path& where) {
+  std::vector<float> values(model.values);
+  for (const Parameter& parameter : model.parameters) {
     const auto found = file.tensors.find(prefix + parameter.name);
     if (found == file.tensors.end()) return unusable(where, fmt::format("has no tensor {}{}", prefix, parameter.name));
-    if (found->second.shape != shape_of(parameter)) {
+    if (found->second.shape != parameter.shape) {
       return unusable(where, fmt::format("tensor {}{} is ({}), not ({}): another model", prefix, parameter.name,
-                                         fmt::join(found->second.shape, ", "), fmt::join(shape_of(parameter), ", ")));
+                                         fmt::join(found->second.shape, ", "), fmt::join(parameter.shape, ", ")));
     }
     std::copy(found->second.values.begin(), found->second.values.end(),
               values.begin() + static_cast<std::ptrdiff_t>(parameter.first));
@@ -267,11 +268,11 @@ Result<TrainingState> load_checkpoint(const std::string& folder) {
       return taken.error();
     }
   }
-  auto parameters = flat_array(*model, "", path / kModel);
+  auto parameters = flat_array(*model, "", *state.model, path / kModel);
   if (!parameters) return parameters.error();
-  auto first = flat_array(*optimizer, kFirstMoment, path / kOptimizer);
+  auto first = flat_array(*optimizer, kFirstMoment, *state.model, path / kOptimizer);
   if (!first) return first.error();
-  auto second = flat_array(*optimizer, kSecondMoment, path / kOptimizer);
+  auto second = flat_array(*optimizer, kSecondMoment, *state.model, path / kOptimizer);
   if (!second) return second.error();
   state.parameters = std::move(*parameters);
   state.first_moment = std::move(*first);

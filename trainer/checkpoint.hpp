@@ -5,7 +5,7 @@
 ///       model.safetensors      the weights, under PyTorch's names: load_state_dict(load_file(…)) takes them
 ///       optimizer.safetensors  AdamW's exp_avg.NAME and exp_avg_sq.NAME
 ///       trainer_state.json     Hugging Face's TrainerState: step, epoch, what was logged, which checkpoint is the best
-///       llmlaunch_state.json   what the order of the images depends on, and the flags that a later run is compared with
+///       llmlaunch_state.json   the model, what the order of the images depends on, and the flags that a later run is compared with
 ///       checksums.json         size and SHA-256 of the four, written last
 ///
 /// Older ones have everything in a trainer_state.json of another kind, and no llmlaunch_state.json; they are read as
@@ -24,6 +24,7 @@
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/course.hpp"
+#include "trainer/model.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -39,6 +40,7 @@ struct SampleAccounting {
 };
 
 struct TrainingState {
+  const Model* model = nullptr;
   std::uint64_t step = 0;     ///< steps done
   std::uint64_t skipped = 0;  ///< of them: those that changed no weight
   double epoch = 0;           ///< passes done, with the part of the last
@@ -49,7 +51,7 @@ struct TrainingState {
   Course course;
   std::optional<OptimizerNumbers> optimizer;  ///< an old checkpoint has none
   FlagValues flags;
-  std::vector<float> parameters, first_moment, second_moment;  ///< kParameterValues each, as `Backend` holds them
+  std::vector<float> parameters, first_moment, second_moment;  ///< model->values each, as `Backend` holds them
 };
 
 /// OUTPUT_DIR/checkpoint-STEP

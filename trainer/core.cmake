@@ -1,8 +1,16 @@
-# The numerical core of the trainer: data, order, weights, and BasicNet on the CPU by oneDNN.
+# The numerical core of the trainer: data, order, weights, and networks on the CPU by oneDNN.
 #
 # Not find_package(dnnl): Debian's configuration of it also wants OpenCL's headers, which nothing here needs.
 find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
+
+# Models as data; sees neither devices nor files. One source for each line of the list.
+file(STRINGS models/list.inc llmlaunch_models REGEX "^LLMLAUNCH_MODEL")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/models/list.inc)
+list(TRANSFORM llmlaunch_models REPLACE "^LLMLAUNCH_MODEL.([a-z0-9_]+).*" "models/\\1.cpp")
+add_library(llmlaunch_trainer_models STATIC model.cpp ${llmlaunch_models})
+target_link_libraries(llmlaunch_trainer_models PUBLIC llmlaunch_base)
+target_precompile_headers(llmlaunch_trainer_models REUSE_FROM llmlaunch_base)
 
 # Files: as a whole, checkpoints made of them, and reports that grow; sees neither devices nor networks.
 add_library(llmlaunch_trainer_files STATIC
@@ -16,11 +24,12 @@ add_library(llmlaunch_trainer_files STATIC
   trainer_state.cpp
 )
 target_link_libraries(llmlaunch_trainer_files
-  PUBLIC llmlaunch_base
+  PUBLIC llmlaunch_trainer_models llmlaunch_base
   PRIVATE nlohmann_json::nlohmann_json OpenSSL::Crypto Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_files REUSE_FROM llmlaunch_base)
 
 add_library(llmlaunch_trainer_core STATIC
+  batch_loader.cpp
   cpu_backend.cpp
   cpu_kernels.cpp
   cpu_layers.cpp
@@ -35,8 +44,8 @@ add_library(llmlaunch_trainer_core STATIC
 # oneDNN runs on GCC's OpenMP; it must be asked for its number of threads there, also by a program built with Clang.
 target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})
 target_link_libraries(llmlaunch_trainer_core
-  PUBLIC llmlaunch_base
-  PRIVATE llmlaunch_trainer_files ${DNNL_LIBRARY} gomp ZLIB::ZLIB)
+  PUBLIC llmlaunch_trainer_models llmlaunch_base
+  PRIVATE llmlaunch_trainer_files ${DNNL_LIBRARY} gomp ZLIB::ZLIB Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_core REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_SANITIZE STREQUAL "thread")
   target_sources(llmlaunch_trainer_core INTERFACE

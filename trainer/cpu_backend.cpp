@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <new>
 #include <type_traits>
@@ -28,10 +29,11 @@ constexpr std::size_t kKeptSizes = 4;
 
 /// Runs `body`; what the libraries throw becomes an error. `count`: images of the batch, 0 outside of a pass.
 template <class Body>
-auto without_exceptions(std::size_t count, Body&& body) -> Result<std::invoke_result_t<Body>> {
+auto without_exceptions(const Model& model, std::size_t count, Body&& body) -> Result<std::invoke_result_t<Body>> {
   const auto no_memory = [&] {
-    return make_error(Errc::out_of_resources, fmt::format("no memory for BasicNet with a batch of {} images", count),
-                      {}, "use a smaller --per_device_train_batch_size");
+    return make_error(Errc::out_of_resources,
+                      fmt::format("no memory for {} with a batch of {} images", model.title, count), {},
+                      "use a smaller --per_device_train_batch_size");
   };
   try {
     return body();
@@ -57,30 +59,43 @@ Result<void> check(const Batch& batch) {
   return ok;
 }
 
+const char* math_text(CpuMath math) {
+  switch (math) {
+    case CpuMath::fp32: return "";
+    case CpuMath::bf16: return ", bf16";
+    case CpuMath::emulated_bf16: return ", bf16 without instructions for it: slower than fp32";
+  }
+  return "";
+}
+
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const AdamWOptions& adamw, const DropoutOptions& dropout, std::uint32_t threads)
-      : adamw_(adamw),
+  CpuBackend(const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout, std::uint32_t threads,
+             CpuMath math)
+      : model_(model),
+        adamw_(adamw),
         dropout_(dropout),
         threads_(threads),
-        parameters_(kParameterValues),
-        gradient_(kParameterValues),
-        first_moment_(kParameterValues),
-        second_moment_(kParameterValues) {}
+        device_{.math = math},
+        parameters_(model.values),
+        gradient_(model.values),
+        first_moment_(model.values),
+        second_moment_(model.values) {}
 
   std::string description() const override {
     const dnnl_version_t& version = *dnnl_version();
-    return fmt::format("cpu (oneDNN {}.{}.{}, {} thread{})", version.major, version.minor, version.patch, threads_,
-                       threads_ == 1 ? "" : "s");
+    return fmt::format("cpu (oneDNN {}.{}.{}, {} thread{}{})", version.major, version.minor, version.patch, threads_,
+                       threads_ == 1 ? "" : "s", math_text(device_.math));
   }
 
+  const Model& model() const override { return model_; }
   std::span<float> parameters() override { return parameters_; }
   std::span<float> gradient() override { return gradient_; }
 
   Result<void> load_parameters(std::span<const float> host) override {
-    if (host.size() != kParameterValues) {
+    if (host.size() != model_.values) {
       return make_error(Errc::invalid_argument,
-                        fmt::format("{} parameters; BasicNet has {}", host.size(), kParameterValues));
+                        fmt::format("{} parameters; {} has {}", host.size(), model_.title, model_.values));
     }
     std::copy(host.begin(), host.end(), parameters_.begin());
     return ok;
@@ -88,9 +103,9 @@ class CpuBackend final : public Backend {
   Result<std::vector<float>> copy_parameters() override { return parameters_; }
 
   Result<void> load_moments(const Moments& host) override {
-    if (host.first.size() != kParameterValues || host.second.size() != kParameterValues) {
-      return make_error(Errc::invalid_argument, fmt::format("moments of {} and {} values; BasicNet has {}",
-                                                            host.first.size(), host.second.size(), kParameterValues));
+    if (host.first.size() != model_.values || host.second.size() != model_.values) {
+      return make_error(Errc::invalid_argument, fmt::format("moments of {} and {} values; {} has {}", host.first.size(),
+                                                            host.second.size(), model_.title, model_.values));
     }
     first_moment_ = host.first;
     second_moment_ = host.second;
@@ -103,19 +118,19 @@ class CpuBackend final : public Backend {
                                        const GradientReady& ready) override {
     if (auto good = check(batch); !good) return good.error();
     const GradientReady add_and_report = [&](std::size_t index) -> Result<void> {
-      const Parameter& tensor = kParameters[index];
+      const Parameter& tensor = model_.parameters[index];
       for (std::size_t i = tensor.first; i < tensor.first + tensor.count; ++i) gradient_[i] += fresh_[i];
       return ready(index);
     };
     Result<void> reported = ok;
-    auto result = without_exceptions(batch.labels.size(), [&] {
+    auto result = without_exceptions(model_, batch.labels.size(), [&] {
       CpuNetwork& network = network_for(batch.labels.size());
       const BatchResult sums = network.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = dropout_.seed});
       if (use.accumulate) {
-        fresh_.resize(kParameterValues);
-        reported = network.backward(parameters_.data(), batch, use.scale, fresh_.data(), add_and_report);
+        fresh_.resize(model_.values);
+        reported = network.backward(batch, use.scale, fresh_.data(), add_and_report);
       } else {
-        reported = network.backward(parameters_.data(), batch, use.scale, gradient_.data(), ready);
+        reported = network.backward(batch, use.scale, gradient_.data(), ready);
       }
       return sums;
     });
@@ -140,32 +155,55 @@ class CpuBackend final : public Backend {
   }
 
   Result<BatchResult> evaluate(const Batch& batch) override {
-    if (auto good = check(batch); !good) return good.error();
-    return without_exceptions(batch.labels.size(), [&] {
-      BatchResult sums;
+    BatchResult sums;
+    const auto add = [&](const BatchResult& part, const CpuNetwork&) {
+      sums.loss_sum += part.loss_sum;
+      sums.correct += part.correct;
+      sums.count += part.count;
+    };
+    if (auto done = forward_in_pieces(batch, add); !done) return done.error();
+    return sums;
+  }
+
+  Result<std::vector<float>> predict(const Batch& batch) override {
+    std::vector<float> logits;
+    logits.reserve(batch.labels.size() * kClasses);
+    const auto add = [&](const BatchResult&, const CpuNetwork& network) {
+      logits.insert(logits.end(), network.logits().begin(), network.logits().end());
+    };
+    if (auto done = forward_in_pieces(batch, add); !done) return done.error();
+    return logits;
+  }
+
+ private:
+  /// `use` is told of each piece, in order.
+  Result<void> forward_in_pieces(const Batch& batch,
+                                 const std::function<void(const BatchResult&, const CpuNetwork&)>& use) {
+    if (auto good = check(batch); !good) return good;
+    const auto done = without_exceptions(model_, batch.labels.size(), [&] {
       for (std::size_t first = 0; first < batch.labels.size(); first += kEvaluationPiece) {
         const std::size_t count = std::min(kEvaluationPiece, batch.labels.size() - first);
         const Batch piece = {.images = batch.images.subspan(first * kImage, count * kImage),
                              .labels = batch.labels.subspan(first, count)};
-        const BatchResult part = network_for(count).forward(parameters_.data(), piece, {});
-        sums.loss_sum += part.loss_sum;
-        sums.correct += part.correct;
-        sums.count += part.count;
+        CpuNetwork& network = network_for(count);
+        use(network.forward(parameters_.data(), piece, {}), network);
       }
-      return sums;
+      return true;
     });
+    if (!done) return done.error();
+    return ok;
   }
 
- private:
   /// OpenMP keeps its number of threads per calling thread, and oneDNN plans for it when it makes a primitive.
   CpuNetwork& network_for(std::size_t batch) {
     omp_set_num_threads(static_cast<int>(threads_));
     const auto known = networks_.find(batch);
     if (known != networks_.end()) return *known->second;
     if (networks_.size() >= kKeptSizes) networks_.clear();
-    return *networks_.emplace(batch, std::make_unique<CpuNetwork>(device_, batch)).first->second;
+    return *networks_.emplace(batch, std::make_unique<CpuNetwork>(device_, model_, batch)).first->second;
   }
 
+  const Model& model_;
   AdamWOptions adamw_;
   DropoutOptions dropout_;
   std::uint32_t threads_;
@@ -177,10 +215,22 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> make_cpu_backend(const AdamWOptions& adamw, const DropoutOptions& dropout,
-                                                  std::uint32_t threads) {
+Result<CpuMath> cpu_math(Precision precision) {
+  if (precision == Precision::fp32) return CpuMath::fp32;
+  if (precision == Precision::tf32) {
+    return make_error(Errc::unsupported, "--tf32: a CPU has no such numbers", {},
+                      "leave it out, or see with --device cuda why no GPU is used; --bf16 works on CPUs");
+  }
+  constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  const auto there = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  return (there & kNeeded) == kNeeded ? CpuMath::bf16 : CpuMath::emulated_bf16;
+}
+
+Result<std::unique_ptr<Backend>> make_cpu_backend(const Model& model, const AdamWOptions& adamw,
+                                                  const DropoutOptions& dropout, std::uint32_t threads, CpuMath math) {
   if (threads == 0) return make_error(Errc::invalid_argument, "0 compute threads", {}, "--threads is at least 1");
-  return without_exceptions(0, [&] { return std::unique_ptr<Backend>(new CpuBackend(adamw, dropout, threads)); });
+  return without_exceptions(
+      model, 0, [&] { return std::unique_ptr<Backend>(new CpuBackend(model, adamw, dropout, threads, math)); });
 }
 
 }  // namespace llmlaunch::trainer

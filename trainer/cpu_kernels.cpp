@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cmath>
 
@@ -11,7 +12,6 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::size_t kClasses = 10;
 using Row = std::span<const float, kClasses>;
 
 Row row_of(std::span<const float> logits, std::size_t index) {
@@ -49,6 +49,15 @@ void drop_out(std::span<float> values, std::size_t features, float p, const Mask
       float* const piece = values.data() + row + first;
       for (std::size_t i = 0; i < count; ++i) piece[i] *= is_dropped(words[i], p) ? 0.0F : factor;
     }
+  }
+}
+
+void round_to_bf16(std::span<float> values) {
+  for (float& value : values) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t rounded = (bits + 0x7fffU + (bits >> 16U & 1U)) & 0xffff0000U;
+    const bool is_number = (bits & 0x7fffffffU) <= 0x7f800000U;  // what is none would round to infinity
+    value = std::bit_cast<float>(is_number ? rounded : bits | 0x00400000U);
   }
 }
 

@@ -22,6 +22,9 @@ struct MaskChoice {
 /// sample is that of philox.hpp.
 void drop_out(std::span<float> values, std::size_t features, float p, const MaskChoice& choice);
 
+/// Each value as the nearest number of bfloat16, which has 8 digits of the 24 of a float; the even one of equals.
+void round_to_bf16(std::span<float> values);
+
 /// gradient[i] × factor where output[i] > 0, else 0: backward through relu alone (factor 1), or through relu and then
 /// dropout (factor 1 / (1 - p)) when `output` is what dropout left: what it dropped is 0, too.
 void relu_backward(std::span<float> gradient, std::span<const float> output, float factor);

@@ -1,103 +1,90 @@
 /// \file
-/// BasicNet's three kinds of layers by oneDNN, each for one batch size. Weights are taken from and gradients given to
-/// flat arrays in PyTorch's layout; activations between convolutions stay in the layout that oneDNN prefers on this
-/// processor. Everything throws `dnnl::error`; `CpuBackend` turns that into an `Error`. fp32 throughout.
+/// One body per kind of layer by oneDNN, each for one batch size, behind one interface. Weights are taken from and
+/// gradients given to flat arrays in PyTorch's layout; activations between convolutions stay in the layout that oneDNN
+/// prefers on this processor. Everything throws `dnnl::error`; `CpuBackend` turns that into an `Error`.
+///
+/// With `CpuMath::bf16` convolution and linear round what they multiply, activations, weights and gradients, to
+/// bfloat16 and add in fp32; everything else, also between the layers, is fp32, and so are the gradients of weights.
 #pragma once
 
 #include <dnnl.hpp>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "trainer/backend.hpp"
+#include "trainer/cpu_backend.hpp"
+
 namespace llmlaunch::trainer {
 
-/// Where oneDNN works.
+/// Where oneDNN works, and with which numbers.
 struct CpuDevice {
+  CpuMath math = CpuMath::fp32;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
 };
 
+/// Until oneDNN has done what it was told, for loops of ours that come next. Some of its bfloat16 kernels (2.6.3)
+/// return with the upper halves of vector registers in use; our loops then took three times as long, on a processor of
+/// 2024, because each of their instructions had to keep what was there.
+[[gnu::noinline]] void wait_for(CpuDevice& device);
+
 /// (B, C, H, W) or (B, C), dense, the last index fastest.
-dnnl::memory::desc plain_layout(const dnnl::memory::dims& dims);
-/// (B, C, H, W) in whatever order a primitive likes best.
-dnnl::memory::desc any_layout(const dnnl::memory::dims& dims);
+dnnl::memory::desc plain_layout(const dnnl::memory::dims& dims,
+                                dnnl::memory::data_type type = dnnl::memory::data_type::f32);
+/// (B, C, H, W) or (B, C) of `batch` images.
+dnnl::memory::dims dims_of(const Extent& extent, std::size_t batch);
+/// The values of a memory of floats as they lie there.
+std::span<float> values_of(const dnnl::memory& memory);
 
-/// Copies `from` to `to`, which may have another layout.
-void reorder(CpuDevice& device, const dnnl::memory& from, dnnl::memory& to);
-
-/// A view of values that others own, dense.
-dnnl::memory view_of(CpuDevice& device, const dnnl::memory::dims& dims, const float* values);
-
-/// (B, in_channels, side, side) → (B, out_channels, side - 2, side - 2): 3 × 3, no padding, bias, then relu.
-class ReluConvolution {
- public:
-  struct Shape {
-    dnnl::memory::dim batch, in_channels, out_channels, side;
-  };
-  /// `in`, `out`: layouts of the activations, which may be `any_layout`.
-  ReluConvolution(CpuDevice& device, const Shape& shape, const dnnl::memory::desc& in, const dnnl::memory::desc& out);
-
-  dnnl::memory::desc in_layout() const { return forward_.src_desc(); }
-  dnnl::memory::desc out_layout() const { return forward_.dst_desc(); }
-
-  void forward(const dnnl::memory& in, const float* weight, const float* bias, dnnl::memory& out);
-  /// `out_gradient`: of what comes before the relu. Its layout is `out_layout`.
-  void backward_weight(const dnnl::memory& in, const dnnl::memory& out_gradient, float* weight_gradient,
-                       float* bias_gradient);
-  void backward_input(const dnnl::memory& out_gradient, const float* weight, dnnl::memory& in_gradient);
-
- private:
-  CpuDevice& device_;
-  dnnl::memory::dims weight_dims_, bias_dims_;
-  dnnl::convolution_forward::primitive_desc forward_;
-  dnnl::convolution_backward_weights::primitive_desc backward_weight_;
-  dnnl::convolution_backward_data::primitive_desc backward_input_;
-  dnnl::convolution_forward run_forward_;
-  dnnl::convolution_backward_weights run_backward_weight_;
-  dnnl::convolution_backward_data run_backward_input_;
-  // Weights as the primitives want them, filled anew in each pass.
-  dnnl::memory weight_, backward_input_weight_, weight_gradient_;
-  // Activations for the weights' gradient, where it wants another layout of them.
-  dnnl::memory backward_weight_in_, backward_weight_out_;
+/// How a pass treats dropout: off in evaluation.
+struct DropoutPass {
+  bool on = false;
+  std::uint64_t seed = 0;
 };
 
-/// (B, C, H, W) → (B, C, H / 2, W / 2): the largest of 2 × 2, the first of equals.
-class MaxPool {
- public:
-  MaxPool(CpuDevice& device, const dnnl::memory::desc& in, const dnnl::memory::dims& out_dims);
-
-  dnnl::memory::desc out_layout() const { return forward_.dst_desc(); }
-  void forward(const dnnl::memory& in, dnnl::memory& out);
-  /// Of the last `forward`.
-  void backward(const dnnl::memory& out_gradient, dnnl::memory& in_gradient);
-
- private:
-  CpuDevice& device_;
-  dnnl::pooling_forward::primitive_desc forward_;
-  dnnl::pooling_backward::primitive_desc backward_;
-  dnnl::pooling_forward run_forward_;
-  dnnl::pooling_backward run_backward_;
-  dnnl::memory taken_;
+/// What the layers of one pass share.
+struct CpuPass {
+  const float* parameters = nullptr;  ///< the model's flat array
+  SampleNumbers samples;
+  DropoutPass dropout;
 };
 
-/// (B, in) → (B, out): in · weightᵀ + bias, then relu where asked for. Dense arrays only, so nothing is reordered and
-/// the gradient of the weight is written where it belongs.
-class Linear {
+/// A stage of a model for one batch size. It owns what it computes, and sees the memory of the stage before it.
+class CpuLayer {
  public:
-  struct Shape {
-    dnnl::memory::dim batch, in, out;
-    bool relu;
-  };
-  Linear(CpuDevice& device, const Shape& shape);
+  virtual ~CpuLayer() = default;
+  CpuLayer(const CpuLayer&) = delete;
+  CpuLayer& operator=(const CpuLayer&) = delete;
 
-  void forward(const float* in, const float* weight, const float* bias, float* out);
-  /// `out_gradient`: of what comes before the relu.
-  void backward_weight(const float* in, const float* out_gradient, float* weight_gradient, float* bias_gradient);
-  void backward_input(const float* out_gradient, const float* weight, float* in_gradient);
+  /// What `forward` wrote. Dropout and relu work in place: theirs is that of the layer before.
+  const dnnl::memory& out() const { return out_; }
 
- private:
+  virtual void forward(const CpuPass& pass) = 0;
+  /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is laid out as `out()`, and
+  /// is that before the layer's relu.
+  virtual void backward_weight([[maybe_unused]] const dnnl::memory& out_gradient, [[maybe_unused]] float* gradient) {}
+  /// After `backward_weight`. The gradient of the input, laid out as the input is, good until the next pass. May write
+  /// over `out_gradient` and, where nobody needs it any more, over the input.
+  virtual dnnl::memory backward_input(const dnnl::memory& out_gradient, const CpuPass& pass) = 0;
+
+ protected:
+  CpuLayer(CpuDevice& device, dnnl::memory in) : device_(device), in_(std::move(in)) {}
+
   CpuDevice& device_;
-  dnnl::memory::dims in_dims_, weight_dims_, bias_dims_, out_dims_;
-  dnnl::inner_product_forward run_forward_;
-  dnnl::inner_product_backward_weights run_backward_weight_;
-  dnnl::inner_product_backward_data run_backward_input_;
+  dnnl::memory in_;
+  dnnl::memory out_;
 };
+
+/// The layout in which a stage would like its input, when its output is wanted in the layout `out` (or, empty, in any
+/// that it likes). Empty for a stage that takes every layout.
+dnnl::memory::desc liked_input(CpuDevice& device, const Stage& stage, std::size_t batch, const dnnl::memory::desc& out);
+
+/// `in`: the output of the stage before, or the images. `liked_in`: the layout in which the stage is to take it; it
+/// reorders what lies otherwise. `liked_out`: the layout that the next stage would like, or empty.
+std::unique_ptr<CpuLayer> make_cpu_layer(CpuDevice& device, const Model& model, const Stage& stage, std::size_t batch,
+                                         const dnnl::memory& in, const dnnl::memory::desc& liked_in,
+                                         const dnnl::memory::desc& liked_out);
 
 }  // namespace llmlaunch::trainer

@@ -1,120 +1,54 @@
-// The layers of BasicNet in order, and back. Relu and max-pool change places in the backward pass: both only choose,
-// and after the pool there is a quarter of the values.
+// The stages of a model in order, and back. Which of them has a gate on its way back is the model's matter.
 #include "trainer/cpu_network.hpp"
 
 #include "trainer/cpu_kernels.hpp"
 
 namespace llmlaunch::trainer {
-namespace {
 
 using dnnl::memory;
 
-constexpr memory::dim kSide = 28, kSide1 = 26, kSide2 = 24, kPooledSide = 12;
-constexpr memory::dim kC1 = 32, kC2 = 64, kFlat = kC2 * kPooledSide * kPooledSide, kHidden = 128, kClasses = 10;
-constexpr float kDropPooled = 0.25F;
-constexpr float kDropHidden = 0.5F;
-
-// Indices of `kParameters`.
-constexpr std::size_t kConv1 = 0, kConv2 = 2, kFc1 = 4, kFc2 = 6;
-
-template <class T>
-T* weight_in(T* flat, std::size_t layer) {
-  return flat + kParameters[layer].first;
-}
-template <class T>
-T* bias_in(T* flat, std::size_t layer) {
-  return flat + kParameters[layer + 1].first;
-}
-
-std::span<float> values_of(const memory& of) {
-  return {static_cast<float*>(of.get_data_handle()), of.get_desc().get_size() / sizeof(float)};
-}
-
-/// Bias before weight, as automatic differentiation finishes them.
-Result<void> report(std::size_t layer, const GradientReady& ready) {
-  if (auto done = ready(layer + 1); !done) return done;
-  return ready(layer);
-}
-
-}  // namespace
-
-CpuNetwork::CpuNetwork(CpuDevice& device, std::size_t batch)
+CpuNetwork::CpuNetwork(CpuDevice& device, const Model& model, std::size_t batch)
     : device_(device),
-      batch_(batch),
-      conv2_(device, {static_cast<memory::dim>(batch), kC1, kC2, kSide1},
-             any_layout({static_cast<memory::dim>(batch), kC1, kSide1, kSide1}),
-             any_layout({static_cast<memory::dim>(batch), kC2, kSide2, kSide2})),
-      conv1_(device, {static_cast<memory::dim>(batch), 1, kC1, kSide},
-             plain_layout({static_cast<memory::dim>(batch), 1, kSide, kSide}), conv2_.in_layout()),
-      pool_(device, conv2_.out_layout(), {static_cast<memory::dim>(batch), kC2, kPooledSide, kPooledSide}),
-      fc1_(device, {static_cast<memory::dim>(batch), kFlat, kHidden, true}),
-      fc2_(device, {static_cast<memory::dim>(batch), kHidden, kClasses, false}),
-      act1_(conv1_.out_layout(), device.engine),
-      act2_(conv2_.out_layout(), device.engine),
-      pooled_(pool_.out_layout(), device.engine),
-      flat_(batch * kFlat),
-      hidden_(batch * kHidden),
-      logits_(batch * kClasses),
-      grad_flat_(batch * kFlat),
-      grad_hidden_(batch * kHidden),
-      grad_logits_(batch * kClasses) {}
+      model_(model),
+      images_(plain_layout(dims_of(kImageExtent, batch)), device.engine, nullptr),
+      grad_logits_(plain_layout(dims_of(model.stages.back().out, batch)), device.engine) {
+  // A convolution says how the output of the one before it should lie, so the layouts are asked for from the end on.
+  std::vector<memory::desc> liked(model.stages.size() + 1);
+  for (std::size_t i = model.stages.size() - 1; i > 0; --i) {
+    liked[i] = liked_input(device, model.stages[i], batch, liked[i + 1]);
+  }
+  for (std::size_t i = 0; i < model.stages.size(); ++i) {
+    layers_.push_back(make_cpu_layer(device, model, model.stages[i], batch, i == 0 ? images_ : layers_[i - 1]->out(),
+                                     liked[i], liked[i + 1]));
+  }
+}
 
 BatchResult CpuNetwork::forward(const float* parameters, const Batch& batch, const DropoutPass& dropout) {
-  const auto count = static_cast<memory::dim>(batch_);
-  dropped_ = dropout.on;
-  const memory images = view_of(device_, {count, 1, kSide, kSide}, batch.images.data());
-  conv1_.forward(images, weight_in(parameters, kConv1), bias_in(parameters, kConv1), act1_);
-  conv2_.forward(act1_, weight_in(parameters, kConv2), bias_in(parameters, kConv2), act2_);
-  pool_.forward(act2_, pooled_);
-  memory flat = view_of(device_, {count, kC2, kPooledSide, kPooledSide}, flat_.data());
-  reorder(device_, pooled_, flat);
-  device_.stream.wait();
-  if (dropped_) drop_out(flat_, kFlat, kDropPooled, {dropout.seed, 0, batch.samples});
-  fc1_.forward(flat_.data(), weight_in(parameters, kFc1), bias_in(parameters, kFc1), hidden_.data());
-  if (dropped_) drop_out(hidden_, kHidden, kDropHidden, {dropout.seed, 1, batch.samples});
-  fc2_.forward(hidden_.data(), weight_in(parameters, kFc2), bias_in(parameters, kFc2), logits_.data());
-  return softmax_loss(logits_, batch.labels);
+  pass_ = {.parameters = parameters, .samples = batch.samples, .dropout = dropout};
+  images_.set_data_handle(const_cast<float*>(batch.images.data()));  // oneDNN has no memory that is only read
+  for (const auto& layer : layers_) layer->forward(pass_);
+  wait_for(device_);
+  return softmax_loss(logits(), batch.labels);
 }
 
-Result<void> CpuNetwork::backward(const float* parameters, const Batch& batch, float scale, float* gradient,
-                                  const GradientReady& ready) {
-  softmax_loss_backward(grad_logits_, logits_, batch.labels, scale);
-  if (auto done = backward_linear(parameters, gradient, ready); !done) return done;
-  return backward_convolutions(parameters, batch, gradient, ready);
-}
-
-Result<void> CpuNetwork::backward_linear(const float* parameters, float* gradient, const GradientReady& ready) {
-  fc2_.backward_weight(hidden_.data(), grad_logits_.data(), weight_in(gradient, kFc2), bias_in(gradient, kFc2));
-  if (auto done = report(kFc2, ready); !done) return done;
-
-  fc2_.backward_input(grad_logits_.data(), weight_in(parameters, kFc2), grad_hidden_.data());
-  relu_backward(grad_hidden_, hidden_, dropped_ ? 1 / (1 - kDropHidden) : 1.0F);
-  fc1_.backward_weight(flat_.data(), grad_hidden_.data(), weight_in(gradient, kFc1), bias_in(gradient, kFc1));
-  if (auto done = report(kFc1, ready); !done) return done;
-
-  fc1_.backward_input(grad_hidden_.data(), weight_in(parameters, kFc1), grad_flat_.data());
-  relu_backward(grad_flat_, flat_, dropped_ ? 1 / (1 - kDropPooled) : 1.0F);
-  return ok;
-}
-
-Result<void> CpuNetwork::backward_convolutions(const float* parameters, const Batch& batch, float* gradient,
-                                               const GradientReady& ready) {
-  if (!grad1_) {
-    grad1_ = memory(act1_.get_desc(), device_.engine);
-    grad2_ = memory(act2_.get_desc(), device_.engine);
+Result<void> CpuNetwork::backward(const Batch& batch, float scale, float* gradient, const GradientReady& ready) {
+  softmax_loss_backward(values_of(grad_logits_), logits(), batch.labels, scale);
+  memory out_gradient = grad_logits_;
+  for (std::size_t i = layers_.size(); i-- > 0;) {
+    const Stage& stage = model_.stages[i];
+    if (stage.gate) {
+      relu_backward(values_of(out_gradient), values_of(layers_[i]->out()), pass_.dropout.on ? stage.gate_factor : 1.0F);
+    }
+    if (stage.has_parameters()) {
+      layers_[i]->backward_weight(out_gradient, gradient);
+      // Bias before weight, as automatic differentiation finishes them.
+      if (auto done = ready(stage.weight + 1); !done) return done;
+      if (auto done = ready(stage.weight); !done) return done;
+      if (stage.weight == 0) break;  // the images need no gradient
+    }
+    out_gradient = layers_[i]->backward_input(out_gradient, pass_);
   }
-  const auto count = static_cast<memory::dim>(batch_);
-  // pooled_ itself has been used up: the flat copy is what the linear layers saw.
-  reorder(device_, view_of(device_, {count, kC2, kPooledSide, kPooledSide}, grad_flat_.data()), pooled_);
-  pool_.backward(pooled_, grad2_);
-  conv2_.backward_weight(act1_, grad2_, weight_in(gradient, kConv2), bias_in(gradient, kConv2));
-  if (auto done = report(kConv2, ready); !done) return done;
-
-  conv2_.backward_input(grad2_, weight_in(parameters, kConv2), grad1_);
-  relu_backward(values_of(grad1_), values_of(act1_), 1.0F);
-  const memory images = view_of(device_, {count, 1, kSide, kSide}, batch.images.data());
-  conv1_.backward_weight(images, grad1_, weight_in(gradient, kConv1), bias_in(gradient, kConv1));
-  return report(kConv1, ready);
+  return ok;
 }
 
 }  // namespace llmlaunch::trainer

@@ -33,11 +33,13 @@ Result<DataSource> load_data(const TrainOptions& options) {
     const std::uint64_t test = options.eval_samples > 0 ? options.eval_samples : kDrawnEvalSamples;
     return DataSource{draw_digits(train, kTrainDrawSeed), draw_digits(test, kTestDrawSeed), "drawn"};
   }
-  auto train = load_some(options.data_dir, Split::train, options.train_samples, "--train_samples");
+  const auto folder = find_mnist_folder(options.data_dir);
+  if (!folder) return folder.error();
+  auto train = load_some(*folder, Split::train, options.train_samples, "--train_samples");
   if (!train) return train.error();
-  auto test = load_some(options.data_dir, Split::test, options.eval_samples, "--eval_samples");
+  auto test = load_some(*folder, Split::test, options.eval_samples, "--eval_samples");
   if (!test) return test.error();
-  return DataSource{std::move(*train), std::move(*test), options.data_dir};
+  return DataSource{std::move(*train), std::move(*test), *folder};
 }
 
 Result<void> export_data(const TrainOptions& options) {

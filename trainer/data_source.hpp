@@ -13,7 +13,7 @@ namespace llmlaunch::trainer {
 struct DataSource {
   Dataset train;
   Dataset test;
-  std::string description;  ///< "mnist/" or "drawn"; equal on all ranks that read equal data
+  std::string description;  ///< the folder, "data/MNIST/raw", or "drawn"
 };
 
 /// `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.

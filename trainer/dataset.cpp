@@ -20,14 +20,21 @@ namespace {
 
 constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
 
-/// What there is of "train-images-idx3-ubyte" and its other spellings.
+/// The spellings of "train-images-idx3-ubyte".
+std::array<std::string, 4> spellings(const std::string& subject, const std::string& kind) {
+  return {subject + "-" + kind, subject + "." + kind, subject + "-" + kind + ".gz", subject + "." + kind + ".gz"};
+}
+
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;  // a file that exists but cannot be read is told by the reading
+  return std::filesystem::exists(path, ignored);
+}
+
 Result<std::string> find_file(const std::string& folder, const std::string& subject, const std::string& kind) {
-  const std::string names[] = {subject + "-" + kind, subject + "." + kind, subject + "-" + kind + ".gz",
-                               subject + "." + kind + ".gz"};
+  const auto names = spellings(subject, kind);
   for (const std::string& name : names) {
     const std::filesystem::path path = std::filesystem::path(folder) / name;
-    std::error_code ignored;  // a file that exists but cannot be read is told by the reading
-    if (std::filesystem::exists(path, ignored)) return path.string();
+    if (is_there(path)) return path.string();
   }
   return make_error(Errc::not_found, fmt::format("has neither {} nor {}, plain or .gz", names[0], names[1]), folder,
                     kHint);
@@ -35,6 +42,31 @@ Result<std::string> find_file(const std::string& folder, const std::string& subj
 
 std::string set_name(Split split) {
   return split == Split::train ? "train" : "t10k";
+}
+
+/// Whether one of the four files is there: then it is the folder that is meant, and what it lacks is told.
+bool has_idx_files(const std::filesystem::path& folder) {
+  for (const Split split : {Split::train, Split::test}) {
+    for (const auto& [what, kind] : {std::pair("-images", "idx3-ubyte"), std::pair("-labels", "idx1-ubyte")}) {
+      for (const std::string& name : spellings(set_name(split) + what, kind)) {
+        if (is_there(folder / name)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+/// The folders in `folder`, by name; none where it cannot be read, for then there is nothing to be found in them.
+std::vector<std::filesystem::path> subfolders(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(folder, failed); !failed && at != std::filesystem::directory_iterator();
+       at.increment(failed)) {
+    std::error_code ignored;
+    if (at->is_directory(ignored)) found.push_back(at->path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 /// Under another name first: no half file has the final one.
@@ -58,6 +90,39 @@ void Dataset::keep_first(std::uint64_t wanted) {
   const std::size_t kept = std::min<std::uint64_t>(wanted, count());
   labels.resize(kept);
   images.resize(kept * kImageValues);
+}
+
+Result<std::string> find_mnist_folder(const std::string& given) {
+  const std::filesystem::path root(given);
+  std::error_code ignored;  // whatever it is, it is no folder to read from
+  if (!std::filesystem::is_directory(root, ignored)) {
+    return make_error(Errc::not_found, "no such folder", given, kHint);
+  }
+  if (has_idx_files(root)) return given;
+  if (has_idx_files(root / "raw")) return (root / "raw").string();
+  const auto inside = subfolders(root);
+  std::vector<std::string> sets;
+  for (const auto& folder : inside) {
+    if (has_idx_files(folder / "raw")) sets.push_back((folder / "raw").string());
+  }
+  if (sets.size() == 1) return sets.front();
+  if (sets.size() > 1) {
+    return make_error(Errc::invalid_config, fmt::format("holds {} data sets: {}", sets.size(), fmt::join(sets, ", ")),
+                      given, "name one of them in --data_dir");
+  }
+  auto places = inside;
+  places.insert(places.begin(), root);
+  for (const auto& folder : places) {
+    if (!is_there(folder / "processed" / "training.pt")) continue;
+    return make_error(Errc::not_found, "has no IDX files, only what PyTorch made of them and alone can read",
+                      (folder / "processed" / "training.pt").string(),
+                      "fetch them again: torchvision.datasets.MNIST(root, download=True) leaves them in MNIST/raw");
+  }
+  const auto names = spellings("train-images", "idx3-ubyte");
+  return make_error(
+      Errc::not_found,
+      fmt::format("has neither {} nor {}, plain or .gz, also not in raw/ or in a folder's raw/", names[0], names[1]),
+      given, kHint);
 }
 
 Result<Dataset> load_mnist(const std::string& folder, Split split) {

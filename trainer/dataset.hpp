@@ -25,6 +25,12 @@ struct Dataset {
 
 enum class Split { train, test };
 
+/// Where the files are that `given` means: in it, in its raw/, or in the raw/ of one of its folders, as torchvision
+/// leaves them (ROOT/MNIST/raw, ROOT/FashionMNIST/raw). The first of these that has one of the four wins.
+/// `Errc::not_found` names what was looked for, and PyTorch's own processed/training.pt where that alone is there;
+/// `Errc::invalid_config` names the folders where several would do.
+Result<std::string> find_mnist_folder(const std::string& given);
+
 /// Reads train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) from `folder`; also with a dot before
 /// "idx", also with .gz. The plain file wins. `Errc::not_found` names a missing folder or file, `Errc::invalid_config`
 /// a damaged one, with the value found and the one expected; a file that cannot be read gives the system's error.

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/log.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/gloo_comm.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
@@ -67,15 +68,39 @@ Result<DevicePlan> choose_device(DeviceChoice choice) {
   return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
 }
 
+PrecisionPlan choose_precision(const TrainOptions& options) {
+  const char* value = std::getenv("ACCELERATE_MIXED_PRECISION");
+  const std::string_view asked = value == nullptr ? "no" : value;
+  PrecisionPlan plan;
+  if (options.tf32) plan.precision = Precision::tf32;
+  if (options.bf16.value_or(asked == "bf16")) plan.precision = Precision::bf16;
+  if (!options.bf16 && (asked == "fp16" || asked == "fp8")) plan.ignored = asked;
+  return plan;
+}
+
 Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
   const AdamWOptions adamw{.weight_decay = options.weight_decay,
                            .beta1 = options.adam_beta1,
                            .beta2 = options.adam_beta2,
                            .epsilon = options.adam_epsilon};
   const DropoutOptions dropout{.on = options.dropout, .seed = options.seed};
+  const Model* const model = find_model(options.model);
+  if (model == nullptr) {
+    return make_error(Errc::usage, fmt::format("--model {}: there is {}", options.model, model_names()));
+  }
+  const PrecisionPlan precision = choose_precision(options);
+  if (!precision.ignored.empty() && world.rank == 0) {
+    log_warning("mixed_precision {} (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 is",
+                precision.ignored);
+  }
 #ifdef LLMLAUNCH_CUDA_BACKEND
-  if (plan.cuda) return cuda::make_engine(world, adamw, dropout, timeout_of(options));
+  if (plan.cuda) {
+    return cuda::make_engine(world, *model, adamw, dropout, precision.precision, timeout_of(options));
+  }
 #endif
+  // TF32 beside bfloat16 is for what is left in fp32, which a CPU has not either.
+  const auto math = cpu_math(options.tf32 ? Precision::tf32 : precision.precision);
+  if (!math) return math.error();
   Engine engine;
   std::uint32_t threads = options.threads;
   if (threads == 0) {
@@ -83,7 +108,7 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
     if (!fallback) return fallback.error();
     threads = *fallback;
   }
-  auto backend = make_cpu_backend(adamw, dropout, threads);
+  auto backend = make_cpu_backend(*model, adamw, dropout, threads, *math);
   if (!backend) return backend.error();
   engine.backend = std::move(*backend);
   auto comm = make_cpu_comm(options, world);

@@ -29,7 +29,7 @@ add_library(llmlaunch_trainer_options STATIC
   option_table.cpp
   options.cpp
 )
-target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE CLI11::CLI11 yaml-cpp)
+target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11 yaml-cpp)
 target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)
 
 include(cuda/detect.cmake)
@@ -49,6 +49,7 @@ add_library(llmlaunch_trainer_app STATIC
   evaluation.cpp
   job_facts.cpp
   loss_log.cpp
+  predictions.cpp
   progress.cpp
   resume.cpp
   stop.cpp

@@ -41,7 +41,7 @@ Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const 
 Result<void> write_whole_file(const std::string& path, ByteView bytes) {
   OpenFile file(std::fopen(path.c_str(), "wbe"));
   if (!file) return system_error(errno, "open", path);
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) {
+  if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) {
     return system_error(errno, "write", path);
   }
   // What is buffered, or a quota, may fail only here.

@@ -140,7 +140,7 @@ Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::str
   const std::uint32_t rows = word(file, 8);
   const std::uint32_t columns = word(file, 12);
   if (rows != kImageSide || columns != kImageSide) {
-    return damaged(name, fmt::format("holds images of {} x {}; BasicNet takes 28 x 28", rows, columns));
+    return damaged(name, fmt::format("holds images of {} x {}; networks here take 28 x 28", rows, columns));
   }
   if (auto whole = check_length(file, name, *count, "images", kImageHeader, kImageValues); !whole) return whole.error();
   return contents(file.subspan(kImageHeader));

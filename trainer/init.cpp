@@ -1,17 +1,12 @@
 // The weights before the first step. Called once per job, on every rank.
 #include "trainer/init.hpp"
 
-#include <array>
 #include <cmath>
 
-#include "trainer/backend.hpp"
 #include "trainer/torch_random.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-// Inputs of one output: of a convolution, channels × 3 × 3. A layer's weight and bias have the same bound.
-constexpr std::array<double, kParameters.size() / 2> kFanIn = {9, 288, 9216, 128};
 
 /// A weight's bound as PyTorch computes it: kaiming_uniform_ with a = √5. It may differ from the bias's in the last
 /// bit.
@@ -26,16 +21,21 @@ double bias_bound(double fan_in) {
 
 }  // namespace
 
-std::vector<float> initial_parameters(std::uint64_t seed) {
-  std::vector<float> values(kParameterValues);
+std::vector<float> initial_parameters(const Model& model, std::uint64_t seed) {
+  std::vector<float> values(model.values);
   TorchGenerator generator(seed);
-  for (std::size_t p = 0; p < kParameters.size(); ++p) {
-    const double fan_in = kFanIn[p / 2];
-    const auto bound = static_cast<float>(p % 2 == 0 ? weight_bound(fan_in) : bias_bound(fan_in));
-    const Parameter& parameter = kParameters[p];
+  const auto draw = [&](const Parameter& parameter, double bound_in_double) {
+    const auto bound = static_cast<float>(bound_in_double);
     for (std::size_t i = parameter.first; i < parameter.first + parameter.count; ++i) {
       values[i] = generator.uniform(-bound, bound);
     }
+  };
+  for (const Stage& stage : model.stages) {
+    if (!stage.has_parameters()) continue;
+    const Parameter& weight = model.parameters[stage.weight];
+    const auto fan_in = static_cast<double>(weight.count / weight.shape.front());
+    draw(weight, weight_bound(fan_in));
+    draw(model.parameters[stage.weight + 1], bias_bound(fan_in));
   }
   return values;
 }

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/device.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -49,7 +51,10 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
       {"the number of training images", text_of(data.train.count())},
       {"the number of test images", text_of(data.test.count())},
-      {"--data_dir", data.description},
+      {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
+      {"--model", o.model},
+      {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+      {"--predict", o.predict.empty() ? "not given" : "given"},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--num_train_epochs", text_of(o.num_train_epochs)},
       {"--max_steps", text_of(o.max_steps)},
@@ -88,6 +93,7 @@ FlagValues flags_to_keep(const TrainOptions& o, std::uint64_t steps, std::uint32
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
+      {"the precision", precision_name(choose_precision(o).precision)},
       {"--seed", text_of(o.seed)},
       {"--dropout", o.dropout ? "on" : "off"},
       {"--logging_steps", text_of(o.logging_steps)},

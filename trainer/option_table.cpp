@@ -10,6 +10,8 @@
 #include <numeric>
 #include <utility>
 
+#include "trainer/model.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -79,6 +81,12 @@ CLI::Validator whole_number() {
           ""};
 }
 
+CLI::Validator named_file() {
+  return {
+      [](const std::string& word) { return word.empty() ? std::string("needs the name of a file") : std::string(); },
+      ""};
+}
+
 CLI::Validator named_folder() {
   return {
       [](const std::string& word) { return word.empty() ? std::string("needs the name of a folder") : std::string(); },
@@ -103,7 +111,9 @@ CLI::Option* from_one(CLI::Option* option) {
 }
 
 void add_data_flags(CLI::App& app, TrainOptions& o) {
-  app.add_option("--data_dir", o.data_dir, "folder with MNIST's IDX files, plain or .gz; without it digits are drawn");
+  app.add_option(
+      "--data_dir", o.data_dir,
+      "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
   from_one(app.add_option(
       "--train_samples", o.train_samples,
       fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples)));
@@ -260,6 +270,25 @@ void add_device_flags(CLI::App& app, TrainOptions& o, OptionWords& words) {
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
 }
 
+void add_model_flags(CLI::App& app, TrainOptions& o, OptionWords& words) {
+  std::map<std::string, std::string> names;
+  for (const Model* model : all_models()) names[model->name] = model->name;
+  add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
+  add_switch(
+      app, "--bf16", words.bf16,
+      "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32 (default: as mixed_precision "
+      "in the YAML)");
+  add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
+  add_switch(app, "--fp16", words.fp16, "refused: half precision needs its losses scaled; --bf16 does not");
+  app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
+                 "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{256}));
+  app.add_option("--predict", o.predict,
+                 "after the last step, rank 0 writes the test images' logits and labels here, a safetensors file")
+      ->check(named_file());
+}
+
 constexpr const char* kFooter =
     R"(Hyphens and underscores in flags are the same. Alone it trains in one process; under llmlaunch run it is one
 rank of many and finds the others through the environment.
@@ -275,8 +304,7 @@ exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not fou
 }  // namespace
 
 struct OptionTable::Parts {
-  CLI::App app{"Trains BasicNet, a small convolutional network, on images of digits, alone or as one rank of many.",
-               "llmlaunch-train"};
+  CLI::App app{"Trains a small network on images of digits, alone or as one rank of many.", "llmlaunch-train"};
   /// A flag that stands in no file, or no flag at all, is nullptr.
   CLI::Option* setting(const std::string& name) {
     if (name == "config" || name == "help" || name == "version") return nullptr;
@@ -296,6 +324,7 @@ OptionTable::OptionTable(TrainOptions& options, OptionWords& words) : parts_(std
   app.allow_extras();
   app.add_option("--config", words.config, "read settings from this file; see below")->type_name("FILE");
   add_data_flags(app, options);
+  add_model_flags(app, options, words);
   add_length_flags(app, options);
   add_optimizer_flags(app, options);
   add_report_flags(app, options, words);

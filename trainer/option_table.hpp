@@ -20,6 +20,8 @@ struct OptionWords {
   std::string config;                ///< --config
   std::optional<bool> use_cpu;       ///< --use_cpu
   std::optional<bool> disable_tqdm;  ///< --disable_tqdm
+  std::optional<bool> bf16;          ///< --bf16
+  bool fp16 = false;                 ///< --fp16
   std::vector<std::string> report_to;
 };
 

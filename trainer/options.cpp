@@ -35,7 +35,8 @@ Error unknown_argument(const OptionTable& table, const std::string& word) {
 }
 
 /// The file that --config names, or a word without a flag; empty: none.
-Result<std::string> named_file(const OptionTable& table, const OptionTable::Typed& typed, const std::string& config) {
+Result<std::string> file_of_settings(const OptionTable& table, const OptionTable::Typed& typed,
+                                     const std::string& config) {
   std::string file = config;
   for (const std::string& word : typed.extras) {
     if (!is_file_of_settings(word)) return unknown_argument(table, word);
@@ -133,6 +134,11 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
     }
     o.progress = Progress::never;
   }
+  if (words.bf16) o.bf16 = words.bf16;
+  if (words.fp16) {
+    return Contradiction{"fp16", "--fp16: half precision is not done here, on a CPU as little as on a GPU",
+                         "--bf16 trains with as few bits and needs no scaling of the loss"};
+  }
   const auto& reports = words.report_to;
   const auto has = [&](const char* word) { return std::find(reports.begin(), reports.end(), word) != reports.end(); };
   if (has("none") && reports.size() > 1) {
@@ -183,7 +189,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
       parsed.answer = typed->answer;
       return parsed;
     }
-    const auto named = named_file(table, *typed, typed_words.config);
+    const auto named = file_of_settings(table, *typed, typed_words.config);
     if (!named) return named.error();
     file_name = *named;
   }
@@ -200,6 +206,8 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     auto applied = apply_file(*file, table);
     if (!applied) return applied.error();
     from_file = std::move(*applied);
+    // As for Hugging Face's Trainer: a file's false says nothing against mixed_precision.
+    if (words.bf16 == false) words.bf16.reset();
     if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
   if (const auto typed = table.parse(arguments); !typed) return typed.error();

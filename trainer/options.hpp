@@ -77,9 +77,14 @@ struct TrainOptions {
   Progress progress = Progress::automatic;
   std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;
-  std::uint32_t ddp_timeout = 1800;  ///< seconds for one collective
-  std::uint32_t threads = 0;         ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
-  std::vector<std::string> notes;    ///< what rank 0 says before it begins: keys of the file that were left out
+  std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
+  std::string model = "basicnet";            ///< one of model.hpp's
+  std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not said: as the environment says
+  bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
+  std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
+  std::string predict;                       ///< rank 0 writes the test images' logits here at the end
+  std::uint32_t threads = 0;                 ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
+  std::vector<std::string> notes;            ///< what rank 0 says before it begins: keys of the file that were left out
 };
 
 /// --resume_from_checkpoint true: the newest one of output_dir.

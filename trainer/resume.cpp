@@ -58,12 +58,19 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
   }
   if (!*found) {
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
-    if (auto loaded = backend.load_parameters(initial_parameters(options.seed)); !loaded) return loaded.error();
+    if (auto loaded = backend.load_parameters(initial_parameters(backend.model(), options.seed)); !loaded)
+      return loaded.error();
     return Start{{}, run.optimizer};
   }
   const FoundCheckpoint& checkpoint = **found;
   for (const Error& damaged : checkpoint.damaged) log_warning("{}; passed over", to_string(damaged));
   const TrainingState& state = checkpoint.state;
+  if (state.model != &backend.model()) {
+    return make_error(Errc::invalid_argument,
+                      fmt::format("is of model {}, and --model is {}", state.model->name, backend.model().name),
+                      checkpoint.folder,
+                      fmt::format("go on with --model {}, or start anew in another --output_dir", state.model->name));
+  }
   if (state.accounting != run.accounting) {
     return make_error(
         Errc::invalid_argument,
@@ -124,6 +131,7 @@ Result<TrainingState> state_after(const Steps& steps, const TrainOptions& option
   auto moments = backend.copy_moments();
   if (!moments) return moments.error();
   TrainingState state;
+  state.model = &backend.model();
   state.step = steps.done;
   state.skipped = steps.skipped;
   state.epoch = static_cast<double>(steps.done) / static_cast<double>(run.accounting.steps_per_epoch);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -87,6 +88,10 @@ Result<std::map<std::string, std::string>> parse_metadata(const json& entry, con
   return metadata;
 }
 
+ByteView data_of(const TensorView& tensor) {
+  return tensor.bytes.empty() ? std::as_bytes(tensor.values) : std::as_bytes(tensor.bytes);
+}
+
 /// Every byte of the data belongs to one tensor.
 Result<void> check_cover(std::vector<Place> places, std::uint64_t data_bytes, const std::string& name) {
   std::sort(places.begin(), places.end(),
@@ -109,9 +114,11 @@ Bytes write_safetensors(std::span<const TensorView> tensors, const std::map<std:
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::uint64_t next = 0;
   for (const TensorView& tensor : tensors) {
+    assert(next % sizeof(float) == 0 || !tensor.bytes.empty());
+    const std::uint64_t size = data_of(tensor).size();
     header[tensor.name] = {
-        {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {next, next + tensor.values.size_bytes()}}};
-    next += tensor.values.size_bytes();
+        {"dtype", tensor.bytes.empty() ? "F32" : "U8"}, {"shape", tensor.shape}, {"data_offsets", {next, next + size}}};
+    next += size;
   }
   std::string text = header.is_null() ? "{}" : header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -120,7 +127,7 @@ Bytes write_safetensors(std::span<const TensorView> tensors, const std::map<std:
   for (std::size_t i = 0; i < kLengthBytes; ++i) file.push_back(static_cast<std::byte>(text.size() >> (8 * i)));
   const auto append = [&](ByteView bytes) { file.insert(file.end(), bytes.begin(), bytes.end()); };
   append(as_bytes(text));
-  for (const TensorView& tensor : tensors) append(std::as_bytes(tensor.values));
+  for (const TensorView& tensor : tensors) append(data_of(tensor));
   return file;
 }
 

@@ -1,5 +1,5 @@
 /// \file
-/// The safetensors file format, as bytes in memory: named float32 tensors that every library of the field reads. Pure
+/// The safetensors file format, as bytes in memory: named tensors that every library of the field reads. Pure
 /// functions; checkpoint.cpp reads and writes the files.
 ///
 ///     8 bytes: length of the header, little-endian · header: JSON · data, one tensor after another, little-endian
@@ -23,10 +23,12 @@ namespace llmlaunch::trainer {
 inline constexpr std::size_t kMaxSafetensorsHeader = std::size_t{1} << 20U;
 inline constexpr std::size_t kMaxSafetensorsFile = std::size_t{1} << 30U;
 
+/// As many values as the shape says, row by row: numbers (F32), or, where there are bytes, those (U8).
 struct TensorView {
   std::string name;
   std::vector<std::uint64_t> shape;
-  std::span<const float> values;  ///< as many as the shape says, row by row
+  std::span<const float> values;
+  std::span<const std::uint8_t> bytes = {};
 };
 
 struct Safetensors {
@@ -38,7 +40,8 @@ struct Safetensors {
   std::map<std::string, std::string> metadata;
 };
 
-/// The whole file, tensors in the order given; the data begins at a multiple of 8.
+/// The whole file, tensors in the order given; the data begins at a multiple of 8. Bytes come after all numbers, so
+/// that those lie at multiples of 4.
 Bytes write_safetensors(std::span<const TensorView> tensors, const std::map<std::string, std::string>& metadata);
 
 /// `Errc::invalid_config` with `name` as `where` for what is no such file, is cut off, holds another type than F32, or

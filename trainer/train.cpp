@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
+#include "trainer/batch_loader.hpp"
 #include "trainer/best_model.hpp"
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
@@ -22,6 +24,7 @@
 #include "trainer/files.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/predictions.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
@@ -36,16 +39,18 @@ constexpr std::size_t kShownHash = 16;
 
 class Training {
  public:
-  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses)
+  Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses,
+           BatchLoader& loader)
       : options_(options),
         world_(world),
         backend_(*engine.backend),
         comm_(*engine.comm),
         data_(data),
         losses_(losses),
+        loader_(loader),
         sampler_(data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
                  options.dataloader_drop_last ? Tail::drop : Tail::repeat),
-        reducer_(comm_, backend_.gradient(), places(), caps(options)),
+        reducer_(comm_, backend_.gradient(), places(backend_.model()), caps(options)),
         length_(
             training_length({.images_per_rank = sampler_.size(),
                              .batch_size = options.per_device_train_batch_size,
@@ -91,6 +96,7 @@ class Training {
     if (options_.load_best_model_at_end) {
       if (auto tested = test_best(); !tested) return tested.error();
     }
+    if (auto predicted = predict(); !predicted) return predicted.error();
     if (auto finished = comm_.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
     if (auto reported = story_.finish(); !reported) return reported.error();
@@ -102,9 +108,9 @@ class Training {
   void end_line() { story_.end_line(); }
 
  private:
-  static std::vector<Range> places() {
+  static std::vector<Range> places(const Model& model) {
     std::vector<Range> result;
-    for (const Parameter& parameter : kParameters) result.push_back({parameter.first, parameter.count});
+    for (const Parameter& parameter : model.parameters) result.push_back({parameter.first, parameter.count});
     return result;
   }
 
@@ -153,21 +159,34 @@ class Training {
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
-    const auto order = sampler_.epoch(epoch);
     const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
+    load_epoch(epoch, begun * options_.gradient_accumulation_steps);
     for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
          first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
          first += options_.gradient_accumulation_steps) {
       const std::uint64_t last =
           std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
-      const auto loss = train_step(epoch, order, {.first = first, .last = last});
+      const auto loss = train_step(epoch, {.first = first, .last = last});
       if (!loss) return loss.error();
       if (auto logged = log_step(*loss); !logged) return logged;
       if (stopped_) return ok;
       if (auto done = after_step(epoch); !done) return done;
     }
     return ok;
+  }
+
+  /// The epoch's batches from `first` on, as far as the job needs them.
+  void load_epoch(std::uint64_t epoch, std::uint64_t first) {
+    const std::uint64_t wanted = (length_.steps - step_) * options_.gradient_accumulation_steps;
+    const auto order = std::make_shared<const std::vector<std::uint32_t>>(sampler_.epoch(epoch));
+    loader_.begin(first, std::min<std::uint64_t>(first + wanted, length_.batches_per_epoch),
+                  [order, &images = data_.train, size = std::size_t{options_.per_device_train_batch_size}](
+                      std::uint64_t index, FilledBatch& into) -> Result<void> {
+                    const std::size_t begin = index * size;
+                    fill(images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
+                    return ok;
+                  });
   }
 
   /// In this order, so that a checkpoint knows what its test gave.
@@ -195,13 +214,14 @@ class Training {
 
   /// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
   /// while the last batch's backward pass runs.
-  Result<double> train_step(std::uint64_t epoch, const std::vector<std::uint32_t>& order, Batches batches) {
+  Result<double> train_step(std::uint64_t epoch, Batches batches) {
     const auto parts = static_cast<double>(batches.last - batches.first);
     double loss = 0;
     for (std::uint64_t b = batches.first; b < batches.last; ++b) {
+      const auto filled = loader_.next();
+      if (!filled) return filled.error();
+      Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
       const std::size_t first = b * options_.per_device_train_batch_size;
-      const std::size_t count = std::min<std::size_t>(options_.per_device_train_batch_size, order.size() - first);
-      Batch batch = gather(data_.train, std::span(order).subspan(first, count));
       batch.samples = {.first = (epoch * sampler_.size() + first) * world_.world_size + world_.rank,
                        .stride = world_.world_size};
       const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
@@ -210,7 +230,7 @@ class Training {
           batch, use, [&](std::size_t parameter) { return last ? reducer_.ready(parameter) : Result<void>(ok); });
       if (!result) return result.error();
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
-      story_.add_images(count * world_.world_size);
+      story_.add_images(batch.labels.size() * world_.world_size);
       mark_batch();
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
@@ -369,15 +389,26 @@ class Training {
     const auto loaded = load_best(best, comm_, backend_, missing_best_);
     if (!loaded) return loaded.error();
     if (!*loaded) return ok;
+    if (best) weights_step_ = best->step;
     if (best) story_.say("the best model is that of step {}: {}", best->step, best->checkpoint);
     return test("best model: ");
   }
 
-  Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
-    images_.resize(positions.size() * kImageValues);
-    labels_.resize(positions.size());
-    fill_batch(from, positions, images_, labels_);
-    return {.images = images_, .labels = labels_};
+  Result<void> predict() {
+    if (options_.predict.empty()) return ok;
+    if (auto written = write_predictions(options_.predict, data_.test, options_.per_device_eval_batch_size,
+                                         weights_step_.value_or(step_), comm_, backend_, mark_batch);
+        !written) {
+      return written;
+    }
+    story_.say("logits of {} test images are in {}", data_.test.count(), options_.predict);
+    return ok;
+  }
+
+  static void fill(const Dataset& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
+    into.images.resize(positions.size() * kImageValues);
+    into.labels.resize(positions.size());
+    fill_batch(from, positions, into.images, into.labels);
   }
 
   const TrainOptions& options_;
@@ -386,19 +417,19 @@ class Training {
   Comm& comm_;
   DataSource& data_;
   LossLog& losses_;
+  BatchLoader& loader_;
   DistributedSampler sampler_;
   GradientReducer reducer_;
   TrainingLength length_;
   Schedule schedule_;
-  std::vector<float> images_;
-  std::vector<std::uint8_t> labels_;
   RunFacts run_;
   Story story_;
   CheckpointWriter checkpoints_;
   std::optional<LogRecord> tested_;       // by the last test
   std::optional<BestModel> best_before_;  // the one that is being written
   std::optional<Error> missing_best_;
-  std::optional<double> norm_;  // of the step's gradient, where it is known
+  std::optional<std::uint64_t> weights_step_;  // rank 0's, where the weights are no longer the last step's
+  std::optional<double> norm_;                 // of the step's gradient, where it is known
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
@@ -411,6 +442,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
+  if (world.rank == 0 && !options.predict.empty()) {
+    if (auto good = prepare_predictions(options.predict); !good) return good.error();
+  }
   auto data = load_data(options);
   if (!data) return data.error();
   auto engine = make_engine(options, world, plan);
@@ -426,7 +460,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   if (world.rank == 0) {
     for (const std::string& note : options.notes) log_warning("{}", note);
   }
-  Training training(options, world, *engine, *data, *losses);
+  const auto loader = BatchLoader::make(options.dataloader_num_workers);
+  if (!loader) return loader.error();
+  Training training(options, world, *engine, *data, *losses, **loader);
   const auto ending = training.run();
   training.end_line();
   at_end(ending);

@@ -16,7 +16,7 @@ enum class Ending {
   stopped,  ///< a SIGTERM came, and the state was saved
 };
 
-/// Trains BasicNet as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
+/// Trains a model as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
 /// rank of the world calls it with the same options.
 /// `at_end` is told how the job ended while all connections still stand, and may end the process.
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,

@@ -57,6 +57,19 @@ Result<void> checked_version(const Document& document, std::uint64_t expected, c
   return unreadable(path, fmt::format("is of version {}; this program reads {}", version, expected));
 }
 
+Result<void> take_model(const Document& document, const std::string& path, TrainingState& state) {
+  const auto name = document.find("model");
+  if (name == document.end()) {
+    state.model = &basic_net();  // from before there were others
+    return ok;
+  }
+  if (!name->is_string()) return unreadable(path, "names no model");
+  state.model = find_model(name->get<std::string>());
+  if (state.model != nullptr) return ok;
+  return unreadable(path,
+                    fmt::format("is of model '{}'; this program knows {}", name->get<std::string>(), model_names()));
+}
+
 constexpr const char* kLacks = "lacks a value, or has one of another type";
 
 /// What both versions have.
@@ -159,6 +172,7 @@ std::string trainer_state_text(const TrainingState& state) {
 std::string own_state_text(const TrainingState& state) {
   const SampleAccounting& a = state.accounting;
   Ordered document = {{"version", kVersion},
+                      {"model", state.model->name},
                       {"skipped_steps", state.skipped},
                       {"seed", state.seed},
                       {"world_size", state.world_size},
@@ -200,7 +214,7 @@ Result<void> take_own_state(std::string_view text, const std::string& path, Trai
   const bool whole =
       take_job(*document, state) && take(*document, "images_per_step", state.accounting.images_per_step) &&
       (!document->contains("optimizer") || take_optimizer(*document, state)) && take_flags(*document, state);
-  return whole ? Result<void>(ok) : unreadable(path, kLacks);
+  return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
 }
 
 Result<void> take_old_state(std::string_view text, const std::string& path, TrainingState& state) {
@@ -210,7 +224,7 @@ Result<void> take_old_state(std::string_view text, const std::string& path, Trai
   const bool whole = take(*document, "global_step", state.step) && take(*document, "epoch", state.epoch) &&
                      take_job(*document, state) &&
                      take(*document, "train_batch_size", state.accounting.images_per_step);
-  return whole ? Result<void>(ok) : unreadable(path, kLacks);
+  return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
 }
 
 }  // namespace llmlaunch::trainer

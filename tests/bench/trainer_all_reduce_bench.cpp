@@ -42,7 +42,7 @@ int main() {
     return 64;
   }
   const auto comm = must(make_gloo_comm(*world.client, {}));
-  std::vector<float> gradient(kParameterValues, 1.0F);
+  std::vector<float> gradient(basic_net().values, 1.0F);
   std::vector<double> milliseconds;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
     must(comm->barrier());

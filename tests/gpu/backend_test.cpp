@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -82,6 +83,12 @@ double relative_difference(std::span<const float> a, std::span<const float> b) {
 
 const GradientReady kIgnore = [](std::size_t) -> Result<void> { return ok; };
 
+std::vector<std::size_t> last_first(std::size_t count) {
+  std::vector<std::size_t> order(count);
+  std::iota(order.rbegin(), order.rend(), std::size_t{0});
+  return order;
+}
+
 void compare_one_step(Backend& cpu, Backend& gpu) {
   const Images images(1);
   const BatchResult by_cpu = must(cpu.forward_backward(images.batch(), {}, kIgnore));
@@ -93,9 +100,9 @@ void compare_one_step(Backend& cpu, Backend& gpu) {
   expect(std::abs(by_cpu.loss_sum - by_gpu.loss_sum) <= kTolerance * std::abs(by_cpu.loss_sum),
          fmt::format("loss {} on the CPU, {} on the GPU", by_cpu.loss_sum / kBatch, by_gpu.loss_sum / kBatch));
   expect(by_cpu.correct == by_gpu.correct, "the same hits");
-  expect(order == std::vector<std::size_t>{7, 6, 5, 4, 3, 2, 1, 0}, "gradients become ready from the last layer on");
+  expect(order == last_first(cpu.model().parameters.size()), "gradients become ready from the last layer on");
   const std::vector<float> gradient = host_copy(gpu.gradient());
-  for (const Parameter& parameter : kParameters) {
+  for (const Parameter& parameter : cpu.model().parameters) {
     const double difference =
         relative_difference(std::span(gradient).subspan(parameter.first, parameter.count),
                             std::span<const float>(cpu.gradient()).subspan(parameter.first, parameter.count));
@@ -124,12 +131,12 @@ void compare_learning(Backend& cpu, Backend& gpu) {
   expect(last < 2.0, fmt::format("the GPU learns: loss {:.3f} after {} steps", last, kSteps));
 }
 
-void compare_repetition(const World& world, const AdamWOptions& adamw) {
+void compare_repetition(const World& world, const Model& model, const AdamWOptions& adamw) {
   const Images images(3);
   std::vector<std::vector<float>> results;
   for (int round = 0; round < 2; ++round) {
-    const auto gpu = must(cuda::make_cuda_backend(world, adamw, {.on = true, .seed = 5}));
-    must(gpu->load_parameters(initial_parameters(1)));
+    const auto gpu = must(cuda::make_cuda_backend(world, model, adamw, {.on = true, .seed = 5}));
+    must(gpu->load_parameters(initial_parameters(model, 1)));
     for (std::uint64_t step = 1; step <= 3; ++step) {
       must(gpu->forward_backward({images.values, images.labels, {.first = kBatch * step}}, {}, kIgnore));
       must(gpu->optimizer_step(step, kLearningRate));
@@ -140,13 +147,13 @@ void compare_repetition(const World& world, const AdamWOptions& adamw) {
 }
 
 /// Masks, accumulation and clipping: one step of two batches on both.
-void compare_accumulated_step(const World& world) {
+void compare_accumulated_step(const World& world, const Model& model) {
   const DropoutOptions dropout{.on = true, .seed = 6};
-  const auto cpu = must(make_cpu_backend({}, dropout, 2));
-  const auto gpu = must(cuda::make_cuda_backend(world, {}, dropout));
+  const auto cpu = must(make_cpu_backend(model, {}, dropout, 2));
+  const auto gpu = must(cuda::make_cuda_backend(world, model, {}, dropout));
   std::vector<double> norms;
   for (Backend* backend : {cpu.get(), gpu.get()}) {
-    must(backend->load_parameters(initial_parameters(1)));
+    must(backend->load_parameters(initial_parameters(model, 1)));
     for (std::uint64_t part = 0; part < 2; ++part) {
       const Images images(static_cast<unsigned>(5 + part));
       must(backend->forward_backward({images.values, images.labels, {.first = 1'000 + part, .stride = 2}},
@@ -159,6 +166,26 @@ void compare_accumulated_step(const World& world) {
          fmt::format("two batches with dropout, added up and clipped: relative difference {:.1e}", difference));
   expect(std::abs(norms[1] - norms[0]) <= kTolerance * norms[0],
          fmt::format("the norm before: {} on the CPU, {} on the GPU", norms[0], norms[1]));
+}
+
+/// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
+/// TF32.
+void compare_precision(const World& world, const Model& model) {
+  const Images images(9);
+  for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+    const bool is_bf16 = precision == Precision::bf16;
+    const auto cpu = must(make_cpu_backend(model, {}, {.on = false, .seed = 0}, 2,
+                                           must(cpu_math(is_bf16 ? Precision::bf16 : Precision::fp32))));
+    const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0}, precision));
+    std::vector<std::vector<float>> logits;
+    for (Backend* backend : {cpu.get(), gpu.get()}) {
+      must(backend->load_parameters(initial_parameters(model, 1)));
+      logits.push_back(must(backend->predict(images.batch())));
+    }
+    const double difference = relative_difference(logits[1], logits[0]);
+    expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
+                                                              model.title, is_bf16 ? "bf16" : "tf32", difference));
+  }
 }
 
 void measure(Backend& gpu) {
@@ -183,16 +210,19 @@ int main() {
   const World world;
   const AdamWOptions adamw;
   const DropoutOptions no_dropout{.on = false, .seed = 0};
-  const auto cpu = must(make_cpu_backend(adamw, no_dropout, 2));
-  const auto gpu = must(cuda::make_cuda_backend(world, adamw, no_dropout));
-  fmt::print("{} against {}\n", gpu->description(), cpu->description());
-  const std::vector<float> weights = initial_parameters(1);
-  must(cpu->load_parameters(weights));
-  must(gpu->load_parameters(weights));
-  compare_one_step(*cpu, *gpu);
-  compare_learning(*cpu, *gpu);
-  compare_repetition(world, adamw);
-  compare_accumulated_step(world);
-  measure(*gpu);
+  for (const Model* model : all_models()) {
+    const auto cpu = must(make_cpu_backend(*model, adamw, no_dropout, 2));
+    const auto gpu = must(cuda::make_cuda_backend(world, *model, adamw, no_dropout));
+    fmt::print("{}: {} against {}\n", model->title, gpu->description(), cpu->description());
+    const std::vector<float> weights = initial_parameters(*model, 1);
+    must(cpu->load_parameters(weights));
+    must(gpu->load_parameters(weights));
+    compare_one_step(*cpu, *gpu);
+    compare_learning(*cpu, *gpu);
+    compare_repetition(world, *model, adamw);
+    compare_accumulated_step(world, *model);
+    compare_precision(world, *model);
+    if (model == all_models().front()) measure(*gpu);
+  }
   return failures == 0 ? 0 : 1;
 }

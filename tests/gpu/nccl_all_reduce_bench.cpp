@@ -31,8 +31,8 @@ constexpr int kSkipped = 77;
 }
 
 double median_microseconds(Comm& comm, cudaStream_t stream) {
-  cuda::DeviceArray<float> gradient(kParameterValues);
-  CUDA_CHECK(cudaMemset(gradient.data(), 0, kParameterValues * sizeof(float)));
+  cuda::DeviceArray<float> gradient(basic_net().values);
+  CUDA_CHECK(cudaMemset(gradient.data(), 0, basic_net().values * sizeof(float)));
   std::vector<double> times;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
     if (auto met = comm.barrier(); !met) give_up(met.error(), 1);

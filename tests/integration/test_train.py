@@ -177,7 +177,7 @@ def test_a_wrong_flag_of_the_trainer_is_said_once_with_its_status(hosts):
     hosts.nothing_left(run)
 
 
-@pytest.mark.parametrize("question, answer", [("--help", "Trains BasicNet"), ("-h", "Trains BasicNet"),
+@pytest.mark.parametrize("question, answer", [("--help", "Trains a small network"), ("-h", "Trains a small network"),
                                               ("--version", "llmlaunch-train ")])
 def test_the_trainer_s_help_needs_no_host_and_no_configuration(hosts, question, answer):
     run = hosts.run("train", "--max_steps", "1", question, config="no such key: 1\n")

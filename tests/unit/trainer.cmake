@@ -16,11 +16,13 @@ llmlaunch_unit_test(trainer_files
 llmlaunch_unit_test(trainer_app SOURCES trainer_progress_test.cpp LIBRARIES llmlaunch_trainer_app)
 llmlaunch_unit_test(trainer_core
   SOURCES
+    trainer_batch_loader_test.cpp
     trainer_cpu_backend_test.cpp
     trainer_cpu_kernels_test.cpp
     trainer_dataset_test.cpp
     trainer_digits_test.cpp
     trainer_init_test.cpp
+    trainer_model_test.cpp
     trainer_pytorch_test.cpp
     trainer_philox_test.cpp
     trainer_sampler_test.cpp

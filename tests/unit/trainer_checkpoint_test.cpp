@@ -44,6 +44,7 @@ class Output {
 
 TrainingState state_of(std::uint64_t step) {
   TrainingState state;
+  state.model = &basic_net();
   state.step = step;
   state.skipped = 2;
   state.epoch = 0.5;
@@ -51,7 +52,7 @@ TrainingState state_of(std::uint64_t step) {
   state.world_size = 4;
   state.accounting = {.images = 1000, .images_per_step = 64, .steps_per_epoch = 16, .data_seed = 3, .drop_last = true};
   for (auto* values : {&state.parameters, &state.first_moment, &state.second_moment}) {
-    values->resize(kParameterValues);
+    values->resize(basic_net().values);
     const float start = values == &state.parameters ? 1.0F : values == &state.first_moment ? 2.0F : 3.0F;
     for (std::size_t i = 0; i < values->size(); ++i) {
       (*values)[i] = start / static_cast<float>(i + step);
@@ -84,6 +85,7 @@ TEST_CASE("a checkpoint comes back bit for bit") {
   const auto loaded = load_checkpoint(folder);
   REQUIRE(loaded);
   const TrainingState expected = state_of(12);
+  CHECK(loaded->model == &basic_net());
   CHECK(loaded->step == 12);
   CHECK(loaded->skipped == 2);
   CHECK(loaded->epoch == 0.5);
@@ -94,6 +96,19 @@ TEST_CASE("a checkpoint comes back bit for bit") {
   CHECK(loaded->first_moment == expected.first_moment);
   CHECK(loaded->second_moment == expected.second_moment);
   CHECK(output.names() == std::vector<std::string>{"checkpoint-12"});
+}
+
+TEST_CASE("a checkpoint names its model, and has its tensors") {
+  const Output output;
+  TrainingState state = state_of(3);
+  state.model = &mlp();
+  for (auto* values : {&state.parameters, &state.first_moment, &state.second_moment}) values->resize(mlp().values);
+  const auto folder = save_checkpoint(output.path(), state);
+  REQUIRE(folder);
+  const auto loaded = load_checkpoint(*folder);
+  REQUIRE(loaded);
+  CHECK(loaded->model == &mlp());
+  CHECK(loaded->parameters == state.parameters);
 }
 
 TEST_CASE("saving a step again replaces it") {

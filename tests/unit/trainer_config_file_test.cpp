@@ -128,10 +128,10 @@ TEST_CASE("all of TrainingArguments, as transformers 4 and 5 write it, is accept
 TEST_CASE("what the trainer does not have is named once when a file asks for it") {
   const std::string text =
       replaced(replaced(fixture("transformers_5.json"), "\"run_name\": null", "\"run_name\": \"mine\""),
-               "\"dataloader_num_workers\": 0", "\"dataloader_num_workers\": 4");
+               "\"torch_compile\": false", "\"torch_compile\": true");
   const TrainOptions o = options(text);
-  CHECK(o.notes == std::vector<std::string>{
-                       "cfg.yaml: left out, for the trainer has no such thing: run_name, dataloader_num_workers"});
+  CHECK(o.notes ==
+        std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: torch_compile, run_name"});
 }
 
 TEST_CASE("reports that only Hugging Face's Trainer writes are left out of a list, and named") {
@@ -148,8 +148,8 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
     std::string old, now, what, hint;
   };
   const std::vector<Row> rows = {
-      {"\"fp16\": false", "\"fp16\": true", "fp16: true would give other numbers than the trainer can", "float32"},
-      {"\"bf16\": false", "\"bf16\": true", "bf16: true would", "float32"},
+      {"\"fp16\": false", "\"fp16\": true", "fp16: half precision is not done here", "bf16 trains"},
+      {"\"bf16_full_eval\": false", "\"bf16_full_eval\": true", "bf16_full_eval: true would", "float32"},
       {"\"optim\": \"adamw_torch\"", "\"optim\": \"sgd\"", "optim: sgd would give other numbers",
        "AdamW (adamw_torch)"},
       {"\"deepspeed\": null", "\"deepspeed\": \"zero.json\"", "deepspeed: zero.json would",
@@ -171,6 +171,13 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
     CHECK_THAT(parsed.error().what, Catch::StartsWith(row.what) && Catch::Contains(row.hint) && Catch::Contains("^"));
     CHECK_THAT(parsed.error().where, Catch::StartsWith("cfg.yaml:"));
   }
+}
+
+TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
+  CHECK(options("bf16: true\n").bf16 == true);
+  CHECK_FALSE(options("bf16: false\n").bf16.has_value());
+  CHECK(options("bf16: true\n", {"--bf16", "false"}).bf16 == false);
+  CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
 TEST_CASE("other versions' names mean the same") {

@@ -1,6 +1,7 @@
 // The loops between oneDNN's operations.
 #include "trainer/cpu_kernels.hpp"
 
+#include <bit>
 #include <cmath>
 
 #include "tests/support/catch.hpp"
@@ -87,6 +88,34 @@ TEST_CASE("AdamW's step is its formula, in double") {
   }
   // No gradient, no momentum: only the decay acts.
   CHECK(p[2] == Approx(0.5 * std::pow(0.999, 5)).epsilon(1e-6));
+}
+
+TEST_CASE("a float becomes the nearest number of bfloat16, the even one of equals") {
+  const auto of_bits = [](std::uint32_t bits) { return std::bit_cast<float>(bits); };
+  const std::vector<std::pair<std::uint32_t, std::uint32_t>> rows = {
+      {0x3f800000, 0x3f800000},  // 1
+      {0x3f807fff, 0x3f800000},  // below the middle
+      {0x3f808000, 0x3f800000},  // the middle, to the even one
+      {0x3f808001, 0x3f810000},  // above it
+      {0x3f818000, 0x3f820000},  // the middle, to the even one above
+      {0xbf818000, 0xbf820000},  // with a sign
+      {0x3fffffff, 0x40000000},  // over a power of two
+      {0x7f7fffff, 0x7f800000},  // the largest float is infinity there
+      {0x7f800000, 0x7f800000}, {0xff800000, 0xff800000}, {0x00000001, 0x00000000},  // the smallest
+      {0x00018000, 0x00020000},  // what is below the normal numbers is rounded alike
+      {0x80000000, 0x80000000},
+  };
+  for (const auto& [from, to] : rows) {
+    std::vector<float> value = {of_bits(from)};
+    round_to_bf16(value);
+    CAPTURE(from);
+    CHECK(std::bit_cast<std::uint32_t>(value[0]) == to);
+  }
+  for (const std::uint32_t none : {0x7f800001U, 0x7fffffffU, 0xff800001U, 0x7fc00000U}) {
+    std::vector<float> value = {of_bits(none)};
+    round_to_bf16(value);
+    CHECK(std::isnan(value[0]));
+  }
 }
 
 }  // namespace trainer_cpu_kernels_test

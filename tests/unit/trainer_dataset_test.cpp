@@ -102,9 +102,9 @@ TEST_CASE("every damage of an image file has its own words") {
       {image_file(0, ""), "images: holds no images: its header says 0"},
       {image_file(1'000'001, pixels(1)), "images: claims 1000001 images; the limit is 1000000"},
       {image_file(0xffffffff, pixels(1)), "images: claims 4294967295 images; the limit is 1000000"},
-      {image_file(1, pixels(1), 0x0803, 27, 28), "images: holds images of 27 x 28; BasicNet takes 28 x 28"},
+      {image_file(1, pixels(1), 0x0803, 27, 28), "images: holds images of 27 x 28; networks here take 28 x 28"},
       {image_file(1, pixels(1), 0x0803, 28, 4'000'000'000),
-       "images: holds images of 28 x 4000000000; BasicNet takes 28 x 28"},
+       "images: holds images of 28 x 4000000000; networks here take 28 x 28"},
       {image_file(2, pixels(2).substr(1)), "images: is truncated: 1583 bytes, but 2 images need 1584"},
       {image_file(1'000'000, pixels(1)), "images: is truncated: 800 bytes, but 1000000 images need 784000016"},
       {image_file(1, pixels(1) + "ab"), "images: has 2 bytes after its 1 images: 802 bytes instead of 800"},
@@ -171,6 +171,55 @@ TEST_CASE("all four spellings of the names are found, plain and packed") {
       CHECK(test->labels == std::vector<std::uint8_t>{4});
     }
   }
+}
+
+TEST_CASE("the folders that torchvision leaves are found from the root, the data set or raw") {
+  const Folder folder;
+  const std::filesystem::path root(folder.path());
+  const auto put = [&](const std::string& name, const std::string& file = "t10k-labels-idx1-ubyte.gz") {
+    std::filesystem::create_directories(root / name);
+    folder.write(name + "/" + file, "x");
+  };
+  const auto found = [](const std::filesystem::path& given) {
+    const auto at = find_mnist_folder(given.string());
+    INFO((at ? *at : to_string(at.error())));
+    REQUIRE(at);
+    return *at;
+  };
+  const auto refused = [](const std::filesystem::path& given) {
+    const auto at = find_mnist_folder(given.string());
+    REQUIRE_FALSE(at);
+    return at.error();
+  };
+  const std::string raw = (root / "MNIST/raw").string();
+  std::filesystem::create_directories(root / "EMNIST/raw");
+  put("notes", "train.txt");
+  CHECK(refused(root).code == Errc::not_found);
+  CHECK(to_string(refused(root)) ==
+        folder.path() +
+            ": has neither train-images-idx3-ubyte nor train-images.idx3-ubyte, plain or .gz, also not in "
+            "raw/ or in a folder's raw/\n   hint: --data_dir wants MNIST's four IDX files, plain or .gz; "
+            "without it digits are drawn");
+
+  put("MNIST/processed", "training.pt");
+  for (const auto& given : {root, root / "MNIST"}) {
+    CHECK(refused(given).code == Errc::not_found);
+    CHECK(to_string(refused(given)) ==
+          (root / "MNIST/processed/training.pt").string() +
+              ": has no IDX files, only what PyTorch made of them and alone can read\n   hint: fetch them again: "
+              "torchvision.datasets.MNIST(root, download=True) leaves them in MNIST/raw");
+  }
+  put("MNIST/raw");
+  for (const auto& given : {root, root / "MNIST", root / "MNIST/raw"}) CHECK(found(given) == raw);
+
+  put("FashionMNIST/raw", "train-images.idx3-ubyte");
+  CHECK(refused(root).code == Errc::invalid_config);
+  CHECK(to_string(refused(root)) == folder.path() + ": holds 2 data sets: " + (root / "FashionMNIST/raw").string() +
+                                        ", " + raw + "\n   hint: name one of them in --data_dir");
+  CHECK(found(root / "FashionMNIST") == (root / "FashionMNIST/raw").string());
+  put(".", "train-labels-idx1-ubyte");
+  CHECK(found(root) == root.string());  // what lies there itself wins
+  CHECK(refused(root / "none").what == "no such folder");
 }
 
 TEST_CASE("what is missing or does not belong together is named") {

@@ -154,9 +154,9 @@ TEST_CASE("a linear model gets less than 90 percent of the drawn digits right, h
 TEST_CASE("BasicNet gets more than 97 percent of the drawn digits right after one epoch", "[epochs]") {
   // As two ranks with 64 images each and every default: one process takes both halves.
   constexpr std::size_t kBatch = 128;
-  const auto backend = make_cpu_backend({}, {.on = true, .seed = 0}, 1);
+  const auto backend = make_cpu_backend(basic_net(), {}, {.on = true, .seed = 0}, 1);
   REQUIRE(backend);
-  REQUIRE((*backend)->load_parameters(initial_parameters(0)));
+  REQUIRE((*backend)->load_parameters(initial_parameters(basic_net(), 0)));
   const auto order = DistributedSampler(kDrawnTrainSamples, 1, 0, 0).epoch(0);
   std::uint64_t step = 0;
   for (std::size_t first = 0; first < order.size(); first += kBatch) {

@@ -12,21 +12,12 @@ namespace trainer_init_test {
 
 using namespace llmlaunch::trainer;
 
-TEST_CASE("the tensors lie one after another and fill the flat array") {
-  std::size_t next = 0;
-  for (const Parameter& parameter : kParameters) {
-    CHECK(parameter.first == next);
-    next += parameter.count;
-  }
-  CHECK(next == kParameterValues);
-}
-
 TEST_CASE("every tensor is uniform within one over the root of its layer's inputs") {
-  const std::vector<float> values = initial_parameters(3);
-  REQUIRE(values.size() == kParameterValues);
+  const std::vector<float> values = initial_parameters(basic_net(), 3);
+  REQUIRE(values.size() == basic_net().values);
   const double inputs[] = {9, 9, 288, 288, 9216, 9216, 128, 128};
-  for (std::size_t p = 0; p < kParameters.size(); ++p) {
-    const auto tensor = std::span(values).subspan(kParameters[p].first, kParameters[p].count);
+  for (std::size_t p = 0; p < basic_net().parameters.size(); ++p) {
+    const auto tensor = std::span(values).subspan(basic_net().parameters[p].first, basic_net().parameters[p].count);
     const double bound = 1 / std::sqrt(inputs[p]);
     double sum = 0, squares = 0, largest = 0;
     for (const float value : tensor) {
@@ -35,7 +26,7 @@ TEST_CASE("every tensor is uniform within one over the root of its layer's input
       largest = std::max(largest, std::abs(static_cast<double>(value)));
     }
     const auto count = static_cast<double>(tensor.size());
-    CAPTURE(kParameters[p].name);
+    CAPTURE(basic_net().parameters[p].name);
     CHECK(largest <= bound);
     // Of a uniform distribution: five deviations of mean and mean square, and the ends are reached.
     CHECK(std::abs(sum / count) < 5 * bound / std::sqrt(3 * count));
@@ -45,8 +36,8 @@ TEST_CASE("every tensor is uniform within one over the root of its layer's input
 }
 
 TEST_CASE("a seed gives the same weights again, another seed others") {
-  CHECK(initial_parameters(1) == initial_parameters(1));
-  CHECK(initial_parameters(1) != initial_parameters(2));
+  CHECK(initial_parameters(basic_net(), 1) == initial_parameters(basic_net(), 1));
+  CHECK(initial_parameters(basic_net(), 1) != initial_parameters(basic_net(), 2));
 }
 
 TEST_CASE("the generator gives its published numbers") {

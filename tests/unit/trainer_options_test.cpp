@@ -126,6 +126,11 @@ TEST_CASE("every flag reaches its option") {
   CHECK(more.eval_strategy == EvalStrategy::steps);
   CHECK(more.eval_steps == 30);
   CHECK(more.export_dataset == "folder");
+  CHECK(options({}).model == "basicnet");
+  CHECK(options({"--model", "mlp"}).model == "mlp");
+  CHECK(options({"--predict", "file"}).predict == "file");
+  CHECK(options({}).dataloader_num_workers == 0);
+  CHECK(options({"--dataloader_num_workers", "4"}).dataloader_num_workers == 4);
   CHECK(options({}).save_strategy == SaveStrategy::no);
   CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
   CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
@@ -166,6 +171,11 @@ TEST_CASE("the best model's flags") {
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
+  CHECK(options({}).bf16 == std::nullopt);
+  CHECK(options({"--bf16"}).bf16 == true);
+  CHECK(options({"--bf16", "False"}).bf16 == false);
+  CHECK(options({"--bf16", "--tf32", "true"}).tf32);
+  CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);
   CHECK(options({"--logging_first_step"}).logging_first_step);
   CHECK(options({"--dataloader_drop_last", "True", "--seed", "1"}).dataloader_drop_last);
@@ -188,7 +198,9 @@ TEST_CASE("what cannot be understood is named") {
       {{"--per-device-train-batch-sise=3"},
        "unknown argument '--per_device_train_batch_sise=3'",
        "did you mean --per_device_train_batch_size?"},
-      {{"--fp16"}, "unknown argument '--fp16'", help},
+      {{"--fp16"},
+       "--fp16: half precision is not done here, on a CPU as little as on a GPU",
+       "--bf16 trains with as few bits and needs no scaling of the loss"},
       {{"surplus"}, "unknown argument 'surplus'", help},
       {{"--train_samples", "0"}, "--train_samples: Value 0 not in range 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},
@@ -213,6 +225,8 @@ TEST_CASE("what cannot be understood is named") {
       {{"--lr_scheduler_type", "2"},
        "--lr_scheduler_type: 2 not in {constant,constant_with_warmup,cosine,linear}",
        help},
+      {{"--predict", ""}, "--predict: needs the name of a file", help},
+      {{"--model", "resnet"}, "--model: resnet not in {basicnet,mlp}", help},
       {{"--seed", "-3"}, "--seed: -3 is not a number from 0", help},
       {{"--report_to", "json"}, "--report_to needs --output_dir or --logging_dir", ""},
       {{"--report_to", "none,json", "--logging_dir", "x"},
@@ -256,6 +270,7 @@ TEST_CASE("a wrong value is named with its flag, on one line") {
            {{"--max_grad_norm", "-1"}, "--max_grad_norm", "-1"},
            {{"--logging_first_step", "maybe"}, "--logging_first_step", "maybe"},
            {{"--gradient_accumulation_steps", "0"}, "--gradient_accumulation_steps", "0"},
+           {{"--dataloader_num_workers", "-1"}, "--dataloader_num_workers", "-1"},
            {{"--data_dir"}, "--data_dir", ""},
        }) {
     CAPTURE(typed);

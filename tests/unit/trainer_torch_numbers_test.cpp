@@ -2,6 +2,7 @@
 #include <zlib.h>
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -33,16 +34,22 @@ std::uint32_t checksum(std::span<const T> values) {
 
 TEST_CASE("the initial weights are PyTorch's, bit for bit") {
   const auto all = fixture();
-  REQUIRE(all.at("weights").size() == 5);
+  REQUIRE(all.at("weights").size() == 5 * all_models().size());
+  std::map<std::string, int> seen;
   for (const auto& one : all.at("weights")) {
     const auto seed = one.at("seed").get<std::uint64_t>();
-    const std::vector<float> values = initial_parameters(seed);
-    for (const Parameter& parameter : kParameters) {
-      CAPTURE(seed, parameter.name);
+    const Model* const model = find_model(one.at("model").get<std::string>());
+    REQUIRE(model != nullptr);
+    ++seen[model->name];
+    REQUIRE(one.at("crc32").size() == model->parameters.size());
+    const std::vector<float> values = initial_parameters(*model, seed);
+    for (const Parameter& parameter : model->parameters) {
+      CAPTURE(model->name, seed, parameter.name);
       const auto tensor = std::span<const float>(values).subspan(parameter.first, parameter.count);
       CHECK(checksum(tensor) == one.at("crc32").at(parameter.name).get<std::uint32_t>());
     }
   }
+  for (const Model* model : all_models()) CHECK(seen[model->name] == 5);
 }
 
 TEST_CASE("every rank's images in an epoch are DistributedSampler's, in its order") {

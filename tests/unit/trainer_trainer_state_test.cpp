@@ -16,6 +16,7 @@ namespace {
 
 TrainingState example() {
   TrainingState state;
+  state.model = &mlp();
   state.step = 12;
   state.skipped = 2;
   state.epoch = 0.75;
@@ -74,6 +75,7 @@ TEST_CASE("what is written comes back") {
   TrainingState after;
   REQUIRE(take_trainer_state(trainer_state_text(before), "state", after));
   REQUIRE(take_own_state(own_state_text(before), "own", after));
+  CHECK(after.model == &mlp());
   CHECK(after.step == 12);
   CHECK(after.skipped == 2);
   CHECK(after.epoch == 0.75);
@@ -108,6 +110,7 @@ TEST_CASE("a state of before there were two files is read") {
   REQUIRE(take_old_state(old, "state", state));
   CHECK(state.step == 12);
   CHECK(state.accounting == example().accounting);
+  CHECK(state.model == &basic_net());
   CHECK_FALSE(state.optimizer);
   CHECK(state.course.history.empty());
 }
@@ -129,6 +132,9 @@ TEST_CASE("what lacks, or is of another type or version, is named") {
   document["version"] = 3;
   check(take_own_state(document.dump(), "file", state), "is of version 3; this program reads 2");
   document["version"] = 2;
+  document["model"] = "resnet";
+  check(take_own_state(document.dump(), "file", state), "is of model 'resnet'; this program knows basicnet, mlp");
+  document["model"] = "mlp";
   document["optimizer"].erase("adam_beta1");
   check(take_own_state(document.dump(), "file", state), "lacks a value, or has one of another type");
 }

@@ -18,7 +18,7 @@ constexpr float kZero = 0.0F;
 
 }  // namespace
 
-Convolution::Convolution(ConvolutionShape shape) : shape_(shape) {
+Convolution::Convolution(ConvolutionShape shape, Precision precision) : shape_(shape) {
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &in_);
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &out_);
   CUDNN_CHECK(cudnnCreateFilterDescriptor, &weight_);
@@ -27,7 +27,9 @@ Convolution::Convolution(ConvolutionShape shape) : shape_(shape) {
               shape.in_channels, shape.kernel, shape.kernel);
   CUDNN_CHECK(cudnnSetConvolution2dDescriptor, convolution_, 0, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
               CUDNN_DATA_FLOAT);
-  CUDNN_CHECK(cudnnSetConvolutionMathType, convolution_, CUDNN_FMA_MATH);
+  // With float tensors cuDNN's tensor cores take TF32; bfloat16 ones would have to be kept beside them.
+  CUDNN_CHECK(cudnnSetConvolutionMathType, convolution_,
+              precision == Precision::fp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH);
 }
 
 Convolution::~Convolution() {
@@ -39,9 +41,9 @@ Convolution::~Convolution() {
 
 std::size_t Convolution::prepare(cudnnHandle_t handle, int batch) {
   CUDNN_CHECK(cudnnSetTensor4dDescriptor, in_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.in_channels,
-              shape_.size, shape_.size);
+              shape_.height, shape_.width);
   CUDNN_CHECK(cudnnSetTensor4dDescriptor, out_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.out_channels,
-              shape_.out_size(), shape_.out_size());
+              shape_.height - shape_.kernel + 1, shape_.width - shape_.kernel + 1);
   std::size_t forward = 0;
   std::size_t data = 0;
   std::size_t filter = 0;

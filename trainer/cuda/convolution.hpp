@@ -1,24 +1,25 @@
 /// \file
-/// One convolution without padding or bias, by cuDNN, in plain fp32 (no TF32) and with deterministic algorithms, so
-/// that its numbers are those of the CPU up to rounding and repeat bit for bit.
+/// One convolution without padding or bias, by cuDNN, with deterministic algorithms, so that its numbers repeat bit for
+/// bit; in plain fp32 (no TF32), unless less is asked for, so that they are those of the CPU up to rounding.
 #pragma once
 
 #include <cudnn.h>
 
 #include <cstddef>
 
+#include "trainer/backend.hpp"
+
 namespace llmlaunch::trainer::cuda {
 
-/// (B, in_channels, size, size) → (B, out_channels, size - kernel + 1, size - kernel + 1)
+/// (B, in_channels, height, width) → (B, out_channels, height - kernel + 1, width - kernel + 1)
 struct ConvolutionShape {
-  int in_channels, out_channels, size, kernel;
-  int out_size() const { return size - kernel + 1; }
+  int in_channels, out_channels, height, width, kernel;
 };
 
 class Convolution {
  public:
   /// Throws `DeviceError`, as everything here.
-  explicit Convolution(ConvolutionShape shape);
+  Convolution(ConvolutionShape shape, Precision precision);
   ~Convolution();
   Convolution(const Convolution&) = delete;
   Convolution& operator=(const Convolution&) = delete;

@@ -1,4 +1,4 @@
-// `Backend` on a GPU: the flat arrays in its memory, BasicNet's passes and AdamW on one stream. The border of
+// `Backend` on a GPU: the flat arrays in its memory, a network's passes and AdamW on one stream. The border of
 // trainer/cuda/: what the checks throw inside becomes a result here.
 #include "trainer/cuda/cuda_backend.hpp"
 
@@ -9,25 +9,14 @@
 #include <utility>
 #include <vector>
 
-#include "trainer/cuda/basic_net.hpp"
 #include "trainer/cuda/check.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
 #include "trainer/cuda/nccl_comm.hpp"
+#include "trainer/cuda/network.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
-
-constexpr ParameterOffsets kOffsets = {
-    .conv1_weight = kParameters[0].first,
-    .conv1_bias = kParameters[1].first,
-    .conv2_weight = kParameters[2].first,
-    .conv2_bias = kParameters[3].first,
-    .fc1_weight = kParameters[4].first,
-    .fc1_bias = kParameters[5].first,
-    .fc2_weight = kParameters[6].first,
-    .fc2_bias = kParameters[7].first,
-};
 
 /// A stream that goes with its owner.
 class Stream {
@@ -44,23 +33,27 @@ class Stream {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int device, const AdamWOptions& adamw, const DropoutOptions& dropout)
-      : adamw_(adamw),
+  CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
+              Precision precision)
+      : model_(model),
+        adamw_(adamw),
         dropout_(dropout),
-        parameters_(kParameterValues),
-        gradient_(kParameterValues),
-        first_moment_(kParameterValues),
-        second_moment_(kParameterValues),
-        net_(stream_.handle(), kOffsets) {
+        parameters_(model.values),
+        gradient_(model.values),
+        first_moment_(model.values),
+        second_moment_(model.values),
+        net_(stream_.handle(), model, precision) {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-    description_ = fmt::format("cuda:{} ({}, {} GiB)", device, properties.name, properties.totalGlobalMem >> 30U);
+    description_ = fmt::format("cuda:{} ({}, {} GiB{})", device, properties.name, properties.totalGlobalMem >> 30U,
+                               precision == Precision::fp32 ? "" : fmt::format(", {}", precision_name(precision)));
     for (const DeviceArray<float>* moment : {&first_moment_, &second_moment_}) {
-      CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, kParameterValues * sizeof(float), stream_.handle()));
+      CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, model.values * sizeof(float), stream_.handle()));
     }
   }
 
   std::string description() const override { return description_; }
+  const Model& model() const override { return model_; }
   std::span<float> parameters() override { return parameters_.span(); }
   std::span<float> gradient() override { return gradient_.span(); }
   cudaStream_t stream() const { return stream_.handle(); }
@@ -106,21 +99,13 @@ class CudaBackend final : public Backend {
                                        const GradientReady& ready) override {
     Result<void> reported = ok;
     auto result = without_exceptions([&] {
-      if (use.accumulate) fresh_.reserve(kParameterValues);
+      if (use.accumulate) fresh_.reserve(model_.values);
       float* const target = use.accumulate ? fresh_.data() : gradient_.data();
-      net_.forward(parameters_.data(), batch.images, batch.labels,
-                   {.on = dropout_.on,
-                    .seed = dropout_.seed,
-                    .first_sample = batch.samples.first,
-                    .sample_stride = batch.samples.stride});
-      net_.backward(parameters_.data(), use.scale, target, [&](int layer) {
-        // Bias before weight, as automatic differentiation finishes them.
-        for (const std::size_t index : {2 * static_cast<std::size_t>(layer) + 1, 2 * static_cast<std::size_t>(layer)}) {
-          const Parameter& tensor = kParameters[index];
-          if (use.accumulate)
-            add(gradient_.data() + tensor.first, fresh_.data() + tensor.first, tensor.count, stream());
-          if (reported) reported = ready(index);
-        }
+      net_.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = dropout_.seed});
+      net_.backward(use.scale, target, [&](std::size_t index) {
+        const Parameter& tensor = model_.parameters[index];
+        if (use.accumulate) add(gradient_.data() + tensor.first, fresh_.data() + tensor.first, tensor.count, stream());
+        if (reported) reported = ready(index);
       });
       return batch_result(batch);
     });
@@ -135,7 +120,7 @@ class CudaBackend final : public Backend {
   Result<double> clip_gradient(double max_norm) override {
     return without_exceptions([&] {
       const double before = norm();
-      scale(gradient_.data(), clip_factor(before, max_norm), kParameterValues, stream());
+      scale(gradient_.data(), clip_factor(before, max_norm), model_.values, stream());
       CUDA_CHECK(cudaGetLastError());
       return before;
     });
@@ -156,30 +141,38 @@ class CudaBackend final : public Backend {
           .step_size = static_cast<float>(learning_rate / (1 - std::pow(adamw_.beta1, t))),
           .root_correction = static_cast<float>(std::sqrt(1 - std::pow(adamw_.beta2, t))),
       };
-      adamw(parameters_.data(), first_moment_.data(), second_moment_.data(), gradient_.data(), kParameterValues,
-            numbers, stream());
+      adamw(parameters_.data(), first_moment_.data(), second_moment_.data(), gradient_.data(), model_.values, numbers,
+            stream());
       CUDA_CHECK(cudaGetLastError());
     });
   }
 
   Result<BatchResult> evaluate(const Batch& batch) override {
     return without_exceptions([&] {
-      net_.forward(parameters_.data(), batch.images, batch.labels, {});
+      net_.forward(parameters_.data(), batch, {});
       return batch_result(batch);
     });
   }
 
+  Result<std::vector<float>> predict(const Batch& batch) override {
+    return without_exceptions([&] {
+      net_.forward(parameters_.data(), batch, {});
+      return net_.logits();
+    });
+  }
+
  private:
-  static Result<void> check_size(std::span<const float> host) {
-    if (host.size() == kParameterValues) return ok;
-    return make_error(Errc::invalid_argument, fmt::format("{} values; BasicNet has {}", host.size(), kParameterValues));
+  Result<void> check_size(std::span<const float> host) const {
+    if (host.size() == model_.values) return ok;
+    return make_error(Errc::invalid_argument,
+                      fmt::format("{} values; {} has {}", host.size(), model_.title, model_.values));
   }
 
   /// Waits for the stream.
   double norm() {
     std::vector<double> sums(kSquareSums);
     square_sums_.reserve(kSquareSums);
-    sum_squares(square_sums_.data(), gradient_.data(), kParameterValues, stream());
+    sum_squares(square_sums_.data(), gradient_.data(), model_.values, stream());
     CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
                                stream()));
     CUDA_CHECK(cudaStreamSynchronize(stream()));
@@ -191,7 +184,7 @@ class CudaBackend final : public Backend {
   }
 
   std::vector<float> queue_download(const DeviceArray<float>& from) {
-    std::vector<float> host(kParameterValues);
+    std::vector<float> host(model_.values);
     CUDA_CHECK(
         cudaMemcpyAsync(host.data(), from.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost, stream()));
     return host;
@@ -202,6 +195,7 @@ class CudaBackend final : public Backend {
     return {.loss_sum = sums.loss_sum, .correct = sums.correct, .count = batch.labels.size()};
   }
 
+  const Model& model_;
   AdamWOptions adamw_;
   DropoutOptions dropout_;
   std::string description_;
@@ -209,7 +203,7 @@ class CudaBackend final : public Backend {
   DeviceArray<float> parameters_, gradient_, first_moment_, second_moment_;
   DeviceArray<float> fresh_;         // the gradient of a pass that is to be added
   DeviceArray<double> square_sums_;  // for the gradient's norm
-  BasicNet net_;
+  Network net_;
 };
 
 Result<int> device_count() {
@@ -234,14 +228,31 @@ Result<int> device_of(const World& world) {
                     "start at most one rank per GPU (slots in the YAML), or see CUDA_VISIBLE_DEVICES");
 }
 
-Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const AdamWOptions& adamw,
-                                                  const DropoutOptions& dropout) {
+/// Tensor cores take TF32 and bfloat16 from Ampere on.
+Result<void> check_precision(int device, Precision precision) {
+  constexpr int kAmpere = 8;
+  if (precision == Precision::fp32) return ok;
+  int major = 0;
+  if (const cudaError_t code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+      code != cudaSuccess) {
+    return make_error(Errc::unsupported, fmt::format("cudaDeviceGetAttribute: {}", cudaGetErrorString(code)));
+  }
+  if (major >= kAmpere) return ok;
+  return make_error(Errc::unsupported,
+                    fmt::format("--{} needs a GPU of compute capability 8 (Ampere) or newer; this one has {}",
+                                precision_name(precision), major),
+                    {}, "leave it out; mixed_precision of the YAML counts as it, too");
+}
+
+Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const Model& model, const AdamWOptions& adamw,
+                                                  const DropoutOptions& dropout, Precision precision) {
   const auto device = device_of(world);
   if (!device) return device.error();
+  if (auto can = check_precision(*device, precision); !can) return can.error();
   set_identity({.rank = world.rank, .host = world.host, .device = *device});
   return without_exceptions([&] {
     CUDA_CHECK(cudaSetDevice(*device));
-    return std::make_unique<CudaBackend>(*device, adamw, dropout);
+    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision);
   });
 }
 
@@ -262,9 +273,9 @@ Result<int> probe() {
   return version;
 }
 
-Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const AdamWOptions& adamw,
-                                                   const DropoutOptions& dropout) {
-  auto backend = make_backend(world, adamw, dropout);
+Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
+                                                   const DropoutOptions& dropout, Precision precision) {
+  auto backend = make_backend(world, model, adamw, dropout, precision);
   if (!backend) return backend.error();
   return std::unique_ptr<Backend>(std::move(*backend));
 }
@@ -274,9 +285,9 @@ Result<void> copy_to_host(std::span<float> host, std::span<const float> device) 
       [&] { CUDA_CHECK(cudaMemcpy(host.data(), device.data(), host.size_bytes(), cudaMemcpyDeviceToHost)); });
 }
 
-Result<Engine> make_engine(World& world, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           std::chrono::milliseconds collective_timeout) {
-  auto backend = make_backend(world, adamw, dropout);
+Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
+                           Precision precision, std::chrono::milliseconds collective_timeout) {
+  auto backend = make_backend(world, model, adamw, dropout, precision);
   if (!backend) return backend.error();
   Engine engine;
   if (world.world_size == 1) {

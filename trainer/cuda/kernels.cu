@@ -23,14 +23,20 @@ __global__ void add_bias_relu_kernel(float* values, const float* bias, std::size
   if (i < count) values[i] = fmaxf(values[i] + bias[i / area % channels], 0.0F);
 }
 
-__global__ void add_bias_kernel(float* values, const float* bias, std::size_t count, std::size_t channels) {
+__global__ void add_bias_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
+                                std::size_t area) {
   const std::size_t i = element();
-  if (i < count) values[i] += bias[i % channels];
+  if (i < count) values[i] += bias[i / area % channels];
 }
 
-__global__ void relu_backward_kernel(float* gradient, const float* output, std::size_t count) {
+__global__ void relu_kernel(float* values, std::size_t count) {
   const std::size_t i = element();
-  if (i < count && output[i] <= 0.0F) gradient[i] = 0.0F;
+  if (i < count) values[i] = fmaxf(values[i], 0.0F);
+}
+
+__global__ void relu_backward_kernel(float* gradient, const float* output, float factor, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) gradient[i] = output[i] > 0.0F ? gradient[i] * factor : 0.0F;
 }
 
 __global__ void max_pool_kernel(float* out, std::uint8_t* taken, const float* in, std::size_t count,
@@ -64,16 +70,13 @@ __global__ void max_pool_backward_kernel(float* in_gradient, const float* out_gr
 }
 
 /// One thread per four values, which one block of the generator serves.
-__global__ void dropout_kernel(float* values, float* mask, std::size_t blocks, std::size_t blocks_per_sample, float p,
-                               float factor, MaskSeries masks) {
+__global__ void dropout_kernel(float* values, std::size_t blocks, std::size_t blocks_per_sample, float p, float factor,
+                               MaskSeries masks) {
   const std::size_t i = element();
   if (i >= blocks) return;
   const MaskKey key{masks.seed, masks.first_sample + i / blocks_per_sample * masks.stride, masks.layer};
   const PhiloxBlock words = mask_block(key, static_cast<std::uint32_t>(i % blocks_per_sample));
-  for (std::size_t w = 0; w < 4; ++w) {
-    mask[4 * i + w] = is_dropped(words.word[w], p) ? 0.0F : factor;
-    values[4 * i + w] *= mask[4 * i + w];
-  }
+  for (std::size_t w = 0; w < 4; ++w) values[4 * i + w] *= is_dropped(words.word[w], p) ? 0.0F : factor;
 }
 
 __global__ void add_kernel(float* values, const float* more, std::size_t count) {
@@ -100,11 +103,6 @@ __global__ void sum_squares_kernel(double* sums, const float* values, std::size_
     __syncthreads();
   }
   if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
-}
-
-__global__ void multiply_kernel(float* values, const float* factors, std::size_t count) {
-  const std::size_t i = element();
-  if (i < count) values[i] *= factors[i];
 }
 
 /// One thread per row: rows are short.
@@ -169,13 +167,18 @@ void add_bias_relu(float* values, const float* bias, std::size_t batch, std::siz
   add_bias_relu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels, area);
 }
 
-void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, cudaStream_t stream) {
-  const std::size_t count = batch * channels;
-  add_bias_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels);
+void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
+              cudaStream_t stream) {
+  const std::size_t count = batch * channels * area;
+  add_bias_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels, area);
 }
 
-void relu_backward(float* gradient, const float* output, std::size_t count, cudaStream_t stream) {
-  relu_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(gradient, output, count);
+void relu(float* values, std::size_t count, cudaStream_t stream) {
+  relu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, count);
+}
+
+void relu_backward(float* gradient, const float* output, float factor, std::size_t count, cudaStream_t stream) {
+  relu_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(gradient, output, factor, count);
 }
 
 void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
@@ -191,10 +194,10 @@ void max_pool_backward(float* in_gradient, const float* out_gradient, const std:
                                                                        height / 2, width / 2);
 }
 
-void dropout(float* values, float* mask, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
+void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream) {
   const std::size_t blocks = batch * (features / 4);
-  dropout_kernel<<<blocks_for(blocks), kThreads, 0, stream>>>(values, mask, blocks, features / 4, p, 1.0F / (1.0F - p),
+  dropout_kernel<<<blocks_for(blocks), kThreads, 0, stream>>>(values, blocks, features / 4, p, 1.0F / (1.0F - p),
                                                               masks);
 }
 
@@ -208,10 +211,6 @@ void scale(float* values, float factor, std::size_t count, cudaStream_t stream) 
 
 void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream) {
   sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, count);
-}
-
-void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream) {
-  multiply_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, factors, count);
 }
 
 void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,

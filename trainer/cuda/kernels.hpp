@@ -13,10 +13,14 @@ namespace llmlaunch::trainer::cuda {
 /// values (B, C, HW): adds bias[c], then clips below 0.
 void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
                    cudaStream_t stream);
-/// values (B, C): adds bias[c].
-void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, cudaStream_t stream);
-/// gradient[i] = 0 where output[i], what relu gave, is 0.
-void relu_backward(float* gradient, const float* output, std::size_t count, cudaStream_t stream);
+/// values (B, C, HW): adds bias[c].
+void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
+              cudaStream_t stream);
+/// Clips below 0.
+void relu(float* values, std::size_t count, cudaStream_t stream);
+/// gradient[i] × factor where output[i] > 0, else 0: backward through relu alone (factor 1), or through relu and then
+/// dropout (factor 1 / (1 - p)) when `output` is what dropout left.
+void relu_backward(float* gradient, const float* output, float factor, std::size_t count, cudaStream_t stream);
 
 /// in (N, H, W), H and W even → out (N, H/2, W/2), and which of the four was taken: the first of equals.
 void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
@@ -30,11 +34,9 @@ struct MaskSeries {
   std::uint64_t seed, first_sample, stride;
   std::uint32_t layer;
 };
-/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p);
-/// mask[i] is the factor.
-void dropout(float* values, float* mask, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
+/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p).
+void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream);
-void multiply(float* values, const float* factors, std::size_t count, cudaStream_t stream);
 
 /// logits (B, C ≤ 32) → losses[b] = -log_softmax[label], correct[b] = 1 when the label has the largest logit, and,
 /// unless null, gradient = (softmax - one hot) × scale.

@@ -70,6 +70,7 @@ Result<Cublas> open_cublas() {
   if (!handle) return handle.error();
   Cublas table;
   LLMLAUNCH_CUBLAS_FUNCTIONS(LLMLAUNCH_FIND)
+  LLMLAUNCH_FIND(cublasGemmEx)
   return table;
 }
 

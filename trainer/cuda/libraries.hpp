@@ -8,6 +8,8 @@
 #include <cudnn.h>
 #include <nccl.h>
 
+#include <type_traits>
+
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::trainer::cuda {
@@ -30,9 +32,13 @@ namespace llmlaunch::trainer::cuda {
   X(cublasCreate_v2)                  \
   X(cublasDestroy_v2)                 \
   X(cublasSetStream_v2)               \
-  X(cublasSetMathMode)                \
-  X(cublasSgemm_v2)                   \
   X(cublasGetStatusString)
+
+/// This one by its whole type: for C++ the header also has an older one of its name.
+using CublasGemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
+                                        const void*, const void*, cudaDataType, int, const void*, cudaDataType, int,
+                                        const void*, void*, cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t);
+static_assert(std::is_same_v<decltype(static_cast<CublasGemmEx>(&::cublasGemmEx)), CublasGemmEx>);
 
 #define LLMLAUNCH_CUDNN_FUNCTIONS(X)                \
   X(cudnnCreate)                                    \
@@ -62,6 +68,7 @@ struct Nccl {
 };
 struct Cublas {
   LLMLAUNCH_CUBLAS_FUNCTIONS(LLMLAUNCH_MEMBER)
+  CublasGemmEx cublasGemmEx = nullptr;
 };
 struct Cudnn {
   LLMLAUNCH_CUDNN_FUNCTIONS(LLMLAUNCH_MEMBER)

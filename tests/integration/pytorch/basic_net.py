@@ -1,7 +1,7 @@
-"""BasicNet as a PyTorch user writes it: DistributedDataParallel over Gloo, DistributedSampler, AdamW, no dropout. Rank 0
+"""The trainer's models as a PyTorch user writes them: DistributedDataParallel over Gloo, DistributedSampler, AdamW, no dropout. Rank 0
 writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does.
 
-    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
+    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16] [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
 """
 import argparse
 import json
@@ -25,10 +25,33 @@ class BasicNet(nn.Module):
         self.fc1 = nn.Linear(9216, 128)
         self.fc2 = nn.Linear(128, 10)
 
-    def forward(self, x):
+    def logits(self, x):
         x = F.dropout(F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(x)))), 2), self.shares[0], self.training)
         x = F.dropout(F.relu(self.fc1(torch.flatten(x, 1))), self.shares[1], self.training)
-        return F.log_softmax(self.fc2(x), dim=1)
+        return self.fc2(x)
+
+    def forward(self, x):
+        return F.log_softmax(self.logits(x).float(), dim=1)
+
+
+class Mlp(nn.Module):
+    def __init__(self, dropout=False):
+        super().__init__()
+        self.share = 0.2 if dropout else 0
+        self.fc1 = nn.Linear(784, 512)
+        self.fc2 = nn.Linear(512, 512)
+        self.fc3 = nn.Linear(512, 10)
+
+    def logits(self, x):
+        x = F.dropout(F.relu(self.fc1(torch.flatten(x, 1))), self.share, self.training)
+        x = F.dropout(F.relu(self.fc2(x)), self.share, self.training)
+        return self.fc3(x)
+
+    def forward(self, x):
+        return F.log_softmax(self.logits(x).float(), dim=1)
+
+
+MODELS = {"basicnet": BasicNet, "mlp": Mlp}
 
 
 def idx(path, header):
@@ -41,12 +64,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--losses", required=True)
+    parser.add_argument("--model", choices=MODELS, default="basicnet")
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--clip", type=float, default=0)
     parser.add_argument("--warmup", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--drop_last", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -61,7 +86,7 @@ def main():
     loader = DataLoader(dataset, batch_size=options.batch, sampler=sampler, drop_last=options.drop_last)
 
     torch.manual_seed(options.seed)
-    model = nn.parallel.DistributedDataParallel(BasicNet())
+    model = nn.parallel.DistributedDataParallel(MODELS[options.model]())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     # From 0 up in a straight line, then down to 0 at the last step.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 if not options.warmup else done / options.warmup
@@ -80,7 +105,8 @@ def main():
             mine = 0.0
             for number, (x, y) in enumerate(group):
                 model.require_backward_grad_sync = number + 1 == len(group)
-                loss = F.nll_loss(model(x), y)
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+                    loss = F.nll_loss(model(x), y)
                 mine += loss.item() / len(group)
                 (loss / len(group)).backward()
             if options.clip:
@@ -97,6 +123,9 @@ def main():
                 file.write(json.dumps({"step": number, "loss": loss / ranks}) + "\n")
     dist.destroy_process_group()
     print(f"[rank {os.environ['RANK']}] done", flush=True)
+    # The work is done and the files are closed. PyTorch 2.15 on a busy machine now and then aborts while it takes down its
+    # own threads ("terminate called without an active exception").
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -163,6 +163,16 @@ TEST_CASE("another number of ranks goes on where the images are dealt alike") {
   CHECK_THAT(said, Catch::Contains("goes on after step 12") && Catch::Contains("epoch 2/2 done"));
 }
 
+TEST_CASE("the MLP, too, goes on to the bits of the run that nobody disturbed") {
+  const TemporaryFolder folder;
+  const Words saving = {"--model", "mlp", "--output_dir", folder.file("run"), "--save_strategy", "epoch"};
+  const std::string undisturbed = last_hash(finished_alone(job("16", saving)));
+  std::filesystem::remove_all(folder.file("run/checkpoint-24"));
+  const std::string said = finished_alone(job("16", with(saving, {"--resume_from_checkpoint", "true"})));
+  CHECK_THAT(said, Catch::Contains("goes on after step 12"));
+  CHECK(last_hash(said) == undisturbed);
+}
+
 TEST_CASE("what a job cannot go on from is one message and a status") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
@@ -179,6 +189,8 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
       {job("32", resuming), 78, "the number of images per step was 16 and is 32, so that images would be seen twice"},
       {with(job("16", resuming), {"--data_seed", "9"}), 78, "the seed of their order was 3 and is 9"},
       {with(job("16", resuming), {"--dataloader_drop_last"}), 78, "the number of steps per epoch was 12 and is 11"},
+      {with(job("16", resuming), {"--model", "mlp"}), 78,
+       output + "/checkpoint-12: is of model basicnet, and --model is mlp\n   hint: go on with --model basicnet, or"},
       {job("16", {"--resume_from_checkpoint", output + "/none"}), 66, output + "/none: no such checkpoint"},
       {job("16", {"--save_strategy", "steps"}), 64, "--save_strategy needs --output_dir"},
       {job("16", {"--resume_from_checkpoint", "true"}), 64, "--resume_from_checkpoint true needs --output_dir"},

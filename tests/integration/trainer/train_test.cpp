@@ -165,7 +165,14 @@ TEST_CASE("what is wrong from the start is one line and a status") {
        "unknown argument '--learning_rat'\n   hint: did you mean --learning_rate?\n"},
       {{"--data_dir", "/no/such/folder"}, kAlone, 66, "/no/such/folder"},
       {{}, half, 78, "LLMLAUNCH_RENDEZVOUS is not set"},
+      {{"--tf32"},
+       kAlone,
+       69,
+       "--tf32: a CPU has no such numbers\n   hint: leave it out, or see with --device cuda why no GPU is used; --bf16 "
+       "works on CPUs\n"},
+      {{"--fp16"}, kAlone, 64, "--fp16: half precision is not done here"},
       {{"--loss_file", "/no/such/folder/losses"}, kAlone, 74, "/no/such/folder/losses"},
+      {{"--predict", "/no/such/folder/logits"}, kAlone, 74, "/no/such/folder/logits: --predict: open: No such file"},
   };
   for (const Row& row : rows) {
     ChildProcess run(command(row.flags), row.environment);
@@ -174,6 +181,143 @@ TEST_CASE("what is wrong from the start is one line and a status") {
     CHECK(status == row.status);
     CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
+}
+
+TEST_CASE("bfloat16 learns what fp32 learns, and without instructions for it, too, which is said") {
+  const Words job = {"--train_samples",
+                     "640",
+                     "--eval_samples",
+                     "200",
+                     "--num_train_epochs",
+                     "4",
+                     "--model",
+                     "mlp",
+                     "--per_device_train_batch_size",
+                     "32"};
+  const auto right = [](const std::string& output) {
+    const std::string before = "test accuracy ";
+    return std::stod(output.substr(output.find(before) + before.size()));
+  };
+  const auto output_of = [&](bool bf16, std::map<std::string, std::string> environment) {
+    Words flags = job;
+    if (bf16) flags.push_back("--bf16");
+    ChildProcess run(command(flags), environment);
+    const int status = run.wait();
+    INFO(run.output());
+    REQUIRE(status == 0);
+    return run.output();
+  };
+  std::map<std::string, std::string> old_processor = kAlone;
+  old_processor["ONEDNN_MAX_CPU_ISA"] = "AVX2";  // oneDNN then looks no further
+  const std::string plain = output_of(false, kAlone);
+  const std::string rounded = output_of(true, kAlone);
+  const std::string emulated = output_of(true, old_processor);
+  CHECK_THAT(plain, !Catch::Contains("bf16"));
+  CHECK_THAT(rounded, Catch::Contains(" thread, bf16"));
+  CHECK_THAT(emulated, Catch::Contains(" thread, bf16 without instructions for it: slower than fp32)"));
+  CHECK(right(plain) > 60);
+  CHECK(right(rounded) > right(plain) - 5);
+  CHECK(right(emulated) > right(plain) - 5);
+  CHECK(parameter_hash(rounded) != parameter_hash(plain));
+  CHECK(parameter_hash(output_of(true, old_processor)) == parameter_hash(emulated));
+}
+
+TEST_CASE("the YAML's mixed_precision is bfloat16's default, and what it asks for in vain is said") {
+  struct Row {
+    const char* asked;
+    Words flags;
+    bool bf16;
+    bool warns;
+  };
+  const std::vector<Row> rows = {
+      {"bf16", {}, true, false},       {"bf16", {"--bf16", "false"}, false, false},
+      {"no", {"--bf16"}, true, false}, {"fp16", {}, false, true},
+      {"fp8", {}, false, true},        {"fp16", {"--bf16"}, true, false},
+      {"no", {}, false, false},
+  };
+  for (const Row& row : rows) {
+    std::map<std::string, std::string> environment = kAlone;
+    environment["ACCELERATE_MIXED_PRECISION"] = row.asked;
+    Words flags = {"--train_samples", "16", "--eval_samples", "4", "--model", "mlp"};
+    flags.insert(flags.end(), row.flags.begin(), row.flags.end());
+    ChildProcess run(command(flags), environment);
+    REQUIRE(run.wait() == 0);
+    CAPTURE(row.asked, row.flags, run.output());
+    CHECK((run.output().find(" thread, bf16") != std::string::npos) == row.bf16);
+    CHECK((run.output().find(std::string("warning: mixed_precision ") + row.asked +
+                             " (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 is\n") !=
+           std::string::npos) == row.warns);
+  }
+}
+
+TEST_CASE("ranks of different precision are found before the first step") {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    const Words flags = {"--train_samples", "64", "--model", "mlp", "--bf16", rank == 1 ? "true" : "false"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  std::string said;
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    CHECK((status == 78 || status == 69));
+    said += rank->output();
+  }
+  CHECK_THAT(said,
+             Catch::Contains("the ranks are not of one job: the precision (--bf16, --tf32, mixed_precision) is bf16 "
+                             "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
+}
+
+TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
+  const Words job = {"--train_samples",
+                     "150",
+                     "--eval_samples",
+                     "10",
+                     "--per_device_train_batch_size",
+                     "16",
+                     "--num_train_epochs",
+                     "2",
+                     "--max_steps",
+                     "7",
+                     "--gradient_accumulation_steps",
+                     "2",
+                     "--model",
+                     "mlp"};
+  const auto with_workers = [&](const char* count) {
+    Words flags = job;
+    flags.insert(flags.end(), {"--dataloader_num_workers", count});
+    return flags;
+  };
+  std::vector<std::string> alone, together;
+  for (const char* workers : {"0", "1", "3"}) {
+    CAPTURE(workers);
+    ChildProcess run(command(with_workers(workers)), kAlone);
+    REQUIRE(run.wait() == 0);
+    alone.push_back(parameter_hash(run.output()));
+    const ServedRendezvous served({"alpha", "alpha"});
+    Ranks ranks = start_ranks(served, 2, with_workers(workers));
+    for (auto& rank : ranks) REQUIRE(rank->wait() == 0);
+    together.push_back(parameter_hash(ranks[0]->output()));
+  }
+  CHECK(alone == std::vector<std::string>(3, alone[0]));
+  CHECK(together == std::vector<std::string>(3, together[0]));
+}
+
+TEST_CASE("predictions are written under their name when they are whole, over older ones, and nothing else is left") {
+  const TemporaryFolder folder;
+  const std::string file = folder.file("logits");
+  std::ofstream(file) << "older";
+  ChildProcess run(command({"--train_samples", "32", "--eval_samples", "5", "--model", "mlp", "--predict", file}),
+                   kAlone);
+  REQUIRE(run.wait() == 0);
+  CHECK_THAT(run.output(), Catch::Contains("logits of 5 test images are in " + file + "\n"));
+  std::ifstream in(file);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  CHECK_THAT(text, Catch::Contains(R"({"__metadata__":{"format":"pt","model":"mlp","step":"1"},)"
+                                   R"("logits":{"dtype":"F32","shape":[5,10],"data_offsets":[0,200]},)"
+                                   R"("labels":{"dtype":"U8","shape":[5],"data_offsets":[200,205]}})"));
+  CHECK(text.size() % 8 == (200 + 5) % 8);
+  CHECK_FALSE(std::filesystem::exists(file + ".part"));
 }
 
 TEST_CASE("a loss that is not a number ends the job, with step and rank, or is skipped, or not") {
@@ -238,6 +382,23 @@ TEST_CASE("ranks with other flags are found before the first step, by name, valu
       ranks[0]->output() + ranks[1]->output() + ranks[2]->output(),
       Catch::Contains("the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
                       "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
+}
+
+TEST_CASE("ranks with different models are found, too, though their gradients have other sizes") {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    const Words flags = {"--train_samples", "64", "--model", rank == 1 ? "mlp" : "basicnet"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  std::string said;
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    CHECK((status == 78 || status == 69));
+    said += rank->output();
+  }
+  CHECK_THAT(said, Catch::Contains("the ranks are not of one job: --model is mlp on rank 1 (beta) and basicnet on rank "
+                                   "0 (alpha)"));
 }
 
 TEST_CASE("a rank that comes too late to find the rendezvous says where it looked") {

@@ -1,0 +1,74 @@
+/// \file
+/// One body per kind of layer on one GPU, behind one interface. Activations are dense (B, C, H, W) or (B, features), so
+/// that flatten is nothing. Numbers in memory are fp32; `Precision` is what the libraries multiply: cuBLAS rounds
+/// operands to TF32 or bfloat16 on their way into the tensor cores, cuDNN to TF32 for both. Every call queues work on
+/// one stream. Throws `DeviceError`.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cudnn.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "trainer/backend.hpp"
+#include "trainer/cuda/device_array.hpp"
+
+namespace llmlaunch::trainer::cuda {
+
+/// How a pass treats dropout: off in evaluation.
+struct DropoutChoice {
+  bool on = false;
+  std::uint64_t seed = 0;
+};
+
+/// What the layers of a network share. The handles work on `stream`.
+struct CudaContext {
+  cudaStream_t stream = nullptr;
+  cublasHandle_t cublas = nullptr;
+  cudnnHandle_t cudnn = nullptr;
+  Precision precision = Precision::fp32;
+  DeviceArray<std::byte> workspace;  // one for all: their work is queued one after another
+};
+
+/// What the layers of one pass share.
+struct CudaPass {
+  const float* parameters = nullptr;  ///< the model's flat array
+  SampleNumbers samples;
+  DropoutChoice dropout;
+};
+
+/// A stage of a model. It owns what it computes.
+class CudaLayer {
+ public:
+  virtual ~CudaLayer() = default;
+  CudaLayer(const CudaLayer&) = delete;
+  CudaLayer& operator=(const CudaLayer&) = delete;
+
+  /// Room for batches of this size, which those to come have. Device memory that the layer needs beside its own.
+  virtual std::size_t resize(std::size_t batch) {
+    batch_ = batch;
+    return 0;
+  }
+  /// The output. Dropout and relu work in place: theirs is `in`.
+  virtual float* forward(float* in, const CudaPass& pass) = 0;
+  /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is that before the layer's
+  /// relu.
+  virtual void backward_weight([[maybe_unused]] const float* in, [[maybe_unused]] const float* out_gradient,
+                               [[maybe_unused]] float* gradient) {}
+  /// The gradient of the input; may be `out_gradient`, changed.
+  virtual float* backward_input(float* out_gradient, const CudaPass& pass) = 0;
+
+ protected:
+  CudaLayer(CudaContext& context, const Stage& stage) : context_(context), stage_(stage) {}
+
+  CudaContext& context_;
+  Stage stage_;
+  std::size_t batch_ = 0;
+};
+
+/// `context` and `model` outlive the layer.
+std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& model, const Stage& stage);
+
+}  // namespace llmlaunch::trainer::cuda

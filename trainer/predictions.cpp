@@ -1,0 +1,92 @@
+// Logits of the test images, gathered from all ranks into one file. Called at the end of a job.
+#include "trainer/predictions.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "trainer/files.hpp"
+#include "trainer/safetensors.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+std::string unfinished_name(const std::string& path) {
+  return path + ".part";
+}
+
+Error named(Error error, const std::string& path) {
+  error.what = "--predict: " + error.what;
+  error.where = path;
+  return error;
+}
+
+/// Under another name first: no half file has the final one.
+Result<void> write_finished(const std::string& path, const Bytes& bytes) {
+  const std::string part = unfinished_name(path);
+  auto written = write_whole_file(part, bytes);
+  if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
+  if (written) return ok;
+  ::unlink(part.c_str());
+  return named(written.error(), path);
+}
+
+}  // namespace
+
+Result<void> prepare_predictions(const std::string& path) {
+  const std::string part = unfinished_name(path);
+  if (auto written = write_whole_file(part, {}); !written) return named(written.error(), path);
+  ::unlink(part.c_str());
+  return ok;
+}
+
+Result<void> write_predictions(const std::string& path, const Dataset& images, std::size_t at_once, std::uint64_t step,
+                               Comm& comm, Backend& backend, const std::function<void()>& after_batch) {
+  const std::size_t ranks = comm.world_size();
+  const std::size_t largest_share = (images.count() + ranks - 1) / ranks;  // dealt like cards: image i to rank i % n
+  std::vector<float> all(images.count() * kClasses);
+  std::vector<float> values;
+  std::vector<std::uint8_t> labels;
+  for (std::size_t first = 0; first < largest_share; first += at_once) {
+    const std::size_t rows = std::min(at_once, largest_share - first);
+    std::vector<std::uint32_t> mine;
+    for (std::size_t row = first; row < first + rows; ++row) {
+      if (const std::size_t image = row * ranks + comm.rank(); image < images.count()) {
+        mine.push_back(static_cast<std::uint32_t>(image));
+      }
+    }
+    std::vector<float> logits;
+    if (!mine.empty()) {
+      values.resize(mine.size() * kImageValues);
+      labels.resize(mine.size());
+      fill_batch(images, mine, values, labels);
+      auto said = backend.predict({.images = values, .labels = labels});
+      if (!said) return said.error();
+      logits = std::move(*said);
+    }
+    after_batch();
+    logits.resize(rows * kClasses);  // a gather takes equally many from each; one rank may have a row less
+    const auto gathered = comm.all_gather(std::as_bytes(std::span<const float>(logits)));
+    if (!gathered) return gathered.error();
+    for (std::size_t row = 0; row < rows; ++row) {
+      for (std::size_t rank = 0; rank < ranks; ++rank) {
+        const std::size_t image = (first + row) * ranks + rank;
+        if (image >= images.count()) break;
+        constexpr std::size_t kRowBytes = kClasses * sizeof(float);
+        std::memcpy(&all[image * kClasses], (*gathered)[rank].data() + row * kRowBytes, kRowBytes);
+      }
+    }
+  }
+  if (comm.rank() != 0) return ok;
+  const std::uint64_t count = images.count();
+  const std::vector<TensorView> tensors = {{"logits", {count, kClasses}, all}, {"labels", {count}, {}, images.labels}};
+  return write_finished(
+      path,
+      write_safetensors(tensors, {{"format", "pt"}, {"model", backend.model().name}, {"step", std::to_string(step)}}));
+}
+
+}  // namespace llmlaunch::trainer
