@@ -155,9 +155,11 @@ def test_the_best_model_is_kept_through_a_resume_and_tested_at_the_end(hosts, tm
     assert f"the best model is that of step 10: {output}/checkpoint-10" in first.out, str(first)
     assert f"best model: {test}" in first.out, str(first)
     hosts.nothing_left(first)
-    second = hosts.run(*saving, "4", timeout=300)
+    second = hosts.run(*saving, "4", "--predict", str(tmp_path / "said"), timeout=300)
     assert second.status == 0, str(second)
     assert "goes on after step 20" in second.out, str(second)
+    written = (tmp_path / "said").read_bytes()
+    assert json.loads(written[8:8 + int.from_bytes(written[:8], "little")])["__metadata__"]["step"] == "10"
     assert {path.name for path in output.iterdir()} == {"checkpoint-10", "checkpoint-40"}
     assert f"best model: {test}" in second.out, str(second)
     state = json.loads((output / "checkpoint-40" / "trainer_state.json").read_text())
