@@ -257,6 +257,9 @@ void add_model_flags(CLI::App& app, TrainOptions& o, bool& bf16, bool& fp16) {
       "in the YAML)");
   add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
   add_switch(app, "--fp16", fp16, "refused: half precision needs its losses scaled; --bf16 does not");
+  add_switch(app, "--cuda_graph", o.cuda_graph,
+             "on a GPU, full batches' steps as one CUDA graph without the host between them, on images that lie in its "
+             "memory; the same numbers. Off by default: it has not run on a GPU yet");
   app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
                  "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
       ->capture_default_str()
@@ -287,6 +290,16 @@ Result<void> check_together(const TrainOptions& options, bool use_cpu, bool save
     if (saves || options.resume_from_checkpoint == kLastCheckpoint) {
       return make_error(Errc::usage, fmt::format("{} needs --output_dir",
                                                  saves ? "--save_strategy" : "--resume_from_checkpoint true"));
+    }
+  }
+  if (options.cuda_graph) {
+    const std::string_view other = options.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
+                                   : options.max_grad_norm > 0             ? "--max_grad_norm above 0"
+                                   : options.on_nan == OnNan::skip         ? "--on_nan skip"
+                                                                           : "";
+    if (!other.empty()) {
+      return make_error(Errc::usage, fmt::format("--cuda_graph and {} do not go together", other), {},
+                        "leave one of them out");
     }
   }
   if (use_cpu && options.device == DeviceChoice::cuda) {
