@@ -15,6 +15,8 @@ struct Row {
   // k key, v value, 4 and 8 integers of that width. After * what follows comes as often as a count says.
   std::string_view fields;
 };
+// A row a command.
+// clang-format off
 constexpr std::array<Row, kVerbs> kRows{{
     {"VALIDATE", "4"},
     {"SET", "kv"},
@@ -33,7 +35,10 @@ constexpr std::array<Row, kVerbs> kRows{{
     {"QUEUE_PUSH", "kv"},
     {"QUEUE_POP", "k"},
     {"QUEUE_LEN", "k"},
+    {"LIST_KEYS", ""},
+    {"BARRIER", "k8"},
 }};
+// clang-format on
 // Of a key or value that is held, beside its bytes: so that many empty ones count, too.
 constexpr std::size_t kTextOverhead = 32;
 

@@ -25,6 +25,9 @@
 ///     14 QUEUE_PUSH  k v            → nothing       wakes one who waits for the key
 ///     15 QUEUE_POP   k              → i64, v        length before; v only when it is not 0
 ///     16 QUEUE_LEN   k              → i64
+///     17 LIST_KEYS                  → k…            no queues; since PyTorch 2.15 or a little before, as is the next
+///     18 BARRIER     k i64          → u8 0          adds 1 to the key, and waits until somebody finds there as much as
+///                                                   its own number says, or the key is written in another way
 ///
 /// There is no answer for "no": a peer that asks for what cannot be is disconnected, and its client raises an error.
 /// PyTorch before 2.1 has no VALIDATE and other numbers; it is told apart and refused.
@@ -48,6 +51,8 @@ inline constexpr std::size_t kMaxKeyBytes = 8 * 1024;
 inline constexpr std::size_t kMaxValueBytes = 8 * 1024 * 1024;
 /// Keys of one request, as there.
 inline constexpr std::size_t kMaxRequestKeys = 128 * 1024;
+/// LIST_KEYS' answer.
+inline constexpr std::size_t kMaxKeyListBytes = 32 * 1024 * 1024;
 /// All keys and values of one request: what a peer can make the server hold before it is understood.
 inline constexpr std::size_t kMaxRequestBytes = 32 * 1024 * 1024;
 
@@ -69,8 +74,10 @@ enum class Verb : std::uint8_t {
   queue_push,
   queue_pop,
   queue_len,
+  list_keys,
+  barrier,
 };
-inline constexpr std::size_t kVerbs = static_cast<std::size_t>(Verb::queue_len) + 1;
+inline constexpr std::size_t kVerbs = static_cast<std::size_t>(Verb::barrier) + 1;
 
 /// "COMPARE_SET", for messages.
 std::string_view verb_name(Verb verb);
@@ -84,7 +91,7 @@ struct Command {
   Verb verb = Verb::validate;
   std::vector<std::string> keys;  ///< in the order of the request
   std::vector<Bytes> values;      ///< likewise
-  std::int64_t number = 0;        ///< VALIDATE's and PING's, unsigned; ADD's
+  std::int64_t number = 0;        ///< VALIDATE's and PING's, unsigned; ADD's; how many BARRIER waits for
   friend bool operator==(const Command&, const Command&) = default;
 };
 

@@ -12,11 +12,6 @@
 namespace llmlaunch::rendezvous::tcpstore {
 namespace {
 
-Bytes bytes_of(std::string_view text) {
-  const ByteView view = as_bytes(text);
-  return {view.begin(), view.end()};
-}
-
 std::optional<std::int64_t> decimal(ByteView bytes) {
   const std::string_view text = as_text(bytes);
   std::int64_t number = 0;
@@ -30,6 +25,12 @@ std::size_t cost(const std::string& key, std::size_t value_bytes) {
 }
 
 }  // namespace
+
+Bytes decimal_text(std::int64_t number) {
+  const std::string text = fmt::to_string(number);
+  const ByteView view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
 
 // --- connections ---------------------------------------------------------------------------------------------------
 
@@ -129,6 +130,8 @@ void State::serve(PeerId id, Peer& peer, Command& command) {
   switch (command.verb) {
     case Verb::validate: return refuse(id, Errc::protocol, "a second VALIDATE");
     case Verb::wait: return wait(id, peer, command.keys);
+    case Verb::barrier: return barrier(id, peer, command);
+    case Verb::list_keys: return list_keys(id);
     case Verb::ping: return answer(id, answer_u32(static_cast<std::uint32_t>(command.number)));
     case Verb::num_keys: return answer(id, answer_i64(static_cast<std::int64_t>(values_.size())));
     case Verb::queue_push:
@@ -199,7 +202,7 @@ void State::compare_set(PeerId id, Command& command) {
 void State::add(PeerId id, const std::string& key, std::int64_t delta) {
   const auto sum = sum_of(key, delta);
   if (!sum) return hang_up(id, sum.error(), true);
-  if (set(id, key, bytes_of(fmt::to_string(*sum)))) answer(id, answer_i64(*sum));
+  if (set(id, key, decimal_text(*sum))) answer(id, answer_i64(*sum));
 }
 
 Result<std::int64_t> State::sum_of(const std::string& key, std::int64_t delta) const {
@@ -232,6 +235,7 @@ void State::append(PeerId id, const std::string& key, Bytes value) {
   if (found->second.use_count() > 1) found->second = std::make_shared<Bytes>(*found->second);
   found->second->insert(found->second->end(), value.begin(), value.end());
   note_change(key, found->second);
+  wake_all(key);
 }
 
 // --- keys ----------------------------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ bool State::set(PeerId id, const std::string& key, Bytes value) {
   return stored.has_value();
 }
 
-Result<void> State::put(const std::string& key, Bytes value) {
+Result<void> State::put(const std::string& key, Bytes value, Wake wake) {
   const auto found = values_.find(key);
   const bool fresh = found == values_.end();
   const std::size_t freed = fresh ? 0 : cost(key, found->second->size());
@@ -256,7 +260,7 @@ Result<void> State::put(const std::string& key, Bytes value) {
   else
     found->second = stored;
   note_change(key, stored);
-  if (fresh) wake_all(key);
+  if (wake == Wake::all) wake_all(key);  // also for a key that was there: a barrier may wait for it
   return ok;
 }
 
@@ -296,6 +300,24 @@ bool State::erase(const std::string& key) {
 
 bool State::is_there(const std::string& key) const {
   return values_.contains(key) || queues_.contains(key);
+}
+
+void State::list_keys(PeerId id) {
+  std::size_t size = answer_i64(0).size() * (1 + values_.size());
+  for (const auto& [key, value] : values_) size += key.size();
+  if (size > kMaxKeyListBytes)
+    return refuse(id, Errc::too_large,
+                  fmt::format("the store's {} keys are {} bytes in a list; the limit is {}", values_.size(), size,
+                              kMaxKeyListBytes));
+  Bytes list = answer_i64(static_cast<std::int64_t>(values_.size()));
+  list.reserve(size);
+  for (const auto& [key, value] : values_) {
+    const Bytes head = answer_value_head(key.size());
+    list.insert(list.end(), head.begin(), head.end());
+    const ByteView text = as_bytes(key);
+    list.insert(list.end(), text.begin(), text.end());
+  }
+  answer(id, std::move(list));
 }
 
 void State::answer_value(PeerId id, const std::string& key) {

@@ -5,7 +5,8 @@
 /// this directory and to tests.
 ///
 /// A peer: silent → valid (VALIDATE came) → waiting ⇄ valid. The store: open → ended, when every peer is closed.
-/// A client waits for the answer to each command but WAIT, which CANCEL_WAIT alone may follow before it is answered.
+/// A client waits for the answer to each command but WAIT and BARRIER, which CANCEL_WAIT alone may follow before they
+/// are answered.
 #pragma once
 
 #include <deque>
@@ -38,6 +39,9 @@ struct Limits {
 };
 /// What a key costs beside its bytes.
 inline constexpr std::size_t kEntryOverhead = 64;
+
+/// A number as ADD and BARRIER keep it.
+Bytes decimal_text(std::int64_t number);
 
 /// `bytes`, and after them `value` where there is one.
 struct Answer {
@@ -115,13 +119,17 @@ class State {
   void add(PeerId id, const std::string& key, std::int64_t delta);
   void append(PeerId id, const std::string& key, Bytes value);
   void wait(PeerId id, Peer& peer, std::vector<std::string>& keys);
+  void barrier(PeerId id, Peer& peer, Command& command);
+  void wait_for(PeerId id, Peer& peer, std::vector<std::string>& keys);
+  void list_keys(PeerId id);
   bool set(PeerId id, const std::string& key, Bytes value);
   bool fits(PeerId id, const std::string& key, std::size_t freed, std::size_t needed, bool fresh);
   bool erase(const std::string& key);
   bool is_there(const std::string& key) const;
   Result<std::int64_t> sum_of(const std::string& key, std::int64_t delta) const;
   Result<void> room(const std::string& key, std::size_t freed, std::size_t needed, bool fresh) const;
-  Result<void> put(const std::string& key, Bytes value);
+  enum class Wake { all, nobody };
+  Result<void> put(const std::string& key, Bytes value, Wake wake = Wake::all);
   void note_change(const std::string& key, const Value& value);
 
   // tcpstore_requests.cpp

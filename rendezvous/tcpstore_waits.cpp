@@ -24,6 +24,21 @@ void State::wait(PeerId id, Peer& peer, std::vector<std::string>& keys) {
   if (keys.size() == 1 && queues_.contains(keys[0])) peer.woken_for = keys[0];
   std::erase_if(keys, [this](const std::string& key) { return queues_.contains(key); });
   if (keys.empty()) return answer(id, answer_u8(0));
+  wait_for(id, peer, keys);
+}
+
+// Who is not the last one waits for a key that is there: whatever is written to it next wakes all.
+void State::barrier(PeerId id, Peer& peer, Command& command) {
+  const std::string& key = command.keys[0];
+  const auto count = sum_of(key, 1);
+  if (!count) return hang_up(id, count.error(), true);
+  if (auto stored = put(key, decimal_text(*count), Wake::nobody); !stored) return hang_up(id, stored.error(), true);
+  if (*count < command.number) return wait_for(id, peer, command.keys);
+  wake_all(key);
+  answer(id, answer_u8(0));
+}
+
+void State::wait_for(PeerId id, Peer& peer, std::vector<std::string>& keys) {
   if (waits_held_ + keys.size() > limits_.waits) {
     return refuse(id, Errc::out_of_resources,
                   fmt::format("it waits for {} keys; with those that others wait for the limit is {}", keys.size(),

@@ -66,6 +66,24 @@ def test_a_cmake_project_found_it_and_runs_in_a_job(hosts, work, prefix):
     hosts.nothing_left(run)
 
 
+def compiled_as_its_first_comment_says(source, work, prefix):
+    """The indented lines of the comment, but the last, which runs it. Its library lies where no loader looks."""
+    text = source.read_text()
+    lines = re.findall(r"^(?://| \*)   (\S.*)$", text, re.M)
+    assert lines[-1].startswith("llmlaunch run "), lines
+    shutil.copy(source, work)
+    output_of("sh", "-ec", "\n".join(lines[:-1]), cwd=work, env=dict(os.environ, PKG_CONFIG_PATH=str(next(prefix.rglob("pkgconfig")))))
+    return work / source.stem
+
+
+@pytest.mark.skipif("asan" in str(BIN) or "tsan" in str(BIN), reason="its library needs the sanitizer's runtime first")
+def test_the_gloo_example_is_compiled_as_its_first_comment_says(hosts, work, prefix):
+    program = compiled_as_its_first_comment_says(HERE.parents[2] / "trainer" / "examples" / "gloo_all_reduce.cpp", work, prefix)
+    run = hosts.run(str(program), config=hosts.config(slots=2))
+    assert run.status == 0 and run.out.count("of 4: the sum is 10") == 4, str(run)
+    hosts.nothing_left(run)
+
+
 def test_a_project_that_asks_for_another_version_is_told_which_there_is(work, prefix):
     source = work / "newer"
     source.mkdir()

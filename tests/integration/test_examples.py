@@ -17,6 +17,7 @@ def example(name):
     return str(program)
 
 
+@pytest.mark.usefixtures("via")
 def test_gloo_adds_up_over_two_hosts_with_two_ranks_each(hosts):
     run = hosts.run(example("gloo_all_reduce"), config=hosts.config(slots=2))
     assert run.status == 0, str(run)
@@ -25,6 +26,7 @@ def test_gloo_adds_up_over_two_hosts_with_two_ranks_each(hosts):
     hosts.nothing_left(run)
 
 
+@pytest.mark.usefixtures("via")
 def test_the_gloo_example_ends_by_itself_when_a_rank_never_comes(hosts):
     script = f'test "$RANK" = 1 && exit 5; exec {example("gloo_all_reduce")}'
     run = hosts.run("sh", "-c", script)

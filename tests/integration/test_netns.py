@@ -1,5 +1,6 @@
 """The same over separate networks: each host has its own network namespace, addresses and hostname. Needs root."""
 import os
+import pathlib
 import re
 import subprocess
 
@@ -36,6 +37,43 @@ def test_hosts_with_networks_of_their_own_reach_the_head_and_say_their_own_names
         # Where PyTorch's store is; rank 0's host as the others reach it, and no loopback address.
         assert master == (bridge if at_head else addresses[0])
     hosts.nothing_left(run)
+
+SERVE = """
+import os, socket
+where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if os.environ["RANK"] == "0":
+    with socket.create_server(where) as server:
+        print("port", where[1], flush=True)
+        server.accept()[0].sendall(b"served")
+else:
+    while True:
+        try:
+            connection = socket.create_connection(where, 10)
+            break
+        except ConnectionRefusedError:
+            pass
+    print(connection.recv(6).decode(), flush=True)
+"""
+
+
+def test_the_port_of_rank_0s_own_store_is_free_on_its_host(hosts):
+    """Its network hands out ports that the head's never does."""
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    net = next(name for name in names if name.startswith((hosts.directory / "netns").read_text().strip() + "-")
+               and name.endswith("test01"))
+    subprocess.run(["ip", "netns", "exec", net, "sysctl", "-qw", "net.ipv4.ip_local_port_range=20000 20100"], check=True)
+    head = [int(word) for word in pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()]
+    assert head[0] > 20100
+
+    def change(data):
+        data["llmlaunch"]["rendezvous"] = {"use_agent_store": False}
+
+    run = hosts.run("/usr/bin/python3", "-c", SERVE, config=hosts.config(change))
+    assert run.status == 0, str(run)
+    port = int(re.search(r"^\[rank 0 test01\] port (\d+)$", run.out, re.M).group(1))
+    assert 20000 <= port <= 20100 and "[rank 1 test02] served\n" in run.out, str(run)
+    hosts.nothing_left(run)
+
 
 def test_training_crosses_the_bridge(hosts):
     run = hosts.run("train", "--max_steps", "4", timeout=300)

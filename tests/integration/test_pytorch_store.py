@@ -168,6 +168,7 @@ def test_machines_that_are_started_one_by_one_have_it_too(machines, python):  # 
     machines.nothing_left()
 
 
+@pytest.mark.usefixtures("via")
 def test_a_person_sees_the_keys_of_a_pytorch_job_and_lets_its_ranks_go_on(hosts, python):
     code = ("import torch.distributed as dist\n"
             "dist.init_process_group('gloo')\n"

@@ -1,7 +1,8 @@
-"""Scripts of Hugging Face accelerate and transformers, unmodified, on two hosts: they find their world and the head's store.
+"""Scripts of Hugging Face accelerate and transformers, as people write them, on two hosts: they find their world and the head's store.
 accelerate is in the environment of scripts/python_env.sh; transformers where LLMLAUNCH_TEST_TRAINER says
 (scripts/interop_pytorch.sh)."""
 import os
+import re
 
 import pytest
 
@@ -14,23 +15,30 @@ def on_cpus(hosts):
     return config(hosts).replace("distributed_type: MULTI_GPU", "distributed_type: MULTI_CPU")
 
 
-@pytest.mark.usefixtures("via")
-def test_an_accelerate_script_trains_on_two_hosts(hosts, python):  # noqa: F811
+def heads_port_is_every_ranks(run, via):
+    """MASTER_PORT is that of the head, or by ssh that of each host's way to it."""
+    head = re.search(r"rendezvous port (\d+)", run.err).group(1)
+    ports = said(run, "port")
+    assert len(ports) == 4 and all((port == head) == (via == "direct") for port in ports.values()), str(run)
+
+
+def test_an_accelerate_script_trains_on_two_hosts(hosts, python, via):  # noqa: F811
     run = hosts.run(python, str(SCRIPTS / "accelerate_script.py"), config=on_cpus(hosts), timeout=240)
     assert run.status == 0, str(run)
     shown = said(run, "shown")
     assert sorted(shown) == [0, 1, 2, 3], str(run)
     for rank, words in shown.items():
         assert words == f"{rank} 4 DistributedType.MULTI_CPU 64", str(run)
+    heads_port_is_every_ranks(run, via)
     hosts.nothing_left(run)
 
 
-@pytest.mark.usefixtures("via")
-def test_a_trainer_trains_on_two_hosts(hosts):
+def test_a_trainer_trains_on_two_hosts(hosts, via):
     if not (trainer := os.environ.get("LLMLAUNCH_TEST_TRAINER")):
         pytest.skip("transformers is in the environment that scripts/interop_pytorch.sh makes")
     run = hosts.run(trainer, str(SCRIPTS / "trainer_script.py"), str(hosts.head / "out"), config=on_cpus(hosts), timeout=400)
     assert run.status == 0, str(run)
     shown = said(run, "shown")
     assert shown == {rank: f"{rank} 4 4" for rank in range(4)}, str(run)
+    heads_port_is_every_ranks(run, via)
     hosts.nothing_left(run)

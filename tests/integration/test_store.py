@@ -69,6 +69,7 @@ class Job:
         assert self.run.finish().status == status, str(self.run)
 
 
+@pytest.mark.usefixtures("via")
 def test_keys_of_both_kinds_are_listed_got_set_added_and_deleted(hosts):
     job = Job(hosts)
     assert job.keys() == {("pytorch", f"default_pg/0//rank{rank}"): 7 for rank in (0, 1)}
@@ -92,6 +93,7 @@ def test_keys_of_both_kinds_are_listed_got_set_added_and_deleted(hosts):
     hosts.nothing_left(job.run)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_queue_is_called_a_queue_and_not_missing(hosts):
     job = Job(hosts, PYTHON, str(RANK), "push", "q/{rank}", "a", "push", "q/{rank}", "b", "set", "there/{rank}", "yes",
               "wait", "there/{rank}", "say", "ready", "get", "go")
@@ -110,6 +112,7 @@ def test_a_queue_is_called_a_queue_and_not_missing(hosts):
     job.go()
 
 
+@pytest.mark.usefixtures("via")
 def test_values_come_and_go_byte_for_byte(hosts):
     job = Job(hosts)
     value = bytes(range(256)) * 4096
@@ -125,6 +128,7 @@ def test_values_come_and_go_byte_for_byte(hosts):
     job.go()
 
 
+@pytest.mark.usefixtures("via")
 def test_on_a_terminal_a_value_is_one_line_that_steers_nothing(hosts):
     job = Job(hosts)
     job.ask("set", "steer", "a\x1b[2J\\\nb")
@@ -138,6 +142,7 @@ def test_on_a_terminal_a_value_is_one_line_that_steers_nothing(hosts):
     job.go()
 
 
+@pytest.mark.usefixtures("via")
 def test_a_key_is_waited_for(hosts):
     job = Job(hosts)
     native, theirs = job.start("get", "--wait", "100", "later"), job.start("get", "--wait", "100", "other")
@@ -154,6 +159,7 @@ def test_a_key_is_waited_for(hosts):
     assert waits.finish().status == 69 and f"job {job.directory.name} has ended" in waits.err, str(waits)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_watch_sees_each_change_as_it_is_made_and_ends_with_the_job(hosts):
     job = Job(hosts)
     everything, lines = job.watch("--json"), job.watch("k")
@@ -180,6 +186,7 @@ def test_a_watch_sees_each_change_as_it_is_made_and_ends_with_the_job(hosts):
     hosts.nothing_left(job.run)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_watch_says_why_the_generation_ended_when_a_rank_fails(hosts):
     job = Job(hosts, PYTHON, str(RANK), "say", "ready", "get", "go", "exit", "3")
     watch = job.watch()
@@ -188,6 +195,7 @@ def test_a_watch_says_why_the_generation_ended_when_a_rank_fails(hosts):
     assert re.search(r"generation 0 has ended: .*rank \d", watch.err), str(watch)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_watch_ends_when_nobody_reads_it_any_more(hosts):
     job = Job(hosts)
     ours, theirs = os.pipe()
@@ -203,6 +211,7 @@ def test_a_watch_ends_when_nobody_reads_it_any_more(hosts):
 
 
 @pytest.mark.skipif(SCALE > 1, reason="Python cannot load a library with a sanitizer in it")
+@pytest.mark.usefixtures("via")
 def test_set_wakes_a_rank_that_waits_by_the_c_library(hosts):
     library = next(path for path in BIN.parent.rglob("libllmlaunch_rendezvous.so*") if path.is_file())
     code = ("import ctypes, os, sys; lib = ctypes.CDLL(sys.argv[1]); job = ctypes.c_void_p()\n"
@@ -222,6 +231,7 @@ def test_set_wakes_a_rank_that_waits_by_the_c_library(hosts):
     hosts.nothing_left(job.run)
 
 
+@pytest.mark.usefixtures("via")
 def test_the_way_in_is_for_the_owner_alone_and_gone_at_the_end(hosts):
     job = Job(hosts)
     assert stat.S_IMODE(job.pass_file.stat().st_mode) == 0o600
@@ -260,6 +270,7 @@ def test_a_job_that_cannot_start_leaves_no_way_in(hosts):
     assert not stopped.pass_file.exists()
 
 
+@pytest.mark.usefixtures("via")
 def test_a_head_that_was_killed_is_said_to_be_dead(hosts):
     job = Job(hosts, options=["--set", "llmlaunch.timeouts.head=2"])
     watch, waits = job.watch(), job.start("get", "--wait", "100", "default_pg/0//rank0", "never")
@@ -277,6 +288,7 @@ def test_a_head_that_was_killed_is_said_to_be_dead(hosts):
     hosts.nothing_left(within=60)
 
 
+@pytest.mark.usefixtures("via")
 def test_a_head_that_stands_still_is_named(hosts):
     job = Job(hosts)
     job.run.process.send_signal(signal.SIGSTOP)
@@ -287,6 +299,7 @@ def test_a_head_that_stands_still_is_named(hosts):
     job.go()
 
 
+@pytest.mark.usefixtures("via")
 def test_jobs_are_named_by_id_by_path_and_latest(hosts):
     first, second = Job(hosts), Job(hosts)
     log_dir, name = first.log_dir, first.directory.name

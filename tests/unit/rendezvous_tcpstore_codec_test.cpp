@@ -56,6 +56,8 @@ std::vector<Sample> samples() {
       {{Verb::queue_push, {"q"}, {value("v")}}, "\x0e"s + field("q") + field("v")},
       {{Verb::queue_pop, {"q"}, {}}, "\x0f"s + field("q")},
       {{Verb::queue_len, {"q"}, {}}, "\x10"s + field("q")},
+      {{Verb::list_keys, {}, {}}, "\x11"s},
+      {{Verb::barrier, {"/b"}, {}, 2}, "\x12"s + field("/b") + u64(2)},
   };
 }
 
@@ -124,7 +126,7 @@ TEST_CASE("TCPStore commands that stand behind each other are read one by one, a
 
 TEST_CASE("TCPStore requests beyond the limits end the stream with a reason") {
   using namespace std::string_literals;
-  CHECK(error_of("\x11") == "TCPStore has no command 17");
+  CHECK(error_of("\x13") == "TCPStore has no command 19");
   CHECK(error_of("\xff") == "TCPStore has no command 255");
   CHECK(error_of("\x03"s + u64(kMaxKeyBytes + 1)) == "GET: a key of 8193 bytes; the limit is 8192");
   CHECK(error_of("\x03"s + u64(UINT64_MAX)) == "GET: a key of 18446744073709551615 bytes; the limit is 8192");

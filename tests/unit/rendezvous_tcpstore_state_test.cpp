@@ -78,6 +78,7 @@ struct Bench {
   std::string pop(int peer) { return say(peer, {Verb::queue_pop, {"q"}, {}}); }
   std::string length(int peer) { return say(peer, {Verb::queue_len, {"q"}, {}}); }
   std::string keys(int peer) { return say(peer, {Verb::num_keys, {}, {}}); }
+  std::string barrier(int peer, std::int64_t peers) { return say(peer, {Verb::barrier, {"b"}, {}, peers}); }
   std::string drop(int peer) { return shown(state.on_disconnect(PeerId(peer))); }
 
   State state;
@@ -106,6 +107,85 @@ TEST_CASE("each TCPStore command answers as PyTorch's own server does") {
   CHECK(bench.append(1, "po").empty());
   CHECK(bench.append(2, "tato").empty());
   CHECK(bench.get(1, "log") == "1:value(potato)");
+}
+
+TEST_CASE("LIST_KEYS has each key once, and no queue") {
+  Bench bench;
+  const auto list = [&] {
+    const auto actions = bench.state.on_command(PeerId(1), {Verb::list_keys, {}, {}});
+    REQUIRE(actions.size() == 1);
+    return std::get<Answer>(actions[0]).bytes;
+  };
+  CHECK(list() == answer_i64(0));
+  bench.set(1, "key", "v");
+  bench.push(1, "v");
+  Bytes expected = answer_i64(1);
+  for (const Bytes& part : {answer_value_head(3), value("key")})
+    expected.insert(expected.end(), part.begin(), part.end());
+  CHECK(list() == expected);
+  bench.set(1, "", "v");
+  CHECK(list().size() == expected.size() + answer_value_head(0).size());
+}
+
+TEST_CASE("LIST_KEYS of more than its answer may have is refused") {
+  Bench bench;
+  for (std::size_t i = 0; i < kMaxKeyListBytes / tcpstore::kMaxKeyBytes; ++i) {
+    std::string key(tcpstore::kMaxKeyBytes, 'x');
+    key.replace(0, 8, fmt::format("{:08}", i));
+    REQUIRE(bench.set(1, key, "").empty());
+  }
+  CHECK(bench.say(2, {Verb::list_keys, {}, {}}) ==
+        "2 closed at fault: the store's 4096 keys are 33587208 bytes in a list; the limit is 33554432");
+}
+
+TEST_CASE("a BARRIER lets all go when the last one has come") {
+  Bench bench;
+  CHECK(bench.barrier(1, 3).empty());
+  CHECK(bench.get(3, "b") == "3:value(1)");
+  CHECK(bench.check(3, {"b"}) == "3:u8(0)");
+  CHECK(bench.barrier(2, 3).empty());
+  CHECK(bench.state.waits() == 2);
+  CHECK(bench.barrier(3, 3) == "1:u8(0) 2:u8(0) 3:u8(0)");
+  CHECK(bench.state.waits() == 0);
+  CHECK(bench.barrier(1, 3) == "1:u8(0)");  // it goes on counting, as PyTorch's does
+  CHECK(bench.get(3, "b") == "3:value(4)");
+}
+
+TEST_CASE("who waits for a BARRIER's key is woken with it, and whatever is written to the key wakes all") {
+  Bench bench;
+  CHECK(bench.wait(1, {"b"}).empty());
+  CHECK(bench.barrier(2, 2).empty());
+  CHECK(bench.state.waits() == 2);
+  CHECK(bench.barrier(3, 2) == "1:u8(0) 2:u8(0) 3:u8(0)");
+  CHECK(bench.set(3, "b", "0").empty());
+  for (const auto& write : std::vector<std::function<std::string()>>{
+           [&] { return bench.set(3, "b", "0"); }, [&] { return bench.add(3, "b", -1); },
+           [&] {
+             return bench.say(3, {Verb::append, {"b"}, {value("0")}});
+           }}) {
+    CHECK(bench.barrier(1, 1000).empty());
+    CHECK(write().starts_with("1:u8(0)"));
+    CHECK(bench.state.waits() == 0);
+  }
+}
+
+TEST_CASE("who leaves a BARRIER or cancels it stays counted, as with PyTorch's") {
+  Bench bench;
+  CHECK(bench.barrier(1, 3).empty());
+  CHECK(bench.barrier(2, 3).empty());
+  CHECK(bench.cancel(1) == "1:u8(1)");
+  CHECK(bench.drop(2).empty());
+  CHECK(bench.state.waits() == 0);
+  CHECK(bench.barrier(3, 3) == "3:u8(0)");
+  CHECK(bench.barrier(3, 0) == "3:u8(0)");
+  CHECK(bench.barrier(3, -1) == "3:u8(0)");
+}
+
+TEST_CASE("a BARRIER on a word ends its connection, and the word stays") {
+  Bench bench;
+  bench.set(1, "b", "word");
+  CHECK(bench.barrier(2, 1) == "2 closed at fault: cannot add to key 'b': its value 'word' is not a number");
+  CHECK(bench.get(1, "b") == "1:value(word)");
 }
 
 TEST_CASE("COMPARE_SET answers what is stored, and what was expected or desired of a missing key") {

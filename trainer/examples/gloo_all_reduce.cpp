@@ -1,6 +1,8 @@
 // All ranks of a job add up a vector on their CPUs: Gloo and llmlaunch's rendezvous, no MPI.
 //
-//   c++ -std=c++17 gloo_all_reduce.cpp -o gloo_all_reduce $(pkg-config --cflags --libs llmlaunch_rendezvous) -lgloo
+//   rdv=llmlaunch_rendezvous
+//   flags="$(pkg-config --cflags --libs $rdv) -Wl,-rpath,$(pkg-config --variable=libdir $rdv)"
+//   c++ -std=c++17 gloo_all_reduce.cpp -o gloo_all_reduce $flags -lgloo
 //   llmlaunch run --config job.yaml ./gloo_all_reduce
 #include <gloo/allreduce.h>
 #include <gloo/math.h>

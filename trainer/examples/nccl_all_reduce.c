@@ -1,6 +1,8 @@
 /* All ranks of a job add up a vector on their GPUs: NCCL, CUDA and llmlaunch's rendezvous, nothing else.
  *
- *   cc nccl_all_reduce.c -o nccl_all_reduce $(pkg-config --cflags --libs llmlaunch_rendezvous) -lnccl -lcudart
+ *   rdv=llmlaunch_rendezvous
+ *   flags="$(pkg-config --cflags --libs $rdv) -Wl,-rpath,$(pkg-config --variable=libdir $rdv)"
+ *   cc nccl_all_reduce.c -o nccl_all_reduce $flags -lnccl -lcudart
  *   llmlaunch run --config job.yaml ./nccl_all_reduce
  */
 #include <cuda_runtime_api.h>
@@ -10,22 +12,19 @@
 #include <stdlib.h>
 
 #define COUNT 1048576
-#define NO_GPU 77 /* as test drivers count it: skipped */
 
-static void check_rendezvous(int status, const char* what) {
-  if (status == LLMLAUNCH_RDV_OK) return;
-  fprintf(stderr, "%s: %s\n", what, llmlaunch_rdv_error_text());
+static void fail(const char* what, const char* why) {
+  fprintf(stderr, "%s: %s\n", what, why);
   exit(1);
+}
+static void check_rendezvous(int status, const char* what) {
+  if (status != LLMLAUNCH_RDV_OK) fail(what, llmlaunch_rdv_error_text());
 }
 static void check_cuda(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(status));
-  exit(1);
+  if (status != cudaSuccess) fail(what, cudaGetErrorString(status));
 }
 static void check_nccl(ncclResult_t status, const char* what) {
-  if (status == ncclSuccess) return;
-  fprintf(stderr, "%s: %s (%s)\n", what, ncclGetErrorString(status), ncclGetLastError(NULL));
-  exit(1);
+  if (status != ncclSuccess) fail(what, ncclGetErrorString(status));
 }
 
 /* NCCL waits for ever for a rank that has gone; the rendezvous knows that it has. */
@@ -45,7 +44,7 @@ int main(void) {
   float *values, *host = malloc(COUNT * sizeof *host);
   if (cudaGetDeviceCount(&gpus) != cudaSuccess || gpus == 0) {
     fprintf(stderr, "skipped: no GPU here\n");
-    return NO_GPU;
+    return 77; /* skipped, as test drivers count it */
   }
   check_cuda(cudaSetDevice(local ? atoi(local) % gpus : 0), "cudaSetDevice");
 

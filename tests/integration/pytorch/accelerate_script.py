@@ -1,4 +1,6 @@
 """A script of Hugging Face accelerate as its users write them: BasicNet on random digits, on CPUs, two steps."""
+import os
+
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -36,4 +38,5 @@ same = accelerator.gather(weights.sum().reshape(1))
 assert torch.equal(same, same[:1].expand_as(same)), same
 accelerator.wait_for_everyone()
 print("shown:", accelerator.process_index, accelerator.num_processes, accelerator.distributed_type, all_seen)
+print("port:", os.environ["MASTER_PORT"])
 accelerator.end_training()

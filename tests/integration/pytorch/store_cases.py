@@ -231,8 +231,40 @@ def what_cannot_be(store, other):
     assert other.get("text") == b"no number"
 
 
+def list_keys(store, other):
+    if not hasattr(store, "list_keys"):
+        return "list_keys"
+    store.set("listed", "v")
+    settled(store)
+    assert other.list_keys().count("listed") == 1
+    assert len(other.list_keys()) <= other.num_keys()  # others' prefixes are not told
+    inner = dist.PrefixStore("inner", store)
+    inner.set("inside", "v")
+    settled(store)
+    assert "inside" in dist.PrefixStore("inner", other).list_keys()
+    assert "listed" not in inner.list_keys()
+
+
+def barrier(store, other):
+    if not hasattr(store, "barrier"):
+        return "barrier"
+    passed = []
+    waiting = threading.Thread(target=lambda: (store.barrier("meet", 2, LONG), passed.append("first")))
+    waiting.start()
+    while not there(other, "meet"):
+        pass
+    assert not passed
+    other.barrier("meet", 2, LONG)
+    waiting.join(60)
+    assert passed == ["first"]
+    raises(lambda: store.barrier("alone", 2, SHORT), "alone")
+    assert store.add("after the barrier", 2) == 2  # the connection is in step
+    store.barrier("by one", 1, LONG)
+    dist.PrefixStore("inner", store).barrier("wrapped", 1, LONG)
+
+
 CASES = [set_and_get, add, compare_set, check, delete_key, num_keys, wait_is_answered, get_waits, wait_is_canceled,
-         wait_races_its_cancel, append, multi, queues, large_values, many_keys, prefixes, what_cannot_be]
+         wait_races_its_cancel, append, multi, queues, list_keys, barrier, large_values, many_keys, prefixes, what_cannot_be]
 
 
 # --- answers that are nowhere written: byte for byte those of PyTorch's own server --------------------------------------
@@ -281,6 +313,13 @@ QUEUES = [
 ]
 
 
+NEWEST = [
+    b"\x12" + text(b"met") + struct.pack("<q", 1), b"\x03" + text(b"met"), b"\x12" + text(b"met") + struct.pack("<q", 0),
+    b"\x12" + text(b"met") + struct.pack("<q", -1), b"\x03" + text(b"met"), b"\x07",
+    b"\x0e" + text(b"left") + text(b"v"), b"\x12" + text(b"left") + struct.pack("<q", 1), b"\x10" + text(b"left"), b"\x07",
+]
+
+
 def answers_like_pytorchs(store, other):
     if not hasattr(store, "check"):
         return "ping"
@@ -289,7 +328,8 @@ def answers_like_pytorchs(store, other):
     ours, theirs = Raw(PORT, ADDRESS), Raw(own.port)
     # What this job has set so far is not what a fresh server has.
     keys = struct.unpack("<q", ours.ask(b"\x07"))[0] - struct.unpack("<q", theirs.ask(b"\x07"))[0]
-    for request in DIALOGUE + (QUEUES if hasattr(store, "queue_push") else []):
+    for request in (DIALOGUE + (QUEUES if hasattr(store, "queue_push") else [])
+                    + (NEWEST if hasattr(store, "list_keys") else [])):
         got, expected = ours.ask(request), theirs.ask(request)
         if request == b"\x07":
             got = struct.pack("<q", struct.unpack("<q", got)[0] - keys)

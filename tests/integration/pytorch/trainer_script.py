@@ -1,4 +1,5 @@
 """A Hugging Face Trainer run on a tiny random model, on CPUs: nothing is fetched."""
+import os
 import sys
 
 import torch
@@ -25,4 +26,5 @@ weights = sum(parameter.detach().sum() for parameter in model.parameters()).resh
 same = trainer.accelerator.gather(weights)
 assert torch.equal(same, same[:1].expand_as(same)), same
 print("shown:", arguments.process_index, arguments.world_size, result.global_step)
+print("port:", os.environ["MASTER_PORT"])
 torch.distributed.destroy_process_group()

@@ -1,4 +1,5 @@
-"""A rank of a PyTorch job as people write it: nothing here knows llmlaunch. Prints what was shown, word by word."""
+"""A rank of a PyTorch job as people write it. Prints what was shown, word by word; at the end what llmlaunch told it, which
+nothing before makes use of."""
 import datetime
 import os
 import sys
