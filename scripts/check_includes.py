@@ -56,6 +56,7 @@ ROOMS = {
 FILES = {
     r"rendezvous/asio(_tls)?\.[hc]pp": ["Asio"],
     r"launcher/config[a-z_]*\.cpp": ["yaml-cpp"],
+    r"trainer/config_file\.cpp": ["yaml-cpp"],
 }
 
 # The headers of a room that other rooms may include. A room that is not listed here shows all of its headers.

@@ -121,6 +121,8 @@ class Backend {
   /// Scales the gradient so that its norm over all parameters is at most `max_norm` (above 0), as PyTorch's
   /// clip_grad_norm_. The norm that it had.
   virtual Result<double> clip_gradient(double max_norm) = 0;
+  /// Other numbers of the optimizer from now on: those of a checkpoint.
+  virtual void use_adamw(const AdamWOptions& adamw) = 0;
   /// One AdamW step by the gradient; `step` counts from 1.
   virtual Result<void> optimizer_step(std::uint64_t step, double learning_rate) = 0;
   /// Forward without dropout.

@@ -18,6 +18,7 @@
 
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
+#include "trainer/trainer_state.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -31,13 +32,11 @@ constexpr std::string_view kReplaced = ".replaced";
 constexpr std::string_view kSetAside = ".set-aside";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
-constexpr const char* kState = "trainer_state.json";
 constexpr const char* kChecksums = "checksums.json";
-constexpr std::array kHashed = {kModel, kOptimizer, kState};
+constexpr std::array kHashed = {kModel, kOptimizer, kTrainerState, kOwnState};
 constexpr std::size_t kMaxJson = std::size_t{1} << 20U;
 constexpr const char* kFirstMoment = "exp_avg.";
 constexpr const char* kSecondMoment = "exp_avg_sq.";
-constexpr int kStateVersion = 1;
 
 Error unusable(const fs::path& file, std::string what) {
   return make_error(Errc::invalid_config, std::move(what), file.string());
@@ -64,23 +63,6 @@ Bytes optimizer_file(const TrainingState& state) {
   return write_safetensors(tensors, {{"optimizer", "AdamW"}, {"step", std::to_string(state.step)}});
 }
 
-std::string state_file(const TrainingState& state) {
-  const SampleAccounting& a = state.accounting;
-  const nlohmann::ordered_json document = {{"version", kStateVersion},
-                                           {"model", state.model->name},
-                                           {"global_step", state.step},
-                                           {"skipped_steps", state.skipped},
-                                           {"epoch", state.epoch},
-                                           {"seed", state.seed},
-                                           {"world_size", state.world_size},
-                                           {"train_samples", a.images},
-                                           {"train_batch_size", a.images_per_step},
-                                           {"steps_per_epoch", a.steps_per_epoch},
-                                           {"data_seed", a.data_seed},
-                                           {"dataloader_drop_last", a.drop_last}};
-  return document.dump(2) + "\n";
-}
-
 /// {"model.safetensors": {"bytes": 4800528, "sha256": "…"}, …}
 Result<std::string> checksum_file(const std::array<Bytes, kHashed.size()>& files) {
   nlohmann::ordered_json document;
@@ -93,10 +75,12 @@ Result<std::string> checksum_file(const std::array<Bytes, kHashed.size()>& files
 }
 
 Result<void> write_all(const fs::path& folder, const TrainingState& state) {
-  const std::string text = state_file(state);
-  const ByteView text_bytes = as_bytes(text);
-  const std::array<Bytes, kHashed.size()> files = {model_file(state), optimizer_file(state),
-                                                   Bytes(text_bytes.begin(), text_bytes.end())};
+  const auto bytes_of = [](const std::string& text) {
+    const ByteView bytes = as_bytes(text);
+    return Bytes(bytes.begin(), bytes.end());
+  };
+  const std::array<Bytes, kHashed.size()> files = {
+      model_file(state), optimizer_file(state), bytes_of(trainer_state_text(state)), bytes_of(own_state_text(state))};
   const auto checksums = checksum_file(files);
   if (!checksums) return checksums.error();
   const auto write = [&](const char* name, ByteView bytes) -> Result<void> {
@@ -219,48 +203,14 @@ Result<std::vector<float>> flat_array(const Safetensors& file, const std::string
   return values;
 }
 
-template <class T>
-bool take(const json& document, const char* key, T& into) {
-  const auto found = document.find(key);
-  if (found == document.end()) return false;
-  const bool fits = std::is_same_v<T, bool>     ? found->is_boolean()
-                    : std::is_same_v<T, double> ? found->is_number()
-                                                : found->is_number_unsigned();
-  if (fits) into = found->get<T>();
-  return fits;
-}
-
-Result<void> take_state(const json& document, TrainingState& state, const fs::path& file) {
-  std::uint64_t version = 0;
-  if (!take(document, "version", version) || version != kStateVersion) {
-    return unusable(file, fmt::format("is of version {}; this program reads {}", version, kStateVersion));
-  }
-  SampleAccounting& a = state.accounting;
-  const bool whole = take(document, "global_step", state.step) && take(document, "skipped_steps", state.skipped) &&
-                     take(document, "epoch", state.epoch) && take(document, "seed", state.seed) &&
-                     take(document, "world_size", state.world_size) && take(document, "train_samples", a.images) &&
-                     take(document, "train_batch_size", a.images_per_step) &&
-                     take(document, "steps_per_epoch", a.steps_per_epoch) && take(document, "data_seed", a.data_seed) &&
-                     take(document, "dataloader_drop_last", a.drop_last);
-  if (!whole) return unusable(file, "lacks a value, or has one of another type");
-  const auto name = document.find("model");
-  if (name == document.end()) {
-    state.model = &basic_net();  // from before there were others
-    return ok;
-  }
-  if (!name->is_string()) return unusable(file, "names no model");
-  state.model = find_model(name->get<std::string>());
-  if (state.model == nullptr) {
-    return unusable(file,
-                    fmt::format("is of model '{}'; this program knows {}", name->get<std::string>(), model_names()));
-  }
-  return ok;
-}
-
 }  // namespace
 
+std::string checkpoint_folder(const std::string& output_dir, std::uint64_t step) {
+  return (fs::path(output_dir) / fmt::format("{}{}", kPrefix, step)).string();
+}
+
 Result<std::string> save_checkpoint(const std::string& output_dir, const TrainingState& state) {
-  const fs::path final_name = fs::path(output_dir) / fmt::format("{}{}", kPrefix, state.step);
+  const fs::path final_name = checkpoint_folder(output_dir, state.step);
   const fs::path unfinished = final_name.string() + std::string(kUnfinished);
   if (auto removed = remove_folder(unfinished); !removed) return removed.error();
   std::error_code failed;
@@ -296,20 +246,28 @@ Result<TrainingState> load_checkpoint(const std::string& folder) {
   const auto checksums = read_json(path / kChecksums);
   if (!checksums) return checksums.error();
   std::array<Bytes, kHashed.size()> files;
-  for (std::size_t i = 0; i < files.size(); ++i) {
+  bool old = false;
+  for (std::size_t i = 0; i < files.size() && !old; ++i) {
     auto bytes = read_checked(path / kHashed[i], *checksums);
     if (!bytes) return bytes.error();
     files[i] = std::move(*bytes);
+    old = kHashed[i] == std::string_view(kTrainerState) && is_old_trainer_state(as_text(files[i]));
   }
   const auto model = parse_safetensors(files[0], (path / kModel).string());
   if (!model) return model.error();
   const auto optimizer = parse_safetensors(files[1], (path / kOptimizer).string());
   if (!optimizer) return optimizer.error();
-  const json document = json::parse(as_text(files[2]), nullptr, false);
-  if (!document.is_object()) return unusable(path / kState, "is no JSON mapping");
 
   TrainingState state;
-  if (auto taken = take_state(document, state, path / kState); !taken) return taken.error();
+  const std::string told = (path / kTrainerState).string();
+  if (old) {
+    if (auto taken = take_old_state(as_text(files[2]), told, state); !taken) return taken.error();
+  } else {
+    if (auto taken = take_trainer_state(as_text(files[2]), told, state); !taken) return taken.error();
+    if (auto taken = take_own_state(as_text(files[3]), (path / kOwnState).string(), state); !taken) {
+      return taken.error();
+    }
+  }
   auto parameters = flat_array(*model, "", *state.model, path / kModel);
   if (!parameters) return parameters.error();
   auto first = flat_array(*optimizer, kFirstMoment, *state.model, path / kOptimizer);
@@ -358,16 +316,22 @@ Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, 
   return moved;
 }
 
-Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit) {
+Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit, std::optional<std::uint64_t> best) {
   const auto entries = entries_of(output_dir);
   if (!entries) return entries.error();
   for (const fs::path& folder : entries->useless) {
     if (auto removed = remove_folder(folder); !removed) return removed;
   }
-  if (limit == 0) return ok;
-  std::size_t surplus = entries->checkpoints.size() - std::min<std::size_t>(limit, entries->checkpoints.size());
-  for (auto at = entries->checkpoints.begin(); surplus > 0; ++at, --surplus) {
+  const auto& all = entries->checkpoints;
+  if (limit == 0 || all.size() <= limit) return ok;
+  const std::uint64_t newest = all.rbegin()->first;
+  const bool best_is_older = best && *best != newest && all.contains(*best);
+  std::size_t left = all.size();
+  const std::size_t stay = std::max<std::size_t>(limit, best_is_older ? 2 : 1);
+  for (auto at = all.begin(); at != all.end() && left > stay; ++at) {
+    if (at->first == newest || at->first == best) continue;
     if (auto removed = remove_folder(at->second); !removed) return removed;
+    --left;
   }
   return ok;
 }

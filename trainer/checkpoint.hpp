@@ -4,8 +4,12 @@
 ///     OUTPUT_DIR/checkpoint-500/
 ///       model.safetensors      the weights, under PyTorch's names: load_state_dict(load_file(…)) takes them
 ///       optimizer.safetensors  AdamW's exp_avg.NAME and exp_avg_sq.NAME
-///       trainer_state.json     model, step, epoch and what the order of the images depends on
-///       checksums.json         size and SHA-256 of the three, written last
+///       trainer_state.json     Hugging Face's TrainerState: step, epoch, what was logged, which checkpoint is the best
+///       llmlaunch_state.json   the model, what the order of the images depends on, and the flags that a later run is compared with
+///       checksums.json         size and SHA-256 of the four, written last
+///
+/// Older ones have everything in a trainer_state.json of another kind, and no llmlaunch_state.json; they are read as
+/// well.
 ///
 /// Masks and the order of the images follow from seed and step, so there is no generator's state to keep. A folder gets
 /// its name when everything in it is on the disk, and an older checkpoint goes only after a newer one has its name: at
@@ -19,6 +23,7 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/course.hpp"
 #include "trainer/model.hpp"
 
 namespace llmlaunch::trainer {
@@ -42,8 +47,15 @@ struct TrainingState {
   std::uint64_t seed = 0;
   std::uint32_t world_size = 1;
   SampleAccounting accounting;
+  JobPlan plan;
+  Course course;
+  std::optional<OptimizerNumbers> optimizer;  ///< an old checkpoint has none
+  FlagValues flags;
   std::vector<float> parameters, first_moment, second_moment;  ///< model->values each, as `Backend` holds them
 };
+
+/// OUTPUT_DIR/checkpoint-STEP
+std::string checkpoint_folder(const std::string& output_dir, std::uint64_t step);
 
 /// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). One that has that name is
 /// replaced. An error leaves all older ones, and nothing of this one, but for a disk that fails at the very end.
@@ -73,6 +85,8 @@ Result<std::string> newest_checkpoint_name(const std::string& output_dir);
 Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, std::uint64_t step);
 
 /// Removes the oldest checkpoints until `limit` are left (0: none is removed), and what a broken-off save left behind.
-Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit);
+/// The newest and that of step `best` stay in any case.
+Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit,
+                               std::optional<std::uint64_t> best = std::nullopt);
 
 }  // namespace llmlaunch::trainer

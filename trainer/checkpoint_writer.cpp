@@ -12,27 +12,29 @@ CheckpointWriter::CheckpointWriter(std::string output_dir, std::uint32_t keep,
     : output_dir_(std::move(output_dir)), keep_(keep), on_failure_(std::move(on_failure)) {}
 
 void CheckpointWriter::save(TrainingState state) {
-  wait();
+  settle();
+  best_step_ = state.course.best ? std::optional(state.course.best->step) : std::nullopt;
   running_ =
       std::async(std::launch::async, [this, state = std::move(state)] { return save_checkpoint(output_dir_, state); });
 }
 
-void CheckpointWriter::wait() {
-  if (!running_.valid()) return;
+bool CheckpointWriter::settle() {
+  if (!running_.valid()) return true;
   auto folder = running_.get();
   if (!folder) {
     if (failed_++ == 0) first_failure_ = folder.error().code;
     on_failure_(folder.error());
-    return;
+    return false;
   }
   ++saved_;
   last_ = std::move(*folder);
   // Only now, so that the last good one is never the one that goes.
-  if (const auto pruned = prune_checkpoints(output_dir_, keep_); !pruned) on_failure_(pruned.error());
+  if (const auto pruned = prune_checkpoints(output_dir_, keep_, best_step_); !pruned) on_failure_(pruned.error());
+  return true;
 }
 
 Result<void> CheckpointWriter::finish() {
-  wait();
+  settle();
   if (failed_ == 0) return ok;
   Error error = make_error(
       Errc::internal, fmt::format("{} of {} checkpoints could not be written", failed_, failed_ + saved_), output_dir_,

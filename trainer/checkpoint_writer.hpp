@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <optional>
 #include <string>
 
 #include "rendezvous/base/result.hpp"
@@ -15,12 +16,16 @@ namespace llmlaunch::trainer {
 
 class CheckpointWriter {
  public:
-  /// `keep`: how many checkpoints stay (0: all). `on_failure` is told of each that could not be written, and of old
-  /// ones that could not be removed, by the thread that calls `save` or `finish`: training goes on without them.
+  /// `keep`: how many checkpoints stay (0: all), the best one of a state's course among them. `on_failure` is told of
+  /// each that could not be written, and of old ones that could not be removed, by the thread that calls `save` or
+  /// `finish`: training goes on without them.
   CheckpointWriter(std::string output_dir, std::uint32_t keep, std::function<void(const Error&)> on_failure);
 
   /// Waits for the one before, should that still be on its way.
   void save(TrainingState state);
+
+  /// Waits for the one that is on its way, if there is one: false when it could not be written.
+  bool settle();
 
   /// Waits for the last. The error counts those that are missing: "2 of 5 checkpoints could not be written".
   Result<void> finish();
@@ -29,12 +34,11 @@ class CheckpointWriter {
   const std::string& last() const { return last_; }
 
  private:
-  void wait();
-
   std::string output_dir_;
   std::uint32_t keep_;
   std::function<void(const Error&)> on_failure_;
   std::future<Result<std::string>> running_;
+  std::optional<std::uint64_t> best_step_;  // of the state that was saved last
   std::string last_;
   std::uint64_t saved_ = 0;
   std::uint64_t failed_ = 0;

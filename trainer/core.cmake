@@ -12,12 +12,16 @@ add_library(llmlaunch_trainer_models STATIC model.cpp ${llmlaunch_models})
 target_link_libraries(llmlaunch_trainer_models PUBLIC llmlaunch_base)
 target_precompile_headers(llmlaunch_trainer_models REUSE_FROM llmlaunch_base)
 
-# Files as a whole, and checkpoints made of them; sees neither devices nor networks.
+# Files: as a whole, checkpoints made of them, and reports that grow; sees neither devices nor networks.
 add_library(llmlaunch_trainer_files STATIC
+  append_file.cpp
   checkpoint.cpp
   checkpoint_writer.cpp
+  event_file.cpp
   files.cpp
+  reports.cpp
   safetensors.cpp
+  trainer_state.cpp
 )
 target_link_libraries(llmlaunch_trainer_files
   PUBLIC llmlaunch_trainer_models llmlaunch_base

@@ -147,6 +147,8 @@ class CpuBackend final : public Backend {
     return norm;
   }
 
+  void use_adamw(const AdamWOptions& adamw) override { adamw_ = adamw; }
+
   Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
     adamw_step(parameters_, first_moment_, second_moment_, gradient_, adamw_, learning_rate, step);
     return ok;

@@ -20,12 +20,16 @@ set_source_files_properties(gloo_comm.cpp PROPERTIES
   SKIP_PRECOMPILE_HEADERS ON  # which was compiled without it
   SKIP_UNITY_BUILD_INCLUSION ON)
 
-# The command line; the only part that sees CLI11.
+# The command line and files of settings; the only part that sees CLI11 and yaml-cpp.
 add_library(llmlaunch_trainer_options STATIC
+  config_file.cpp
   exit_status.cpp
+  file_settings.cpp
+  known_arguments.cpp
+  option_table.cpp
   options.cpp
 )
-target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11)
+target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11 yaml-cpp)
 target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)
 
 include(cuda/detect.cmake)
@@ -39,12 +43,17 @@ endif()
 
 # The story of a training job, over the core (numerics and data) and the above.
 add_library(llmlaunch_trainer_app STATIC
+  best_model.cpp
   data_source.cpp
   device.cpp
+  evaluation.cpp
+  job_facts.cpp
   loss_log.cpp
   predictions.cpp
+  progress.cpp
   resume.cpp
   stop.cpp
+  story.cpp
   train.cpp
   world.cpp
 )

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/config_file.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
 #include "trainer/exit_status.hpp"
+#include "trainer/files.hpp"
 #include "trainer/options.hpp"
 #include "trainer/stop.hpp"
 #include "trainer/train.hpp"
@@ -52,6 +54,18 @@ void end_unless_done(const Result<Ending>& ending) {
   ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
 }
 
+/// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.
+Result<std::string> read_settings(const std::string& path) {
+  const auto bytes = read_whole_file(path, kMaxTrainFile, "a file of settings has a few kB");
+  if (bytes) return std::string(as_text(*bytes));
+  Error error = bytes.error();
+  error.what = "--config: " + error.what;
+  if (error.hint.empty())
+    error.hint = "every rank reads it: it has to be on each host, below the ranks' workdir or by its whole path";
+  error.code = make_error_code(Errc::invalid_config);
+  return error;
+}
+
 Result<Ending> run(const TrainOptions& options) {
   if (!options.export_dataset.empty()) {
     const auto rank = number_in_environment("RANK", 0);
@@ -76,7 +90,7 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   take_stop_signals();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  const auto parsed = parse_options(arguments);
+  const auto parsed = parse_options(arguments, read_settings);
   if (!parsed) {
     report_error(parsed.error());
     return exit_status(parsed.error());

@@ -1,379 +1,236 @@
-// llmlaunch-train's flags: names, limits, help. The only file of the trainer that sees CLI11.
+// What was asked for: the file that the command line names, then the command line, then what they say together. The
+// table of flags is in option_table.cpp.
 #include "trainer/options.hpp"
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <numeric>
 #include <string_view>
-#include <utility>
 
-#include "trainer/model.hpp"
+#include "trainer/config_file.hpp"
+#include "trainer/file_settings.hpp"
+#include "trainer/option_table.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
-/// "--per-device-train-batch-size=8" → "--per_device_train_batch_size=8"; values and short flags stay as they are.
-std::string with_underscores(std::string argument) {
-  if (!argument.starts_with("--")) return argument;
-  const auto end = argument.begin() + static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
-  std::replace(argument.begin() + 2, end, '-', '_');
-  return argument;
+constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
+
+bool is_file_of_settings(std::string_view word) {
+  if (word.starts_with('-')) return false;
+  return word.ends_with(".json") || word.ends_with(".yaml") || word.ends_with(".yml");
 }
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = std::exchange(row[j + 1], std::min({replaced, row[j] + 1, row[j + 1] + 1}));
-    }
+Error unknown_argument(const OptionTable& table, const std::string& word) {
+  if (word.starts_with("--warmup_ratio")) {
+    return make_error(Errc::usage, fmt::format("unknown argument '{}'", word), {},
+                      "--warmup_steps below 1 is that share of all steps");
   }
-  return row[b.size()];
+  std::vector<std::string> flags;
+  for (const std::string& name : table.names()) flags.push_back("--" + name);
+  const std::string meant = nearest_name(flags, word.substr(0, word.find('=')));
+  return make_error(Errc::usage, fmt::format("unknown argument '{}'", word), {},
+                    meant.empty() ? kSeeHelp : fmt::format("did you mean {}?", meant));
 }
 
-/// The flag that was probably meant, or nothing when none is near.
-std::string nearest_flag(const CLI::App& app, std::string_view typed) {
-  const std::string_view name = typed.substr(0, typed.find('='));
-  std::string best;
-  std::size_t least = name.size() / 3 + 1;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& known : option->get_lnames()) {
-      const std::size_t distance = edit_distance(name, "--" + known);
-      if (distance < least) {
-        least = distance;
-        best = "--" + known;
-      }
+/// The file that --config names, or a word without a flag; empty: none.
+Result<std::string> file_of_settings(const OptionTable& table, const OptionTable::Typed& typed,
+                                     const std::string& config) {
+  std::string file = config;
+  for (const std::string& word : typed.extras) {
+    if (!is_file_of_settings(word)) return unknown_argument(table, word);
+    if (!file.empty()) {
+      return make_error(Errc::usage, fmt::format("two files of settings: '{}' and '{}'", file, word), {},
+                        "one file has all of them; flags change single ones");
     }
+    file = word;
   }
-  return best;
+  if (table.has("config") && file.empty()) {
+    return make_error(Errc::usage, "--config: needs the name of a file", {}, kSeeHelp);
+  }
+  return file;
 }
 
-class HelpLayout final : public CLI::Formatter {
- public:
-  HelpLayout() { column_width(36); }
+/// What flags say together, and cannot mean.
+struct Contradiction {
+  std::string flag;  ///< the one to be blamed, without hyphens
+  std::string what;
+  std::string hint = {};
 };
 
-/// An option that takes one of a few words.
-template <class T>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, T& value, const std::map<std::string, T>& words,
-                        const std::string& help) {
-  std::vector<std::string> names;
-  for (const auto& [word, meaning] : words) names.push_back(word);
-  return app
-      .add_option_function<std::string>(
-          name, [&value, words](const std::string& word) { value = words.at(word); }, help)
-      ->check(CLI::IsMember(names).description(""))
-      ->type_name(fmt::format("{}", fmt::join(names, "|")));
+using Found = std::optional<Contradiction>;
+
+const char* word_of(SaveStrategy strategy) {
+  return strategy == SaveStrategy::no ? "no" : strategy == SaveStrategy::steps ? "steps" : "epoch";
+}
+const char* word_of(EvalStrategy strategy) {
+  return strategy == EvalStrategy::no ? "no" : strategy == EvalStrategy::steps ? "steps" : "epoch";
 }
 
-/// A switch as Hugging Face's: alone it means true, and true or false may follow.
-CLI::Option* add_switch(CLI::App& app, const std::string& name, bool& value, const std::string& help) {
-  const std::map<std::string, bool> truths = {{"true", true}, {"false", false}, {"True", true}, {"False", false}};
-  return add_choice(app, name, value, truths, help)->expected(0, 1)->default_str("true")->option_text("[true|false]");
-}
-
-/// A number that is one, from 0, or above it.
-CLI::Validator number_from_zero(bool zero_too) {
-  return {[zero_too](const std::string& word) -> std::string {
-            double value = 0;
-            if (!CLI::detail::lexical_cast(word, value) || !std::isfinite(value)) return word + " is not a number";
-            if (value > 0 || (zero_too && value == 0)) return {};
-            return word + (zero_too ? " is below 0" : " is not above 0");
-          },
-          ""};
-}
-
-/// Digits only: a minus would be taken for a very large number.
-CLI::Validator whole_number() {
-  return {[](const std::string& word) {
-            const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
-            return digits ? std::string() : word + " is not a number from 0";
-          },
-          ""};
-}
-
-CLI::Validator named_file() {
-  return {
-      [](const std::string& word) { return word.empty() ? std::string("needs the name of a file") : std::string(); },
-      ""};
-}
-
-CLI::Validator named_folder() {
-  return {
-      [](const std::string& word) { return word.empty() ? std::string("needs the name of a folder") : std::string(); },
-      ""};
-}
-
-const CLI::Range& from_one() {
-  static const CLI::Range range(std::uint32_t{1}, std::uint32_t{1'000'000'000});
-  return range;
-}
-
-void add_data_flags(CLI::App& app, TrainOptions& o) {
-  app.add_option(
-      "--data_dir", o.data_dir,
-      "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
-  app.add_option("--train_samples", o.train_samples,
-                 fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples))
-      ->check(from_one());
-  app.add_option("--eval_samples", o.eval_samples,
-                 fmt::format("use only so many test images; how many to draw (default {})", kDrawnEvalSamples))
-      ->check(from_one());
-  app.add_option("--export_dataset", o.export_dataset,
-                 "write the images into this folder as MNIST's four IDX files, for other programs, and end")
-      ->check(named_folder());
-  app.add_option("--per_device_train_batch_size", o.per_device_train_batch_size,
-                 "images per rank and batch (Hugging Face: 8)")
-      ->capture_default_str()
-      ->check(from_one());
-  app.add_option("--per_device_eval_batch_size", o.per_device_eval_batch_size,
-                 "images per rank at a time in evaluation (Hugging Face: 8)")
-      ->capture_default_str()
-      ->check(from_one());
-  add_switch(app, "--dataloader_drop_last", o.dataloader_drop_last,
-             "leave out what does not fill a batch or cannot be dealt evenly; else the last batch is smaller and the "
-             "shares are filled up from the list's head");
-}
-
-void add_length_flags(CLI::App& app, TrainOptions& o) {
-  app.add_option("--num_train_epochs", o.num_train_epochs, "passes over the training images (Hugging Face: 3)")
-      ->capture_default_str()
-      ->check(from_one());
-  app.add_option("--max_steps", o.max_steps,
-                 "stop after so many steps, whatever num_train_epochs says; -1: no such limit")
-      ->capture_default_str();
-  app.add_option("--gradient_accumulation_steps", o.gradient_accumulation_steps,
-                 "batches per rank whose gradients make one step; an epoch's last step takes those that are left")
-      ->capture_default_str()
-      ->check(from_one());
-}
-
-void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
-  const std::map<std::string, SchedulerType> schedulers = {{"constant", SchedulerType::constant},
-                                                           {"constant_with_warmup", SchedulerType::constant},
-                                                           {"linear", SchedulerType::linear},
-                                                           {"cosine", SchedulerType::cosine}};
-  const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
-  const std::map<std::string, OnNan> answers = {
-      {"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}};
-  const auto share = CLI::Range(0.0, 1.0);
-  app.add_option("--learning_rate", o.learning_rate, "AdamW's, at its highest (Hugging Face: 5e-5)")
-      ->capture_default_str()
-      ->check(number_from_zero(true));
-  add_choice(app, "--lr_scheduler_type", o.lr_scheduler_type, schedulers,
-             "how the learning rate goes on after the warm-up (Hugging Face: linear)")
-      ->default_str("constant");
-  app.add_option("--warmup_steps", o.warmup_steps,
-                 "steps over which the learning rate rises from 0; below 1: that share of all steps")
-      ->capture_default_str()
-      ->check(number_from_zero(true));
-  app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter (Hugging Face: 0)")
-      ->capture_default_str()
-      ->check(number_from_zero(true));
-  app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(share);
-  app.add_option("--adam_beta2", o.adam_beta2, "AdamW's second beta")->capture_default_str()->check(share);
-  app.add_option("--adam_epsilon", o.adam_epsilon, "AdamW's epsilon")
-      ->capture_default_str()
-      ->check(number_from_zero(false));
-  app.add_option("--max_grad_norm", o.max_grad_norm,
-                 "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)")
-      ->capture_default_str()
-      ->check(number_from_zero(true));
-  add_choice(app, "--on_nan", o.on_nan, answers,
-             "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
-      ->default_str("stop");
-  app.add_option("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
-      ->capture_default_str()
-      ->check(whole_number());
-  app.add_option("--data_seed", o.data_seed, "of the order of the images alone (default: seed)")->check(whole_number());
-  add_choice(app, "--dropout", o.dropout, switches, "on or off")->default_str("on");
-}
-
-void add_report_flags(CLI::App& app, TrainOptions& o) {
-  const std::map<std::string, bool> levels = {{"warning", false}, {"info", true}};
-  const std::map<std::string, EvalStrategy> strategies = {
-      {"no", EvalStrategy::no}, {"steps", EvalStrategy::steps}, {"epoch", EvalStrategy::epoch}};
-  app.add_option("--logging_steps", o.logging_steps, "print the loss every so many steps (Hugging Face: 500)")
-      ->capture_default_str()
-      ->check(from_one());
-  add_switch(app, "--logging_first_step", o.logging_first_step, "print the first step's loss, too");
-  add_choice(app, "--eval_strategy", o.eval_strategy, strategies,
-             "when to look at the test images; after the last step always (Hugging Face: never by itself)")
-      ->default_str("no");
-  app.add_option("--eval_steps", o.eval_steps, "with --eval_strategy steps: every so many (default: logging_steps)")
-      ->check(from_one());
-  add_choice(app, "--log_level_replica", o.replicas_speak, levels, "info: every rank prints what rank 0 prints")
-      ->default_str("warning");
-  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
-}
-
-void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
-  const std::map<std::string, SaveStrategy> strategies = {
-      {"no", SaveStrategy::no}, {"steps", SaveStrategy::steps}, {"epoch", SaveStrategy::epoch}};
-  app.add_option("--output_dir", o.output_dir, "folder for checkpoints; rank 0 writes and reads it")
-      ->check(named_folder());
-  add_choice(app, "--save_strategy", o.save_strategy, strategies,
-             "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with --output_dir, "
-             "else no)");
-  app.add_option("--save_steps", o.save_steps, "with --save_strategy steps: every so many")
-      ->capture_default_str()
-      ->check(from_one());
-  app.add_option("--save_total_limit", o.save_total_limit, "keep so many checkpoints, the newest (default: all)")
-      ->check(from_one());
-  app.add_option(
-      "--resume_from_checkpoint", o.resume_from_checkpoint,
-      "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
-}
-
-void add_device_flags(CLI::App& app, TrainOptions& o, bool& use_cpu) {
-  const std::map<std::string, DeviceChoice> devices = {
-      {"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}};
-  add_choice(app, "--device", o.device, devices, "auto takes a GPU where there is one")->default_str("auto");
-  app.add_flag("--use_cpu", use_cpu, "the same as --device cpu");
-  app.add_option("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, "gradient buckets after the first hold so many MiB")
-      ->capture_default_str()
-      ->check(number_from_zero(false));
-  app.add_option("--ddp_timeout", o.ddp_timeout, "seconds that one collective may take")
-      ->capture_default_str()
-      ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{30 * 24 * 3600}));
-  app.add_option("--threads", o.threads,
-                 "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)")
-      ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{4096}));
-}
-
-void add_model_flags(CLI::App& app, TrainOptions& o, bool& bf16, bool& fp16) {
-  std::map<std::string, std::string> names;
-  for (const Model* model : all_models()) names[model->name] = model->name;
-  add_choice(app, "--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
-  add_switch(
-      app, "--bf16", bf16,
-      "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32 (default: as mixed_precision "
-      "in the YAML)");
-  add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
-  add_switch(app, "--fp16", fp16, "refused: half precision needs its losses scaled; --bf16 does not");
-  add_switch(app, "--cuda_graph", o.cuda_graph,
-             "on a GPU, full batches' steps as one CUDA graph without the host between them, on images that lie in its "
-             "memory; the same numbers. Off by default: it has not run on a GPU yet");
-  app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
-                 "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
-      ->capture_default_str()
-      ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{256}));
-  app.add_option("--predict", o.predict,
-                 "after the last step, rank 0 writes the test images' logits and labels here, a safetensors file")
-      ->check(named_file());
-}
-
-/// What CLI11 cannot see: flags against each other.
-Result<void> check_together(const TrainOptions& options, bool use_cpu, bool save_steps_typed) {
-  if (options.max_steps == 0 || options.max_steps < -1) {
-    return make_error(Errc::usage, fmt::format("--max_steps: {} is neither -1 nor above 0", options.max_steps));
+Found check_numbers(const TrainOptions& o) {
+  if (o.max_steps == 0 || o.max_steps < -1) {
+    return Contradiction{"max_steps", fmt::format("--max_steps: {} is neither -1 nor above 0", o.max_steps)};
   }
-  if (options.warmup_steps >= 1 && options.warmup_steps != std::floor(options.warmup_steps)) {
-    return make_error(Errc::usage,
-                      fmt::format("--warmup_steps: {} is neither a number of steps nor, below 1, a share of them",
-                                  options.warmup_steps));
+  if (o.warmup_steps >= 1 && o.warmup_steps != std::floor(o.warmup_steps)) {
+    return Contradiction{
+        "warmup_steps",
+        fmt::format("--warmup_steps: {} is neither a number of steps nor, below 1, a share of them", o.warmup_steps)};
   }
-  if (options.eval_steps > 0 && options.eval_strategy != EvalStrategy::steps) {
-    return make_error(Errc::usage, "--eval_steps needs --eval_strategy steps");
+  return {};
+}
+
+/// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
+Found check_graph(const TrainOptions& o) {
+  if (!o.cuda_graph) return {};
+  const std::string_view other = o.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
+                                 : o.max_grad_norm > 0             ? "--max_grad_norm above 0"
+                                 : o.on_nan == OnNan::skip         ? "--on_nan skip"
+                                                                   : "";
+  if (other.empty()) return {};
+  return Contradiction{"cuda_graph", fmt::format("--cuda_graph and {} do not go together", other),
+                       "leave one of them out"};
+}
+
+/// As Hugging Face's: a checkpoint can be the best one only where it was tested.
+Found check_best(const TrainOptions& o) {
+  if (!o.load_best_model_at_end) return {};
+  const char* const flag = "load_best_model_at_end";
+  const std::string_view evaluates = word_of(o.eval_strategy);
+  const std::string_view saves = word_of(o.save_strategy);
+  if (evaluates != saves || saves == "no") {
+    return Contradiction{flag,
+                         fmt::format("--load_best_model_at_end needs one strategy to test and to save, and "
+                                     "--eval_strategy is {} and --save_strategy {}",
+                                     evaluates, saves),
+                         "make both steps or both epoch"};
   }
-  if (save_steps_typed && options.save_strategy != SaveStrategy::steps) {
-    return make_error(Errc::usage, "--save_steps needs --output_dir and --save_strategy steps");
+  const std::uint32_t every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
+  if (o.save_strategy == SaveStrategy::steps && o.save_steps % every != 0) {
+    return Contradiction{flag, fmt::format("--load_best_model_at_end needs --save_steps to be a multiple of "
+                                           "--eval_steps, and they are {} and {}",
+                                           o.save_steps, every)};
   }
-  if (options.output_dir.empty()) {
-    const bool saves = options.save_strategy != SaveStrategy::no;
-    if (saves || options.resume_from_checkpoint == kLastCheckpoint) {
-      return make_error(Errc::usage, fmt::format("{} needs --output_dir",
-                                                 saves ? "--save_strategy" : "--resume_from_checkpoint true"));
+  return {};
+}
+
+/// A file may have save_steps beside save_strategy no, as Hugging Face's do; who types it means something by it.
+Found check_folders(const TrainOptions& o, const OptionTable& table) {
+  if (table.has("eval_steps") && o.eval_strategy != EvalStrategy::steps) {
+    return Contradiction{"eval_steps", "--eval_steps needs --eval_strategy steps"};
+  }
+  if (table.has("save_steps") && o.save_strategy != SaveStrategy::steps) {
+    return Contradiction{"save_steps", "--save_steps needs --output_dir and --save_strategy steps"};
+  }
+  if (!o.output_dir.empty()) return {};
+  if (o.save_strategy != SaveStrategy::no) return Contradiction{"save_strategy", "--save_strategy needs --output_dir"};
+  if (o.resume_from_checkpoint == kLastCheckpoint) {
+    return Contradiction{"resume_from_checkpoint", "--resume_from_checkpoint true needs --output_dir"};
+  }
+  if (o.logging_dir.empty() && (o.report_json || o.report_tensorboard)) {
+    return Contradiction{"report_to", "--report_to needs --output_dir or --logging_dir"};
+  }
+  return {};
+}
+
+Found take_words(const OptionWords& words, TrainOptions& o) {
+  if (words.use_cpu.value_or(false)) {
+    if (o.device == DeviceChoice::cuda) {
+      return Contradiction{"use_cpu", "--use_cpu and --device cuda contradict each other"};
     }
+    o.device = DeviceChoice::cpu;
   }
-  if (options.cuda_graph) {
-    const std::string_view other = options.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
-                                   : options.max_grad_norm > 0             ? "--max_grad_norm above 0"
-                                   : options.on_nan == OnNan::skip         ? "--on_nan skip"
-                                                                           : "";
-    if (!other.empty()) {
-      return make_error(Errc::usage, fmt::format("--cuda_graph and {} do not go together", other), {},
-                        "leave one of them out");
+  if (words.disable_tqdm.value_or(false)) {
+    if (o.progress == Progress::always) {
+      return Contradiction{"disable_tqdm", "--disable_tqdm and --progress always contradict each other"};
     }
+    o.progress = Progress::never;
   }
-  if (use_cpu && options.device == DeviceChoice::cuda) {
-    return make_error(Errc::usage, "--use_cpu and --device cuda contradict each other");
+  if (words.bf16) o.bf16 = words.bf16;
+  if (words.fp16) {
+    return Contradiction{"fp16", "--fp16: half precision is not done here, on a CPU as little as on a GPU",
+                         "--bf16 trains with as few bits and needs no scaling of the loss"};
   }
-  return ok;
+  const auto& reports = words.report_to;
+  const auto has = [&](const char* word) { return std::find(reports.begin(), reports.end(), word) != reports.end(); };
+  if (has("none") && reports.size() > 1) {
+    return Contradiction{"report_to", "--report_to: none and other words contradict each other"};
+  }
+  o.report_json = has("json") || has("all");
+  o.report_tensorboard = has("tensorboard") || has("all");
+  return {};
 }
 
-constexpr const char* kFooter =
-    R"(Hyphens and underscores in flags are the same. Alone it trains in one process; under llmlaunch run it is one
-rank of many and finds the others through the environment.
+Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords& words, TrainOptions& o) {
+  const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
+  // A device that is typed wins over a file's other word for it.
+  if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
+  if (table.has("progress") && !table.has("disable_tqdm")) words.disable_tqdm.reset();
+  if (table.has("use_cpu") && !table.has("device") && from_file.places.contains("device")) {
+    o.device = DeviceChoice::automatic;
+  }
+  if (auto found = take_words(words, o)) return found;
+  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
+  std::string& resume = o.resume_from_checkpoint;
+  if (resume == "True") resume = kLastCheckpoint;
+  if (resume == "false" || resume == "False") resume.clear();
+  if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
+  if (auto found = check_numbers(o)) return found;
+  if (auto found = check_graph(o)) return found;
+  if (auto found = check_folders(o, table)) return found;
+  return check_best(o);
+}
 
-exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
-70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint: training went on without it), 75 the job was
-ended by llmlaunch, 78 damaged data or wrong environment, 128+n stopped by signal n)";
+std::string without_hyphens(std::string text) {
+  for (std::size_t at = text.find("--"); at != std::string::npos; at = text.find("--")) text.erase(at, 2);
+  return text;
+}
 
 }  // namespace
 
-Result<ParsedOptions> parse_options(std::span<const std::string> arguments) {
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read) {
   ParsedOptions parsed;
-  bool use_cpu = false;
-  bool bf16 = false;
-  bool fp16 = false;
-  CLI::App app("Trains a small network on images of digits, alone or as one rank of many.", "llmlaunch-train");
-  app.formatter(std::make_shared<HelpLayout>());
-  app.footer(kFooter);
-  app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
-  app.allow_extras();
-  add_data_flags(app, parsed.options);
-  add_model_flags(app, parsed.options, bf16, fp16);
-  add_length_flags(app, parsed.options);
-  add_optimizer_flags(app, parsed.options);
-  add_report_flags(app, parsed.options);
-  add_checkpoint_flags(app, parsed.options);
-  add_device_flags(app, parsed.options, use_cpu);
-
-  std::vector<std::string> words;
-  // CLI11 takes them from the back.
-  for (auto word = arguments.rbegin(); word != arguments.rend(); ++word) words.push_back(with_underscores(*word));
-  try {
-    app.parse(words);
-  } catch (const CLI::CallForHelp&) {
-    parsed.answer = app.help();
-    return parsed;
-  } catch (const CLI::CallForVersion& e) {
-    parsed.answer = std::string(e.what()) + "\n";
-    return parsed;
-  } catch (const CLI::ParseError& e) {
-    return make_error(Errc::usage, e.what(), {}, "llmlaunch-train --help lists the flags");
-  }
-  if (const auto extras = app.remaining(); !extras.empty()) {
-    if (extras.front().starts_with("--warmup_ratio")) {
-      return make_error(Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
-                        "--warmup_steps below 1 is that share of all steps");
+  std::string file_name;
+  {
+    // Read once for the file's name and for what is wrong in any case; the values count only after the file's.
+    TrainOptions typed_options;
+    OptionWords typed_words;
+    OptionTable table(typed_options, typed_words);
+    const auto typed = table.parse(arguments);
+    if (!typed) return typed.error();
+    if (!typed->answer.empty()) {
+      parsed.answer = typed->answer;
+      return parsed;
     }
-    const std::string meant = nearest_flag(app, extras.front());
-    return make_error(
-        Errc::usage, fmt::format("unknown argument '{}'", extras.front()), {},
-        meant.empty() ? "llmlaunch-train --help lists the flags" : fmt::format("did you mean {}?", meant));
+    const auto named = file_of_settings(table, *typed, typed_words.config);
+    if (!named) return named.error();
+    file_name = *named;
   }
-  if (app.count("--save_strategy") == 0 && !parsed.options.output_dir.empty()) {
-    parsed.options.save_strategy = SaveStrategy::steps;
+  OptionWords words;
+  OptionTable table(parsed.options, words);
+  std::optional<ConfigFile> file;
+  AppliedFile from_file;
+  if (!file_name.empty()) {
+    auto text = read(file_name);
+    if (!text) return text.error();
+    auto read_file = ConfigFile::parse(file_name, std::move(*text));
+    if (!read_file) return read_file.error();
+    file = std::move(*read_file);
+    auto applied = apply_file(*file, table);
+    if (!applied) return applied.error();
+    from_file = std::move(*applied);
+    // As for Hugging Face's Trainer: a file's false says nothing against mixed_precision.
+    if (words.bf16 == false) words.bf16.reset();
+    if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
-  std::string& resume = parsed.options.resume_from_checkpoint;
-  if (resume == "True") resume = kLastCheckpoint;
-  if (resume == "false" || resume == "False") resume.clear();
-  if (auto good = check_together(parsed.options, use_cpu, app.count("--save_steps") > 0); !good) return good.error();
-  if (app.count("--bf16") > 0) parsed.options.bf16 = bf16;
-  if (fp16) {
-    return make_error(Errc::usage, "--fp16: half precision is not done here, on a CPU as little as on a GPU", {},
-                      "--bf16 trains with as few bits and needs no scaling of the loss");
+  if (const auto typed = table.parse(arguments); !typed) return typed.error();
+  const auto found = settle(table, from_file, words, parsed.options);
+  if (!found) return parsed;
+  const auto place = from_file.places.find(found->flag);
+  if (place == from_file.places.end() || table.has(found->flag)) {
+    return make_error(Errc::usage, found->what, {}, found->hint);
   }
-  if (use_cpu) parsed.options.device = DeviceChoice::cpu;
-  return parsed;
+  return file->error_at(place->second, without_hyphens(found->what), without_hyphens(found->hint));
 }
 
 }  // namespace llmlaunch::trainer

@@ -1,8 +1,9 @@
 /// \file
-/// What was typed on llmlaunch-train's command line. No I/O; train.hpp says what it means.
+/// What was typed on llmlaunch-train's command line, or stands in the file that it names. train.hpp says what it means.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,6 +26,12 @@ enum class OnNan {
   skip,      ///< the step changes no weight
   carry_on,  ///< nothing
 };
+
+/// What the best model is the best by.
+enum class Metric { loss, accuracy };
+
+/// When the line of the last step is drawn again in its place, instead of a new one every logging_steps.
+enum class Progress { automatic, always, never };
 
 /// Flags carry the names of Hugging Face's TrainingArguments where it has one; defaults are the example's.
 struct TrainOptions {
@@ -61,16 +68,24 @@ struct TrainOptions {
   std::uint32_t save_steps = 500;
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
-  std::string loss_file;               ///< rank 0 writes {"step": 1, "loss": …} lines here
+  bool load_best_model_at_end = false;
+  std::optional<Metric> metric_for_best_model;  ///< none: which one is the best is not asked
+  std::optional<bool> greater_is_better;        ///< none: as the metric says
+  bool report_json = false;                     ///< metrics.jsonl
+  bool report_tensorboard = false;              ///< event files
+  std::string logging_dir;                      ///< where reports go; empty: output_dir
+  Progress progress = Progress::automatic;
+  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
-  std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not typed: as the environment says
+  std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not said: as the environment says
   bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
   bool cuda_graph = false;                   ///< steps that the device takes by itself (resident.hpp)
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
   std::string predict;                       ///< rank 0 writes the test images' logits here at the end
   std::uint32_t threads = 0;                 ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks
+  std::vector<std::string> notes;            ///< what rank 0 says before it begins: keys of the file that were left out
 };
 
 /// --resume_from_checkpoint true: the newest one of output_dir.
@@ -85,8 +100,12 @@ struct ParsedOptions {
   std::string answer;  ///< text for stdout instead of a run: --help, --version
 };
 
+/// The text of the file of settings; the error names it.
+using ReadText = std::function<Result<std::string>(const std::string& path)>;
+
 /// `arguments` without the program's name. Hyphens and underscores in flags are the same. `Errc::usage` names the flag
-/// and its value, and the flag that was probably meant.
-Result<ParsedOptions> parse_options(std::span<const std::string> arguments);
+/// and its value, and the flag that was probably meant; `Errc::invalid_config` the same of a file that --config names,
+/// which is read by `read`, with its place. Flags win over the file.
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read);
 
 }  // namespace llmlaunch::trainer

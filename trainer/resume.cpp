@@ -4,11 +4,13 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/init.hpp"
+#include "trainer/job_facts.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -47,8 +49,8 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
                     "--resume_from_checkpoint true goes on from it; another --output_dir starts anew");
 }
 
-Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting& accounting, Backend& backend,
-                             const std::function<void(const std::string&)>& say) {
+Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, Backend& backend,
+                             const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
   if (options.save_strategy != SaveStrategy::no) {
@@ -58,7 +60,7 @@ Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
     if (auto loaded = backend.load_parameters(initial_parameters(backend.model(), options.seed)); !loaded)
       return loaded.error();
-    return Steps{};
+    return Start{{}, run.optimizer};
   }
   const FoundCheckpoint& checkpoint = **found;
   for (const Error& damaged : checkpoint.damaged) log_warning("{}; passed over", to_string(damaged));
@@ -69,10 +71,10 @@ Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting
                       checkpoint.folder,
                       fmt::format("go on with --model {}, or start anew in another --output_dir", state.model->name));
   }
-  if (state.accounting != accounting) {
+  if (state.accounting != run.accounting) {
     return make_error(
         Errc::invalid_argument,
-        fmt::format("{}, so that images would be seen twice or never", difference(state.accounting, accounting)),
+        fmt::format("{}, so that images would be seen twice or never", difference(state.accounting, run.accounting)),
         checkpoint.folder, kDealtHint);
   }
   if (auto loaded = backend.load_parameters(state.parameters); !loaded) return loaded.error();
@@ -83,32 +85,47 @@ Result<Steps> load_on_rank_0(const TrainOptions& options, const SampleAccounting
     if (!aside) return aside.error();
     if (!aside->empty()) log_warning("later checkpoints of the course that is left: {}", fmt::join(*aside, ", "));
   }
-  return Steps{.done = state.step, .skipped = state.skipped};
+  if (const std::string changed = changed_flags(state, run.optimizer, run.flags); !changed.empty()) {
+    log_warning("{}: {}", checkpoint.folder, changed);
+  }
+  course = state.course;
+  if (course.best && !options.output_dir.empty()) {
+    // The folder may have another name by now, or another way to it.
+    const std::string here = checkpoint_folder(options.output_dir, course.best->step);
+    std::error_code ignored;  // then it stays as it is told
+    if (std::filesystem::is_directory(here, ignored)) course.best->checkpoint = here;
+  }
+  return Start{{.done = state.step, .skipped = state.skipped}, state.optimizer.value_or(run.optimizer)};
 }
 
 }  // namespace
 
-Result<Steps> start_state(const TrainOptions& options, const SampleAccounting& accounting, Comm& comm, Backend& backend,
-                          const std::function<void(const std::string&)>& say) {
-  Steps steps;
+Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
+                          const std::function<void(const std::string&)>& say, Course& course) {
+  Start start;
   if (comm.rank() == 0) {
-    const auto loaded = load_on_rank_0(options, accounting, backend, say);
+    const auto loaded = load_on_rank_0(options, run, backend, say, course);
     if (!loaded) return loaded.error();
-    steps = *loaded;
+    start = *loaded;
   }
-  const auto all = comm.all_gather(std::as_bytes(std::span(&steps, 1)));
+  const auto all = comm.all_gather(std::as_bytes(std::span(&start, 1)));
   if (!all) return all.error();
-  std::memcpy(&steps, all->front().data(), sizeof steps);
+  std::memcpy(&start, all->front().data(), sizeof start);
+  const OptimizerNumbers& numbers = start.optimizer;
+  backend.use_adamw({.weight_decay = numbers.weight_decay,
+                     .beta1 = numbers.beta1,
+                     .beta2 = numbers.beta2,
+                     .epsilon = numbers.epsilon});
   if (auto sent = comm.broadcast(backend.parameters()); !sent) return sent.error();
-  if (steps.done == 0) return steps;
+  if (start.steps.done == 0) return start;
   for (const std::span<float> moment : backend.moments()) {
     if (auto sent = comm.broadcast(moment); !sent) return sent.error();
   }
-  return steps;
+  return start;
 }
 
-Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const SampleAccounting& accounting,
-                                  const Comm& comm, Backend& backend) {
+Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const RunFacts& run,
+                                  const Course& course, const Comm& comm, Backend& backend) {
   auto parameters = backend.copy_parameters();
   if (!parameters) return parameters.error();
   auto moments = backend.copy_moments();
@@ -117,14 +134,40 @@ Result<TrainingState> state_after(const Steps& steps, const TrainOptions& option
   state.model = &backend.model();
   state.step = steps.done;
   state.skipped = steps.skipped;
-  state.epoch = static_cast<double>(steps.done) / static_cast<double>(accounting.steps_per_epoch);
+  state.epoch = static_cast<double>(steps.done) / static_cast<double>(run.accounting.steps_per_epoch);
   state.seed = options.seed;
   state.world_size = comm.world_size();
-  state.accounting = accounting;
+  state.accounting = run.accounting;
+  state.plan = run.plan;
+  state.course = course;
+  state.optimizer = run.optimizer;
+  state.flags = run.flags;
   state.parameters = std::move(*parameters);
   state.first_moment = std::move(moments->first);
   state.second_moment = std::move(moments->second);
   return state;
+}
+
+Result<bool> load_best(const std::optional<BestModel>& best, Comm& comm, Backend& backend,
+                       std::optional<Error>& missing) {
+  bool loaded = false;
+  if (comm.rank() == 0 && best) {
+    const auto state = load_checkpoint(best->checkpoint);
+    if (state) {
+      if (auto put = backend.load_parameters(state->parameters); !put) return put.error();
+      loaded = true;
+    } else {
+      log_warning("the best model, of step {}, cannot be read: {}; the last step's weights stay", best->step,
+                  to_string(state.error()));
+      missing = state.error();
+    }
+  }
+  const auto all = comm.all_gather(std::as_bytes(std::span(&loaded, 1)));
+  if (!all) return all.error();
+  std::memcpy(&loaded, all->front().data(), sizeof loaded);
+  if (!loaded) return false;
+  if (auto sent = comm.broadcast(backend.parameters()); !sent) return sent.error();
+  return true;
 }
 
 }  // namespace llmlaunch::trainer

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "rendezvous/base/result.hpp"
@@ -20,15 +21,34 @@ struct Steps {
   std::uint64_t skipped = 0;  ///< of them: those whose gradient was no number
 };
 
+/// What one run is, beside the weights: what checkpoints keep of it.
+struct RunFacts {
+  SampleAccounting accounting;
+  JobPlan plan;
+  OptimizerNumbers optimizer;
+  FlagValues flags;
+};
+
+struct Start {
+  Steps steps;
+  OptimizerNumbers optimizer;  ///< the checkpoint's, where there is one that has them
+};
+
 /// Brings all ranks to one state and gives the steps that are done: 0, with the initial weights, or those of the
 /// checkpoint that --resume_from_checkpoint means. `say` is told, on rank 0, where the job goes on, and of damaged
-/// checkpoints that were passed over. Errors of rank 0: a checkpoint that cannot be read or whose images are dealt
-/// otherwise than `accounting` says; an output_dir that has checkpoints of another job. Collective.
-Result<Steps> start_state(const TrainOptions& options, const SampleAccounting& accounting, Comm& comm, Backend& backend,
-                          const std::function<void(const std::string&)>& say);
+/// checkpoints that were passed over; `course` gets, there, what was logged so far. Flags that differ from the
+/// checkpoint's are warned of. Errors of rank 0: a checkpoint that cannot be read or whose images are dealt otherwise
+/// than `run` says; an output_dir that has checkpoints of another job. Collective.
+Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
+                          const std::function<void(const std::string&)>& say, Course& course);
 
 /// A copy of everything, for a checkpoint.
-Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const SampleAccounting& accounting,
-                                  const Comm& comm, Backend& backend);
+Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const RunFacts& run,
+                                  const Course& course, const Comm& comm, Backend& backend);
+
+/// Rank 0 reads the weights of the best checkpoint, if there is one, and all get them: true. Where rank 0 cannot, it
+/// warns and gives that error, and the weights stay. Collective.
+Result<bool> load_best(const std::optional<BestModel>& best, Comm& comm, Backend& backend,
+                       std::optional<Error>& missing);
 
 }  // namespace llmlaunch::trainer

@@ -6,32 +6,34 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
+#include "trainer/best_model.hpp"
 #include "trainer/checkpoint_writer.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
+#include "trainer/evaluation.hpp"
 #include "trainer/files.hpp"
 #include "trainer/host_steps.hpp"
+#include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
 #include "trainer/predictions.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
 #include "trainer/stop.hpp"
+#include "trainer/story.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
@@ -62,36 +64,55 @@ class Training {
                              .epochs = options.num_train_epochs,
                              .max_steps = static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.max_steps))})),
         schedule_(schedule_of(options, length_.steps)),
-        accounting_{.images = data.train.count(),
-                    .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
-                                       options.gradient_accumulation_steps,
-                    .steps_per_epoch = length_.steps_per_epoch,
-                    .data_seed = options.data_seed.value_or(options.seed),
-                    .drop_last = options.dataloader_drop_last},
-        checkpoints_(options.output_dir, options.save_total_limit,
-                     [](const Error& error) { log_warning("{}; training goes on", to_string(error)); }),
+        run_{.accounting = {.images = data.train.count(),
+                            .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
+                                               options.gradient_accumulation_steps,
+                            .steps_per_epoch = length_.steps_per_epoch,
+                            .data_seed = options.data_seed.value_or(options.seed),
+                            .drop_last = options.dataloader_drop_last},
+             .plan = {.max_steps = length_.steps,
+                      .num_train_epochs = length_.epochs,
+                      .logging_steps = options.logging_steps,
+                      .eval_steps = steps_between_tests(options),
+                      .save_steps = options.save_steps,
+                      .train_batch_size = options.per_device_train_batch_size},
+             .optimizer = optimizer_numbers(options),
+             .flags = flags_to_keep(options, length_.steps, world.world_size)},
+        story_(options, world, length_),
+        checkpoints_(
+            options.output_dir, options.save_total_limit,
+            [this](const Error& error) { story_.warn(fmt::format("{}; training goes on", to_string(error))); }),
         is_cpu_(is_cpu) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
     note_first_sigterm(saves());
-    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; epoch < length_.epochs; ++epoch) {
+    const bool trains = step_ < length_.steps;
+    for (std::uint64_t epoch = step_ / length_.steps_per_epoch; step_ < length_.steps && !stopped_; ++epoch) {
       if (auto done = train_epoch(epoch); !done) return done.error();
-      if (stopped_) return save_and_stop();
-      if (auto equal = check_parameters(epoch); !equal) return equal.error();
-      if (options_.eval_strategy == EvalStrategy::epoch && step_ < length_.steps) {
-        if (auto tested = test(fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs)); !tested) return tested.error();
-      }
     }
-    if (auto tested = test({}); !tested) return tested.error();
-    if (auto predicted = predict(); !predicted) return predicted.error();
+    story_.end_line();
+    if (stopped_) return save_and_stop();
+    if (!trains) {
+      if (auto tested = test({}); !tested) return tested.error();
+    }
+    settle_checkpoint();
     const auto kept = checkpoints_.finish();
     note_first_sigterm(false);
+    if (options_.load_best_model_at_end) {
+      if (auto tested = test_best(); !tested) return tested.error();
+    }
+    if (auto predicted = predict(); !predicted) return predicted.error();
     resident_.reset();  // a graph goes before the communicator that it uses
     if (auto finished = comm_.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
+    if (auto reported = story_.finish(); !reported) return reported.error();
+    if (missing_best_) return *missing_best_;
     return Ending::done;
   }
+
+  /// Before others write to the terminal.
+  void end_line() { story_.end_line(); }
 
  private:
   static std::vector<Range> places(const Model& model) {
@@ -114,53 +135,8 @@ class Training {
             .total_steps = steps};
   }
 
-  template <class... Args>
-  void say(fmt::format_string<Args...> format, Args&&... args) const {
-    if (world_.rank != 0 && !options_.replicas_speak) return;
-    const std::string line = fmt::format(format, std::forward<Args>(args)...) + "\n";
-    std::fputs(line.c_str(), stdout);
-    std::fflush(stdout);
-  }
-
-  /// What must be the same everywhere for the ranks to be one job.
-  JobFacts job_facts() const {
-    const TrainOptions& o = options_;
-    const auto text = [](const auto& value) { return fmt::format("{}", value); };
-    const auto word = [](auto choice) { return fmt::format("choice {}", static_cast<int>(choice)); };
-    return {
-        {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
-        {"the number of training images", text(data_.train.count())},
-        {"the number of test images", text(data_.test.count())},
-        {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
-        {"--model", o.model},
-        {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
-        {"--predict", o.predict.empty() ? "not given" : "given"},
-        {"--per_device_train_batch_size", text(o.per_device_train_batch_size)},
-        {"--num_train_epochs", text(o.num_train_epochs)},
-        {"--max_steps", text(o.max_steps)},
-        {"--gradient_accumulation_steps", text(o.gradient_accumulation_steps)},
-        {"--dataloader_drop_last", text(o.dataloader_drop_last)},
-        {"--learning_rate", text(o.learning_rate)},
-        {"--lr_scheduler_type", word(o.lr_scheduler_type)},
-        {"--warmup_steps", text(o.warmup_steps)},
-        {"--weight_decay", text(o.weight_decay)},
-        {"--adam_beta1", text(o.adam_beta1)},
-        {"--adam_beta2", text(o.adam_beta2)},
-        {"--adam_epsilon", text(o.adam_epsilon)},
-        {"--max_grad_norm", text(o.max_grad_norm)},
-        {"--on_nan", word(o.on_nan)},
-        {"--seed", text(o.seed)},
-        {"--data_seed", text(o.data_seed.value_or(o.seed))},
-        {"--dropout", o.dropout ? "on" : "off"},
-        {"--logging_steps", text(o.logging_steps)},
-        {"--logging_first_step", text(o.logging_first_step)},
-        {"--eval_strategy", word(o.eval_strategy)},
-        {"--eval_steps", text(o.eval_steps)},
-        {"--loss_file", losses_.wanted() ? "given" : "not given"},
-        {"--save_strategy", saves() ? "given" : "no"},
-        {"--ddp_bucket_cap_mb", text(o.ddp_bucket_cap_mb)},
-        {"--cuda_graph", text(o.cuda_graph)},
-    };
+  static std::uint32_t steps_between_tests(const TrainOptions& options) {
+    return options.eval_steps > 0 ? options.eval_steps : options.logging_steps;
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
@@ -173,21 +149,23 @@ class Training {
           {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last");
     }
     const std::uint32_t batches = options_.gradient_accumulation_steps;
-    say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(), data_.test.count(),
-        data_.description, length_.steps, world_.world_size, batches == 1 ? "" : fmt::format("{} x ", batches),
-        options_.per_device_train_batch_size);
-    if (auto same = check_same_job(comm_, world_.host, job_facts()); !same) return same;
-    const auto done =
-        start_state(options_, accounting_, comm_, backend_, [this](const std::string& line) { say("{}", line); });
-    if (!done) return done.error();
-    step_ = done->done;
-    skipped_ = done->skipped;
-    if (step_ >= length_.steps) say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
+    story_.say("{} train and {} test images ({}), {} steps of {} x {}{} images", data_.train.count(),
+               data_.test.count(), data_.description, length_.steps, world_.world_size,
+               batches == 1 ? "" : fmt::format("{} x ", batches), options_.per_device_train_batch_size);
+    if (auto same = check_same_job(comm_, world_.host, job_facts(options_, data_)); !same) return same;
+    const auto begun = start_state(
+        options_, run_, comm_, backend_, [this](const std::string& line) { story_.say("{}", line); }, story_.course);
+    if (!begun) return begun.error();
+    run_.optimizer = begun->optimizer;
+    schedule_.learning_rate = begun->optimizer.learning_rate;
+    step_ = begun->steps.done;
+    skipped_ = begun->steps.skipped;
+    if (step_ >= length_.steps) story_.say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
+    if (auto begun_story = story_.begin(step_); !begun_story) return begun_story;
     return losses_.begin(step_);
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
-    logged_at_ = Clock::now();
     const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
     std::uint64_t first = begun * options_.gradient_accumulation_steps;
     load_epoch(epoch, first);
@@ -205,17 +183,10 @@ class Training {
       if (!loss) return loss.error();
       if (ordinary_steps_ < kOrdinarySteps) ++ordinary_steps_;
       if (auto logged = log_step(*loss); !logged) return logged;
-      if (auto done = after_step(); !done) return done;
+      if (stopped_) return ok;
+      if (auto done = after_step(epoch); !done) return done;
       first = last;
     }
-    return ok;
-  }
-
-  Result<void> after_step() {
-    if (is_time_to_save()) {
-      if (auto saved = save(); !saved) return saved;
-    }
-    if (is_time_to_test() && !stopped_) return test(fmt::format("step {}/{}: ", step_, length_.steps));
     return ok;
   }
 
@@ -243,7 +214,7 @@ class Training {
     }
     if (auto begun = resident_->begin(sampler_.epoch(epoch), steps); !begun) return begun;
     std::uint64_t unseen = 0;
-    for (std::uint64_t i = 0; i < count && !stopped_; ++i) {
+    for (std::uint64_t i = 0; i < count; ++i) {
       ++step_;
       if (auto launched = resident_->launch(); !launched) return launched;
       mark_batch();
@@ -251,7 +222,8 @@ class Training {
       const bool look = is_time_to_log() || is_time_to_save() || is_time_to_test();
       if (!look && unseen < kStepsInFlight && i + 1 < count) continue;
       if (auto seen = look_at_resident(std::exchange(unseen, 0)); !seen) return seen;
-      if (auto done = after_step(); !done) return done;
+      if (stopped_) return ok;
+      if (auto done = after_step(epoch); !done) return done;
     }
     return ok;
   }
@@ -273,14 +245,14 @@ class Training {
     }
     auto made = backend_.make_resident(plan);
     if (!made && made.error().code != Errc::unsupported) return made.error();
-    if (!made) log_warning("--cuda_graph: {}", to_string(made.error()));
+    if (!made) story_.warn(fmt::format("--cuda_graph: {}", to_string(made.error())));
     const std::array<double, 1> refused = {made ? 0.0 : 1.0};
     const auto sum = sum_over_ranks(comm_, refused);
     if (!sum) return sum.error();
     resident_refused_ = sum->front() > 0;
     if (resident_refused_) {
-      say("--cuda_graph: {:.0f} of {} ranks cannot; every step is started by the host", sum->front(),
-          world_.world_size);
+      story_.say("--cuda_graph: {:.0f} of {} ranks cannot; every step is started by the host", sum->front(),
+                 world_.world_size);
     } else {
       resident_ = std::move(*made);
     }
@@ -295,6 +267,12 @@ class Training {
       return make_error(Errc::internal, fmt::format("{} losses of {} steps", said->size(), count));
     }
     mark_batch();
+    norm_.reset();
+    if (is_time_to_log() && story_.keeps_records()) {
+      const auto norm = backend_.gradient_norm();  // of the last step: AdamW has left it
+      if (!norm) return norm.error();
+      norm_ = *norm;
+    }
     said->push_back(is_stop_noted() ? 1.0 : 0.0);
     const auto all = gather_over_ranks(comm_, *said);
     if (!all) return all.error();
@@ -308,8 +286,14 @@ class Training {
         if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(step, loss, rank);
         sum += loss;
       }
-      samples_ += std::uint64_t{options_.per_device_train_batch_size} * world_.world_size;
-      if (auto told = tell_step(step, sum / world_.world_size); !told) return told;
+      story_.add_images(std::uint64_t{options_.per_device_train_batch_size} * world_.world_size);
+      const double loss = sum / world_.world_size;
+      const bool is_last = step == step_;  // the others are none that is logged
+      story_.step_done(
+          step, loss,
+          {.gradient_norm = is_last ? norm_ : std::nullopt, .learning_rate = learning_rate_of(schedule_, step)},
+          is_last && is_time_to_log());
+      if (auto written = losses_.write(step, loss); !written) return written;
     }
     stopped_ = saves() && stops > 0;
     return ok;
@@ -326,6 +310,28 @@ class Training {
                     fill(images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
                     return ok;
                   });
+  }
+
+  bool is_time_to_test() const {
+    return options_.eval_strategy == EvalStrategy::steps && step_ % steps_between_tests(options_) == 0;
+  }
+
+  /// In this order, so that a checkpoint knows what its test gave.
+  Result<void> after_step(std::uint64_t epoch) {
+    const bool epoch_ends = step_ % length_.steps_per_epoch == 0 || step_ == length_.steps;
+    if (epoch_ends) {
+      if (auto equal = check_parameters(epoch); !equal) return equal;
+    }
+    if (step_ == length_.steps) {
+      if (auto tested = test_and_keep({}); !tested) return tested;
+    } else if (epoch_ends && options_.eval_strategy == EvalStrategy::epoch) {
+      const std::string when = fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs);
+      if (auto tested = test_and_keep(when); !tested) return tested;
+    } else if (is_time_to_test()) {
+      const std::string when = fmt::format("step {}/{}: ", step_, length_.steps);
+      if (auto tested = test_and_keep(when); !tested) return tested;
+    }
+    return is_time_to_save() ? save() : Result<void>(ok);
   }
 
   /// Batches `first` … `last` - 1 of an epoch.
@@ -350,22 +356,29 @@ class Training {
           batch, use, [&](std::size_t parameter) { return last ? reducer_.ready(parameter) : Result<void>(ok); });
       if (!result) return result.error();
       loss += result->loss_sum / static_cast<double>(result->count) / parts;
-      samples_ += batch.labels.size() * world_.world_size;
+      story_.add_images(batch.labels.size() * world_.world_size);
       mark_batch();
     }
     if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(step_, loss, world_.rank);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
-    if (options_.on_nan == OnNan::skip) {
+    norm_.reset();
+    const bool clips = options_.max_grad_norm > 0;
+    if (options_.on_nan == OnNan::skip || (!clips && is_time_to_log() && story_.keeps_records())) {
       const auto norm = backend_.gradient_norm();
       if (!norm) return norm.error();
-      if (!std::isfinite(*norm)) {
-        ++skipped_;
-        if (world_.rank == 0) log_warning("step {}: the gradient is not finite; the step is skipped", step_);
-        return loss;
-      }
+      norm_ = *norm;
     }
-    if (options_.max_grad_norm > 0) {
-      if (auto clipped = backend_.clip_gradient(options_.max_grad_norm); !clipped) return clipped.error();
+    if (options_.on_nan == OnNan::skip && !std::isfinite(*norm_)) {
+      ++skipped_;
+      if (world_.rank == 0) {
+        story_.warn(fmt::format("step {}: the gradient is not finite; the step is skipped", step_));
+      }
+      return loss;
+    }
+    if (clips) {
+      const auto clipped = backend_.clip_gradient(options_.max_grad_norm);
+      if (!clipped) return clipped.error();
+      norm_ = *clipped;
     }
     if (auto stepped = backend_.optimizer_step(step_ - skipped_, learning_rate_of(schedule_, step_)); !stepped) {
       return stepped.error();
@@ -403,11 +416,25 @@ class Training {
   /// All ranks are equal, so rank 0's copy is the state of all.
   Result<void> save() {
     if (world_.rank != 0) return ok;
-    auto state = state_after({.done = step_, .skipped = skipped_}, options_, accounting_, comm_, backend_);
+    settle_checkpoint();
+    auto& best = story_.course.best;
+    if (tested_ && tested_->step == step_ && is_better(options_, *tested_, best)) {
+      best_before_ = best;
+      best = BestModel{.metric = *value_in(*tested_, record_name(*options_.metric_for_best_model)),
+                       .step = step_,
+                       .checkpoint = checkpoint_folder(options_.output_dir, step_)};
+    }
+    auto state = state_after({.done = step_, .skipped = skipped_}, options_, run_, story_.course, comm_, backend_);
     if (!state) return state.error();
     checkpoints_.save(std::move(*state));
     saved_step_ = step_;
     return ok;
+  }
+
+  /// Waits for the one that is being written. One that is not on the disk is not the best.
+  void settle_checkpoint() {
+    auto& best = story_.course.best;
+    if (!checkpoints_.settle() && best && best->step == saved_step_) best = best_before_;
   }
 
   /// The end that a SIGTERM asked for: what is done is kept.
@@ -420,43 +447,32 @@ class Training {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     if (auto met = comm_.barrier(); !met) return met.error();
     if (!kept) return kept.error();
-    say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
+    if (const auto reported = story_.finish(); !reported) return reported.error();
+    story_.say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
     return Ending::stopped;
   }
 
-  bool is_time_to_test() const {
-    if (options_.eval_strategy != EvalStrategy::steps || step_ == length_.steps) return false;
-    return step_ % (options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps) == 0;
+  bool is_time_to_log() const {
+    return step_ % options_.logging_steps == 0 || step_ == length_.steps || (step_ == 1 && options_.logging_first_step);
   }
 
   /// The mean over the ranks of their means: with equal batches that of one process with all of their images. On the
   /// same way the ranks of a job that saves learn whether one of them was told to stop: all find the same, after the
   /// same step.
   Result<void> log_step(double mine) {
-    if (!is_time_to_log() && !losses_.wanted() && !saves()) return ok;
+    const bool logged = is_time_to_log();
+    const StepFacts facts{.gradient_norm = norm_, .learning_rate = learning_rate_of(schedule_, step_)};
+    if (!logged && !losses_.wanted() && !saves()) {
+      story_.step_done(step_, {}, facts, false);
+      return ok;
+    }
     const std::array<double, 2> said = {mine, is_stop_noted() ? 1.0 : 0.0};
     const auto sum = sum_over_ranks(comm_, said);
     if (!sum) return sum.error();
+    const double loss = sum->front() / world_.world_size;
     stopped_ = saves() && sum->back() > 0;
-    return tell_step(step_, sum->front() / world_.world_size);
-  }
-
-  bool is_time_to_log() const { return is_time_to_log(step_); }
-  bool is_time_to_log(std::uint64_t step) const {
-    return step % options_.logging_steps == 0 || step == length_.steps || (step == 1 && options_.logging_first_step);
-  }
-
-  /// `loss`: the mean over the ranks.
-  Result<void> tell_step(std::uint64_t step, double loss) {
-    if (is_time_to_log(step)) {
-      const auto now = Clock::now();
-      const double seconds = std::chrono::duration<double>(now - logged_at_).count();
-      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step, length_.steps, loss,
-          static_cast<double>(samples_) / seconds);
-      logged_at_ = now;
-      samples_ = 0;
-    }
-    return losses_.write(step, loss);
+    story_.step_done(step_, loss, facts, logged);
+    return losses_.write(step_, loss);
   }
 
   Result<void> check_parameters(std::uint64_t epoch) {
@@ -468,43 +484,56 @@ class Training {
         !equal) {
       return equal;
     }
-    say("epoch {}/{} done: parameter hash {}{}", epoch + 1, length_.epochs, hash->substr(0, kShownHash),
-        world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
+    story_.say("epoch {}/{} done: parameter hash {}{}", epoch + 1, length_.epochs, hash->substr(0, kShownHash),
+               world_.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", world_.world_size));
     return ok;
   }
 
-  /// Every test image once, dealt to the ranks like cards; none is repeated to make the shares equal.
   Result<void> test(const std::string& when) {
-    std::vector<std::uint32_t> mine;
-    for (std::size_t i = world_.rank; i < data_.test.count(); i += world_.world_size) {
-      mine.push_back(static_cast<std::uint32_t>(i));
-    }
-    std::vector<double> sums = {0, 0, 0};
-    for (std::size_t first = 0; first < mine.size(); first += options_.per_device_eval_batch_size) {
-      const std::size_t count = std::min<std::size_t>(options_.per_device_eval_batch_size, mine.size() - first);
-      const auto result = backend_.evaluate(gather(data_.test, std::span(mine).subspan(first, count)));
-      if (!result) return result.error();
-      mark_batch();
-      sums[0] += result->loss_sum;
-      sums[1] += static_cast<double>(result->correct);
-      sums[2] += static_cast<double>(result->count);
-    }
-    const auto all = sum_over_ranks(comm_, sums);
-    if (!all) return all.error();
-    const double count = (*all)[2];
-    say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * (*all)[1] / count, (*all)[1], count,
-        (*all)[0] / count);
+    const auto begun = Story::Clock::now();
+    const auto found = evaluate(backend_, comm_, data_.test, options_.per_device_eval_batch_size);
+    if (!found) return found.error();
+    const double accuracy = found->correct / found->count;
+    story_.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * accuracy, found->correct,
+               found->count, found->loss);
+    tested_ = LogRecord{.step = step_,
+                        .epoch = story_.epochs_after(step_),
+                        .values = {{"eval_loss", found->loss},
+                                   {"eval_accuracy", accuracy},
+                                   {"eval_runtime", found->seconds},
+                                   {"eval_samples_per_second", found->count / found->seconds}}};
+    story_.leave_out(Story::Clock::now() - begun);
     return ok;
+  }
+
+  /// As a test after a step, and its record is kept.
+  Result<void> test_and_keep(const std::string& when) {
+    if (auto tested = test(when); !tested) return tested;
+    story_.keep(*tested_);
+    return ok;
+  }
+
+  /// The best checkpoint's weights, tested once more.
+  Result<void> test_best() {
+    const auto& best = story_.course.best;
+    if (world_.rank == 0 && !best)
+      log_warning("--load_best_model_at_end: there is no checkpoint whose test gave a number");
+    const auto loaded = load_best(best, comm_, backend_, missing_best_);
+    if (!loaded) return loaded.error();
+    if (!*loaded) return ok;
+    if (best) weights_step_ = best->step;
+    if (best) story_.say("the best model is that of step {}: {}", best->step, best->checkpoint);
+    return test("best model: ");
   }
 
   Result<void> predict() {
     if (options_.predict.empty()) return ok;
-    if (auto written = write_predictions(options_.predict, data_.test, options_.per_device_eval_batch_size, step_,
-                                         comm_, backend_, mark_batch);
+    if (auto written = write_predictions(options_.predict, data_.test, options_.per_device_eval_batch_size,
+                                         weights_step_.value_or(step_), comm_, backend_, mark_batch);
         !written) {
       return written;
     }
-    say("logits of {} test images are in {}", data_.test.count(), options_.predict);
+    story_.say("logits of {} test images are in {}", data_.test.count(), options_.predict);
     return ok;
   }
 
@@ -512,11 +541,6 @@ class Training {
     into.images.resize(positions.size() * kImageValues);
     into.labels.resize(positions.size());
     fill_batch(from, positions, into.images, into.labels);
-  }
-
-  Batch gather(const Dataset& from, std::span<const std::uint32_t> positions) {
-    fill(from, positions, test_batch_);
-    return {.images = test_batch_.images, .labels = test_batch_.labels};
   }
 
   const TrainOptions& options_;
@@ -530,9 +554,14 @@ class Training {
   GradientReducer reducer_;
   TrainingLength length_;
   Schedule schedule_;
-  FilledBatch test_batch_;
-  SampleAccounting accounting_;
+  RunFacts run_;
+  Story story_;
   CheckpointWriter checkpoints_;
+  std::optional<LogRecord> tested_;       // by the last test
+  std::optional<BestModel> best_before_;  // the one that is being written
+  std::optional<Error> missing_best_;
+  std::optional<std::uint64_t> weights_step_;  // rank 0's, where the weights are no longer the last step's
+  std::optional<double> norm_;                 // of the step's gradient, where it is known
   const bool is_cpu_;
   std::unique_ptr<ResidentSteps> resident_;  // from the first of its steps on
   bool resident_refused_ = false;
@@ -540,9 +569,7 @@ class Training {
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
-  std::uint64_t step_ = 0;     // of the whole run, from 1
-  std::uint64_t samples_ = 0;  // since the last line, over all ranks
-  Clock::time_point logged_at_;
+  std::uint64_t step_ = 0;  // of the whole run, from 1
 };
 
 }  // namespace
@@ -566,6 +593,9 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.
   fmt::print("device {}{}\n", engine->backend->description(),
              plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
+  if (world.rank == 0) {
+    for (const std::string& note : options.notes) log_warning("{}", note);
+  }
   if (options.cuda_graph && !plan.cuda && world.rank == 0) {
     fmt::print("--cuda_graph: no GPU here; the host takes the steps of its loop\n");
   }
@@ -573,6 +603,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   if (!loader) return loader.error();
   Training training(options, world, *engine, *data, *losses, **loader, !plan.cuda);
   const auto ending = training.run();
+  training.end_line();
   at_end(ending);
   return ending;
 }

@@ -10,8 +10,10 @@ if(LLMLAUNCH_SANITIZE)
   set(trainer_core_arguments "~[epochs]")
 endif()
 llmlaunch_unit_test(trainer_files
-  SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_safetensors_test.cpp
+  SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_reports_test.cpp trainer_safetensors_test.cpp
+          trainer_trainer_state_test.cpp
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
+llmlaunch_unit_test(trainer_app SOURCES trainer_progress_test.cpp LIBRARIES llmlaunch_trainer_app)
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_batch_loader_test.cpp

@@ -5,10 +5,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/catch.hpp"
 #include "trainer/backend.hpp"
 #include "trainer/checkpoint_writer.hpp"
+#include "trainer/files.hpp"
 
 namespace trainer_checkpoint_test {
 
@@ -258,6 +260,61 @@ TEST_CASE("the writer keeps as many as it is told, in the background, and counts
   CHECK(finished.error().code == std::errc::not_a_directory);
   REQUIRE(told.size() == 1);
   CHECK_THAT(told.front(), Catch::Contains("Not a directory"));
+}
+
+TEST_CASE("the best checkpoint and the newest are never removed") {
+  const Output output;
+  for (const std::uint64_t step : {10, 20, 30, 40, 50}) saved(output, step);
+  REQUIRE(prune_checkpoints(output.path(), 3, 20));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-20", "checkpoint-40", "checkpoint-50"});
+  REQUIRE(prune_checkpoints(output.path(), 1, 20));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-20", "checkpoint-50"});
+  REQUIRE(prune_checkpoints(output.path(), 1, 50));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-50"});
+}
+
+TEST_CASE("the writer says whether the last one is on the disk, and keeps the best") {
+  const Output output;
+  std::vector<std::string> said;
+  CheckpointWriter writer(output.path(), 1, [&](const Error& error) { said.push_back(to_string(error)); });
+  CHECK(writer.settle());
+  TrainingState state = state_of(10);
+  state.course.best = BestModel{.metric = 0.5, .step = 10, .checkpoint = "x"};
+  writer.save(state);
+  CHECK(writer.settle());
+  for (const std::uint64_t step : {20, 30}) {
+    state.step = step;
+    writer.save(state);
+  }
+  CHECK(writer.settle());
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-30"});
+  std::ofstream(output / "checkpoint-40") << "a file, which no folder can take the name of";
+  state.step = 40;
+  writer.save(state);
+  CHECK_FALSE(writer.settle());
+  CHECK(writer.settle());  // said once
+  CHECK(said.size() == 1);
+}
+
+TEST_CASE("a checkpoint of before there was a file for what is ours is read") {
+  const Output output;
+  const fs::path folder = saved(output, 12);
+  const std::string old =
+      R"({"version": 1, "global_step": 12, "skipped_steps": 2, "epoch": 0.5, "seed": 7, "world_size": 4,
+    "train_samples": 1000, "train_batch_size": 64, "steps_per_epoch": 16, "data_seed": 3, "dataloader_drop_last": true})";
+  fs::remove(folder / "llmlaunch_state.json");
+  std::ofstream(folder / "trainer_state.json") << old;
+  std::ifstream in(folder / "checksums.json");
+  auto checksums = nlohmann::json::parse(in);
+  checksums.erase("llmlaunch_state.json");
+  checksums["trainer_state.json"] = {{"bytes", old.size()}, {"sha256", *digest(as_bytes(old))}};
+  std::ofstream(folder / "checksums.json") << checksums.dump();
+  const auto loaded = load_checkpoint(folder.string());
+  REQUIRE(loaded);
+  CHECK(loaded->step == 12);
+  CHECK(loaded->accounting == state_of(12).accounting);
+  CHECK(loaded->parameters == state_of(12).parameters);
+  CHECK_FALSE(loaded->optimizer);
 }
 
 }  // namespace trainer_checkpoint_test

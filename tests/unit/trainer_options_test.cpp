@@ -1,6 +1,8 @@
 // The command line of llmlaunch-train: names, limits, and the words for what cannot be understood.
 #include "trainer/options.hpp"
 
+#include <map>
+
 #include "tests/support/catch.hpp"
 
 namespace trainer_options_test {
@@ -10,8 +12,15 @@ using namespace llmlaunch::trainer;
 
 namespace {
 
-Result<ParsedOptions> parse(const std::vector<std::string>& arguments) {
-  return parse_options(arguments);
+/// Files by name, for --config.
+using Files = std::map<std::string, std::string>;
+
+Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {}) {
+  return parse_options(arguments, [&](const std::string& path) -> Result<std::string> {
+    const auto found = files.find(path);
+    if (found == files.end()) return make_error(Errc::invalid_config, "no such file", path);
+    return found->second;
+  });
 }
 
 TrainOptions options(const std::vector<std::string>& arguments) {
@@ -134,6 +143,32 @@ TEST_CASE("every flag reaches its option") {
   CHECK(options({"--device", "cuda"}).device == DeviceChoice::cuda);
 }
 
+TEST_CASE("reports are words with commas between, or one after the other as Hugging Face's") {
+  for (const std::vector<std::string>& typed : std::vector<std::vector<std::string>>{
+           {"--report_to", "json,tensorboard"}, {"--report_to", "json", "tensorboard"}, {"--report_to=all"}}) {
+    std::vector<std::string> arguments = {"--logging_dir", "x"};
+    arguments.insert(arguments.end(), typed.begin(), typed.end());
+    const TrainOptions o = options(arguments);
+    CHECK(o.report_json);
+    CHECK(o.report_tensorboard);
+  }
+  CHECK_FALSE(options({}).report_json);
+  CHECK_FALSE(options({"--report_to", "none"}).report_tensorboard);
+}
+
+TEST_CASE("the best model's flags") {
+  const TrainOptions o = options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps",
+                                  "--eval_steps", "50", "--save_steps", "100"});
+  CHECK(o.load_best_model_at_end);
+  CHECK(o.metric_for_best_model == Metric::loss);
+  CHECK_FALSE(o.greater_is_better);
+  const TrainOptions more =
+      options({"--metric_for_best_model", "eval_accuracy", "--greater_is_better", "False", "--progress", "always"});
+  CHECK(more.metric_for_best_model == Metric::accuracy);
+  CHECK(more.greater_is_better == false);
+  CHECK(more.progress == Progress::always);
+}
+
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
   CHECK(options({}).bf16 == std::nullopt);
@@ -202,6 +237,23 @@ TEST_CASE("what cannot be understood is named") {
       {{"--predict", ""}, "--predict: needs the name of a file", help},
       {{"--model", "resnet"}, "--model: resnet not in {basicnet,mlp}", help},
       {{"--seed", "-3"}, "--seed: -3 is not a number from 0", help},
+      {{"--report_to", "json"}, "--report_to needs --output_dir or --logging_dir", ""},
+      {{"--report_to", "none,json", "--logging_dir", "x"},
+       "--report_to: none and other words contradict each other",
+       ""},
+      {{"--disable_tqdm", "--progress", "always"}, "--disable_tqdm and --progress always contradict each other", ""},
+      {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "epoch"},
+       "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is epoch and "
+       "--save_strategy steps",
+       "make both steps or both epoch"},
+      {{"--load_best_model_at_end", "--output_dir", "x", "--save_strategy", "no"},
+       "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is no and "
+       "--save_strategy no",
+       "make both steps or both epoch"},
+      {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
+       "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
+       ""},
+      {{"--config", ""}, "--config: needs the name of a file", help},
   };
   for (const Row& row : rows) {
     CAPTURE(row.typed);

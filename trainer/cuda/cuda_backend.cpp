@@ -128,6 +128,8 @@ class CudaBackend final : public Backend {
     });
   }
 
+  void use_adamw(const AdamWOptions& options) override { adamw_ = options; }
+
   Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
     return without_exceptions([&] {
       adamw(arrays(), adamw_numbers(adamw_, step, learning_rate), stream());

@@ -17,7 +17,8 @@ from basic_net import MODELS, idx
 def main():
     folder, data, predictions = (pathlib.Path(word) for word in sys.argv[1:])
     torch.set_num_threads(1)
-    state = json.loads((folder / "trainer_state.json").read_text())
+    state = (json.loads((folder / "trainer_state.json").read_text()) |
+             json.loads((folder / "llmlaunch_state.json").read_text()))
     model = MODELS[state["model"]]().eval()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     written = load_file(predictions)

@@ -1,0 +1,280 @@
+// Files of settings: the flags' names as keys, Hugging Face's own JSON, and the words for what is wrong in them.
+#include <fstream>
+#include <iterator>
+
+#include "tests/support/catch.hpp"
+#include "trainer/config_file.hpp"
+#include "trainer/options.hpp"
+
+namespace trainer_config_file_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+Result<ParsedOptions> parse(const std::string& text, std::vector<std::string> flags = {}) {
+  flags.insert(flags.begin(), {"--config", "cfg.yaml"});
+  return parse_options(flags, [&](const std::string& path) -> Result<std::string> {
+    CHECK(path == "cfg.yaml");
+    return text;
+  });
+}
+
+TrainOptions options(const std::string& text, const std::vector<std::string>& flags = {}) {
+  const auto parsed = parse(text, flags);
+  INFO((parsed ? std::string() : to_string(parsed.error())));
+  REQUIRE(parsed);
+  return parsed->options;
+}
+
+std::string fixture(const std::string& name) {
+  std::ifstream file(std::string(LLMLAUNCH_FIXTURES) + "/training_arguments/" + name);
+  REQUIRE(file);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::string replaced(std::string text, const std::string& old, const std::string& now) {
+  const std::size_t at = text.find(old);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, old.size(), now);
+}
+
+}  // namespace
+
+TEST_CASE("keys stand at the top or below train:, in YAML or JSON") {
+  for (const char* text :
+       {"learning_rate: 0.5\nmax_steps: -1\ndropout: off\nreport_to: [json, tensorboard]\noutput_dir: x\n",
+        "train:\n  learning_rate: 0.5\n  dropout: off\n  report_to: all\n  output_dir: x\n",
+        "train: {learning_rate: 0.5, dropout: off, report_to: 'json,tensorboard', output_dir: x}\n",
+        R"({"learning_rate": 0.5, "dropout": "off", "report_to": ["json", "tensorboard"], "output_dir": "x"})",
+        R"({"train": {"learning_rate": 5e-1, "dropout": "off", "report_to": "all", "output_dir": "x"}})"}) {
+    CAPTURE(text);
+    const TrainOptions o = options(text);
+    CHECK(o.learning_rate == 0.5);
+    CHECK_FALSE(o.dropout);
+    CHECK(o.report_json);
+    CHECK(o.report_tensorboard);
+    CHECK(o.output_dir == "x");
+    CHECK(o.save_strategy == SaveStrategy::steps);
+  }
+  CHECK(options("").learning_rate == 1e-3);
+  CHECK(options("# nothing\n").learning_rate == 1e-3);
+}
+
+TEST_CASE("flags win over the file, and the file over the defaults") {
+  const std::string file = "learning_rate: 0.5\nseed: 3\nuse_cpu: true\noutput_dir: x\nsave_strategy: epoch\n";
+  const TrainOptions o = options(file, {"--learning_rate", "0.25"});
+  CHECK(o.learning_rate == 0.25);
+  CHECK(o.seed == 3);
+  CHECK(o.device == DeviceChoice::cpu);
+  CHECK(o.weight_decay == 1e-2);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
+  CHECK(options(file, {"--device", "cuda"}).device == DeviceChoice::cuda);
+  CHECK(options("device: cuda\n", {"--use_cpu"}).device == DeviceChoice::cpu);
+  CHECK(options(file, {"--use_cpu", "false"}).device == DeviceChoice::automatic);
+  CHECK(options("report_to: all\nlogging_dir: x\n", {"--report_to", "none"}).report_json == false);
+  CHECK(options("disable_tqdm: true\n").progress == Progress::never);
+  CHECK(options("disable_tqdm: true\n", {"--progress", "always"}).progress == Progress::always);
+}
+
+TEST_CASE("a name alone that ends as a file of settings is one, as for Hugging Face's scripts") {
+  for (const char* name : {"args.json", "a/b.yaml", "c.yml"}) {
+    const std::vector<std::string> arguments = {name, "--seed", "4"};
+    const auto parsed = parse_options(arguments, [&](const std::string& path) -> Result<std::string> {
+      CHECK(path == name);
+      return std::string("learning_rate: 0.5");
+    });
+    REQUIRE(parsed);
+    CHECK(parsed->options.learning_rate == 0.5);
+    CHECK(parsed->options.seed == 4);
+  }
+  const auto both = parse("", {"other.json"});
+  REQUIRE_FALSE(both);
+  CHECK(both.error().code == Errc::usage);
+  CHECK(both.error().what == "two files of settings: 'cfg.yaml' and 'other.json'");
+}
+
+TEST_CASE("a missing file is its reader's error") {
+  const std::vector<std::string> arguments = {"none.json"};
+  const auto parsed = parse_options(arguments, [](const std::string& path) -> Result<std::string> {
+    return make_error(Errc::invalid_config, "not there", path);
+  });
+  REQUIRE_FALSE(parsed);
+  CHECK(parsed.error().where == "none.json");
+}
+
+TEST_CASE("all of TrainingArguments, as transformers 4 and 5 write it, is accepted with its values") {
+  for (const char* name : {"transformers_4.json", "transformers_5.json"}) {
+    CAPTURE(name);
+    const TrainOptions o = options(fixture(name));
+    CHECK(o.learning_rate == 5e-5);
+    CHECK(o.num_train_epochs == 3);
+    CHECK(o.per_device_train_batch_size == 8);
+    CHECK(o.lr_scheduler_type == SchedulerType::linear);
+    CHECK(o.weight_decay == 0);
+    CHECK(o.max_grad_norm == 1);
+    CHECK(o.seed == 42);
+    CHECK(o.logging_steps == 500);
+    CHECK(o.save_steps == 500);
+    CHECK(o.save_strategy == SaveStrategy::steps);
+    CHECK(o.output_dir == "runs/a");
+    CHECK(o.ddp_timeout == 1800);
+    CHECK(o.eval_strategy == EvalStrategy::no);
+    CHECK(o.notes.empty());  // defaults ask for nothing
+  }
+}
+
+TEST_CASE("what the trainer does not have is named once when a file asks for it") {
+  const std::string text =
+      replaced(replaced(fixture("transformers_5.json"), "\"run_name\": null", "\"run_name\": \"mine\""),
+               "\"torch_compile\": false", "\"torch_compile\": true");
+  const TrainOptions o = options(text);
+  CHECK(o.notes ==
+        std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: torch_compile, run_name"});
+}
+
+TEST_CASE("reports that only Hugging Face's Trainer writes are left out of a list, and named") {
+  const TrainOptions o = options("report_to: [wandb, tensorboard, mlflow]\nlogging_dir: x\n");
+  CHECK(o.report_tensorboard);
+  CHECK_FALSE(o.report_json);
+  CHECK(o.notes == std::vector<std::string>{
+                       "cfg.yaml: left out, for the trainer has no such thing: report_to wandb, report_to mlflow"});
+  CHECK_FALSE(options("report_to: [wandb]\n").report_tensorboard);
+}
+
+TEST_CASE("a value that asks for other numbers is refused with its place") {
+  struct Row {
+    std::string old, now, what, hint;
+  };
+  const std::vector<Row> rows = {
+      {"\"fp16\": false", "\"fp16\": true", "fp16: half precision is not done here", "bf16 trains"},
+      {"\"bf16_full_eval\": false", "\"bf16_full_eval\": true", "bf16_full_eval: true would", "float32"},
+      {"\"optim\": \"adamw_torch\"", "\"optim\": \"sgd\"", "optim: sgd would give other numbers",
+       "AdamW (adamw_torch)"},
+      {"\"deepspeed\": null", "\"deepspeed\": \"zero.json\"", "deepspeed: zero.json would",
+       "whole model on every rank"},
+      {"\"deepspeed\": null", "\"deepspeed\": {\"stage\": 3}", "deepspeed: a mapping would", "whole model"},
+      {"\"label_smoothing_factor\": 0.0", "\"label_smoothing_factor\": 0.1", "label_smoothing_factor: 0.1 would",
+       "labels"},
+      {"\"accelerator_config\": null", "\"accelerator_config\": {\"even_batches\": true, \"split_batches\": true}",
+       "split_batches: true would", "per_device_train_batch_size"},
+      {"\"lr_scheduler_type\": \"linear\"", "\"lr_scheduler_type\": \"polynomial\"",
+       "lr_scheduler_type: polynomial not in {constant,constant_with_warmup,cosine,linear}", ""},
+      {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.5", "num_train_epochs: ", ""},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.now);
+    const auto parsed = parse(replaced(fixture("transformers_4.json"), row.old, row.now));
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Errc::invalid_config);
+    CHECK_THAT(parsed.error().what, Catch::StartsWith(row.what) && Catch::Contains(row.hint) && Catch::Contains("^"));
+    CHECK_THAT(parsed.error().where, Catch::StartsWith("cfg.yaml:"));
+  }
+}
+
+TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
+  CHECK(options("bf16: true\n").bf16 == true);
+  CHECK_FALSE(options("bf16: false\n").bf16.has_value());
+  CHECK(options("bf16: true\n", {"--bf16", "false"}).bf16 == false);
+  CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
+}
+
+TEST_CASE("other versions' names mean the same") {
+  CHECK(options("evaluation_strategy: epoch\n").eval_strategy == EvalStrategy::epoch);
+  CHECK(options("no_cuda: true\n").device == DeviceChoice::cpu);
+  CHECK(options("no_cuda: false\nuse_cpu: true\n").device == DeviceChoice::cpu);
+  CHECK(options("warmup_ratio: 0.1\n").warmup_steps == 0.1);
+  CHECK(options("warmup_ratio: 0.1\nwarmup_steps: 0\n").warmup_steps == 0.1);
+  CHECK(options("warmup_ratio: 0.1\nwarmup_steps: 20\n").warmup_steps == 20);
+  CHECK(options("warmup_ratio: 0.0\nwarmup_steps: 20\n").warmup_steps == 20);
+  CHECK(options("metric_for_best_model: eval_accuracy\n").metric_for_best_model == Metric::accuracy);
+}
+
+TEST_CASE("what is wrong in a file is one message with place, line and caret") {
+  struct Row {
+    std::string text, where, what;
+  };
+  const std::vector<Row> rows = {
+      {"train:\n  learning_rate: 1\n  learning_rat: 2\n", "cfg.yaml:3:3",
+       "unknown key 'learning_rat'\n    3 |   learning_rat: 2\n      |   ^ did you mean 'learning_rate'?"},
+      {"zzz: 1\n", "cfg.yaml:1:1",
+       "unknown key 'zzz'\n    1 | zzz: 1\n      | ^ llmlaunch-train --help lists the flags, which are the keys"},
+      {"config: x\n", "cfg.yaml:1:1",
+       "unknown key 'config'\n    1 | config: x\n      | ^ llmlaunch-train --help lists the flags, which are the keys"},
+      {"fp1: true\n", "cfg.yaml:1:1", "unknown key 'fp1'\n    1 | fp1: true\n      | ^ did you mean 'fp16'?"},
+      {"seed: 1\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' is given twice, first on line 1\n    2 | seed: 2\n      | ^"},
+      {"eval_strategy: epoch\nevaluation_strategy: epoch\n", "cfg.yaml:2:1",
+       "'eval_strategy' is given twice\n    2 | evaluation_strategy: epoch\n      | ^ first on line 1"},
+      {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: fast is not a number\n"},
+      {"learning_rate: \"0.1\"\n", "cfg.yaml:1:16",
+       "learning_rate: a number is expected, and this is a text in quotes\n    1 | learning_rate: \"0.1\"\n"},
+      {"learning_rate: [0.1]\n", "cfg.yaml:1:16", "learning_rate: a number is expected, and this is a list\n"},
+      {"data_dir: {a: 1}\n", "cfg.yaml:1:11", "data_dir: one value is expected, and this is a mapping\n"},
+      {"report_to: [[json]]\n", "cfg.yaml:1:13", "report_to: a word is expected, and this is a list\n"},
+      {"report_to: [wandbs]\noutput_dir: x\n", "cfg.yaml:1:12",
+       "report_to: wandbs not in {none,json,tensorboard,all}\n"},
+      {"logging_steps: 0\n", "cfg.yaml:1:16", "logging_steps: Value 0 not in range 1 to 1000000000\n"},
+      {"output_dir: ''\n", "cfg.yaml:1:13", "output_dir: needs the name of a folder\n"},
+      {"max_steps: 0\n", "cfg.yaml:1:1", "max_steps: 0 is neither -1 nor above 0\n    1 | max_steps: 0\n      | ^"},
+      {"seed: 1\nsave_strategy: epoch\n", "cfg.yaml:2:1", "save_strategy needs output_dir\n"},
+      {"report_to: json\n", "cfg.yaml:1:1", "report_to needs output_dir or logging_dir\n"},
+      {"use_cpu: true\ndevice: cuda\n", "cfg.yaml:1:1", "use_cpu and device cuda contradict each other\n"},
+      {"load_best_model_at_end: true\noutput_dir: x\n", "cfg.yaml:1:1",
+       "load_best_model_at_end needs one strategy to test and to save, and eval_strategy is no and save_strategy "
+       "steps\n"},
+      {"- 1\n", "cfg.yaml:1:1", "these are no settings\n"},
+      {"train: {seed: 1}\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' stands beside 'train'\n"},
+      {"seed: 1\n---\nseed: 2\n", "cfg.yaml:2:1", "a second document; one file holds the settings of one job\n"},
+      {"seed: !!binary x\n", "cfg.yaml:1:7", "the tag 'tag:yaml.org,2002:binary' is not supported"},
+      {"{\"seed\": 1\n", "cfg.yaml:1:1", "a '{' without '}'\n"},
+      {"data_dir: \"x\n", "cfg.yaml:1:1", "a text in quotes has no closing quote; it begins here or behind this\n"},
+      {std::string(20, '[') + std::string(20, ']'), "cfg.yaml:1:17", "nested deeper than 16 levels\n"},
+      {"data_dir: &a [*a]\n", "cfg.yaml:1:15", "an alias inside the value that it names\n"},
+      {std::string("seed: 1\0", 8), "cfg.yaml", "this is no UTF-8 text: see line 1, column 8"},
+      {"# ok\ndata_dir: \xff\n", "cfg.yaml", "this is no UTF-8 text: see line 2, column 11"},
+      {std::string(kMaxTrainFile + 1, '#'), "cfg.yaml", "1048577 bytes are more than the limit of 1048576"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.text.substr(0, 200));
+    const auto parsed = parse(row.text);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Errc::invalid_config);
+    CHECK(parsed.error().where == row.where);
+    CHECK_THAT(parsed.error().what, Catch::StartsWith(row.what));
+  }
+}
+
+TEST_CASE("anchors that multiply end at a limit") {
+  std::string text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n";
+  for (int i = 1; i < 9; ++i) {
+    const std::string before = "*a" + std::to_string(i - 1);
+    text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [";
+    for (int k = 0; k < 9; ++k) text += before + ", ";
+    text += before + "]\n";
+  }
+  const auto parsed = parse(text);
+  REQUIRE_FALSE(parsed);
+  CHECK_THAT(parsed.error().what, Catch::StartsWith("more than 10000 values"));
+}
+
+TEST_CASE("JSON's escapes are those of JSON") {
+  CHECK(options(R"({"data_dir": "\u00e9\ud83d\ude00\/\\ud83d"})").data_dir == "\xc3\xa9\xf0\x9f\x98\x80/\\ud83d");
+}
+
+TEST_CASE("a secret on the line of an error is not shown") {
+  const auto parsed = parse(R"({"fp16": true, "hub_token": "hf_sesame"})");
+  REQUIRE_FALSE(parsed);
+  CHECK_THAT(parsed.error().what, Catch::Contains("\"hub_token\": …") && !Catch::Contains("sesame"));
+}
+
+TEST_CASE("what stands in a file and flags contradict together is blamed on who said it") {
+  const auto typed = parse("eval_strategy: epoch\n", {"--eval_steps", "3"});
+  REQUIRE_FALSE(typed);
+  CHECK(typed.error().code == Errc::usage);
+  CHECK(typed.error().what == "--eval_steps needs --eval_strategy steps");
+  // A whole file of Hugging Face's has both.
+  CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == EvalStrategy::epoch);
+}
+
+}  // namespace trainer_config_file_test

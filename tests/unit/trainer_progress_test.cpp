@@ -1,0 +1,116 @@
+// The line of progress, what a best model is, and what a resumed run is told of its flags.
+#include "trainer/progress.hpp"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "tests/support/catch.hpp"
+#include "trainer/best_model.hpp"
+#include "trainer/job_facts.hpp"
+
+namespace trainer_progress_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+class Memory {
+ public:
+  Memory() : file_(::open_memstream(&bytes_, &size_)) { REQUIRE(file_ != nullptr); }
+  ~Memory() {
+    std::fclose(file_);
+    std::free(bytes_);
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  std::FILE* file() { return file_; }
+  std::string text() {
+    std::fflush(file_);
+    return {bytes_, size_};
+  }
+
+ private:
+  char* bytes_ = nullptr;
+  std::size_t size_ = 0;
+  std::FILE* file_;
+};
+
+LogRecord tested(double loss, double accuracy) {
+  return {.step = 1, .epoch = 1, .values = {{"eval_loss", loss}, {"eval_accuracy", accuracy}}};
+}
+
+BestModel best_of(double metric) {
+  return {.metric = metric, .step = 1, .checkpoint = {}};
+}
+
+}  // namespace
+
+TEST_CASE("a line that is drawn again covers what stood there, and lines that stay go above it") {
+  Memory memory;
+  ProgressLine line(memory.file(), true);
+  const ProgressLine::Clock::time_point start;
+  line.draw("step 10", start, false);
+  line.draw("step 11", start + std::chrono::milliseconds(99), false);  // too soon
+  line.draw("step 9", start + std::chrono::milliseconds(100), false);
+  line.draw("last", start + std::chrono::milliseconds(101), true);
+  line.say("tested");
+  line.end();
+  line.end();
+  CHECK(memory.text() == "\rstep 10\rstep 9 \rlast  \r    \rtested\nlast\n");
+}
+
+TEST_CASE("without a terminal there are lines only") {
+  Memory memory;
+  ProgressLine line(memory.file(), false);
+  line.draw("step 1", {}, true);
+  line.say("tested");
+  line.end();
+  CHECK(memory.text() == "tested\n");
+  CHECK(redraws_progress(Progress::always, memory.file()));
+  CHECK_FALSE(redraws_progress(Progress::automatic, memory.file()));
+  CHECK_FALSE(redraws_progress(Progress::never, memory.file()));
+}
+
+TEST_CASE("progress is told with what is left") {
+  CHECK(progress_text({.step = 3, .steps = 90, .loss = 0.5, .samples_per_second = 1234.4, .seconds_left = 61.2}) ==
+        "step 3/90 loss 0.5000 (1234 samples/s, 1:02 left)");
+  CHECK(progress_text({.step = 3, .steps = 90, .loss = {}, .samples_per_second = 1, .seconds_left = 7322}) ==
+        "step 3/90 (1 samples/s, 2:02:02 left)");
+}
+
+TEST_CASE("the best is the least loss or the greatest accuracy, unless the flag says otherwise; equal is not better") {
+  TrainOptions o;
+  CHECK_FALSE(is_better(o, tested(0.5, 0.5), {}));  // no metric was named
+  o.metric_for_best_model = Metric::loss;
+  CHECK(is_better(o, tested(0.5, 0.5), {}));
+  CHECK(is_better(o, tested(0.4, 0.5), best_of(0.5)));
+  CHECK_FALSE(is_better(o, tested(0.5, 0.5), best_of(0.5)));
+  CHECK_FALSE(is_better(o, tested(0.6, 0.5), best_of(0.5)));
+  CHECK_FALSE(is_better(o, tested(std::nan(""), 0.5), {}));
+  o.greater_is_better = true;
+  CHECK(is_better(o, tested(0.6, 0.5), best_of(0.5)));
+  o.greater_is_better.reset();
+  o.metric_for_best_model = Metric::accuracy;
+  CHECK(is_better(o, tested(0.5, 0.6), best_of(0.5)));
+  CHECK_FALSE(is_better(o, tested(0.5, 0.4), best_of(0.5)));
+}
+
+TEST_CASE("flags that differ from the checkpoint's are told with both values and with which one holds") {
+  const TrainOptions before;
+  TrainingState then;
+  then.optimizer = optimizer_numbers(before);
+  then.flags = flags_to_keep(before, 100, 2);
+  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(before, 100, 2)).empty());
+  TrainOptions now;
+  now.learning_rate = 0.5;
+  now.warmup_steps = 10;
+  CHECK(changed_flags(then, optimizer_numbers(now), flags_to_keep(now, 200, 2)) ==
+        "from the optimizer's state, as in Hugging Face's Trainer: --learning_rate 0.001 (and not 0.5); the number of "
+        "steps is 200 and was 100, --warmup_steps is 10 and was 0");
+  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(now, 100, 2)) == "--warmup_steps is 10 and was 0");
+  // An old checkpoint says nothing of them.
+  CHECK(changed_flags({}, optimizer_numbers(now), flags_to_keep(now, 200, 2)).empty());
+}
+
+}  // namespace trainer_progress_test

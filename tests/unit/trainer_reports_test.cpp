@@ -1,0 +1,185 @@
+// What --report_to writes: lines and event files, byte by byte, what a resumed job keeps, and a disk that is full.
+#include "trainer/reports.hpp"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "trainer/event_file.hpp"
+
+namespace trainer_reports_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "llmlaunch-reports-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  std::string path() const { return path_.string(); }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+std::string contents(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  REQUIRE(in);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+LogRecord record_of(std::uint64_t step) {
+  return {.step = step, .epoch = 0.5, .values = {{"loss", 0.25}, {"eval_loss", 0.5}}};
+}
+
+std::vector<std::string> event_files(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string hex(std::string_view bytes) {
+  std::string text;
+  for (const char c : bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  return text;
+}
+
+/// Files end at so many bytes, as on a disk that is full by then.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    old_ = std::signal(SIGXFSZ, SIG_IGN);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, old_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*old_)(int) = nullptr;
+};
+
+}  // namespace
+
+TEST_CASE("CRC-32C and its masked form are those of TFRecord") {
+  CHECK(crc32c("") == 0);
+  CHECK(crc32c("123456789") == 0xe3069283);            // the check value of the catalogue of CRCs
+  CHECK(crc32c(std::string(32, '\0')) == 0x8a9136aa);  // RFC 3720, B.4
+}
+
+TEST_CASE("the first record of an event file is the one that TensorBoard's own writer makes") {
+  // The length's crc is known from any file of TensorFlow's: 18 00 00 00 00 00 00 00 a3 7f 4b 22.
+  CHECK(hex(version_event(0)).substr(0, 24) == "1800000000000000a37f4b22");
+  CHECK(hex(version_event(0)).substr(24, 48) == "0900000000000000001a0d627261696e2e4576656e743a32");
+  CHECK(version_event(0).size() == 8 + 4 + 24 + 4);
+}
+
+TEST_CASE("a scalar is an Event with a summary of one value") {
+  CHECK(hex(scalar_event(1, 300, "a", 0.5)).substr(24, 48) ==
+        "09000000000000f03f10ac022a0a0a080a016115"
+        "0000003f");
+}
+
+TEST_CASE("a line has the record and its time; a number that is none is null") {
+  CHECK(metrics_line({.step = 3, .epoch = 1.5, .values = {{"loss", 0.25}, {"grad_norm", std::nan("")}}}, 7.0625) ==
+        "{\"step\": 3, \"epoch\": 1.5, \"loss\": 0.25, \"grad_norm\": null, \"time\": 7.062}\n");
+}
+
+TEST_CASE("what a resumed job keeps are the whole lines of the steps that are done") {
+  const std::string first = "{\"step\": 1, \"loss\": 1}\n";
+  const std::string second = "{\"step\": 20, \"loss\": 1}\n";
+  CHECK(kept_metrics(first + second, 20) == first.size() + second.size());
+  CHECK(kept_metrics(first + second, 19) == first.size());
+  CHECK(kept_metrics(first + second, 0) == 0);
+  CHECK(kept_metrics(first + "{\"step\": 2", 20) == first.size());
+  CHECK(kept_metrics(first + "no line of ours\n" + second, 20) == first.size());
+  CHECK(kept_metrics("", 20) == 0);
+}
+
+TEST_CASE("a resumed job goes on with its files") {
+  const Folder folder;
+  const auto never = [](const Error& error) { FAIL_CHECK(to_string(error)); };
+  {
+    Reports reports({.json = folder.path(), .tensorboard = folder / "runs"}, never);
+    REQUIRE(reports.begin(0));
+    for (const std::uint64_t step : {1, 2, 3}) reports.add(record_of(step));
+    REQUIRE(reports.finish());
+  }
+  Reports resumed({.json = folder.path(), .tensorboard = folder / "runs"}, never);
+  REQUIRE(resumed.begin(2));
+  resumed.add(record_of(3));
+  REQUIRE(resumed.finish());
+  std::ifstream lines(folder / "metrics.jsonl");
+  std::vector<std::string> starts;
+  for (std::string line; std::getline(lines, line);) starts.push_back(line.substr(0, 10));
+  CHECK(starts == std::vector<std::string>{"{\"step\": 1", "{\"step\": 2", "{\"step\": 3"});
+  const auto files = event_files(folder / "runs");
+  REQUIRE(files.size() == 2);  // in the order of their names
+  const std::string second = contents(fs::path(folder / "runs") / files[1]);
+  const std::string start = start_event(0, 3);
+  CHECK(second.find(start.substr(21, 6)) == 8 + 4 + 24 + 4 + 21);  // step 3, START
+}
+
+TEST_CASE("a record that does not fit leaves the others whole, and is said once") {
+  const Folder folder;
+  std::vector<std::string> said;
+  Reports reports({.json = folder.path(), .tensorboard = {}},
+                  [&](const Error& error) { said.push_back(to_string(error)); });
+  REQUIRE(reports.begin(0));
+  std::size_t line = 0;
+  {
+    const FullDisk full(240);
+    for (const std::uint64_t step : {1, 2, 3, 4}) {
+      reports.add(record_of(step));
+      if (step == 1) line = contents(folder / "metrics.jsonl").size();
+    }
+  }
+  reports.add(record_of(5));  // there is room again
+  const std::string text = contents(folder / "metrics.jsonl");
+  CHECK(text.size() == 3 * line);
+  CHECK_THAT(text, Catch::Contains("{\"step\": 2,") && !Catch::Contains("{\"step\": 3,") &&
+                       Catch::Contains("{\"step\": 5,") && Catch::EndsWith("}\n"));
+  REQUIRE(said.size() == 1);
+  CHECK_THAT(said[0], Catch::Contains(folder / "metrics.jsonl") && Catch::Contains("write: File too large"));
+  const auto finished = reports.finish();
+  REQUIRE_FALSE(finished);
+  CHECK(finished.error().what == "2 of 5 records of --report_to could not be written");
+}
+
+TEST_CASE("a folder that cannot be made is an error at the start") {
+  const Folder folder;
+  std::ofstream(folder / "file") << "x";
+  for (const ReportFolders& folders : {ReportFolders{.json = folder / "file/a", .tensorboard = {}},
+                                       ReportFolders{.json = {}, .tensorboard = folder / "file/a"}}) {
+    Reports reports(folders, [](const Error&) {});
+    const auto begun = reports.begin(0);
+    REQUIRE_FALSE(begun);
+    CHECK_THAT(to_string(begun.error()), Catch::Contains("--report_to: mkdir"));
+  }
+}
+
+}  // namespace trainer_reports_test

@@ -1,0 +1,33 @@
+/// \file
+/// A file that grows by whole records. One that cannot be written (a full disk) leaves what was there, so that the next
+/// one may follow it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+class AppendFile {
+ public:
+  AppendFile() = default;
+  AppendFile(AppendFile&& other) noexcept;
+  AppendFile& operator=(AppendFile&& other) noexcept;
+  ~AppendFile();
+
+  /// Opens `path`, or makes it, and cuts what stands behind its first `keep` bytes. The system's error.
+  static Result<AppendFile> open(const std::string& path, std::uint64_t keep);
+  /// All bytes or, with the system's error, none of them.
+  Result<void> append(std::string_view bytes);
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,19 @@
+/// \file
+/// Which checkpoint is the best one, by --metric_for_best_model. Pure; rank 0 decides.
+#pragma once
+
+#include <optional>
+
+#include "trainer/course.hpp"
+#include "trainer/options.hpp"
+
+namespace llmlaunch::trainer {
+
+/// "eval_loss", "eval_accuracy": the metric's name in a record.
+const char* record_name(Metric metric);
+
+/// Whether a checkpoint whose test gave `record` is better than the best one so far. A metric that is none is never
+/// better; equal is not better, as in Hugging Face's Trainer.
+bool is_better(const TrainOptions& options, const LogRecord& record, const std::optional<BestModel>& best);
+
+}  // namespace llmlaunch::trainer

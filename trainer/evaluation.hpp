@@ -1,0 +1,23 @@
+/// \file
+/// The test of a network on images that it was not trained on.
+#pragma once
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/backend.hpp"
+#include "trainer/comm.hpp"
+#include "trainer/dataset.hpp"
+
+namespace llmlaunch::trainer {
+
+struct Evaluation {
+  double loss = 0;     ///< the mean
+  double correct = 0;  ///< images
+  double count = 0;
+  double seconds = 0;
+};
+
+/// Every image once, dealt to the ranks like cards, `batch_size` at a time; none is repeated to make the shares equal.
+/// Collective: all ranks get the same, but for the seconds.
+Result<Evaluation> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size);
+
+}  // namespace llmlaunch::trainer

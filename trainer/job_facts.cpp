@@ -1,0 +1,142 @@
+// Flags as names and values. Called by the training loop and by resume.
+#include "trainer/job_facts.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "trainer/device.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+std::string word_for(SchedulerType type) {
+  switch (type) {
+    case SchedulerType::constant: return "constant";
+    case SchedulerType::linear: return "linear";
+    case SchedulerType::cosine: return "cosine";
+  }
+  return {};
+}
+
+std::string word_for(OnNan answer) {
+  switch (answer) {
+    case OnNan::stop: return "stop";
+    case OnNan::skip: return "skip";
+    case OnNan::carry_on: return "continue";
+  }
+  return {};
+}
+
+std::string word_for(EvalStrategy strategy) {
+  switch (strategy) {
+    case EvalStrategy::no: return "no";
+    case EvalStrategy::steps: return "steps";
+    case EvalStrategy::epoch: return "epoch";
+  }
+  return {};
+}
+
+template <class T>
+std::string text_of(const T& value) {
+  return fmt::format("{}", value);
+}
+
+}  // namespace
+
+JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
+  return {
+      {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
+      {"the number of training images", text_of(data.train.count())},
+      {"the number of test images", text_of(data.test.count())},
+      {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
+      {"--model", o.model},
+      {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+      {"--predict", o.predict.empty() ? "not given" : "given"},
+      {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
+      {"--num_train_epochs", text_of(o.num_train_epochs)},
+      {"--max_steps", text_of(o.max_steps)},
+      {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
+      {"--dataloader_drop_last", text_of(o.dataloader_drop_last)},
+      {"--learning_rate", text_of(o.learning_rate)},
+      {"--lr_scheduler_type", word_for(o.lr_scheduler_type)},
+      {"--warmup_steps", text_of(o.warmup_steps)},
+      {"--weight_decay", text_of(o.weight_decay)},
+      {"--adam_beta1", text_of(o.adam_beta1)},
+      {"--adam_beta2", text_of(o.adam_beta2)},
+      {"--adam_epsilon", text_of(o.adam_epsilon)},
+      {"--max_grad_norm", text_of(o.max_grad_norm)},
+      {"--on_nan", word_for(o.on_nan)},
+      {"--seed", text_of(o.seed)},
+      {"--data_seed", text_of(o.data_seed.value_or(o.seed))},
+      {"--dropout", o.dropout ? "on" : "off"},
+      {"--logging_steps", text_of(o.logging_steps)},
+      {"--logging_first_step", text_of(o.logging_first_step)},
+      {"--eval_strategy", word_for(o.eval_strategy)},
+      {"--eval_steps", text_of(o.eval_steps)},
+      {"--loss_file", o.loss_file.empty() ? "not given" : "given"},
+      {"--save_strategy", o.save_strategy == SaveStrategy::no ? "no" : "given"},
+      {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
+      {"--ddp_bucket_cap_mb", text_of(o.ddp_bucket_cap_mb)},
+      {"--cuda_graph", text_of(o.cuda_graph)},
+  };
+}
+
+FlagValues flags_to_keep(const TrainOptions& o, std::uint64_t steps, std::uint32_t world_size) {
+  return {
+      {"the number of ranks", text_of(world_size)},
+      {"the number of steps", text_of(steps)},
+      {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
+      {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
+      {"--lr_scheduler_type", word_for(o.lr_scheduler_type)},
+      {"--warmup_steps", text_of(o.warmup_steps)},
+      {"--max_grad_norm", text_of(o.max_grad_norm)},
+      {"--on_nan", word_for(o.on_nan)},
+      {"the precision", precision_name(choose_precision(o).precision)},
+      {"--seed", text_of(o.seed)},
+      {"--dropout", o.dropout ? "on" : "off"},
+      {"--logging_steps", text_of(o.logging_steps)},
+      {"--eval_steps", text_of(o.eval_steps)},
+      {"--save_steps", text_of(o.save_steps)},
+  };
+}
+
+OptimizerNumbers optimizer_numbers(const TrainOptions& o) {
+  return {.learning_rate = o.learning_rate,
+          .weight_decay = o.weight_decay,
+          .beta1 = o.adam_beta1,
+          .beta2 = o.adam_beta2,
+          .epsilon = o.adam_epsilon};
+}
+
+std::string changed_flags(const TrainingState& then, const OptimizerNumbers& optimizer, const FlagValues& now) {
+  std::vector<std::string> kept;
+  std::vector<std::string> changed;
+  if (then.optimizer) {
+    const OptimizerNumbers& old = *then.optimizer;
+    const auto compare = [&](const char* flag, double before, double after) {
+      if (before != after) kept.push_back(fmt::format("{} {} (and not {})", flag, before, after));
+    };
+    compare("--learning_rate", old.learning_rate, optimizer.learning_rate);
+    compare("--weight_decay", old.weight_decay, optimizer.weight_decay);
+    compare("--adam_beta1", old.beta1, optimizer.beta1);
+    compare("--adam_beta2", old.beta2, optimizer.beta2);
+    compare("--adam_epsilon", old.epsilon, optimizer.epsilon);
+  }
+  for (const auto& [name, value] : now) {
+    const auto old = std::find_if(then.flags.begin(), then.flags.end(),
+                                  [&, &known = name](const auto& flag) { return flag.first == known; });
+    if (old == then.flags.end() || old->second == value) continue;
+    changed.push_back(fmt::format("{} is {} and was {}", name, value, old->second));
+  }
+  std::string text;
+  if (!kept.empty()) {
+    text = fmt::format("from the optimizer's state, as in Hugging Face's Trainer: {}", fmt::join(kept, ", "));
+  }
+  if (!changed.empty()) text += fmt::format("{}{}", text.empty() ? "" : "; ", fmt::join(changed, ", "));
+  return text;
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,27 @@
+/// \file
+/// The flags of a job as names and values: what the ranks compare before the first step, and what a checkpoint keeps
+/// for the run that goes on from it.
+#pragma once
+
+#include <string>
+
+#include "trainer/agreement.hpp"
+#include "trainer/checkpoint.hpp"
+#include "trainer/course.hpp"
+#include "trainer/data_source.hpp"
+#include "trainer/options.hpp"
+
+namespace llmlaunch::trainer {
+
+/// What must be the same everywhere for the ranks to be one job.
+JobFacts job_facts(const TrainOptions& options, const DataSource& data);
+
+/// The flags that change the numbers of a job, or what it tells, and are no part of the optimizer's state.
+FlagValues flags_to_keep(const TrainOptions& options, std::uint64_t steps, std::uint32_t world_size);
+OptimizerNumbers optimizer_numbers(const TrainOptions& options);
+
+/// What a run that goes on from a checkpoint with other flags does, as one line to warn by; empty: nothing differs.
+/// As Hugging Face's Trainer: the numbers in the optimizer's state are the checkpoint's, all other flags the new run's.
+std::string changed_flags(const TrainingState& then, const OptimizerNumbers& optimizer, const FlagValues& now);
+
+}  // namespace llmlaunch::trainer

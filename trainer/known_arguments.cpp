@@ -1,0 +1,172 @@
+// A table. Called for files of settings.
+#include "trainer/known_arguments.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace llmlaunch::trainer {
+namespace {
+
+using Effect = KnownArgument::Effect;
+
+constexpr std::string_view kFloat32 = "the trainer calculates in float32";
+constexpr std::string_view kOneCopy = "the trainer keeps the whole model on every rank";
+constexpr std::string_view kAdamW = "the trainer's optimizer is AdamW (adamw_torch)";
+constexpr std::string_view kPerDevice = "write per_device_train_batch_size";
+
+constexpr KnownArgument kKnown[] = {
+    {"_n_gpu", Effect::none, "*"},
+    {"accelerator_config"},
+    {"activation_checkpointing"},
+    {"activation_checkpointing_kwargs"},
+    {"adafactor", Effect::numbers, "", kAdamW},
+    {"auto_find_batch_size", Effect::numbers, "", "write per_device_train_batch_size"},
+    {"average_tokens_across_devices", Effect::none, "true"},
+    {"batch_eval_metrics"},
+    {"bf16_full_eval", Effect::numbers, "", kFloat32},
+    {"dataloader_in_order", Effect::none, "true"},
+    {"dataloader_multiprocessing_context"},
+    {"dataloader_persistent_workers"},
+    {"dataloader_pin_memory", Effect::none, "true"},
+    {"dataloader_prefetch_factor"},
+    {"ddp_backend"},
+    {"ddp_broadcast_buffers"},
+    {"ddp_find_unused_parameters"},
+    {"ddp_static_graph"},
+    {"debug"},
+    {"deepspeed", Effect::numbers, "", kOneCopy},
+    {"dispatch_batches"},
+    {"do_eval"},
+    {"do_predict"},
+    {"do_train"},
+    {"enable_jit_checkpoint", Effect::none, "true"},
+    {"eval_accumulation_steps"},
+    {"eval_delay"},
+    {"eval_do_concat_batches", Effect::none, "true"},
+    {"eval_on_start"},
+    {"eval_use_gather_object"},
+    {"fp16_backend", Effect::none, "auto"},
+    {"fp16_full_eval", Effect::numbers, "", kFloat32},
+    {"fp16_opt_level", Effect::none, "O1"},
+    {"fsdp", Effect::numbers, "", kOneCopy},
+    {"fsdp_config"},
+    {"fsdp_min_num_params"},
+    {"fsdp_transformer_layer_cls_to_wrap"},
+    {"full_determinism", Effect::none, "true"},
+    {"gradient_checkpointing"},
+    {"gradient_checkpointing_kwargs"},
+    {"group_by_length", Effect::numbers, "", "the trainer's order is random"},
+    {"half_precision_backend", Effect::none, "auto"},
+    {"hub_always_push"},
+    {"hub_model_id"},
+    {"hub_private_repo"},
+    {"hub_revision"},
+    {"hub_strategy", Effect::none, "every_save"},
+    {"hub_token", Effect::none, "<HUB_TOKEN>"},
+    {"ignore_data_skip", Effect::numbers, "", "the trainer goes on with the image that is next"},
+    {"include_for_metrics"},
+    {"include_inputs_for_metrics"},
+    {"include_num_input_tokens_seen", Effect::none, "no"},
+    {"include_tokens_per_second"},
+    {"jit_mode_eval"},
+    {"label_names"},
+    {"label_smoothing_factor", Effect::numbers, "", "the trainer's loss is that of the labels as they are"},
+    {"length_column_name", Effect::none, "length"},
+    {"liger_kernel_config"},
+    {"local_rank", Effect::none, "*"},
+    {"log_level", Effect::none, "passive"},
+    {"log_on_each_node", Effect::none, "true"},
+    {"logging_nan_inf_filter", Effect::none, "true"},
+    {"logging_strategy", Effect::none, "steps"},
+    {"lr_scheduler_kwargs", Effect::numbers, "", "the trainer's schedules take none"},
+    {"mp_parameters"},
+    {"neftune_noise_alpha", Effect::numbers, "", "the trainer's network has no embeddings"},
+    {"optim", Effect::numbers, "adamw_torch|adamw_torch_fused", kAdamW},
+    {"optim_args", Effect::numbers, "", kAdamW},
+    {"optim_target_modules", Effect::numbers, "", kAdamW},
+    {"overwrite_output_dir"},
+    {"parallelism_config", Effect::numbers, "", kOneCopy},
+    {"past_index", Effect::none, "-1"},
+    {"per_gpu_eval_batch_size", Effect::numbers, "", "write per_device_eval_batch_size"},
+    {"per_gpu_train_batch_size", Effect::numbers, "", kPerDevice},
+    {"prediction_loss_only"},
+    {"project", Effect::none, "huggingface"},
+    {"push_to_hub"},
+    {"push_to_hub_model_id"},
+    {"push_to_hub_organization"},
+    {"push_to_hub_token", Effect::none, "<PUSH_TO_HUB_TOKEN>"},
+    {"ray_scope", Effect::none, "last"},
+    {"remove_unused_columns", Effect::none, "true"},
+    {"restore_callback_states_from_checkpoint"},
+    {"run_name"},
+    {"save_on_each_node"},
+    {"save_only_model"},
+    {"save_safetensors", Effect::none, "true"},
+    {"sharded_ddp", Effect::numbers, "", kOneCopy},
+    {"skip_memory_metrics", Effect::none, "true"},
+    {"split_batches", Effect::numbers, "", kPerDevice},
+    {"torch_compile"},
+    {"torch_compile_backend"},
+    {"torch_compile_mode"},
+    {"torch_empty_cache_steps"},
+    {"torchdynamo"},
+    {"tpu_metrics_debug"},
+    {"tpu_num_cores"},
+    {"trackio_bucket_id"},
+    {"trackio_space_id", Effect::none, "trackio"},
+    {"trackio_static_space_id"},
+    {"train_sampling_strategy", Effect::numbers, "random", "the trainer's order is random"},
+    {"use_cache"},
+    {"use_ipex"},
+    {"use_legacy_prediction_loop"},
+    {"use_liger_kernel"},
+    {"use_mps_device"},
+    {"xpu_backend"},
+};
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kOtherNames = {{
+    {"evaluation_strategy", "eval_strategy"},
+    {"no_cuda", "use_cpu"},
+    {"warmup_ratio", "warmup_steps"},
+}};
+
+bool is_one_of(std::string_view text, std::string_view words) {
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find('|'), words.size());
+    if (text == words.substr(0, end)) return true;
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  return false;
+}
+
+}  // namespace
+
+std::span<const KnownArgument> known_arguments() {
+  return kKnown;
+}
+
+const KnownArgument* known_argument(std::string_view name) {
+  const auto* const found = std::find_if(std::begin(kKnown), std::end(kKnown),
+                                         [&](const KnownArgument& known) { return known.name == name; });
+  return found == std::end(kKnown) ? nullptr : found;
+}
+
+std::string_view present_name(std::string_view name) {
+  for (const auto& [other, present] : kOtherNames) {
+    if (other == name) return present;
+  }
+  return {};
+}
+
+bool is_other_report(std::string_view word) {
+  return is_one_of(word,
+                   "azure_ml|clearml|codecarbon|comet_ml|dagshub|dvclive|flyte|mlflow|neptune|swanlab|trackio|wandb");
+}
+
+bool asks_for_nothing(const KnownArgument& argument, std::string_view text) {
+  return argument.harmless == "*" || is_one_of(text, "|false|False|0|0.0") || text.empty() ||
+         is_one_of(text, argument.harmless) || (text == "True" && is_one_of("true", argument.harmless));
+}
+
+}  // namespace llmlaunch::trainer

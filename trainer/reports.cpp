@@ -1,0 +1,158 @@
+// Reports of the training, as files that other programs read. Called by the training loop, on rank 0.
+#include "trainer/reports.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "trainer/event_file.hpp"
+#include "trainer/files.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr std::string_view kLineStart = "{\"step\": ";
+constexpr std::string_view kEventsPrefix = "events.out.tfevents.";
+constexpr std::size_t kMaxMetrics = std::size_t{1} << 30U;
+
+double now_in_seconds() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+Result<void> make_folder(const std::string& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) return system_error(failed.value(), "--report_to: mkdir", folder);
+  return ok;
+}
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "host";
+  std::string host = name.data();
+  std::replace(host.begin(), host.end(), '/', '_');
+  return host;
+}
+
+/// TensorBoard reads a folder's files in the order of their names: the new one's time is after that of each other, also
+/// where the clock was set back.
+Result<std::uint64_t> time_of_new_file(const std::string& folder) {
+  auto seconds = static_cast<std::uint64_t>(now_in_seconds());
+  std::error_code failed;
+  std::filesystem::directory_iterator at(folder, failed);
+  for (; !failed && at != std::filesystem::directory_iterator(); at.increment(failed)) {
+    const std::string name = at->path().filename().string();
+    if (!name.starts_with(kEventsPrefix)) continue;
+    std::uint64_t other = 0;
+    std::from_chars(name.data() + kEventsPrefix.size(), name.data() + name.size(), other);
+    constexpr std::uint64_t kLastOfTenDigits = 9'999'999'999;
+    if (other >= seconds && other < kLastOfTenDigits) seconds = other + 1;
+  }
+  if (failed) return system_error(failed.value(), "--report_to: read", folder);
+  return seconds;
+}
+
+/// "eval_loss" → "eval/loss", "loss" → "train/loss", as Hugging Face's callback.
+std::string tag_of(const std::string& name) {
+  constexpr std::string_view kEval = "eval_";
+  return name.starts_with(kEval) ? "eval/" + name.substr(kEval.size()) : "train/" + name;
+}
+
+}  // namespace
+
+std::string metrics_line(const LogRecord& record, double time) {
+  const auto number = [](double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; };
+  std::string line = fmt::format("{}{}, \"epoch\": {}", kLineStart, record.step, number(record.epoch));
+  for (const auto& [name, value] : record.values) line += fmt::format(", \"{}\": {}", name, number(value));
+  return line + fmt::format(", \"time\": {:.3f}}}\n", time);
+}
+
+std::size_t kept_metrics(std::string_view text, std::uint64_t steps_done) {
+  std::size_t kept = 0;
+  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', kept)) {
+    const std::string_view line = text.substr(kept, end - kept);
+    std::uint64_t step = 0;
+    const bool told =
+        line.starts_with(kLineStart) &&
+        std::from_chars(line.data() + kLineStart.size(), line.data() + line.size(), step).ec == std::errc();
+    if (!told || step > steps_done) break;
+    kept = end + 1;
+  }
+  return kept;
+}
+
+Reports::Reports(ReportFolders folders, std::function<void(const Error&)> on_failure)
+    : folders_(std::move(folders)), on_failure_(std::move(on_failure)) {}
+
+Result<void> Reports::begin(std::uint64_t steps_done) {
+  if (!folders_.json.empty()) {
+    if (auto begun = begin_json(steps_done); !begun) return begun;
+  }
+  if (!folders_.tensorboard.empty()) return begin_tensorboard(steps_done);
+  return ok;
+}
+
+Result<void> Reports::begin_json(std::uint64_t steps_done) {
+  if (auto made = make_folder(folders_.json); !made) return made;
+  const std::string path = (std::filesystem::path(folders_.json) / "metrics.jsonl").string();
+  std::size_t kept = 0;
+  std::error_code ignored;  // what cannot be looked at is not kept
+  if (steps_done > 0 && std::filesystem::is_regular_file(path, ignored)) {
+    const auto before = read_whole_file(path, kMaxMetrics);
+    if (!before) return before.error();
+    kept = kept_metrics(as_text(*before), steps_done);
+  }
+  auto opened = AppendFile::open(path, kept);
+  if (!opened) return opened.error();
+  json_ = std::move(*opened);
+  return ok;
+}
+
+Result<void> Reports::begin_tensorboard(std::uint64_t steps_done) {
+  if (auto made = make_folder(folders_.tensorboard); !made) return made;
+  const auto seconds = time_of_new_file(folders_.tensorboard);
+  if (!seconds) return seconds.error();
+  const std::string name = fmt::format("{}{:010}.{}.{}", kEventsPrefix, *seconds, this_host(), ::getpid());
+  auto opened = AppendFile::open((std::filesystem::path(folders_.tensorboard) / name).string(), 0);
+  if (!opened) return opened.error();
+  tensorboard_ = std::move(*opened);
+  const double now = now_in_seconds();
+  append(*tensorboard_, version_event(now) + start_event(now, steps_done + 1));
+  return ok;
+}
+
+void Reports::add(const LogRecord& record) {
+  const double now = now_in_seconds();
+  if (json_) append(*json_, metrics_line(record, now));
+  if (!tensorboard_) return;
+  std::string events = scalar_event(now, record.step, "train/epoch", record.epoch);
+  for (const auto& [name, value] : record.values) events += scalar_event(now, record.step, tag_of(name), value);
+  append(*tensorboard_, events);
+}
+
+void Reports::append(AppendFile& file, const std::string& bytes) {
+  ++records_;
+  const auto written = file.append(bytes);
+  if (written || failed_++ > 0) return;
+  first_failure_ = written.error();
+  on_failure_(*first_failure_);
+}
+
+Result<void> Reports::finish() const {
+  if (failed_ == 0) return ok;
+  Error error =
+      make_error(Errc::internal, fmt::format("{} of {} records of --report_to could not be written", failed_, records_),
+                 first_failure_->where, "see the warning above; the training itself is whole");
+  error.code = first_failure_->code;
+  return error;
+}
+
+}  // namespace llmlaunch::trainer

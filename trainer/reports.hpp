@@ -1,0 +1,57 @@
+/// \file
+/// What --report_to writes, beside the training: metrics.jsonl and TensorBoard's event files. Used by rank 0, by one
+/// thread. A job that goes on from a checkpoint goes on with its files, and no step is in them twice.
+///
+///     metrics.jsonl   {"step": 10, "epoch": 0.5, "loss": 0.7, "grad_norm": 1.2, …, "time": 1700000000.125} a line;
+///                     `time` is that of the line, in seconds since 1970; a number that is none is null
+///     runs/events.out.tfevents.SECONDS.HOST.PID   train/loss, eval/loss, … ; with --logging_dir in that folder itself
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/append_file.hpp"
+#include "trainer/course.hpp"
+
+namespace llmlaunch::trainer {
+
+/// Which reports there are; an empty folder: none.
+struct ReportFolders {
+  std::string json;
+  std::string tensorboard;
+};
+
+class Reports {
+ public:
+  /// `on_failure` is told of the first record that could not be written: training goes on without it.
+  Reports(ReportFolders folders, std::function<void(const Error&)> on_failure);
+
+  /// Makes folders and files, and keeps of metrics.jsonl what the first `steps_done` steps say. The system's error.
+  Result<void> begin(std::uint64_t steps_done);
+  void add(const LogRecord& record);
+  /// How many records are missing: "2 of 40 records of --report_to could not be written".
+  Result<void> finish() const;
+
+ private:
+  Result<void> begin_json(std::uint64_t steps_done);
+  Result<void> begin_tensorboard(std::uint64_t steps_done);
+  void append(AppendFile& file, const std::string& bytes);
+
+  ReportFolders folders_;
+  std::function<void(const Error&)> on_failure_;
+  std::optional<AppendFile> json_;
+  std::optional<AppendFile> tensorboard_;
+  std::uint64_t records_ = 0;
+  std::uint64_t failed_ = 0;
+  std::optional<Error> first_failure_;
+};
+
+/// One line of metrics.jsonl, with its end.
+std::string metrics_line(const LogRecord& record, double time);
+/// How many of the bytes are whole lines of the first `steps_done` steps, up to the first that is not.
+std::size_t kept_metrics(std::string_view text, std::uint64_t steps_done);
+
+}  // namespace llmlaunch::trainer
