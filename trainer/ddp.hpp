@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
@@ -57,6 +58,9 @@ class GradientReducer {
 
   /// The same where only the device waits for the averages (`Comm::join`), after the first step.
   Result<void> finish_queued_step();
+
+  /// Forgets what became ready of a step that was not to be: it was queued for a device that did not take it.
+  void abandon_step() { use(std::move(buckets_)); }
 
   const std::vector<Bucket>& buckets() const { return buckets_; }
 

@@ -245,6 +245,7 @@ class Training {
     }
     auto made = backend_.make_resident(plan);
     if (!made && made.error().code != Errc::unsupported) return made.error();
+    if (!made) reducer_.abandon_step();
     if (!made) story_.warn(fmt::format("--cuda_graph: {}", to_string(made.error())));
     const std::array<double, 1> refused = {made ? 0.0 : 1.0};
     const auto sum = sum_over_ranks(comm_, refused);

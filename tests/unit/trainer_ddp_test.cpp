@@ -252,6 +252,11 @@ TEST_CASE("a step that only the device waits for starts the same buckets, and ag
   }
   CHECK(queue({7, 6, 5, 4, 3, 2, 1}).error().what == "the backward pass gave no gradient for parameter 0");
   CHECK(comm.joins == 2);
+  // What was queued is taken back, and the next step is a whole one.
+  reducer.abandon_step();
+  comm.started.clear();
+  REQUIRE(backward(reducer, kBackward));
+  CHECK(comm.started == waited);
 }
 
 }  // namespace trainer_ddp_test

@@ -79,11 +79,13 @@ class StepGraph final : public ResidentSteps {
       numbers[byte] = trainer::normalised(static_cast<std::uint8_t>(byte));
     }
     upload(normalised_, numbers);
-    // The first step is then made of image 0 and changes nothing: it is there to let all libraries allocate what they
-    // need, which a capture does not allow.
+    // A step on image 0 that changes no weight: it lets all libraries allocate and load what they need, which a capture
+    // does not allow.
     clear(order_);
-    clear(current_);
+    clear(steps_);
+    clear(next_);
     clear(halted_);
+    next_step(current_.data(), steps_.data(), next_.data(), stream());
     queue_passes([](std::size_t) { return Result<void>(ok); });
     CUDA_CHECK(cudaStreamSynchronize(stream()));
     clear(halted_);
