@@ -186,37 +186,26 @@ __global__ void adamw_kernel(AdamWArrays arrays, AdamWStep given, const StepNumb
   if (halted != nullptr && *halted != 0) return;
   const AdamWStep step = current == nullptr ? given : current->adamw;
   const std::size_t first = kAtOnce * element();
-  if (first >= arrays.count) return;
-  const std::size_t many = arrays.count - first < kAtOnce ? arrays.count - first : kAtOnce;
-  alignas(16) float p[kAtOnce] = {};
-  alignas(16) float m[kAtOnce] = {};
-  alignas(16) float v[kAtOnce] = {};
-  alignas(16) float g[kAtOnce] = {};
-  if (many == kAtOnce) {
-    *reinterpret_cast<float4*>(p) = *reinterpret_cast<const float4*>(arrays.parameters + first);
-    *reinterpret_cast<float4*>(m) = *reinterpret_cast<const float4*>(arrays.first_moment + first);
-    *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(arrays.second_moment + first);
-    *reinterpret_cast<float4*>(g) = *reinterpret_cast<const float4*>(arrays.gradient + first);
-  } else {
-    for (std::size_t i = 0; i < many; ++i) {
-      p[i] = arrays.parameters[first + i];
-      m[i] = arrays.first_moment[first + i];
-      v[i] = arrays.second_moment[first + i];
-      g[i] = arrays.gradient[first + i];
+  if (first + kAtOnce > arrays.count) {
+    for (std::size_t i = first; i < arrays.count; ++i) {
+      adamw_value(arrays.parameters[i], arrays.first_moment[i], arrays.second_moment[i], arrays.gradient[i], step);
     }
+    return;
   }
-  for (std::size_t i = 0; i < kAtOnce; ++i) adamw_value(p[i], m[i], v[i], g[i], step);
-  if (many == kAtOnce) {
-    *reinterpret_cast<float4*>(arrays.parameters + first) = *reinterpret_cast<const float4*>(p);
-    *reinterpret_cast<float4*>(arrays.first_moment + first) = *reinterpret_cast<const float4*>(m);
-    *reinterpret_cast<float4*>(arrays.second_moment + first) = *reinterpret_cast<const float4*>(v);
-  } else {
-    for (std::size_t i = 0; i < many; ++i) {
-      arrays.parameters[first + i] = p[i];
-      arrays.first_moment[first + i] = m[i];
-      arrays.second_moment[first + i] = v[i];
-    }
-  }
+  float4& parameters = *reinterpret_cast<float4*>(arrays.parameters + first);
+  float4& first_moments = *reinterpret_cast<float4*>(arrays.first_moment + first);
+  float4& second_moments = *reinterpret_cast<float4*>(arrays.second_moment + first);
+  const float4 g = *reinterpret_cast<const float4*>(arrays.gradient + first);
+  float4 p = parameters;
+  float4 m = first_moments;
+  float4 v = second_moments;
+  adamw_value(p.x, m.x, v.x, g.x, step);
+  adamw_value(p.y, m.y, v.y, g.y, step);
+  adamw_value(p.z, m.z, v.z, g.z, step);
+  adamw_value(p.w, m.w, v.w, g.w, step);
+  parameters = p;
+  first_moments = m;
+  second_moments = v;
 }
 
 void queue_adamw(const AdamWArrays& arrays, const AdamWStep& step, const StepNumbers* current, const int* halted,
