@@ -5,13 +5,12 @@
 # Debian's python3-torch, of before the store's handshake, with rank 0 serving the store.
 #
 #   scripts/interop_pytorch.sh [BIN_DIR]      programs under test, by default build/release/bin
-#   scripts/interop_pytorch.sh --newest …     the newest release alone: what CI runs, and keeps cached
+#   scripts/interop_pytorch.sh --newest …     the newest release alone, which CI's ctest runs as well
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Oldest first. 2.2 has no PING after the handshake and no queues; 2.6 has PING and no queues.
 releases=("torch==2.2.2 numpy<2" "torch==2.6.0 numpy")
-trainer_packages="transformers==5.24.0"
 newest_only=false
 if [[ "${1:-}" == --newest ]]; then
   newest_only=true
@@ -88,18 +87,7 @@ if ! $newest_only; then
     environment "$directory" "${packages[@]}"
     check "${packages[0]}" LLMLAUNCH_TEST_TORCH="$directory/bin/python" "${pytest[@]}" tests/integration/test_pytorch_store.py
   done
-  # On top of the newest one: its packages are not there twice.
-  trainer="$cache/torch/trainer"
-  if [[ ! -f "$trainer/llmlaunch-packages" || "$(<"$trainer/llmlaunch-packages")" != "$trainer_packages" ]]; then
-    run "$python" -m venv "$trainer"
-    for folder in "$trainer"/lib/python3*/site-packages; do
-      echo "$newest/lib/${folder#"$trainer/lib/"}" >"$folder/newest.pth"
-    done
-    run "$trainer/bin/pip" install --no-compile --no-cache-dir --disable-pip-version-check "$trainer_packages"
-    run "$trainer/bin/python" -c 'import accelerate, transformers'
-    echo "$trainer_packages" >"$trainer/llmlaunch-packages"
-  fi
-  check "accelerate and transformers" LLMLAUNCH_TEST_TRAINER="$trainer/bin/python" "${pytest[@]}" tests/integration/test_pytorch_trainers.py
+  check "accelerate and transformers" "${pytest[@]}" tests/integration/test_pytorch_trainers.py
   debian="$cache/torch/debian"
   debian_torch "$debian"
   check "Debian's python3-torch" LLMLAUNCH_TEST_TORCH="$debian/python" "${pytest[@]}" tests/integration/test_pytorch_store.py -k rank_0_serves

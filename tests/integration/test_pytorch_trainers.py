@@ -1,12 +1,10 @@
-"""Scripts of Hugging Face accelerate and transformers, as people write them, on two hosts: they find their world and the head's store.
-accelerate is in the environment of scripts/python_env.sh; transformers where LLMLAUNCH_TEST_TRAINER says
-(scripts/interop_pytorch.sh)."""
-import os
+"""Scripts of Hugging Face accelerate and transformers, as people write them, on two hosts: they find their world and the
+head's store. Both environments of scripts/python_env.sh: transformers is in the second one, PyTorch in the first."""
+import pathlib
 import re
 
-import pytest
-
-from test_pytorch_store import SCRIPTS, config, python, said  # noqa: F401, the fixture
+from test_pytorch_store import SCRIPTS, config, python, said  # noqa: F401, the fixtures
+from test_train_reports import python as readers  # noqa: F401
 
 HOSTS = 2
 
@@ -33,10 +31,10 @@ def test_an_accelerate_script_trains_on_two_hosts(hosts, python, via):  # noqa: 
     hosts.nothing_left(run)
 
 
-def test_a_trainer_trains_on_two_hosts(hosts, via):
-    if not (trainer := os.environ.get("LLMLAUNCH_TEST_TRAINER")):
-        pytest.skip("transformers is in the environment that scripts/interop_pytorch.sh makes")
-    run = hosts.run(trainer, str(SCRIPTS / "trainer_script.py"), str(hosts.head / "out"), config=on_cpus(hosts), timeout=400)
+def test_a_trainer_trains_on_two_hosts(hosts, python, readers, via):  # noqa: F811
+    packages = next((pathlib.Path(python).parents[1] / "lib").glob("python3*")) / "site-packages"
+    run = hosts.run(readers, str(SCRIPTS / "trainer_script.py"), str(hosts.head / "out"), config=on_cpus(hosts), timeout=400,
+                    options=["--env", f"PYTHONPATH={packages}"])
     assert run.status == 0, str(run)
     shown = said(run, "shown")
     assert shown == {rank: f"{rank} 4 4" for rank in range(4)}, str(run)
