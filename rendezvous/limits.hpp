@@ -15,9 +15,12 @@ inline constexpr std::size_t kMaxNameBytes = 255;
 inline constexpr std::size_t kMaxKeyBytes = 8 * 1024;
 /// A store value, as TCPStore's: enough for the addresses of 10,000 ranks in one value.
 inline constexpr std::size_t kMaxValueBytes = 8 * 1024 * 1024;
-/// Keys per generation: gloo needs some per pair of ranks in its worst set-up, 65,536 serves 256 such ranks.
-inline constexpr std::size_t kMaxKeys = 64 * 1024;
-/// Keys and values of a generation together: what the head can spare for a job.
+/// Keys per generation: gloo needs some per pair of ranks in its worst set-up, 131,072 serve 362 such ranks. A key
+/// costs the head some 200 bytes beside its own. Half of this is common, the other half is shared out to the ranks and,
+/// as one more, the observers (shares.hpp): who adds keys without end is refused, and every other rank has still room
+/// for its share, which is 13 keys in a world of 10,000.
+inline constexpr std::size_t kMaxKeys = 256 * 1024;
+/// Keys and values of a generation together: what the head can spare for a job. Shared out likewise.
 inline constexpr std::size_t kMaxStoreBytes = 256 * 1024 * 1024;
 /// Keys in one Wait.
 inline constexpr std::size_t kMaxWaitKeys = 4096;

@@ -178,7 +178,9 @@ bool Server::Impl::send(PeerId id, const Message& message) {
   if (found == peers.end()) return true;
   const std::shared_ptr<Peer> peer = found->second;
   if (peer->closed || peer->closing) return true;
-  auto piece = encode_shared(message);
+  if (std::holds_alternative<Ended>(message) && !end_frame)
+    end_frame = std::make_shared<const Bytes>(encode(message));  // for all: the generation ends once
+  auto piece = std::holds_alternative<Ended>(message) ? PeerSocket::Piece({}, end_frame) : encode_shared(message);
   const std::size_t bytes = piece.first.size() + (piece.second ? piece.second->size() : 0);
   if (std::holds_alternative<Change>(message) && peer->unwritten_bytes() + bytes > kMaxWatchQueuedBytes) return false;
   if (peer->push(std::move(piece)))

@@ -60,6 +60,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::shared_ptr<TcpStoreServer> store;  // null: TCPStore is not served
   std::uint64_t next_peer = 1;
   std::size_t refusals = 0;
+  SharedBytes end_frame;  // null: the generation has not ended
   std::unordered_map<PeerId, std::shared_ptr<Peer>> peers;
   std::vector<std::shared_ptr<Peer>> unsent;  // have something to be written, or to be closed when all is
   bool reading = false;                       // the requests of one read are being answered: writes come after them

@@ -18,7 +18,9 @@ std::string host_or(const std::string& host, const std::string& address) {
 
 }  // namespace
 
-WorldState::WorldState(WorldOptions options) : options_(std::move(options)), slots_(options_.hosts.size()) {
+// Observers share the store as one more rank would.
+WorldState::WorldState(WorldOptions options)
+    : options_(std::move(options)), slots_(options_.hosts.size()), store_(slots_.size() + 1) {
   assert(!options_.hosts.empty());
 }
 

@@ -95,6 +95,7 @@ class WorldState {
   static std::size_t max_connections(std::size_t world_size) { return 2 * world_size + kSpareConnections; }
 
  private:
+  friend struct WorldStateProbe;  // a test's, which compares states whole
   enum class Step { expects_preamble, expects_hello, expects_proof, admitted };
   using OpenId = std::uint64_t;
   struct Peer {

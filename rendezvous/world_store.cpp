@@ -25,10 +25,10 @@ bool WorldState::is_for_pytorch(PeerId id, Request& message) {
   return true;
 }
 
-void WorldState::on(PeerId id, Peer&, Set& message, TimePoint) {
+void WorldState::on(PeerId id, Peer& peer, Set& message, TimePoint) {
   if (is_for_pytorch(id, message)) return;
   const bool existed = store_.find(message.key) != nullptr;
-  if (const auto stored = store_.set(message.key, std::move(message.value)); !stored) {
+  if (const auto stored = store_.set(message.key, std::move(message.value), peer.hello.rank); !stored) {
     return fail(id, message.request, stored.error());
   }
   send(id, Done{message.request});
@@ -57,27 +57,27 @@ void WorldState::on(PeerId id, Peer& peer, Wait& message, TimePoint now) {
   hold(id, peer, message.request, message.timeout_ms, bytes, std::move(keys), now);
 }
 
-void WorldState::on(PeerId id, Peer&, Add& message, TimePoint) {
+void WorldState::on(PeerId id, Peer& peer, Add& message, TimePoint) {
   if (is_for_pytorch(id, message)) return;
   const bool existed = store_.find(message.key) != nullptr;
-  const auto sum = store_.add(message.key, message.delta);
+  const auto sum = store_.add(message.key, message.delta, peer.hello.rank);
   if (!sum) return fail(id, message.request, sum.error());
   send(id, Number{message.request, *sum});
   key_was_set(message.key, existed);
 }
 
-void WorldState::on(PeerId id, Peer&, CompareSet& message, TimePoint) {
+void WorldState::on(PeerId id, Peer& peer, CompareSet& message, TimePoint) {
   const bool existed = store_.find(message.key) != nullptr;
-  auto compared = store_.compare_and_set(message.key, message.expected, std::move(message.value));
+  auto compared = store_.compare_and_set(message.key, message.expected, std::move(message.value), peer.hello.rank);
   if (!compared) return fail(id, message.request, compared.error());
   const bool swapped = compared->swapped;
   send(id, Compared{message.request, swapped, swapped || compared->found, std::move(compared->found)});
   if (swapped) key_was_set(message.key, existed);
 }
 
-void WorldState::on(PeerId id, Peer&, Append& message, TimePoint) {
+void WorldState::on(PeerId id, Peer& peer, Append& message, TimePoint) {
   const bool existed = store_.find(message.key) != nullptr;
-  const auto size = store_.append(message.key, message.value);
+  const auto size = store_.append(message.key, message.value, peer.hello.rank);
   if (!size) return fail(id, message.request, size.error());
   send(id, Number{message.request, static_cast<std::int64_t>(*size)});
   key_was_set(message.key, existed);

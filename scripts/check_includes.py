@@ -97,7 +97,7 @@ LIBRARIES = {
 # What belongs to the compiler, the C library and the kernel. C++'s own headers have no dot and no slash.
 SYSTEM = re.compile(
     r"[a-z0-9_]+$|(sys|linux|netinet|arpa|net|asm|bits|gnu|sanitizer)/[\w.]+$|[a-z0-9]*intrin\.h$"
-    r"|(aio|dirent|dlfcn|elf|endian|errno|execinfo|fcntl|fnmatch|getopt|glob|grp|ifaddrs|inttypes|limits|link|locale|math|netdb"
+    r"|(aio|dirent|dlfcn|elf|endian|errno|execinfo|fcntl|fnmatch|getopt|glob|grp|ifaddrs|inttypes|limits|link|locale|malloc|math|netdb"
     r"|poll|pthread|pty|pwd|regex|sched|setjmp|shadow|signal|spawn|stdarg|stddef|stdint|stdio|stdlib|string|strings"
     r"|sysexits|syslog|termios|time|ucontext|unistd|utime|utmp|wait|wordexp)\.h$"
 )

@@ -62,7 +62,10 @@ Bytes FrameDecoder::take_rest() {
   return rest;
 }
 
-FrameEncoder::FrameEncoder(std::uint8_t type) : frame_(kLengthBytes) {
+FrameEncoder::FrameEncoder(std::uint8_t type) {
+  constexpr std::size_t kUsualBytes = 64;  // most frames are smaller: they are allocated once
+  frame_.reserve(kUsualBytes);
+  frame_.resize(kLengthBytes);
   frame_.push_back(std::byte{type});
 }
 

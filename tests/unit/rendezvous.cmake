@@ -19,6 +19,7 @@ llmlaunch_unit_test(rendezvous_sockets ASIO
   SOURCES
     rendezvous_client_store_test.cpp
     rendezvous_client_test.cpp
+    rendezvous_half_open_test.cpp
     rendezvous_hostile_test.cpp
     rendezvous_server_test.cpp
     rendezvous_tcpstore_server_test.cpp
