@@ -39,7 +39,7 @@ check() {
   shift 2
   "$@" >"$file" 2>&1 || code=$?
   case $code in
-    0) row "$name" passed "$(grep -E 'measured:|test accuracy|the sum is' "$file" | tail -1)" ;;
+    0) row "$name" passed "$(grep -E 'measured:|largest relative|test accuracy|the sum is' "$file" | tail -1)" ;;
     77) row "$name" skipped "$(tail -1 "$file")" ;;
     *)
       row "$name" FAILED "status $code"
@@ -52,6 +52,15 @@ check() {
 check "libraries open" libraries "$build/bin/unit_trainer_libraries"
 check "CUDA backend against the CPU's" backend "$build/bin/gpu_backend_test"
 check "one epoch on one GPU" train "$build/bin/llmlaunch-train" --device cuda --num_train_epochs 1
+check "the same as a CUDA graph" train_graph "$build/bin/llmlaunch-train" --device cuda --num_train_epochs 1 --cuda_graph
+# The graph's numbers are those of the ordinary steps, bit for bit.
+hash_in() { grep -o 'parameter hash [0-9a-f]*' "$work/$1" || true; }
+if [[ -n $(hash_in train) && $(hash_in train) == $(hash_in train_graph) ]]; then
+  row "both ways end with the same weights" passed "$(hash_in train)"
+else
+  row "both ways end with the same weights" FAILED "$(hash_in train), as a graph $(hash_in train_graph)"
+  status=1
+fi
 check "NCCL all-reduce example, $count rank(s)" nccl_example tests/gpu/nccl_example.sh "$build/bin"
 check "NCCL all-reduce, world size 1" all_reduce "$build/bin/llmlaunch" run --num_processes 1 --log-dir "$work/runs" \
   "$build/bin/nccl_all_reduce_bench"
@@ -66,6 +75,8 @@ llmlaunch:
     - {name: localhost, slots: 2}
 YAML
   check "one epoch on two GPUs (NCCL)" two "$build/bin/llmlaunch" run --config "$work/two.yaml" train --device cuda
+  check "the same as a CUDA graph" two_graph "$build/bin/llmlaunch" run --config "$work/two.yaml" train --device cuda \
+    --cuda_graph
 else
   row "two ranks over NCCL" skipped "$count GPU here, or llmlaunch is not built in $build"
 fi
@@ -79,6 +90,8 @@ for candidate in "${LLMLAUNCH_PYTHON:-}" python3 "${XDG_CACHE_HOME:-$HOME/.cache
   fi
 done
 [[ -n $python ]] || row "PyTorch on the same GPU" skipped "no Python with CUDA's PyTorch; LLMLAUNCH_PYTHON names one"
+check "100 steps beside PyTorch's on the GPU" curves python3 tests/gpu/pytorch_curves.py --bin "$build/bin" \
+  ${python:+--python "$python"}
 if python3 tests/bench/bench_gpu.py --bin "$build/bin" ${python:+--python "$python"} --steps "${LLMLAUNCH_STEPS:-3000}" \
   >"$work/bench" 2>&1; then
   while IFS='|' read -r name value; do row "${name% }" "" "${value# }"; done <"$work/bench"

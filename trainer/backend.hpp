@@ -7,12 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/model.hpp"
+#include "trainer/resident.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -127,6 +129,12 @@ class Backend {
   virtual Result<BatchResult> evaluate(const Batch& batch) = 0;
   /// The same for the logits themselves, (B, 10) in host memory: what `evaluate` takes the loss of.
   virtual Result<std::vector<float>> predict(const Batch& batch) = 0;
+  /// Steps that the device takes by itself, on this backend's parameters and moments; outlived by it and by what `plan`
+  /// calls. To be made after steps of the ordinary kind, when all libraries know their sizes. `Errc::unsupported` where
+  /// the device cannot.
+  virtual Result<std::unique_ptr<ResidentSteps>> make_resident([[maybe_unused]] const ResidentPlan& plan) {
+    return make_error(Errc::unsupported, "a CPU takes no steps by itself");
+  }
 };
 
 }  // namespace llmlaunch::trainer

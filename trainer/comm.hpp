@@ -38,6 +38,13 @@ class Comm {
   /// `Errc::closed` names the rank that was lost, `Errc::timed_out` a collective that took longer than the limit.
   virtual Result<void> wait() = 0;
 
+  /// The same for a device: what is queued on it from now on sees the results, and the host may go on. May be captured
+  /// into a CUDA graph, as `start_all_reduce_mean`.
+  virtual Result<void> join() { return wait(); }
+
+  /// Until the device has done all that was queued on it, watching the other ranks as `wait` does.
+  virtual Result<void> drain() { return wait(); }
+
   /// Rank 0's values to all. Memory of the backend's device.
   virtual Result<void> broadcast(std::span<float> values) = 0;
 

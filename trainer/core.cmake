@@ -36,6 +36,7 @@ add_library(llmlaunch_trainer_core STATIC
   cpu_network.cpp
   dataset.cpp
   digits.cpp
+  host_steps.cpp
   idx.cpp
   init.cpp
   sampler.cpp

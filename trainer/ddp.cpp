@@ -98,13 +98,25 @@ Result<void> GradientReducer::ready(std::size_t parameter) {
   return ok;
 }
 
-Result<void> GradientReducer::finish_step() {
-  if (next_ != buckets_.size()) {
-    for (std::size_t parameter = 0; parameter < places_.size(); ++parameter) {
-      if (std::find(order_.begin(), order_.end(), parameter) != order_.end()) continue;
-      return make_error(Errc::internal, fmt::format("the backward pass gave no gradient for parameter {}", parameter));
-    }
+Result<void> GradientReducer::check_complete() const {
+  if (next_ == buckets_.size()) return ok;
+  for (std::size_t parameter = 0; parameter < places_.size(); ++parameter) {
+    if (std::find(order_.begin(), order_.end(), parameter) != order_.end()) continue;
+    return make_error(Errc::internal, fmt::format("the backward pass gave no gradient for parameter {}", parameter));
   }
+  return ok;
+}
+
+Result<void> GradientReducer::finish_queued_step() {
+  assert(rebuilt_);
+  if (auto complete = check_complete(); !complete) return complete;
+  if (auto joined = comm_.join(); !joined) return joined;
+  use(std::move(buckets_));
+  return ok;
+}
+
+Result<void> GradientReducer::finish_step() {
+  if (auto complete = check_complete(); !complete) return complete;
   if (auto done = comm_.wait(); !done) return done;
   if (!rebuilt_) return rebuild();
   use(std::move(buckets_));
@@ -139,13 +151,22 @@ Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const
                     "the ranks must run the same program on the same data with the same flags; see their first lines");
 }
 
-Result<std::vector<double>> sum_over_ranks(Comm& comm, std::span<const double> mine) {
+Result<std::vector<std::vector<double>>> gather_over_ranks(Comm& comm, std::span<const double> mine) {
   const auto all = comm.all_gather(std::as_bytes(mine));
   if (!all) return all.error();
-  std::vector<double> sum(mine.size(), 0.0);
+  std::vector<std::vector<double>> result;
   for (const Bytes& bytes : *all) {
-    std::vector<double> values(mine.size());
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    result.emplace_back(mine.size());
+    std::memcpy(result.back().data(), bytes.data(), bytes.size());
+  }
+  return result;
+}
+
+Result<std::vector<double>> sum_over_ranks(Comm& comm, std::span<const double> mine) {
+  const auto all = gather_over_ranks(comm, mine);
+  if (!all) return all.error();
+  std::vector<double> sum(mine.size(), 0.0);
+  for (const std::vector<double>& values : *all) {
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
   }
   return sum;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
@@ -55,10 +56,17 @@ class GradientReducer {
   /// The end of the backward pass: waits for all averages. `Errc::internal` names a parameter that never became ready.
   Result<void> finish_step();
 
+  /// The same where only the device waits for the averages (`Comm::join`), after the first step.
+  Result<void> finish_queued_step();
+
+  /// Forgets what became ready of a step that was not to be: it was queued for a device that did not take it.
+  void abandon_step() { use(std::move(buckets_)); }
+
   const std::vector<Bucket>& buckets() const { return buckets_; }
 
  private:
   void use(std::vector<Bucket> buckets);
+  Result<void> check_complete() const;
   Result<void> rebuild();
 
   Comm& comm_;
@@ -76,6 +84,9 @@ class GradientReducer {
 /// Checks that every rank holds the same text. The error names the ranks that differ from rank 0: "parameters after
 /// epoch 1 differ: …". Collective: all ranks get the same answer. `text` is as long on each.
 Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const std::string& subject);
+
+/// A few numbers from every rank, equally many from each; index = rank.
+Result<std::vector<std::vector<double>>> gather_over_ranks(Comm& comm, std::span<const double> mine);
 
 /// The sum over the ranks of a few numbers, added in the order of the ranks, so that all get the same bits.
 Result<std::vector<double>> sum_over_ranks(Comm& comm, std::span<const double> mine);

@@ -80,6 +80,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--save_strategy", o.save_strategy == SaveStrategy::no ? "no" : "given"},
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
       {"--ddp_bucket_cap_mb", text_of(o.ddp_bucket_cap_mb)},
+      {"--cuda_graph", text_of(o.cuda_graph)},
   };
 }
 

@@ -280,6 +280,9 @@ void add_model_flags(CLI::App& app, TrainOptions& o, OptionWords& words) {
       "in the YAML)");
   add_switch(app, "--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
   add_switch(app, "--fp16", words.fp16, "refused: half precision needs its losses scaled; --bf16 does not");
+  add_switch(app, "--cuda_graph", o.cuda_graph,
+             "on a GPU, full batches' steps as one CUDA graph without the host between them, on images that lie in its "
+             "memory; the same numbers. Off by default: it has not run on a GPU yet");
   app.add_option("--dataloader_num_workers", o.dataloader_num_workers,
                  "threads that fill batches ahead, the same ones in the same order; 0: the training thread does")
       ->capture_default_str()

@@ -80,6 +80,18 @@ Found check_numbers(const TrainOptions& o) {
   return {};
 }
 
+/// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
+Found check_graph(const TrainOptions& o) {
+  if (!o.cuda_graph) return {};
+  const std::string_view other = o.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
+                                 : o.max_grad_norm > 0             ? "--max_grad_norm above 0"
+                                 : o.on_nan == OnNan::skip         ? "--on_nan skip"
+                                                                   : "";
+  if (other.empty()) return {};
+  return Contradiction{"cuda_graph", fmt::format("--cuda_graph and {} do not go together", other),
+                       "leave one of them out"};
+}
+
 /// As Hugging Face's: a checkpoint can be the best one only where it was tested.
 Found check_best(const TrainOptions& o) {
   if (!o.load_best_model_at_end) return {};
@@ -164,6 +176,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (resume == "false" || resume == "False") resume.clear();
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   if (auto found = check_numbers(o)) return found;
+  if (auto found = check_graph(o)) return found;
   if (auto found = check_folders(o, table)) return found;
   return check_best(o);
 }

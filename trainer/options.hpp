@@ -81,6 +81,7 @@ struct TrainOptions {
   std::string model = "basicnet";            ///< one of model.hpp's
   std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not said: as the environment says
   bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
+  bool cuda_graph = false;                   ///< steps that the device takes by itself (resident.hpp)
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
   std::string predict;                       ///< rank 0 writes the test images' logits here at the end
   std::uint32_t threads = 0;                 ///< 0: OMP_NUM_THREADS, else this host's cores shared by its ranks

@@ -22,6 +22,7 @@
 #include "trainer/ddp.hpp"
 #include "trainer/evaluation.hpp"
 #include "trainer/files.hpp"
+#include "trainer/host_steps.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
 #include "trainer/predictions.hpp"
@@ -37,10 +38,14 @@ namespace {
 /// Characters of a parameter hash that are shown; all 64 are compared.
 constexpr std::size_t kShownHash = 16;
 
+/// Steps of a run that are never resident: the first puts gradients into buckets, the second sends these, and then all
+/// libraries know their sizes.
+constexpr std::uint64_t kOrdinarySteps = 2;
+
 class Training {
  public:
   Training(const TrainOptions& options, const World& world, Engine& engine, DataSource& data, LossLog& losses,
-           BatchLoader& loader)
+           BatchLoader& loader, bool is_cpu)
       : options_(options),
         world_(world),
         backend_(*engine.backend),
@@ -74,9 +79,10 @@ class Training {
              .optimizer = optimizer_numbers(options),
              .flags = flags_to_keep(options, length_.steps, world.world_size)},
         story_(options, world, length_),
-        checkpoints_(options.output_dir, options.save_total_limit, [this](const Error& error) {
-          story_.warn(fmt::format("{}; training goes on", to_string(error)));
-        }) {}
+        checkpoints_(
+            options.output_dir, options.save_total_limit,
+            [this](const Error& error) { story_.warn(fmt::format("{}; training goes on", to_string(error))); }),
+        is_cpu_(is_cpu) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
@@ -97,6 +103,7 @@ class Training {
       if (auto tested = test_best(); !tested) return tested.error();
     }
     if (auto predicted = predict(); !predicted) return predicted.error();
+    resident_.reset();  // a graph goes before the communicator that it uses
     if (auto finished = comm_.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
     if (auto reported = story_.finish(); !reported) return reported.error();
@@ -160,19 +167,136 @@ class Training {
 
   Result<void> train_epoch(std::uint64_t epoch) {
     const std::uint64_t begun = step_ - epoch * length_.steps_per_epoch;  // of this epoch's steps, by an earlier run
-    load_epoch(epoch, begun * options_.gradient_accumulation_steps);
-    for (std::uint64_t first = begun * options_.gradient_accumulation_steps;
-         first < length_.batches_per_epoch && step_ < length_.steps && !stopped_;
-         first += options_.gradient_accumulation_steps) {
+    std::uint64_t first = begun * options_.gradient_accumulation_steps;
+    load_epoch(epoch, first);
+    while (first < length_.batches_per_epoch && step_ < length_.steps && !stopped_) {
+      if (const std::uint64_t ahead = resident_steps_from(first); ahead > 0) {
+        if (auto trained = train_resident(epoch, first, ahead); !trained) return trained;
+        first = step_ - epoch * length_.steps_per_epoch;
+        load_epoch(epoch, first);
+        continue;
+      }
       const std::uint64_t last =
           std::min<std::uint64_t>(first + options_.gradient_accumulation_steps, length_.batches_per_epoch);
       ++step_;
       const auto loss = train_step(epoch, {.first = first, .last = last});
       if (!loss) return loss.error();
+      if (ordinary_steps_ < kOrdinarySteps) ++ordinary_steps_;
       if (auto logged = log_step(*loss); !logged) return logged;
       if (stopped_) return ok;
       if (auto done = after_step(epoch); !done) return done;
+      first = last;
     }
+    return ok;
+  }
+
+  /// How many steps from batch `first` on the device may take by itself: as many as the epoch has full batches, and the
+  /// job steps. With these flags a step is a batch.
+  std::uint64_t resident_steps_from(std::uint64_t first) const {
+    if (!options_.cuda_graph || resident_refused_ || ordinary_steps_ < kOrdinarySteps) return 0;
+    const std::uint64_t full = sampler_.size() / options_.per_device_train_batch_size;
+    return first < full ? std::min(full - first, length_.steps - step_) : 0;
+  }
+
+  /// Steps from batch `first` on without the host between them. It looks at them where the ordinary loop would do
+  /// something that needs them, and where no more may be in flight.
+  Result<void> train_resident(std::uint64_t epoch, std::uint64_t first, std::uint64_t count) {
+    if (!resident_) {
+      if (auto made = make_resident(); !made || resident_refused_) return made;
+    }
+    std::vector<ResidentStep> steps;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t position = (first + i) * options_.per_device_train_batch_size;
+      steps.push_back({.first_position = position,
+                       .first_sample = first_sample(epoch, position),
+                       .optimizer_step = step_ + 1 + i - skipped_,
+                       .learning_rate = learning_rate_of(schedule_, step_ + 1 + i)});
+    }
+    if (auto begun = resident_->begin(sampler_.epoch(epoch), steps); !begun) return begun;
+    std::uint64_t unseen = 0;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      ++step_;
+      if (auto launched = resident_->launch(); !launched) return launched;
+      mark_batch();
+      ++unseen;
+      const bool look = is_time_to_log() || is_time_to_save() || is_time_to_test();
+      if (!look && unseen < kStepsInFlight && i + 1 < count) continue;
+      if (auto seen = look_at_resident(std::exchange(unseen, 0)); !seen) return seen;
+      if (stopped_) return ok;
+      if (auto done = after_step(epoch); !done) return done;
+    }
+    return ok;
+  }
+
+  /// All ranks the same way: a device that cannot is told of, and the job goes on as without the flag.
+  Result<void> make_resident() {
+    const ResidentPlan plan = {.images = &data_.train,
+                               .batch_size = options_.per_device_train_batch_size,
+                               .most_positions = sampler_.size(),
+                               .most_steps = length_.steps_per_epoch,
+                               .sample_stride = world_.world_size,
+                               .halts = options_.on_nan == OnNan::stop,
+                               .ready = [this](std::size_t parameter) { return reducer_.ready(parameter); },
+                               .averaged = [this] { return reducer_.finish_queued_step(); },
+                               .drained = [this] { return comm_.drain(); }};
+    if (is_cpu_) {
+      resident_ = make_host_steps(backend_, plan);
+      return ok;
+    }
+    auto made = backend_.make_resident(plan);
+    if (!made && made.error().code != Errc::unsupported) return made.error();
+    if (!made) reducer_.abandon_step();
+    if (!made) story_.warn(fmt::format("--cuda_graph: {}", to_string(made.error())));
+    const std::array<double, 1> refused = {made ? 0.0 : 1.0};
+    const auto sum = sum_over_ranks(comm_, refused);
+    if (!sum) return sum.error();
+    resident_refused_ = sum->front() > 0;
+    if (resident_refused_) {
+      story_.say("--cuda_graph: {:.0f} of {} ranks cannot; every step is started by the host", sum->front(),
+                 world_.world_size);
+    } else {
+      resident_ = std::move(*made);
+    }
+    return ok;
+  }
+
+  /// The last `count` steps, up to step_: their losses from all ranks, and whether a rank was told to stop.
+  Result<void> look_at_resident(std::uint64_t count) {
+    auto said = resident_->collect();
+    if (!said) return said.error();
+    if (said->size() != count) {
+      return make_error(Errc::internal, fmt::format("{} losses of {} steps", said->size(), count));
+    }
+    mark_batch();
+    norm_.reset();
+    if (is_time_to_log() && story_.keeps_records()) {
+      const auto norm = backend_.gradient_norm();  // of the last step: AdamW has left it
+      if (!norm) return norm.error();
+      norm_ = *norm;
+    }
+    said->push_back(is_stop_noted() ? 1.0 : 0.0);
+    const auto all = gather_over_ranks(comm_, *said);
+    if (!all) return all.error();
+    double stops = 0;
+    for (const auto& rank : *all) stops += rank.back();
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t step = step_ - count + 1 + i;
+      double sum = 0;
+      for (std::uint32_t rank = 0; rank < world_.world_size; ++rank) {
+        const double loss = (*all)[rank][i];
+        if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(step, loss, rank);
+        sum += loss;
+      }
+      story_.add_images(std::uint64_t{options_.per_device_train_batch_size} * world_.world_size);
+      const double loss = sum / world_.world_size;
+      const bool is_last = step == step_;  // the others are none that is logged
+      story_.step_done(
+          step, loss,
+          {.gradient_norm = is_last ? norm_ : std::nullopt, .learning_rate = learning_rate_of(schedule_, step)},
+          is_last && is_time_to_log());
+      if (auto written = losses_.write(step, loss); !written) return written;
+    }
+    stopped_ = saves() && stops > 0;
     return ok;
   }
 
@@ -189,6 +313,10 @@ class Training {
                   });
   }
 
+  bool is_time_to_test() const {
+    return options_.eval_strategy == EvalStrategy::steps && step_ % steps_between_tests(options_) == 0;
+  }
+
   /// In this order, so that a checkpoint knows what its test gave.
   Result<void> after_step(std::uint64_t epoch) {
     const bool epoch_ends = step_ % length_.steps_per_epoch == 0 || step_ == length_.steps;
@@ -200,7 +328,7 @@ class Training {
     } else if (epoch_ends && options_.eval_strategy == EvalStrategy::epoch) {
       const std::string when = fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs);
       if (auto tested = test_and_keep(when); !tested) return tested;
-    } else if (options_.eval_strategy == EvalStrategy::steps && step_ % steps_between_tests(options_) == 0) {
+    } else if (is_time_to_test()) {
       const std::string when = fmt::format("step {}/{}: ", step_, length_.steps);
       if (auto tested = test_and_keep(when); !tested) return tested;
     }
@@ -222,8 +350,7 @@ class Training {
       if (!filled) return filled.error();
       Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
       const std::size_t first = b * options_.per_device_train_batch_size;
-      batch.samples = {.first = (epoch * sampler_.size() + first) * world_.world_size + world_.rank,
-                       .stride = world_.world_size};
+      batch.samples = {.first = first_sample(epoch, first), .stride = world_.world_size};
       const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
       const bool last = b + 1 == batches.last;
       const auto result = backend_.forward_backward(
@@ -233,7 +360,7 @@ class Training {
       story_.add_images(batch.labels.size() * world_.world_size);
       mark_batch();
     }
-    if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(loss);
+    if (options_.on_nan == OnNan::stop && !std::isfinite(loss)) return diverged(step_, loss, world_.rank);
     if (auto averaged = reducer_.finish_step(); !averaged) return averaged.error();
     norm_.reset();
     const bool clips = options_.max_grad_norm > 0;
@@ -260,11 +387,17 @@ class Training {
     return loss;
   }
 
-  /// Before anybody's weights know of it: the average would carry it to all.
-  Error diverged(double loss) const {
+  /// The number of the image at `position` of this rank's order of an epoch.
+  std::uint64_t first_sample(std::uint64_t epoch, std::uint64_t position) const {
+    return (epoch * sampler_.size() + position) * world_.world_size + world_.rank;
+  }
+
+  /// Before anybody's weights know of it: the average would carry it to all. Of another rank only the number is known.
+  Error diverged(std::uint64_t step, double loss, std::uint32_t rank) const {
+    const std::string host = rank == world_.rank ? " on " + world_.host : std::string();
     Error error = make_error(
-        Errc::internal, fmt::format("step {}: the loss is {}", step_, std::isnan(loss) ? "not a number" : "infinite"),
-        world_.world_size == 1 ? std::string() : fmt::format("rank {} on {}", world_.rank, world_.host),
+        Errc::internal, fmt::format("step {}: the loss is {}", step, std::isnan(loss) ? "not a number" : "infinite"),
+        world_.world_size == 1 ? std::string() : fmt::format("rank {}{}", rank, host),
         "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
     error.code = std::make_error_code(std::errc::argument_out_of_domain);
     return error;
@@ -430,6 +563,10 @@ class Training {
   std::optional<Error> missing_best_;
   std::optional<std::uint64_t> weights_step_;  // rank 0's, where the weights are no longer the last step's
   std::optional<double> norm_;                 // of the step's gradient, where it is known
+  const bool is_cpu_;
+  std::unique_ptr<ResidentSteps> resident_;  // from the first of its steps on
+  bool resident_refused_ = false;
+  std::uint64_t ordinary_steps_ = 0;  // of this run, up to kOrdinarySteps
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
@@ -460,9 +597,12 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   if (world.rank == 0) {
     for (const std::string& note : options.notes) log_warning("{}", note);
   }
+  if (options.cuda_graph && !plan.cuda && world.rank == 0) {
+    fmt::print("--cuda_graph: no GPU here; the host takes the steps of its loop\n");
+  }
   const auto loader = BatchLoader::make(options.dataloader_num_workers);
   if (!loader) return loader.error();
-  Training training(options, world, *engine, *data, *losses, **loader);
+  Training training(options, world, *engine, *data, *losses, **loader, !plan.cuda);
   const auto ending = training.run();
   training.end_line();
   at_end(ending);

@@ -1,5 +1,5 @@
-"""llmlaunch-train beside PyTorch on one GPU, in one run: BasicNet's samples per second at batch 64 against eager PyTorch,
-torch.compile and PyTorch with CUDA graphs, and the time until 99 % of the drawn test digits are right.
+"""llmlaunch-train beside PyTorch on one GPU, in one run: BasicNet's samples per second at batch 64, with and
+without --cuda_graph, against eager PyTorch, torch.compile and PyTorch with CUDA graphs, and the time until 99 % of the drawn test digits are right.
 
     bench_gpu.py --bin BIN_DIR --python PYTHON_WITH_TORCH [--repeat 5] [--steps 3000] [--device cuda]
 
@@ -19,6 +19,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "graph": "PyTorch, CUDA graph"}
 OURS = "llmlaunch-train"
+OUR_GRAPH = "llmlaunch-train, CUDA graph"
 BATCH = 64
 
 
@@ -39,9 +40,10 @@ class Bench:
         lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data])
 
     def argv(self, who, steps, logging):
-        if who == OURS:
+        if who in (OURS, OUR_GRAPH):
             return [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
-                    "--max_steps", steps, "--logging_steps", logging, "--logging_first_step"]
+                    "--max_steps", steps, "--logging_steps", logging, "--logging_first_step", "--cuda_graph",
+                    "true" if who == OUR_GRAPH else "false"]
         return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, self.options.device]
 
     def speed(self, who):
@@ -72,18 +74,20 @@ def main():
     peers = [variant for variant in VARIANTS if options.python and not (variant == "graph" and options.device == "cpu")]
     with tempfile.TemporaryDirectory(prefix="llmlaunch-bench-") as folder:
         bench = Bench(options, folder)
-        found = {who: [] for who in [OURS, *peers]}
+        found = {who: [] for who in [OURS, OUR_GRAPH, *peers]}
         for _ in range(options.repeat):
             for who, speeds in found.items():
                 speeds.append(bench.speed(who))
         medians = {who: statistics.median(speeds) for who, speeds in found.items()}
         for who, speeds in found.items():
             print(f"{VARIANTS.get(who, who)}, batch {BATCH}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})", flush=True)
-        print(f"step time, batch {BATCH} | {1e6 * BATCH / medians[OURS]:.1f} us")
+        for who in (OURS, OUR_GRAPH):
+            print(f"{who}: step time, batch {BATCH} | {1e6 * BATCH / medians[who]:.1f} us")
         if peers:
-            print(f"ratio to PyTorch eager | {medians[OURS] / medians['eager']:.2f}")
             best = max(peers, key=medians.get)
-            print(f"ratio to the best PyTorch ({best}) | {medians[OURS] / medians[best]:.2f}")
+            for who in (OURS, OUR_GRAPH):
+                print(f"{who}: ratio to PyTorch eager | {medians[who] / medians['eager']:.2f}")
+                print(f"{who}: ratio to the best PyTorch ({best}) | {medians[who] / medians[best]:.2f}")
         times = [bench.seconds_to_99() for _ in range(options.repeat)]
         if None in times:
             print(f"start to 99 % of the drawn digits | not reached in {options.epochs} epochs")

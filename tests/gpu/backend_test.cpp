@@ -1,5 +1,6 @@
 // The CUDA backend against the CPU's, on the same weights and images, dropout off: losses, every gradient, AdamW's
-// result. Then both learn for some steps. Without a usable GPU: exit status 77 and the reason.
+// result. Then both learn for some steps. Then steps as a CUDA graph against the same steps started by the host.
+// Without a usable GPU: exit status 77 and the reason.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,8 +12,14 @@
 #include <vector>
 
 #include "trainer/cpu_backend.hpp"
+#include "trainer/cuda/check.hpp"
 #include "trainer/cuda/cuda_backend.hpp"
+#include "trainer/cuda/device_array.hpp"
+#include "trainer/cuda/kernels.hpp"
+#include "trainer/dataset.hpp"
+#include "trainer/host_steps.hpp"
 #include "trainer/init.hpp"
+#include "trainer/sampler.hpp"
 
 namespace {
 
@@ -169,7 +176,7 @@ void compare_accumulated_step(const World& world, const Model& model) {
 }
 
 /// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
-/// TF32.
+/// TF32. A gradient has two more roundings of its operands behind it than logits have, a small one's weigh more.
 void compare_precision(const World& world, const Model& model) {
   const Images images(9);
   for (const Precision precision : {Precision::tf32, Precision::bf16}) {
@@ -181,11 +188,143 @@ void compare_precision(const World& world, const Model& model) {
     for (Backend* backend : {cpu.get(), gpu.get()}) {
       must(backend->load_parameters(initial_parameters(model, 1)));
       logits.push_back(must(backend->predict(images.batch())));
+      must(backend->forward_backward(images.batch(), {}, kIgnore));
     }
+    const double of_gradient = relative_difference(host_copy(gpu->gradient()), std::span<const float>(cpu->gradient()));
+    expect(of_gradient <= (is_bf16 ? 4e-2 : 8e-3), fmt::format("{}: gradient in {}: relative difference {:.1e}",
+                                                               model.title, is_bf16 ? "bf16" : "tf32", of_gradient));
     const double difference = relative_difference(logits[1], logits[0]);
     expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
                                                               model.title, is_bf16 ? "bf16" : "tf32", difference));
   }
+}
+
+/// Images as bytes, with the same rows bright as in `Images`.
+Dataset make_dataset(std::size_t count) {
+  Dataset images;
+  std::mt19937 bits(11);
+  for (std::size_t b = 0; b < count; ++b) {
+    images.labels.push_back(static_cast<std::uint8_t>(bits() % 10));
+    for (std::size_t i = 0; i < kImage; ++i) {
+      images.images.push_back(static_cast<std::uint8_t>(bits() % 64 + (i / 28 / 3 == images.labels.back() ? 190 : 0)));
+    }
+  }
+  return images;
+}
+
+/// The kernel's batch is the host's, bit for bit: every byte's number is looked up in the host's own table.
+void compare_gathered_batch() {
+  constexpr std::size_t kCount = 200;
+  constexpr std::size_t kFirst = 37;
+  const Dataset images = make_dataset(kCount);
+  const std::vector<std::uint32_t> order = shuffled(kCount, 3);
+  std::vector<float> expected(kBatch * kImage);
+  std::vector<std::uint8_t> expected_labels(kBatch);
+  fill_batch(images, std::span(order).subspan(kFirst, kBatch), expected, expected_labels);
+  const auto found = must(cuda::without_exceptions([&] {
+    const auto up = [](auto& to, const auto& from) {
+      CUDA_CHECK(cudaMemcpy(to.data(), from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice));
+    };
+    std::vector<float> numbers;
+    for (int byte = 0; byte < 256; ++byte) numbers.push_back(normalised(static_cast<std::uint8_t>(byte)));
+    const std::vector<cuda::StepNumbers> step = {{.first_position = kFirst, .first_sample = 0, .slot = 0, .adamw = {}}};
+    cuda::DeviceArray<std::uint8_t> pixels(images.images.size()), labels(kCount), batch_labels(kBatch);
+    cuda::DeviceArray<std::uint32_t> device_order(kCount);
+    cuda::DeviceArray<float> table(256), batch(kBatch * kImage);
+    cuda::DeviceArray<cuda::StepNumbers> current(1);
+    up(pixels, images.images);
+    up(labels, images.labels);
+    up(device_order, order);
+    up(table, numbers);
+    up(current, step);
+    cuda::gather(
+        batch.data(), batch_labels.data(),
+        {.pixels = pixels.data(), .labels = labels.data(), .order = device_order.data(), .normalised = table.data()},
+        current.data(), kBatch, nullptr);
+    CUDA_CHECK(cudaGetLastError());
+    std::pair<std::vector<float>, std::vector<std::uint8_t>> host = {std::vector<float>(kBatch * kImage),
+                                                                     std::vector<std::uint8_t>(kBatch)};
+    CUDA_CHECK(cudaMemcpy(host.first.data(), batch.data(), host.first.size() * sizeof(float), cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(host.second.data(), batch_labels.data(), kBatch, cudaMemcpyDeviceToHost));
+    return host;
+  }));
+  expect(found.first == expected && found.second == expected_labels, "a gathered batch is the host's, bit for bit");
+}
+
+ResidentPlan plan_for(const Dataset& images, std::uint64_t steps) {
+  return {.images = &images,
+          .batch_size = kBatch,
+          .most_positions = images.count(),
+          .most_steps = steps,
+          .sample_stride = 2,
+          .halts = true,
+          .ready = kIgnore,
+          .averaged = [] { return Result<void>(ok); },
+          .drained = [] { return Result<void>(ok); }};
+}
+
+struct Course {
+  std::vector<double> losses;
+  std::vector<float> weights, first_moment, second_moment;
+};
+
+/// kSteps steps, a look after each seventh and the last; a learning rate of their own for all of them.
+Course run_course(Backend& backend, ResidentSteps& steps, const std::vector<std::uint32_t>& order) {
+  std::vector<ResidentStep> numbers;
+  for (std::uint64_t i = 0; i < kSteps; ++i) {
+    numbers.push_back({.first_position = i * kBatch,
+                       .first_sample = 1 + 2 * i * kBatch,
+                       .optimizer_step = i + 1,
+                       .learning_rate = kLearningRate / (1 + 0.1 * static_cast<double>(i))});
+  }
+  must(steps.begin(order, numbers));
+  Course course;
+  for (int i = 1; i <= kSteps; ++i) {
+    must(steps.launch());
+    if (i % 7 != 0 && i != kSteps) continue;
+    const auto losses = must(steps.collect());
+    course.losses.insert(course.losses.end(), losses.begin(), losses.end());
+  }
+  course.weights = must(backend.copy_parameters());
+  auto moments = must(backend.copy_moments());
+  course.first_moment = std::move(moments.first);
+  course.second_moment = std::move(moments.second);
+  return course;
+}
+
+/// Not within a tolerance: both ways queue the same kernels with the same numbers, and every sum has a fixed order.
+void compare_graph(const World& world, const Model& model, Precision precision) {
+  const Dataset images = make_dataset(kSteps * kBatch);
+  const std::vector<std::uint32_t> order = shuffled(static_cast<std::uint32_t>(images.count()), 3);
+  const ResidentPlan plan = plan_for(images, kSteps);
+  std::vector<Course> courses;
+  for (const bool as_graph : {false, true}) {
+    const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = true, .seed = 5}, precision));
+    must(gpu->load_parameters(initial_parameters(model, 1)));
+    const auto steps = as_graph ? must(gpu->make_resident(plan)) : make_host_steps(*gpu, plan);
+    courses.push_back(run_course(*gpu, *steps, order));
+  }
+  const std::string name = fmt::format("{}, {}, dropout on, {} steps", model.title, precision_name(precision), kSteps);
+  expect(courses[0].losses.size() == kSteps && courses[0].losses == courses[1].losses,
+         fmt::format("{}: the graph's losses are those of steps started by the host, bit for bit", name));
+  expect(courses[0].weights == courses[1].weights && courses[0].first_moment == courses[1].first_moment &&
+             courses[0].second_moment == courses[1].second_moment,
+         fmt::format("{}: so are the weights and moments (relative difference {:.1e})", name,
+                     relative_difference(courses[1].weights, courses[0].weights)));
+  expect(courses[1].losses.back() < courses[1].losses.front(), fmt::format("{}: and something is learned", name));
+}
+
+void compare_halt(const World& world, const Model& model) {
+  const Dataset images = make_dataset(kSteps * kBatch);
+  const std::vector<std::uint32_t> order = shuffled(static_cast<std::uint32_t>(images.count()), 3);
+  const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0}));
+  auto weights = initial_parameters(model, 1);
+  weights.back() = std::nanf("");  // one class's bias
+  must(gpu->load_parameters(weights));
+  const auto steps = must(gpu->make_resident(plan_for(images, kSteps)));
+  const Course course = run_course(*gpu, *steps, order);
+  expect(std::isnan(course.losses.front()) && std::equal(weights.begin(), weights.end() - 1, course.weights.begin()),
+         fmt::format("{}: a loss that is no number halts the graph's AdamW", model.title));
 }
 
 void measure(Backend& gpu) {
@@ -210,6 +349,7 @@ int main() {
   const World world;
   const AdamWOptions adamw;
   const DropoutOptions no_dropout{.on = false, .seed = 0};
+  compare_gathered_batch();
   for (const Model* model : all_models()) {
     const auto cpu = must(make_cpu_backend(*model, adamw, no_dropout, 2));
     const auto gpu = must(cuda::make_cuda_backend(world, *model, adamw, no_dropout));
@@ -222,6 +362,10 @@ int main() {
     compare_repetition(world, *model, adamw);
     compare_accumulated_step(world, *model);
     compare_precision(world, *model);
+    for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+      compare_graph(world, *model, precision);
+    }
+    compare_halt(world, *model);
     if (model == all_models().front()) measure(*gpu);
   }
   return failures == 0 ? 0 : 1;

@@ -21,6 +21,7 @@ llmlaunch_unit_test(trainer_core
     trainer_cpu_kernels_test.cpp
     trainer_dataset_test.cpp
     trainer_digits_test.cpp
+    trainer_host_steps_test.cpp
     trainer_init_test.cpp
     trainer_model_test.cpp
     trainer_pytorch_test.cpp

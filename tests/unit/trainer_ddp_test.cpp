@@ -32,6 +32,11 @@ class ScriptedComm final : public Comm {
     if (wait_fails) return make_error(Errc::closed, "lost rank 1");
     return ok;
   }
+  Result<void> join() override {
+    ++joins;
+    if (wait_fails) return make_error(Errc::closed, "lost rank 1");
+    return ok;
+  }
   Result<void> broadcast(std::span<float>) override { return ok; }
   Result<std::vector<Bytes>> all_gather(ByteView mine) override {
     std::vector<Bytes> all(world_size_, Bytes(mine.begin(), mine.end()));
@@ -44,6 +49,7 @@ class ScriptedComm final : public Comm {
   const float* base = nullptr;
   std::vector<Range> started;
   int waits = 0;
+  int joins = 0;
   bool start_fails = false;
   bool wait_fails = false;
   std::function<void(std::vector<Bytes>&)> others;
@@ -222,6 +228,35 @@ TEST_CASE("sums over ranks add every rank's numbers") {
   const auto sum = sum_over_ranks(comm, mine);
   REQUIRE(sum);
   CHECK(*sum == std::vector<double>{12.0, 4.5});
+}
+
+TEST_CASE("a step that only the device waits for starts the same buckets, and again in the next one") {
+  std::vector<float> gradient(kBasicNetValues);
+  ScriptedComm comm(2);
+  comm.base = gradient.data();
+  GradientReducer reducer(comm, gradient, places_of(kBasicNet), {});
+  REQUIRE(backward(reducer, kBackward));
+  comm.started.clear();
+  REQUIRE(backward(reducer, kBackward));
+  const std::vector<Range> waited = std::exchange(comm.started, {});
+  const auto queue = [&](const std::vector<std::size_t>& order) {
+    for (const std::size_t parameter : order) REQUIRE(reducer.ready(parameter));
+    return reducer.finish_queued_step();
+  };
+  for (int step = 1; step <= 2; ++step) {
+    REQUIRE(queue(kBackward));
+    CHECK(comm.started == waited);
+    CHECK(comm.joins == step);
+    CHECK(comm.waits == 2);
+    comm.started.clear();
+  }
+  CHECK(queue({7, 6, 5, 4, 3, 2, 1}).error().what == "the backward pass gave no gradient for parameter 0");
+  CHECK(comm.joins == 2);
+  // What was queued is taken back, and the next step is a whole one.
+  reducer.abandon_step();
+  comm.started.clear();
+  REQUIRE(backward(reducer, kBackward));
+  CHECK(comm.started == waited);
 }
 
 }  // namespace trainer_ddp_test

@@ -41,9 +41,22 @@ std::string identity_text() {
   return fmt::format("rank {} on {}, device {}", identity().rank, identity().host, identity().device);
 }
 
+namespace {
+
+Errc condition_of(cudaError_t code) {
+  switch (code) {
+    case cudaErrorMemoryAllocation: return Errc::out_of_resources;
+    case cudaErrorNotSupported:
+    case cudaErrorStreamCaptureUnsupported: return Errc::unsupported;
+    default: return Errc::io;
+  }
+}
+
+}  // namespace
+
 void fail_cuda(cudaError_t code, const char* expression, const char* file, int line) {
   throw DeviceError(make_error(
-      code == cudaErrorMemoryAllocation ? Errc::out_of_resources : Errc::io,
+      condition_of(code),
       fmt::format("{}: {}: {}", place(expression, file, line), cudaGetErrorName(code), cudaGetErrorString(code)),
       identity_text(), hint_for(code)));
 }

@@ -14,6 +14,7 @@
 #include "trainer/cuda/kernels.hpp"
 #include "trainer/cuda/nccl_comm.hpp"
 #include "trainer/cuda/network.hpp"
+#include "trainer/cuda/step_graph.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
@@ -38,6 +39,7 @@ class CudaBackend final : public Backend {
       : model_(model),
         adamw_(adamw),
         dropout_(dropout),
+        precision_(precision),
         parameters_(model.values),
         gradient_(model.values),
         first_moment_(model.values),
@@ -101,8 +103,8 @@ class CudaBackend final : public Backend {
     auto result = without_exceptions([&] {
       if (use.accumulate) fresh_.reserve(model_.values);
       float* const target = use.accumulate ? fresh_.data() : gradient_.data();
-      net_.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = dropout_.seed});
-      net_.backward(use.scale, target, [&](std::size_t index) {
+      net_.forward(parameters_.data(), batch, {.on = dropout_.on, .seed = dropout_.seed}, use.scale);
+      net_.backward(target, [&](std::size_t index) {
         const Parameter& tensor = model_.parameters[index];
         if (use.accumulate) add(gradient_.data() + tensor.first, fresh_.data() + tensor.first, tensor.count, stream());
         if (reported) reported = ready(index);
@@ -130,19 +132,7 @@ class CudaBackend final : public Backend {
 
   Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
     return without_exceptions([&] {
-      // The corrections in double on the host, as PyTorch.
-      const auto t = static_cast<double>(step);
-      const AdamWStep numbers = {
-          .decay = static_cast<float>(1 - learning_rate * adamw_.weight_decay),
-          .share1 = static_cast<float>(1 - adamw_.beta1),
-          .beta2 = static_cast<float>(adamw_.beta2),
-          .share2 = static_cast<float>(1 - adamw_.beta2),
-          .epsilon = static_cast<float>(adamw_.epsilon),
-          .step_size = static_cast<float>(learning_rate / (1 - std::pow(adamw_.beta1, t))),
-          .root_correction = static_cast<float>(std::sqrt(1 - std::pow(adamw_.beta2, t))),
-      };
-      adamw(parameters_.data(), first_moment_.data(), second_moment_.data(), gradient_.data(), model_.values, numbers,
-            stream());
+      adamw(arrays(), adamw_numbers(adamw_, step, learning_rate), stream());
       CUDA_CHECK(cudaGetLastError());
     });
   }
@@ -161,7 +151,26 @@ class CudaBackend final : public Backend {
     });
   }
 
+  Result<std::unique_ptr<ResidentSteps>> make_resident(const ResidentPlan& plan) override {
+    return make_step_graph({.stream = stream(),
+                            .model = &model_,
+                            .precision = precision_,
+                            .adamw = adamw_,
+                            .dropout = {.on = dropout_.on, .seed = dropout_.seed},
+                            .arrays = arrays(),
+                            .gradient = gradient_.data()},
+                           plan);
+  }
+
  private:
+  AdamWArrays arrays() const {
+    return {.parameters = parameters_.data(),
+            .first_moment = first_moment_.data(),
+            .second_moment = second_moment_.data(),
+            .gradient = gradient_.data(),
+            .count = model_.values};
+  }
+
   Result<void> check_size(std::span<const float> host) const {
     if (host.size() == model_.values) return ok;
     return make_error(Errc::invalid_argument,
@@ -198,6 +207,7 @@ class CudaBackend final : public Backend {
   const Model& model_;
   AdamWOptions adamw_;
   DropoutOptions dropout_;
+  Precision precision_;
   std::string description_;
   Stream stream_;
   DeviceArray<float> parameters_, gradient_, first_moment_, second_moment_;

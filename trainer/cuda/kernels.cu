@@ -17,6 +17,23 @@ __device__ std::size_t element() {
   return static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
+__global__ void next_step_kernel(StepNumbers* current, const StepNumbers* steps, std::uint64_t* next) {
+  *current = steps[*next];
+  ++*next;
+}
+
+constexpr std::size_t kPixels = 28 * 28;
+
+__global__ void gather_kernel(float* images, std::uint8_t* labels, ResidentImages from, const StepNumbers* current,
+                              std::size_t count) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const std::size_t b = i / kPixels;
+  const std::size_t position = from.order[current->first_position + b];
+  images[i] = from.normalised[from.pixels[position * kPixels + i % kPixels]];
+  if (i % kPixels == 0) labels[b] = from.labels[position];
+}
+
 __global__ void add_bias_relu_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
                                      std::size_t area) {
   const std::size_t i = element();
@@ -74,7 +91,8 @@ __global__ void dropout_kernel(float* values, std::size_t blocks, std::size_t bl
                                MaskSeries masks) {
   const std::size_t i = element();
   if (i >= blocks) return;
-  const MaskKey key{masks.seed, masks.first_sample + i / blocks_per_sample * masks.stride, masks.layer};
+  const std::uint64_t first_sample = masks.current == nullptr ? masks.first_sample : masks.current->first_sample;
+  const MaskKey key{masks.seed, first_sample + i / blocks_per_sample * masks.stride, masks.layer};
   const PhiloxBlock words = mask_block(key, static_cast<std::uint32_t>(i % blocks_per_sample));
   for (std::size_t w = 0; w < 4; ++w) values[4 * i + w] *= is_dropped(words.word[w], p) ? 0.0F : factor;
 }
@@ -107,7 +125,8 @@ __global__ void sum_squares_kernel(double* sums, const float* values, std::size_
 
 /// One thread per row: rows are short.
 __global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float* gradient, const float* logits,
-                                    const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale) {
+                                    const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
+                                    KeptLosses keep) {
   const std::size_t b = element();
   if (b >= batch) return;
   const float* row = logits + b * classes;
@@ -119,7 +138,10 @@ __global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float*
   for (std::size_t c = 0; c < classes; ++c) sum += expf(row[c] - row[best]);
   const float log_sum = logf(sum);
   const std::size_t label = labels[b];
-  losses[b] = log_sum - (row[label] - row[best]);
+  const float loss = log_sum - (row[label] - row[best]);
+  losses[b] = loss;
+  if (keep.kept != nullptr) keep.kept[keep.current->slot * batch + b] = loss;
+  if (keep.halted != nullptr && !isfinite(loss)) *keep.halted = 1;  // by whichever thread: all write the same
   correct[b] = best == label ? 1 : 0;
   if (gradient == nullptr) return;
   for (std::size_t c = 0; c < classes; ++c) {
@@ -146,20 +168,63 @@ __global__ void sum_per_channel_kernel(float* sums, const float* values, std::si
   if (threadIdx.x == 0) sums[channel] = partial[0];
 }
 
-__global__ void adamw_kernel(float* parameters, float* first_moment, float* second_moment, const float* gradient,
-                             std::size_t count, AdamWStep step) {
-  const std::size_t i = element();
-  if (i >= count) return;
-  const float g = gradient[i];
-  const float p = parameters[i] * step.decay;
-  const float m = first_moment[i] + (g - first_moment[i]) * step.share1;
-  const float v = second_moment[i] * step.beta2 + step.share2 * g * g;
-  first_moment[i] = m;
-  second_moment[i] = v;
-  parameters[i] = p - step.step_size * m / (sqrtf(v) / step.root_correction + step.epsilon);
+__device__ void adamw_value(float& parameter, float& first_moment, float& second_moment, float g,
+                            const AdamWStep& step) {
+  const float p = parameter * step.decay;
+  const float m = first_moment + (g - first_moment) * step.share1;
+  const float v = second_moment * step.beta2 + step.share2 * g * g;
+  first_moment = m;
+  second_moment = v;
+  parameter = p - step.step_size * m / (sqrtf(v) / step.root_correction + step.epsilon);
+}
+
+constexpr std::size_t kAtOnce = 4;
+
+/// A thread for four values, one load of 16 bytes from each array; the last may have fewer. One kernel for both ways to
+/// the step's numbers, so that both round alike.
+__global__ void adamw_kernel(AdamWArrays arrays, AdamWStep given, const StepNumbers* current, const int* halted) {
+  if (halted != nullptr && *halted != 0) return;
+  const AdamWStep step = current == nullptr ? given : current->adamw;
+  const std::size_t first = kAtOnce * element();
+  if (first + kAtOnce > arrays.count) {
+    for (std::size_t i = first; i < arrays.count; ++i) {
+      adamw_value(arrays.parameters[i], arrays.first_moment[i], arrays.second_moment[i], arrays.gradient[i], step);
+    }
+    return;
+  }
+  float4& parameters = *reinterpret_cast<float4*>(arrays.parameters + first);
+  float4& first_moments = *reinterpret_cast<float4*>(arrays.first_moment + first);
+  float4& second_moments = *reinterpret_cast<float4*>(arrays.second_moment + first);
+  const float4 g = *reinterpret_cast<const float4*>(arrays.gradient + first);
+  float4 p = parameters;
+  float4 m = first_moments;
+  float4 v = second_moments;
+  adamw_value(p.x, m.x, v.x, g.x, step);
+  adamw_value(p.y, m.y, v.y, g.y, step);
+  adamw_value(p.z, m.z, v.z, g.z, step);
+  adamw_value(p.w, m.w, v.w, g.w, step);
+  parameters = p;
+  first_moments = m;
+  second_moments = v;
+}
+
+void queue_adamw(const AdamWArrays& arrays, const AdamWStep& step, const StepNumbers* current, const int* halted,
+                 cudaStream_t stream) {
+  const std::size_t threads = (arrays.count + kAtOnce - 1) / kAtOnce;
+  adamw_kernel<<<blocks_for(threads), kThreads, 0, stream>>>(arrays, step, current, halted);
 }
 
 }  // namespace
+
+void next_step(StepNumbers* current, const StepNumbers* steps, std::uint64_t* next, cudaStream_t stream) {
+  next_step_kernel<<<1, 1, 0, stream>>>(current, steps, next);
+}
+
+void gather(float* images, std::uint8_t* labels, const ResidentImages& from, const StepNumbers* current,
+            std::size_t batch, cudaStream_t stream) {
+  const std::size_t count = batch * kPixels;
+  gather_kernel<<<blocks_for(count), kThreads, 0, stream>>>(images, labels, from, current, count);
+}
 
 void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
                    cudaStream_t stream) {
@@ -215,9 +280,9 @@ void sum_squares(double* sums, const float* values, std::size_t count, cudaStrea
 
 void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
                   const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
-                  cudaStream_t stream) {
+                  const KeptLosses& keep, cudaStream_t stream) {
   softmax_loss_kernel<<<blocks_for(batch), kThreads, 0, stream>>>(losses, correct, gradient, logits, labels, batch,
-                                                                  classes, scale);
+                                                                  classes, scale, keep);
 }
 
 void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
@@ -225,10 +290,12 @@ void sum_per_channel(float* sums, const float* values, std::size_t batch, std::s
   sum_per_channel_kernel<<<static_cast<unsigned>(channels), kThreads, 0, stream>>>(sums, values, batch, channels, area);
 }
 
-void adamw(float* parameters, float* first_moment, float* second_moment, const float* gradient, std::size_t count,
-           const AdamWStep& step, cudaStream_t stream) {
-  adamw_kernel<<<blocks_for(count), kThreads, 0, stream>>>(parameters, first_moment, second_moment, gradient, count,
-                                                           step);
+void adamw(const AdamWArrays& arrays, const AdamWStep& step, cudaStream_t stream) {
+  queue_adamw(arrays, step, nullptr, nullptr, stream);
+}
+
+void adamw(const AdamWArrays& arrays, const StepNumbers* current, const int* halted, cudaStream_t stream) {
+  queue_adamw(arrays, {}, current, halted, stream);
 }
 
 }  // namespace llmlaunch::trainer::cuda

@@ -10,6 +10,35 @@
 
 namespace llmlaunch::trainer::cuda {
 
+/// One AdamW step, weight decay first. `share1` = 1 - beta1 and `share2` = 1 - beta2, which in float would lose digits;
+/// `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).
+struct AdamWStep {
+  float decay, share1, beta2, share2, epsilon, step_size, root_correction;
+};
+
+/// What changes from step to step, for kernels that are launched with the same arguments each time: they read it from
+/// the device's memory.
+struct StepNumbers {
+  std::uint64_t first_position;  ///< of the step's images in the order
+  std::uint64_t first_sample;    ///< as SampleNumbers::first
+  std::uint64_t slot;            ///< where its losses are kept
+  AdamWStep adamw;
+};
+
+/// *current = steps[*next], and *next + 1.
+void next_step(StepNumbers* current, const StepNumbers* steps, std::uint64_t* next, cudaStream_t stream);
+
+/// A data set in the device's memory: bytes (N, 784), labels (N), an epoch's order, and what each byte is as a number.
+struct ResidentImages {
+  const std::uint8_t* pixels;
+  const std::uint8_t* labels;
+  const std::uint32_t* order;
+  const float* normalised;  // (256)
+};
+/// images (batch, 784) and labels (batch): those of the order from current->first_position on.
+void gather(float* images, std::uint8_t* labels, const ResidentImages& from, const StepNumbers* current,
+            std::size_t batch, cudaStream_t stream);
+
 /// values (B, C, HW): adds bias[c], then clips below 0.
 void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
                    cudaStream_t stream);
@@ -29,19 +58,29 @@ void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t imag
 void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
                        std::size_t height, std::size_t width, cudaStream_t stream);
 
-/// The masks of philox.hpp for the samples first_sample, first_sample + stride, …
+/// The masks of philox.hpp for the samples first_sample, first_sample + stride, …; unless null, current->first_sample
+/// counts instead.
 struct MaskSeries {
   std::uint64_t seed, first_sample, stride;
   std::uint32_t layer;
+  const StepNumbers* current = nullptr;
 };
 /// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p).
 void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream);
 
+/// Where the losses of many steps wait: kept[current->slot × B + b]. `halted`, unless null, becomes 1 with the first
+/// that is not finite.
+struct KeptLosses {
+  const StepNumbers* current = nullptr;
+  float* kept = nullptr;
+  int* halted = nullptr;
+};
 /// logits (B, C ≤ 32) → losses[b] = -log_softmax[label], correct[b] = 1 when the label has the largest logit, and,
-/// unless null, gradient = (softmax - one hot) × scale.
+/// unless null, gradient = (softmax - one hot) × scale. With `keep.kept` the losses go there, too.
 void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
-                  const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale, cudaStream_t stream);
+                  const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
+                  const KeptLosses& keep, cudaStream_t stream);
 
 /// sums[c] = Σ over b and area of values (B, C, area).
 void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
@@ -55,12 +94,14 @@ void scale(float* values, float factor, std::size_t count, cudaStream_t stream);
 inline constexpr std::size_t kSquareSums = 256;
 void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream);
 
-/// One AdamW step, weight decay first. `share1` = 1 - beta1 and `share2` = 1 - beta2, which in float would lose digits;
-/// `step_size` = lr / (1 - beta1^t), `root_correction` = √(1 - beta2^t).
-struct AdamWStep {
-  float decay, share1, beta2, share2, epsilon, step_size, root_correction;
+/// The arrays of one model, `count` values each, from addresses that 16 divides.
+struct AdamWArrays {
+  float *parameters, *first_moment, *second_moment;
+  const float* gradient;
+  std::size_t count;
 };
-void adamw(float* parameters, float* first_moment, float* second_moment, const float* gradient, std::size_t count,
-           const AdamWStep& step, cudaStream_t stream);
+void adamw(const AdamWArrays& arrays, const AdamWStep& step, cudaStream_t stream);
+/// The same by current->adamw; nothing where *halted is not 0.
+void adamw(const AdamWArrays& arrays, const StepNumbers* current, const int* halted, cudaStream_t stream);
 
 }  // namespace llmlaunch::trainer::cuda

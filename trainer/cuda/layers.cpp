@@ -191,7 +191,8 @@ class DropoutLayer final : public CudaLayer {
     const MaskSeries masks = {.seed = pass.dropout.seed,
                               .first_sample = pass.samples.first,
                               .stride = pass.samples.stride,
-                              .layer = stage_.mask};
+                              .layer = stage_.mask,
+                              .current = pass.current};
     dropout(values, batch_, stage_.out.count(), stage_.p, masks, context_.stream);
   }
 };

@@ -14,6 +14,7 @@
 
 #include "trainer/backend.hpp"
 #include "trainer/cuda/device_array.hpp"
+#include "trainer/cuda/kernels.hpp"
 
 namespace llmlaunch::trainer::cuda {
 
@@ -37,6 +38,7 @@ struct CudaPass {
   const float* parameters = nullptr;  ///< the model's flat array
   SampleNumbers samples;
   DropoutChoice dropout;
+  const StepNumbers* current = nullptr;  ///< unless null, the first sample's number is there
 };
 
 /// A stage of a model. It owns what it computes.

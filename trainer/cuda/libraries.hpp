@@ -32,6 +32,7 @@ namespace llmlaunch::trainer::cuda {
   X(cublasCreate_v2)                  \
   X(cublasDestroy_v2)                 \
   X(cublasSetStream_v2)               \
+  X(cublasSetWorkspace_v2)            \
   X(cublasGetStatusString)
 
 /// This one by its whole type: for C++ the header also has an older one of its name.

@@ -93,6 +93,21 @@ class NcclComm final : public Comm {
     return tried([&] { return complete(); });
   }
 
+  Result<void> join() override {
+    return tried([&]() -> Result<void> {
+      CUDA_CHECK(cudaEventRecord(event_, stream_));
+      CUDA_CHECK(cudaStreamWaitEvent(compute_, event_, 0));
+      return ok;
+    });
+  }
+
+  Result<void> drain() override {
+    return tried([&] {
+      after_compute();
+      return complete();
+    });
+  }
+
   Result<void> broadcast(std::span<float> values) override {
     return tried([&]() -> Result<void> {
       after_compute();

@@ -7,12 +7,21 @@
 #include "trainer/cuda/kernels.hpp"
 
 namespace llmlaunch::trainer::cuda {
+namespace {
+
+/// What NVIDIA recommends from Hopper on.
+constexpr std::size_t kProductWorkspace = std::size_t{32} << 20U;
+
+}  // namespace
 
 Network::Network(cudaStream_t stream, const Model& model, Precision precision) : model_(model) {
   context_.stream = stream;
   context_.precision = precision;
   CUBLAS_CHECK(cublasCreate_v2, &context_.cublas);
   CUBLAS_CHECK(cublasSetStream_v2, context_.cublas, stream);
+  // Its own would be allocated inside a graph that is being captured, and its size decides what is chosen.
+  product_workspace_.reserve(kProductWorkspace);
+  CUBLAS_CHECK(cublasSetWorkspace_v2, context_.cublas, product_workspace_.data(), kProductWorkspace);
   CUDNN_CHECK(cudnnCreate, &context_.cudnn);
   CUDNN_CHECK(cudnnSetStream, context_.cudnn, stream);
   for (const Stage& stage : model.stages) layers_.push_back(make_cuda_layer(context_, model, stage));
@@ -40,7 +49,7 @@ void Network::resize(std::size_t batch) {
   context_.workspace.reserve(workspace);
 }
 
-void Network::forward(const float* parameters, const Batch& batch, DropoutChoice dropout) {
+void Network::forward(const float* parameters, const Batch& batch, DropoutChoice dropout, std::optional<float> scale) {
   resize(batch.labels.size());
   pass_ = {.parameters = parameters, .samples = batch.samples, .dropout = dropout};
   // The sources are ordinary host memory: these copies have read them when they return.
@@ -48,16 +57,27 @@ void Network::forward(const float* parameters, const Batch& batch, DropoutChoice
                              context_.stream));
   CUDA_CHECK(cudaMemcpyAsync(labels_.data(), batch.labels.data(), batch.labels.size_bytes(), cudaMemcpyHostToDevice,
                              context_.stream));
+  pass_layers(scale, {});
+}
+
+void Network::forward(const float* parameters, const ResidentImages& images, const KeptLosses& keep,
+                      std::uint64_t stride, std::size_t batch, DropoutChoice dropout) {
+  resize(batch);
+  pass_ = {
+      .parameters = parameters, .samples = {.first = 0, .stride = stride}, .dropout = dropout, .current = keep.current};
+  gather(images_.data(), labels_.data(), images, keep.current, batch_, context_.stream);
+  pass_layers(1.0F, keep);
+}
+
+void Network::pass_layers(std::optional<float> scale, const KeptLosses& keep) {
   values_[0] = images_.data();
   for (std::size_t i = 0; i < layers_.size(); ++i) values_[i + 1] = layers_[i]->forward(values_[i], pass_);
-  softmax_loss(losses_.data(), correct_.data(), nullptr, values_.back(), labels_.data(), batch_, kClasses, 1.0F,
-               context_.stream);
+  softmax_loss(losses_.data(), correct_.data(), scale ? grad_logits_.data() : nullptr, values_.back(), labels_.data(),
+               batch_, kClasses, scale.value_or(1.0F) / static_cast<float>(batch_), keep, context_.stream);
   CUDA_CHECK(cudaGetLastError());
 }
 
-void Network::backward(float scale, float* gradient, const std::function<void(std::size_t)>& ready) {
-  softmax_loss(losses_.data(), correct_.data(), grad_logits_.data(), values_.back(), labels_.data(), batch_, kClasses,
-               scale / static_cast<float>(batch_), context_.stream);
+void Network::backward(float* gradient, const std::function<void(std::size_t)>& ready) {
   float* out_gradient = grad_logits_.data();
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const Stage& stage = model_.stages[i];

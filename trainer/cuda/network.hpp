@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,11 +25,16 @@ class Network {
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  /// Host data in; the batch's losses and hits stay on the device until `results`.
-  void forward(const float* parameters, const Batch& batch, DropoutChoice dropout);
-  /// The gradient of the mean loss of the last `forward`, times `scale`. `ready(i)` is called when the gradient of
-  /// parameter i has been queued, last layer first, bias before weight.
-  void backward(float scale, float* gradient, const std::function<void(std::size_t)>& ready);
+  /// Host data in; the batch's losses and hits stay on the device until `results`. `scale`: of the mean loss whose
+  /// gradient `backward` is to follow; without one there is no way back.
+  void forward(const float* parameters, const Batch& batch, DropoutChoice dropout, std::optional<float> scale = {});
+  /// The same for `batch` images of the device's memory: those of `images` at `current`. Allocates nothing from its
+  /// second call on, with the `backward` of the first.
+  void forward(const float* parameters, const ResidentImages& images, const KeptLosses& keep, std::uint64_t stride,
+               std::size_t batch, DropoutChoice dropout);
+  /// The gradient for the last `forward`. `ready(i)` is called when the gradient of parameter i has been queued, last
+  /// layer first, bias before weight.
+  void backward(float* gradient, const std::function<void(std::size_t)>& ready);
 
   struct Results {
     double loss_sum = 0;
@@ -41,11 +47,13 @@ class Network {
 
  private:
   void resize(std::size_t batch);
+  void pass_layers(std::optional<float> scale, const KeptLosses& keep);
 
   CudaContext context_;
   const Model& model_;
   CudaPass pass_;  // the last forward's
   std::size_t batch_ = 0;
+  DeviceArray<std::byte> product_workspace_;        // cuBLAS's
   std::vector<std::unique_ptr<CudaLayer>> layers_;  // one for each stage of the model
   std::vector<float*> values_;                      // the images, then what each layer gave
   DeviceArray<float> images_, losses_, grad_logits_;

@@ -2,6 +2,7 @@
 writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does.
 
     basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16] [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
+                 [--device cuda]
 """
 import argparse
 import json
@@ -73,7 +74,10 @@ def main():
     parser.add_argument("--warmup", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--drop_last", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
+    # Plain fp32, as llmlaunch-train's: by itself PyTorch's convolutions take TF32.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     ranks, rank = dist.get_world_size(), dist.get_rank()
@@ -86,7 +90,7 @@ def main():
     loader = DataLoader(dataset, batch_size=options.batch, sampler=sampler, drop_last=options.drop_last)
 
     torch.manual_seed(options.seed)
-    model = nn.parallel.DistributedDataParallel(MODELS[options.model]())
+    model = nn.parallel.DistributedDataParallel(MODELS[options.model]().to(options.device))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     # From 0 up in a straight line, then down to 0 at the last step.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 if not options.warmup else done / options.warmup
@@ -104,8 +108,9 @@ def main():
             optimizer.zero_grad()
             mine = 0.0
             for number, (x, y) in enumerate(group):
+                x, y = x.to(options.device), y.to(options.device)
                 model.require_backward_grad_sync = number + 1 == len(group)
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+                with torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.bf16):
                     loss = F.nll_loss(model(x), y)
                 mine += loss.item() / len(group)
                 (loss / len(group)).backward()
