@@ -370,7 +370,10 @@ Result<void> ConfigFile::take_settings(FileValue root, bool top) {
   for (std::size_t i = 0; i + 1 < root.items.size(); i += 2) {
     const FileValue& key = root.items[i];
     FileValue& value = root.items[i + 1];
-    const bool section = top && key.text == "train" && value.kind == FileValue::Kind::mapping;
+    const bool section = top && key.text == "train";
+    if (section && value.kind != FileValue::Kind::mapping && value.kind != FileValue::Kind::null) {
+      return error_at(value.place, "train: a mapping is expected", "write settings below it, indented");
+    }
     if (section && root.items.size() == 2) return take_settings(std::move(value), false);
     if (section) {
       const FileValue& other = root.items[i == 0 ? 2 : 0];

@@ -158,6 +158,7 @@ class Applying {
     std::vector<std::string> names = table_.names();
     std::erase_if(names, [&](const std::string& name) { return !table_.kind_of(name); });
     for (const KnownArgument& known : known_arguments()) names.emplace_back(known.name);
+    if (setting.value.kind == Kind::mapping || setting.value.kind == Kind::null) names.emplace_back("train");
     const std::string meant = nearest_name(names, setting.key);
     return file_.error_at(setting.place, fmt::format("unknown key '{}'", setting.key.substr(0, 60)),
                           meant.empty() ? "llmlaunch-train --help lists the flags, which are the keys"

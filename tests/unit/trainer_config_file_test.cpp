@@ -180,6 +180,11 @@ TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed
   CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
+TEST_CASE("train: with nothing below has no keys") {
+  CHECK(options("train:\n").seed == 0);
+  CHECK(options("train: {}\n", {"--seed", "4"}).seed == 4);
+}
+
 TEST_CASE("other versions' names mean the same") {
   CHECK(options("evaluation_strategy: epoch\n").eval_strategy == EvalStrategy::epoch);
   CHECK(options("no_cuda: true\n").device == DeviceChoice::cpu);
@@ -224,6 +229,12 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
        "load_best_model_at_end needs one strategy to test and to save, and eval_strategy is no and save_strategy "
        "steps\n"},
       {"- 1\n", "cfg.yaml:1:1", "these are no settings\n"},
+      {"train: 5\n", "cfg.yaml:1:8",
+       "train: a mapping is expected\n    1 | train: 5\n      |        ^ write settings below it, indented"},
+      {"train:\n- seed\n", "cfg.yaml:2:1", "train: a mapping is expected\n"},
+      {"train:\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' stands beside 'train'\n"},
+      {"trian:\n  seed: 2\n", "cfg.yaml:1:1", "unknown key 'trian'\n    1 | trian:\n      | ^ did you mean 'train'?"},
+      {"trian:\n", "cfg.yaml:1:1", "unknown key 'trian'\n    1 | trian:\n      | ^ did you mean 'train'?"},
       {"train: {seed: 1}\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' stands beside 'train'\n"},
       {"seed: 1\n---\nseed: 2\n", "cfg.yaml:2:1", "a second document; one file holds the settings of one job\n"},
       {"seed: !!binary x\n", "cfg.yaml:1:7", "the tag 'tag:yaml.org,2002:binary' is not supported"},
