@@ -23,17 +23,21 @@ std::string with_underscores(std::string argument) {
   return argument;
 }
 
+/// Letters that are missing, too many or others, and neighbours that changed places.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = std::exchange(row[j + 1], std::min({replaced, row[j] + 1, row[j + 1] + 1}));
+  std::vector<std::size_t> before, last(b.size() + 1), row(b.size() + 1);
+  std::iota(last.begin(), last.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({replaced, last[j] + 1, row[j - 1] + 1});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
     }
+    before = std::exchange(last, row);
   }
-  return row[b.size()];
+  return last[b.size()];
 }
 
 class HelpLayout final : public CLI::Formatter {
@@ -68,6 +72,16 @@ CLI::Validator number_from_zero(bool zero_too) {
             if (!CLI::detail::lexical_cast(word, value) || !std::isfinite(value)) return word + " is not a number";
             if (value > 0 || (zero_too && value == 0)) return {};
             return word + (zero_too ? " is below 0" : " is not above 0");
+          },
+          ""};
+}
+
+/// AdamW divides by 1 - beta^step.
+CLI::Validator adam_beta() {
+  return {[](const std::string& word) -> std::string {
+            double value = 0;
+            const bool good = CLI::detail::lexical_cast(word, value) && value >= 0 && value < 1;
+            return good ? std::string() : word + " is not a number from 0 and below 1";
           },
           ""};
 }
@@ -112,8 +126,9 @@ CLI::Option* from_one(CLI::Option* option) {
 
 void add_data_flags(CLI::App& app, TrainOptions& o) {
   app.add_option(
-      "--data_dir", o.data_dir,
-      "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
+         "--data_dir", o.data_dir,
+         "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn")
+      ->check(named_folder());
   from_one(app.add_option(
       "--train_samples", o.train_samples,
       fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples)));
@@ -154,7 +169,6 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
   const std::map<std::string, bool> switches = {{"on", true}, {"off", false}};
   const std::map<std::string, OnNan> answers = {
       {"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}};
-  const auto share = CLI::Range(0.0, 1.0);
   app.add_option("--learning_rate", o.learning_rate,
                  "AdamW's, at its highest; a resumed job has the checkpoint's (Hugging Face: 5e-5)")
       ->capture_default_str()
@@ -169,8 +183,8 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter (Hugging Face: 0)")
       ->capture_default_str()
       ->check(number_from_zero(true));
-  app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(share);
-  app.add_option("--adam_beta2", o.adam_beta2, "AdamW's second beta")->capture_default_str()->check(share);
+  app.add_option("--adam_beta1", o.adam_beta1, "AdamW's first beta")->capture_default_str()->check(adam_beta());
+  app.add_option("--adam_beta2", o.adam_beta2, "AdamW's second beta")->capture_default_str()->check(adam_beta());
   app.add_option("--adam_epsilon", o.adam_epsilon, "AdamW's epsilon")
       ->capture_default_str()
       ->check(number_from_zero(false));
@@ -206,7 +220,8 @@ void add_report_flags(CLI::App& app, TrainOptions& o, OptionWords& words) {
   add_choice(app, "--log_level_replica", o.replicas_speak, levels,
              "info or debug: every rank prints what rank 0 prints")
       ->default_str("warning");
-  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each");
+  app.add_option("--loss_file", o.loss_file, "rank 0 writes every step's loss here, a line of JSON each")
+      ->check(named_file());
   app.add_option("--report_to", words.report_to,
                  "what rank 0 writes beside what it prints: json (metrics.jsonl), tensorboard (event files in runs/), "
                  "both with a comma between, all or none")
@@ -243,8 +258,13 @@ void add_checkpoint_flags(CLI::App& app, TrainOptions& o) {
   from_one(app.add_option("--save_total_limit", o.save_total_limit,
                           "keep so many checkpoints, the newest and the best (default: all)"));
   app.add_option(
-      "--resume_from_checkpoint", o.resume_from_checkpoint,
-      "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
+         "--resume_from_checkpoint", o.resume_from_checkpoint,
+         "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none")
+      ->check(CLI::Validator(
+          [](const std::string& word) {
+            return word.empty() ? std::string("needs the folder of a checkpoint, or true") : std::string();
+          },
+          ""));
   add_switch(app, "--load_best_model_at_end", o.load_best_model_at_end,
              "test the checkpoint with the best metric again at the end; it is never removed. Needs eval_strategy and "
              "save_strategy to be the same, and save_steps to be a multiple of eval_steps");
@@ -301,8 +321,8 @@ TrainingArguments.to_json_string() writes. A name alone that ends in .json, .yam
 Flags win over the file, and the file over the defaults. Every rank reads it, so that it has to be on every host.
 
 exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
-70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint or a report: training went on without it),
-75 the job was ended by llmlaunch, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
+70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report or stdout: training went on without it),
+75 the job was ended by llmlaunch, or another one is at work in output_dir, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
 
 }  // namespace
 
@@ -340,6 +360,15 @@ OptionTable::~OptionTable() = default;
 Result<OptionTable::Typed> OptionTable::parse(std::span<const std::string> arguments) {
   Typed typed;
   std::vector<std::string> words;
+  for (const std::string& argument : arguments) {
+    // CLI11 would take the next word for its value.
+    const std::string flag = with_underscores(argument);
+    if (!flag.starts_with("--") || flag.find('=') != flag.size() - 1) continue;
+    const std::string name = flag.substr(0, flag.size() - 1);
+    if (parts_->app.get_option_no_throw(name) == nullptr) continue;
+    return make_error(Errc::usage, fmt::format("{} needs a value, and there is none behind its '='", name), {},
+                      "is it a variable that is not set?");
+  }
   // CLI11 takes them from the back.
   for (auto word = arguments.rbegin(); word != arguments.rend(); ++word) words.push_back(with_underscores(*word));
   try {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <string_view>
 
 #include "trainer/config_file.hpp"
@@ -133,6 +134,14 @@ Found check_folders(const TrainOptions& o, const OptionTable& table) {
   return {};
 }
 
+Found check_files(const TrainOptions& o) {
+  if (o.predict.empty() || o.loss_file.empty()) return {};
+  const std::filesystem::path predict(o.predict), losses(o.loss_file);
+  if (predict.lexically_normal() != losses.lexically_normal()) return {};
+  return Contradiction{"predict", fmt::format("--predict and --loss_file name the same file, {}", o.predict),
+                       "give each its own"};
+}
+
 Found take_words(const OptionWords& words, TrainOptions& o) {
   if (words.use_cpu.value_or(false)) {
     if (o.device == DeviceChoice::cuda) {
@@ -178,6 +187,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (auto found = check_numbers(o)) return found;
   if (auto found = check_graph(o)) return found;
   if (auto found = check_folders(o, table)) return found;
+  if (auto found = check_files(o)) return found;
   return check_best(o);
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <vector>
 
 #include "trainer/files.hpp"
@@ -37,7 +38,14 @@ Result<void> write_finished(const std::string& path, const Bytes& bytes) {
 
 }  // namespace
 
-Result<void> prepare_predictions(const std::string& path) {
+Result<void> prepare_predictions(const std::string& path, const std::string& other) {
+  std::error_code ignored;  // what cannot be looked at is found by the write
+  if (std::filesystem::is_directory(path, ignored)) {
+    return make_error(Errc::invalid_config, "--predict: is a folder", path, "name a file; its folder has to be there");
+  }
+  if (!other.empty() && std::filesystem::equivalent(path, other, ignored)) {
+    return make_error(Errc::invalid_config, "--predict and --loss_file name the same file", path, "give each its own");
+  }
   const std::string part = unfinished_name(path);
   if (auto written = write_whole_file(part, {}); !written) return named(written.error(), path);
   ::unlink(part.c_str());

@@ -19,8 +19,9 @@
 
 namespace llmlaunch::trainer {
 
-/// Whether FILE can be written, before a job has trained for hours. Leaves nothing. The system's error.
-Result<void> prepare_predictions(const std::string& path);
+/// Whether FILE can be written, before a job has trained for hours. Leaves nothing. The system's error;
+/// `Errc::invalid_config` for a folder, and for the file that is `other`, which is written meanwhile.
+Result<void> prepare_predictions(const std::string& path, const std::string& other);
 
 /// Every rank computes its share of `images`, `at_once` at a time, and rank 0 writes FILE, which has its name only when
 /// it is whole. `after_batch` is called after each batch. Collective.
