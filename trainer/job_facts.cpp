@@ -84,10 +84,12 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   };
 }
 
-FlagValues flags_to_keep(const TrainOptions& o, std::uint64_t steps, std::uint32_t world_size) {
+FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uint64_t steps, std::uint32_t world_size) {
   return {
       {"the number of ranks", text_of(world_size)},
       {"the number of steps", text_of(steps)},
+      {"--data_dir", o.data_dir.empty() ? "drawn digits" : o.data_dir},
+      {"the number of test images", text_of(data.test.count())},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
       {"--lr_scheduler_type", word_for(o.lr_scheduler_type)},

@@ -17,7 +17,8 @@ namespace llmlaunch::trainer {
 JobFacts job_facts(const TrainOptions& options, const DataSource& data);
 
 /// The flags that change the numbers of a job, or what it tells, and are no part of the optimizer's state.
-FlagValues flags_to_keep(const TrainOptions& options, std::uint64_t steps, std::uint32_t world_size);
+FlagValues flags_to_keep(const TrainOptions& options, const DataSource& data, std::uint64_t steps,
+                         std::uint32_t world_size);
 OptimizerNumbers optimizer_numbers(const TrainOptions& options);
 
 /// What a run that goes on from a checkpoint with other flags does, as one line to warn by; empty: nothing differs.

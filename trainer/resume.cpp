@@ -80,7 +80,8 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
   if (auto loaded = backend.load_parameters(state.parameters); !loaded) return loaded.error();
   if (auto loaded = backend.load_moments({state.first_moment, state.second_moment}); !loaded) return loaded.error();
   say(fmt::format("goes on after step {} from {}", state.step, checkpoint.folder));
-  if (!options.output_dir.empty()) {
+  // Where nothing is left to train, no course is left either.
+  if (!options.output_dir.empty() && state.step < run.plan.max_steps) {
     const auto aside = set_aside_later(options.output_dir, state.step);
     if (!aside) return aside.error();
     if (!aside->empty()) log_warning("later checkpoints of the course that is left: {}", fmt::join(*aside, ", "));

@@ -100,17 +100,24 @@ TEST_CASE("flags that differ from the checkpoint's are told with both values and
   const TrainOptions before;
   TrainingState then;
   then.optimizer = optimizer_numbers(before);
-  then.flags = flags_to_keep(before, 100, 2);
-  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(before, 100, 2)).empty());
+  then.flags = flags_to_keep(before, {}, 100, 2);
+  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(before, {}, 100, 2)).empty());
   TrainOptions now;
   now.learning_rate = 0.5;
   now.warmup_steps = 10;
-  CHECK(changed_flags(then, optimizer_numbers(now), flags_to_keep(now, 200, 2)) ==
+  CHECK(changed_flags(then, optimizer_numbers(now), flags_to_keep(now, {}, 200, 2)) ==
         "from the optimizer's state, as in Hugging Face's Trainer: --learning_rate 0.001 (and not 0.5); the number of "
         "steps is 200 and was 100, --warmup_steps is 10 and was 0");
-  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(now, 100, 2)) == "--warmup_steps is 10 and was 0");
+  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(now, {}, 100, 2)) ==
+        "--warmup_steps is 10 and was 0");
+  DataSource data{{}, {}, "x"};
+  data.test.labels.resize(3);
+  TrainOptions elsewhere;
+  elsewhere.data_dir = "mnist";
+  CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(elsewhere, data, 100, 2)) ==
+        "--data_dir is mnist and was drawn digits, the number of test images is 3 and was 0");
   // An old checkpoint says nothing of them.
-  CHECK(changed_flags({}, optimizer_numbers(now), flags_to_keep(now, 200, 2)).empty());
+  CHECK(changed_flags({}, optimizer_numbers(now), flags_to_keep(now, {}, 200, 2)).empty());
 }
 
 }  // namespace trainer_progress_test
