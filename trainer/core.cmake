@@ -19,6 +19,7 @@ add_library(llmlaunch_trainer_files STATIC
   checkpoint_writer.cpp
   event_file.cpp
   files.cpp
+  output_lock.cpp
   reports.cpp
   safetensors.cpp
   trainer_state.cpp

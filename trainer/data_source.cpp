@@ -3,9 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <new>
 #include <utility>
 
 #include "trainer/digits.hpp"
+#include "trainer/output.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -25,13 +28,27 @@ Result<Dataset> load_some(const std::string& folder, Split split, std::uint64_t 
   return all;
 }
 
+Result<Dataset> draw_some(std::uint64_t count, std::uint64_t seed, const char* flag) {
+  try {
+    return draw_digits(count, seed);
+  } catch (const std::bad_alloc&) {
+    return make_error(Errc::out_of_resources,
+                      fmt::format("{} {}: no memory for {} bytes of images", flag, count, count * (kImageValues + 1)),
+                      {}, "ask for fewer");
+  }
+}
+
 }  // namespace
 
 Result<DataSource> load_data(const TrainOptions& options) {
   if (options.data_dir.empty()) {
     const std::uint64_t train = options.train_samples > 0 ? options.train_samples : kDrawnTrainSamples;
     const std::uint64_t test = options.eval_samples > 0 ? options.eval_samples : kDrawnEvalSamples;
-    return DataSource{draw_digits(train, kTrainDrawSeed), draw_digits(test, kTestDrawSeed), "drawn"};
+    auto drawn = draw_some(train, kTrainDrawSeed, "--train_samples");
+    if (!drawn) return drawn.error();
+    auto drawn_test = draw_some(test, kTestDrawSeed, "--eval_samples");
+    if (!drawn_test) return drawn_test.error();
+    return DataSource{std::move(*drawn), std::move(*drawn_test), "drawn"};
   }
   const auto folder = find_mnist_folder(options.data_dir);
   if (!folder) return folder.error();
@@ -47,9 +64,11 @@ Result<void> export_data(const TrainOptions& options) {
   if (!data) return data.error();
   if (auto saved = save_mnist(options.export_dataset, Split::train, data->train); !saved) return saved;
   if (auto saved = save_mnist(options.export_dataset, Split::test, data->test); !saved) return saved;
-  fmt::print("{} train and {} test images ({}) written to {}\n", data->train.count(), data->test.count(),
-             data->description, options.export_dataset);
-  return ok;
+  write_output(stdout,
+               fmt::format("{} train and {} test images ({}) written to {}\n", data->train.count(), data->test.count(),
+                           data->description, options.export_dataset),
+               true);
+  return output_written();
 }
 
 }  // namespace llmlaunch::trainer

@@ -49,6 +49,7 @@ add_library(llmlaunch_trainer_app STATIC
   evaluation.cpp
   job_facts.cpp
   loss_log.cpp
+  output.cpp
   predictions.cpp
   progress.cpp
   resume.cpp

@@ -8,7 +8,7 @@ int exit_status(const Error& error) {
   if (code == Errc::usage) return kUsage;
   if (code == std::errc::argument_out_of_domain) return kDiverged;
   if (code == Errc::not_found) return kNoInput;
-  if (code == Errc::generation_ended || code == Errc::canceled) return kEnded;
+  if (code == Errc::generation_ended || code == Errc::canceled || code == Errc::locked) return kEnded;
   if (code == Errc::invalid_config || code == Errc::invalid_argument) return kConfig;
   if (code == Errc::internal) return kInternal;
   if (code == Errc::out_of_resources) return kNoResources;

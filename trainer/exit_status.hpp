@@ -15,7 +15,8 @@ enum ExitStatus : int {
   kInternal = 70,     ///< a defect; ranks whose parameters differ
   kNoResources = 71,  ///< no memory
   kInputOutput = 74,  ///< a file cannot be read or written
-  kEnded = 75,        ///< llmlaunch ended this generation, because another rank failed or the job was stopped
+  kEnded = 75,        ///< llmlaunch ended this generation, because another rank failed or the job was stopped;
+                      ///< another job is at work in output_dir
   kConfig = 78,       ///< damaged data, wrong environment
 };
 

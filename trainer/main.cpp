@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "trainer/exit_status.hpp"
 #include "trainer/files.hpp"
 #include "trainer/options.hpp"
+#include "trainer/output.hpp"
 #include "trainer/stop.hpp"
 #include "trainer/train.hpp"
 #include "trainer/world.hpp"
@@ -82,23 +84,33 @@ Result<Ending> run(const TrainOptions& options) {
   return train(options, *world, *device, end_unless_done);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  set_log_prefix("llmlaunch-train");
-  // Into a pipe, too, each line goes out as a whole when it ends.
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  take_stop_signals();
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
+int run_program(const std::vector<std::string>& arguments) {
   const auto parsed = parse_options(arguments, read_settings);
   if (!parsed) {
     report_error(parsed.error());
     return exit_status(parsed.error());
   }
   if (!parsed->answer.empty()) {
-    std::fputs(parsed->answer.c_str(), stdout);
-    return kDone;
+    write_output(stdout, parsed->answer, true);
+    const auto told = output_written();
+    if (told) return kDone;
+    report_error(told.error());
+    return exit_status(told.error());
   }
   end_unless_done(run(parsed->options));
   return kDone;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  keep_standard_descriptors();
+  set_log_prefix("llmlaunch-train");
+  try {
+    take_stop_signals();
+    return run_program({argv + 1, argv + argc});
+  } catch (const std::bad_alloc&) {
+    report_error(no_memory());
+    ::_exit(kNoResources);
+  }
 }

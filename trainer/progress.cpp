@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "trainer/output.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -32,8 +34,7 @@ std::string clock_of(double seconds) {
 }  // namespace
 
 void ProgressLine::put(const std::string& bytes) {
-  std::fputs(bytes.c_str(), out_);
-  std::fflush(out_);
+  write_output(out_, bytes);
 }
 
 void ProgressLine::clear() {

@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,6 +28,8 @@
 #include "trainer/host_steps.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
+#include "trainer/output.hpp"
+#include "trainer/output_lock.hpp"
 #include "trainer/predictions.hpp"
 #include "trainer/resume.hpp"
 #include "trainer/sampler.hpp"
@@ -77,7 +82,7 @@ class Training {
                       .save_steps = options.save_steps,
                       .train_batch_size = options.per_device_train_batch_size},
              .optimizer = optimizer_numbers(options),
-             .flags = flags_to_keep(options, length_.steps, world.world_size)},
+             .flags = flags_to_keep(options, data, length_.steps, world.world_size)},
         story_(options, world, length_),
         checkpoints_(
             options.output_dir, options.save_total_limit,
@@ -113,6 +118,9 @@ class Training {
 
   /// Before others write to the terminal.
   void end_line() { story_.end_line(); }
+
+  /// A checkpoint that is being written, where the job ends by an error.
+  void finish_writing() { checkpoints_.settle(); }
 
  private:
   static std::vector<Range> places(const Model& model) {
@@ -161,6 +169,7 @@ class Training {
     step_ = begun->steps.done;
     skipped_ = begun->steps.skipped;
     if (step_ >= length_.steps) story_.say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
+    if (step_ >= length_.steps) return ok;  // what reports and losses say stays as it is
     if (auto begun_story = story_.begin(step_); !begun_story) return begun_story;
     return losses_.begin(step_);
   }
@@ -573,38 +582,75 @@ class Training {
   std::uint64_t step_ = 0;  // of the whole run, from 1
 };
 
+void print_line(const std::string& line) {
+  write_output(stdout, line + "\n");
+}
+
+/// The job's rank as long as it runs: what it had begun to write is on the disk before anybody is told how it ended.
+Result<Ending> run_to_end(Training& training) {
+  Result<Ending> ending = no_memory();
+  try {
+    ending = training.run();
+  } catch (const std::bad_alloc&) {
+  }
+  training.end_line();
+  if (!ending) training.finish_writing();
+  return ending;
+}
+
+/// Where rank 0 makes files in output_dir, nobody else does meanwhile.
+Result<OutputLock> lock_output(const TrainOptions& options, const World& world) {
+  if (options.output_dir.empty() || world.rank != 0) return OutputLock();
+  const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
+  if (options.save_strategy != SaveStrategy::no || reports) {
+    std::error_code ignored;  // who needs the folder says why there is none
+    std::filesystem::create_directories(options.output_dir, ignored);
+  }
+  return OutputLock::take(options.output_dir, world.host);
+}
+
 }  // namespace
+
+Error no_memory() {
+  return make_error(
+      Errc::out_of_resources, "there is not enough memory", {},
+      "a smaller --per_device_train_batch_size, --per_device_eval_batch_size or --train_samples needs less");
+}
 
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
                      const std::function<void(const Result<Ending>&)>& at_end) {
+  auto data = load_data(options);
+  if (!data) return data.error();
+  const auto lock = lock_output(options, world);
+  if (!lock) return lock.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   if (world.rank == 0 && !options.predict.empty()) {
-    if (auto good = prepare_predictions(options.predict); !good) return good.error();
+    if (auto good = prepare_predictions(options.predict, options.loss_file); !good) return good.error();
   }
-  auto data = load_data(options);
-  if (!data) return data.error();
   auto engine = make_engine(options, world, plan);
   if (!engine) return engine.error();
   if (world.rank == 0) {
-    fmt::print("llmlaunch-train {}: {}, {}\n", LLMLAUNCH_VERSION,
-               world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
-               engine->comm->description());
+    print_line(fmt::format("llmlaunch-train {}: {}, {}", LLMLAUNCH_VERSION,
+                           world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
+                           engine->comm->description()));
   }
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.
-  fmt::print("device {}{}\n", engine->backend->description(),
-             plan.why.empty() ? std::string() : fmt::format("; {}", plan.why));
+  print_line(fmt::format("device {}{}", engine->backend->description(),
+                         plan.why.empty() ? std::string() : fmt::format("; {}", plan.why)));
   if (world.rank == 0) {
     for (const std::string& note : options.notes) log_warning("{}", note);
   }
   if (options.cuda_graph && !plan.cuda && world.rank == 0) {
-    fmt::print("--cuda_graph: no GPU here; the host takes the steps of its loop\n");
+    print_line("--cuda_graph: no GPU here; the host takes the steps of its loop");
   }
   const auto loader = BatchLoader::make(options.dataloader_num_workers);
   if (!loader) return loader.error();
   Training training(options, world, *engine, *data, *losses, **loader, !plan.cuda);
-  const auto ending = training.run();
-  training.end_line();
+  auto ending = run_to_end(training);
+  if (ending && *ending == Ending::done) {
+    if (const auto told = output_written(); !told) ending = told.error();
+  }
   at_end(ending);
   return ending;
 }

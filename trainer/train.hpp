@@ -22,4 +22,7 @@ enum class Ending {
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
                      const std::function<void(const Result<Ending>&)>& at_end);
 
+/// Of an allocation that failed anywhere: `Errc::out_of_resources`.
+Error no_memory();
+
 }  // namespace llmlaunch::trainer

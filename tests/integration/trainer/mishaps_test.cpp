@@ -1,0 +1,248 @@
+// What happens to people: the same line twice at once, a stdout that takes nothing, more images than memory, a flag
+// whose variable is not set, a checkpoint on its way when the loss breaks. Each has its words and its status.
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "tests/integration/trainer/train_program.hpp"
+
+namespace mishaps_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::test;
+
+namespace {
+
+// Ten steps an epoch.
+const Words kSmall = {"--train_samples", "600", "--eval_samples", "200", "--threads", "1", "--model", "mlp"};
+
+Words small(const Words& more) {
+  Words words = kSmall;
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+struct Ended {
+  int status;
+  std::string said;
+};
+
+Ended ended(const Words& flags) {
+  ChildProcess run(command(flags), kAlone);
+  const int status = run.wait();
+  return {status, run.output()};
+}
+
+/// `redirections` as the shell writes them.
+Ended ended_with(const std::string& redirections, const Words& flags) {
+  Words words = {"/bin/sh", "-c", "exec \"$@\" " + redirections, "sh"};
+  const Words program = command(flags);
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  return {status, run.output()};
+}
+
+std::string text_in(const std::string& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+TEST_CASE("a second job in the same output_dir ends with 75 and names the first, which goes on") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words line = small({"--output_dir", output, "--resume_from_checkpoint", "true", "--save_steps", "10",
+                            "--logging_steps", "1", "--num_train_epochs", "100000"});
+  ChildProcess first(command(line), kAlone);
+  REQUIRE(first.wait_for("step 1/"));
+  const Ended second = ended(line);
+  INFO(second.said);
+  CHECK(second.status == 75);
+  CHECK_THAT(second.said,
+             Catch::StartsWith("llmlaunch-train: error: " + output + ": another job is at work here: pid " +
+                               std::to_string(first.pid()) + " on ") &&
+                 Catch::Contains("hint: wait for its end, or give this one another --output_dir"));
+  // Another folder is free, and so is this one when the job has gone, however it went.
+  CHECK(ended(small({"--output_dir", folder.file("other"), "--max_steps", "1"})).status == 0);
+  first.kill(SIGKILL);
+  CHECK(first.wait() == 128 + SIGKILL);
+  const Ended third = ended(small({"--output_dir", output, "--resume_from_checkpoint", "true", "--max_steps", "1"}));
+  INFO(third.said);
+  CHECK(third.status == 0);
+}
+
+TEST_CASE("of a job of two ranks rank 0 holds the folder, and the second job ends with its words") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words line = small({"--output_dir", output, "--logging_steps", "1", "--num_train_epochs", "100000"});
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks first = start_ranks(served, 2, line);
+  REQUIRE(first[0]->wait_for("step 1/"));
+  const ServedRendezvous other({"gamma", "delta"});
+  Ranks second = start_ranks(other, 2, line);
+  CHECK(second[0]->wait() == 75);
+  CHECK_THAT(second[0]->output(), Catch::Contains("another job is at work here: pid " +
+                                                  std::to_string(first[0]->pid()) + " on alpha, since "));
+}
+
+TEST_CASE("a stdout that takes nothing costs its lines and the status, not the training") {
+  const TemporaryFolder folder;
+  const std::string losses = folder.file("losses");
+  for (const auto& [redirection, reason] : std::vector<std::pair<std::string, std::string>>{
+           {">/dev/full", "No space left on device"}, {">&-", "Bad file descriptor"}, {"<&- >&-", "Bad file"}}) {
+    const Ended run = ended_with(redirection, small({"--loss_file", losses}));
+    INFO(run.said);
+    CHECK(run.status == 74);
+    CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: warning: stdout: write: " + reason) &&
+                             Catch::Contains("error: stdout: write: " + reason) && Catch::Contains(" times)"));
+    CHECK(losses_in(losses).size() == 10);  // and no line of the story among them
+  }
+}
+
+TEST_CASE("a disk that is full later cuts no line in silence") {
+  const TemporaryFolder folder;
+  const std::string log = folder.file("log");
+  Words words = {"/bin/sh", "-c", "ulimit -f 1; trap '' XFSZ; exec \"$@\" >>" + log, "sh"};
+  const Words program = command(small({"--logging_steps", "1", "--num_train_epochs", "4"}));
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 74);
+  CHECK_THAT(text_in(log), Catch::Contains("step 1/40"));
+  CHECK_THAT(run.output(), Catch::Contains("warning: stdout: write: File too large; what is not printed is lost"));
+}
+
+TEST_CASE("answers that cannot be printed are no success") {
+  const TemporaryFolder folder;
+  for (const Words& flags : std::vector<Words>{
+           {"--help"},
+           {"--version"},
+           {"--train_samples", "10", "--eval_samples", "10", "--export_dataset", folder.file("images")}}) {
+    const Ended run = ended_with(">/dev/full", flags);
+    INFO(run.said);
+    CHECK(run.status == 74);
+    CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: stdout: write: No space left on device"));
+  }
+  CHECK(std::filesystem::exists(folder.file("images") + "/t10k-labels-idx1-ubyte"));
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Sanitizers end the process where memory is asked for that is not there.
+TEST_CASE("more images than memory are a message with the bytes and 71") {
+  for (const std::string flag : {"--train_samples", "--eval_samples"}) {
+    const Ended run = ended({flag, "1000000000"});
+    INFO(run.said);
+    CHECK(run.status == 71);
+    CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: " + flag +
+                                           " 1000000000: no memory for 785000000000 bytes of images"));
+  }
+}
+
+TEST_CASE("memory that ends later is a message and 71, too") {
+  // Enough for the program and the images, and not for what one pass over 20,000 of them takes.
+  Words words = {"/bin/sh", "-c", "ulimit -v 900000; exec \"$@\"", "sh"};
+  const Words program = command(
+      {"--train_samples", "20000", "--eval_samples", "10", "--threads", "1", "--per_device_train_batch_size", "20000"});
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 71);
+  CHECK_THAT(run.output(), Catch::Contains("memory"));
+}
+#endif
+
+TEST_CASE("a loss that is not a number leaves the checkpoint before it whole") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Ended run = ended(small({"--output_dir", output, "--save_steps", "1", "--learning_rate", "1e30"}));
+  INFO(run.said);
+  CHECK(run.status == 65);
+  CHECK_THAT(run.said, Catch::Contains("step 2: the loss is not a number"));
+  CHECK(std::filesystem::exists(output + "/checkpoint-1/checksums.json"));
+  CHECK_FALSE(std::filesystem::exists(output + "/checkpoint-1.unfinished"));
+}
+
+TEST_CASE("where --predict cannot write is found before the first step") {
+  const TemporaryFolder folder;
+  const std::string there = folder.file("there");
+  std::filesystem::create_directory(there);
+  std::ofstream(folder.file("a")) << "";
+  std::filesystem::create_symlink(folder.file("a"), folder.file("b"));
+  struct Row {
+    Words flags;
+    int status;
+    std::string said;
+  };
+  for (const Row& row : std::vector<Row>{
+           {{"--predict", there}, 78, there + ": --predict: is a folder"},
+           {{"--predict", there + "/no/x"}, 74, there + "/no/x: --predict: open: No such file or directory"},
+           {{"--predict", folder.file("a"), "--loss_file", folder.file("b")},
+            78,
+            "--predict and --loss_file name the same file"},
+           {{"--predict", "x", "--loss_file", "./x"}, 64, "--predict and --loss_file name the same file, x"}}) {
+    const Ended run = ended(small(row.flags));
+    INFO(run.said);
+    CHECK(run.status == row.status);
+    CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
+  }
+}
+
+TEST_CASE("checkpoints that cannot be written name the good one of an earlier run") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  REQUIRE(ended(small({"--output_dir", output, "--max_steps", "5"})).status == 0);
+  Words words = {"/bin/sh", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "sh"};
+  const Words program = command(small({"--output_dir", output, "--resume_from_checkpoint", "true"}));
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 74);
+  CHECK_THAT(run.output(), Catch::Contains("1 of 1 checkpoints could not be written\n   hint: the last good one is " +
+                                           output + "/checkpoint-5; see the warnings above"));
+}
+
+TEST_CASE("where nothing is left to train nothing is set aside or cut") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string losses = folder.file("losses");
+  const Words job = small({"--output_dir", output, "--save_steps", "10", "--logging_steps", "5", "--report_to", "json",
+                           "--loss_file", losses});
+  Words whole = job, again = job;
+  whole.insert(whole.end(), {"--max_steps", "40"});
+  again.insert(again.end(), {"--max_steps", "30", "--resume_from_checkpoint", output + "/checkpoint-30"});
+  REQUIRE(ended(whole).status == 0);
+  const std::string metrics = text_in(output + "/metrics.jsonl");
+  REQUIRE_THAT(metrics, Catch::Contains("\"step\": 40"));
+  const Ended run = ended(again);
+  INFO(run.said);
+  CHECK(run.status == 0);
+  CHECK_THAT(run.said, Catch::Contains("nothing is left to train: 30 of 30 steps are done"));
+  CHECK(std::filesystem::exists(output + "/checkpoint-40"));
+  CHECK_FALSE(std::filesystem::exists(output + "/checkpoint-40.set-aside"));
+  CHECK(text_in(output + "/metrics.jsonl") == metrics);
+  CHECK(losses_in(losses).size() == 40);
+}
+
+TEST_CASE("a run that goes on with other data is warned") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string images = folder.file("images");
+  const Words sizes = {"--train_samples", "600", "--eval_samples", "100", "--export_dataset", images};
+  REQUIRE(ended(sizes).status == 0);
+  REQUIRE(ended(small({"--output_dir", output, "--max_steps", "2"})).status == 0);
+  const Ended run = ended({"--data_dir", images, "--model", "mlp", "--threads", "1", "--output_dir", output,
+                           "--resume_from_checkpoint", "true", "--max_steps", "3"});
+  INFO(run.said);
+  CHECK(run.status == 0);
+  CHECK_THAT(run.said, Catch::Contains("--data_dir is " + images + " and was drawn digits, the number of test images " +
+                                       "is 100 and was 200"));
+}
+
+}  // namespace mishaps_test

@@ -1,0 +1,34 @@
+/// \file
+/// One job at a time in an output_dir: rank 0 holds a lock on a file of it from its start to its end, however it ends.
+#pragma once
+
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+
+namespace llmlaunch::trainer {
+
+/// The file in output_dir. It stays: a lock on a file that was removed would keep nobody out.
+inline constexpr const char* kOutputLock = ".llmlaunch-train.lock";
+
+class OutputLock {
+ public:
+  /// Holds nothing.
+  OutputLock() = default;
+  OutputLock(OutputLock&& other) noexcept;
+  OutputLock& operator=(OutputLock&& other) noexcept;
+  ~OutputLock();
+
+  /// `Errc::locked` names the process and host of the job that is at work in `folder`. Where there is no such folder,
+  /// the file cannot be made or the file system knows no locks, the answer holds nothing: what cannot be done there is
+  /// told by those who do it.
+  static Result<OutputLock> take(const std::string& folder, const std::string& host);
+
+  bool holds() const { return descriptor_ >= 0; }
+
+ private:
+  explicit OutputLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_ = -1;
+};
+
+}  // namespace llmlaunch::trainer
