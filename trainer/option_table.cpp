@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -91,6 +92,21 @@ CLI::Validator whole_number() {
   return {[](const std::string& word) {
             const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
             return digits ? std::string() : word + " is not a number from 0";
+          },
+          ""};
+}
+
+/// CLI11 would take 010 for 8, and 0x10 for 16.
+CLI::Validator decimal_digits() {
+  return {[](std::string& word) {
+            const std::size_t first = word.starts_with('-') || word.starts_with('+') ? 1 : 0;
+            while (word.size() > first + 1 && word[first] == '0' && word[first + 1] >= '0' && word[first + 1] <= '9') {
+              word.erase(first, 1);
+            }
+            const bool other = word.size() > first + 1 && word[first] == '0' &&
+                               std::isalpha(static_cast<unsigned char>(word[first + 1])) != 0 &&
+                               word[first + 1] != 'e' && word[first + 1] != 'E';
+            return other ? word + " is not a decimal number" : std::string();
           },
           ""};
 }
@@ -324,6 +340,11 @@ exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not fou
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report or stdout: training went on without it),
 75 the job was ended by llmlaunch, or another one is at work in output_dir, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
 
+bool is_number(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  return type.starts_with("UINT") || type.starts_with("INT") || type.starts_with("FLOAT");
+}
+
 }  // namespace
 
 struct OptionTable::Parts {
@@ -353,6 +374,9 @@ OptionTable::OptionTable(TrainOptions& options, OptionWords& words) : parts_(std
   add_report_flags(app, options, words);
   add_checkpoint_flags(app, options);
   add_device_flags(app, options, words);
+  for (CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
+    if (is_number(*option)) option->transform(decimal_digits());
+  }
 }
 
 OptionTable::~OptionTable() = default;
@@ -392,9 +416,7 @@ std::optional<OptionTable::Kind> OptionTable::kind_of(const std::string& name) c
   const CLI::Option* option = parts_->setting(name);
   if (option == nullptr) return std::nullopt;
   if (option->get_delimiter() != '\0') return Kind::list;
-  const std::string type = option->get_type_name();
-  const bool number = type.starts_with("UINT") || type.starts_with("INT") || type.starts_with("FLOAT");
-  return number ? Kind::number : Kind::word;
+  return is_number(*option) ? Kind::number : Kind::word;
 }
 
 Result<void> OptionTable::set(const std::string& name, std::span<const std::string> values) {

@@ -57,6 +57,30 @@ TEST_CASE("flags are the same with hyphens and underscores, with a space or an e
   }
 }
 
+TEST_CASE("digits mean decimal") {
+  CHECK(options({"--max_steps", "010"}).max_steps == 10);
+  CHECK(options({"--logging_steps", "010"}).logging_steps == 10);
+  CHECK(options({"--train_samples", "08"}).train_samples == 8);
+  CHECK(options({"--seed", "0010"}).seed == 10);
+  CHECK(options({"--seed", "00"}).seed == 0);
+  CHECK(options({"--num_train_epochs", "03.0"}).num_train_epochs == 3);
+  CHECK(options({"--threads", "010"}).threads == 10);
+  CHECK(options({"--learning_rate", "0.5"}).learning_rate == 0.5);
+  CHECK(options({"--learning_rate", "0e0"}).learning_rate == 0);
+  CHECK(options({"--learning_rate", "01e-3"}).learning_rate == 1e-3);
+  for (const std::string flag :
+       {"--max_steps", "--logging_steps", "--train_samples", "--seed", "--threads", "--learning_rate"}) {
+    CAPTURE(flag);
+    for (const std::string word : {"0x10", "-0x10", "0b1", "0o7"}) {
+      CAPTURE(word);
+      const auto parsed = parse({flag + "=" + word});
+      REQUIRE_FALSE(parsed);
+      CHECK(parsed.error().code == Errc::usage);
+      CHECK_THAT(parsed.error().what, Catch::StartsWith(flag + ": " + word + " is not a decimal number"));
+    }
+  }
+}
+
 TEST_CASE("hyphens in values stay") {
   CHECK(options({"--data-dir", "my-data-dir"}).data_dir == "my-data-dir");
   CHECK(options({"--loss-file=a-b/c-d"}).loss_file == "a-b/c-d");
