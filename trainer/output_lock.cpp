@@ -53,7 +53,7 @@ Result<OutputLock> OutputLock::take(const std::string& folder, const std::string
   const std::string line =
       fmt::format("pid {} on {}, since {:%Y-%m-%d %H:%M:%S}Z\n", ::getpid(), host, fmt::gmtime(std::time(nullptr)));
   // The lock holds without these words, too: a full disk is found by who writes a checkpoint.
-  if (::ftruncate(lock.descriptor_, 0) == 0) (void)write_all(lock.descriptor_, line);
+  if (::ftruncate(lock.descriptor_, 0) == 0) (void)llmlaunch::write_all(lock.descriptor_, line);
   return lock;
 }
 
