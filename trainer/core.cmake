@@ -21,6 +21,7 @@ add_library(llmlaunch_trainer_files STATIC
   files.cpp
   reports.cpp
   safetensors.cpp
+  step_lines.cpp
   trainer_state.cpp
 )
 target_link_libraries(llmlaunch_trainer_files
