@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string_view>
 
 #include "cli/foreign_options.hpp"
@@ -156,7 +155,7 @@ Result<Cut> cut_words(const CLI::App& top, const std::vector<const CLI::App*>& b
     }
     const bool is_option = words[i].size() > 1 && words[i].front() == '-' && words[i] != "--";
     // No option of ours begins with a digit: llmlaunch store add JOB KEY -1
-    const bool is_number = is_option && takes_words(app->get_parent()) && std::isdigit(words[i][1]) != 0;
+    const bool is_number = is_option && takes_words(app->get_parent()) && words[i][1] >= '0' && words[i][1] <= '9';
     if (is_option && !is_number) {
       if (auto taken = take_option(*app, full_name(*app), words, i, parts); !taken) return taken.error();
       continue;

@@ -146,8 +146,9 @@ Error died_without_a_word(const RunningJob& job) {
 Error why_closed(const RunningJob& job, Error error) {
   if (error.code != Errc::closed) return error;
   RunState state = run_state(job.directory);
-  // Its head closes the store before it writes down how the job ended.
-  for (auto waited = 0ms; state == RunState::serves && waited < kEndIsWritten; waited += kLookAgainForEnd) {
+  // Its head takes the pass away and closes the store before it writes down how the job ended.
+  const auto is_ending = [&state] { return state == RunState::serves || state == RunState::no_pass; };
+  for (auto waited = 0ms; is_ending() && waited < kEndIsWritten; waited += kLookAgainForEnd) {
     std::this_thread::sleep_for(kLookAgainForEnd);
     state = run_state(job.directory);
   }

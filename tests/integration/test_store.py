@@ -156,7 +156,7 @@ def test_a_key_is_waited_for(hosts):
     waits = job.start("get", "--wait", "100", "later", "never")
     waits.said("1")  # and waits for the other one
     job.go()
-    assert waits.finish().status == 69 and f"job {job.directory.name} has ended" in waits.err, str(waits)
+    assert waits.finish().status == 69 and f"job {job.directory.name} has ended with status 0 at 20" in waits.err, str(waits)
 
 
 @pytest.mark.usefixtures("via")
