@@ -33,8 +33,10 @@ void CheckpointWriter::save(TrainingState state) {
       }
     });
   } catch (const std::bad_alloc&) {
+    not_begun_ = true;
     failed(no_memory_for(folder));
   } catch (const std::system_error& e) {
+    not_begun_ = true;
     failed(make_error(Errc::out_of_resources,
                       fmt::format("no thread can be started to write it: {}", e.code().message()), folder,
                       "see ulimit -u and the cgroup's pids.max"));
@@ -47,7 +49,7 @@ void CheckpointWriter::failed(const Error& error) {
 }
 
 bool CheckpointWriter::settle() {
-  if (!running_.valid()) return true;
+  if (!running_.valid()) return !std::exchange(not_begun_, false);
   auto folder = running_.get();
   if (!folder) {
     failed(folder.error());

@@ -51,6 +51,7 @@ class CheckpointWriter {
   std::uint64_t saved_ = 0;
   std::uint64_t failed_ = 0;
   std::error_code first_failure_;
+  bool not_begun_ = false;  // the one that was saved last
 };
 
 }  // namespace llmlaunch::trainer

@@ -328,6 +328,8 @@ TEST_CASE("a checkpoint for which there is no memory or no thread counts as not 
   ::pthread_attr_destroy(&usual);
   REQUIRE(told.size() == 2);
   CHECK_THAT(told[1].what, Catch::StartsWith("no thread can be started to write it: "));
+  CHECK_FALSE(alone.settle());
+  CHECK(alone.settle());  // said once
   CHECK_FALSE(alone.finish());
   alone.save(state_of(3));
   CHECK(alone.settle());
