@@ -1,5 +1,5 @@
 // A ring of batches between threads that fill it and the training loop that empties it. All state is behind one lock,
-// which nobody holds while a batch is filled.
+// which no thread of the loader holds while it fills a batch; without such threads nobody else wants it.
 #include "trainer/batch_loader.hpp"
 
 #include <fmt/format.h>

@@ -3,27 +3,56 @@
 
 #include <fmt/format.h>
 
+#include <new>
+#include <system_error>
 #include <utility>
 
 namespace llmlaunch::trainer {
+namespace {
+
+Error no_memory_for(const std::string& folder) {
+  return make_error(Errc::out_of_resources, "no memory to write it", folder);
+}
+
+}  // namespace
 
 CheckpointWriter::CheckpointWriter(std::string output_dir, std::uint32_t keep,
-                                   std::function<void(const Error&)> on_failure)
-    : output_dir_(std::move(output_dir)), keep_(keep), on_failure_(std::move(on_failure)) {}
+                                   std::function<void(const Error&)> on_failure, Write write)
+    : output_dir_(std::move(output_dir)), keep_(keep), on_failure_(std::move(on_failure)), write_(std::move(write)) {}
 
 void CheckpointWriter::save(TrainingState state) {
   settle();
   best_step_ = state.course.best ? std::optional(state.course.best->step) : std::nullopt;
-  running_ =
-      std::async(std::launch::async, [this, state = std::move(state)] { return save_checkpoint(output_dir_, state); });
+  const std::string folder = checkpoint_folder(output_dir_, state.step);
+  try {
+    running_ = std::async(std::launch::async, [this, folder, state = std::move(state)]() -> Result<std::string> {
+      try {
+        return write_(output_dir_, state);
+      } catch (const std::bad_alloc&) {
+        return no_memory_for(folder);
+      }
+    });
+  } catch (const std::bad_alloc&) {
+    not_begun_ = true;
+    failed(no_memory_for(folder));
+  } catch (const std::system_error& e) {
+    not_begun_ = true;
+    failed(make_error(Errc::out_of_resources,
+                      fmt::format("no thread can be started to write it: {}", e.code().message()), folder,
+                      "see ulimit -u and the cgroup's pids.max"));
+  }
+}
+
+void CheckpointWriter::failed(const Error& error) {
+  if (failed_++ == 0) first_failure_ = error.code;
+  on_failure_(error);
 }
 
 bool CheckpointWriter::settle() {
-  if (!running_.valid()) return true;
+  if (!running_.valid()) return !std::exchange(not_begun_, false);
   auto folder = running_.get();
   if (!folder) {
-    if (failed_++ == 0) first_failure_ = folder.error().code;
-    on_failure_(folder.error());
+    failed(folder.error());
     return false;
   }
   ++saved_;

@@ -18,6 +18,8 @@
 #include <sstream>
 #include <utility>
 
+#include "trainer/shown_line.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -42,6 +44,16 @@ std::string_view line_of(std::string_view text, std::size_t number) {
   text = text.substr(0, text.find('\n'));
   if (text.ends_with('\r')) text.remove_suffix(1);
   return text;
+}
+
+constexpr std::size_t kPairOfEscapes = 12;  // characters of "\ud83d\ude00", of which one is made
+
+/// A place of the text with joined escapes, in the text as it was.
+FilePlace before_joining(FilePlace place, const std::vector<FilePlace>& joins) {
+  const auto ahead = std::count_if(joins.begin(), joins.end(), [&](const FilePlace& join) {
+    return join.line == place.line && join.column < place.column;
+  });
+  return {place.line, place.column + static_cast<std::size_t>(ahead) * (kPairOfEscapes - 1)};
 }
 
 FilePlace place_in(std::string_view text, std::size_t line, std::size_t byte) {
@@ -78,7 +90,8 @@ constexpr std::string_view kTagOfText = "tag:yaml.org,2002:str";
 
 class ValueBuilder final : public YAML::EventHandler {
  public:
-  explicit ValueBuilder(std::string_view text) {
+  /// `joins` outlives it.
+  ValueBuilder(std::string_view text, const std::vector<FilePlace>& joins) : joins_(joins) {
     for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
       lines_.push_back(text.substr(0, end));
       text.remove_prefix(end + 1);
@@ -145,7 +158,8 @@ class ValueBuilder final : public YAML::EventHandler {
 
   FilePlace at(const YAML::Mark& mark) const {
     const auto line = std::min(static_cast<std::size_t>(std::max(mark.line, 0)), lines_.size() - 1);
-    return {line + 1, characters_in(lines_[line].substr(0, static_cast<std::size_t>(std::max(mark.column, 0)))) + 1};
+    const auto byte = static_cast<std::size_t>(std::max(mark.column, 0));
+    return before_joining({line + 1, characters_in(lines_[line].substr(0, byte)) + 1}, joins_);
   }
 
   FileValue made(FileValue::Kind kind, const YAML::Mark& mark) {
@@ -209,6 +223,7 @@ class ValueBuilder final : public YAML::EventHandler {
                   fmt::format("key '{}' is given twice, first on line {}", key.text.substr(0, 60), other->second.line)};
   }
 
+  const std::vector<FilePlace>& joins_;
   std::vector<std::string_view> lines_;
   FileValue root_;
   FilePlace last_{1, 1};
@@ -219,7 +234,11 @@ class ValueBuilder final : public YAML::EventHandler {
 };
 
 /// yaml-cpp's own words, with the usual reasons first: an end that is missing, a tab where YAML wants spaces.
-Refused syntax_error(std::string_view text, const YAML::Exception& caught, const ValueBuilder& builder) {
+Refused syntax_error(std::string_view text, const std::vector<FilePlace>& joins, const YAML::Exception& caught,
+                     const ValueBuilder& builder) {
+  const auto place = [&](std::size_t line, std::size_t byte) {
+    return before_joining(place_in(text, line, byte), joins);
+  };
   if (caught.msg == YAML::ErrorMsg::DOC_IN_SCALAR || caught.msg == YAML::ErrorMsg::EOF_IN_SCALAR) {
     return {builder.last_place(), "a text in quotes has no closing quote; it begins here or behind this"};
   }
@@ -228,7 +247,7 @@ Refused syntax_error(std::string_view text, const YAML::Exception& caught, const
   if (list || caught.msg == YAML::ErrorMsg::END_OF_MAP_FLOW) {
     const bool at_end = line_of(text, line).find_first_not_of(" \t") == std::string_view::npos;
     if (at_end) return {builder.open_place(), list ? "a '[' without ']'" : "a '{' without '}'"};
-    return {place_in(text, line, static_cast<std::size_t>(std::max(caught.mark.column, 0))),
+    return {place(line, static_cast<std::size_t>(std::max(caught.mark.column, 0))),
             fmt::format("is a ',' or a '{}' missing before this?", list ? ']' : '}')};
   }
   for (const std::size_t candidate : {line, line - 1}) {
@@ -236,12 +255,11 @@ Refused syntax_error(std::string_view text, const YAML::Exception& caught, const
     const std::string_view shown = line_of(text, candidate);
     const std::size_t tab = shown.substr(0, shown.find_first_not_of(" \t")).find('\t');
     if (tab != std::string_view::npos) {
-      return {place_in(text, candidate, tab), "a tab in the indentation; YAML indents by spaces"};
+      return {place(candidate, tab), "a tab in the indentation; YAML indents by spaces"};
     }
   }
   if (caught.mark.is_null()) return {{}, "not valid YAML: " + caught.msg};
-  return {place_in(text, line, static_cast<std::size_t>(std::max(caught.mark.column, 0))),
-          "not valid YAML: " + caught.msg};
+  return {place(line, static_cast<std::size_t>(std::max(caught.mark.column, 0))), "not valid YAML: " + caught.msg};
 }
 
 std::string utf8_of(std::uint32_t code) {
@@ -254,8 +272,9 @@ std::string utf8_of(std::uint32_t code) {
   return bytes;
 }
 
-/// JSON writes a character above U+FFFF as two escapes ("\ud83d\ude00"), which YAML does not know.
-std::string with_joined_surrogates(std::string_view text) {
+/// JSON writes a character above U+FFFF as two escapes ("\ud83d\ude00"), which YAML does not know. `joins` gets the
+/// places of those that became one character.
+std::string with_joined_surrogates(std::string_view text, std::vector<FilePlace>& joins) {
   const auto escape_at = [&](std::size_t at, char kind) -> std::optional<std::uint32_t> {
     if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u') return std::nullopt;
     std::uint32_t code = 0;
@@ -271,8 +290,14 @@ std::string with_joined_surrogates(std::string_view text) {
     return code - first;
   };
   std::string joined;
+  FilePlace here{1, 1};
   for (std::size_t at = 0; at < text.size();) {
     if (text[at] != '\\') {
+      if (text[at] == '\n') {
+        here = {here.line + 1, 1};
+      } else if (!continues_character(text[at])) {
+        ++here.column;
+      }
       joined += text[at++];
       continue;
     }
@@ -280,39 +305,19 @@ std::string with_joined_surrogates(std::string_view text) {
     const auto low = high ? escape_at(at + 6, 'l') : std::nullopt;
     if (low) {
       joined += utf8_of(0x10000U + (*high << 10U) + *low);
-      at += 12;
-    } else {
+      joins.push_back(here);
+      ++here.column;
+      at += kPairOfEscapes;
+    } else if (at + 1 < text.size() && text[at + 1] == '\\') {
       joined += text.substr(at, 2);  // an escaped backslash begins no escape
+      here.column += 2;
       at += 2;
+    } else {
+      joined += text[at++];
+      ++here.column;
     }
   }
   return joined;
-}
-
-/// A name that says that its value is a secret: "hub_token".
-bool is_secret_name(std::string_view name) {
-  std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (const char* word : {"token", "secret", "password", "api_key", "credential"}) {
-    if (lower.find(word) != std::string::npos) return true;
-  }
-  return false;
-}
-
-/// The line up to the value of the first secret in it.
-std::string without_secrets(std::string_view line) {
-  const auto in_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
-  for (std::size_t at = 0; at < line.size();) {
-    std::size_t end = at;
-    while (end < line.size() && in_name(line[end])) ++end;
-    if (end > at && is_secret_name(line.substr(at, end - at))) {
-      const std::size_t after = line.find_first_not_of("\"' ", end);
-      if (after != std::string_view::npos && line[after] == ':') return std::string(line.substr(0, after + 1)) + " …";
-    }
-    at = std::max(end, at + 1);
-  }
-  return std::string(line);
 }
 
 std::vector<std::string> shown_characters(std::string_view line) {
@@ -345,18 +350,20 @@ Result<void> ConfigFile::read() {
     return error_at({}, fmt::format("this is no UTF-8 text: see line {}, column {}", place->line, place->column));
   }
   const std::size_t first = text_.find_first_not_of(" \t\r\n");
-  if (first != std::string::npos && text_[first] == '{') text_ = with_joined_surrogates(text_);
-  ValueBuilder builder(text_);
+  std::vector<FilePlace> joins;
+  const std::string text =
+      first != std::string::npos && text_[first] == '{' ? with_joined_surrogates(text_, joins) : text_;
+  ValueBuilder builder(text, joins);
   try {
     // yaml-cpp 0.7 takes the end of the file for a closing quote when a line ends there, but not the end of a document.
-    std::istringstream stream(text_ + (text_.ends_with('\n') ? "...\n" : "\n...\n"));
+    std::istringstream stream(text + (text.ends_with('\n') ? "...\n" : "\n...\n"));
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const Refused& refused) {
     return error_at(refused.place, refused.what);
   } catch (const YAML::Exception& caught) {
-    const Refused refused = syntax_error(text_, caught, builder);
+    const Refused refused = syntax_error(text, joins, caught, builder);
     return error_at(refused.place, refused.what);
   }
   return take_settings(builder.take_root(), true);
@@ -387,7 +394,7 @@ Result<void> ConfigFile::take_settings(FileValue root, bool top) {
 
 Error ConfigFile::error_at(FilePlace place, std::string_view what, std::string_view note) const {
   if (place.line == 0) return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
-  const auto characters = shown_characters(without_secrets(line_of(text_, place.line)));
+  const auto characters = shown_characters(shown_line(text_, place.line));
   const std::size_t caret = std::min(std::max<std::size_t>(place.column, 1) - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.
   const std::size_t begin = caret > kShownColumns * 3 / 4 ? caret - kShownColumns / 2 : 0;

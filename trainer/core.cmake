@@ -22,6 +22,7 @@ add_library(llmlaunch_trainer_files STATIC
   output_lock.cpp
   reports.cpp
   safetensors.cpp
+  step_lines.cpp
   trainer_state.cpp
 )
 target_link_libraries(llmlaunch_trainer_files

@@ -26,10 +26,18 @@ inline std::optional<double> value_in(const LogRecord& record, const std::string
   return std::nullopt;
 }
 
+/// What models are compared by: {"eval_loss", false}. Without a name it is not known: checkpoints did not always tell.
+struct Yardstick {
+  std::string metric;
+  bool greater_is_better = false;
+  friend bool operator==(const Yardstick&, const Yardstick&) = default;
+};
+
 struct BestModel {
   double metric = 0;
   std::uint64_t step = 0;
   std::string checkpoint;  ///< its folder
+  Yardstick by = {};
 };
 
 struct Course {

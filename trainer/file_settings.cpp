@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <vector>
 
 #include "trainer/known_arguments.hpp"
@@ -75,9 +73,9 @@ class Applying {
 
   Result<void> set(const std::string& name, OptionTable::Kind kind, const FileValue& value) {
     std::vector<std::string> words = {value.text};
-    if (value.kind == Kind::list && kind == OptionTable::Kind::list) {
+    if (kind == OptionTable::Kind::list && (value.kind == Kind::list || value.kind == Kind::scalar)) {
       words.clear();
-      for (const FileValue& item : value.items) {
+      for (const FileValue& item : value.kind == Kind::list ? value.items : split(value)) {
         if (item.kind != Kind::scalar) return wrong_type(name, item, "a word");
         if (is_other_report(item.text)) {
           left_out_.push_back(fmt::format("{} {}", name, item.text));
@@ -96,13 +94,26 @@ class Applying {
     return ok;
   }
 
+  /// One text is a list, too: "json,wandb".
+  static std::vector<FileValue> split(const FileValue& value) {
+    std::vector<FileValue> items;
+    std::string_view rest = value.text;
+    for (;;) {
+      const std::size_t end = std::min(rest.find(','), rest.size());
+      items.push_back(value);
+      items.back().text = rest.substr(0, end);
+      if (end == rest.size()) return items;
+      rest.remove_prefix(end + 1);
+    }
+  }
+
   Error wrong_type(const std::string& name, const FileValue& value, const char* expected) const {
     return file_.error_at(value.place, fmt::format("{}: {} is expected, and this is {}", name, expected,
                                                    value.kind == Kind::null ? "null" : shown_value(value)));
   }
 
   static bool asks(const FileValue& value) {
-    return value.kind != Kind::null && !(value.kind == Kind::scalar && std::atof(value.text.c_str()) == 0);
+    return value.kind != Kind::null && !(value.kind == Kind::scalar && !value.quoted && number_in(value.text) == 0);
   }
 
   /// transformers 4 has warmup_ratio beside warmup_steps, which wins when it is not 0.
@@ -116,12 +127,15 @@ class Applying {
   }
 
   Result<void> apply_ratio(const FileSetting& setting) {
-    if (!ratio_wins_) return ok;
-    if (setting.value.kind != Kind::scalar || setting.value.quoted || !(std::atof(setting.value.text.c_str()) < 1)) {
+    if (setting.value.kind == Kind::null) return ok;
+    const auto share =
+        setting.value.kind == Kind::scalar && !setting.value.quoted ? number_in(setting.value.text) : std::nullopt;
+    if (!share || *share < 0 || *share >= 1) {
       return file_.error_at(setting.value.place,
                             fmt::format("warmup_ratio: a number from 0 and below 1 is expected, and this is {}",
                                         shown_value(setting.value)));
     }
+    if (!ratio_wins_) return ok;
     applied_.places["warmup_steps"] = setting.place;
     return set("warmup_steps", OptionTable::Kind::number, setting.value);
   }
@@ -131,20 +145,34 @@ class Applying {
       if (is_nothing(known, setting.value)) return ok;
       return refused(known, setting.value);
     }
-    bool asks = !is_nothing(known, setting.value);
     if (setting.value.kind == Kind::mapping) {
-      // accelerator_config has arguments of its own, most of them true or null.
-      asks = false;
-      const auto& items = setting.value.items;
-      for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
-        const KnownArgument* part = known_argument(items[i].text);
-        const bool numbers = part != nullptr && part->effect == KnownArgument::Effect::numbers;
-        if (numbers && !is_nothing(*part, items[i + 1])) return refused(*part, items[i + 1]);
-        asks = asks || !(is_nothing(known, items[i + 1]) || items[i + 1].text == "true");
+      const auto asks = parts_ask(setting.value, setting.key == "accelerator_config");
+      if (!asks) return asks.error();
+      if (*asks) left_out_.push_back(setting.key);
+      return ok;
+    }
+    if (!is_nothing(known, setting.value)) left_out_.push_back(setting.key);
+    return ok;
+  }
+
+  /// Of a mapping, and of those inside it: whether it asks for something, but for other numbers.
+  Result<bool> parts_ask(const FileValue& mapping, bool accelerator) const {
+    bool asks = false;
+    for (std::size_t i = 0; i + 1 < mapping.items.size(); i += 2) {
+      const FileValue& value = mapping.items[i + 1];
+      const std::string& name = mapping.items[i].text;
+      const KnownArgument* known = accelerator ? known_accelerator_argument(name) : known_argument(name);
+      const KnownArgument part = known != nullptr ? *known : KnownArgument{.name = {}, .harmless = "true"};
+      if (value.kind == Kind::mapping) {
+        const auto inner = parts_ask(value, accelerator);
+        if (!inner) return inner.error();
+        asks = asks || *inner;
+      } else if (!is_nothing(part, value)) {
+        if (part.effect == KnownArgument::Effect::numbers) return refused(part, value);
+        asks = true;
       }
     }
-    if (asks) left_out_.push_back(setting.key);
-    return ok;
+    return asks;
   }
 
   Error refused(const KnownArgument& known, const FileValue& value) const {

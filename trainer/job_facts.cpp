@@ -56,6 +56,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
       {"--predict", o.predict.empty() ? "not given" : "given"},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
+      {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
       {"--num_train_epochs", text_of(o.num_train_epochs)},
       {"--max_steps", text_of(o.max_steps)},
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},

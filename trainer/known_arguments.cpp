@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cmath>
 #include <utility>
 
 namespace llmlaunch::trainer {
@@ -25,7 +27,7 @@ constexpr KnownArgument kKnown[] = {
     {"average_tokens_across_devices", Effect::none, "true"},
     {"batch_eval_metrics"},
     {"bf16_full_eval", Effect::numbers, "", kFloat32},
-    {"dataloader_in_order", Effect::none, "true"},
+    {"dataloader_in_order", Effect::none, "true", "", true},
     {"dataloader_multiprocessing_context"},
     {"dataloader_persistent_workers"},
     {"dataloader_pin_memory", Effect::none, "true"},
@@ -102,7 +104,7 @@ constexpr KnownArgument kKnown[] = {
     {"run_name"},
     {"save_on_each_node"},
     {"save_only_model"},
-    {"save_safetensors", Effect::none, "true"},
+    {"save_safetensors", Effect::none, "true", "", true},
     {"sharded_ddp", Effect::numbers, "", kOneCopy},
     {"skip_memory_metrics", Effect::none, "true"},
     {"split_batches", Effect::numbers, "", kPerDevice},
@@ -125,31 +127,63 @@ constexpr KnownArgument kKnown[] = {
     {"xpu_backend"},
 };
 
+constexpr KnownArgument kAccelerator[] = {
+    {"dispatch_batches"},
+    {"even_batches", Effect::numbers, "true",
+     "the ranks' shares are made equal; --dataloader_drop_last leaves out the rest", true},
+    {"gradient_accumulation_kwargs"},
+    {"non_blocking", Effect::none, "true"},
+    {"num_steps", Effect::numbers, "1", "write gradient_accumulation_steps"},
+    {"split_batches", Effect::numbers, "", kPerDevice},
+    {"use_configured_state"},
+    {"use_seedable_sampler", Effect::none, "true", "", true},
+};
+
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kOtherNames = {{
     {"evaluation_strategy", "eval_strategy"},
     {"no_cuda", "use_cpu"},
     {"warmup_ratio", "warmup_steps"},
 }};
 
+/// Words, and numbers as numbers: 0.00 is 0.
 bool is_one_of(std::string_view text, std::string_view words) {
+  const auto number = number_in(text);
   while (!words.empty()) {
     const std::size_t end = std::min(words.find('|'), words.size());
-    if (text == words.substr(0, end)) return true;
+    const std::string_view word = words.substr(0, end);
+    if (text == word || (number && number == number_in(word))) return true;
     words.remove_prefix(std::min(end + 1, words.size()));
   }
   return false;
 }
 
+const KnownArgument* argument_in(std::span<const KnownArgument> table, std::string_view name) {
+  const auto found =
+      std::find_if(table.begin(), table.end(), [&](const KnownArgument& known) { return known.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
 }  // namespace
+
+std::optional<double> number_in(std::string_view text) {
+  if (text.starts_with('+')) text.remove_prefix(1);
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, failed] = std::from_chars(text.data(), end, value);
+  if (failed != std::errc() || stop != end || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
 
 std::span<const KnownArgument> known_arguments() {
   return kKnown;
 }
 
 const KnownArgument* known_argument(std::string_view name) {
-  const auto* const found = std::find_if(std::begin(kKnown), std::end(kKnown),
-                                         [&](const KnownArgument& known) { return known.name == name; });
-  return found == std::end(kKnown) ? nullptr : found;
+  return argument_in(kKnown, name);
+}
+
+const KnownArgument* known_accelerator_argument(std::string_view name) {
+  return argument_in(kAccelerator, name);
 }
 
 std::string_view present_name(std::string_view name) {
@@ -165,7 +199,8 @@ bool is_other_report(std::string_view word) {
 }
 
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text) {
-  return argument.harmless == "*" || is_one_of(text, "|false|False|0|0.0") || text.empty() ||
+  const bool is_false = text == "false" || text == "False";
+  return argument.harmless == "*" || (is_false && !argument.false_asks) || is_one_of(text, "0") || text.empty() ||
          is_one_of(text, argument.harmless) || (text == "True" && is_one_of("true", argument.harmless));
 }
 

@@ -3,6 +3,7 @@
 /// does about each. A file that TrainingArguments.to_json_string() wrote has all of them.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -19,11 +20,14 @@ struct KnownArgument {
   /// "steps|no". "*" is any.
   std::string_view harmless = {};
   std::string_view hint = {};  ///< behind the error: what to do instead
+  bool false_asks = false;     ///< false is not the default, and asks for something
 };
 
 /// nullptr: no argument of Hugging Face's, or one that the trainer has.
 const KnownArgument* known_argument(std::string_view name);
 std::span<const KnownArgument> known_arguments();
+/// The same of the arguments that accelerator_config has inside.
+const KnownArgument* known_accelerator_argument(std::string_view name);
 
 /// The trainer's name of an argument that has another one in some version: "evaluation_strategy" is eval_strategy.
 /// Empty: it has none.
@@ -32,6 +36,9 @@ std::string_view present_name(std::string_view name);
 /// Whether report_to of Hugging Face's takes this word, and the trainer's does not: "wandb". Files of transformers 4
 /// name whatever was installed where they were written.
 bool is_other_report(std::string_view word);
+
+/// The finite number that the whole text is; nothing: it is none.
+std::optional<double> number_in(std::string_view text);
 
 /// Whether a value (a scalar's text) asks for nothing.
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text);

@@ -5,40 +5,14 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <optional>
-#include <string_view>
+#include <string>
 
 #include "trainer/files.hpp"
+#include "trainer/step_lines.hpp"
 
 namespace llmlaunch::trainer {
-namespace {
-
-constexpr std::string_view kBeforeStep = "{\"step\": ";
-constexpr std::size_t kMaxFile = std::size_t{1} << 30U;
-
-std::optional<std::uint64_t> step_in(std::string_view line) {
-  if (!line.starts_with(kBeforeStep)) return std::nullopt;
-  std::uint64_t step = 0;
-  const char* const end = line.data() + line.size();
-  if (std::from_chars(line.data() + kBeforeStep.size(), end, step).ec != std::errc()) return std::nullopt;
-  return step;
-}
-
-/// The whole lines of the first steps. A line that was being written when its job was killed has no end and goes.
-std::string kept_lines(std::string_view text, std::uint64_t steps_done) {
-  std::string kept;
-  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
-    const std::string_view line = text.substr(0, end + 1);
-    if (const auto step = step_in(line); step && *step <= steps_done) kept += line;
-    text.remove_prefix(end + 1);
-  }
-  return kept;
-}
-
-}  // namespace
 
 Result<LossLog> LossLog::open(const std::string& path, bool wanted) {
   if (path.empty()) return LossLog(path, nullptr, wanted);
@@ -52,9 +26,9 @@ Result<void> LossLog::begin(std::uint64_t steps_done) {
   std::string kept;
   std::error_code ignored;  // what cannot be looked at is not kept
   if (steps_done > 0 && std::filesystem::is_regular_file(path_, ignored)) {
-    const auto before = read_whole_file(path_, kMaxFile);
+    const auto before = read_whole_file(path_, kMaxStepLines);
     if (!before) return before.error();
-    kept = kept_lines(as_text(*before), steps_done);
+    kept = kept_step_lines(as_text(*before), steps_done);
   }
   // Opened for appending: what is written next comes after this.
   // A pipe or /dev/stderr has nothing to keep and says EINVAL.
@@ -70,7 +44,7 @@ Result<void> LossLog::begin(std::uint64_t steps_done) {
 Result<void> LossLog::write(std::uint64_t step, double loss) {
   if (!file_) return ok;
   const std::string number = std::isfinite(loss) ? fmt::format("{}", loss) : "null";
-  const std::string line = fmt::format("{{\"step\": {}, \"loss\": {}}}\n", step, number);
+  const std::string line = fmt::format("{}{}, \"loss\": {}}}\n", kStepLineStart, step, number);
   if (std::fputs(line.c_str(), file_.get()) < 0 || std::fflush(file_.get()) != 0)
     return system_error(errno, "--loss_file: write", path_);
   return ok;

@@ -6,7 +6,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -66,11 +68,16 @@ CLI::Option* add_switch(CLI::App& app, const std::string& name, T& value, const 
   return add_choice(app, name, value, truths, help)->expected(0, 1)->default_str("true")->option_text("[true|false]");
 }
 
-/// A number that is one, from 0, or above it.
-CLI::Validator number_from_zero(bool zero_too) {
-  return {[zero_too](const std::string& word) -> std::string {
+/// More steps, and buckets of more MiB, nobody has; what is counted in whole numbers has to fit them.
+constexpr double kMostSteps = 1e12;
+constexpr double kMostBucketMib = 1e6;
+
+/// A number that is one, from 0, or above it, and up to `most`.
+CLI::Validator number_from_zero(bool zero_too, double most = std::numeric_limits<double>::max()) {
+  return {[zero_too, most](const std::string& word) -> std::string {
             double value = 0;
             if (!CLI::detail::lexical_cast(word, value) || !std::isfinite(value)) return word + " is not a number";
+            if (value > most) return fmt::format("{} is above {:.0f}", word, most);
             if (value > 0 || (zero_too && value == 0)) return {};
             return word + (zero_too ? " is below 0" : " is not above 0");
           },
@@ -87,11 +94,27 @@ CLI::Validator adam_beta() {
           ""};
 }
 
-/// Digits only: a minus would be taken for a very large number.
+/// Digits only: a minus would be taken for a very large number, and a larger number for the largest.
 CLI::Validator whole_number() {
-  return {[](const std::string& word) {
-            const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
-            return digits ? std::string() : word + " is not a number from 0";
+  return {[](const std::string& word) -> std::string {
+            std::uint64_t value = 0;
+            const char* const end = word.data() + word.size();
+            const auto [stop, failed] = std::from_chars(word.data(), end, value);
+            if (failed == std::errc::invalid_argument || stop != end) return word + " is not a number from 0";
+            if (failed == std::errc()) return {};
+            return fmt::format("{} is above {}", word, std::numeric_limits<std::uint64_t>::max());
+          },
+          ""};
+}
+
+/// What is below 0 is the option's own affair.
+CLI::Validator number_up_to(double most) {
+  return {[most](const std::string& word) -> std::string {
+            double value = 0;
+            if (CLI::detail::lexical_cast(word, value) && value > most) {
+              return fmt::format("{} is above {:.0f}", word, most);
+            }
+            return {};
           },
           ""};
 }
@@ -170,7 +193,8 @@ void add_length_flags(CLI::App& app, TrainOptions& o) {
                ->capture_default_str());
   app.add_option("--max_steps", o.max_steps,
                  "stop after so many steps, whatever num_train_epochs says; -1: no such limit")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(number_up_to(kMostSteps));
   from_one(
       app.add_option("--gradient_accumulation_steps", o.gradient_accumulation_steps,
                      "batches per rank whose gradients make one step; an epoch's last step takes those that are left")
@@ -195,7 +219,7 @@ void add_optimizer_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--warmup_steps", o.warmup_steps,
                  "steps over which the learning rate rises from 0; below 1: that share of all steps")
       ->capture_default_str()
-      ->check(number_from_zero(true));
+      ->check(number_from_zero(true, kMostSteps));
   app.add_option("--weight_decay", o.weight_decay, "AdamW's, on every parameter (Hugging Face: 0)")
       ->capture_default_str()
       ->check(number_from_zero(true));
@@ -297,7 +321,7 @@ void add_device_flags(CLI::App& app, TrainOptions& o, OptionWords& words) {
   add_switch(app, "--use_cpu", words.use_cpu, "the same as --device cpu");
   app.add_option("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, "gradient buckets after the first hold so many MiB")
       ->capture_default_str()
-      ->check(number_from_zero(false));
+      ->check(number_from_zero(false, kMostBucketMib));
   app.add_option("--ddp_timeout", o.ddp_timeout, "seconds that one collective may take")
       ->capture_default_str()
       ->check(CLI::Range(std::uint32_t{1}, std::uint32_t{30 * 24 * 3600}));

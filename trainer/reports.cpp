@@ -13,15 +13,15 @@
 #include <string_view>
 #include <utility>
 
+#include "rendezvous/base/log.hpp"
 #include "trainer/event_file.hpp"
 #include "trainer/files.hpp"
+#include "trainer/step_lines.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::string_view kLineStart = "{\"step\": ";
 constexpr std::string_view kEventsPrefix = "events.out.tfevents.";
-constexpr std::size_t kMaxMetrics = std::size_t{1} << 30U;
 
 double now_in_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -70,23 +70,9 @@ std::string tag_of(const std::string& name) {
 
 std::string metrics_line(const LogRecord& record, double time) {
   const auto number = [](double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; };
-  std::string line = fmt::format("{}{}, \"epoch\": {}", kLineStart, record.step, number(record.epoch));
+  std::string line = fmt::format("{}{}, \"epoch\": {}", kStepLineStart, record.step, number(record.epoch));
   for (const auto& [name, value] : record.values) line += fmt::format(", \"{}\": {}", name, number(value));
   return line + fmt::format(", \"time\": {:.3f}}}\n", time);
-}
-
-std::size_t kept_metrics(std::string_view text, std::uint64_t steps_done) {
-  std::size_t kept = 0;
-  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', kept)) {
-    const std::string_view line = text.substr(kept, end - kept);
-    std::uint64_t step = 0;
-    const bool told =
-        line.starts_with(kLineStart) &&
-        std::from_chars(line.data() + kLineStart.size(), line.data() + line.size(), step).ec == std::errc();
-    if (!told || step > steps_done) break;
-    kept = end + 1;
-  }
-  return kept;
 }
 
 Reports::Reports(ReportFolders folders, std::function<void(const Error&)> on_failure)
@@ -103,15 +89,25 @@ Result<void> Reports::begin(std::uint64_t steps_done) {
 Result<void> Reports::begin_json(std::uint64_t steps_done) {
   if (auto made = make_folder(folders_.json); !made) return made;
   const std::string path = (std::filesystem::path(folders_.json) / "metrics.jsonl").string();
-  std::size_t kept = 0;
+  std::string kept;
+  std::size_t same = 0;
   std::error_code ignored;  // what cannot be looked at is not kept
-  if (steps_done > 0 && std::filesystem::is_regular_file(path, ignored)) {
-    const auto before = read_whole_file(path, kMaxMetrics);
+  if (std::filesystem::is_regular_file(path, ignored)) {
+    const auto before = read_whole_file(path, kMaxStepLines);
     if (!before) return before.error();
-    kept = kept_metrics(as_text(*before), steps_done);
+    kept = kept_step_lines(as_text(*before), steps_done);
+    if (as_text(*before).starts_with(kept)) same = kept.size();
+    const std::size_t lines = count_step_lines(as_text(*before));
+    if (steps_done == 0 && lines > 0) {
+      log_warning(
+          "{}: {} records of an earlier job are overwritten, for this one starts anew; another --logging_dir "
+          "keeps them",
+          path, lines);
+    }
   }
-  auto opened = AppendFile::open(path, kept);
+  auto opened = AppendFile::open(path, same);
   if (!opened) return opened.error();
+  if (auto put = opened->append(std::string_view(kept).substr(same)); !put) return put;
   json_ = std::move(*opened);
   return ok;
 }

@@ -29,7 +29,8 @@ class Reports {
   /// `on_failure` is told of the first record that could not be written: training goes on without it.
   Reports(ReportFolders folders, std::function<void(const Error&)> on_failure);
 
-  /// Makes folders and files, and keeps of metrics.jsonl what the first `steps_done` steps say. The system's error.
+  /// Makes folders and files, and keeps of metrics.jsonl what the first `steps_done` steps say. Where a job that starts
+  /// anew overwrites records, it warns. The system's error.
   Result<void> begin(std::uint64_t steps_done);
   void add(const LogRecord& record);
   /// How many records are missing: "2 of 40 records of --report_to could not be written".
@@ -51,7 +52,5 @@ class Reports {
 
 /// One line of metrics.jsonl, with its end.
 std::string metrics_line(const LogRecord& record, double time);
-/// How many of the bytes are whole lines of the first `steps_done` steps, up to the first that is not.
-std::size_t kept_metrics(std::string_view text, std::uint64_t steps_done);
 
 }  // namespace llmlaunch::trainer

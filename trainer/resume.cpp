@@ -3,12 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <optional>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/best_model.hpp"
 #include "trainer/init.hpp"
 #include "trainer/job_facts.hpp"
 
@@ -33,12 +35,55 @@ std::string difference(const SampleAccounting& then, const SampleAccounting& now
   return differs("--dataloader_drop_last", then.drop_last, now.drop_last);
 }
 
+/// The folder that a checkpoint lies in.
+std::filesystem::path folder_around(const std::string& checkpoint) {
+  const std::filesystem::path path(checkpoint);
+  return path.has_filename() ? path.parent_path() : path.parent_path().parent_path();  // "run/checkpoint-4/"
+}
+
+/// A job that goes on from a checkpoint elsewhere would mix its own with those that output_dir has.
+Result<void> check_no_others(const std::string& output_dir, const std::string& checkpoint) {
+  if (output_dir.empty()) return ok;
+  const auto other = newest_checkpoint_name(output_dir);
+  if (!other) return other.error();
+  const std::filesystem::path around = folder_around(checkpoint);
+  std::error_code ignored;  // then they are not the same
+  if (other->empty() || std::filesystem::equivalent(around.empty() ? "." : around, output_dir, ignored)) return ok;
+  return make_error(Errc::invalid_argument, fmt::format("holds checkpoints, and {} is of another job", checkpoint),
+                    *other, "go on in that one's folder, or in an --output_dir without checkpoints");
+}
+
+/// What is the best by another metric cannot be compared with what this job tests.
+void settle_best(Course& course, const TrainOptions& options, const std::string& checkpoint) {
+  if (!course.best) return;
+  if (options.metric_for_best_model && !course.best->by.metric.empty() && course.best->by != yardstick(options)) {
+    const auto words = [](const Yardstick& by) {
+      return fmt::format("the {} {}", by.greater_is_better ? "greatest" : "least", by.metric);
+    };
+    log_warning("{}: the best model, of step {}, was that with {}, and is sought by {} now: it no longer counts",
+                checkpoint, course.best->step, words(course.best->by), words(yardstick(options)));
+    course.best.reset();
+    return;
+  }
+  // The folder may have another name by now, or another way to it.
+  const std::string here = checkpoint_folder(folder_around(checkpoint).string(), course.best->step);
+  std::error_code ignored;  // then it stays as it is told
+  if (std::filesystem::is_directory(here, ignored)) course.best->checkpoint = here;
+}
+
+bool has_test_of(const Course& course, std::uint64_t step) {
+  return std::any_of(course.history.begin(), course.history.end(), [&](const LogRecord& record) {
+    return record.step == step && value_in(record, record_name(Metric::loss));
+  });
+}
+
 /// On rank 0: the checkpoint that is meant, or nothing for a new start.
 Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& options) {
   if (options.resume_from_checkpoint == kLastCheckpoint) return find_last_checkpoint(options.output_dir);
   if (!options.resume_from_checkpoint.empty()) {
     auto state = load_checkpoint(options.resume_from_checkpoint);
     if (!state) return state.error();
+    if (auto alone = check_no_others(options.output_dir, options.resume_from_checkpoint); !alone) return alone.error();
     return FoundCheckpoint{options.resume_from_checkpoint, std::move(*state), {}};
   }
   if (options.output_dir.empty()) return std::optional<FoundCheckpoint>();
@@ -60,7 +105,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
     if (auto loaded = backend.load_parameters(initial_parameters(backend.model(), options.seed)); !loaded)
       return loaded.error();
-    return Start{{}, run.optimizer};
+    return Start{.steps = {}, .optimizer = run.optimizer};
   }
   const FoundCheckpoint& checkpoint = **found;
   for (const Error& damaged : checkpoint.damaged) log_warning("{}; passed over", to_string(damaged));
@@ -90,13 +135,10 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
     log_warning("{}: {}", checkpoint.folder, changed);
   }
   course = state.course;
-  if (course.best && !options.output_dir.empty()) {
-    // The folder may have another name by now, or another way to it.
-    const std::string here = checkpoint_folder(options.output_dir, course.best->step);
-    std::error_code ignored;  // then it stays as it is told
-    if (std::filesystem::is_directory(here, ignored)) course.best->checkpoint = here;
-  }
-  return Start{{.done = state.step, .skipped = state.skipped}, state.optimizer.value_or(run.optimizer)};
+  settle_best(course, options, checkpoint.folder);
+  return Start{.steps = {.done = state.step, .skipped = state.skipped},
+               .optimizer = state.optimizer.value_or(run.optimizer),
+               .tested = has_test_of(course, state.step)};
 }
 
 }  // namespace

@@ -32,13 +32,15 @@ struct RunFacts {
 struct Start {
   Steps steps;
   OptimizerNumbers optimizer;  ///< the checkpoint's, where there is one that has them
+  bool tested = false;         ///< the checkpoint's history has the test of its step
 };
 
 /// Brings all ranks to one state and gives the steps that are done: 0, with the initial weights, or those of the
 /// checkpoint that --resume_from_checkpoint means. `say` is told, on rank 0, where the job goes on, and of damaged
 /// checkpoints that were passed over; `course` gets, there, what was logged so far. Flags that differ from the
 /// checkpoint's are warned of. Errors of rank 0: a checkpoint that cannot be read or whose images are dealt otherwise
-/// than `run` says; an output_dir that has checkpoints of another job. Collective.
+/// than `run` says; an output_dir that has checkpoints of another job, also beside a checkpoint that lies elsewhere.
+/// Collective.
 Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
                           const std::function<void(const std::string&)>& say, Course& course);
 

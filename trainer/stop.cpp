@@ -62,6 +62,7 @@ bool wait_until(Condition happened, std::chrono::steady_clock::duration limit) {
 
 void take_stop_signals() {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of ulimit -f is an error like that of a full disk
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);

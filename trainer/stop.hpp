@@ -6,8 +6,8 @@
 
 namespace llmlaunch::trainer {
 
-/// Before any other thread is made. Also ignores SIGPIPE: Gloo writes to connections of ranks that are gone, which is
-/// an error to be told.
+/// Before any other thread is made. Also ignores SIGPIPE and SIGXFSZ: Gloo writes to connections of ranks that are
+/// gone, and files may end at the limit of ulimit -f; both are errors to be told.
 void take_stop_signals();
 
 /// From now on the first SIGTERM is only noted, or again ends the process at once. A SIGTERM that was noted stays so.

@@ -93,12 +93,13 @@ class Training {
     if (auto started = start(); !started) return started.error();
     note_first_sigterm(saves());
     const bool trains = step_ < length_.steps;
+    if (auto tested = test_what_was_missed(); !tested) return tested.error();
     for (std::uint64_t epoch = step_ / length_.steps_per_epoch; step_ < length_.steps && !stopped_; ++epoch) {
       if (auto done = train_epoch(epoch); !done) return done.error();
     }
     story_.end_line();
     if (stopped_) return save_and_stop();
-    if (!trains) {
+    if (!trains && !tested_) {
       if (auto tested = test({}); !tested) return tested.error();
     }
     settle_checkpoint();
@@ -168,6 +169,7 @@ class Training {
     schedule_.learning_rate = begun->optimizer.learning_rate;
     step_ = begun->steps.done;
     skipped_ = begun->steps.skipped;
+    begun_untested_ = step_ > 0 && !begun->tested;
     if (step_ >= length_.steps) story_.say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
     if (step_ >= length_.steps) return ok;  // what reports and losses say stays as it is
     if (auto begun_story = story_.begin(step_); !begun_story) return begun_story;
@@ -311,7 +313,9 @@ class Training {
 
   /// The epoch's batches from `first` on, as far as the job needs them.
   void load_epoch(std::uint64_t epoch, std::uint64_t first) {
-    const std::uint64_t wanted = (length_.steps - step_) * options_.gradient_accumulation_steps;
+    // No more than an epoch's, so that the product of a very long job does not wrap.
+    const std::uint64_t wanted =
+        std::min(length_.steps - step_, length_.steps_per_epoch) * options_.gradient_accumulation_steps;
     const auto order = std::make_shared<const std::vector<std::uint32_t>>(sampler_.epoch(epoch));
     loader_.begin(first, std::min<std::uint64_t>(first + wanted, length_.batches_per_epoch),
                   [order, &images = data_.train, size = std::size_t{options_.per_device_train_batch_size}](
@@ -332,15 +336,28 @@ class Training {
     if (epoch_ends) {
       if (auto equal = check_parameters(epoch); !equal) return equal;
     }
-    if (step_ == length_.steps) {
-      if (auto tested = test_and_keep({}); !tested) return tested;
-    } else if (epoch_ends && options_.eval_strategy == EvalStrategy::epoch) {
-      const std::string when = fmt::format("epoch {}/{}: ", epoch + 1, length_.epochs);
-      if (auto tested = test_and_keep(when); !tested) return tested;
-    } else if (is_time_to_test()) {
-      const std::string when = fmt::format("step {}/{}: ", step_, length_.steps);
-      if (auto tested = test_and_keep(when); !tested) return tested;
+    if (const auto when = due_test()) {
+      if (auto tested = test_and_keep(*when); !tested) return tested;
     }
+    return is_time_to_save() ? save() : Result<void>(ok);
+  }
+
+  /// How the line of the test after this step begins; nothing: none is due.
+  std::optional<std::string> due_test() const {
+    if (step_ == length_.steps) return std::string();
+    if (options_.eval_strategy == EvalStrategy::epoch && step_ % length_.steps_per_epoch == 0) {
+      return fmt::format("epoch {}/{}: ", step_ / length_.steps_per_epoch, length_.epochs);
+    }
+    if (is_time_to_test()) return fmt::format("step {}/{}: ", step_, length_.steps);
+    return std::nullopt;
+  }
+
+  /// A SIGTERM ends a job before the test of its last step, which could take longer than the launcher waits. The job
+  /// that goes on makes up for it, and where that step's checkpoint counts as one of the job's, it learns of the test.
+  Result<void> test_what_was_missed() {
+    const auto when = due_test();
+    if (!begun_untested_ || !when) return ok;
+    if (auto tested = test_and_keep(*when); !tested) return tested;
     return is_time_to_save() ? save() : Result<void>(ok);
   }
 
@@ -432,7 +449,8 @@ class Training {
       best_before_ = best;
       best = BestModel{.metric = *value_in(*tested_, record_name(*options_.metric_for_best_model)),
                        .step = step_,
-                       .checkpoint = checkpoint_folder(options_.output_dir, step_)};
+                       .checkpoint = checkpoint_folder(options_.output_dir, step_),
+                       .by = yardstick(options_)};
     }
     auto state = state_after({.done = step_, .skipped = skipped_}, options_, run_, story_.course, comm_, backend_);
     if (!state) return state.error();
@@ -458,7 +476,8 @@ class Training {
     if (auto met = comm_.barrier(); !met) return met.error();
     if (!kept) return kept.error();
     if (const auto reported = story_.finish(); !reported) return reported.error();
-    story_.say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps, checkpoints_.last());
+    story_.say("stopped by SIGTERM after step {}/{}; {} has it", step_, length_.steps,
+               world_.rank == 0 ? checkpoints_.last() : "rank 0's checkpoint");
     return Ending::stopped;
   }
 
@@ -579,7 +598,8 @@ class Training {
   bool stopped_ = false;
   std::uint64_t skipped_ = 0;  // steps that changed no weight, for their gradient was no number
   std::uint64_t saved_step_ = 0;
-  std::uint64_t step_ = 0;  // of the whole run, from 1
+  bool begun_untested_ = false;  // the checkpoint gone on from knows of no test of its step
+  std::uint64_t step_ = 0;       // of the whole run, from 1
 };
 
 void print_line(const std::string& line) {

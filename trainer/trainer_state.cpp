@@ -130,6 +130,17 @@ bool take_optimizer(const Document& document, TrainingState& state) {
   return whole;
 }
 
+/// By what the best model, of the other file, is the best.
+bool take_yardstick(const Document& document, Course& course) {
+  const auto entry = document.find("best_by");
+  if (entry == document.end() || !course.best) return true;
+  if (!entry->is_object()) return false;
+  const auto metric = entry->find("metric");
+  if (metric == entry->end() || !metric->is_string()) return false;
+  course.best->by.metric = metric->get<std::string>();
+  return take(*entry, "greater_is_better", course.best->by.greater_is_better);
+}
+
 bool take_flags(const Document& document, TrainingState& state) {
   const auto entry = document.find("flags");
   if (entry == document.end() || !entry->is_object()) return false;
@@ -188,6 +199,9 @@ std::string own_state_text(const TrainingState& state) {
                              {"adam_beta2", state.optimizer->beta2},
                              {"adam_epsilon", state.optimizer->epsilon}};
   }
+  if (const auto& best = state.course.best; best && !best->by.metric.empty()) {
+    document["best_by"] = {{"metric", best->by.metric}, {"greater_is_better", best->by.greater_is_better}};
+  }
   Ordered flags = Ordered::object();
   for (const auto& [name, value] : state.flags) flags[name] = value;
   document["flags"] = flags;
@@ -211,9 +225,10 @@ Result<void> take_own_state(std::string_view text, const std::string& path, Trai
   const auto document = parsed(text, path);
   if (!document) return document.error();
   if (auto known = checked_version(*document, kVersion, path); !known) return known;
-  const bool whole =
-      take_job(*document, state) && take(*document, "images_per_step", state.accounting.images_per_step) &&
-      (!document->contains("optimizer") || take_optimizer(*document, state)) && take_flags(*document, state);
+  const bool whole = take_job(*document, state) &&
+                     take(*document, "images_per_step", state.accounting.images_per_step) &&
+                     (!document->contains("optimizer") || take_optimizer(*document, state)) &&
+                     take_yardstick(*document, state.course) && take_flags(*document, state);
   return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
 }
 

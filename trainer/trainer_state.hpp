@@ -22,7 +22,7 @@ std::string own_state_text(const TrainingState& state);
 bool is_old_trainer_state(std::string_view text);
 
 /// `path` stands in the error, `Errc::invalid_config`: no JSON, a value that lacks or is of another type, a version
-/// that this program does not know.
+/// that this program does not know. The trainer's state is taken first.
 Result<void> take_trainer_state(std::string_view text, const std::string& path, TrainingState& state);
 Result<void> take_own_state(std::string_view text, const std::string& path, TrainingState& state);
 /// Both from one file of the old kind.

@@ -232,7 +232,7 @@ def test_a_folder_of_its_own_and_no_checkpoints(python, tmp_path):
 
 def test_a_full_disk_costs_reports_and_not_the_training(tmp_path):
     done = alone(*JOB, "--report_to", "json", "--logging_dir", tmp_path, status=74,
-                 under=["/bin/sh", "-c", "ulimit -f 1; trap '' XFSZ; exec \"$@\"", "sh"])
+                 under=["/bin/sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"])
     assert "epoch 1/1 done" in done.stdout and "test accuracy" in done.stdout, done.stdout
     warnings = [line for line in done.stderr.splitlines() if ": warning: " in line]
     assert warnings == [f"llmlaunch-train: warning: {tmp_path}/metrics.jsonl: write: File too large; training goes on"], done.stderr
@@ -241,10 +241,27 @@ def test_a_full_disk_costs_reports_and_not_the_training(tmp_path):
     assert found and len(rows) == 6 - int(found[1]) > 0, f"{done.stderr}\n{rows}"
 
 
+def test_foreign_lines_are_passed_over_and_overwritten_records_are_told_of(tmp_path):
+    saving = [*JOB, "--save_strategy", "epoch", "--output_dir", tmp_path, "--report_to", "json", "--num_train_epochs"]
+    first = alone(*saving, "1")
+    assert "overwritten" not in first.stderr, first.stderr
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[0] + "somebody was here\n" + "".join(lines[1:]))
+    resumed = alone(*saving, "2", "--resume_from_checkpoint", "true")
+    assert "overwritten" not in resumed.stderr, resumed.stderr
+    assert [row["step"] for row in metrics(tmp_path) if "loss" in row] == list(range(2, 21, 2))
+    rows = len(metrics(tmp_path))
+    again = alone(*JOB, "--save_strategy", "no", "--logging_dir", tmp_path, "--report_to", "json")
+    assert again.stderr == (f"llmlaunch-train: warning: {file}: {rows} records of an earlier job are overwritten, for this one starts "
+                            "anew; another --logging_dir keeps them\n"), again.stderr
+    assert [row["step"] for row in metrics(tmp_path) if "loss" in row] == [2, 4, 6, 8, 10]
+
+
 def test_a_checkpoint_that_was_not_written_is_not_the_best(tmp_path):
     """A model has 4.8 MB, and files end at 1 MB here."""
     done = alone(*JOB, "--num_train_epochs", "2", "--output_dir", tmp_path / "run", "--save_strategy", "epoch", "--eval_strategy", "epoch",
-                 "--load_best_model_at_end", status=74, under=["/bin/bash", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "bash"])
+                 "--load_best_model_at_end", status=74, under=["/bin/bash", "-c", "ulimit -f 1000; exec \"$@\"", "bash"])
     assert done.stderr.count("write: File too large; training goes on") == 2, done.stderr
     assert "warning: --load_best_model_at_end: there is no checkpoint whose test gave a number" in done.stderr, done.stderr
     assert "2 of 2 checkpoints could not be written" in done.stderr and "best model" not in done.stdout, done.stderr

@@ -1,10 +1,12 @@
 // Checkpoints: exact, whole or not there, and the last good one never goes.
 #include "trainer/checkpoint.hpp"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/catch.hpp"
@@ -294,6 +296,44 @@ TEST_CASE("the writer says whether the last one is on the disk, and keeps the be
   CHECK_FALSE(writer.settle());
   CHECK(writer.settle());  // said once
   CHECK(said.size() == 1);
+}
+
+TEST_CASE("a checkpoint for which there is no memory or no thread counts as not written") {
+  const Output output;
+  std::vector<Error> told;
+  const auto keep = [&](const Error& error) { told.push_back(error); };
+  CheckpointWriter forgetful(
+      output.path(), 0, keep,
+      [](const std::string&, const TrainingState&) -> Result<std::string> { throw std::bad_alloc(); });
+  forgetful.save(state_of(1));
+  CHECK_FALSE(forgetful.settle());
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].what == "no memory to write it");
+  CHECK(told[0].where == (output / "checkpoint-1").string());
+  const auto ended = forgetful.finish();
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().what == "1 of 1 checkpoints could not be written");
+
+  // Stacks that no address space has room for.
+  pthread_attr_t usual;
+  REQUIRE(::pthread_getattr_default_np(&usual) == 0);
+  std::size_t stack = 0;
+  REQUIRE(::pthread_attr_getstacksize(&usual, &stack) == 0);
+  REQUIRE(::pthread_attr_setstacksize(&usual, std::size_t{1} << 60U) == 0);
+  REQUIRE(::pthread_setattr_default_np(&usual) == 0);
+  CheckpointWriter alone(output.path(), 0, keep);
+  alone.save(state_of(2));
+  REQUIRE(::pthread_attr_setstacksize(&usual, stack) == 0);
+  REQUIRE(::pthread_setattr_default_np(&usual) == 0);
+  ::pthread_attr_destroy(&usual);
+  REQUIRE(told.size() == 2);
+  CHECK_THAT(told[1].what, Catch::StartsWith("no thread can be started to write it: "));
+  CHECK_FALSE(alone.settle());
+  CHECK(alone.settle());  // said once
+  CHECK_FALSE(alone.finish());
+  alone.save(state_of(3));
+  CHECK(alone.settle());
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-3"});
 }
 
 TEST_CASE("a checkpoint of before there was a file for what is ours is read") {

@@ -159,6 +159,10 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
        "labels"},
       {"\"accelerator_config\": null", "\"accelerator_config\": {\"even_batches\": true, \"split_batches\": true}",
        "split_batches: true would", "per_device_train_batch_size"},
+      {"\"accelerator_config\": null", "\"accelerator_config\": {\"even_batches\": false}", "even_batches: false would",
+       "--dataloader_drop_last"},
+      {"\"accelerator_config\": null", "\"accelerator_config\": {\"gradient_accumulation_kwargs\": {\"num_steps\": 8}}",
+       "num_steps: 8 would", "write gradient_accumulation_steps"},
       {"\"lr_scheduler_type\": \"linear\"", "\"lr_scheduler_type\": \"polynomial\"",
        "lr_scheduler_type: polynomial not in {constant,constant_with_warmup,cosine,linear}", ""},
       {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.5", "num_train_epochs: ", ""},
@@ -171,6 +175,33 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
     CHECK_THAT(parsed.error().what, Catch::StartsWith(row.what) && Catch::Contains(row.hint) && Catch::Contains("^"));
     CHECK_THAT(parsed.error().where, Catch::StartsWith("cfg.yaml:"));
   }
+}
+
+TEST_CASE("what is a default, or 0 in other words, asks for nothing") {
+  for (const char* text :
+       {"label_smoothing_factor: 0.00\n", "label_smoothing_factor: 0e0\n", "past_index: -1.0\n",
+        "accelerator_config: {split_batches: false, dispatch_batches: null, even_batches: true, "
+        "use_seedable_sampler: true, non_blocking: false, gradient_accumulation_kwargs: null}\n",
+        "accelerator_config: {gradient_accumulation_kwargs: {num_steps: 1}}\n",
+        "fsdp_config: {min_num_params: 0, xla: false, xla_fsdp_v2: false}\n", "dataloader_in_order: true\n"}) {
+    CAPTURE(text);
+    CHECK(options(text).notes.empty());
+  }
+  for (const char* text : {"accelerator_config: {use_seedable_sampler: false}\n",
+                           "accelerator_config: {gradient_accumulation_kwargs: {adjust_scheduler: 7}}\n"}) {
+    CAPTURE(text);
+    CHECK(options(text).notes ==
+          std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: accelerator_config"});
+  }
+  CHECK(options("dataloader_in_order: false\n").notes.size() == 1);
+}
+
+TEST_CASE("report_to as one text is a list of one") {
+  const auto wandb = options("report_to: wandb\n");
+  CHECK_FALSE(wandb.report_json);
+  CHECK(wandb.notes ==
+        std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: report_to wandb"});
+  CHECK(options("report_to: json,wandb\nlogging_dir: x\n").report_json);
 }
 
 TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
@@ -212,6 +243,16 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"eval_strategy: epoch\nevaluation_strategy: epoch\n", "cfg.yaml:2:1",
        "'eval_strategy' is given twice\n    2 | evaluation_strategy: epoch\n      | ^ first on line 1"},
       {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: fast is not a number\n"},
+      {"warmup_ratio: abc\n", "cfg.yaml:1:15",
+       "warmup_ratio: a number from 0 and below 1 is expected, and this is abc"},
+      {"warmup_ratio: 0.1x\nwarmup_steps: 5\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
+      {"warmup_ratio: 1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
+      {"warmup_ratio: -0.1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
+      {"warmup_ratio: 0.1\nwarmup_steps: ten\n", "cfg.yaml:2:15", "warmup_steps: ten is not a number"},
+      {"seed: 99999999999999999999\n", "cfg.yaml:1:7", "seed: 99999999999999999999 is above 18446744073709551615\n"},
+      {"{\"run_name\": \"\\ud83d\\ude00\", \"seed\": \"x\"}", "cfg.yaml:1:38", "seed: a number is expected"},
+      {"{\"run_name\": \"\\ud83d\\ude00\\ud83d\\ude00\", \"seed\" 1}", "cfg.yaml:1:49", ""},
+      {"{\"run_name\": \"\\ud83d\\ude00\",\n \"seed\": \"x\"}", "cfg.yaml:2:10", "seed: a number is expected"},
       {"learning_rate: \"0.1\"\n", "cfg.yaml:1:16",
        "learning_rate: a number is expected, and this is a text in quotes\n    1 | learning_rate: \"0.1\"\n"},
       {"learning_rate: [0.1]\n", "cfg.yaml:1:16", "learning_rate: a number is expected, and this is a list\n"},
@@ -277,6 +318,24 @@ TEST_CASE("a secret on the line of an error is not shown") {
   const auto parsed = parse(R"({"fp16": true, "hub_token": "hf_sesame"})");
   REQUIRE_FALSE(parsed);
   CHECK_THAT(parsed.error().what, Catch::Contains("\"hub_token\": …") && !Catch::Contains("sesame"));
+  // A tab before the colon, the value on lines of its own, and YAML's other ways to write a key and a text.
+  for (const char* text : {
+           "{\"fp16\": true, \"hub_token\"\t: \"hf_sesame\"}",
+           "{\"hub_token\":\n \"hf_sesame\", \"fp16\": true}",
+           "{\"hub_token\":\n\n \"hf_sesame\" x",
+           "hub_token:\n  hf_sesame: x: y\n",
+           "hub_token: |\n  open\n  hf_sesame\n\tx: 1\n",
+           "a: 1\nhub_token:\n  open\n  x: hf_sesame: y\n",
+           "? hub_token\n: hf_sesame: x: y\n",
+           "hub_token: [a,\n hf_sesame, {b: c\n",
+       }) {
+    CAPTURE(text);
+    const auto refused = parse(text);
+    REQUIRE_FALSE(refused);
+    CHECK_THAT(refused.error().what + refused.error().where, !Catch::Contains("sesame"));
+  }
+  // What comes after it is shown.
+  CHECK_THAT(parse("hub_token: hf_sesame\nzzz: 1\n").error().what, Catch::Contains("2 | zzz: 1"));
 }
 
 TEST_CASE("what stands in a file and flags contradict together is blamed on who said it") {

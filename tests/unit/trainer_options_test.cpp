@@ -339,6 +339,29 @@ TEST_CASE("a wrong value is named with its flag, on one line") {
   }
 }
 
+TEST_CASE("a number that is too large for what it counts is refused with the limit") {
+  struct Row {
+    std::vector<std::string> typed;
+    std::string said;
+  };
+  const std::vector<Row> rows = {
+      {{"--warmup_steps", "1e20"}, "--warmup_steps: 1e20 is above 1000000000000"},
+      {{"--ddp_bucket_cap_mb", "1e300"}, "--ddp_bucket_cap_mb: 1e300 is above 1000000"},
+      {{"--max_steps", "4611686018427387904"}, "--max_steps: 4611686018427387904 is above 1000000000000"},
+      {{"--max_steps", "99999999999999999999"}, "--max_steps: 99999999999999999999 is above 1000000000000"},
+      {{"--seed", "99999999999999999999"}, "--seed: 99999999999999999999 is above 18446744073709551615"},
+      {{"--data_seed", "18446744073709551616"}, "--data_seed: 18446744073709551616 is above 18446744073709551615"},
+  };
+  for (const Row& row : rows) {
+    const auto parsed = parse(row.typed);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().what == row.said);
+  }
+  CHECK(options({"--seed", "18446744073709551615"}).seed == 18446744073709551615U);
+  CHECK(options({"--warmup_steps", "1e12"}).warmup_steps == 1e12);
+  CHECK(options({"--max_steps", "-1"}).max_steps == -1);
+}
+
 TEST_CASE("help names every flag and the exit statuses, and is an answer, not an error") {
   const auto parsed = parse({"--help"});
   REQUIRE(parsed);

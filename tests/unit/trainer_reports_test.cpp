@@ -15,6 +15,7 @@
 
 #include "tests/support/catch.hpp"
 #include "trainer/event_file.hpp"
+#include "trainer/step_lines.hpp"
 
 namespace trainer_reports_test {
 
@@ -112,12 +113,13 @@ TEST_CASE("a line has the record and its time; a number that is none is null") {
 TEST_CASE("what a resumed job keeps are the whole lines of the steps that are done") {
   const std::string first = "{\"step\": 1, \"loss\": 1}\n";
   const std::string second = "{\"step\": 20, \"loss\": 1}\n";
-  CHECK(kept_metrics(first + second, 20) == first.size() + second.size());
-  CHECK(kept_metrics(first + second, 19) == first.size());
-  CHECK(kept_metrics(first + second, 0) == 0);
-  CHECK(kept_metrics(first + "{\"step\": 2", 20) == first.size());
-  CHECK(kept_metrics(first + "no line of ours\n" + second, 20) == first.size());
-  CHECK(kept_metrics("", 20) == 0);
+  CHECK(kept_step_lines(first + second, 20) == first + second);
+  CHECK(kept_step_lines(first + second, 19) == first);
+  CHECK(kept_step_lines(first + second, 0).empty());
+  CHECK(kept_step_lines(first + "{\"step\": 2", 20) == first);
+  CHECK(kept_step_lines(first + "no line of ours\n" + second, 20) == first + second);
+  CHECK(kept_step_lines("", 20).empty());
+  CHECK(count_step_lines(first + "no line of ours\n" + second + "{\"step\": 3") == 2);
 }
 
 TEST_CASE("a resumed job goes on with its files") {

@@ -31,7 +31,8 @@ TrainingState example() {
                 .train_batch_size = 16};
   state.course.history = {{.step = 5, .epoch = 0.3125, .values = {{"loss", 0.1}, {"learning_rate", 1e-3}}},
                           {.step = 10, .epoch = 0.625, .values = {{"eval_loss", std::nan("")}}}};
-  state.course.best = BestModel{.metric = 0.5, .step = 10, .checkpoint = "runs/\xff/checkpoint-10"};
+  state.course.best =
+      BestModel{.metric = 0.5, .step = 10, .checkpoint = "runs/\xff/checkpoint-10", .by = {"eval_accuracy", true}};
   state.optimizer = OptimizerNumbers{1e-3, 1e-2, 0.9, 0.999, 1e-8};
   state.flags = {{"--seed", "7"}, {"--warmup_steps", "0.1"}};
   return state;

@@ -21,6 +21,8 @@ namespace {
 const Words kJob = {"--train_samples", "186", "--eval_samples",  "20",    "--logging_steps",     "1",
                     "--seed",          "3",   "--learning_rate", "0.002", "--lr_scheduler_type", "linear"};
 
+const Words kShort = {"--train_samples", "186", "--eval_samples", "20", "--logging_steps", "1"};
+
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
   return words;
@@ -62,6 +64,34 @@ void wait_for_folder(const std::string& path) {
     REQUIRE(std::chrono::steady_clock::now() < end);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
+}
+
+nlohmann::json state_in(const std::string& output, int step) {
+  std::ifstream in(output + "/checkpoint-" + std::to_string(step) + "/trainer_state.json");
+  REQUIRE(in);
+  return nlohmann::json::parse(in);
+}
+
+nlohmann::json records_in(const std::string& output) {
+  std::ifstream in(output + "/metrics.jsonl");
+  auto records = nlohmann::json::array();
+  for (std::string line; std::getline(in, line);) records.push_back(nlohmann::json::parse(line));
+  return records;
+}
+
+bool is_tested(const nlohmann::json& state, int step) {
+  const auto& history = state.at("log_history");
+  return std::any_of(history.begin(), history.end(), [&](const nlohmann::json& record) {
+    return record.at("step") == step && record.contains("eval_loss");
+  });
+}
+
+/// Records without what is another number in every run.
+nlohmann::json told_by(nlohmann::json records) {
+  for (auto& record : records) {
+    for (const char* key : {"time", "samples_per_second", "eval_runtime", "eval_samples_per_second"}) record.erase(key);
+  }
+  return records;
 }
 
 /// But for the lock, which stays.
@@ -106,7 +136,8 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
   const std::string undisturbed = last_hash(finished_on_two(job("8", {}, kManyEpochs)));
-  const Words saving = job("8", {"--output_dir", output, "--save_strategy", "epoch"}, kManyEpochs);
+  const Words saving =
+      job("8", {"--output_dir", output, "--save_strategy", "epoch", "--log_level_replica", "info"}, kManyEpochs);
   {
     const ServedRendezvous served({"alpha", "beta"});
     Ranks ranks = start_ranks(served, 2, saving);
@@ -119,8 +150,105 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
     }
     CHECK_THAT(ranks[0]->output(),
                Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains("/180; " + output));
+    CHECK_THAT(ranks[1]->output(), Catch::Contains("/180; rank 0's checkpoint has it"));
   }
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
+}
+
+TEST_CASE("the test of the step that a SIGTERM ended is made up for") {
+  const TemporaryFolder folder;
+  const auto saving = [&](const char* name, const std::string& steps) {
+    return with(kShort,
+                {"--per_device_train_batch_size", "16", "--max_steps", steps, "--eval_strategy", "steps",
+                 "--eval_steps", "1", "--save_strategy", "steps", "--save_steps", "1", "--load_best_model_at_end",
+                 "--save_total_limit", "2", "--output_dir", folder.file(name), "--report_to", "json"});
+  };
+  const auto resuming = [&](const std::string& steps) {
+    return with(saving("stopped", steps), {"--resume_from_checkpoint", "true"});
+  };
+  ChildProcess run(command(saving("stopped", "2000")), kAlone);
+  REQUIRE(run.wait_for("step 2/2000"));
+  run.kill(SIGTERM);
+  REQUIRE(run.wait() == 128 + SIGTERM);
+  const std::string before = "stopped by SIGTERM after step ";
+  const std::string said = run.output().substr(run.output().find(before) + before.size());
+  const int step = std::stoi(said);
+  CHECK_FALSE(is_tested(state_in(folder.file("stopped"), step), step));
+  // As if it had been the last step, and as one in the middle.
+  for (const int last : {step, step + 3}) {
+    const std::string steps = std::to_string(last);
+    CAPTURE(steps);
+    finished_alone(resuming(steps));
+    finished_alone(saving(("undisturbed" + steps).c_str(), steps));
+    const auto resumed = state_in(folder.file("stopped"), last);
+    const auto undisturbed = state_in(folder.file("undisturbed" + steps), last);
+    CHECK(is_tested(resumed, step));
+    CHECK(told_by(resumed.at("log_history")) == told_by(undisturbed.at("log_history")));
+    CHECK(resumed.at("best_global_step") == undisturbed.at("best_global_step"));
+    CHECK(resumed.at("best_metric") == undisturbed.at("best_metric"));
+    CHECK(told_by(records_in(folder.file("stopped"))) == told_by(records_in(folder.file("undisturbed" + steps))));
+  }
+}
+
+TEST_CASE("the best model of a job that goes on elsewhere is its own, and another job's folder is refused") {
+  const TemporaryFolder folder;
+  const Words saving =
+      job("16", {"--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2",
+                 "--metric_for_best_model", "loss", "--greater_is_better", "true"});
+  const auto into = [&](const char* name, const Words& more) {
+    return with(saving, with({"--output_dir", folder.file(name)}, more));
+  };
+  finished_alone(into("first", {"--max_steps", "4"}));
+  finished_alone(into("other", {"--max_steps", "2"}));
+  const std::string checkpoint = folder.file("first") + "/checkpoint-4";
+  const std::string best = state_in(folder.file("first"), 4).at("best_model_checkpoint");
+  ChildProcess refused(command(into("other", {"--max_steps", "6", "--resume_from_checkpoint", checkpoint})), kAlone);
+  CHECK(refused.wait() == 78);
+  CHECK_THAT(refused.output(),
+             Catch::Contains("error: " + folder.file("other") + "/checkpoint-2: holds checkpoints, and " + checkpoint +
+                             " is of another job"));
+  CHECK(names_in(folder.file("other")) == std::vector<std::string>{"checkpoint-2"});
+  // Into a new folder it goes on, and the best one stays where it is; a slash at the end is no other name.
+  finished_alone(into("new", {"--max_steps", "6", "--resume_from_checkpoint", checkpoint + "/"}));
+  const auto state = state_in(folder.file("new"), 6);
+  CHECK((state.at("best_global_step") == 6 || state.at("best_model_checkpoint") == best));
+  // In its own folder by another way to it.
+  finished_alone(
+      into("first", {"--max_steps", "6", "--resume_from_checkpoint", folder.file("new/../first/checkpoint-4")}));
+}
+
+TEST_CASE("the best model by another metric no longer counts") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const auto saving = [&](const Words& more) {
+    return with(job("16", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "2", "--eval_strategy",
+                           "steps", "--eval_steps", "2"}),
+                more);
+  };
+  finished_alone(saving({"--max_steps", "4", "--metric_for_best_model", "loss"}));
+  const int best = state_in(output, 4).at("best_global_step");
+  const std::string said = finished_alone(
+      saving({"--max_steps", "6", "--metric_for_best_model", "accuracy", "--resume_from_checkpoint", "true"}));
+  CHECK_THAT(said,
+             Catch::Contains("warning: " + output + "/checkpoint-4: the best model, of step " + std::to_string(best) +
+                             ", was that with the least eval_loss, and is sought by the greatest eval_accuracy "
+                             "now: it no longer counts"));
+  const auto state = state_in(output, 6);
+  CHECK(state.at("best_global_step") == 6);  // the only one that was tested since
+  CHECK(state.at("best_metric").get<double>() <= 1);
+  CHECK_THAT(finished_alone(saving(
+                 {"--max_steps", "8", "--metric_for_best_model", "eval_accuracy", "--resume_from_checkpoint", "true"})),
+             !Catch::Contains("no longer counts"));
+}
+
+TEST_CASE("a job of very many steps and batches to each has batches") {
+  // Their product is 2^64. The rate ends it.
+  ChildProcess run(command(with(kShort, {"--max_steps", "34359738368", "--gradient_accumulation_steps", "536870912",
+                                         "--learning_rate", "1e30"})),
+                   kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 65);
 }
 
 TEST_CASE("a course that is left does not come back, and neither does its file of losses") {
@@ -235,7 +363,7 @@ TEST_CASE("where checkpoints cannot be written training goes on, loudly, and the
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
   // Files end at 1 MB here, as on a disk that is full by then.
-  Words words = {"/bin/sh", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "sh"};
+  Words words = {"/bin/sh", "-c", "ulimit -f 1000; exec \"$@\"", "sh"};
   const Words program = command(job("16", {"--output_dir", output, "--save_strategy", "steps", "--save_steps", "10"}));
   words.insert(words.end(), program.begin(), program.end());
   ChildProcess run(words, kAlone);

@@ -1,0 +1,16 @@
+/// \file
+/// What an error shows of a file of settings, which may hold secrets that the trainer has no use for ("hub_token").
+/// Pure.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace llmlaunch::trainer {
+
+/// Line `number`, from 1, without what may be a secret: what stands behind a secret's name, and on the lines below it
+/// until a key that is no deeper. A cut is marked by "…".
+std::string shown_line(std::string_view text, std::size_t number);
+
+}  // namespace llmlaunch::trainer
