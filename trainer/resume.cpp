@@ -71,9 +71,17 @@ void settle_best(Course& course, const TrainOptions& options, const std::string&
   if (std::filesystem::is_directory(here, ignored)) course.best->checkpoint = here;
 }
 
-bool has_test_of(const Course& course, std::uint64_t step) {
-  return std::any_of(course.history.begin(), course.history.end(), [&](const LogRecord& record) {
-    return record.step == step && value_in(record, record_name(Metric::loss));
+/// Whether the checkpoint's history has the test of its step. Where no step is left, one that is not the newest of
+/// output_dir stays as it is, and so does what was told of later steps.
+bool has_test(const TrainingState& state, const TrainOptions& options, const RunFacts& run) {
+  if (state.step >= run.plan.max_steps) {
+    const auto newest = newest_checkpoint_name(options.output_dir);
+    const std::string own = checkpoint_folder(options.output_dir, state.step);
+    if (options.output_dir.empty() || !newest || *newest != own) return true;
+  }
+  const auto& history = state.course.history;
+  return std::any_of(history.begin(), history.end(), [&](const LogRecord& record) {
+    return record.step == state.step && value_in(record, record_name(Metric::loss));
   });
 }
 
@@ -138,7 +146,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
   settle_best(course, options, checkpoint.folder);
   return Start{.steps = {.done = state.step, .skipped = state.skipped},
                .optimizer = state.optimizer.value_or(run.optimizer),
-               .tested = has_test_of(course, state.step)};
+               .tested = has_test(state, options, run)};
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ struct RunFacts {
 struct Start {
   Steps steps;
   OptimizerNumbers optimizer;  ///< the checkpoint's, where there is one that has them
-  bool tested = false;         ///< the checkpoint's history has the test of its step
+  bool tested = false;         ///< nothing, or not by this job, is to be made up for after the checkpoint's step
 };
 
 /// Brings all ranks to one state and gives the steps that are done: 0, with the initial weights, or those of the

@@ -169,9 +169,9 @@ class Training {
     schedule_.learning_rate = begun->optimizer.learning_rate;
     step_ = begun->steps.done;
     skipped_ = begun->steps.skipped;
-    begun_untested_ = step_ > 0 && !begun->tested;
+    begun_untested_ = step_ > 0 && step_ <= length_.steps && !begun->tested;
     if (step_ >= length_.steps) story_.say("nothing is left to train: {} of {} steps are done", step_, length_.steps);
-    if (step_ >= length_.steps) return ok;  // what reports and losses say stays as it is
+    if (step_ >= length_.steps && !begun_untested_) return ok;  // what reports and losses say stays as it is
     if (auto begun_story = story_.begin(step_); !begun_story) return begun_story;
     return losses_.begin(step_);
   }
