@@ -13,19 +13,9 @@
 
 #include "launcher/launch.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace launcher_local_test {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define LLMLAUNCH_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define LLMLAUNCH_SANITIZED 1
-#endif
-#endif
-#ifndef LLMLAUNCH_SANITIZED
-#define LLMLAUNCH_SANITIZED 0
-#endif
 
 using namespace llmlaunch;
 using namespace llmlaunch::launcher;

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "tests/integration/trainer/train_program.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace mishaps_test {
 
@@ -131,7 +132,7 @@ TEST_CASE("answers that cannot be printed are no success") {
   CHECK(std::filesystem::exists(folder.file("images") + "/t10k-labels-idx1-ubyte"));
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !LLMLAUNCH_SANITIZED
 // Sanitizers end the process where memory is asked for that is not there.
 TEST_CASE("more images than memory are a message with the bytes and 71") {
   for (const std::string flag : {"--train_samples", "--eval_samples"}) {
