@@ -133,9 +133,8 @@ JobResult Job::run() {
     greet();
     apply(state_.start(now()));
     while (!finished_) io_.run_one();
-    leave_signals(kLinger);
     if (!desk_) io_.run_for(kLinger);
-    leave_signals(kLastWords);
+    leave_signals();
     if (ssh_) ssh::end_workers(*ssh_);
   }
   JobResult result = state_.result();
@@ -310,12 +309,15 @@ void Job::catch_signal(int number) {
   if (error) log_warning("{} cannot be caught: {}", signal_name(number), error.message());
 }
 
-// What is left is to wait for a terminal that may take nothing: soon a signal ends the process as usual.
-void Job::leave_signals(std::chrono::milliseconds moment) {
+// What is left is to wait for a terminal that may take nothing: soon a signal ends the process as usual. Until here
+// they were taken, and nobody looked. Each handler takes the place of Asio's: at no time there is none.
+void Job::leave_signals() {
   boost::system::error_code none;
-  signals_.clear(none);
   for (const int number : caught_) {
-    if (number != SIGTSTP && number != SIGCONT) take_late_signal(number, moment);
+    if (number == SIGTSTP || number == SIGCONT)
+      signals_.remove(number, none);
+    else
+      take_late_signal(number, kLastWords);
   }
 }
 

@@ -62,7 +62,7 @@ class Job {
   void watch_signals();
   asio::awaitable<void> take_signals();
   void catch_signal(int number);
-  void leave_signals(std::chrono::milliseconds moment);
+  void leave_signals();
   void stop_self();
   void read_stdin();
   asio::awaitable<void> tick();
