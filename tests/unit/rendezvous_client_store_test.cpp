@@ -313,10 +313,13 @@ TEST_CASE("an event loop may read a watch's descriptor empty, and misses nothing
   auto watcher = (*client)->watch_prefix("k");
   REQUIRE(watcher);
   const int descriptor = *(*watcher)->descriptor();
-  const auto read_empty = [descriptor] {
+  const auto read_once = [descriptor] {
     wait_readable(descriptor);
     std::uint64_t count = 0;
     REQUIRE(::read(descriptor, &count, sizeof count) == sizeof count);
+  };
+  const auto read_empty = [&] {
+    read_once();
     CHECK_FALSE(is_readable(descriptor));
   };
   REQUIRE((*client)->put("k1", {}));
@@ -340,7 +343,7 @@ TEST_CASE("an event loop may read a watch's descriptor empty, and misses nothing
   CHECK_FALSE(is_readable(descriptor));
 
   served.on_thread([&] { served.server().end_generation("done"); });
-  read_empty();
+  read_once();  // the end of the connection behind it is news once more
   CHECK((*watcher)->next(milliseconds(0)).error().code == Errc::generation_ended);
   CHECK(is_readable(descriptor));
 }
