@@ -18,9 +18,9 @@ namespace {
 
 const char* const kSaid = "--cuda_graph: no GPU here; the host takes the steps of its loop\n";
 
-// 125 full batches of 8 and one of 3 an epoch on one rank: more steps than may be in flight, and an end of another
+// 75 full batches of 8 and one of 3 an epoch on one rank: more steps than may be in flight, and an end of another
 // size.
-const Words kJob = {"--train_samples", "1003", "--eval_samples",      "20",    "--model", "mlp", "--seed", "3",
+const Words kJob = {"--train_samples", "603", "--eval_samples",      "20",    "--model", "mlp", "--seed", "3",
                     "--warmup_steps",  "10",   "--lr_scheduler_type", "linear"};
 
 Words with(Words words, const Words& more) {
@@ -95,7 +95,7 @@ TEST_CASE("steps that are launched and looked at later are those of the ordinary
   const std::string resident = finished(ranks, flags("resident", {"--cuda_graph"}));
   CHECK(without(story(resident), kSaid) == story(ordinary));
   CHECK(bytes_of(folder.file("resident.losses")) == bytes_of(folder.file("ordinary.losses")));
-  CHECK(losses_in(folder.file("resident.losses")).size() == 252);
+  CHECK(losses_in(folder.file("resident.losses")).size() == 152);
   std::size_t compared = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder.file("ordinary"))) {
     if (!entry.is_directory()) continue;  // the lock
@@ -106,11 +106,11 @@ TEST_CASE("steps that are launched and looked at later are those of the ordinary
       ++compared;
     }
   }
-  const auto records = history_in(folder.file("ordinary/checkpoint-252/trainer_state.json"));
-  CHECK(history_in(folder.file("resident/checkpoint-252/trainer_state.json")) == records);
+  const auto records = history_in(folder.file("ordinary/checkpoint-152/trainer_state.json"));
+  CHECK(history_in(folder.file("resident/checkpoint-152/trainer_state.json")) == records);
   REQUIRE(records.size() > 5);
   CHECK(records[2].contains("grad_norm"));
-  CHECK(compared == 2 * (252 / 35 + 1));
+  CHECK(compared == 2 * (152 / 35 + 1));
 }
 
 TEST_CASE("where nobody looks earlier, no more steps are in flight than may be, and the losses are all there") {
@@ -141,7 +141,7 @@ TEST_CASE("a job goes on in the middle of an epoch, from either loop's checkpoin
 TEST_CASE("a loss that is no number is told with its own step, however many steps were launched behind it") {
   // The first step has rate 0, the second is wild, and those after it are resident.
   const Words ordinary_wild = {"--train_samples",
-                               "1003",
+                               "603",
                                "--eval_samples",
                                "10",
                                "--model",
