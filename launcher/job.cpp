@@ -310,14 +310,13 @@ void Job::catch_signal(int number) {
 }
 
 // What is left is to wait for a terminal that may take nothing: soon a signal ends the process as usual. Until here
-// they were taken, and nobody looked. Each handler takes the place of Asio's: at no time there is none.
+// they were taken, and nobody looked. One by one, so that each has its default effect for a microsecond alone; what is
+// removed, the end of the signal_set leaves as it is.
 void Job::leave_signals() {
   boost::system::error_code none;
   for (const int number : caught_) {
-    if (number == SIGTSTP || number == SIGCONT)
-      signals_.remove(number, none);
-    else
-      take_late_signal(number, kLastWords);
+    signals_.remove(number, none);
+    if (number != SIGTSTP && number != SIGCONT) take_late_signal(number, kLastWords);
   }
 }
 

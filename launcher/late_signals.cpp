@@ -4,7 +4,6 @@
 #include <atomic>
 #include <csignal>
 #include <ctime>
-#include <set>
 
 namespace llmlaunch::launcher {
 namespace {
@@ -24,28 +23,14 @@ extern "C" void on_late_signal(int number) {
   std::raise(number);  // when this handler returns
 }
 
-std::set<int>& taken_late() {
-  static std::set<int> numbers;
-  return numbers;
-}
-
-void take_over(int number) {
-  struct sigaction action {};
-  action.sa_handler = on_late_signal;
-  action.sa_flags = SA_RESTART;
-  ::sigaction(number, &action, nullptr);
-}
-
 }  // namespace
 
 void take_late_signal(int number, std::chrono::milliseconds moment) {
   deaf_until_ms = monotonic_ms() + moment.count();
-  taken_late().insert(number);
-  take_over(number);
-}
-
-LateSignalsRetaken::~LateSignalsRetaken() {
-  for (const int number : taken_late()) take_over(number);
+  struct sigaction action {};
+  action.sa_handler = on_late_signal;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(number, &action, nullptr);
 }
 
 }  // namespace llmlaunch::launcher

@@ -8,15 +8,7 @@
 namespace llmlaunch::launcher {
 
 /// From now on signal `number` has its default effect, which ends the process, but none within the first `moment`.
-/// For all threads; not from two at once.
+/// For all threads; may be called again.
 void take_late_signal(int number, std::chrono::milliseconds moment);
-
-/// Takes again what was taken, at its own end: for who outlives Asio's signal_set, whose end undoes it.
-struct LateSignalsRetaken {
-  LateSignalsRetaken() = default;
-  ~LateSignalsRetaken();
-  LateSignalsRetaken(const LateSignalsRetaken&) = delete;
-  LateSignalsRetaken& operator=(const LateSignalsRetaken&) = delete;
-};
 
 }  // namespace llmlaunch::launcher

@@ -8,7 +8,6 @@
 #include "launcher/descriptor_limit.hpp"
 #include "launcher/job.hpp"
 #include "launcher/job_record.hpp"
-#include "launcher/late_signals.hpp"
 #include "launcher/log_files.hpp"
 #include "launcher/pushed_libraries.hpp"
 #include "launcher/run_directories.hpp"
@@ -135,7 +134,6 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
     if (gone > 0 && !options.quiet) log_info("logs.keep_runs: {} older run{} removed", gone, gone == 1 ? "" : "s");
   }
 
-  const LateSignalsRetaken behind_the_job;
   Job job(plan, options, std::move(agent), std::move(ssh), std::move(*pushed), std::move(*files), std::move(*events));
   JobResult result = job.run();
   times.ended = std::chrono::system_clock::now();
