@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "tests/integration/trainer/train_program.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace checkpoint_test {
 
@@ -107,8 +108,11 @@ std::vector<std::string> names_in(const std::string& folder) {
 
 }  // namespace
 
-// Longer than it takes to look and to send a signal.
-constexpr const char* kManyEpochs = "15";
+// Longer than it takes to look and to send a signal, of 12 steps each. Under sanitizers a step takes long.
+constexpr int kEpochs = LLMLAUNCH_SANITIZED ? 5 : 15;
+constexpr int kSteps = 12 * kEpochs;
+const std::string kManyEpochs = std::to_string(kEpochs);
+const std::string kOfSteps = "/" + std::to_string(kSteps);
 
 TEST_CASE("killed and resumed, two ranks end with the bits of the run that nobody disturbed") {
   const TemporaryFolder folder;
@@ -126,10 +130,11 @@ TEST_CASE("killed and resumed, two ranks end with the bits of the run that nobod
     for (auto& rank : ranks) REQUIRE(rank->wait() == 128 + SIGKILL);
   }
   const std::string said = finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}));
-  CHECK_THAT(said, Catch::Contains("goes on after step ") && !Catch::Contains("step 15/180"));
+  CHECK_THAT(said, Catch::Contains("goes on after step ") && !Catch::Contains("step 15" + kOfSteps));
   CHECK(last_hash(said) == undisturbed);
-  CHECK(names_in(output) == std::vector<std::string>{"checkpoint-175", "checkpoint-180"});
-  CHECK(losses_in(folder.file("losses")).size() == 180);  // each step once, in order
+  CHECK(names_in(output) ==
+        std::vector<std::string>{"checkpoint-" + std::to_string(kSteps - 5), "checkpoint-" + std::to_string(kSteps)});
+  CHECK(losses_in(folder.file("losses")).size() == kSteps);  // each step once, in order
 }
 
 TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143") {
@@ -141,7 +146,7 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
   {
     const ServedRendezvous served({"alpha", "beta"});
     Ranks ranks = start_ranks(served, 2, saving);
-    REQUIRE(ranks[0]->wait_for("step 2/180"));
+    REQUIRE(ranks[0]->wait_for("step 2" + kOfSteps));
     for (int i = 0; i < 2; ++i) ranks[1]->kill(SIGTERM);  // as coreutils' timeout, to the child and to its group
     for (auto& rank : ranks) {
       const int status = rank->wait();
@@ -149,8 +154,8 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
       CHECK(status == 128 + SIGTERM);
     }
     CHECK_THAT(ranks[0]->output(),
-               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains("/180; " + output));
-    CHECK_THAT(ranks[1]->output(), Catch::Contains("/180; rank 0's checkpoint has it"));
+               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains(kOfSteps + "; " + output));
+    CHECK_THAT(ranks[1]->output(), Catch::Contains(kOfSteps + "; rank 0's checkpoint has it"));
   }
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
 }
