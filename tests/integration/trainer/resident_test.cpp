@@ -21,7 +21,7 @@ const char* const kSaid = "--cuda_graph: no GPU here; the host takes the steps o
 // 75 full batches of 8 and one of 3 an epoch on one rank: more steps than may be in flight, and an end of another
 // size.
 const Words kJob = {"--train_samples", "603", "--eval_samples",      "20",    "--model", "mlp", "--seed", "3",
-                    "--warmup_steps",  "10",   "--lr_scheduler_type", "linear"};
+                    "--warmup_steps",  "10",  "--lr_scheduler_type", "linear"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
