@@ -13,6 +13,7 @@
 
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_processes.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace llmlaunch::test {
 
@@ -41,16 +42,10 @@ inline Ranks start_ranks(const ServedRendezvous& served, std::size_t count, cons
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "llmlaunch-train-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
+  std::string file(const std::string& name) const { return (directory_.path / name).string(); }
 
  private:
-  std::filesystem::path path_;
+  TemporaryDirectory directory_;
 };
 
 inline std::vector<double> losses_in(const std::string& file) {
