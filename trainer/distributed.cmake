@@ -44,19 +44,25 @@ endif()
 
 # The story of a training job, over the core (numerics and data) and the above.
 add_library(llmlaunch_trainer_app STATIC
+  agenda.cpp
   best_model.cpp
+  checkpoint_keeper.cpp
   data_source.cpp
   device.cpp
   evaluation.cpp
+  host_loop.cpp
   job_facts.cpp
   loss_log.cpp
+  model_check.cpp
   output.cpp
   predictions.cpp
   progress.cpp
+  resident_loop.cpp
   resume.cpp
   stop.cpp
   story.cpp
   train.cpp
+  training_job.cpp
   world.cpp
 )
 target_link_libraries(llmlaunch_trainer_app

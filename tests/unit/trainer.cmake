@@ -13,7 +13,7 @@ llmlaunch_unit_test(trainer_files
   SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_reports_test.cpp trainer_safetensors_test.cpp
           trainer_trainer_state_test.cpp
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
-llmlaunch_unit_test(trainer_app SOURCES trainer_progress_test.cpp LIBRARIES llmlaunch_trainer_app)
+llmlaunch_unit_test(trainer_app SOURCES trainer_agenda_test.cpp trainer_progress_test.cpp LIBRARIES llmlaunch_trainer_app)
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_batch_loader_test.cpp

@@ -1,0 +1,41 @@
+#include "trainer/agenda.hpp"
+
+#include <fmt/format.h>
+
+namespace llmlaunch::trainer {
+
+bool Agenda::is_time_to_log(std::uint64_t step) const {
+  return step % options_.logging_steps == 0 || is_last(step) || (step == 1 && options_.logging_first_step);
+}
+
+bool Agenda::is_time_to_save(std::uint64_t step) const {
+  switch (options_.save_strategy) {
+    case SaveStrategy::no: return false;
+    case SaveStrategy::steps: return step % options_.save_steps == 0 || is_last(step);
+    case SaveStrategy::epoch: return ends_epoch(step);
+  }
+  return false;
+}
+
+std::optional<std::string> Agenda::due_test(std::uint64_t step) const {
+  if (is_last(step)) return std::string();
+  if (options_.eval_strategy == EvalStrategy::epoch && ends_epoch(step)) {
+    return fmt::format("epoch {}/{}: ", step / length_.steps_per_epoch, length_.epochs);
+  }
+  if (is_step_of_test(step)) return fmt::format("step {}/{}: ", step, length_.steps);
+  return std::nullopt;
+}
+
+bool Agenda::is_anything_due(std::uint64_t step) const {
+  return is_time_to_log(step) || is_time_to_save(step) || due_test(step).has_value();
+}
+
+std::uint32_t Agenda::steps_between_tests() const {
+  return options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps;
+}
+
+bool Agenda::is_step_of_test(std::uint64_t step) const {
+  return options_.eval_strategy == EvalStrategy::steps && step % steps_between_tests() == 0;
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,42 @@
+/// \file
+/// What is due after which step: a line, a test, a checkpoint. Pure, the same on every rank.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "trainer/options.hpp"
+#include "trainer/schedule.hpp"
+
+namespace llmlaunch::trainer {
+
+class Agenda {
+ public:
+  /// The options outlive it.
+  Agenda(const TrainOptions& options, const TrainingLength& length) : options_(options), length_(length) {}
+
+  const TrainingLength& length() const { return length_; }
+
+  bool is_last(std::uint64_t step) const { return step == length_.steps; }
+  bool ends_epoch(std::uint64_t step) const { return step % length_.steps_per_epoch == 0 || is_last(step); }
+  bool is_time_to_log(std::uint64_t step) const;
+  bool is_time_to_save(std::uint64_t step) const;
+  /// How the line of the test after this step begins; nothing: none is due.
+  std::optional<std::string> due_test(std::uint64_t step) const;
+  /// Whether the loop has anything to do after this step that needs its numbers.
+  bool is_anything_due(std::uint64_t step) const;
+
+  /// Whether this job makes checkpoints.
+  bool saves() const { return options_.save_strategy != SaveStrategy::no; }
+  /// As Hugging Face's Trainer: --eval_steps, or where it is not given --logging_steps.
+  std::uint32_t steps_between_tests() const;
+
+ private:
+  bool is_step_of_test(std::uint64_t step) const;
+
+  const TrainOptions& options_;
+  TrainingLength length_;
+};
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,48 @@
+#include "trainer/checkpoint_keeper.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "trainer/best_model.hpp"
+
+namespace llmlaunch::trainer {
+
+CheckpointKeeper::CheckpointKeeper(TrainingJob& job)
+    : job_(job), writer_(job.options.output_dir, job.options.save_total_limit, [&job](const Error& error) {
+        job.story.warn(fmt::format("{}; training goes on", to_string(error)));
+      }) {}
+
+Result<void> CheckpointKeeper::save() {
+  if (job_.world.rank != 0) return ok;
+  settle();
+  compare_with_best();
+  auto state = state_after({.done = job_.step, .skipped = job_.skipped}, job_.options, job_.run, job_.story.course,
+                           job_.comm, job_.backend);
+  if (!state) return state.error();
+  writer_.save(std::move(*state));
+  saved_step_ = job_.step;
+  return ok;
+}
+
+Result<void> CheckpointKeeper::save_once() {
+  return saved_step_ == job_.step ? Result<void>(ok) : save();
+}
+
+void CheckpointKeeper::settle() {
+  auto& best = job_.story.course.best;
+  if (!writer_.settle() && best && best->step == saved_step_) best = best_before_;
+}
+
+void CheckpointKeeper::compare_with_best() {
+  auto& best = job_.story.course.best;
+  const auto& test = job_.last_test;
+  if (!test || test->step != job_.step || !is_better(job_.options, *test, best)) return;
+  best_before_ = best;
+  best = BestModel{.metric = *value_in(*test, record_name(*job_.options.metric_for_best_model)),
+                   .step = job_.step,
+                   .checkpoint = checkpoint_folder(job_.options.output_dir, job_.step),
+                   .by = yardstick(job_.options)};
+}
+
+}  // namespace llmlaunch::trainer

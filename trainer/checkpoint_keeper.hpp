@@ -1,0 +1,41 @@
+/// \file
+/// When a job's state goes to its checkpoints, and which of them is the best: on rank 0, whose copy is the state of
+/// all.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/checkpoint_writer.hpp"
+#include "trainer/training_job.hpp"
+
+namespace llmlaunch::trainer {
+
+class CheckpointKeeper {
+ public:
+  /// The job outlives it.
+  explicit CheckpointKeeper(TrainingJob& job);
+
+  /// The state after the job's step, written while the next steps run. Nothing on other ranks.
+  Result<void> save();
+  /// As `save`, unless that step's is there or on its way.
+  Result<void> save_once();
+  /// Waits for the one that is being written. One that is not on the disk is not the best.
+  void settle();
+  /// Waits for the last. The error counts those that are missing.
+  Result<void> finish() { return writer_.finish(); }
+  /// The last one that is on the disk; empty when there is none.
+  const std::string& last() const { return writer_.last(); }
+
+ private:
+  void compare_with_best();
+
+  TrainingJob& job_;
+  CheckpointWriter writer_;
+  std::uint64_t saved_step_ = 0;
+  std::optional<BestModel> best_before_;  // the one that is being written
+};
+
+}  // namespace llmlaunch::trainer

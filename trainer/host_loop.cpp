@@ -1,0 +1,119 @@
+#include "trainer/host_loop.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "trainer/dataset.hpp"
+#include "trainer/stop.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+void fill(const Dataset& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
+  into.images.resize(positions.size() * kImageValues);
+  into.labels.resize(positions.size());
+  fill_batch(from, positions, into.images, into.labels);
+}
+
+}  // namespace
+
+void HostLoop::load(std::uint64_t epoch, std::uint64_t first) {
+  const TrainingLength& length = job_.length();
+  // No more than an epoch's, so that the product of a very long job does not wrap.
+  const std::uint64_t wanted =
+      std::min(length.steps - job_.step, length.steps_per_epoch) * job_.options.gradient_accumulation_steps;
+  const auto order = std::make_shared<const std::vector<std::uint32_t>>(job_.sampler.epoch(epoch));
+  loader_.begin(first, std::min<std::uint64_t>(first + wanted, length.batches_per_epoch),
+                [order, &images = job_.data.train, size = std::size_t{job_.options.per_device_train_batch_size}](
+                    std::uint64_t index, FilledBatch& into) -> Result<void> {
+                  const std::size_t begin = index * size;
+                  fill(images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
+                  return ok;
+                });
+}
+
+Result<void> HostLoop::step(std::uint64_t epoch, std::uint64_t first, std::uint64_t last) {
+  ++job_.step;
+  const auto loss = gradient_of({.epoch = epoch, .first = first, .last = last});
+  if (!loss) return loss.error();
+  if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss, job_.world.rank);
+  if (auto averaged = job_.reducer.finish_step(); !averaged) return averaged;
+  if (auto changed = change_weights(); !changed) return changed;
+  return log(*loss);
+}
+
+/// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
+/// while the last batch's backward pass runs.
+Result<double> HostLoop::gradient_of(const Batches& batches) {
+  const auto parts = static_cast<double>(batches.last - batches.first);
+  double loss = 0;
+  for (std::uint64_t b = batches.first; b < batches.last; ++b) {
+    const auto filled = loader_.next();
+    if (!filled) return filled.error();
+    Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
+    const std::size_t first = b * job_.options.per_device_train_batch_size;
+    batch.samples = {.first = job_.sample_at(batches.epoch, first), .stride = job_.world.world_size};
+    const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
+    const bool last = b + 1 == batches.last;
+    const auto result = job_.backend.forward_backward(
+        batch, use, [&](std::size_t parameter) { return last ? job_.reducer.ready(parameter) : Result<void>(ok); });
+    if (!result) return result.error();
+    loss += result->loss_sum / static_cast<double>(result->count) / parts;
+    job_.story.add_images(batch.labels.size() * job_.world.world_size);
+    mark_batch();
+  }
+  return loss;
+}
+
+Result<void> HostLoop::change_weights() {
+  const bool clips = job_.options.max_grad_norm > 0;
+  const bool shown = !clips && job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
+  job_.norm.reset();
+  if (job_.options.on_nan == OnNan::skip || shown) {
+    const auto norm = job_.backend.gradient_norm();
+    if (!norm) return norm.error();
+    job_.norm = *norm;
+  }
+  if (skips()) {
+    ++job_.skipped;
+    if (job_.world.rank == 0) {
+      job_.story.warn(fmt::format("step {}: the gradient is not finite; the step is skipped", job_.step));
+    }
+    return ok;
+  }
+  if (clips) {
+    const auto clipped = job_.backend.clip_gradient(job_.options.max_grad_norm);
+    if (!clipped) return clipped.error();
+    job_.norm = *clipped;
+  }
+  return job_.backend.optimizer_step(job_.step - job_.skipped, job_.learning_rate(job_.step));
+}
+
+/// The mean over the ranks of their means: with equal batches that of one process with all of their images.
+Result<void> HostLoop::log(double loss) {
+  const bool logged = job_.agenda.is_time_to_log(job_.step);
+  const StepFacts facts{.gradient_norm = job_.norm, .learning_rate = job_.learning_rate(job_.step)};
+  if (!logged && !job_.losses.wanted() && !job_.agenda.saves()) {
+    job_.story.step_done(job_.step, {}, facts, false);
+    return ok;
+  }
+  const std::array<double, 2> said = {loss, is_stop_noted() ? 1.0 : 0.0};
+  const auto sum = sum_over_ranks(job_.comm, said);
+  if (!sum) return sum.error();
+  const double mean = sum->front() / job_.world.world_size;
+  job_.stopped = job_.agenda.saves() && sum->back() > 0;
+  job_.story.step_done(job_.step, mean, facts, logged);
+  return job_.losses.write(job_.step, mean);
+}
+
+bool HostLoop::skips() const {
+  return job_.options.on_nan == OnNan::skip && !std::isfinite(*job_.norm);
+}
+
+}  // namespace llmlaunch::trainer

@@ -1,0 +1,86 @@
+#include "trainer/model_check.hpp"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <span>
+
+#include "rendezvous/base/log.hpp"
+#include "trainer/evaluation.hpp"
+#include "trainer/files.hpp"
+#include "trainer/predictions.hpp"
+#include "trainer/stop.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+/// Characters of a parameter hash that are shown; all 64 are compared.
+constexpr std::size_t kShownHash = 16;
+
+}  // namespace
+
+Result<void> ModelCheck::test(const std::string& when) {
+  const auto begun = Story::Clock::now();
+  const auto found = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size);
+  if (!found) return found.error();
+  const double accuracy = found->correct / found->count;
+  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * accuracy, found->correct,
+                 found->count, found->loss);
+  job_.last_test = LogRecord{.step = job_.step,
+                             .epoch = job_.story.epochs_after(job_.step),
+                             .values = {{"eval_loss", found->loss},
+                                        {"eval_accuracy", accuracy},
+                                        {"eval_runtime", found->seconds},
+                                        {"eval_samples_per_second", found->count / found->seconds}}};
+  job_.story.leave_out(Story::Clock::now() - begun);
+  return ok;
+}
+
+Result<void> ModelCheck::test_and_keep(const std::string& when) {
+  if (auto tested = test(when); !tested) return tested;
+  job_.story.keep(*job_.last_test);
+  return ok;
+}
+
+Result<void> ModelCheck::test_best() {
+  const auto& best = job_.story.course.best;
+  if (job_.world.rank == 0 && !best) {
+    log_warning("--load_best_model_at_end: there is no checkpoint whose test gave a number");
+  }
+  const auto loaded = load_best(best, job_.comm, job_.backend, missing_best_);
+  if (!loaded) return loaded.error();
+  if (!*loaded) return ok;
+  if (best) {
+    weights_step_ = best->step;
+    job_.story.say("the best model is that of step {}: {}", best->step, best->checkpoint);
+  }
+  return test("best model: ");
+}
+
+Result<void> ModelCheck::predict() {
+  const std::string& path = job_.options.predict;
+  if (path.empty()) return ok;
+  if (auto written = write_predictions(path, job_.data.test, job_.options.per_device_eval_batch_size,
+                                       weights_step_.value_or(job_.step), job_.comm, job_.backend, mark_batch);
+      !written) {
+    return written;
+  }
+  job_.story.say("logits of {} test images are in {}", job_.data.test.count(), path);
+  return ok;
+}
+
+Result<void> ModelCheck::compare_ranks(std::uint64_t epoch) {
+  const auto parameters = job_.backend.copy_parameters();
+  if (!parameters) return parameters.error();
+  const auto hash = digest(std::as_bytes(std::span(*parameters)));
+  if (!hash) return hash.error();
+  if (auto equal = check_equal_on_all_ranks(job_.comm, *hash, fmt::format("parameters after epoch {}", epoch + 1));
+      !equal) {
+    return equal;
+  }
+  job_.story.say("epoch {}/{} done: parameter hash {}{}", epoch + 1, job_.length().epochs, hash->substr(0, kShownHash),
+                 job_.world.world_size == 1 ? "" : fmt::format(", equal on all {} ranks", job_.world.world_size));
+  return ok;
+}
+
+}  // namespace llmlaunch::trainer

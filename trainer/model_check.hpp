@@ -1,0 +1,40 @@
+/// \file
+/// What a job asks its model: tests during the training and after it, --predict, and whether all ranks still have the
+/// same one.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/training_job.hpp"
+
+namespace llmlaunch::trainer {
+
+class ModelCheck {
+ public:
+  /// The job outlives it.
+  explicit ModelCheck(TrainingJob& job) : job_(job) {}
+
+  /// On all test images. `when` begins the line that tells of it. Collective, as all of these.
+  Result<void> test(const std::string& when);
+  /// As a test after a step, and its record is kept.
+  Result<void> test_and_keep(const std::string& when);
+  /// Takes the best checkpoint's weights, where there is one, and tests them.
+  Result<void> test_best();
+  /// --predict, if it was given.
+  Result<void> predict();
+  /// That the parameters are the same on all ranks, as they are if nothing is broken.
+  Result<void> compare_ranks(std::uint64_t epoch);
+
+  /// The best checkpoint could not be read; of rank 0.
+  const std::optional<Error>& missing_best() const { return missing_best_; }
+
+ private:
+  TrainingJob& job_;
+  std::optional<Error> missing_best_;
+  std::optional<std::uint64_t> weights_step_;  // rank 0's, where the weights are no longer the last step's
+};
+
+}  // namespace llmlaunch::trainer

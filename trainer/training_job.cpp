@@ -1,0 +1,99 @@
+#include "trainer/training_job.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "trainer/job_facts.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+DistributedSampler sampler_of(const TrainOptions& options, const World& world, const DataSource& data) {
+  return {data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
+          options.dataloader_drop_last ? Tail::drop : Tail::repeat};
+}
+
+std::vector<Range> places_of(const Model& model) {
+  std::vector<Range> result;
+  for (const Parameter& parameter : model.parameters) result.push_back({parameter.first, parameter.count});
+  return result;
+}
+
+BucketCaps caps_of(const TrainOptions& options) {
+  const auto bytes = static_cast<std::size_t>(options.ddp_bucket_cap_mb * 1024 * 1024);
+  return {.first_bytes = std::min(kFirstBucketBytes, bytes), .bytes = bytes};
+}
+
+TrainingLength length_of(const TrainOptions& options, const DistributedSampler& sampler) {
+  return training_length({.images_per_rank = sampler.size(),
+                          .batch_size = options.per_device_train_batch_size,
+                          .accumulation = options.gradient_accumulation_steps,
+                          .drop_last = options.dataloader_drop_last,
+                          .epochs = options.num_train_epochs,
+                          .max_steps = static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.max_steps))});
+}
+
+Schedule schedule_of(const TrainOptions& options, std::uint64_t steps) {
+  const double warmup =
+      options.warmup_steps < 1 ? std::ceil(options.warmup_steps * static_cast<double>(steps)) : options.warmup_steps;
+  return {.type = options.lr_scheduler_type,
+          .learning_rate = options.learning_rate,
+          .warmup_steps = static_cast<std::uint64_t>(warmup),
+          .total_steps = steps};
+}
+
+RunFacts facts_of(const TrainOptions& options, const World& world, const DataSource& data, const Agenda& agenda) {
+  const TrainingLength& length = agenda.length();
+  return {.accounting = {.images = data.train.count(),
+                         .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
+                                            options.gradient_accumulation_steps,
+                         .steps_per_epoch = length.steps_per_epoch,
+                         .data_seed = options.data_seed.value_or(options.seed),
+                         .drop_last = options.dataloader_drop_last},
+          .plan = {.max_steps = length.steps,
+                   .num_train_epochs = length.epochs,
+                   .logging_steps = options.logging_steps,
+                   .eval_steps = agenda.steps_between_tests(),
+                   .save_steps = options.save_steps,
+                   .train_batch_size = options.per_device_train_batch_size},
+          .optimizer = optimizer_numbers(options),
+          .flags = flags_to_keep(options, data, length.steps, world.world_size)};
+}
+
+}  // namespace
+
+TrainingJob::TrainingJob(const TrainOptions& job_options, const World& job_world, Engine& engine, DataSource& job_data,
+                         LossLog& loss_log)
+    : options(job_options),
+      world(job_world),
+      backend(*engine.backend),
+      comm(*engine.comm),
+      data(job_data),
+      losses(loss_log),
+      sampler(sampler_of(options, world, data)),
+      reducer(comm, backend.gradient(), places_of(backend.model()), caps_of(options)),
+      agenda(options, length_of(options, sampler)),
+      schedule(schedule_of(options, agenda.length().steps)),
+      run(facts_of(options, world, data, agenda)),
+      story(options, world, agenda.length()) {}
+
+bool TrainingJob::is_end(double loss) const {
+  return options.on_nan == OnNan::stop && !std::isfinite(loss);
+}
+
+Error TrainingJob::diverged(std::uint64_t in_step, double loss, std::uint32_t rank) const {
+  const std::string host = rank == world.rank ? " on " + world.host : std::string();
+  Error error = make_error(
+      Errc::internal, fmt::format("step {}: the loss is {}", in_step, std::isnan(loss) ? "not a number" : "infinite"),
+      world.world_size == 1 ? std::string() : fmt::format("rank {}{}", rank, host),
+      "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
+  error.code = std::make_error_code(std::errc::argument_out_of_domain);
+  return error;
+}
+
+}  // namespace llmlaunch::trainer

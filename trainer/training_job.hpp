@@ -1,0 +1,64 @@
+/// \file
+/// What all parts of a training job share: what was asked for, the device, the other ranks, and how far it has come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "rendezvous/base/result.hpp"
+#include "trainer/agenda.hpp"
+#include "trainer/backend.hpp"
+#include "trainer/comm.hpp"
+#include "trainer/data_source.hpp"
+#include "trainer/ddp.hpp"
+#include "trainer/device.hpp"
+#include "trainer/loss_log.hpp"
+#include "trainer/options.hpp"
+#include "trainer/resume.hpp"
+#include "trainer/sampler.hpp"
+#include "trainer/schedule.hpp"
+#include "trainer/story.hpp"
+#include "trainer/world.hpp"
+
+namespace llmlaunch::trainer {
+
+struct TrainingJob {
+  /// All of these outlive it.
+  TrainingJob(const TrainOptions& job_options, const World& job_world, Engine& engine, DataSource& job_data,
+              LossLog& loss_log);
+  TrainingJob(const TrainingJob&) = delete;
+  TrainingJob& operator=(const TrainingJob&) = delete;
+
+  const TrainOptions& options;
+  const World& world;
+  Backend& backend;
+  Comm& comm;
+  DataSource& data;
+  LossLog& losses;
+  const DistributedSampler sampler;
+  GradientReducer reducer;
+  const Agenda agenda;
+  Schedule schedule;
+  RunFacts run;
+  Story story;
+
+  std::uint64_t step = 0;              ///< of the whole run, from 1
+  std::uint64_t skipped = 0;           ///< steps that changed no weight, for their gradient was no number
+  std::optional<double> norm;          ///< of the step's gradient, where it is known
+  bool stopped = false;                ///< by a SIGTERM that all ranks know of
+  std::optional<LogRecord> last_test;  ///< of this run
+
+  const TrainingLength& length() const { return agenda.length(); }
+  /// The number of the image at `position` of this rank's order of an epoch.
+  std::uint64_t sample_at(std::uint64_t epoch, std::uint64_t position) const {
+    return (epoch * sampler.size() + position) * world.world_size + world.rank;
+  }
+  double learning_rate(std::uint64_t of_step) const { return learning_rate_of(schedule, of_step); }
+
+  /// Whether such a loss ends the job.
+  bool is_end(double loss) const;
+  /// Before anybody's weights know of it: the average would carry it to all. Of another rank only the number is known.
+  Error diverged(std::uint64_t in_step, double loss, std::uint32_t rank) const;
+};
+
+}  // namespace llmlaunch::trainer
