@@ -169,7 +169,8 @@ class Run:
         def clipped(text):
             return text if len(text) < 6000 else text[:3000] + "\n  [ … ]\n" + text[-3000:]
 
-        return f"$ {' '.join(self.command)}\n--- stdout\n{clipped(self.out)}\n--- stderr\n{clipped(self.err)}"
+        # What went wrong is said on stderr, and who shows a failure may cut it short.
+        return f"$ {' '.join(self.command)}\n--- stderr\n{clipped(self.err)}\n--- stdout\n{clipped(self.out)}"
 
 
 class Refusing:
