@@ -31,7 +31,9 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::size_t kHostBytes = 256;                  // a host name and its end, for the table of hosts
+constexpr std::size_t kHostBytes = 256;  // a host name and its end, for the table of hosts
+// Fewer and larger than Gloo's own 1 MiB: each segment costs every rank a wake-up. Gloo makes at least two per rank.
+constexpr std::size_t kSegmentBytes = std::size_t{4} << 20;
 constexpr std::uint64_t kProbeSlot = ~std::uint64_t{0};  // Gloo's collectives use the lower 56 bits
 
 /// "[file:line] text" without the place in Gloo's source, which helps nobody here.
@@ -61,6 +63,7 @@ class GlooComm final : public Comm {
             static_cast<void (*)(void*, const void*, const void*, std::size_t)>(&gloo::sum<float>));
         options.setTag(tag_++);
         options.setTimeout(timeout_);
+        options.setMaxSegmentSize(kSegmentBytes);
         gloo::allreduce(options);
       });
     });
