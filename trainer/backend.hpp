@@ -41,7 +41,8 @@ struct BatchResult {
 
 /// What a backward pass does with its gradient.
 struct GradientUse {
-  float scale = 1;          ///< the gradient of the mean loss × this: 1 / batches, when several make one step
+  float scale = 1;  ///< the gradient of the mean loss × this: 1 / batches, when several make one step, and × what
+                    ///< a loss of fp16 is scaled by
   bool accumulate = false;  ///< add to the gradient that is there, instead of replacing it
 };
 
@@ -65,11 +66,13 @@ struct DropoutOptions {
   std::uint64_t seed = 0;
 };
 
-/// What convolutions and matrix products are made of. Weights, moments, gradients, sums and the loss are fp32 always.
+/// What convolutions and matrix products are made of: torch.autocast's types, and TF32. Weights, moments, what
+/// gradients are kept in, sums and the loss are fp32 always.
 enum class Precision {
   fp32,
   tf32,  ///< operands with 11 digits; NVIDIA GPUs from Ampere on
   bf16,  ///< operands with 8 digits
+  fp16,  ///< operands and results of IEEE's half precision, up to 65504: gradients only of a loss that is scaled
 };
 
 inline const char* precision_name(Precision precision) {
@@ -77,6 +80,7 @@ inline const char* precision_name(Precision precision) {
     case Precision::fp32: return "fp32";
     case Precision::tf32: return "tf32";
     case Precision::bf16: return "bf16";
+    case Precision::fp16: return "fp16";
   }
   return "";
 }
@@ -121,6 +125,9 @@ class Backend {
   /// Scales the gradient so that its norm over all parameters is at most `max_norm` (above 0), as PyTorch's
   /// clip_grad_norm_. The norm that it had.
   virtual Result<double> clip_gradient(double max_norm) = 0;
+  /// Multiplies the gradient by `factor`, 1 / what the loss was scaled by. The norm that it then has: not finite when
+  /// any of its values is not.
+  virtual Result<double> unscale_gradient(float factor) = 0;
   /// Other numbers of the optimizer from now on: those of a checkpoint.
   virtual void use_adamw(const AdamWOptions& adamw) = 0;
   /// One AdamW step by the gradient; `step` counts from 1.

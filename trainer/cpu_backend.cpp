@@ -64,6 +64,7 @@ const char* math_text(CpuMath math) {
     case CpuMath::fp32: return "";
     case CpuMath::bf16: return ", bf16";
     case CpuMath::emulated_bf16: return ", bf16 without instructions for it: slower than fp32";
+    case CpuMath::emulated_fp16: return ", fp16 by rounding floats: slower than fp32";
   }
   return "";
 }
@@ -147,6 +148,8 @@ class CpuBackend final : public Backend {
     return norm;
   }
 
+  Result<double> unscale_gradient(float factor) override { return scale_by(gradient_, factor); }
+
   void use_adamw(const AdamWOptions& adamw) override { adamw_ = adamw; }
 
   Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
@@ -221,6 +224,7 @@ Result<CpuMath> cpu_math(Precision precision) {
     return make_error(Errc::unsupported, "--tf32: a CPU has no such numbers", {},
                       "leave it out, or see with --device cuda why no GPU is used; --bf16 works on CPUs");
   }
+  if (precision == Precision::fp16) return CpuMath::emulated_fp16;  // oneDNN has it for no way back
   constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
   const auto there = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
   return (there & kNeeded) == kNeeded ? CpuMath::bf16 : CpuMath::emulated_bf16;

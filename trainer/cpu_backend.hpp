@@ -15,6 +15,7 @@ enum class CpuMath {
   fp32,
   bf16,           ///< bfloat16, by instructions for it
   emulated_bf16,  ///< the same numbers up to the order of additions, by rounding floats: slower than fp32
+  emulated_fp16,  ///< half precision, by rounding floats, results too: slower than fp32
 };
 /// For a job that wants `precision` on this processor. `Errc::unsupported` for what only GPUs have.
 Result<CpuMath> cpu_math(Precision precision);

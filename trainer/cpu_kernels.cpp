@@ -61,6 +61,22 @@ void round_to_bf16(std::span<float> values) {
   }
 }
 
+void round_to_fp16(std::span<float> values) {
+  constexpr std::uint32_t kSign = 0x80000000U, kInfinity = 0x7f800000U;
+  constexpr std::uint32_t kFirstTooLarge = 0x477ff000U;  // 65520, between the largest half and the next power of 2
+  constexpr std::uint32_t kSmallestNormal = 0x38800000U;
+  for (float& value : values) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t size = bits & ~kSign;
+    const std::uint32_t normal = (size + 0xfffU + (size >> 13U & 1U)) & ~0x1fffU;
+    // Beside a half the last digit of a float is 2^-24, and so the sum is rounded to that.
+    const auto small = std::bit_cast<std::uint32_t>((std::bit_cast<float>(size) + 0.5F) - 0.5F);
+    const std::uint32_t not_finite = size > kInfinity ? size | 0x00400000U : kInfinity;
+    const std::uint32_t finite = size < kSmallestNormal ? small : normal;
+    value = std::bit_cast<float>((bits & kSign) | (size < kFirstTooLarge ? finite : not_finite));
+  }
+}
+
 void relu_backward(std::span<float> gradient, std::span<const float> output, float factor) {
   assert(gradient.size() == output.size());
   for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = output[i] > 0 ? gradient[i] * factor : 0.0F;
@@ -97,6 +113,11 @@ double norm_of(std::span<const float> values) {
   double sum = 0;
   for (const float value : values) sum += static_cast<double>(value) * value;
   return std::sqrt(sum);
+}
+
+double scale_by(std::span<float> values, float factor) {
+  for (float& value : values) value *= factor;
+  return norm_of(values);
 }
 
 void adamw_step(std::span<float> parameters, std::span<float> first_moment, std::span<float> second_moment,

@@ -24,6 +24,9 @@ void drop_out(std::span<float> values, std::size_t features, float p, const Mask
 
 /// Each value as the nearest number of bfloat16, which has 8 digits of the 24 of a float; the even one of equals.
 void round_to_bf16(std::span<float> values);
+/// Each value as the nearest of IEEE's half precision: 11 digits, multiples of 2^-24 below 2^-14, and infinity from
+/// 65520 on.
+void round_to_fp16(std::span<float> values);
 
 /// gradient[i] × factor where output[i] > 0, else 0: backward through relu alone (factor 1), or through relu and then
 /// dropout (factor 1 / (1 - p)) when `output` is what dropout left: what it dropped is 0, too.
@@ -38,6 +41,8 @@ void softmax_loss_backward(std::span<float> gradient, std::span<const float> log
 
 /// The 2-norm, added up in double.
 double norm_of(std::span<const float> values);
+/// Multiplies the values by `factor`; the 2-norm that they then have.
+double scale_by(std::span<float> values, float factor);
 
 /// Step `step` (from 1) of PyTorch's AdamW on all values: weight decay first, corrections in double. Equal sizes.
 void adamw_step(std::span<float> parameters, std::span<float> first_moment, std::span<float> second_moment,

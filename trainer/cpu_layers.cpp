@@ -52,14 +52,26 @@ const memory& in_layout_of(CpuDevice& device, const memory& memory, dnnl::memory
   return other;
 }
 
+/// What is to be multiplied, where oneDNN was given floats for it.
+void round_floats(CpuDevice& device, const memory& operand) {
+  if (device.math != CpuMath::emulated_bf16 && device.math != CpuMath::emulated_fp16) return;
+  wait_for(device);
+  const auto round = device.math == CpuMath::emulated_bf16 ? round_to_bf16 : round_to_fp16;
+  round(values_of(operand));
+}
+
+/// What a product gave, where such numbers are too narrow for fp32's range.
+void round_result(CpuDevice& device, std::span<float> values) {
+  if (device.math != CpuMath::emulated_fp16) return;
+  wait_for(device);
+  round_to_fp16(values);
+}
+
 /// `given`, or its values in `own` where that has another layout or their numbers are to be rounded.
 const memory& operand_of(CpuDevice& device, const memory& given, memory& own) {
   if (device.math == CpuMath::fp32) return in_layout_of(device, given, own);
   reorder(device, given, own);
-  if (device.math == CpuMath::emulated_bf16) {
-    wait_for(device);
-    round_to_bf16(values_of(own));
-  }
+  round_floats(device, own);
   return own;
 }
 
@@ -124,16 +136,25 @@ class WeightedLayer : public CpuLayer {
   /// The weight in `as`, which has the layout and the numbers that are wanted.
   const memory& weight_operand(const CpuPass& pass, memory& as) const {
     reorder(device_, weight_in(pass.parameters), as);
-    if (device_.math == CpuMath::emulated_bf16) {
-      wait_for(device_);
-      round_to_bf16(values_of(as));
-    }
+    round_floats(device_, as);
     return as;
+  }
+  /// The bias as it is added.
+  memory bias_operand(const CpuPass& pass) {
+    const memory bias = bias_in(pass.parameters);
+    if (device_.math != CpuMath::emulated_fp16) return bias;
+    if (!rounded_bias_) rounded_bias_ = memory(plain_layout(bias_dims_), device_.engine);
+    return operand_of(device_, bias, rounded_bias_);
+  }
+  void round_gradient(float* flat) const {
+    round_result(device_, values_of(weight_in(flat)));
+    round_result(device_, values_of(bias_in(flat)));
   }
 
  private:
   std::size_t weight_first_, bias_first_;
   memory::dims weight_dims_, bias_dims_;
+  memory rounded_bias_;
 };
 
 class CpuConvolution final : public WeightedLayer {
@@ -161,8 +182,9 @@ class CpuConvolution final : public WeightedLayer {
     operand_of(device_, in_, own_in_);
     run_forward_.execute(device_.stream, {{DNNL_ARG_SRC, own_in_},
                                           {DNNL_ARG_WEIGHTS, weight_operand(pass, weight_)},
-                                          {DNNL_ARG_BIAS, bias_in(pass.parameters)},
+                                          {DNNL_ARG_BIAS, bias_operand(pass)},
                                           {DNNL_ARG_DST, out_}});
+    round_result(device_, values_of(out_));
   }
 
   void backward_weight(const memory& out_gradient, float* gradient) override {
@@ -174,6 +196,7 @@ class CpuConvolution final : public WeightedLayer {
     memory plain = weight_in(gradient);
     reorder(device_, weight_gradient_, plain);
     wait_for(device_);
+    round_gradient(gradient);
   }
 
   memory backward_input(const memory& out_gradient, const CpuPass& pass) override {
@@ -189,6 +212,7 @@ class CpuConvolution final : public WeightedLayer {
                                  {DNNL_ARG_DIFF_SRC, own_in_gradient_}});
     const memory& given = in_layout_of(device_, own_in_gradient_, in_gradient_);
     wait_for(device_);
+    round_result(device_, values_of(given));
     return given;
   }
 
@@ -297,9 +321,10 @@ class CpuLinear final : public WeightedLayer {
     run_forward_.execute(device_.stream,
                          {{DNNL_ARG_SRC, rounds_ ? own_in_ : in_},
                           {DNNL_ARG_WEIGHTS, rounds_ ? weight_operand(pass, weight_) : weight_in(pass.parameters)},
-                          {DNNL_ARG_BIAS, bias_in(pass.parameters)},
+                          {DNNL_ARG_BIAS, bias_operand(pass)},
                           {DNNL_ARG_DST, out_}});
     wait_for(device_);
+    round_result(device_, values_of(out_));
   }
 
   void backward_weight(const memory& out_gradient, float* gradient) override {
@@ -309,6 +334,7 @@ class CpuLinear final : public WeightedLayer {
                                                   {DNNL_ARG_DIFF_WEIGHTS, weight_in(gradient)},
                                                   {DNNL_ARG_DIFF_BIAS, bias_in(gradient)}});
     wait_for(device_);
+    round_gradient(gradient);
   }
 
   /// After `backward_weight` with the same gradient.
@@ -320,6 +346,7 @@ class CpuLinear final : public WeightedLayer {
          {DNNL_ARG_WEIGHTS, rounds_ ? weight_operand(pass, backward_input_weight_) : weight_in(pass.parameters)},
          {DNNL_ARG_DIFF_SRC, in_gradient_}});
     wait_for(device_);
+    round_result(device_, values_of(in_gradient_));
     return in_gradient_;
   }
 

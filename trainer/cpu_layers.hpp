@@ -5,6 +5,8 @@
 ///
 /// With `CpuMath::bf16` convolution and linear round what they multiply, activations, weights and gradients, to
 /// bfloat16 and add in fp32; everything else, also between the layers, is fp32, and so are the gradients of weights.
+/// With `CpuMath::emulated_fp16` they round what they give, too, all of it to half precision, as torch.autocast: the
+/// overflow of a result is what tells a loss's scale that it is too large.
 #pragma once
 
 #include <dnnl.hpp>

@@ -176,27 +176,49 @@ void compare_accumulated_step(const World& world, const Model& model) {
 }
 
 /// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
-/// TF32. A gradient has two more roundings of its operands behind it than logits have, a small one's weigh more.
+/// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. A gradient has two more roundings of
+/// its operands behind it than logits have, a small one's weigh more. fp16 has TF32's 11 digits, but its results are
+/// rounded, and a relu may turn on that.
 void compare_precision(const World& world, const Model& model) {
   const Images images(9);
-  for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+  for (const Precision precision : {Precision::tf32, Precision::bf16, Precision::fp16}) {
     const bool is_bf16 = precision == Precision::bf16;
     const auto cpu = must(make_cpu_backend(model, {}, {.on = false, .seed = 0}, 2,
-                                           must(cpu_math(is_bf16 ? Precision::bf16 : Precision::fp32))));
+                                           must(cpu_math(precision == Precision::tf32 ? Precision::fp32 : precision))));
+    const float scale = precision == Precision::fp16 ? 1024 : 1;
+    std::vector<double> norms;
     const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0}, precision));
     std::vector<std::vector<float>> logits;
     for (Backend* backend : {cpu.get(), gpu.get()}) {
       must(backend->load_parameters(initial_parameters(model, 1)));
       logits.push_back(must(backend->predict(images.batch())));
-      must(backend->forward_backward(images.batch(), {}, kIgnore));
+      must(backend->forward_backward(images.batch(), {.scale = scale}, kIgnore));
+      norms.push_back(must(backend->unscale_gradient(1 / scale)));
     }
+    expect(std::abs(norms[1] - norms[0]) <= 4e-2 * norms[0],
+           fmt::format("{}: the unscaled gradient's norm in {}: {} on the CPU, {} on the GPU", model.title,
+                       precision_name(precision), norms[0], norms[1]));
     const double of_gradient = relative_difference(host_copy(gpu->gradient()), std::span<const float>(cpu->gradient()));
-    expect(of_gradient <= (is_bf16 ? 4e-2 : 8e-3), fmt::format("{}: gradient in {}: relative difference {:.1e}",
-                                                               model.title, is_bf16 ? "bf16" : "tf32", of_gradient));
+    expect(of_gradient <= (precision == Precision::tf32 ? 8e-3 : 4e-2),
+           fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title, precision_name(precision),
+                       of_gradient));
     const double difference = relative_difference(logits[1], logits[0]);
     expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
-                                                              model.title, is_bf16 ? "bf16" : "tf32", difference));
+                                                              model.title, precision_name(precision), difference));
   }
+}
+
+/// What is above the largest half is infinite: the host then leaves the step out.
+void compare_overflow(const World& world, const Model& model) {
+  const Images images(9);
+  const auto gpu = must(cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0}, Precision::fp16));
+  must(gpu->load_parameters(initial_parameters(model, 1)));
+  must(gpu->forward_backward(images.batch(), {.scale = 1e9F}, kIgnore));
+  const double norm = must(gpu->unscale_gradient(1e-9F));
+  expect(!std::isfinite(norm), fmt::format("{}: a gradient that overflows fp16 has the norm {}", model.title, norm));
+  must(gpu->forward_backward(images.batch(), {.scale = 64}, kIgnore));
+  const double good = must(gpu->unscale_gradient(1.0F / 64));
+  expect(std::isfinite(good) && good > 0, fmt::format("{}: one that does not has {}", model.title, good));
 }
 
 /// Images as bytes, with the same rows bright as in `Images`.
@@ -362,6 +384,7 @@ int main() {
     compare_repetition(world, *model, adamw);
     compare_accumulated_step(world, *model);
     compare_precision(world, *model);
+    compare_overflow(world, *model);
     for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
       compare_graph(world, *model, precision);
     }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tests/support/catch.hpp"
+#include "trainer/cpu_kernels.hpp"
 #include "trainer/init.hpp"
 #include "trainer/random.hpp"
 
@@ -90,6 +91,8 @@ TEST_CASE("it says what it is") {
              Catch::EndsWith(", 2 threads, bf16)"));
   CHECK_THAT((*make_cpu_backend(mlp(), {}, {}, 2, CpuMath::emulated_bf16))->description(),
              Catch::EndsWith(", bf16 without instructions for it: slower than fp32)"));
+  CHECK_THAT((*make_cpu_backend(mlp(), {}, {}, 2, CpuMath::emulated_fp16))->description(),
+             Catch::EndsWith(", fp16 by rounding floats: slower than fp32)"));
 }
 
 TEST_CASE("every tensor's gradient is the slope of the loss") {
@@ -229,6 +232,42 @@ TEST_CASE("bfloat16 by instructions and by rounding floats is the same, and is n
   CHECK(relative_difference(gradients[0], gradients[1]) < 1e-3);
   CHECK(relative_difference(logits[0], logits[2]) > 1e-3);
   CHECK(relative_difference(gradients[0], gradients[2]) > 3e-3);
+}
+
+TEST_CASE(
+    "half precision is what torch's autocast leaves: results that are halves, and infinite where they are too large") {
+  const Images images(16);
+  const Model& model = *GENERATE(&basic_net(), &mlp(), &odd_model());
+  CAPTURE(model.name);
+  const auto half = make_cpu_backend(model, {}, {.on = false, .seed = 0}, 1, CpuMath::emulated_fp16);
+  const auto full = make_cpu_backend(model, {}, {.on = false, .seed = 0}, 1, CpuMath::fp32);
+  REQUIRE(half);
+  REQUIRE(full);
+  const auto gradient_by = [&](Backend& backend, float scale) {
+    REQUIRE(backend.load_parameters(initial_parameters(model, 1)));
+    REQUIRE(backend.forward_backward(images.batch(), {.scale = scale}, [](std::size_t) { return Result<void>(ok); }));
+    return std::vector<float>(backend.gradient().begin(), backend.gradient().end());
+  };
+  const auto are_halves = [](std::vector<float> values) {
+    const std::vector<float> before = values;
+    round_to_fp16(values);
+    return values == before;
+  };
+  const std::vector<float> scaled = gradient_by(**half, 256);
+  CHECK(are_halves(scaled));
+  CHECK(are_halves(*(*half)->predict(images.batch())));
+  const std::vector<float> truth = gradient_by(**full, 1);
+  const auto unscaled = (*half)->unscale_gradient(1.0F / 256);
+  REQUIRE(unscaled);
+  const std::vector<float> gradient((*half)->gradient().begin(), (*half)->gradient().end());
+  // A rounding is 2^-11 of its value, and a relu that turns on one is some hundredths of all (seen: 2.5e-2).
+  CHECK(relative_difference(gradient, truth) < 5e-2);
+  CHECK(relative_difference(gradient, truth) > 1e-5);
+  CHECK(*unscaled == Approx(norm_of(gradient)));
+  gradient_by(**half, 1e9F);
+  const auto overflowed = (*half)->unscale_gradient(1e-9F);
+  REQUIRE(overflowed);
+  CHECK_FALSE(std::isfinite(*overflowed));
 }
 
 TEST_CASE("dropout's masks change with sample and seed, and repeat for the same") {

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "tests/support/catch.hpp"
 #include "trainer/philox.hpp"
@@ -116,6 +117,59 @@ TEST_CASE("a float becomes the nearest number of bfloat16, the even one of equal
     round_to_bf16(value);
     CHECK(std::isnan(value[0]));
   }
+}
+
+/// The number that 16 bits are in IEEE's half precision.
+float half_of(std::uint32_t bits) {
+  const auto exponent = static_cast<int>(bits >> 10U & 0x1fU);
+  const auto fraction = static_cast<float>(bits & 0x3ffU);
+  const float size = exponent == 0    ? std::ldexp(fraction, -24)
+                     : exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
+                                      : std::ldexp(1024 + fraction, exponent - 25);
+  return (bits & 0x8000U) == 0 ? size : -size;
+}
+
+TEST_CASE("a float becomes the nearest number of half precision, the even one of equals") {
+  const auto rounded = [](float from) {
+    std::vector<float> value = {from};
+    round_to_fp16(value);
+    return value[0];
+  };
+  const auto same = [](float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); };
+  std::uint32_t wrong = 0;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float half = half_of(bits);
+    if (std::isnan(half)) {
+      wrong += std::isnan(rounded(half)) ? 0 : 1;
+      continue;
+    }
+    wrong += same(rounded(half), half) ? 0 : 1;
+    if (std::isinf(half)) continue;
+    // The next one away from 0; infinity stands where 65536 would.
+    const float next = half_of(bits + 1);
+    const float beyond = std::isinf(next) ? std::copysign(65536.0F, half) : next;
+    const float middle = half + (beyond - half) / 2;
+    wrong += same(rounded(middle), bits % 2 == 0 ? half : next) ? 0 : 1;
+    wrong += same(rounded(std::nextafter(middle, half)), half) ? 0 : 1;
+    wrong += same(rounded(std::nextafter(middle, beyond)), next) ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+  CHECK(same(rounded(std::bit_cast<float>(0x00000001U)), 0.0F));
+  CHECK(same(rounded(std::bit_cast<float>(0x80000001U)), -0.0F));
+  CHECK(std::isinf(rounded(3e38F)));
+  CHECK(std::isnan(rounded(std::bit_cast<float>(0x7f800001U))));
+}
+
+TEST_CASE("a gradient is unscaled and measured at once") {
+  std::vector<float> values = {6, -8, 0};
+  CHECK(scale_by(values, 0.5F) == 5);
+  CHECK(values == std::vector<float>{3, -4, 0});
+  values = {1, std::numeric_limits<float>::infinity(), 1};
+  CHECK_FALSE(std::isfinite(scale_by(values, 1.0F / 65536)));
+  values = {1, std::numeric_limits<float>::quiet_NaN(), 1};
+  CHECK_FALSE(std::isfinite(scale_by(values, 1.0F / 65536)));
+  values = {std::numeric_limits<float>::max(), std::numeric_limits<float>::max()};
+  CHECK(std::isfinite(scale_by(values, 1)));
 }
 
 }  // namespace trainer_cpu_kernels_test

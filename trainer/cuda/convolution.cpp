@@ -18,16 +18,18 @@ constexpr float kZero = 0.0F;
 
 }  // namespace
 
-Convolution::Convolution(ConvolutionShape shape, Precision precision) : shape_(shape) {
+Convolution::Convolution(ConvolutionShape shape, Precision precision)
+    : shape_(shape), type_(precision == Precision::fp16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT) {
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &in_);
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &out_);
   CUDNN_CHECK(cudnnCreateFilterDescriptor, &weight_);
   CUDNN_CHECK(cudnnCreateConvolutionDescriptor, &convolution_);
-  CUDNN_CHECK(cudnnSetFilter4dDescriptor, weight_, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, shape.out_channels,
-              shape.in_channels, shape.kernel, shape.kernel);
+  CUDNN_CHECK(cudnnSetFilter4dDescriptor, weight_, type_, CUDNN_TENSOR_NCHW, shape.out_channels, shape.in_channels,
+              shape.kernel, shape.kernel);
   CUDNN_CHECK(cudnnSetConvolution2dDescriptor, convolution_, 0, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
               CUDNN_DATA_FLOAT);
-  // With float tensors cuDNN's tensor cores take TF32; bfloat16 ones would have to be kept beside them.
+  // Sums are floats always. With float tensors cuDNN's tensor cores take TF32; bfloat16 ones would have to be kept
+  // beside them, as halves are.
   CUDNN_CHECK(cudnnSetConvolutionMathType, convolution_,
               precision == Precision::fp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH);
 }
@@ -40,9 +42,9 @@ Convolution::~Convolution() {
 }
 
 std::size_t Convolution::prepare(cudnnHandle_t handle, int batch) {
-  CUDNN_CHECK(cudnnSetTensor4dDescriptor, in_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.in_channels,
-              shape_.height, shape_.width);
-  CUDNN_CHECK(cudnnSetTensor4dDescriptor, out_, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, shape_.out_channels,
+  CUDNN_CHECK(cudnnSetTensor4dDescriptor, in_, CUDNN_TENSOR_NCHW, type_, batch, shape_.in_channels, shape_.height,
+              shape_.width);
+  CUDNN_CHECK(cudnnSetTensor4dDescriptor, out_, CUDNN_TENSOR_NCHW, type_, batch, shape_.out_channels,
               shape_.height - shape_.kernel + 1, shape_.width - shape_.kernel + 1);
   std::size_t forward = 0;
   std::size_t data = 0;
@@ -55,20 +57,20 @@ std::size_t Convolution::prepare(cudnnHandle_t handle, int batch) {
   return std::max({forward, data, filter});
 }
 
-void Convolution::forward(cudnnHandle_t handle, float* out, const float* in, const float* weight, void* workspace,
+void Convolution::forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace,
                           std::size_t workspace_bytes) {
   CUDNN_CHECK(cudnnConvolutionForward, handle, &kOne, in_, in, weight_, weight, convolution_, kForward, workspace,
               workspace_bytes, &kZero, out_, out);
 }
 
-void Convolution::backward_weight(cudnnHandle_t handle, float* weight_gradient, const float* in,
-                                  const float* out_gradient, void* workspace, std::size_t workspace_bytes) {
+void Convolution::backward_weight(cudnnHandle_t handle, void* weight_gradient, const void* in, const void* out_gradient,
+                                  void* workspace, std::size_t workspace_bytes) {
   CUDNN_CHECK(cudnnConvolutionBackwardFilter, handle, &kOne, in_, in, out_, out_gradient, convolution_, kBackwardFilter,
               workspace, workspace_bytes, &kZero, weight_, weight_gradient);
 }
 
-void Convolution::backward_input(cudnnHandle_t handle, float* in_gradient, const float* weight,
-                                 const float* out_gradient, void* workspace, std::size_t workspace_bytes) {
+void Convolution::backward_input(cudnnHandle_t handle, void* in_gradient, const void* weight, const void* out_gradient,
+                                 void* workspace, std::size_t workspace_bytes) {
   CUDNN_CHECK(cudnnConvolutionBackwardData, handle, &kOne, weight_, weight, out_, out_gradient, convolution_,
               kBackwardData, workspace, workspace_bytes, &kZero, in_, in_gradient);
 }

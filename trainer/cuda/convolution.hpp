@@ -28,15 +28,17 @@ class Convolution {
 
   /// Device memory that the calls below need for batches of this size. Sets the batch size for them.
   std::size_t prepare(cudnnHandle_t handle, int batch);
-  void forward(cudnnHandle_t handle, float* out, const float* in, const float* weight, void* workspace,
+  // All of them arrays of floats, or for `Precision::fp16` of halves.
+  void forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace,
                std::size_t workspace_bytes);
-  void backward_weight(cudnnHandle_t handle, float* weight_gradient, const float* in, const float* out_gradient,
+  void backward_weight(cudnnHandle_t handle, void* weight_gradient, const void* in, const void* out_gradient,
                        void* workspace, std::size_t workspace_bytes);
-  void backward_input(cudnnHandle_t handle, float* in_gradient, const float* weight, const float* out_gradient,
+  void backward_input(cudnnHandle_t handle, void* in_gradient, const void* weight, const void* out_gradient,
                       void* workspace, std::size_t workspace_bytes);
 
  private:
   ConvolutionShape shape_;
+  cudnnDataType_t type_;
   cudnnTensorDescriptor_t in_ = nullptr;
   cudnnTensorDescriptor_t out_ = nullptr;
   cudnnFilterDescriptor_t weight_ = nullptr;

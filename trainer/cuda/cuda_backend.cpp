@@ -128,6 +128,14 @@ class CudaBackend final : public Backend {
     });
   }
 
+  Result<double> unscale_gradient(float factor) override {
+    return without_exceptions([&] {
+      square_sums_.reserve(kSquareSums);
+      scale_and_sum_squares(square_sums_.data(), gradient_.data(), factor, model_.values, stream());
+      return root_of_sums();
+    });
+  }
+
   void use_adamw(const AdamWOptions& options) override { adamw_ = options; }
 
   Result<void> optimizer_step(std::uint64_t step, double learning_rate) override {
@@ -179,9 +187,14 @@ class CudaBackend final : public Backend {
 
   /// Waits for the stream.
   double norm() {
-    std::vector<double> sums(kSquareSums);
     square_sums_.reserve(kSquareSums);
     sum_squares(square_sums_.data(), gradient_.data(), model_.values, stream());
+    return root_of_sums();
+  }
+
+  /// Of the queued sums of squares. Waits for the stream.
+  double root_of_sums() {
+    std::vector<double> sums(kSquareSums);
     CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
                                stream()));
     CUDA_CHECK(cudaStreamSynchronize(stream()));
@@ -238,19 +251,20 @@ Result<int> device_of(const World& world) {
                     "start at most one rank per GPU (slots in the YAML), or see CUDA_VISIBLE_DEVICES");
 }
 
-/// Tensor cores take TF32 and bfloat16 from Ampere on.
+/// Tensor cores take TF32 and bfloat16 from Ampere on, halves from Volta on.
 Result<void> check_precision(int device, Precision precision) {
-  constexpr int kAmpere = 8;
   if (precision == Precision::fp32) return ok;
+  const bool is_fp16 = precision == Precision::fp16;
+  const int needed = is_fp16 ? 7 : 8;
   int major = 0;
   if (const cudaError_t code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
       code != cudaSuccess) {
     return make_error(Errc::unsupported, fmt::format("cudaDeviceGetAttribute: {}", cudaGetErrorString(code)));
   }
-  if (major >= kAmpere) return ok;
+  if (major >= needed) return ok;
   return make_error(Errc::unsupported,
-                    fmt::format("--{} needs a GPU of compute capability 8 (Ampere) or newer; this one has {}",
-                                precision_name(precision), major),
+                    fmt::format("--{} needs a GPU of compute capability {} ({}) or newer; this one has {}",
+                                precision_name(precision), needed, is_fp16 ? "Volta" : "Ampere", major),
                     {}, "leave it out; mixed_precision of the YAML counts as it, too");
 }
 

@@ -1,5 +1,8 @@
 // The kernels of kernels.hpp: one thread per element, or one block per sum. None knows the model.
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
+
+#include <type_traits>
 
 #include "trainer/cuda/kernels.hpp"
 #include "trainer/philox.hpp"
@@ -107,11 +110,41 @@ __global__ void scale_kernel(float* values, float factor, std::size_t count) {
   if (i < count) values[i] *= factor;
 }
 
-/// Each block adds every (blocks × kThreads)-th value from its own place on, then its threads' sums as a tree.
-__global__ void sum_squares_kernel(double* sums, const float* values, std::size_t count) {
+__device__ float nearest_half(float value) {
+  return __half2float(__float2half_rn(value));
+}
+
+__global__ void to_halves_kernel(__half* halves, const float* values, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) halves[i] = __float2half_rn(values[i]);
+}
+
+__global__ void from_halves_kernel(float* values, const __half* halves, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) values[i] = __half2float(halves[i]);
+}
+
+__global__ void round_to_fp16_kernel(float* values, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) values[i] = nearest_half(values[i]);
+}
+
+__global__ void add_bias_in_fp16_kernel(float* values, const float* bias, bool relu, std::size_t count,
+                                        std::size_t channels, std::size_t area) {
+  const std::size_t i = element();
+  if (i >= count) return;
+  const float sum = values[i] + nearest_half(bias[i / area % channels]);
+  values[i] = nearest_half(relu && sum < 0.0F ? 0.0F : sum);  // one that is no number stays none
+}
+
+/// Each block adds every (blocks × kThreads)-th value from its own place on, then its threads' sums as a tree. `Value`
+/// is const where nothing is scaled.
+template <class Value>
+__global__ void sum_squares_kernel(double* sums, Value* values, [[maybe_unused]] float factor, std::size_t count) {
   __shared__ double partial[kThreads];
   double sum = 0.0;
   for (std::size_t i = element(); i < count; i += static_cast<std::size_t>(gridDim.x) * blockDim.x) {
+    if constexpr (!std::is_const_v<Value>) values[i] *= factor;
     sum += static_cast<double>(values[i]) * values[i];
   }
   partial[threadIdx.x] = sum;
@@ -275,7 +308,29 @@ void scale(float* values, float factor, std::size_t count, cudaStream_t stream) 
 }
 
 void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream) {
-  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, count);
+  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, 1.0F, count);
+}
+
+void scale_and_sum_squares(double* sums, float* values, float factor, std::size_t count, cudaStream_t stream) {
+  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, factor, count);
+}
+
+void to_halves(__half* halves, const float* values, std::size_t count, cudaStream_t stream) {
+  to_halves_kernel<<<blocks_for(count), kThreads, 0, stream>>>(halves, values, count);
+}
+
+void from_halves(float* values, const __half* halves, std::size_t count, cudaStream_t stream) {
+  from_halves_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, halves, count);
+}
+
+void round_to_fp16(float* values, std::size_t count, cudaStream_t stream) {
+  round_to_fp16_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, count);
+}
+
+void add_bias_in_fp16(float* values, const float* bias, bool relu, std::size_t batch, std::size_t channels,
+                      std::size_t area, cudaStream_t stream) {
+  const std::size_t count = batch * channels * area;
+  add_bias_in_fp16_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, relu, count, channels, area);
 }
 
 void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,

@@ -3,6 +3,7 @@
 /// (B, C, H, W) as on the CPU. Every sum has a fixed order, so that a run repeats bit for bit.
 #pragma once
 
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -93,6 +94,17 @@ void scale(float* values, float factor, std::size_t count, cudaStream_t stream);
 /// kSquareSums sums of squares; all of them together are that of the values.
 inline constexpr std::size_t kSquareSums = 256;
 void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream);
+/// values[i] *= factor, and the sums of what they then are.
+void scale_and_sum_squares(double* sums, float* values, float factor, std::size_t count, cudaStream_t stream);
+
+/// halves[i] = the nearest half of values[i], infinity from 65520 on.
+void to_halves(__half* halves, const float* values, std::size_t count, cudaStream_t stream);
+void from_halves(float* values, const __half* halves, std::size_t count, cudaStream_t stream);
+/// Each value as the nearest half.
+void round_to_fp16(float* values, std::size_t count, cudaStream_t stream);
+/// values (B, C, HW): adds bias[c] as a half, clips below 0 where `relu` is true, and rounds to the nearest half.
+void add_bias_in_fp16(float* values, const float* bias, bool relu, std::size_t batch, std::size_t channels,
+                      std::size_t area, cudaStream_t stream);
 
 /// The arrays of one model, `count` values each, from addresses that 16 divides.
 struct AdamWArrays {

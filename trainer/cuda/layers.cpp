@@ -1,6 +1,8 @@
 // Layers by cuDNN, cuBLAS and the kernels. Made and driven by Network.
 #include "trainer/cuda/layers.hpp"
 
+#include <algorithm>
+
 #include "trainer/cuda/convolution.hpp"
 #include "trainer/cuda/kernels.hpp"
 
@@ -19,13 +21,14 @@ cublasComputeType_t compute_type(Precision precision) {
     case Precision::fp32: return CUBLAS_COMPUTE_32F_PEDANTIC;  // no TF32, as PyTorch's default for matrix products
     case Precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
     case Precision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
+    case Precision::fp16: return CUBLAS_COMPUTE_32F;  // of halves
   }
   return CUBLAS_COMPUTE_32F_PEDANTIC;
 }
 
 /// One of the operands of a product, row-major.
 struct Operand {
-  const float* values;
+  const void* values;  // floats, or for fp16 halves
   std::size_t columns;
   bool transposed;
 };
@@ -35,9 +38,10 @@ struct Operand {
 void multiply(const CudaContext& context, float* out, const Operand& a, const Operand& b, std::size_t m, std::size_t n,
               std::size_t k) {
   const auto operation = [](const Operand& operand) { return operand.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  const cudaDataType type = context.precision == Precision::fp16 ? CUDA_R_16F : CUDA_R_32F;
   CUBLAS_CHECK(cublasGemmEx, context.cublas, operation(b), operation(a), narrow(n), narrow(m), narrow(k), &kOne,
-               b.values, CUDA_R_32F, narrow(b.columns), a.values, CUDA_R_32F, narrow(a.columns), &kZero, out,
-               CUDA_R_32F, narrow(n), compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
+               b.values, type, narrow(b.columns), a.values, type, narrow(a.columns), &kZero, out, CUDA_R_32F, narrow(n),
+               compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -46,17 +50,25 @@ class WeightedLayer : public CudaLayer {
   WeightedLayer(CudaContext& context, const Model& model, const Stage& stage)
       : CudaLayer(context, stage),
         weight_(model.parameters[stage.weight].first),
-        bias_(model.parameters[stage.weight + 1].first) {}
+        bias_(model.parameters[stage.weight + 1].first),
+        weights_(model.parameters[stage.weight].count) {}
 
   std::size_t resize(std::size_t batch) override {
     batch_ = batch;
     out_.reserve(batch * stage_.out.count());
+    if (!halves()) return 0;
+    half_in_.reserve(batch * stage_.in.count());
+    half_weight_.reserve(weights_);
+    half_out_.reserve(batch * stage_.out.count());
     return 0;
   }
 
   void finish_forward(const float* parameters) {
     const std::size_t area = stage_.out.height * stage_.out.width;
-    if (stage_.relu) {
+    if (halves()) {
+      add_bias_in_fp16(out_.data(), parameters + bias_, stage_.relu, batch_, stage_.out.channels, area,
+                       context_.stream);
+    } else if (stage_.relu) {
       add_bias_relu(out_.data(), parameters + bias_, batch_, stage_.out.channels, area, context_.stream);
     } else {
       add_bias(out_.data(), parameters + bias_, batch_, stage_.out.channels, area, context_.stream);
@@ -66,11 +78,34 @@ class WeightedLayer : public CudaLayer {
   void backward_bias(const float* out_gradient, float* gradient) {
     sum_per_channel(gradient + bias_, out_gradient, batch_, stage_.out.channels, stage_.out.height * stage_.out.width,
                     context_.stream);
+    if (halves()) round_to_fp16(gradient + bias_, stage_.out.channels, context_.stream);
+  }
+
+  bool halves() const { return context_.precision == Precision::fp16; }
+
+  /// What is to be multiplied: the values, or, for fp16, their halves in `own`.
+  const void* operand(const DeviceArray<__half>& own, const float* values, std::size_t count) const {
+    if (!halves()) return values;
+    to_halves(own.data(), values, count, context_.stream);
+    return own.data();
+  }
+  const void* in_operand(const float* in) const { return operand(half_in_, in, batch_ * stage_.in.count()); }
+  const void* weight_operand(const CudaPass& pass) const {
+    return operand(half_weight_, pass.parameters + weight_, weights_);
+  }
+  const void* out_gradient_operand(const float* out_gradient) const {
+    return operand(half_out_, out_gradient, batch_ * stage_.out.count());
+  }
+  /// What `operand` gave before, in the same pass.
+  const void* operand_again(const DeviceArray<__half>& own, const float* values) const {
+    return halves() ? static_cast<const void*>(own.data()) : values;
   }
 
   std::size_t weight_, bias_;
+  std::size_t weights_;  // how many
   DeviceArray<float> out_;
-  DeviceArray<float> in_gradient_;  // from the first backward pass on
+  DeviceArray<__half> half_in_, half_weight_, half_out_;  // fp16's; the last one's gradient from the way back on
+  DeviceArray<float> in_gradient_;                        // from the first backward pass on
 };
 
 class ConvolutionLayer final : public WeightedLayer {
@@ -86,31 +121,56 @@ class ConvolutionLayer final : public WeightedLayer {
 
   std::size_t resize(std::size_t batch) override {
     WeightedLayer::resize(batch);
+    if (halves()) half_product_.reserve(std::max(weights_, batch * stage_.in.count()));
     return convolution_.prepare(context_.cudnn, narrow(batch));
   }
 
   float* forward(float* in, const CudaPass& pass) override {
-    convolution_.forward(context_.cudnn, out_.data(), in, pass.parameters + weight_, context_.workspace.data(),
+    const Product out = product(half_out_, out_.data(), batch_ * stage_.out.count());
+    convolution_.forward(context_.cudnn, out.given, in_operand(in), weight_operand(pass), context_.workspace.data(),
                          context_.workspace.size());
+    take(out);
     finish_forward(pass.parameters);
     return out_.data();
   }
 
   void backward_weight(const float* in, const float* out_gradient, float* gradient) override {
-    convolution_.backward_weight(context_.cudnn, gradient + weight_, in, out_gradient, context_.workspace.data(),
+    const Product weight_gradient = product(half_product_, gradient + weight_, weights_);
+    convolution_.backward_weight(context_.cudnn, weight_gradient.given, operand_again(half_in_, in),
+                                 out_gradient_operand(out_gradient), context_.workspace.data(),
                                  context_.workspace.size());
+    take(weight_gradient);
     backward_bias(out_gradient, gradient);
   }
 
   float* backward_input(float* out_gradient, const CudaPass& pass) override {
     in_gradient_.reserve(batch_ * stage_.in.count());
-    convolution_.backward_input(context_.cudnn, in_gradient_.data(), pass.parameters + weight_, out_gradient,
-                                context_.workspace.data(), context_.workspace.size());
+    const Product in_gradient = product(half_product_, in_gradient_.data(), batch_ * stage_.in.count());
+    convolution_.backward_input(
+        context_.cudnn, in_gradient.given, operand_again(half_weight_, pass.parameters + weight_),
+        operand_again(half_out_, out_gradient), context_.workspace.data(), context_.workspace.size());
+    take(in_gradient);
     return in_gradient_.data();
   }
 
  private:
+  /// Where cuDNN writes, and where the floats of it go.
+  struct Product {
+    void* given;
+    float* wanted;
+    std::size_t count;
+  };
+  Product product(const DeviceArray<__half>& own, float* wanted, std::size_t count) const {
+    if (!halves()) return {wanted, wanted, count};
+    return {own.data(), wanted, count};
+  }
+  void take(const Product& product) const {
+    if (!halves()) return;
+    from_halves(product.wanted, static_cast<const __half*>(product.given), product.count, context_.stream);
+  }
+
   Convolution convolution_;
+  DeviceArray<__half> half_product_;  // on the way back
 };
 
 class LinearLayer final : public WeightedLayer {
@@ -120,7 +180,8 @@ class LinearLayer final : public WeightedLayer {
   float* forward(float* in, const CudaPass& pass) override {
     const std::size_t from = stage_.in.count();
     const std::size_t to = stage_.out.count();
-    multiply(context_, out_.data(), {in, from, false}, {pass.parameters + weight_, from, true}, batch_, to, from);
+    multiply(context_, out_.data(), {in_operand(in), from, false}, {weight_operand(pass), from, true}, batch_, to,
+             from);
     finish_forward(pass.parameters);
     return out_.data();
   }
@@ -128,7 +189,9 @@ class LinearLayer final : public WeightedLayer {
   void backward_weight(const float* in, const float* out_gradient, float* gradient) override {
     const std::size_t from = stage_.in.count();
     const std::size_t to = stage_.out.count();
-    multiply(context_, gradient + weight_, {out_gradient, to, true}, {in, from, false}, to, from, batch_);
+    multiply(context_, gradient + weight_, {out_gradient_operand(out_gradient), to, true},
+             {operand_again(half_in_, in), from, false}, to, from, batch_);
+    if (halves()) round_to_fp16(gradient + weight_, weights_, context_.stream);
     backward_bias(out_gradient, gradient);
   }
 
@@ -136,8 +199,9 @@ class LinearLayer final : public WeightedLayer {
     in_gradient_.reserve(batch_ * stage_.in.count());
     const std::size_t from = stage_.in.count();
     const std::size_t to = stage_.out.count();
-    multiply(context_, in_gradient_.data(), {out_gradient, to, false}, {pass.parameters + weight_, from, false}, batch_,
-             from, to);
+    multiply(context_, in_gradient_.data(), {operand_again(half_out_, out_gradient), to, false},
+             {operand_again(half_weight_, pass.parameters + weight_), from, false}, batch_, from, to);
+    if (halves()) round_to_fp16(in_gradient_.data(), batch_ * from, context_.stream);
     return in_gradient_.data();
   }
 };

@@ -1,8 +1,9 @@
 /// \file
 /// One body per kind of layer on one GPU, behind one interface. Activations are dense (B, C, H, W) or (B, features), so
 /// that flatten is nothing. Numbers in memory are fp32; `Precision` is what the libraries multiply: cuBLAS rounds
-/// operands to TF32 or bfloat16 on their way into the tensor cores, cuDNN to TF32 for both. Every call queues work on
-/// one stream. Throws `DeviceError`.
+/// operands to TF32 or bfloat16 on their way into the tensor cores, cuDNN to TF32 for both. For fp16 the layers give
+/// both of them halves, and what they give is rounded to halves, weights' gradients, too, as torch.autocast's. Every
+/// call queues work on one stream. Throws `DeviceError`.
 #pragma once
 
 #include <cublas_v2.h>
@@ -56,10 +57,10 @@ class CudaLayer {
   /// The output. Dropout and relu work in place: theirs is `in`.
   virtual float* forward(float* in, const CudaPass& pass) = 0;
   /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is that before the layer's
-  /// relu.
+  /// relu, for fp16 of halves. After the `forward` of the same pass.
   virtual void backward_weight([[maybe_unused]] const float* in, [[maybe_unused]] const float* out_gradient,
                                [[maybe_unused]] float* gradient) {}
-  /// The gradient of the input; may be `out_gradient`, changed.
+  /// The gradient of the input; may be `out_gradient`, changed. After the `backward_weight` of the same pass.
   virtual float* backward_input(float* out_gradient, const CudaPass& pass) = 0;
 
  protected:

@@ -86,6 +86,9 @@ void Network::backward(float* gradient, const std::function<void(std::size_t)>& 
                     batch_ * stage.out.count(), context_.stream);
     }
     if (stage.has_parameters()) {
+      if (context_.precision == Precision::fp16) {
+        round_to_fp16(out_gradient, batch_ * stage.out.count(), context_.stream);
+      }
       layers_[i]->backward_weight(values_[i], out_gradient, gradient);
       // Bias before weight, as automatic differentiation finishes them.
       ready(stage.weight + 1);
