@@ -24,6 +24,7 @@
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/course.hpp"
+#include "trainer/grad_scaler.hpp"
 #include "trainer/model.hpp"
 
 namespace llmlaunch::trainer {
@@ -42,7 +43,8 @@ struct SampleAccounting {
 struct TrainingState {
   const Model* model = nullptr;
   std::uint64_t step = 0;     ///< steps done
-  std::uint64_t skipped = 0;  ///< of them: those that changed no weight
+  std::uint64_t skipped = 0;  ///< of them: those that changed no weight because of --on_nan skip
+  LossScale loss_scale;       ///< of half precision; as at the start, where there was never any
   double epoch = 0;           ///< passes done, with the part of the last
   std::uint64_t seed = 0;
   std::uint32_t world_size = 1;

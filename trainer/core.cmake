@@ -38,6 +38,7 @@ add_library(llmlaunch_trainer_core STATIC
   cpu_network.cpp
   dataset.cpp
   digits.cpp
+  grad_scaler.cpp
   host_steps.cpp
   idx.cpp
   init.cpp

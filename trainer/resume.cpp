@@ -144,7 +144,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
   }
   course = state.course;
   settle_best(course, options, checkpoint.folder);
-  return Start{.steps = {.done = state.step, .skipped = state.skipped},
+  return Start{.steps = {.done = state.step, .skipped = state.skipped, .loss_scale = state.loss_scale},
                .optimizer = state.optimizer.value_or(run.optimizer),
                .tested = has_test(state, options, run)};
 }
@@ -185,6 +185,7 @@ Result<TrainingState> state_after(const Steps& steps, const TrainOptions& option
   state.model = &backend.model();
   state.step = steps.done;
   state.skipped = steps.skipped;
+  state.loss_scale = steps.loss_scale;
   state.epoch = static_cast<double>(steps.done) / static_cast<double>(run.accounting.steps_per_epoch);
   state.seed = options.seed;
   state.world_size = comm.world_size();

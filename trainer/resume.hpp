@@ -18,7 +18,8 @@ namespace llmlaunch::trainer {
 
 struct Steps {
   std::uint64_t done = 0;
-  std::uint64_t skipped = 0;  ///< of them: those whose gradient was no number
+  std::uint64_t skipped = 0;  ///< of them: those whose gradient was no number, by --on_nan skip
+  LossScale loss_scale = {};
 };
 
 /// What one run is, beside the weights: what checkpoints keep of it.

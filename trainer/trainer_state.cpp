@@ -141,6 +141,22 @@ bool take_yardstick(const Document& document, Course& course) {
   return take(*entry, "greater_is_better", course.best->by.greater_is_better);
 }
 
+bool take_loss_scale(const Document& document, LossScale& scale) {
+  const auto entry = document.find("loss_scale");
+  if (entry == document.end()) return true;
+  double factor = 0;
+  std::uint64_t good_steps = 0;
+  if (!entry->is_object() || !take(*entry, "factor", factor) || !take(*entry, "good_steps", good_steps) ||
+      !take(*entry, "skipped_steps", scale.skipped)) {
+    return false;
+  }
+  using Float = std::numeric_limits<float>;
+  if (!(factor >= Float::min() && factor <= Float::max()) || good_steps >= kGrowthInterval) return false;
+  scale.factor = static_cast<float>(factor);
+  scale.good_steps = static_cast<std::uint32_t>(good_steps);
+  return true;
+}
+
 bool take_flags(const Document& document, TrainingState& state) {
   const auto entry = document.find("flags");
   if (entry == document.end() || !entry->is_object()) return false;
@@ -199,6 +215,10 @@ std::string own_state_text(const TrainingState& state) {
                              {"adam_beta2", state.optimizer->beta2},
                              {"adam_epsilon", state.optimizer->epsilon}};
   }
+  if (const LossScale& scale = state.loss_scale; scale != LossScale{}) {
+    document["loss_scale"] = {
+        {"factor", scale.factor}, {"good_steps", scale.good_steps}, {"skipped_steps", scale.skipped}};
+  }
   if (const auto& best = state.course.best; best && !best->by.metric.empty()) {
     document["best_by"] = {{"metric", best->by.metric}, {"greater_is_better", best->by.greater_is_better}};
   }
@@ -228,7 +248,8 @@ Result<void> take_own_state(std::string_view text, const std::string& path, Trai
   const bool whole = take_job(*document, state) &&
                      take(*document, "images_per_step", state.accounting.images_per_step) &&
                      (!document->contains("optimizer") || take_optimizer(*document, state)) &&
-                     take_yardstick(*document, state.course) && take_flags(*document, state);
+                     take_loss_scale(*document, state.loss_scale) && take_yardstick(*document, state.course) &&
+                     take_flags(*document, state);
   return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
 }
 

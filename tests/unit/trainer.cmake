@@ -27,6 +27,7 @@ llmlaunch_unit_test(trainer_core
     trainer_pytorch_test.cpp
     trainer_philox_test.cpp
     trainer_sampler_test.cpp
+    trainer_grad_scaler_test.cpp
     trainer_schedule_test.cpp
     trainer_torch_numbers_test.cpp
   ARGUMENTS ${trainer_core_arguments}

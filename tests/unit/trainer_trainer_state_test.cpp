@@ -19,6 +19,7 @@ TrainingState example() {
   state.model = &mlp();
   state.step = 12;
   state.skipped = 2;
+  state.loss_scale = {.factor = 0.1F, .good_steps = 1999, .skipped = 3};
   state.epoch = 0.75;
   state.seed = 7;
   state.world_size = 4;
@@ -71,6 +72,24 @@ TEST_CASE("trainer_state.json has the keys of Hugging Face's TrainerState, and n
   CHECK(document["eval_steps"] == 10);
 }
 
+TEST_CASE("a loss's scale that can be none is damage, and none is that of the start") {
+  auto document = nlohmann::json::parse(own_state_text(example()));
+  TrainingState state;
+  for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
+           {"factor", 0.0}, {"factor", 1e300}, {"factor", "1"}, {"good_steps", 2000}, {"skipped_steps", -1}}) {
+    nlohmann::json damaged = document;
+    damaged["loss_scale"][key] = value;
+    CAPTURE(key, value.dump());
+    const auto taken = take_own_state(damaged.dump(), "own", state);
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().what == "lacks a value, or has one of another type");
+  }
+  document.erase("loss_scale");
+  TrainingState without;
+  REQUIRE(take_own_state(document.dump(), "own", without));
+  CHECK(without.loss_scale == LossScale{});
+}
+
 TEST_CASE("what is written comes back") {
   const TrainingState before = example();
   TrainingState after;
@@ -79,6 +98,7 @@ TEST_CASE("what is written comes back") {
   CHECK(after.model == &mlp());
   CHECK(after.step == 12);
   CHECK(after.skipped == 2);
+  CHECK(after.loss_scale == before.loss_scale);
   CHECK(after.epoch == 0.75);
   CHECK(after.seed == 7);
   CHECK(after.world_size == 4);
