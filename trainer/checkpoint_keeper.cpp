@@ -17,8 +17,8 @@ Result<void> CheckpointKeeper::save() {
   if (job_.world.rank != 0) return ok;
   settle();
   compare_with_best();
-  auto state = state_after({.done = job_.step, .skipped = job_.skipped}, job_.options, job_.run, job_.story.course,
-                           job_.comm, job_.backend);
+  auto state = state_after({.done = job_.step, .skipped = job_.skipped, .loss_scale = job_.loss_scale}, job_.options,
+                           job_.run, job_.story.course, job_.comm, job_.backend);
   if (!state) return state.error();
   writer_.save(std::move(*state));
   saved_step_ = job_.step;

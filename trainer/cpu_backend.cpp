@@ -222,7 +222,7 @@ Result<CpuMath> cpu_math(Precision precision) {
   if (precision == Precision::fp32) return CpuMath::fp32;
   if (precision == Precision::tf32) {
     return make_error(Errc::unsupported, "--tf32: a CPU has no such numbers", {},
-                      "leave it out, or see with --device cuda why no GPU is used; --bf16 works on CPUs");
+                      "leave it out, or see with --device cuda why no GPU is used; --bf16 and --fp16 work on CPUs");
   }
   if (precision == Precision::fp16) return CpuMath::emulated_fp16;  // oneDNN has it for no way back
   constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);

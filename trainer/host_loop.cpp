@@ -44,14 +44,16 @@ Result<void> HostLoop::step(std::uint64_t epoch, std::uint64_t first, std::uint6
   if (!loss) return loss.error();
   if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss, job_.world.rank);
   if (auto averaged = job_.reducer.finish_step(); !averaged) return averaged;
-  if (auto changed = change_weights(); !changed) return changed;
-  return log(*loss);
+  const double learning_rate = job_.learning_rate(job_.step);
+  if (auto changed = change_weights(learning_rate); !changed) return changed;
+  return log(*loss, learning_rate);
 }
 
 /// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
 /// while the last batch's backward pass runs.
 Result<double> HostLoop::gradient_of(const Batches& batches) {
   const auto parts = static_cast<double>(batches.last - batches.first);
+  const double factor = job_.scales_loss ? job_.loss_scale.factor : 1;
   double loss = 0;
   for (std::uint64_t b = batches.first; b < batches.last; ++b) {
     const auto filled = loader_.next();
@@ -59,7 +61,7 @@ Result<double> HostLoop::gradient_of(const Batches& batches) {
     Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
     const std::size_t first = b * job_.options.per_device_train_batch_size;
     batch.samples = {.first = job_.sample_at(batches.epoch, first), .stride = job_.world.world_size};
-    const GradientUse use{.scale = static_cast<float>(1 / parts), .accumulate = b > batches.first};
+    const GradientUse use{.scale = static_cast<float>(factor / parts), .accumulate = b > batches.first};
     const bool last = b + 1 == batches.last;
     const auto result = job_.backend.forward_backward(
         batch, use, [&](std::size_t parameter) { return last ? job_.reducer.ready(parameter) : Result<void>(ok); });
@@ -71,34 +73,52 @@ Result<double> HostLoop::gradient_of(const Batches& batches) {
   return loss;
 }
 
-Result<void> HostLoop::change_weights() {
-  const bool clips = job_.options.max_grad_norm > 0;
-  const bool shown = !clips && job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
-  job_.norm.reset();
-  if (job_.options.on_nan == OnNan::skip || shown) {
-    const auto norm = job_.backend.gradient_norm();
-    if (!norm) return norm.error();
-    job_.norm = *norm;
-  }
-  if (skips()) {
-    ++job_.skipped;
-    if (job_.world.rank == 0) {
-      job_.story.warn(fmt::format("step {}: the gradient is not finite; the step is skipped", job_.step));
-    }
+Result<void> HostLoop::change_weights(double learning_rate) {
+  if (auto measured = measure_gradient(); !measured) return measured;
+  const bool skipped = skips();
+  if (job_.scales_loss) note_step(job_.loss_scale, !skipped);
+  if (skipped) {
+    leave_out();
     return ok;
   }
-  if (clips) {
+  if (job_.options.max_grad_norm > 0) {
     const auto clipped = job_.backend.clip_gradient(job_.options.max_grad_norm);
     if (!clipped) return clipped.error();
     job_.norm = *clipped;
   }
-  return job_.backend.optimizer_step(job_.step - job_.skipped, job_.learning_rate(job_.step));
+  return job_.backend.optimizer_step(job_.optimizer_step(job_.step), learning_rate);
+}
+
+/// The norm, where something depends on it or it is to be shown, of the gradient of the loss as it was before it was
+/// scaled.
+Result<void> HostLoop::measure_gradient() {
+  job_.norm.reset();
+  const bool shown =
+      job_.options.max_grad_norm == 0 && job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
+  if (!job_.scales_loss && job_.options.on_nan != OnNan::skip && !shown) return ok;
+  const auto norm =
+      job_.scales_loss ? job_.backend.unscale_gradient(unscaling(job_.loss_scale)) : job_.backend.gradient_norm();
+  if (!norm) return norm.error();
+  job_.norm = *norm;
+  return ok;
+}
+
+/// An overflow is no fault of the model's: the scale was tried, and is too large.
+void HostLoop::leave_out() {
+  if (job_.scales_loss) {
+    job_.story.say("step {}: the gradient overflowed; the step is skipped, and losses are scaled by {} from now on",
+                   job_.step, job_.loss_scale.factor);
+    return;
+  }
+  ++job_.skipped;
+  if (job_.world.rank != 0) return;
+  job_.story.warn(fmt::format("step {}: the gradient is not finite; the step is skipped", job_.step));
 }
 
 /// The mean over the ranks of their means: with equal batches that of one process with all of their images.
-Result<void> HostLoop::log(double loss) {
+Result<void> HostLoop::log(double loss, double learning_rate) {
   const bool logged = job_.agenda.is_time_to_log(job_.step);
-  const StepFacts facts{.gradient_norm = job_.norm, .learning_rate = job_.learning_rate(job_.step)};
+  const StepFacts facts{.gradient_norm = job_.norm, .learning_rate = learning_rate};
   if (!logged && !job_.losses.wanted() && !job_.agenda.saves()) {
     job_.story.step_done(job_.step, {}, facts, false);
     return ok;
@@ -113,7 +133,7 @@ Result<void> HostLoop::log(double loss) {
 }
 
 bool HostLoop::skips() const {
-  return job_.options.on_nan == OnNan::skip && !std::isfinite(*job_.norm);
+  return (job_.scales_loss || job_.options.on_nan == OnNan::skip) && !std::isfinite(*job_.norm);
 }
 
 }  // namespace llmlaunch::trainer

@@ -28,8 +28,10 @@ class HostLoop {
     std::uint64_t epoch, first, last;
   };
   Result<double> gradient_of(const Batches& batches);
-  Result<void> change_weights();
-  Result<void> log(double loss);
+  Result<void> change_weights(double learning_rate);
+  Result<void> measure_gradient();
+  void leave_out();
+  Result<void> log(double loss, double learning_rate);
   bool skips() const;
 
   TrainingJob& job_;

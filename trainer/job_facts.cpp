@@ -53,7 +53,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"the number of test images", text_of(data.test.count())},
       {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
       {"--model", o.model},
-      {"the precision (--bf16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
       {"--predict", o.predict.empty() ? "not given" : "given"},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},

@@ -21,7 +21,7 @@ struct OptionWords {
   std::optional<bool> use_cpu;       ///< --use_cpu
   std::optional<bool> disable_tqdm;  ///< --disable_tqdm
   std::optional<bool> bf16;          ///< --bf16
-  bool fp16 = false;                 ///< --fp16
+  std::optional<bool> fp16;          ///< --fp16
   std::vector<std::string> report_to;
 };
 

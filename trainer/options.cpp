@@ -87,6 +87,7 @@ Found check_graph(const TrainOptions& o) {
   const std::string_view other = o.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
                                  : o.max_grad_norm > 0             ? "--max_grad_norm above 0"
                                  : o.on_nan == OnNan::skip         ? "--on_nan skip"
+                                 : o.fp16 == true                  ? "--fp16"
                                                                    : "";
   if (other.empty()) return {};
   return Contradiction{"cuda_graph", fmt::format("--cuda_graph and {} do not go together", other),
@@ -156,9 +157,9 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
     o.progress = Progress::never;
   }
   if (words.bf16) o.bf16 = words.bf16;
-  if (words.fp16) {
-    return Contradiction{"fp16", "--fp16: half precision is not done here, on a CPU as little as on a GPU",
-                         "--bf16 trains with as few bits and needs no scaling of the loss"};
+  if (words.fp16) o.fp16 = words.fp16;
+  if (o.bf16 == true && o.fp16 == true) {
+    return Contradiction{"fp16", "--fp16 and --bf16 do not go together", "leave one of them out"};
   }
   const auto& reports = words.report_to;
   const auto has = [&](const char* word) { return std::find(reports.begin(), reports.end(), word) != reports.end(); };
@@ -172,12 +173,14 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
 
 Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
-  // A device that is typed wins over a file's other word for it.
+  // A device or a precision that is typed wins over a file's other word for it.
   if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
   if (table.has("progress") && !table.has("disable_tqdm")) words.disable_tqdm.reset();
   if (table.has("use_cpu") && !table.has("device") && from_file.places.contains("device")) {
     o.device = DeviceChoice::automatic;
   }
+  if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
+  if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
   if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
@@ -231,6 +234,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     from_file = std::move(*applied);
     // As for Hugging Face's Trainer: a file's false says nothing against mixed_precision.
     if (words.bf16 == false) words.bf16.reset();
+    if (words.fp16 == false) words.fp16.reset();
     if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
   if (const auto typed = table.parse(arguments); !typed) return typed.error();

@@ -80,6 +80,7 @@ struct TrainOptions {
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
   std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not said: as the environment says
+  std::optional<bool> fp16;                  ///< the same of half precision, with a scaled loss
   bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
   bool cuda_graph = false;                   ///< steps that the device takes by itself (resident.hpp)
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does

@@ -96,7 +96,7 @@ Result<void> ResidentLoop::begin(std::uint64_t epoch, std::uint64_t first, std::
     const std::uint64_t position = (first + i) * job_.options.per_device_train_batch_size;
     steps.push_back({.first_position = position,
                      .first_sample = job_.sample_at(epoch, position),
-                     .optimizer_step = job_.step + 1 + i - job_.skipped,
+                     .optimizer_step = job_.optimizer_step(job_.step + 1 + i),
                      .learning_rate = job_.learning_rate(job_.step + 1 + i)});
   }
   return steps_->begin(job_.sampler.epoch(epoch), steps);

@@ -80,6 +80,7 @@ class Training {
     job_.schedule.learning_rate = begun->optimizer.learning_rate;
     job_.step = begun->steps.done;
     job_.skipped = begun->steps.skipped;
+    job_.loss_scale = begun->steps.loss_scale;
     begun_untested_ = job_.step > 0 && job_.step <= length().steps && !begun->tested;
     const bool is_done = job_.step >= length().steps;
     if (is_done) job_.story.say("nothing is left to train: {} of {} steps are done", job_.step, length().steps);

@@ -12,6 +12,7 @@
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/device.hpp"
+#include "trainer/grad_scaler.hpp"
 #include "trainer/loss_log.hpp"
 #include "trainer/options.hpp"
 #include "trainer/resume.hpp"
@@ -38,12 +39,14 @@ struct TrainingJob {
   const DistributedSampler sampler;
   GradientReducer reducer;
   const Agenda agenda;
+  const bool scales_loss;  ///< as half precision needs
   Schedule schedule;
   RunFacts run;
   Story story;
 
   std::uint64_t step = 0;              ///< of the whole run, from 1
   std::uint64_t skipped = 0;           ///< steps that changed no weight, for their gradient was no number
+  LossScale loss_scale;                ///< with the steps that changed none, for their gradient overflowed
   std::optional<double> norm;          ///< of the step's gradient, where it is known
   bool stopped = false;                ///< by a SIGTERM that all ranks know of
   std::optional<LogRecord> last_test;  ///< of this run
@@ -53,7 +56,10 @@ struct TrainingJob {
   std::uint64_t sample_at(std::uint64_t epoch, std::uint64_t position) const {
     return (epoch * sampler.size() + position) * world.world_size + world.rank;
   }
-  double learning_rate(std::uint64_t of_step) const { return learning_rate_of(schedule, of_step); }
+  /// As Hugging Face's Trainer: a step whose gradient overflowed has not moved it on.
+  double learning_rate(std::uint64_t of_step) const { return learning_rate_of(schedule, of_step - loss_scale.skipped); }
+  /// How many steps of AdamW those up to `of_step` are, this one included.
+  std::uint64_t optimizer_step(std::uint64_t of_step) const { return of_step - skipped - loss_scale.skipped; }
 
   /// Whether such a loss ends the job.
   bool is_end(double loss) const;

@@ -90,6 +90,39 @@ def test_bfloat16_is_as_near_to_autocast_as_autocast_is_to_float32(hosts, python
     assert sum(curves["ours"]) == pytest.approx(sum(curves["autocast"]), rel=0.03), curves
 
 
+@pytest.mark.parametrize("model, ranks, batch, ours, theirs", [
+    ("basicnet", 1, 16, [], []),
+    # Gradients of one image are large: the scale is halved, and neither AdamW nor the schedule counts the step.
+    ("mlp", 2, 1, ["--max_grad_norm", "0.7", "--lr_scheduler_type", "linear", "--warmup_steps", "4"], ["--clip", "0.7", "--warmup", "4"]),
+], ids=["basicnet", "mlp, clipped and scheduled"])
+def test_half_precision_is_autocast_with_gradscaler(hosts, python, images, model, ranks, batch, ours, theirs):  # noqa: F811
+    """Both round the same operands and results, so that what differs is the order of additions, and then, here and there, the half
+    that a sum is rounded to: 2^-11 of it. A loss is a mean over many of these, so 10 steps stay below two (seen: a half); each step
+    of AdamW carries it on, and 30 stay below 32 (seen: 8). The steps that are left out are the same ones."""
+    where = config(hosts, slots=1, only=["test01"] if ranks == 1 else None)
+    curves, skipped = {}, {}
+    for name, program in (
+            ("ours", ["train", "--use_cpu", "--data_dir", str(images), "--per_device_train_batch_size", str(batch), "--max_steps", "30",
+                      "--dropout", "off", "--model", model, *ours, "--fp16", "--loss_file"]),
+            ("theirs", [python, str(SCRIPTS / "basic_net.py"), "--data", str(images), "--batch", str(batch), "--steps", "30", "--model",
+                        model, *theirs, "--fp16", "--losses"])):
+        file = hosts.head / f"losses-{model}-{name}"
+        run = hosts.run(*program, str(file), config=where, timeout=300)
+        assert run.status == 0, str(run)
+        curves[name] = curve(file, 30)
+        skipped[name] = [int(step) for step in re.findall(r"step (\d+): the gradient overflowed", run.out)]
+        if name == "theirs":
+            skipped[name] = json.loads(re.search(r"skipped steps: (\[.*\])", run.out).group(1))
+        hosts.nothing_left(run)
+    errors = [abs(a - b) / b for a, b in zip(curves["ours"], curves["theirs"])]
+    print(f"{model}: largest relative difference: {max(errors[:10]):.1e} in 10 steps, {max(errors):.1e} in 30, skipped {skipped}")
+    assert skipped["ours"] == skipped["theirs"]
+    assert skipped["ours"], "nothing overflowed, so that equal says nothing"
+    assert max(errors[:10]) <= 2 * 2 ** -11, curves
+    assert max(errors) <= 32 * 2 ** -11, curves
+    assert sum(curves["ours"]) == pytest.approx(sum(curves["theirs"]), rel=0.01), curves
+
+
 @pytest.mark.parametrize("model", ["basicnet", "mlp"])
 def test_pytorch_reads_a_checkpoint_and_says_what_the_trainer_said(hosts, python, images, model):  # noqa: F811
     output, predictions = hosts.head / f"run-{model}", hosts.head / f"{model}.safetensors"

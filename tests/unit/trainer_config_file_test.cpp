@@ -148,7 +148,6 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
     std::string old, now, what, hint;
   };
   const std::vector<Row> rows = {
-      {"\"fp16\": false", "\"fp16\": true", "fp16: half precision is not done here", "bf16 trains"},
       {"\"bf16_full_eval\": false", "\"bf16_full_eval\": true", "bf16_full_eval: true would", "float32"},
       {"\"optim\": \"adamw_torch\"", "\"optim\": \"sgd\"", "optim: sgd would give other numbers",
        "AdamW (adamw_torch)"},
@@ -208,6 +207,15 @@ TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed
   CHECK(options("bf16: true\n").bf16 == true);
   CHECK_FALSE(options("bf16: false\n").bf16.has_value());
   CHECK(options("bf16: true\n", {"--bf16", "false"}).bf16 == false);
+  CHECK(options("fp16: true\n").fp16 == true);
+  CHECK_FALSE(options("fp16: false\n").fp16.has_value());
+  const auto both = parse("bf16: true\nfp16: true\n");
+  REQUIRE_FALSE(both);
+  CHECK_THAT(both.error().what, Catch::StartsWith("fp16 and bf16 do not go together"));
+  CHECK(both.error().where == "cfg.yaml:2:1");
+  const TrainOptions other = options("bf16: true\n", {"--fp16"});
+  CHECK((!other.bf16 && other.fp16 == true));
+  CHECK(options("fp16: true\n", {"--bf16"}).fp16 == std::nullopt);
   CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
@@ -315,13 +323,13 @@ TEST_CASE("JSON's escapes are those of JSON") {
 }
 
 TEST_CASE("a secret on the line of an error is not shown") {
-  const auto parsed = parse(R"({"fp16": true, "hub_token": "hf_sesame"})");
+  const auto parsed = parse(R"({"optim": "sgd", "hub_token": "hf_sesame"})");
   REQUIRE_FALSE(parsed);
   CHECK_THAT(parsed.error().what, Catch::Contains("\"hub_token\": …") && !Catch::Contains("sesame"));
   // A tab before the colon, the value on lines of its own, and YAML's other ways to write a key and a text.
   for (const char* text : {
-           "{\"fp16\": true, \"hub_token\"\t: \"hf_sesame\"}",
-           "{\"hub_token\":\n \"hf_sesame\", \"fp16\": true}",
+           "{\"optim\": \"sgd\", \"hub_token\"\t: \"hf_sesame\"}",
+           "{\"hub_token\":\n \"hf_sesame\", \"optim\": \"sgd\"}",
            "{\"hub_token\":\n\n \"hf_sesame\" x",
            "hub_token:\n  hf_sesame: x: y\n",
            "hub_token: |\n  open\n  hf_sesame\n\tx: 1\n",

@@ -199,6 +199,9 @@ TEST_CASE("switches are true alone, and true or false when that follows, as Hugg
   CHECK(options({"--bf16"}).bf16 == true);
   CHECK(options({"--bf16", "False"}).bf16 == false);
   CHECK(options({"--bf16", "--tf32", "true"}).tf32);
+  CHECK(options({}).fp16 == std::nullopt);
+  CHECK(options({"--fp16"}).fp16 == true);
+  CHECK(options({"--fp16", "--bf16", "false"}).bf16 == false);
   CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);
   CHECK(options({"--logging_first_step"}).logging_first_step);
@@ -222,9 +225,8 @@ TEST_CASE("what cannot be understood is named") {
       {{"--per-device-train-batch-sise=3"},
        "unknown argument '--per_device_train_batch_sise=3'",
        "did you mean --per_device_train_batch_size?"},
-      {{"--fp16"},
-       "--fp16: half precision is not done here, on a CPU as little as on a GPU",
-       "--bf16 trains with as few bits and needs no scaling of the loss"},
+      {{"--fp16", "--bf16"}, "--fp16 and --bf16 do not go together", "leave one of them out"},
+      {{"--cuda_graph", "--fp16"}, "--cuda_graph and --fp16 do not go together", "leave one of them out"},
       {{"surplus"}, "unknown argument 'surplus'", help},
       {{"--train_samples", "0"}, "--train_samples: Value 0 not in range 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},

@@ -1,8 +1,9 @@
 """The trainer's models as a PyTorch user writes them: DistributedDataParallel over Gloo, DistributedSampler, AdamW, no dropout. Rank 0
-writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does.
+writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does, and with --fp16 says
+which steps GradScaler left out.
 
-    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16] [--accumulate 1] [--clip 0] [--warmup 0] [--drop_last]
-                 [--device cuda]
+    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16 | --fp16] [--accumulate 1] [--clip 0] [--warmup 0]
+                 [--drop_last] [--device cuda]
 """
 import argparse
 import json
@@ -72,7 +73,9 @@ def main():
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--clip", type=float, default=0)
     parser.add_argument("--warmup", type=int, default=0)
-    parser.add_argument("--bf16", action="store_true")
+    narrow = parser.add_mutually_exclusive_group()
+    narrow.add_argument("--bf16", action="store_true")
+    narrow.add_argument("--fp16", action="store_true")
     parser.add_argument("--drop_last", action="store_true")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
@@ -96,7 +99,8 @@ def main():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 if not options.warmup else done / options.warmup
                                                  if done < options.warmup else
                                                  max(0.0, (options.steps - done) / (options.steps - options.warmup)))
-    step, epoch, losses = 0, 0, []
+    scaler = torch.amp.GradScaler(options.device, enabled=options.fp16)
+    step, epoch, losses, skipped = 0, 0, [], []
     while step < options.steps:
         sampler.set_epoch(epoch)
         epoch += 1
@@ -110,15 +114,23 @@ def main():
             for number, (x, y) in enumerate(group):
                 x, y = x.to(options.device), y.to(options.device)
                 model.require_backward_grad_sync = number + 1 == len(group)
-                with torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.bf16):
+                with torch.autocast(options.device, dtype=torch.float16 if options.fp16 else torch.bfloat16,
+                                    enabled=options.bf16 or options.fp16):
                     loss = F.nll_loss(model(x), y)
                 mine += loss.item() / len(group)
-                (loss / len(group)).backward()
+                scaler.scale(loss / len(group)).backward()
             if options.clip:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), options.clip)
-            optimizer.step()
-            schedule.step()
+            scaler.step(optimizer)
+            scale = scaler.get_scale()
+            scaler.update()
             step += 1
+            # As accelerate: a step that was left out moves no schedule.
+            if scaler.get_scale() < scale:
+                skipped.append(step)
+            else:
+                schedule.step()
             losses.append(mine)
     total = torch.tensor(losses, dtype=torch.float64)
     dist.all_reduce(total)
@@ -126,6 +138,8 @@ def main():
         with open(options.losses, "w", encoding="utf-8") as file:
             for number, loss in enumerate(total.tolist(), 1):
                 file.write(json.dumps({"step": number, "loss": loss / ranks}) + "\n")
+        if options.fp16:
+            print(f"skipped steps: {skipped}", flush=True)
     dist.destroy_process_group()
     print(f"[rank {os.environ['RANK']}] done", flush=True)
     # The work is done and the files are closed. PyTorch 2.15 on a busy machine now and then aborts while it takes down its

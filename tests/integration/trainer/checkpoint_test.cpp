@@ -256,6 +256,45 @@ TEST_CASE("a job of very many steps and batches to each has batches") {
   CHECK(status == 65);
 }
 
+TEST_CASE("half precision goes on with its loss's scale, and without the steps that overflowed") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  // Batches of one image have large gradients.
+  const Words saving = {"--train_samples",
+                        "320",
+                        "--eval_samples",
+                        "8",
+                        "--model",
+                        "mlp",
+                        "--fp16",
+                        "--max_steps",
+                        "12",
+                        "--per_device_train_batch_size",
+                        "1",
+                        "--lr_scheduler_type",
+                        "linear",
+                        "--output_dir",
+                        output,
+                        "--save_strategy",
+                        "steps",
+                        "--save_steps",
+                        "4"};
+  const std::string whole = finished_alone(saving);
+  REQUIRE_THAT(whole, Catch::Contains("the gradient overflowed; the step is skipped, and losses are scaled by 32768"));
+  const auto own_state = [&](int step) {
+    std::ifstream in(output + "/checkpoint-" + std::to_string(step) + "/llmlaunch_state.json");
+    REQUIRE(in);
+    return nlohmann::json::parse(in);
+  };
+  const nlohmann::json scale = own_state(12).at("loss_scale");
+  CHECK(scale.at("factor") <= 32768);
+  CHECK(scale.at("skipped_steps") >= 1);
+  REQUIRE(own_state(8).at("loss_scale").at("skipped_steps") >= 1);
+  CHECK(last_hash(finished_alone(with(saving, {"--resume_from_checkpoint", output + "/checkpoint-8"}))) ==
+        last_hash(whole));
+  CHECK(own_state(12).at("loss_scale") == scale);
+}
+
 TEST_CASE("a course that is left does not come back, and neither does its file of losses") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");

@@ -169,6 +169,13 @@ TEST_CASE("a loss that is not a number leaves the checkpoint before it whole") {
   CHECK_FALSE(std::filesystem::exists(output + "/checkpoint-1.unfinished"));
 }
 
+TEST_CASE("a loss that is not a number ends a job in half precision, too, whatever its scale") {
+  const Ended run = ended(small({"--fp16", "--learning_rate", "1e30"}));
+  INFO(run.said);
+  CHECK(run.status == 65);
+  CHECK_THAT(run.said, Catch::Contains("step 2: the loss is not a number") && !Catch::Contains("overflowed"));
+}
+
 TEST_CASE("where --predict cannot write is found before the first step") {
   const TemporaryFolder folder;
   const std::string there = folder.file("there");

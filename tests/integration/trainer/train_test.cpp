@@ -158,6 +158,8 @@ TEST_CASE("what is wrong from the start is one line and a status") {
   std::map<std::string, std::string> half = kAlone;
   half["RANK"] = "0";
   half["WORLD_SIZE"] = "2";
+  std::map<std::string, std::string> asked_for_half = kAlone;
+  asked_for_half["ACCELERATE_MIXED_PRECISION"] = "fp16";
   const std::vector<Row> rows = {
       {{"--learning_rat", "1"},
        kAlone,
@@ -169,8 +171,12 @@ TEST_CASE("what is wrong from the start is one line and a status") {
        kAlone,
        69,
        "--tf32: a CPU has no such numbers\n   hint: leave it out, or see with --device cuda why no GPU is used; --bf16 "
-       "works on CPUs\n"},
-      {{"--fp16"}, kAlone, 64, "--fp16: half precision is not done here"},
+       "and --fp16 work on CPUs\n"},
+      {{"--cuda_graph"},
+       asked_for_half,
+       64,
+       "--cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together\n   hint: leave one of "
+       "them out, or add --fp16 false\n"},
       {{"--loss_file", "/no/such/folder/losses"}, kAlone, 74, "/no/such/folder/losses"},
       {{"--predict", "/no/such/folder/logits"}, kAlone, 74, "/no/such/folder/logits: --predict: open: No such file"},
   };
@@ -222,18 +228,23 @@ TEST_CASE("bfloat16 learns what fp32 learns, and without instructions for it, to
   CHECK(parameter_hash(output_of(true, old_processor)) == parameter_hash(emulated));
 }
 
-TEST_CASE("the YAML's mixed_precision is bfloat16's default, and what it asks for in vain is said") {
+TEST_CASE("the YAML's mixed_precision is the precision where none is typed, and what it asks for in vain is said") {
   struct Row {
     const char* asked;
     Words flags;
-    bool bf16;
+    std::string precision;
     bool warns;
   };
   const std::vector<Row> rows = {
-      {"bf16", {}, true, false},       {"bf16", {"--bf16", "false"}, false, false},
-      {"no", {"--bf16"}, true, false}, {"fp16", {}, false, true},
-      {"fp8", {}, false, true},        {"fp16", {"--bf16"}, true, false},
-      {"no", {}, false, false},
+      {"bf16", {}, "bf16", false},
+      {"bf16", {"--bf16", "false"}, "", false},
+      {"bf16", {"--fp16"}, "fp16", false},
+      {"no", {"--bf16"}, "bf16", false},
+      {"fp16", {}, "fp16", false},
+      {"fp8", {}, "", true},
+      {"fp16", {"--bf16"}, "bf16", false},
+      {"fp16", {"--fp16", "false"}, "", false},
+      {"no", {}, "", false},
   };
   for (const Row& row : rows) {
     std::map<std::string, std::string> environment = kAlone;
@@ -243,9 +254,11 @@ TEST_CASE("the YAML's mixed_precision is bfloat16's default, and what it asks fo
     ChildProcess run(command(flags), environment);
     REQUIRE(run.wait() == 0);
     CAPTURE(row.asked, row.flags, run.output());
-    CHECK((run.output().find(" thread, bf16") != std::string::npos) == row.bf16);
+    for (const std::string precision : {"bf16", "fp16"}) {
+      CHECK((run.output().find(" thread, " + precision) != std::string::npos) == (row.precision == precision));
+    }
     CHECK((run.output().find(std::string("warning: mixed_precision ") + row.asked +
-                             " (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 is\n") !=
+                             " (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 and fp16 are\n") !=
            std::string::npos) == row.warns);
   }
 }
@@ -263,9 +276,9 @@ TEST_CASE("ranks of different precision are found before the first step") {
     CHECK((status == 78 || status == 69));
     said += rank->output();
   }
-  CHECK_THAT(said,
-             Catch::Contains("the ranks are not of one job: the precision (--bf16, --tf32, mixed_precision) is bf16 "
-                             "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
+  CHECK_THAT(said, Catch::Contains(
+                       "the ranks are not of one job: the precision (--bf16, --fp16, --tf32, mixed_precision) is bf16 "
+                       "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
 }
 
 TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
