@@ -18,6 +18,7 @@
 #include <sstream>
 #include <utility>
 
+#include "trainer/flag_values.hpp"
 #include "trainer/shown_line.hpp"
 
 namespace llmlaunch::trainer {
@@ -366,7 +367,9 @@ Result<void> ConfigFile::read() {
     const Refused refused = syntax_error(text, joins, caught, builder);
     return error_at(refused.place, refused.what);
   }
-  return take_settings(builder.take_root(), true);
+  FileValue root = builder.take_root();
+  note_secrets(root, false);
+  return take_settings(std::move(root), true);
 }
 
 Result<void> ConfigFile::take_settings(FileValue root, bool top) {
@@ -392,8 +395,33 @@ Result<void> ConfigFile::take_settings(FileValue root, bool top) {
   return ok;
 }
 
-Error ConfigFile::error_at(FilePlace place, std::string_view what, std::string_view note) const {
-  if (place.line == 0) return make_error(Errc::invalid_config, std::string(what), name_, std::string(note));
+void ConfigFile::note_secrets(const FileValue& value, bool secret) {
+  // A short one would be found in other words; truths and the like are none.
+  constexpr std::size_t kLeastSecret = 5;
+  if (value.kind == FileValue::Kind::scalar && secret && value.text.size() >= kLeastSecret && !truth_in(value.text)) {
+    secrets_.push_back(value.text);
+    if (value.text.size() > kShownWord) secrets_.push_back(value.text.substr(0, kShownWord));
+  }
+  for (std::size_t i = 0; i < value.items.size(); ++i) {
+    const bool in_mapping = value.kind == FileValue::Kind::mapping;
+    if (in_mapping && i % 2 == 0) continue;  // a key
+    note_secrets(value.items[i], secret || (in_mapping && is_secret_name(value.items[i - 1].text)));
+  }
+}
+
+std::string ConfigFile::without_secrets(std::string_view message) const {
+  std::string shown(message);
+  for (const std::string& secret : secrets_) {
+    for (std::size_t at = shown.find(secret); at != std::string::npos; at = shown.find(secret, at)) {
+      shown.replace(at, secret.size(), "…");
+    }
+  }
+  return shown;
+}
+
+Error ConfigFile::error_at(FilePlace place, std::string_view said, std::string_view note) const {
+  const std::string what = without_secrets(said);
+  if (place.line == 0) return make_error(Errc::invalid_config, what, name_, std::string(note));
   const auto characters = shown_characters(shown_line(text_, place.line));
   const std::size_t caret = std::min(std::max<std::size_t>(place.column, 1) - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.

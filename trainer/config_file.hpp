@@ -55,7 +55,7 @@ class ConfigFile {
   ///         2 | learning_rat: 0.1
   ///           | ^ did you mean 'learning_rate'?
   ///
-  /// What stands behind the name of a secret ("hub_token") on that line is not shown.
+  /// What stands behind the name of a secret ("hub_token") is shown neither there nor in `what`, wherever it came from.
   Error error_at(FilePlace place, std::string_view what, std::string_view note = {}) const;
 
   const std::string& name() const { return name_; }
@@ -64,10 +64,13 @@ class ConfigFile {
   ConfigFile(std::string name, std::string text) : name_(std::move(name)), text_(std::move(text)) {}
   Result<void> read();
   Result<void> take_settings(FileValue root, bool top);
+  void note_secrets(const FileValue& value, bool secret);
+  std::string without_secrets(std::string_view message) const;
 
   std::string name_;
   std::string text_;
   std::vector<FileSetting> settings_;
+  std::vector<std::string> secrets_;  // texts that no message has
 };
 
 }  // namespace llmlaunch::trainer

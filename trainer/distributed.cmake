@@ -25,10 +25,14 @@ add_library(llmlaunch_trainer_options STATIC
   config_file.cpp
   exit_status.cpp
   file_settings.cpp
+  flag_maker.cpp
+  flag_values.cpp
   known_arguments.cpp
+  nearest_name.cpp
   option_table.cpp
   options.cpp
   shown_line.cpp
+  unknown_flag.cpp
 )
 target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11 yaml-cpp)
 target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
+#include "trainer/nearest_name.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -18,7 +20,7 @@ using Kind = FileValue::Kind;
 std::string shown_value(const FileValue& value) {
   switch (value.kind) {
     case Kind::null: return "null";
-    case Kind::scalar: return value.text.size() > 60 ? value.text.substr(0, 60) + "…" : value.text;
+    case Kind::scalar: return value.text.size() > kShownWord ? value.text.substr(0, kShownWord) + "…" : value.text;
     case Kind::list: return "a list";
     case Kind::mapping: return "a mapping";
   }
@@ -71,9 +73,9 @@ class Applying {
     return set(name, *kind, setting.value);
   }
 
-  Result<void> set(const std::string& name, OptionTable::Kind kind, const FileValue& value) {
+  Result<void> set(const std::string& name, FlagKind kind, const FileValue& value) {
     std::vector<std::string> words = {value.text};
-    if (kind == OptionTable::Kind::list && (value.kind == Kind::list || value.kind == Kind::scalar)) {
+    if (kind == FlagKind::list && (value.kind == Kind::list || value.kind == Kind::scalar)) {
       words.clear();
       for (const FileValue& item : value.kind == Kind::list ? value.items : split(value)) {
         if (item.kind != Kind::scalar) return wrong_type(name, item, "a word");
@@ -85,13 +87,13 @@ class Applying {
       }
       if (words.empty()) words = {"none"};
     } else if (value.kind != Kind::scalar) {
-      return wrong_type(name, value, kind == OptionTable::Kind::number ? "a number" : "one value");
+      return wrong_type(name, value, kind == FlagKind::number ? "a number" : "one value");
     }
-    if (kind == OptionTable::Kind::number && value.quoted) {
+    if (kind == FlagKind::number && value.quoted) {
       return file_.error_at(value.place, fmt::format("{}: a number is expected, and this is a text in quotes", name));
     }
-    if (auto done = table_.set(name, words); !done) return file_.error_at(value.place, done.error().what);
-    return ok;
+    const auto done = table_.set(name, words);
+    return done ? Result<void>(ok) : file_.error_at(value.place, done.error().what, done.error().hint);
   }
 
   /// One text is a list, too: "json,wandb".
@@ -137,7 +139,7 @@ class Applying {
     }
     if (!ratio_wins_) return ok;
     applied_.places["warmup_steps"] = setting.place;
-    return set("warmup_steps", OptionTable::Kind::number, setting.value);
+    return set("warmup_steps", FlagKind::number, setting.value);
   }
 
   Result<void> apply_known(const KnownArgument& known, const FileSetting& setting) {

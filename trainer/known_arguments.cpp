@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <utility>
+
+#include "trainer/flag_values.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -145,6 +145,61 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kOtherNam
     {"warmup_ratio", "warmup_steps"},
 }};
 
+constexpr const char* kLeaveOut = "leave it out";
+
+struct Subject {
+  std::string_view names;
+  Topic topic;
+};
+
+constexpr Subject kSubjects[] = {
+    {"hub_token|push_to_hub_token",
+     {"uploads to the Hugging Face Hub",
+      "leave it out, and keep tokens off command lines; upload the checkpoints in --output_dir when the job is done"}},
+    {"hub_always_push|hub_model_id|hub_private_repo|hub_revision|hub_strategy|push_to_hub|push_to_hub_model_id|"
+     "push_to_hub_organization|trackio_bucket_id|trackio_space_id|trackio_static_space_id",
+     {"uploads to the Hugging Face Hub", "upload the checkpoints in --output_dir when the job is done"}},
+    {"deepspeed|fsdp|fsdp_config|fsdp_min_num_params|fsdp_transformer_layer_cls_to_wrap|mp_parameters|"
+     "parallelism_config|sharded_ddp",
+     {"models that are cut over ranks", "leave it out: every rank keeps the whole model"}},
+    {"fp16_backend|fp16_opt_level|half_precision_backend",
+     {"the library that does half precision", "leave it out; --bf16 is done by the trainer itself"}},
+    {"bf16_full_eval|fp16_full_eval",
+     {"evaluation in 16 bits", "leave it out; what --bf16 says counts for evaluation, too"}},
+    {"enable_jit_checkpoint|jit_mode_eval|torch_compile|torch_compile_backend|torch_compile_mode|torchdynamo|use_ipex|"
+     "use_liger_kernel|liger_kernel_config",
+     {"compilers and kernels of PyTorch's", "leave it out: nothing here is Python; on a GPU see --cuda_graph"}},
+    {"activation_checkpointing|activation_checkpointing_kwargs|gradient_checkpointing|gradient_checkpointing_kwargs|"
+     "auto_find_batch_size|torch_empty_cache_steps",
+     {"models that hardly fit into memory", "a smaller --per_device_train_batch_size needs less"}},
+    {"adafactor|optim|optim_args|optim_target_modules",
+     {"other optimizers", "leave it out: it is AdamW (adamw_torch), with --adam_beta1 and the like"}},
+    {"lr_scheduler_kwargs", {"schedules with parameters of their own", "--lr_scheduler_type names the schedules here"}},
+    {"per_gpu_train_batch_size|split_batches", {"the size of a batch", "write --per_device_train_batch_size"}},
+    {"per_gpu_eval_batch_size", {"the size of a batch", "write --per_device_eval_batch_size"}},
+    {"group_by_length|length_column_name|train_sampling_strategy|dispatch_batches|remove_unused_columns",
+     {"the order and columns of a data set", "leave it out: the order is random, by --data_seed"}},
+    {"label_smoothing_factor|neftune_noise_alpha|average_tokens_across_devices",
+     {"other losses", "leave it out: the loss is that of the labels as they are"}},
+    {"do_eval|do_predict|do_train", {"what a script does", "leave it out; --eval_strategy and --predict ask for more"}},
+    {"run_name|project", {"the names of runs", "--logging_dir and --output_dir keep runs apart"}},
+    {"log_level|log_on_each_node|debug|logging_nan_inf_filter",
+     {"log lines", "--log_level_replica info has every rank print, --on_nan says what a loss that is no number does"}},
+    {"overwrite_output_dir",
+     {"a folder of an earlier job", "name another --output_dir, or go on with --resume_from_checkpoint true"}},
+    {"ignore_data_skip",
+     {"how a job goes on", "leave it out: --resume_from_checkpoint goes on with the image that is next"}},
+    {"dataloader_in_order|dataloader_multiprocessing_context|dataloader_persistent_workers|dataloader_pin_memory|"
+     "dataloader_prefetch_factor",
+     {"PyTorch's DataLoader", "leave it out; --dataloader_num_workers has threads fill batches ahead"}},
+    {"_n_gpu|accelerator_config|ddp_backend|ddp_broadcast_buffers|ddp_find_unused_parameters|ddp_static_graph|"
+     "local_rank|ray_scope|tpu_metrics_debug|tpu_num_cores|use_mps_device|xpu_backend",
+     {"PyTorch's devices and processes", "leave it out; see --device, and llmlaunch run starts the ranks"}},
+    {"restore_callback_states_from_checkpoint|save_on_each_node|save_only_model|save_safetensors",
+     {"what a checkpoint holds", "leave it out: rank 0 writes all that a job needs to go on"}},
+    {"full_determinism", {"equal runs", "leave it out: runs with one --seed and as many ranks are equal bit by bit"}},
+};
+
 /// Words, and numbers as numbers: 0.00 is 0.
 bool is_one_of(std::string_view text, std::string_view words) {
   const auto number = number_in(text);
@@ -165,15 +220,6 @@ const KnownArgument* argument_in(std::span<const KnownArgument> table, std::stri
 
 }  // namespace
 
-std::optional<double> number_in(std::string_view text) {
-  if (text.starts_with('+')) text.remove_prefix(1);
-  double value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, failed] = std::from_chars(text.data(), end, value);
-  if (failed != std::errc() || stop != end || !std::isfinite(value)) return std::nullopt;
-  return value;
-}
-
 std::span<const KnownArgument> known_arguments() {
   return kKnown;
 }
@@ -184,6 +230,13 @@ const KnownArgument* known_argument(std::string_view name) {
 
 const KnownArgument* known_accelerator_argument(std::string_view name) {
   return argument_in(kAccelerator, name);
+}
+
+Topic topic_of(const KnownArgument& argument) {
+  for (const Subject& subject : kSubjects) {
+    if (is_one_of(argument.name, subject.names)) return subject.topic;
+  }
+  return {"evaluation and models that are not here", kLeaveOut};
 }
 
 std::string_view present_name(std::string_view name) {
@@ -199,9 +252,11 @@ bool is_other_report(std::string_view word) {
 }
 
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text) {
-  const bool is_false = text == "false" || text == "False";
-  return argument.harmless == "*" || (is_false && !argument.false_asks) || is_one_of(text, "0") || text.empty() ||
-         is_one_of(text, argument.harmless) || (text == "True" && is_one_of("true", argument.harmless));
+  const auto truth = truth_in(text);
+  if (argument.harmless == "*" || text.empty() || is_one_of(text, argument.harmless)) return true;
+  if (truth == true && is_one_of("true", argument.harmless)) return true;
+  if (truth == false) return !argument.false_asks;
+  return number_in(text) == 0;
 }
 
 }  // namespace llmlaunch::trainer

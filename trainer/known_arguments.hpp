@@ -3,7 +3,6 @@
 /// does about each. A file that TrainingArguments.to_json_string() wrote has all of them.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -29,6 +28,12 @@ std::span<const KnownArgument> known_arguments();
 /// The same of the arguments that accelerator_config has inside.
 const KnownArgument* known_accelerator_argument(std::string_view name);
 
+/// What an argument is for, as a message says it, and what to do instead of typing it.
+struct Topic {
+  std::string_view about, instead;
+};
+Topic topic_of(const KnownArgument& argument);
+
 /// The trainer's name of an argument that has another one in some version: "evaluation_strategy" is eval_strategy.
 /// Empty: it has none.
 std::string_view present_name(std::string_view name);
@@ -36,9 +41,6 @@ std::string_view present_name(std::string_view name);
 /// Whether report_to of Hugging Face's takes this word, and the trainer's does not: "wandb". Files of transformers 4
 /// name whatever was installed where they were written.
 bool is_other_report(std::string_view word);
-
-/// The finite number that the whole text is; nothing: it is none.
-std::optional<double> number_in(std::string_view text);
 
 /// Whether a value (a scalar's text) asks for nothing.
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text);

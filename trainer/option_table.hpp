@@ -7,10 +7,10 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/flag_values.hpp"
 #include "trainer/options.hpp"
 
 namespace llmlaunch::trainer {
@@ -42,10 +42,10 @@ class OptionTable {
   /// Whether the last `parse` or `set` had this flag.
   bool has(const std::string& name) const;
 
-  enum class Kind { number, word, list };
   /// Of a setting that a file may have; nothing for one that is not known.
-  std::optional<Kind> kind_of(const std::string& name) const;
-  /// A value from a file. The message is as that of the command line, without the hyphens; `Errc::usage`.
+  std::optional<FlagKind> kind_of(const std::string& name) const;
+  /// A value from a file. The message is as that of the command line, without the hyphens; `Errc::usage`, whose hint
+  /// may be empty.
   Result<void> set(const std::string& name, std::span<const std::string> values);
 
   std::vector<std::string> names() const;
@@ -54,8 +54,5 @@ class OptionTable {
   struct Parts;
   std::unique_ptr<Parts> parts_;
 };
-
-/// The one of `names` that was probably meant, or nothing when none is near.
-std::string nearest_name(std::span<const std::string> names, std::string_view typed);
 
 }  // namespace llmlaunch::trainer

@@ -5,13 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <string_view>
 
 #include "trainer/config_file.hpp"
 #include "trainer/file_settings.hpp"
+#include "trainer/flag_values.hpp"
 #include "trainer/option_table.hpp"
+#include "trainer/unknown_flag.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -23,24 +24,12 @@ bool is_file_of_settings(std::string_view word) {
   return word.ends_with(".json") || word.ends_with(".yaml") || word.ends_with(".yml");
 }
 
-Error unknown_argument(const OptionTable& table, const std::string& word) {
-  if (word.starts_with("--warmup_ratio")) {
-    return make_error(Errc::usage, fmt::format("unknown argument '{}'", word), {},
-                      "--warmup_steps below 1 is that share of all steps");
-  }
-  std::vector<std::string> flags;
-  for (const std::string& name : table.names()) flags.push_back("--" + name);
-  const std::string meant = nearest_name(flags, word.substr(0, word.find('=')));
-  return make_error(Errc::usage, fmt::format("unknown argument '{}'", word), {},
-                    meant.empty() ? kSeeHelp : fmt::format("did you mean {}?", meant));
-}
-
 /// The file that --config names, or a word without a flag; empty: none.
 Result<std::string> file_of_settings(const OptionTable& table, const OptionTable::Typed& typed,
                                      const std::string& config) {
   std::string file = config;
   for (const std::string& word : typed.extras) {
-    if (!is_file_of_settings(word)) return unknown_argument(table, word);
+    if (!is_file_of_settings(word)) return unknown_word(table.names(), word);
     if (!file.empty()) {
       return make_error(Errc::usage, fmt::format("two files of settings: '{}' and '{}'", file, word), {},
                         "one file has all of them; flags change single ones");
@@ -67,18 +56,6 @@ const char* word_of(SaveStrategy strategy) {
 }
 const char* word_of(EvalStrategy strategy) {
   return strategy == EvalStrategy::no ? "no" : strategy == EvalStrategy::steps ? "steps" : "epoch";
-}
-
-Found check_numbers(const TrainOptions& o) {
-  if (o.max_steps == 0 || o.max_steps < -1) {
-    return Contradiction{"max_steps", fmt::format("--max_steps: {} is neither -1 nor above 0", o.max_steps)};
-  }
-  if (o.warmup_steps >= 1 && o.warmup_steps != std::floor(o.warmup_steps)) {
-    return Contradiction{
-        "warmup_steps",
-        fmt::format("--warmup_steps: {} is neither a number of steps nor, below 1, a share of them", o.warmup_steps)};
-  }
-  return {};
 }
 
 /// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
@@ -171,6 +148,15 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
   return {};
 }
 
+/// transformers 4 writes a logging_dir into every file, beside report_to.
+void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, TrainOptions& o) {
+  const bool meant =
+      table.has("logging_dir") || (from_file.places.contains("logging_dir") && !from_file.places.contains("report_to"));
+  if (!meant || o.report_json || o.report_tensorboard) return;
+  o.notes.push_back(fmt::format("--logging_dir: nothing is written to {}; --report_to json or tensorboard asks for it",
+                                o.logging_dir));
+}
+
 Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
   // A device or a precision that is typed wins over a file's other word for it.
@@ -184,10 +170,14 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (auto found = take_words(words, o)) return found;
   if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
-  if (resume == "True") resume = kLastCheckpoint;
-  if (resume == "false" || resume == "False") resume.clear();
+  // A folder of such a name is written ./on.
+  if (resume.size() > 1) {
+    const auto truth = truth_in(resume);
+    if (truth == true) resume = kLastCheckpoint;
+    if (truth == false) resume.clear();
+  }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
-  if (auto found = check_numbers(o)) return found;
+  note_unused_folder(table, from_file, o);
   if (auto found = check_graph(o)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;

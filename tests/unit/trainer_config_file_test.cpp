@@ -163,7 +163,7 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
       {"\"accelerator_config\": null", "\"accelerator_config\": {\"gradient_accumulation_kwargs\": {\"num_steps\": 8}}",
        "num_steps: 8 would", "write gradient_accumulation_steps"},
       {"\"lr_scheduler_type\": \"linear\"", "\"lr_scheduler_type\": \"polynomial\"",
-       "lr_scheduler_type: polynomial not in {constant,constant_with_warmup,cosine,linear}", ""},
+       "lr_scheduler_type: 'polynomial' is not one of constant, constant_with_warmup, cosine, linear", ""},
       {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.5", "num_train_epochs: ", ""},
   };
   for (const Row& row : rows) {
@@ -250,14 +250,16 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"seed: 1\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' is given twice, first on line 1\n    2 | seed: 2\n      | ^"},
       {"eval_strategy: epoch\nevaluation_strategy: epoch\n", "cfg.yaml:2:1",
        "'eval_strategy' is given twice\n    2 | evaluation_strategy: epoch\n      | ^ first on line 1"},
-      {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: fast is not a number\n"},
+      {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: 'fast' is not a number from 0\n"},
       {"warmup_ratio: abc\n", "cfg.yaml:1:15",
        "warmup_ratio: a number from 0 and below 1 is expected, and this is abc"},
       {"warmup_ratio: 0.1x\nwarmup_steps: 5\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
       {"warmup_ratio: 1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
       {"warmup_ratio: -0.1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
-      {"warmup_ratio: 0.1\nwarmup_steps: ten\n", "cfg.yaml:2:15", "warmup_steps: ten is not a number"},
-      {"seed: 99999999999999999999\n", "cfg.yaml:1:7", "seed: 99999999999999999999 is above 18446744073709551615\n"},
+      {"warmup_ratio: 0.1\nwarmup_steps: ten\n", "cfg.yaml:2:15",
+       "warmup_steps: 'ten' is not a whole number from 0 to"},
+      {"seed: 99999999999999999999\n", "cfg.yaml:1:7",
+       "seed: '99999999999999999999' is not a whole number from 0 to 18446744073709551615\n"},
       {"{\"run_name\": \"\\ud83d\\ude00\", \"seed\": \"x\"}", "cfg.yaml:1:38", "seed: a number is expected"},
       {"{\"run_name\": \"\\ud83d\\ude00\\ud83d\\ude00\", \"seed\" 1}", "cfg.yaml:1:49", ""},
       {"{\"run_name\": \"\\ud83d\\ude00\",\n \"seed\": \"x\"}", "cfg.yaml:2:10", "seed: a number is expected"},
@@ -267,10 +269,12 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"data_dir: {a: 1}\n", "cfg.yaml:1:11", "data_dir: one value is expected, and this is a mapping\n"},
       {"report_to: [[json]]\n", "cfg.yaml:1:13", "report_to: a word is expected, and this is a list\n"},
       {"report_to: [wandbs]\noutput_dir: x\n", "cfg.yaml:1:12",
-       "report_to: wandbs not in {none,json,tensorboard,all}\n"},
-      {"logging_steps: 0\n", "cfg.yaml:1:16", "logging_steps: Value 0 not in range 1 to 1000000000\n"},
-      {"output_dir: ''\n", "cfg.yaml:1:13", "output_dir: needs the name of a folder\n"},
-      {"max_steps: 0\n", "cfg.yaml:1:1", "max_steps: 0 is neither -1 nor above 0\n    1 | max_steps: 0\n      | ^"},
+       "report_to: 'wandbs' is not one of none, json, tensorboard, all\n"},
+      {"logging_steps: 0\n", "cfg.yaml:1:16", "logging_steps: '0' is not a whole number from 1 to 1000000000\n"},
+      {"output_dir: ''\n", "cfg.yaml:1:13", "output_dir needs the name of a folder\n"},
+      {"max_steps: 0\n", "cfg.yaml:1:12",
+       "max_steps: '0' is not a whole number from 1 to 1000000000000, or -1\n    1 | max_steps: 0\n      |            "
+       "^"},
       {"seed: 1\nsave_strategy: epoch\n", "cfg.yaml:2:1", "save_strategy needs output_dir\n"},
       {"report_to: json\n", "cfg.yaml:1:1", "report_to needs output_dir or logging_dir\n"},
       {"use_cpu: true\ndevice: cuda\n", "cfg.yaml:1:1", "use_cpu and device cuda contradict each other\n"},
@@ -336,6 +340,17 @@ TEST_CASE("a secret on the line of an error is not shown") {
            "a: 1\nhub_token:\n  open\n  x: hf_sesame: y\n",
            "? hub_token\n: hf_sesame: x: y\n",
            "hub_token: [a,\n hf_sesame, {b: c\n",
+           "hub_tokn: hf_sesame\n",
+           "my_api_key: hf_sesame\n",
+           "hub-passwrod: hf_sesame\n",
+           "{\"fp16\": true, \"toekn\": \"hf_sesame\"}",
+           // A secret that is written elsewhere.
+           "x: &x hf_sesame\nhub_token: *x\n",
+           "seed: &x hf_sesame\nhub_token: *x\n",
+           "optim: &x hf_sesame\nhub_token: *x\n",
+           "deepspeed: &x\n- hf_sesame\nhub_token: *x\nzzz: 1\n",
+           "x: &x hf_sesame: y\nhub_token:\n  *x\n",
+           "x: &x\n  y: hf_sesame: z\nhub_token: [1, *x]\n",
        }) {
     CAPTURE(text);
     const auto refused = parse(text);
@@ -344,6 +359,31 @@ TEST_CASE("a secret on the line of an error is not shown") {
   }
   // What comes after it is shown.
   CHECK_THAT(parse("hub_token: hf_sesame\nzzz: 1\n").error().what, Catch::Contains("2 | zzz: 1"));
+}
+
+TEST_CASE("a secret's words are hidden, and no others") {
+  CHECK_THAT(parse("hub_token: true\nfp16: true\n").error().what, Catch::Contains("2 | fp16: true"));
+  CHECK_THAT(parse("include_tokens_per_second: falsely\nseed: falsely\n").error().what, Catch::Contains("'falsely'"));
+  CHECK_THAT(parse("x: &x visible\ny: *x\n").error().what, Catch::Contains("visible"));
+}
+
+TEST_CASE("truths in a file are YAML's, of any kind") {
+  for (const char* yes : {"yes", "on", "TRUE", "True", "true", "'true'", "1"}) {
+    CAPTURE(yes);
+    CHECK(options(std::string("tf32: ") + yes + "\n").tf32);
+  }
+  for (const char* no : {"no", "off", "FALSE", "False", "0"}) {
+    CAPTURE(no);
+    CHECK_FALSE(options(std::string("tf32: ") + no + "\n").tf32);
+    CHECK(options(std::string("torch_compile: ") + no + "\nno_cuda: " + no + "\n").notes.empty());
+  }
+  CHECK(options("resume_from_checkpoint: yes\noutput_dir: x\n").resume_from_checkpoint == "true");
+  CHECK(options("eval_strategy: EPOCH\n").eval_strategy == EvalStrategy::epoch);
+}
+
+TEST_CASE("a file's folder for reports is told of when it asks for none") {
+  CHECK(options("logging_dir: x\n").notes.size() == 1);
+  CHECK(options("logging_dir: x\nreport_to: []\n").notes.empty());  // as transformers 4 writes it
 }
 
 TEST_CASE("what stands in a file and flags contradict together is blamed on who said it") {

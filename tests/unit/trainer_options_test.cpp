@@ -4,6 +4,7 @@
 #include <map>
 
 #include "tests/support/catch.hpp"
+#include "trainer/known_arguments.hpp"
 
 namespace trainer_options_test {
 
@@ -76,7 +77,8 @@ TEST_CASE("digits mean decimal") {
       const auto parsed = parse({flag + "=" + word});
       REQUIRE_FALSE(parsed);
       CHECK(parsed.error().code == Errc::usage);
-      CHECK_THAT(parsed.error().what, Catch::StartsWith(flag + ": " + word + " is not a decimal number"));
+      CHECK_THAT(parsed.error().what, Catch::StartsWith(flag + ": '" + word + "' is not a "));
+      CHECK(parsed.error().hint == "write it in decimal digits");
     }
   }
 }
@@ -220,17 +222,20 @@ TEST_CASE("what cannot be understood is named") {
     std::string hint;
   };
   const std::string help = "llmlaunch-train --help lists the flags";
+  const std::string unset = "is it a variable that is not set?";
   const std::vector<Row> rows = {
-      {{"--learning_rat", "1"}, "unknown argument '--learning_rat'", "did you mean --learning_rate?"},
+      {{"--learning_rat", "1"}, "unknown flag '--learning_rat'", "did you mean --learning_rate?"},
       {{"--per-device-train-batch-sise=3"},
-       "unknown argument '--per_device_train_batch_sise=3'",
+       "unknown flag '--per_device_train_batch_sise'",
        "did you mean --per_device_train_batch_size?"},
       {{"--fp16", "--bf16"}, "--fp16 and --bf16 do not go together", "leave one of them out"},
       {{"--cuda_graph", "--fp16"}, "--cuda_graph and --fp16 do not go together", "leave one of them out"},
-      {{"surplus"}, "unknown argument 'surplus'", help},
-      {{"--train_samples", "0"}, "--train_samples: Value 0 not in range 1 to 1000000000", help},
-      {{"--eval_samples", "0"}, "--eval_samples: Value 0 not in range 1 to 1000000000", help},
-      {{"--max_steps", "0"}, "--max_steps: 0 is neither -1 nor above 0", ""},
+      {{"surplus"},
+       "'surplus' is neither a flag nor the value of one",
+       "flags begin with --; a file of settings is named by --config"},
+      {{"--train_samples", "0"}, "--train_samples: '0' is not a whole number from 1 to 1000000000", help},
+      {{"--eval_samples", "0"}, "--eval_samples: '0' is not a whole number from 1 to 1000000000", help},
+      {{"--max_steps", "0"}, "--max_steps: '0' is not a whole number from 1 to 1000000000000, or -1", help},
       {{"--cuda_graph", "--gradient_accumulation_steps", "2"},
        "--cuda_graph and --gradient_accumulation_steps above 1 do not go together",
        "leave one of them out"},
@@ -241,7 +246,9 @@ TEST_CASE("what cannot be understood is named") {
        "--cuda_graph and --on_nan skip do not go together",
        "leave one of them out"},
       {{"--use_cpu", "--device", "cuda"}, "--use_cpu and --device cuda contradict each other", ""},
-      {{"--warmup_steps", "1.5"}, "--warmup_steps: 1.5 is neither a number of steps nor, below 1, a share of them", ""},
+      {{"--warmup_steps", "1.5"},
+       "--warmup_steps: '1.5' is not a whole number from 0 to 1000000000000, or below 1 a share of all steps",
+       help},
       {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
       {{"--resume_from_checkpoint", "True"}, "--resume_from_checkpoint true needs --output_dir", ""},
       {{"--save_strategy", "epoch"}, "--save_strategy needs --output_dir", ""},
@@ -249,21 +256,21 @@ TEST_CASE("what cannot be understood is named") {
       {{"--save_steps", "5", "--output_dir", "x", "--save_strategy", "epoch"},
        "--save_steps needs --output_dir and --save_strategy steps",
        ""},
-      {{"--warmup_ratio", "0.1"},
-       "unknown argument '--warmup_ratio'",
-       "--warmup_steps below 1 is that share of all steps"},
-      {{"--output_dir", ""}, "--output_dir: needs the name of a folder", help},
-      {{"--export_dataset", ""}, "--export_dataset: needs the name of a folder", help},
-      {{"--learning_rate", "nan"}, "--learning_rate: nan is not a number", help},
-      {{"--warmup_steps", "inf"}, "--warmup_steps: inf is not a number", help},
-      {{"--max_grad_norm", "-2"}, "--max_grad_norm: -2 is below 0", help},
-      {{"--lr_scheduler_type", "2"},
-       "--lr_scheduler_type: 2 not in {constant,constant_with_warmup,cosine,linear}",
+      {{"--warmup_ratio", "0.1"}, "unknown flag '--warmup_ratio'", "--warmup_steps below 1 is that share of all steps"},
+      {{"--output_dir", ""}, "--output_dir needs the name of a folder", unset},
+      {{"--export_dataset", ""}, "--export_dataset needs the name of a folder", unset},
+      {{"--learning_rate", "nan"}, "--learning_rate: 'nan' is not a number from 0", help},
+      {{"--warmup_steps", "inf"},
+       "--warmup_steps: 'inf' is not a whole number from 0 to 1000000000000, or below 1 a share of all steps",
        help},
-      {{"--predict", ""}, "--predict: needs the name of a file", help},
-      {{"--loss_file", ""}, "--loss_file: needs the name of a file", help},
-      {{"--data_dir", ""}, "--data_dir: needs the name of a folder", help},
-      {{"--resume_from_checkpoint", ""}, "--resume_from_checkpoint: needs the folder of a checkpoint, or true", help},
+      {{"--max_grad_norm", "-2"}, "--max_grad_norm: '-2' is not a number from 0", help},
+      {{"--lr_scheduler_type", "2"},
+       "--lr_scheduler_type: '2' is not one of constant, constant_with_warmup, cosine, linear",
+       help},
+      {{"--predict", ""}, "--predict needs the name of a file", unset},
+      {{"--loss_file", ""}, "--loss_file needs the name of a file", unset},
+      {{"--data_dir", ""}, "--data_dir needs the name of a folder", unset},
+      {{"--resume_from_checkpoint", ""}, "--resume_from_checkpoint needs the folder of a checkpoint, or true", unset},
       {{"--output_dir=", "--use_cpu"},
        "--output_dir needs a value, and there is none behind its '='",
        "is it a variable that is not set?"},
@@ -279,14 +286,14 @@ TEST_CASE("what cannot be understood is named") {
       {{"--config=", "x.yaml"},
        "--config needs a value, and there is none behind its '='",
        "is it a variable that is not set?"},
-      {{"--adam_beta1", "1"}, "--adam_beta1: 1 is not a number from 0 and below 1", help},
-      {{"--adam_beta2", "-0.1"}, "--adam_beta2: -0.1 is not a number from 0 and below 1", help},
-      {{"--adam_beta2", "nan"}, "--adam_beta2: nan is not a number from 0 and below 1", help},
+      {{"--adam_beta1", "1"}, "--adam_beta1: '1' is not a number from 0 and below 1", help},
+      {{"--adam_beta2", "-0.1"}, "--adam_beta2: '-0.1' is not a number from 0 and below 1", help},
+      {{"--adam_beta2", "nan"}, "--adam_beta2: 'nan' is not a number from 0 and below 1", help},
       {{"--predict", "a/../x", "--loss_file", "x"},
        "--predict and --loss_file name the same file, a/../x",
        "give each its own"},
-      {{"--model", "resnet"}, "--model: resnet not in {basicnet,mlp}", help},
-      {{"--seed", "-3"}, "--seed: -3 is not a number from 0", help},
+      {{"--model", "resnet"}, "--model: 'resnet' is not one of basicnet, mlp", help},
+      {{"--seed", "-3"}, "--seed: '-3' is not a whole number from 0 to 18446744073709551615", help},
       {{"--report_to", "json"}, "--report_to needs --output_dir or --logging_dir", ""},
       {{"--report_to", "none,json", "--logging_dir", "x"},
        "--report_to: none and other words contradict each other",
@@ -304,6 +311,54 @@ TEST_CASE("what cannot be understood is named") {
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
       {{"--config", ""}, "--config: needs the name of a file", help},
+      // What CLI11 says of a wrong number of values reaches nobody.
+      {{"--seed", "1", "--seed=2"}, "--seed is given twice: 1 and 2", "leave one of them"},
+      {{"--bf16", "--bf16", "false"}, "--bf16 is given twice: true and false", "leave one of them"},
+      {{"--model", "mlp", "--model", "mlp", "--model", "mlp"},
+       "--model is given several times: mlp, mlp and mlp",
+       "leave one of them"},
+      {{"--config", "a", "--config", "b"}, "--config is given twice: a and b", "leave one of them"},
+      {{"--config"}, "--config needs a value, the name of a file", "nothing stands behind it"},
+      {{"--use_cpu", "--seed"},
+       "--seed needs a value, a whole number from 0 to 18446744073709551615",
+       "nothing stands behind it"},
+      {{"--model", "--use_cpu=true"},
+       "--model needs a value, one of basicnet and mlp",
+       "behind it stands --use_cpu; a value that begins with '-' is written --model=--use_cpu"},
+      {{"--greater_is_better"},
+       "--greater_is_better needs a value, true or false (also yes, no, on, off, 1, 0)",
+       "nothing stands behind it"},
+      {{"--seed", "1", "2"},
+       "'2' is neither a flag nor the value of one",
+       "flags begin with --; a file of settings is named by --config"},
+      {{"seed=3"}, "'seed' is neither a flag nor the value of one", "did you mean --seed?"},
+      {{"-seed", "3"}, "unknown flag '-seed'", "did you mean --seed?"},
+      {{"--learning_rate", "0,5"}, "--learning_rate: '0,5' is not a number from 0", "a decimal point is a point: 0.5"},
+      {{"--lr_scheduler_type", "cosin"},
+       "--lr_scheduler_type: 'cosin' is not one of constant, constant_with_warmup, cosine, linear",
+       "did you mean cosine?"},
+      {{"--tf32", "args.json"},
+       "--tf32: 'args.json' is not true or false (also yes, no, on, off, 1, 0)",
+       "a file of settings is named by --config args.json"},
+      {{"--dataloader_num_workers", "257"},
+       "--dataloader_num_workers: '257' is not a whole number from 0 to 256",
+       help},
+      // Hugging Face's, and not the trainer's.
+      {{"--deepspeed", "x"},
+       "--deepspeed is Hugging Face's, for models that are cut over ranks; this trainer does not have it",
+       "leave it out: every rank keeps the whole model"},
+      {{"--fp16-opt-level=O1"},
+       "--fp16_opt_level is Hugging Face's, for the library that does half precision; this trainer does not have it",
+       "leave it out; --bf16 is done by the trainer itself"},
+      {{"--no_dataloader_pin_memory"},
+       "--dataloader_pin_memory is Hugging Face's, for PyTorch's DataLoader; this trainer does not have it",
+       "leave it out; --dataloader_num_workers has threads fill batches ahead"},
+      {{"--push_to_hubb"},
+       "unknown flag '--push_to_hubb'",
+       "did you mean --push_to_hub? That is Hugging Face's, and this trainer does not have it"},
+      {{"--evaluation_strategy", "steps"}, "unknown flag '--evaluation_strategy'", "it is --eval_strategy now"},
+      {{"--no_cuda"}, "unknown flag '--no_cuda'", "it is --use_cpu now"},
+      {{"--no-bf16"}, "unknown flag '--no_bf16'", "write --bf16 false"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.typed);
@@ -341,18 +396,68 @@ TEST_CASE("a wrong value is named with its flag, on one line") {
   }
 }
 
+TEST_CASE("every flag of Hugging Face's is answered by name, and the value of none is shown") {
+  for (const KnownArgument& known : known_arguments()) {
+    const std::string flag = "--" + std::string(known.name);
+    for (const std::vector<std::string>& typed : {std::vector{flag, std::string("hf_sesame")}, {flag + "=hf_sesame"}}) {
+      CAPTURE(typed);
+      const auto parsed = parse(typed);
+      REQUIRE_FALSE(parsed);
+      CHECK(parsed.error().code == Errc::usage);
+      CHECK_THAT(parsed.error().what, Catch::StartsWith(flag + " is Hugging Face's, for "));
+      CHECK_FALSE(parsed.error().hint.empty());
+      CHECK_THAT(to_string(parsed.error()), !Catch::Contains("sesame"));
+    }
+  }
+  CHECK_THAT(to_string(parse({"--my_tokn=hf_sesame"}).error()), !Catch::Contains("sesame"));
+}
+
+TEST_CASE("true and false are written as accelerate, Hugging Face and YAML write them") {
+  for (const char* yes : {"true", "True", "TRUE", "yes", "on", "On", "1", "t", "y"}) {
+    CAPTURE(yes);
+    CHECK(options({"--tf32", yes}).tf32);
+    CHECK(options({std::string("--tf32=") + yes}).tf32);
+  }
+  for (const char* no : {"false", "False", "FALSE", "no", "off", "OFF", "0", "f", "n"}) {
+    CAPTURE(no);
+    CHECK_FALSE(options({"--tf32", no}).tf32);
+    CHECK_FALSE(options({"--dropout", no}).dropout);
+  }
+  CHECK(options({"--resume_from_checkpoint", "yes", "--output_dir", "x"}).resume_from_checkpoint == "true");
+  CHECK(options({"--resume_from_checkpoint", "OFF"}).resume_from_checkpoint.empty());
+  CHECK(options({"--resume_from_checkpoint", "n"}).resume_from_checkpoint == "n");
+}
+
+TEST_CASE("words are taken in upper case, too") {
+  const TrainOptions o = options({"--eval_strategy", "STEPS", "--save_strategy=Epoch", "--output_dir", "x"});
+  CHECK(o.eval_strategy == EvalStrategy::steps);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
+}
+
+TEST_CASE("a folder for reports that nobody asked for is told of") {
+  CHECK(
+      options({"--logging_dir", "x"}).notes ==
+      std::vector<std::string>{"--logging_dir: nothing is written to x; --report_to json or tensorboard asks for it"});
+  CHECK(options({"--logging_dir", "x", "--report_to", "json"}).notes.empty());
+}
+
 TEST_CASE("a number that is too large for what it counts is refused with the limit") {
   struct Row {
     std::vector<std::string> typed;
     std::string said;
   };
   const std::vector<Row> rows = {
-      {{"--warmup_steps", "1e20"}, "--warmup_steps: 1e20 is above 1000000000000"},
-      {{"--ddp_bucket_cap_mb", "1e300"}, "--ddp_bucket_cap_mb: 1e300 is above 1000000"},
-      {{"--max_steps", "4611686018427387904"}, "--max_steps: 4611686018427387904 is above 1000000000000"},
-      {{"--max_steps", "99999999999999999999"}, "--max_steps: 99999999999999999999 is above 1000000000000"},
-      {{"--seed", "99999999999999999999"}, "--seed: 99999999999999999999 is above 18446744073709551615"},
-      {{"--data_seed", "18446744073709551616"}, "--data_seed: 18446744073709551616 is above 18446744073709551615"},
+      {{"--warmup_steps", "1e20"},
+       "--warmup_steps: '1e20' is not a whole number from 0 to 1000000000000, or below 1 a share of all steps"},
+      {{"--ddp_bucket_cap_mb", "1e300"}, "--ddp_bucket_cap_mb: '1e300' is not a number above 0 and up to 1000000"},
+      {{"--max_steps", "4611686018427387904"},
+       "--max_steps: '4611686018427387904' is not a whole number from 1 to 1000000000000, or -1"},
+      {{"--max_steps", "99999999999999999999"},
+       "--max_steps: '99999999999999999999' is not a whole number from 1 to 1000000000000, or -1"},
+      {{"--seed", "99999999999999999999"},
+       "--seed: '99999999999999999999' is not a whole number from 0 to 18446744073709551615"},
+      {{"--data_seed", "18446744073709551616"},
+       "--data_seed: '18446744073709551616' is not a whole number from 0 to 18446744073709551615"},
   };
   for (const Row& row : rows) {
     const auto parsed = parse(row.typed);

@@ -161,10 +161,7 @@ TEST_CASE("what is wrong from the start is one line and a status") {
   std::map<std::string, std::string> asked_for_half = kAlone;
   asked_for_half["ACCELERATE_MIXED_PRECISION"] = "fp16";
   const std::vector<Row> rows = {
-      {{"--learning_rat", "1"},
-       kAlone,
-       64,
-       "unknown argument '--learning_rat'\n   hint: did you mean --learning_rate?\n"},
+      {{"--learning_rat", "1"}, kAlone, 64, "unknown flag '--learning_rat'\n   hint: did you mean --learning_rate?\n"},
       {{"--data_dir", "/no/such/folder"}, kAlone, 66, "/no/such/folder"},
       {{}, half, 78, "LLMLAUNCH_RENDEZVOUS is not set"},
       {{"--tf32"},

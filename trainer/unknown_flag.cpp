@@ -1,0 +1,74 @@
+// The words for words that are not understood. Called by parse_options.
+#include "trainer/unknown_flag.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "trainer/known_arguments.hpp"
+#include "trainer/nearest_name.hpp"
+
+namespace llmlaunch::trainer {
+namespace {
+
+constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
+
+bool is_among(std::span<const std::string> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// "--Per-device" → "per_device"; "-seed" → "seed".
+std::string bare_name(std::string_view word) {
+  std::string name(word.substr(std::min(word.find_first_not_of('-'), word.size())));
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+Error foreign(const KnownArgument& known) {
+  const Topic topic = topic_of(known);
+  return make_error(
+      Errc::usage,
+      fmt::format("--{} is Hugging Face's, for {}; this trainer does not have it", known.name, topic.about), {},
+      std::string(topic.instead));
+}
+
+/// Names that the trainer has otherwise: those of other versions, and Hugging Face's --no_bf16.
+std::string present_flag(std::span<const std::string> names, const std::string& name) {
+  if (name == "warmup_ratio") return "--warmup_steps below 1 is that share of all steps";
+  if (name == "no_cuda") return "it is --use_cpu now";
+  if (const std::string_view present = present_name(name); !present.empty()) {
+    return fmt::format("it is --{} now", present);
+  }
+  const std::string positive = name.starts_with("no_") ? name.substr(3) : "";
+  if (is_among(names, positive)) return fmt::format("write --{} false", positive);
+  return {};
+}
+
+}  // namespace
+
+Error unknown_word(std::span<const std::string> names, const std::string& word) {
+  const std::string shown = word.substr(0, word.find('='));
+  if (!word.starts_with('-')) {
+    std::string hint = "flags begin with --; a file of settings is named by --config";
+    if (is_among(names, bare_name(shown))) hint = fmt::format("did you mean --{}?", bare_name(shown));
+    return make_error(Errc::usage, fmt::format("'{}' is neither a flag nor the value of one", shown), {}, hint);
+  }
+  const std::string name = bare_name(shown);
+  if (const KnownArgument* known = known_argument(name)) return foreign(*known);
+  if (const KnownArgument* known = name.starts_with("no_") ? known_argument(name.substr(3)) : nullptr) {
+    return foreign(*known);
+  }
+  const std::string what = fmt::format("unknown flag '{}'", shown);
+  if (const std::string hint = present_flag(names, name); !hint.empty()) return make_error(Errc::usage, what, {}, hint);
+  std::vector<std::string> all(names.begin(), names.end());
+  for (const KnownArgument& known : known_arguments()) all.emplace_back(known.name);
+  const std::string meant = nearest_name(all, name);
+  if (meant.empty()) return make_error(Errc::usage, what, {}, kSeeHelp);
+  std::string hint = fmt::format("did you mean --{}?", meant);
+  if (known_argument(meant) != nullptr) hint += " That is Hugging Face's, and this trainer does not have it";
+  return make_error(Errc::usage, what, {}, hint);
+}
+
+}  // namespace llmlaunch::trainer
