@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,11 +21,31 @@ struct CloseFile {
 };
 using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
 
+/// Only what has an end of its own: a pipe may wait for a writer forever, and a terminal for somebody who types.
+/// Opened without waiting, for a named pipe waits already there.
+Result<OpenFile> open_to_read(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (descriptor < 0) return system_error(errno, "open", path);
+  OpenFile file(::fdopen(descriptor, "rb"));
+  if (!file) {
+    const int reason = errno;
+    ::close(descriptor);
+    return system_error(reason, "open", path);
+  }
+  struct stat info {};
+  if (::fstat(descriptor, &info) != 0) return system_error(errno, "stat", path);
+  if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return file;  // reading tells of a folder
+  return make_error(Errc::invalid_config,
+                    fmt::format("is a {} and not a file", S_ISFIFO(info.st_mode) ? "pipe" : "device"), path,
+                    "write what it gives into a file, and name that");
+}
+
 }  // namespace
 
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint) {
-  const OpenFile file(std::fopen(path.c_str(), "rbe"));
-  if (!file) return system_error(errno, "open", path);
+  const auto opened = open_to_read(path);
+  if (!opened) return opened.error();
+  const OpenFile& file = *opened;
   Bytes bytes;
   std::array<std::byte, 65536> piece;
   for (;;) {

@@ -10,7 +10,8 @@
 
 namespace llmlaunch::trainer {
 
-/// All bytes of `path`. The system's error, or `Errc::invalid_config` for a file larger than `limit`, with `hint`.
+/// All bytes of `path`. The system's error, or `Errc::invalid_config` for a file larger than `limit`, with `hint`, and
+/// at once for a pipe or a device.
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint = {});
 
 /// Writes a new file, or the contents of an old one anew. The system's error.

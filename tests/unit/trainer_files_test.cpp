@@ -2,6 +2,7 @@
 #include "trainer/files.hpp"
 
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -31,6 +32,21 @@ TEST_CASE("what is written is read, up to a limit, and a disk without room is an
   const auto full = write_whole_file("/dev/full", as_bytes("some bytes"));
   REQUIRE_FALSE(full);
   CHECK(full.error().code == std::errc::no_space_on_device);
+}
+
+TEST_CASE("what may never end is refused at once, and not read") {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("llmlaunch-pipe-" + std::to_string(::getpid()))).string();
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const auto pipe = read_whole_file(path, 10);  // without a writer, opening alone would wait
+  std::filesystem::remove(path);
+  REQUIRE_FALSE(pipe);
+  CHECK(pipe.error().code == Errc::invalid_config);
+  CHECK(to_string(pipe.error()) ==
+        path + ": is a pipe and not a file\n   hint: write what it gives into a file, and name that");
+  const auto device = read_whole_file("/dev/zero", 10);
+  REQUIRE_FALSE(device);
+  CHECK(device.error().what == "is a device and not a file");
 }
 
 TEST_CASE("the digest is SHA-256") {
