@@ -9,6 +9,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include <unistd.h>
@@ -69,6 +72,33 @@ std::vector<std::filesystem::path> subfolders(const std::filesystem::path& folde
   return found;
 }
 
+/// torchvision's sets of MNIST's format under other file names; nullopt: none of them is here.
+std::optional<Error> other_set_in(const std::filesystem::path& folder) {
+  std::set<std::string> splits;
+  bool qmnist = false;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(folder, failed); !failed && at != std::filesystem::directory_iterator();
+       at.increment(failed)) {
+    const std::string name = at->path().filename().string();
+    constexpr std::string_view kEmnist = "emnist-";
+    const std::size_t end = name.find("-train-images-idx3-ubyte");
+    if (name.starts_with(kEmnist) && end != name.npos) splits.insert(name.substr(kEmnist.size(), end - kEmnist.size()));
+    qmnist = qmnist || name.starts_with("qmnist-");
+  }
+  constexpr const char* kKnown = "is not read here; MNIST, FashionMNIST and KMNIST are, by the names of their files";
+  if (!splits.empty()) {
+    return make_error(Errc::not_found, fmt::format("holds EMNIST ({}), which {}", fmt::join(splits, ", "), kKnown),
+                      folder.string(),
+                      "digits and mnist have labels 0 to 9: link emnist-digits-train-images-idx3-ubyte as "
+                      "train-images-idx3-ubyte, -test- as t10k-, and so on (the images stay transposed, as in "
+                      "torchvision); the other splits have more than the ten classes of the networks here");
+  }
+  if (!qmnist) return std::nullopt;
+  return make_error(
+      Errc::not_found, fmt::format("holds QMNIST, which {}", kKnown), folder.string(),
+      "its labels are eight numbers for each image, of which the first is the class; use MNIST's own files");
+}
+
 /// Under another name first: no half file has the final one.
 Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
   const std::string part = path + ".part";
@@ -112,6 +142,11 @@ Result<std::string> find_mnist_folder(const std::string& given) {
   }
   auto places = inside;
   places.insert(places.begin(), root);
+  for (const auto& folder : places) {
+    for (const auto& files : {folder, folder / "raw", folder / "raw" / "gzip"}) {
+      if (auto other = other_set_in(files)) return *other;
+    }
+  }
   for (const auto& folder : places) {
     if (!is_there(folder / "processed" / "training.pt")) continue;
     return make_error(Errc::not_found, "has no IDX files, only what PyTorch made of them and alone can read",

@@ -27,8 +27,8 @@ enum class Split { train, test };
 
 /// Where the files are that `given` means: in it, in its raw/, or in the raw/ of one of its folders, as torchvision
 /// leaves them (ROOT/MNIST/raw, ROOT/FashionMNIST/raw). The first of these that has one of the four wins.
-/// `Errc::not_found` names what was looked for, and PyTorch's own processed/training.pt where that alone is there;
-/// `Errc::invalid_config` names the folders where several would do.
+/// `Errc::not_found` names what was looked for, EMNIST or QMNIST where these are there, and PyTorch's own
+/// processed/training.pt where that alone is there; `Errc::invalid_config` names the folders where several would do.
 Result<std::string> find_mnist_folder(const std::string& given);
 
 /// Reads train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) from `folder`; also with a dot before

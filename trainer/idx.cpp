@@ -153,7 +153,9 @@ Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::str
   std::vector<std::uint8_t> labels = contents(file.subspan(kLabelHeader));
   const auto wrong = std::find_if(labels.begin(), labels.end(), [](std::uint8_t label) { return label > 9; });
   if (wrong != labels.end()) {
-    return damaged(name, fmt::format("label {} is {}; labels are 0 to 9", wrong - labels.begin(), *wrong));
+    return make_error(
+        Errc::invalid_config, fmt::format("label {} is {}; labels are 0 to 9", wrong - labels.begin(), *wrong), name,
+        "the networks here tell ten classes apart; sets with more (EMNIST's letters are 1 to 26) do not fit");
   }
   return labels;
 }

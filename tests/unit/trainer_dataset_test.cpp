@@ -120,9 +120,11 @@ TEST_CASE("every damage of a label file has its own words") {
       {label_file(2'000'000, "\1"), "labels: claims 2000000 labels; the limit is 1000000"},
       {label_file(2, "\1"), "labels: is truncated: 9 bytes, but 2 labels need 10"},
       {label_file(1, "\1\1\1"), "labels: has 2 bytes after its 1 labels: 11 bytes instead of 9"},
-      {label_file(3, "\1\2\x0a"), "labels: label 2 is 10; labels are 0 to 9"},
   };
   for (const auto& [bytes, words] : rows) CHECK(labels_error(bytes) == words + kDamagedHint);
+  CHECK(labels_error(label_file(3, "\1\2\x0a")) ==
+        "labels: label 2 is 10; labels are 0 to 9\n   hint: the networks here tell ten classes apart; sets with more "
+        "(EMNIST's letters are 1 to 26) do not fit");
 }
 
 TEST_CASE("gzip data is unpacked up to a limit, and its damage is told") {
@@ -200,6 +202,19 @@ TEST_CASE("the folders that torchvision leaves are found from the root, the data
             ": has neither train-images-idx3-ubyte nor train-images.idx3-ubyte, plain or .gz, also not in "
             "raw/ or in a folder's raw/\n   hint: --data_dir wants MNIST's four IDX files, plain or .gz; "
             "without it digits are drawn");
+
+  for (const char* split : {"letters", "digits"}) {
+    put("EMNIST/raw", (std::string("emnist-") + split + "-train-images-idx3-ubyte.gz").c_str());
+  }
+  for (const auto& given : {root, root / "EMNIST", root / "EMNIST/raw"}) {
+    CHECK_THAT(to_string(refused(given)),
+               Catch::StartsWith((root / "EMNIST/raw").string() + ": holds EMNIST (digits, letters), which is not") &&
+                   Catch::Contains("link emnist-digits-train-images-idx3-ubyte as train-images-idx3-ubyte"));
+  }
+  std::filesystem::remove_all(root / "EMNIST");
+  put("QMNIST/raw", "qmnist-train-images-idx3-ubyte");
+  CHECK_THAT(to_string(refused(root)), Catch::StartsWith((root / "QMNIST/raw").string() + ": holds QMNIST, which"));
+  std::filesystem::remove_all(root / "QMNIST");
 
   put("MNIST/processed", "training.pt");
   for (const auto& given : {root, root / "MNIST"}) {
