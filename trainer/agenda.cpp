@@ -5,13 +5,19 @@
 namespace llmlaunch::trainer {
 
 bool Agenda::is_time_to_log(std::uint64_t step) const {
-  return step % options_.logging_steps == 0 || is_last(step) || (step == 1 && options_.logging_first_step);
+  if (step == 1 && options_.logging_first_step) return true;
+  switch (options_.logging_strategy) {
+    case LoggingStrategy::no: return false;
+    case LoggingStrategy::steps: return step % logging_steps() == 0 || is_last(step);
+    case LoggingStrategy::epoch: return ends_epoch(step);
+  }
+  return false;
 }
 
 bool Agenda::is_time_to_save(std::uint64_t step) const {
   switch (options_.save_strategy) {
     case SaveStrategy::no: return false;
-    case SaveStrategy::steps: return step % options_.save_steps == 0 || is_last(step);
+    case SaveStrategy::steps: return step % save_steps() == 0 || is_last(step);
     case SaveStrategy::epoch: return ends_epoch(step);
   }
   return false;
@@ -30,12 +36,12 @@ bool Agenda::is_anything_due(std::uint64_t step) const {
   return is_time_to_log(step) || is_time_to_save(step) || due_test(step).has_value();
 }
 
-std::uint32_t Agenda::steps_between_tests() const {
-  return options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps;
+std::uint64_t Agenda::eval_steps() const {
+  return counted_steps(options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps, length_.steps);
 }
 
 bool Agenda::is_step_of_test(std::uint64_t step) const {
-  return options_.eval_strategy == EvalStrategy::steps && step % steps_between_tests() == 0;
+  return options_.eval_strategy == EvalStrategy::steps && step % eval_steps() == 0;
 }
 
 }  // namespace llmlaunch::trainer

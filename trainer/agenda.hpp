@@ -29,8 +29,11 @@ class Agenda {
 
   /// Whether this job makes checkpoints.
   bool saves() const { return options_.save_strategy != SaveStrategy::no; }
+  /// How often, in steps: a share of all steps is counted, as in Hugging Face's TrainerState.
+  std::uint64_t logging_steps() const { return counted_steps(options_.logging_steps, length_.steps); }
+  std::uint64_t save_steps() const { return counted_steps(options_.save_steps, length_.steps); }
   /// As Hugging Face's Trainer: --eval_steps, or where it is not given --logging_steps.
-  std::uint32_t steps_between_tests() const;
+  std::uint64_t eval_steps() const;
 
  private:
   bool is_step_of_test(std::uint64_t step) const;

@@ -30,6 +30,15 @@ std::string word_for(OnNan answer) {
   return {};
 }
 
+std::string word_for(LoggingStrategy strategy) {
+  switch (strategy) {
+    case LoggingStrategy::no: return "no";
+    case LoggingStrategy::steps: return "steps";
+    case LoggingStrategy::epoch: return "epoch";
+  }
+  return {};
+}
+
 std::string word_for(EvalStrategy strategy) {
   switch (strategy) {
     case EvalStrategy::no: return "no";
@@ -73,6 +82,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--seed", text_of(o.seed)},
       {"--data_seed", text_of(o.data_seed.value_or(o.seed))},
       {"--dropout", o.dropout ? "on" : "off"},
+      {"--logging_strategy", word_for(o.logging_strategy)},
       {"--logging_steps", text_of(o.logging_steps)},
       {"--logging_first_step", text_of(o.logging_first_step)},
       {"--eval_strategy", word_for(o.eval_strategy)},

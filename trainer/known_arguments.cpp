@@ -80,7 +80,6 @@ constexpr KnownArgument kKnown[] = {
     {"log_level", Effect::none, "passive"},
     {"log_on_each_node", Effect::none, "true"},
     {"logging_nan_inf_filter", Effect::none, "true"},
-    {"logging_strategy", Effect::none, "steps"},
     {"lr_scheduler_kwargs", Effect::numbers, "", "the trainer's schedules take none"},
     {"mp_parameters"},
     {"neftune_noise_alpha", Effect::numbers, "", "the trainer's network has no embeddings"},

@@ -60,8 +60,8 @@ void add_length_flags(FlagMaker& flags, TrainOptions& o) {
   NumberRule steps = whole_number(1, kMostSteps);
   steps.takes += ", or -1";
   steps.also = -1;
-  flags.number("--num_train_epochs", o.num_train_epochs, whole_number(1, kMostCount),
-               "passes over the training images (Hugging Face: 3)");
+  flags.number("--num_train_epochs", o.num_train_epochs, number_above_0(kMostCount),
+               "passes over the training images, also a part of one (Hugging Face: 3)");
   flags.number("--max_steps", o.max_steps, steps,
                "stop after so many steps, whatever num_train_epochs says; -1: no such limit");
   flags.number("--gradient_accumulation_steps", o.gradient_accumulation_steps, whole_number(1, kMostCount),
@@ -106,15 +106,23 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
       {"auto", Progress::automatic}, {"always", Progress::always}, {"never", Progress::never}};
   const std::map<std::string, EvalStrategy> strategies = {
       {"no", EvalStrategy::no}, {"steps", EvalStrategy::steps}, {"epoch", EvalStrategy::epoch}};
-  flags.number("--logging_steps", o.logging_steps, whole_number(1, kMostCount),
-               "print the loss every so many steps (Hugging Face: 500)");
+  const std::map<std::string, LoggingStrategy> moments = {
+      {"no", LoggingStrategy::no}, {"steps", LoggingStrategy::steps}, {"epoch", LoggingStrategy::epoch}};
+  flags
+      .choice("--logging_strategy", o.logging_strategy, moments,
+              "when to print the loss, and record it for reports: every logging_steps and after the last step, at each "
+              "epoch's end, or never")
+      ->default_str("steps");
+  flags.number("--logging_steps", o.logging_steps, steps_or_share(kMostCount, false),
+               "print the loss every so many steps; below 1: each such share of all steps (Hugging Face: 500)");
   flags.on_off("--logging_first_step", o.logging_first_step, "print the first step's loss, too");
   flags
       .choice("--eval_strategy", o.eval_strategy, strategies,
               "when to look at the test images; after the last step always (Hugging Face: never by itself)")
       ->default_str("no");
-  flags.number("--eval_steps", o.eval_steps, whole_number(1, kMostCount),
-               "with --eval_strategy steps: every so many (default: logging_steps)", true);
+  flags.number("--eval_steps", o.eval_steps, steps_or_share(kMostCount, true),
+               "with --eval_strategy steps: every so many, or such a share of all (default, and 0: logging_steps)",
+               true);
   flags.choice("--log_level_replica", o.replicas_speak, levels, "info or debug: every rank prints what rank 0 prints")
       ->default_str("warning");
   flags.text("--loss_file", o.loss_file, kFile, "rank 0 writes every step's loss here, a line of JSON each");
@@ -144,7 +152,8 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
   flags.choice("--save_strategy", o.save_strategy, strategies,
                "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with "
                "--output_dir, else no; Hugging Face: steps)");
-  flags.number("--save_steps", o.save_steps, whole_number(1, kMostCount), "with --save_strategy steps: every so many");
+  flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
+               "with --save_strategy steps: every so many, or such a share of all");
   flags.number("--save_total_limit", o.save_total_limit, whole_number(1, kMostCount),
                "keep so many checkpoints, the newest and the best (default: all)", true);
   flags.text("--resume_from_checkpoint", o.resume_from_checkpoint, "the folder of a checkpoint, or true",

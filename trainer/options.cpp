@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <string_view>
 
@@ -71,6 +72,14 @@ Found check_graph(const TrainOptions& o) {
                        "leave one of them out"};
 }
 
+/// Shares are compared by millionths, as Hugging Face does, for 0.3 is no multiple of 0.1 in binary.
+bool is_multiple(double steps, double of) {
+  if (steps == of) return true;
+  if ((steps < 1) != (of < 1)) return false;
+  const double unit = steps < 1 ? 1e6 : 1;
+  return std::llround(of * unit) > 0 && std::llround(steps * unit) % std::llround(of * unit) == 0;
+}
+
 /// As Hugging Face's: a checkpoint can be the best one only where it was tested.
 Found check_best(const TrainOptions& o) {
   if (!o.load_best_model_at_end) return {};
@@ -84,11 +93,13 @@ Found check_best(const TrainOptions& o) {
                                      evaluates, saves),
                          "make both steps or both epoch"};
   }
-  const std::uint32_t every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
-  if (o.save_strategy == SaveStrategy::steps && o.save_steps % every != 0) {
-    return Contradiction{flag, fmt::format("--load_best_model_at_end needs --save_steps to be a multiple of "
-                                           "--eval_steps, and they are {} and {}",
-                                           o.save_steps, every)};
+  const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
+  if (o.save_strategy == SaveStrategy::steps && !is_multiple(o.save_steps, every)) {
+    return Contradiction{flag,
+                         fmt::format("--load_best_model_at_end needs --save_steps to be a multiple of "
+                                     "--eval_steps, and they are {} and {}",
+                                     o.save_steps, every),
+                         (o.save_steps < 1) != (every < 1) ? "make both numbers of steps, or both shares" : ""};
   }
   return {};
 }

@@ -16,7 +16,9 @@ namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
-/// When the test images are looked at, besides after the last step; when a checkpoint is written.
+/// When a loss is printed and recorded; when the test images are looked at, besides after the last step; when a
+/// checkpoint is written.
+enum class LoggingStrategy { no, steps, epoch };
 enum class EvalStrategy { no, steps, epoch };
 enum class SaveStrategy { no, steps, epoch };
 
@@ -41,7 +43,7 @@ struct TrainOptions {
   std::uint64_t eval_samples = 0;   ///< 0: all of the files, or kDrawnEvalSamples
   std::uint32_t per_device_train_batch_size = 64;
   std::uint32_t per_device_eval_batch_size = 1000;
-  std::uint32_t num_train_epochs = 1;
+  double num_train_epochs = 1;
   std::int64_t max_steps = -1;                    ///< above 0: so many steps, whatever num_train_epochs says
   std::uint32_t gradient_accumulation_steps = 1;  ///< batches that make one step
   bool dataloader_drop_last = false;  ///< no batch that is not full, no image twice to make the ranks' shares equal
@@ -57,15 +59,16 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   std::optional<std::uint64_t> data_seed;  ///< of the order of the images; without it, `seed`
   bool dropout = true;
-  std::uint32_t logging_steps = 10;
+  LoggingStrategy logging_strategy = LoggingStrategy::steps;
+  double logging_steps = 10;  ///< below 1, as the next two: that share of all steps
   bool logging_first_step = false;
   EvalStrategy eval_strategy = EvalStrategy::no;
-  std::uint32_t eval_steps = 0;  ///< 0: as logging_steps
-  bool replicas_speak = false;   ///< --log_level_replica info: every rank tells the story, not only rank 0
+  double eval_steps = 0;        ///< 0: as logging_steps
+  bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
   std::string output_dir;  ///< where checkpoints go
   SaveStrategy save_strategy = SaveStrategy::no;
-  std::uint32_t save_steps = 500;
+  double save_steps = 500;
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
   bool load_best_model_at_end = false;

@@ -23,6 +23,10 @@ double learning_rate_of(const Schedule& schedule, std::uint64_t step) {
   return highest;
 }
 
+std::uint64_t counted_steps(double wish, std::uint64_t all) {
+  return static_cast<std::uint64_t>(wish < 1 ? std::ceil(wish * static_cast<double>(all)) : wish);
+}
+
 TrainingLength training_length(const LengthWishes& wishes) {
   TrainingLength length;
   const auto in_pieces = [](std::uint64_t count, std::uint64_t piece) { return (count + piece - 1) / piece; };
@@ -30,8 +34,13 @@ TrainingLength training_length(const LengthWishes& wishes) {
                                               : in_pieces(wishes.images_per_rank, wishes.batch_size);
   length.steps_per_epoch = in_pieces(length.batches_per_epoch, wishes.accumulation);
   if (length.steps_per_epoch == 0) return length;
-  length.steps = wishes.max_steps > 0 ? wishes.max_steps : length.steps_per_epoch * wishes.epochs;
-  length.epochs = in_pieces(length.steps, length.steps_per_epoch);
+  if (wishes.max_steps > 0) {
+    length.steps = wishes.max_steps;
+    length.epochs = in_pieces(length.steps, length.steps_per_epoch);
+    return length;
+  }
+  length.steps = static_cast<std::uint64_t>(std::ceil(wishes.epochs * static_cast<double>(length.steps_per_epoch)));
+  length.epochs = static_cast<std::uint64_t>(std::ceil(wishes.epochs));
   return length;
 }
 

@@ -26,8 +26,8 @@ struct LengthWishes {
   std::uint64_t batch_size = 1;
   std::uint64_t accumulation = 1;  ///< batches that make one step
   bool drop_last = false;          ///< no batch that is not full
-  std::uint64_t epochs = 1;
-  std::uint64_t max_steps = 0;  ///< above 0: so many steps, whatever `epochs` says
+  double epochs = 1;               ///< may end within one
+  std::uint64_t max_steps = 0;     ///< above 0: so many steps, whatever `epochs` says
 };
 
 /// What follows from it. A step is one change of the weights.
@@ -38,7 +38,11 @@ struct TrainingLength {
   std::uint64_t epochs = 0;  ///< begun, if not ended
 };
 
-/// An epoch's last step takes the batches that are left, be they fewer. All 0 where there is no batch at all.
+/// A number of steps, or below 1 a share of all of them, which is at least 1 step where there are any.
+std::uint64_t counted_steps(double wish, std::uint64_t all);
+
+/// An epoch's last step takes the batches that are left, be they fewer. Part of an epoch is
+/// so many steps, rounded up, as Hugging Face counts. All 0 where there is no batch at all.
 TrainingLength training_length(const LengthWishes& wishes);
 
 }  // namespace llmlaunch::trainer

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -39,11 +38,9 @@ TrainingLength length_of(const TrainOptions& options, const DistributedSampler& 
 }
 
 Schedule schedule_of(const TrainOptions& options, std::uint64_t steps) {
-  const double warmup =
-      options.warmup_steps < 1 ? std::ceil(options.warmup_steps * static_cast<double>(steps)) : options.warmup_steps;
   return {.type = options.lr_scheduler_type,
           .learning_rate = options.learning_rate,
-          .warmup_steps = static_cast<std::uint64_t>(warmup),
+          .warmup_steps = counted_steps(options.warmup_steps, steps),
           .total_steps = steps};
 }
 
@@ -57,9 +54,9 @@ RunFacts facts_of(const TrainOptions& options, const World& world, const DataSou
                          .drop_last = options.dataloader_drop_last},
           .plan = {.max_steps = length.steps,
                    .num_train_epochs = length.epochs,
-                   .logging_steps = options.logging_steps,
-                   .eval_steps = agenda.steps_between_tests(),
-                   .save_steps = options.save_steps,
+                   .logging_steps = agenda.logging_steps(),
+                   .eval_steps = agenda.eval_steps(),
+                   .save_steps = agenda.save_steps(),
                    .train_batch_size = options.per_device_train_batch_size},
           .optimizer = optimizer_numbers(options),
           .flags = flags_to_keep(options, data, length.steps, world.world_size)};

@@ -18,8 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const TrainOptions& o = parsed->options;
   FUZZ_CHECK(parsed->answer.empty());
-  FUZZ_CHECK(o.num_train_epochs >= 1 && o.per_device_train_batch_size >= 1 && o.logging_steps >= 1 &&
-             o.save_steps >= 1);
+  FUZZ_CHECK(o.num_train_epochs > 0 && o.per_device_train_batch_size >= 1 && o.logging_steps > 0 && o.eval_steps >= 0 &&
+             o.save_steps > 0);
   FUZZ_CHECK(o.max_steps == -1 || o.max_steps > 0);
   FUZZ_CHECK(o.learning_rate >= 0 && o.weight_decay >= 0 && o.adam_epsilon > 0 && o.max_grad_norm >= 0);
   FUZZ_CHECK(o.adam_beta1 >= 0 && o.adam_beta1 <= 1);

@@ -142,6 +142,34 @@ def test_transformers_reads_the_state_and_a_resumed_run_has_the_same_history(pyt
     assert first["grad_norm"] > 0 and first["epoch"] == 0.2
 
 
+SHARES = {"num_train_epochs": 1.3, "logging_steps": 0.2, "eval_steps": 0.3, "save_steps": 0.5, "warmup_steps": 0.15}
+COUNTED = """
+import json, math, sys
+from transformers import TrainingArguments
+from transformers.trainer_callback import TrainerState
+arguments = TrainingArguments(output_dir=sys.argv[1], eval_strategy="steps", **json.loads(sys.argv[2]))
+state = TrainerState(max_steps=math.ceil(arguments.num_train_epochs * 10))
+state.compute_steps(arguments, state.max_steps)
+print(json.dumps([state.max_steps, state.logging_steps, state.eval_steps, state.save_steps, arguments.get_warmup_steps(state.max_steps)]))
+"""
+
+
+def test_part_of_an_epoch_and_shares_of_steps_are_counted_as_transformers_does(python, tmp_path):
+    flags = [word for name, share in SHARES.items() for word in (f"--{name}", share)]
+    alone(*JOB[:-2], "--model", "mlp", "--eval_strategy", "steps", "--output_dir", tmp_path, *flags)
+    names = sorted((folder.name for folder in tmp_path.glob("checkpoint-*")), key=len)
+    state = json.loads((tmp_path / names[-1] / "trainer_state.json").read_text())
+    steps, logging, evaluating, saving, warming = asked(python, COUNTED, tmp_path / "x", json.dumps(SHARES))
+    assert [state[key] for key in ("max_steps", "logging_steps", "eval_steps", "save_steps")] == [steps, logging, evaluating, saving]
+    assert (state["global_step"], state["epoch"], state["num_train_epochs"]) == (steps, 1.3, 2)
+    assert names == [f"checkpoint-{saving}", f"checkpoint-{steps}"]
+    rates = {row["step"]: row["learning_rate"] for row in state["log_history"] if "loss" in row}
+    assert sorted(rates) == sorted({*range(logging, steps, logging), steps})
+    # The rate at which step k + 1 begins: the whole one as soon as the warm-up is over.
+    assert [rate == 1e-3 for step, rate in sorted(rates.items())] == [step > warming for step in sorted(rates)]
+    assert {row["step"] for row in state["log_history"] if "eval_loss" in row} == {*range(evaluating, steps, evaluating), steps}
+
+
 def test_the_best_model_is_kept_through_a_resume_and_tested_at_the_end(hosts, tmp_path):
     """By the greatest loss, for that is the first epoch's, surely."""
     output = tmp_path / "run"

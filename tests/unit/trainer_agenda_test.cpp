@@ -35,6 +35,34 @@ TEST_CASE("lines are due every logging_steps, after the last step and, if asked 
   CHECK(steps_where(is_due) == Steps{1, 4, 8, 10});
 }
 
+TEST_CASE("lines are due never, or at the ends of epochs, where that is the strategy") {
+  TrainOptions options;
+  const Agenda agenda(options, kLength);
+  const auto is_due = [&](std::uint64_t step) { return agenda.is_time_to_log(step); };
+  options.logging_strategy = LoggingStrategy::epoch;
+  CHECK(steps_where(is_due) == Steps{5, 10});
+  options.logging_strategy = LoggingStrategy::no;
+  CHECK(steps_where(is_due).empty());
+  options.logging_first_step = true;
+  CHECK(steps_where(is_due) == Steps{1});
+}
+
+TEST_CASE("below 1 numbers of steps are shares of all, rounded up") {
+  TrainOptions options;
+  options.logging_steps = 0.35;
+  options.save_steps = 0.1;
+  options.eval_steps = 0.51;
+  const Agenda agenda(options, kLength);
+  CHECK(agenda.logging_steps() == 4);
+  CHECK(agenda.save_steps() == 1);
+  CHECK(agenda.eval_steps() == 6);
+  options.eval_steps = 0;
+  CHECK(agenda.eval_steps() == 4);
+  options.logging_steps = 1e-9;
+  CHECK(agenda.logging_steps() == 1);
+  CHECK(steps_where([&](std::uint64_t step) { return agenda.is_time_to_log(step); }).size() == 10);
+}
+
 TEST_CASE("checkpoints are due by steps or by epochs, and always after the last step") {
   TrainOptions options;
   options.save_steps = 3;

@@ -164,7 +164,7 @@ TEST_CASE("a value that asks for other numbers is refused with its place") {
        "num_steps: 8 would", "write gradient_accumulation_steps"},
       {"\"lr_scheduler_type\": \"linear\"", "\"lr_scheduler_type\": \"polynomial\"",
        "lr_scheduler_type: 'polynomial' is not one of constant, constant_with_warmup, cosine, linear", ""},
-      {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.5", "num_train_epochs: ", ""},
+      {"\"num_train_epochs\": 3.0", "\"num_train_epochs\": 0.0", "num_train_epochs: '0.0' is not a number above 0", ""},
   };
   for (const Row& row : rows) {
     CAPTURE(row.now);
@@ -270,7 +270,8 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"report_to: [[json]]\n", "cfg.yaml:1:13", "report_to: a word is expected, and this is a list\n"},
       {"report_to: [wandbs]\noutput_dir: x\n", "cfg.yaml:1:12",
        "report_to: 'wandbs' is not one of none, json, tensorboard, all\n"},
-      {"logging_steps: 0\n", "cfg.yaml:1:16", "logging_steps: '0' is not a whole number from 1 to 1000000000\n"},
+      {"logging_steps: 0\n", "cfg.yaml:1:16",
+       "logging_steps: '0' is not a whole number from 1 to 1000000000, or below 1 a share of all steps\n"},
       {"output_dir: ''\n", "cfg.yaml:1:13", "output_dir needs the name of a folder\n"},
       {"max_steps: 0\n", "cfg.yaml:1:12",
        "max_steps: '0' is not a whole number from 1 to 1000000000000, or -1\n    1 | max_steps: 0\n      |            "
@@ -379,6 +380,17 @@ TEST_CASE("truths in a file are YAML's, of any kind") {
   }
   CHECK(options("resume_from_checkpoint: yes\noutput_dir: x\n").resume_from_checkpoint == "true");
   CHECK(options("eval_strategy: EPOCH\n").eval_strategy == EvalStrategy::epoch);
+}
+
+TEST_CASE("parts of epochs and shares of steps are taken as Hugging Face's files have them") {
+  const TrainOptions o = options(
+      "num_train_epochs: 0.5\nlogging_steps: 0.1\nsave_steps: 0.25\neval_steps: 0\nlogging_strategy: epoch\n"
+      "eval_strategy: steps\n");
+  CHECK(o.num_train_epochs == 0.5);
+  CHECK(o.logging_steps == 0.1);
+  CHECK(o.save_steps == 0.25);
+  CHECK(o.eval_steps == 0);
+  CHECK(o.logging_strategy == LoggingStrategy::epoch);
 }
 
 TEST_CASE("a file's folder for reports is told of when it asks for none") {

@@ -195,6 +195,13 @@ TEST_CASE("the best model's flags") {
   CHECK(more.progress == Progress::always);
 }
 
+TEST_CASE("shares of steps that are multiples of each other are so in decimal digits") {
+  const TrainOptions o = options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps",
+                                  "--eval_steps", "0.1", "--save_steps", "0.3", "--num_train_epochs", "2.5"});
+  CHECK(o.save_steps == 0.3);
+  CHECK(o.num_train_epochs == 2.5);
+}
+
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
   CHECK(options({}).bf16 == std::nullopt);
@@ -310,6 +317,17 @@ TEST_CASE("what cannot be understood is named") {
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
+      {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "0.1"},
+       "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 0.1",
+       "make both numbers of steps, or both shares"},
+      {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "0.2",
+        "--save_steps", "0.3"},
+       "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 0.3 and 0.2",
+       ""},
+      {{"--num_train_epochs", "0"}, "--num_train_epochs: '0' is not a number above 0 and up to 1000000000", help},
+      {{"--save_steps", "1.5"},
+       "--save_steps: '1.5' is not a whole number from 1 to 1000000000, or below 1 a share of all steps",
+       help},
       {{"--config", ""}, "--config: needs the name of a file", help},
       // What CLI11 says of a wrong number of values reaches nobody.
       {{"--seed", "1", "--seed=2"}, "--seed is given twice: 1 and 2", "leave one of them"},

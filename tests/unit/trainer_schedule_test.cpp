@@ -43,6 +43,11 @@ TEST_CASE("steps and epochs follow from images, batches and accumulation") {
       {{.images_per_rank = 100, .batch_size = 10, .accumulation = 4, .epochs = 2}, 10, 3, 6, 2},
       {{.images_per_rank = 100, .batch_size = 10, .accumulation = 40}, 10, 1, 1, 1},
       {{.images_per_rank = 100, .batch_size = 10, .epochs = 5, .max_steps = 7}, 10, 10, 7, 1},
+      {{.images_per_rank = 100, .batch_size = 10, .epochs = 0.25}, 10, 10, 3, 1},
+      {{.images_per_rank = 100, .batch_size = 10, .epochs = 1.1}, 10, 10, 11, 2},
+      {{.images_per_rank = 30, .batch_size = 10, .epochs = 1.1}, 3, 3, 4, 2},  // 3.3000000000000003 steps
+      {{.images_per_rank = 100, .batch_size = 10, .epochs = 1e-9}, 10, 10, 1, 1},
+      {{.images_per_rank = 100, .batch_size = 10, .epochs = 0.5, .max_steps = 12}, 10, 10, 12, 2},
       {{.images_per_rank = 100, .batch_size = 10, .epochs = 1, .max_steps = 21}, 10, 10, 21, 3},
       {{.images_per_rank = 9, .batch_size = 10, .drop_last = true, .max_steps = 5}, 0, 0, 0, 0},
       {{.images_per_rank = 0, .batch_size = 10}, 0, 0, 0, 0},
