@@ -15,6 +15,9 @@ namespace llmlaunch::trainer {
 /// So much of a word that is wrong is shown.
 inline constexpr std::size_t kShownWord = 60;
 
+/// Where no other hint helps.
+inline constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
+
 enum class FlagKind { number, word, list };
 
 /// Why a word is no value of its flag. `what` stands behind "--flag: "; `hint` may be empty.

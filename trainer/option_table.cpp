@@ -215,8 +215,6 @@ exit status: 0 done, 64 wrong flag, 65 the loss is not a number, 66 data not fou
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report or stdout: training went on without it),
 75 the job was ended by llmlaunch, or another one is at work in output_dir, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
 
-constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
-
 /// Behind the name, with or without hyphens: "seed: 'x' is not a whole number …", "data_dir needs the name of a
 /// folder".
 std::string sentence(const std::string& name, const WrongWord& word) {

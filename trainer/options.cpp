@@ -18,8 +18,6 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
-
 bool is_file_of_settings(std::string_view word) {
   if (word.starts_with('-')) return false;
   return word.ends_with(".json") || word.ends_with(".yaml") || word.ends_with(".yml");

@@ -7,13 +7,12 @@
 #include <string_view>
 #include <vector>
 
+#include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
 #include "trainer/nearest_name.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags";
 
 bool is_among(std::span<const std::string> names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
