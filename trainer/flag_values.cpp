@@ -13,7 +13,7 @@
 namespace llmlaunch::trainer {
 namespace {
 
-std::string quoted(std::string_view word) {
+std::string in_quotes(std::string_view word) {
   return word.size() > kShownWord ? fmt::format("'{}…'", word.substr(0, kShownWord)) : fmt::format("'{}'", word);
 }
 
@@ -37,7 +37,7 @@ std::string hint_for_number(const std::string& word) {
 }
 
 WrongWord wrong_number(const std::string& word, const std::string& takes) {
-  return {fmt::format("{} is not {}", quoted(word), takes), hint_for_number(word)};
+  return {fmt::format("{} is not {}", in_quotes(word), takes), hint_for_number(word)};
 }
 
 bool is_whole(double value) {
@@ -126,7 +126,7 @@ std::optional<WrongWord> check_choice(std::string& word, const std::vector<std::
     return std::nullopt;
   }
   const std::string meant = nearest_name(words, lower);
-  return WrongWord{fmt::format("{} is not one of {}", quoted(word), fmt::join(words, ", ")),
+  return WrongWord{fmt::format("{} is not one of {}", in_quotes(word), fmt::join(words, ", ")),
                    meant.empty() ? "" : fmt::format("did you mean {}?", meant)};
 }
 
@@ -134,7 +134,7 @@ std::optional<WrongWord> check_truth(std::string& word) {
   const auto truth = truth_in(word);
   if (!truth) {
     const bool file = word.ends_with(".json") || word.ends_with(".yaml") || word.ends_with(".yml");
-    return WrongWord{fmt::format("{} is not {}", quoted(word), kTakesTruth),
+    return WrongWord{fmt::format("{} is not {}", in_quotes(word), kTakesTruth),
                      file ? fmt::format("a file of settings is named by --config {}", word) : ""};
   }
   word = *truth ? "true" : "false";
