@@ -162,7 +162,7 @@ constexpr Subject kSubjects[] = {
      "parallelism_config|sharded_ddp",
      {"models that are cut over ranks", "leave it out: every rank keeps the whole model"}},
     {"fp16_backend|fp16_opt_level|half_precision_backend",
-     {"the library that does half precision", "leave it out; --bf16 is done by the trainer itself"}},
+     {"the library that does half precision", "leave it out; --fp16 and --bf16 are done by the trainer itself"}},
     {"bf16_full_eval|fp16_full_eval",
      {"evaluation in 16 bits", "leave it out; what --bf16 says counts for evaluation, too"}},
     {"enable_jit_checkpoint|jit_mode_eval|torch_compile|torch_compile_backend|torch_compile_mode|torchdynamo|use_ipex|"
