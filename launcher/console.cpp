@@ -1,11 +1,13 @@
 // From bytes of all ranks to what stdout and stderr get. Each stream has a little screen of its own; lines that it
-// completes go out at once, states of lines that are redrawn at most so many times a second.
+// completes go out at once, states of lines that are redrawn at most so many times a second, or to the live line.
 #include "launcher/console.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+
+#include "launcher/screen_text.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -33,14 +35,17 @@ std::vector<bool> shown_ranks(const LogSettings& settings, std::size_t ranks) {
 
 }  // namespace
 
-Console::Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors)
+Console::Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors, bool live)
     : prefix_(prefix_from(settings, places)),
       colors_(colors),
       color_by_(settings.color_by),
       places_(std::move(places)),
       shown_(shown_ranks(settings, places_.size())),
       screens_(2 * places_.size()) {
-  if (settings.updates_per_second > 0) update_interval_ = std::chrono::milliseconds(1000 / settings.updates_per_second);
+  if (live && settings.updates_per_second > 0)
+    bars_.emplace();
+  else if (settings.updates_per_second > 0)
+    update_interval_ = std::chrono::milliseconds(1000 / settings.updates_per_second);
   if (settings.fold_lines)
     folder_.emplace(places_.size(), static_cast<std::size_t>(std::count(shown_.begin(), shown_.end(), true)));
 }
@@ -49,6 +54,7 @@ void Console::feed(Rank rank, agent::Stream stream, ByteView bytes, TimePoint no
   if (!shown_[number(rank)]) return;
   const std::size_t index = 2 * number(rank) + (stream == agent::Stream::err ? 1 : 0);
   screens_[index].lines.feed(as_text(bytes), [&](std::string_view text) { take_line(index, text, now, out); });
+  if (bars_) return look_at_bar(index, now);
   if (screens_[index].lines.redraws()) expect_update(index, now);
 }
 
@@ -78,11 +84,13 @@ void Console::settle(Pieces& out) {
 std::optional<TimePoint> Console::due() const {
   std::optional<TimePoint> due = folder_ ? folder_->due() : std::nullopt;
   if (!waiting_.empty()) due = std::min(due.value_or(TimePoint::max()), waiting_.begin()->first);
+  if (bars_ && bars_->due()) due = std::min(due.value_or(TimePoint::max()), *bars_->due());
   return due;
 }
 
 void Console::end_screen(std::size_t index, TimePoint now, Pieces& out) {
   screens_[index].lines.end([&](std::string_view text) { take_line(index, text, now, out); });
+  if (bars_) look_at_bar(index, now);
 }
 
 void Console::end(Rank rank, agent::Stream stream, TimePoint now, Pieces& out) {
@@ -94,6 +102,40 @@ void Console::end_all(Pieces& out) {
   for (const std::size_t which : {0, 1})
     for (std::size_t index = which; index < screens_.size(); index += 2) end_screen(index, TimePoint{}, out);
   settle(out);
+}
+
+// --- lines that are redrawn, on a terminal -----------------------------------------------------------------------------
+
+void Console::look_at_bar(std::size_t index, TimePoint now) {
+  Screen& screen = screens_[index];
+  const bool redraws = screen.lines.redraws();
+  if (redraws)
+    bars_->redrawn(index, now);
+  else if (screen.is_live)
+    bars_->ended(index);
+  screen.is_live = redraws;
+}
+
+void Console::update_live_line(std::size_t columns, TimePoint now) {
+  bars_->update(columns, now, [this](std::size_t index) { return bar_of(index); });
+}
+
+// Without colours: a cut could leave one open, and the prefix is enough to tell ranks apart.
+std::string Console::bar_of(std::size_t index) const {
+  const std::string state = row_text(screens_[index].lines.redrawn_state());
+  if (state.find_first_not_of(' ') == state.npos) return {};
+  std::string line;
+  prefix_.append(Rank{static_cast<std::uint32_t>(index / 2)}, index % 2 == 0 ? agent::Stream::out : agent::Stream::err,
+                 time_, line);
+  return line + state;
+}
+
+std::size_t Console::columns_behind_prefix(std::size_t columns) const {
+  constexpr std::string_view kSomeTime = "2000-01-01T00:00:00";  // all have the same width
+  std::string prefix;
+  if (!places_.empty()) prefix_.append(Rank{0}, agent::Stream::out, kSomeTime, prefix);
+  const std::size_t used = row_width(prefix);
+  return columns > used ? columns - used : 1;
 }
 
 // --- lines -----------------------------------------------------------------------------------------------------------

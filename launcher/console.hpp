@@ -1,7 +1,8 @@
 /// \file
-/// `Console`: what people see of the ranks' lines: the chosen ranks, prefixes and colours, progress bars slowed down,
-/// lines that are the same folded. Bytes in, whole lines out, each for stdout or stderr. Sees no descriptor and no
-/// clock. Used by the output writer; the run directory's files get their bytes elsewhere, unchanged.
+/// `Console`: what people see of the ranks' lines: the chosen ranks, prefixes and colours, progress bars slowed down or
+/// as one line that is drawn again, lines that are the same folded. Bytes in, whole lines out, each for stdout or
+/// stderr. Sees no descriptor and no clock. Used by the output writer; the run directory's files get their bytes
+/// elsewhere, unchanged.
 #pragma once
 
 #include <chrono>
@@ -16,6 +17,7 @@
 #include "launcher/agent/protocol.hpp"
 #include "launcher/line_folder.hpp"
 #include "launcher/line_prefix.hpp"
+#include "launcher/live_bars.hpp"
 #include "launcher/log_settings.hpp"
 #include "launcher/screen_lines.hpp"
 #include "rendezvous/base/frame.hpp"
@@ -41,8 +43,9 @@ class Console {
   };
   using Pieces = std::vector<Piece>;
 
-  /// `settings` are checked: their ranks exist.
-  Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors);
+  /// `settings` are checked: their ranks exist. `live`: a line that is redrawn is seen by `live_line`, and becomes a
+  /// line as it ended; otherwise, and where the settings want no updates, its states become lines now and then.
+  Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors, bool live = false);
 
   /// What {time} stands for in the lines that end from now on.
   void set_time(std::string_view time) { time_ = time; }
@@ -55,16 +58,28 @@ class Console {
   void settle(Pieces& out);
   /// What has waited for its time.
   void tick(TimePoint now, Pieces& out);
-  /// When `tick` has something to do.
+  /// When `tick` or `update_live_line` has something to do.
   std::optional<TimePoint> due() const;
+
+  bool live() const { return bars_.has_value(); }
+  /// There is something new of the lines that are redrawn. Never without `live`.
+  bool live_line_is_due(TimePoint now) const { return bars_ && bars_->due() && *bars_->due() <= now; }
+  void update_live_line(std::size_t columns, TimePoint now);
+  /// What belongs below all lines: printable, and no wider than it was asked for. Only with `live`.
+  const std::string& live_line() const { return bars_->line(); }
+  /// What of so many columns a rank has for itself, at least one.
+  std::size_t columns_behind_prefix(std::size_t columns) const;
 
  private:
   struct Screen {
     ScreenLines lines;
     TimePoint next_update{};
-    bool waits = false;  // is in waiting_
+    bool waits = false;    // is in waiting_
+    bool is_live = false;  // bars_ has it
   };
   void expect_update(std::size_t index, TimePoint now);
+  void look_at_bar(std::size_t index, TimePoint now);
+  std::string bar_of(std::size_t index) const;
   void take_line(std::size_t index, std::string_view text, TimePoint now, Pieces& out);
   void take_folded(const LineFolder::Folded& line, Pieces& out);
   void write_line(std::uint32_t rank, agent::Stream stream, std::string_view text, Pieces& out);
@@ -82,6 +97,7 @@ class Console {
   std::vector<Screen> screens_;                          // 2 per rank: stdout, stderr
   std::set<std::pair<TimePoint, std::size_t>> waiting_;  // screens with an update to be shown
   std::optional<LineFolder> folder_;
+  std::optional<LiveBars> bars_;
   std::string time_;
 };
 

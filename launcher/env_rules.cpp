@@ -90,7 +90,7 @@ std::vector<std::string> without_secrets(std::vector<std::string> argv) {
 }
 
 bool set_by_llmlaunch(std::string_view variable) {
-  constexpr std::array<std::string_view, 37> kNames{env::kRank,
+  constexpr std::array<std::string_view, 38> kNames{env::kRank,
                                                     env::kWorldSize,
                                                     env::kLocalRank,
                                                     env::kLocalWorldSize,
@@ -103,6 +103,7 @@ bool set_by_llmlaunch(std::string_view variable) {
                                                     env::kJobId,
                                                     env::kGeneration,
                                                     env::kHost,
+                                                    env::kTerminal,
                                                     env::kToken,
                                                     env::kJoinToken,
                                                     env::kRendezvous,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ struct HeadSide {
   std::vector<agent::FileSpec> files;  ///< LaunchPlan::program, then its libraries; empty without one
   std::string resume_name;             ///< of this run; see agent/protocol.hpp
   std::string resume_key;
+  std::size_t terminal_columns =
+      0;  ///< of a terminal on which a person sees ranks' lines drawn again; 0: there is none
 };
 
 /// Does llmlaunch's own stdin go to this rank?

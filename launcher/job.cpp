@@ -13,6 +13,7 @@
 #include "launcher/carried_streams.hpp"
 #include "launcher/late_signals.hpp"
 #include "launcher/ssh/ssh_shell.hpp"
+#include "launcher/terminal_columns.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
 namespace llmlaunch::launcher {
@@ -57,7 +58,16 @@ Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
     logs.ranks.clear();
     logs.fold_lines = false;
   }
-  return {logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}};
+  const bool live = options.live_line && options.gather == nullptr;
+  return {logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}, live};
+}
+
+// In a pipe or a file lines are wanted that stay, such as the loss every ten steps; a command of its own on each host
+// has none to draw for.
+std::size_t columns_for_ranks(const LaunchPlan& plan, const LaunchOptions& options) {
+  if (!options.live_line || plan.policy == StartPolicy::each_host || ::isatty(options.stdout_fd) != 1) return 0;
+  const Console console = console_of(plan, options);
+  return console.live() ? console.columns_behind_prefix(terminal_columns(options.stderr_fd)) : 0;
 }
 
 }  // namespace
@@ -91,6 +101,7 @@ Job::Job(const LaunchPlan& plan, const LaunchOptions& options, std::shared_ptr<c
   head_.resume_key = rendezvous::make_token();
   head_.resume_name = rendezvous::make_token().substr(0, 16);
   head_.window_bytes = window_bytes(plan.hosts.size());
+  head_.terminal_columns = columns_for_ranks(plan, options);
   for (const auto& file : files_) head_.files.push_back(file->spec());
   // From here on nothing of the event loop writes to a terminal itself: that could wait for ever.
   set_log_sink([this](LogLevel level, std::string_view line) {

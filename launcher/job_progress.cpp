@@ -1,26 +1,11 @@
 // What a job shows of its hosts on their way: the roll call, and the record for `--timeline`. The rest is in job.cpp.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 
 #include "launcher/call_desk.hpp"
 #include "launcher/job.hpp"
+#include "launcher/terminal_columns.hpp"
 
 namespace llmlaunch::launcher {
-namespace {
-
-// Of a terminal that does not say.
-constexpr std::size_t kUsualColumns = 80;
-// What the terminal itself puts behind the line: "^C" and the cursor.
-constexpr std::size_t kSpareColumns = 4;
-
-std::size_t terminal_columns(int fd) {
-  winsize size{};
-  const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > kSpareColumns;
-  return (known ? size.ws_col : kUsualColumns) - kSpareColumns;
-}
-
-}  // namespace
-
 void Job::look_around(TimePoint now) {
   if (state_.stopping()) roll_call_.stopping(now);
   for (HostIndex host = 0; host < sessions_.size(); ++host) {
@@ -40,7 +25,7 @@ std::string Job::reason_of(HostIndex host, OpenStep step) const {
   return desk_ ? desk_->awaited(static_cast<std::uint32_t>(host)) : setback;
 }
 
-// While ranks run their lines have the terminal for themselves.
+// While ranks run their lines have the terminal for themselves, and those that they draw again the place of this one.
 void Job::show_roll_call(TimePoint now) {
   if (!options_.live_line) return;
   std::string line;

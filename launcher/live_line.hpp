@@ -1,6 +1,6 @@
 /// \file
 /// `LiveLine`: one line below everything else on a terminal, which is replaced as things go on. Says which bytes to
-/// write and when; writes nothing itself. Used by the output writer, for the roll call.
+/// write and when; writes nothing itself. Used by the output writer, for the roll call and for ranks' progress bars.
 #pragma once
 
 #include <string>
@@ -13,6 +13,9 @@ class LiveLine {
  public:
   /// What it says from now on; nothing: it goes away. Printable, and no wider than the terminal.
   void set(std::string text) { wanted_ = std::move(text); }
+
+  /// The screen shows what it says.
+  bool is_drawn() const { return shown_ == wanted_; }
 
   /// Removes it from the screen, before something else is written. Nothing when it is not there.
   std::string erase() {

@@ -6,15 +6,30 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+
+#include "launcher/terminal_columns.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
 
 // Lines that go out in one write.
 constexpr std::size_t kBatchBytes = 64u << 10;
+// `| tee log` has printed by then what it was given.
+constexpr std::chrono::milliseconds kOthersPrint{100};
+
+// A pipe's reader may be `tee`, with the same terminal for what it prints; a file has no screen.
+template <class Way>
+Way way_of(int fd) {
+  struct stat file {};
+  if (::isatty(fd) == 1 || ::fstat(fd, &file) != 0) return Way::screen;
+  return S_ISFIFO(file.st_mode) || S_ISSOCK(file.st_mode) ? Way::through_others : Way::elsewhere;
+}
 
 }  // namespace
 
@@ -35,7 +50,9 @@ OutputWriter::OutputWriter(LogMux mux, Console console, LogFiles files, int stdo
       on_said_(std::move(on_said)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       out_{FdWriter(stdout_fd, wake_.value()), "stdout"},
-      err_{FdWriter(stderr_fd, wake_.value()), "stderr"} {
+      err_{FdWriter(stderr_fd, wake_.value()), "stderr"},
+      stderr_fd_(stderr_fd) {
+  out_.way = way_of<Terminal::Way>(stdout_fd);
   // Signals are the event loop's, and SIGPIPE is an error of write() like any other: the thread inherits a full mask.
   sigset_t all, before;
   ::sigfillset(&all);
@@ -111,9 +128,10 @@ void OutputWriter::run() {
       items.pop_front();
     }
     set_time();
-    console_.tick(std::chrono::steady_clock::now(), pieces_);
+    const auto now = std::chrono::steady_clock::now();
+    console_.tick(now, pieces_);
     flush();
-    draw_status();
+    draw_live(now);
   }
   end_all();
 }
@@ -122,11 +140,13 @@ void OutputWriter::run() {
 bool OutputWriter::wait_for_work(std::deque<Item>& items) {
   std::unique_lock lock(mutex_);
   const auto there = [this] { return finishing_ || !queue_.empty() || status_.has_value(); };
-  if (const auto due = console_.due())
+  auto due = console_.due();
+  if (!live_.is_drawn()) due = std::min(due.value_or(draw_from_), draw_from_);
+  if (due)
     filled_.wait_until(lock, *due, there);
   else
     filled_.wait(lock, there);
-  if (status_) live_.set(*std::exchange(status_, std::nullopt));
+  if (status_) roll_call_ = *std::exchange(status_, std::nullopt);
   items.swap(queue_);
   return !finishing_ || !items.empty();
 }
@@ -134,13 +154,13 @@ bool OutputWriter::wait_for_work(std::deque<Item>& items) {
 // Of hosts that were lost in the middle of a line.
 void OutputWriter::end_all() {
   live_.set({});
+  if (const std::string erased = live_.erase(); !erased.empty()) write(err_, erased);
   set_time();
   std::string err;
   mux_.end_all(merged_, err);
   merged_ += err;
   console_.end_all(pieces_);
   flush();
-  draw_status();
   const std::scoped_lock lock(mutex_);
   ended_ = true;
   end_.notify_one();
@@ -202,11 +222,21 @@ void OutputWriter::flush() {
 // --- the terminal ----------------------------------------------------------------------------------------------------
 
 void OutputWriter::show(Terminal& terminal, std::string_view lines) {
-  if (const std::string erased = live_.erase(); !erased.empty()) write(err_, erased);
+  make_room(terminal);
   write(terminal, lines);
 }
 
-void OutputWriter::draw_status() {
+void OutputWriter::make_room(const Terminal& terminal) {
+  if (terminal.way == Terminal::Way::elsewhere) return;
+  if (const std::string erased = live_.erase(); !erased.empty()) write(err_, erased);
+  if (console_.live() && terminal.way == Terminal::Way::through_others)
+    draw_from_ = std::chrono::steady_clock::now() + kOthersPrint;
+}
+
+void OutputWriter::draw_live(std::chrono::steady_clock::time_point now) {
+  if (console_.live_line_is_due(now)) console_.update_live_line(terminal_columns(stderr_fd_), now);
+  live_.set(roll_call_.empty() && console_.live() ? console_.live_line() : roll_call_);
+  if (now < draw_from_) return;
   if (const std::string bytes = live_.draw(); !bytes.empty()) write(err_, bytes);
 }
 

@@ -58,7 +58,8 @@ class OutputWriter {
   void end(Rank rank, agent::Stream stream);
   /// A line of llmlaunch's own to stderr, in order with the rest.
   void say(LogLevel level, std::string_view line);
-  /// The line below all others on the terminal of stderr; "" takes it away. Only the last one waits for its turn.
+  /// The line below all others on the terminal of stderr; "" takes it away, and the place is that of the line that
+  /// ranks draw again (`Console::live_line`). Only the last one waits for its turn.
   void status(std::string line);
   /// From now on the terminal gets only what it takes at once. The files still get everything.
   void abandon_terminal();
@@ -91,6 +92,8 @@ class OutputWriter {
     const char* name;
     bool gone = false;  // EPIPE and its like
     bool cut = false;   // abandoned with bytes left
+    /// What is written there comes, as far as anybody knows, to the screen of the live line.
+    enum class Way { screen, through_others, elsewhere } way = Way::screen;
   };
 
   void push(Item item);
@@ -104,7 +107,8 @@ class OutputWriter {
   void take(const Line& line);
   void flush();
   void show(Terminal& terminal, std::string_view lines);
-  void draw_status();
+  void make_room(const Terminal& terminal);
+  void draw_live(std::chrono::steady_clock::time_point now);
   void write(Terminal& terminal, std::string_view bytes);
   void show_own(LogLevel level, std::string_view line);
   void warn(LogLevel level, const std::string& text);
@@ -124,8 +128,11 @@ class OutputWriter {
   std::string merged_;         // for merged.log
   Console::Pieces pieces_;     // for the terminal
   std::size_t unwritten_ = 0;  // bytes of output that came since the last flush
+  int stderr_fd_;
   LiveLine live_;
-  std::time_t time_ = 0;  // that mux_ and console_ know of
+  std::string roll_call_;                              // `status`, as far as the thread has it
+  std::chrono::steady_clock::time_point draw_from_{};  // until then others may still write on the screen
+  std::time_t time_ = 0;                               // that mux_ and console_ know of
   std::vector<std::pair<std::size_t, std::uint64_t>> taken_;
 
   // Shared, under the mutex.

@@ -60,6 +60,16 @@ bool ScreenLines::redraws() const {
   return rows_.size() > 1 || rows_.front().redrawn || rows_.front().returned;
 }
 
+// The lowest one: of bars below each other that of the inner loop, which tells whether a program still moves.
+std::string ScreenLines::redrawn_state() const {
+  if (!redraws()) return {};
+  for (auto row = rows_.rbegin(); row != rows_.rend(); ++row) {
+    std::string state = row->redrawn || row->returned ? state_of(*row) : std::string();
+    if (!is_blank(state)) return state;
+  }
+  return {};
+}
+
 void ScreenLines::show_updates(const LineFunction& line) {
   if (!redraws()) return;
   for (Row& row : rows_) {

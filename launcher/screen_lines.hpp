@@ -30,6 +30,8 @@ class ScreenLines {
   void feed(std::string_view bytes, const LineFunction& line);
   /// A line is being redrawn: `show_updates` may have something.
   bool redraws() const;
+  /// What the redrawn line shows now; of several, the lowest one with something to see. Empty: none has.
+  std::string redrawn_state() const;
   /// The state of each redrawn line, where it was not shown before.
   void show_updates(const LineFunction& line);
   /// The stream has ended: what has no line end.

@@ -1,5 +1,5 @@
 // The line of progress. Only "\r" and blanks: every terminal knows them, and llmlaunch's console, too, which shows such
-// a line as it is now and then and as it ended.
+// a line in one place of its own terminal, and elsewhere as it is now and then.
 #include "trainer/progress.hpp"
 
 #include <fmt/format.h>
@@ -7,8 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
 
+#include "rendezvous/base/env.hpp"
 #include "trainer/output.hpp"
 
 namespace llmlaunch::trainer {
@@ -18,7 +23,7 @@ namespace {
 constexpr std::chrono::milliseconds kBetweenDrawings{100};
 
 /// A line that wraps cannot be drawn again.
-std::size_t columns_of(std::FILE* out) {
+std::size_t own_columns(std::FILE* out) {
   winsize size{};
   const bool known = ::ioctl(::fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
   return known ? size.ws_col - 1U : 79U;
@@ -48,14 +53,14 @@ void ProgressLine::say(const std::string& line) {
   clear();
   put(line + "\n");
   if (below.empty()) return;
-  put(below);
+  put("\r" + below);  // who reads it knows by that that it is the same line
   shown_ = below;
 }
 
 void ProgressLine::draw(const std::string& text, Clock::time_point now, bool at_once) {
   if (!redraws_ || (!at_once && drawn_at_ && now - *drawn_at_ < kBetweenDrawings)) return;
   drawn_at_ = now;
-  const std::string cut = text.substr(0, columns_of(out_));
+  const std::string cut = text.substr(0, columns_ > 0 ? columns_ : own_columns(out_));
   const std::size_t rest = shown_.size() > cut.size() ? shown_.size() - cut.size() : 0;
   put("\r" + cut + std::string(rest, ' '));
   shown_ = cut;
@@ -67,9 +72,18 @@ void ProgressLine::end() {
   shown_.clear();
 }
 
-bool redraws_progress(Progress wanted, std::FILE* out) {
-  if (wanted == Progress::automatic) return ::isatty(::fileno(out)) == 1;
+bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns) {
+  if (wanted == Progress::automatic) return columns > 0 || ::isatty(::fileno(out)) == 1;
   return wanted == Progress::always;
+}
+
+std::size_t columns_from_launcher() {
+  const char* const text = std::getenv(env::kTerminal);
+  if (text == nullptr) return 0;
+  std::size_t columns = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, end, columns);
+  return error == std::errc() && rest == end ? columns : 0;
 }
 
 std::string progress_text(const ProgressFacts& facts) {

@@ -1,5 +1,6 @@
 /// \file
-/// What rank 0 prints on stdout: lines, and below them, where that is wanted, one that is drawn again in its place.
+/// What rank 0 prints on stdout: lines, and below them, where that is wanted, one that is drawn again in its place: on
+/// stdout's terminal, or through a pipe on that of llmlaunch.
 #pragma once
 
 #include <chrono>
@@ -16,8 +17,10 @@ class ProgressLine {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `redraws`: --progress always, or auto when `out` is a terminal. `out` outlives this.
-  ProgressLine(std::FILE* out, bool redraws) : out_(out), redraws_(redraws) {}
+  /// `redraws`: as `redraws_progress` says. `columns`: how wide the line may be; 0: as `out`, a terminal, says. `out`
+  /// outlives this.
+  ProgressLine(std::FILE* out, bool redraws, std::size_t columns = 0)
+      : out_(out), redraws_(redraws), columns_(columns) {}
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
@@ -36,11 +39,16 @@ class ProgressLine {
 
   std::FILE* out_;
   bool redraws_;
+  std::size_t columns_;
   std::string shown_;  // empty: the cursor is at the start of an empty line
   std::optional<Clock::time_point> drawn_at_;
 };
 
-bool redraws_progress(Progress wanted, std::FILE* out);
+/// `columns`: of the terminal on which llmlaunch shows the line; 0: it shows none there.
+bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns);
+
+/// What llmlaunch says of its terminal (env::kTerminal); 0 where it says nothing, or nothing that is a number.
+std::size_t columns_from_launcher();
 
 /// How far a job is.
 struct ProgressFacts {

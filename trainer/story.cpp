@@ -25,7 +25,8 @@ Story::Story(const TrainOptions& options, const World& world, const TrainingLeng
     : options_(options),
       is_first_(world.rank == 0),
       length_(length),
-      progress_(stdout, is_first_ && redraws_progress(options.progress, stdout)),
+      progress_(stdout, is_first_ && redraws_progress(options.progress, stdout, columns_from_launcher()),
+                columns_from_launcher()),
       reports_(report_folders(options, is_first_),
                [this](const Error& error) { warn(fmt::format("{}; training goes on", to_string(error))); }) {}
 
@@ -41,11 +42,14 @@ Result<void> Story::begin(std::uint64_t steps_done) {
 }
 
 void Story::step_done(std::uint64_t step, std::optional<double> loss, const StepFacts& facts, bool logged) {
+  const bool is_last = step == length_.steps;
+  if (is_last) progress_.clear();  // nothing is left: the step's line stays, above the test
   if (loss) last_loss_ = loss;
   if (logged && loss) {
     const auto now = Clock::now();
     const double speed = static_cast<double>(images_) / seconds_of(now - logged_at_);
-    if (!progress_.redraws()) say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step, length_.steps, *loss, speed);
+    if (!progress_.redraws() || is_last)
+      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step, length_.steps, *loss, speed);
     LogRecord record{.step = step, .epoch = epochs_after(step), .values = {{"loss", *loss}}};
     if (facts.gradient_norm) record.values.emplace_back("grad_norm", *facts.gradient_norm);
     record.values.emplace_back("learning_rate", facts.learning_rate);
@@ -55,7 +59,7 @@ void Story::step_done(std::uint64_t step, std::optional<double> loss, const Step
     logged_at_ = now;
     images_ = 0;
   }
-  draw(step, logged || step == length_.steps);
+  if (!is_last) draw(step, logged);
 }
 
 void Story::draw(std::uint64_t step, bool at_once) {

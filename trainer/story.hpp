@@ -47,7 +47,8 @@ class Story {
   Result<void> begin(std::uint64_t steps_done);
   /// So many images were trained on, over all ranks.
   void add_images(std::uint64_t count) { images_ += count; }
-  /// A step is done, and its loss is known or not; `logged`: it has its line and its record.
+  /// A step is done, and its loss is known or not; `logged`: it has its line and its record. Where the line of progress
+  /// is drawn, only the last step has a line of its own.
   void step_done(std::uint64_t step, std::optional<double> loss, const StepFacts& facts, bool logged);
   /// Time that was none of training: a test.
   void leave_out(Clock::duration time) { logged_at_ += time; }

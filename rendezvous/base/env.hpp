@@ -51,6 +51,9 @@ inline constexpr const char* kToken = "LLMLAUNCH_TOKEN";                        
 /// rank may be one that runs llmlaunch.
 inline constexpr const char* kJoinToken = "LLMLAUNCH_JOIN_TOKEN";
 inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in the configuration
+/// Columns for a line of progress: somebody sees what ranks write on a terminal, where a line that they draw again
+/// stays one. Not set where nobody does.
+inline constexpr const char* kTerminal = "LLMLAUNCH_TERMINAL";
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";

@@ -12,6 +12,7 @@ llmlaunch_unit_test(launcher ASIO
     launcher_job_state_test.cpp
     launcher_job_stop_test.cpp
     launcher_launch_test.cpp
+    launcher_live_bars_test.cpp
     launcher_log_files_test.cpp
     launcher_log_mux_test.cpp
     launcher_member_state_test.cpp

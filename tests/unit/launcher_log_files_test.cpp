@@ -50,6 +50,14 @@ struct Channel {
     reader.reset(ends[0]);
     writer.reset(ends[1]);
   }
+  /// Waits for so many bytes.
+  std::string read_some(std::size_t size) {
+    std::string text(size, '\0');
+    std::size_t have = 0;
+    for (ssize_t got; have < size && (got = ::read(reader.value(), text.data() + have, size - have)) > 0;)
+      have += static_cast<std::size_t>(got);
+    return text.substr(0, have);
+  }
   std::string read_to_end() {
     writer.reset();
     std::string text, piece(1 << 16, '\0');
@@ -248,11 +256,11 @@ TEST_CASE("the record names variables and shows no value") {
 namespace {
 
 struct WriterBench {
-  explicit WriterBench(Channel& out_channel, Channel& err_channel) {
+  explicit WriterBench(Channel& out_channel, Channel& err_channel, bool live = false) {
     auto files = LogFiles::create(top.path.string(), 2);
     REQUIRE(files);
     const std::vector<RankPlace> places = {{"a", 0, 0}, {"b", 0, 1}};
-    writer = std::make_unique<OutputWriter>(LogMux(LinePrefix(places), 2), Console(LogSettings{}, places, {}),
+    writer = std::make_unique<OutputWriter>(LogMux(LinePrefix(places), 2), Console(LogSettings{}, places, {}, live),
                                             std::move(*files), out_channel.writer.value(), err_channel.writer.value(),
                                             [this](auto taken) { credit.take(taken); });
   }
@@ -313,6 +321,23 @@ TEST_CASE("an update of a progress bar comes when its time has come, without ano
   bench.writer.reset();
   CHECK(err.read_to_end() == "[rank 0 a] 100%\n");
   CHECK(content_of(bench.top.path / "merged.log") == "[rank 0 a] \r 10%\r 20%\r100%\n");
+}
+
+TEST_CASE("a bar is drawn below all lines, makes room for those that come through a pipe, and ends as one line") {
+  Channel out, err;
+  WriterBench bench(out, err, true);
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("\r 10%\r 20%"));
+  CHECK(err.read_some(15) == "[rank 0 a]  20%");
+  bench.writer->output(0, Rank{1}, kOut, bytes_of("a line\n"));
+  CHECK(out.read_some(18) == "[rank 1 b] a line\n");
+  CHECK(err.read_some(4 + 15) == "\r\x1b[K[rank 0 a]  20%");  // by itself, when who reads the pipe has had time
+  bench.writer->status("1 running, 1 exited");
+  CHECK(err.read_some(4 + 19) == "\r\x1b[K1 running, 1 exited");
+  bench.writer->output(0, Rank{0}, kErr, bytes_of("\r100%\n"));
+  CHECK(err.read_some(4 + 16 + 19) == "\r\x1b[K[rank 0 a] 100%\n1 running, 1 exited");
+  bench.writer->finish();
+  bench.writer.reset();
+  CHECK(err.read_to_end() == "\r\x1b[K");
 }
 
 TEST_CASE("the flags of a shared terminal stay as they are") {

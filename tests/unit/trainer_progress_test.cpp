@@ -57,7 +57,7 @@ TEST_CASE("a line that is drawn again covers what stood there, and lines that st
   line.say("tested");
   line.end();
   line.end();
-  CHECK(memory.text() == "\rstep 10\rstep 9 \rlast  \r    \rtested\nlast\n");
+  CHECK(memory.text() == "\rstep 10\rstep 9 \rlast  \r    \rtested\n\rlast\n");
 }
 
 TEST_CASE("without a terminal there are lines only") {
@@ -67,9 +67,26 @@ TEST_CASE("without a terminal there are lines only") {
   line.say("tested");
   line.end();
   CHECK(memory.text() == "tested\n");
-  CHECK(redraws_progress(Progress::always, memory.file()));
-  CHECK_FALSE(redraws_progress(Progress::automatic, memory.file()));
-  CHECK_FALSE(redraws_progress(Progress::never, memory.file()));
+  CHECK(redraws_progress(Progress::always, memory.file(), 0));
+  CHECK_FALSE(redraws_progress(Progress::automatic, memory.file(), 0));
+  CHECK_FALSE(redraws_progress(Progress::never, memory.file(), 0));
+}
+
+TEST_CASE("llmlaunch's terminal is one to draw on, as wide as it says") {
+  Memory memory;
+  CHECK(redraws_progress(Progress::automatic, memory.file(), 6));
+  CHECK_FALSE(redraws_progress(Progress::never, memory.file(), 6));
+  ProgressLine line(memory.file(), true, 6);
+  line.draw("step 10/90", {}, true);
+  line.clear();
+  line.clear();
+  CHECK(memory.text() == "\rstep 1\r      \r");
+  for (const auto& [said, columns] : {std::pair{"61", 61u}, {"", 0u}, {"x", 0u}, {"61 ", 0u}, {"-1", 0u}}) {
+    ::setenv("LLMLAUNCH_TERMINAL", said, 1);
+    CHECK(columns_from_launcher() == columns);
+  }
+  ::unsetenv("LLMLAUNCH_TERMINAL");
+  CHECK(columns_from_launcher() == 0);
 }
 
 TEST_CASE("progress is told with what is left") {
