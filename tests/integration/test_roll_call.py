@@ -59,7 +59,7 @@ class Screen:
 
 def with_terminal(hosts, screen, *arguments, **more):
     env = {"TERM": "xterm", "NO_COLOR": "1", **more.pop("env", {})}
-    return hosts.start(*arguments, stdout=screen.slave, stderr=screen.slave, env=env, **more)
+    return hosts.start(*arguments, **{"stdout": screen.slave, "stderr": screen.slave, **more}, env=env)
 
 
 def gate_of(hosts, name):

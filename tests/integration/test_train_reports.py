@@ -335,8 +335,8 @@ def test_progress_is_one_line_on_a_terminal_and_lines_elsewhere(tmp_path):
     assert text.count("\rstep ") >= 5, text
     shown = screen(text)
     steps = [line for line in shown if line.startswith("step ")]
-    assert len(steps) == 1 and re.fullmatch(r"step 10/10 loss \d\.\d{4} \(\d+ samples/s, 0:00 left\)", steps[0]), shown
-    assert any(line.startswith("test accuracy ") for line in shown), shown
+    assert len(steps) == 1 and re.fullmatch(r"step 10/10 loss \d\.\d{4} \(\d+ samples/s\)", steps[0]), shown
+    assert [line for line in shown if line][-1].startswith("test accuracy "), shown
     for words in (["--disable_tqdm", "true"], ["--progress", "never"]):
         text = on_terminal(*JOB, *words)
         assert "\r" not in text and text.count("\nstep ") == 5, text
