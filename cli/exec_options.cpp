@@ -83,7 +83,7 @@ void ExecParser::add_to(CLI::App& parent) {
   add_value(*app, "--log-dir", values_.log_dir, "DIR", "Also keep what the hosts said below this directory");
   add_value(*app, "--env", values_.env, "NAME[=VALUE]",
             "Set a variable for the command; NAME alone passes the value on that it has here");
-  app->add_flag("--no-progress", values_.no_progress, "Do not show on the terminal how far the hosts are");
+  app->add_flag("--no-progress", values_.no_progress, "No line on the terminal that is drawn again");
   add_value(*app, "--timeline", values_.timeline, "FILE", "Write how long each host took for what (trace and table)");
   app->add_flag("-q,--quiet", quiet_, "Say nothing but warnings and errors");
   app->add_flag("-v,--verbose", verbose_, "Say more");

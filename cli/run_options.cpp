@@ -86,8 +86,8 @@ void RunParser::add_output_options() {
   add_value(*app, "--ranks", ranks_, "LIST", "Show these ranks alone: 0,8-15; the files keep all");
   app->add_flag("--fold-lines", values.fold_lines, "Show a line that many ranks write at once one time");
   add_value(*app, "--updates-per-second", updates_per_second_, "N",
-            "Of a progress bar, for each rank; 0: its end alone");
-  app->add_flag("--no-progress", values.no_progress, "Do not show on the terminal how far the hosts are");
+            "Of a rank's progress bar off a terminal; 0: its end");
+  app->add_flag("--no-progress", values.no_progress, "No line on the terminal that is drawn again");
   add_value(*app, "--timeline", values.timeline, "FILE", "Write how long each host took for what (trace and table)");
 }
 

@@ -84,7 +84,7 @@ bool is_control_code(char32_t code) {
 }
 
 /// Columns of a letter; of control characters, and of what the C library does not know, there are none.
-std::optional<std::size_t> columns_of(char32_t code) {
+std::optional<std::size_t> columns_of_letter(char32_t code) {
   if (is_control_code(code)) return std::nullopt;
   if (code < 0x7f) return 1;
   const int width = ::wcwidth(static_cast<wchar_t>(code));
@@ -100,7 +100,7 @@ struct Shown {
 Shown shown_of(const Letter& letter, std::string_view bytes) {
   if (letter.valid && letter.code == '\t') return {" ", 1};
   if (letter.valid && is_control_code(letter.code)) return {};
-  const auto columns = letter.valid ? columns_of(letter.code) : std::nullopt;
+  const auto columns = letter.valid ? columns_of_letter(letter.code) : std::nullopt;
   return columns ? Shown{bytes, *columns} : Shown{kUnknown, 1};
 }
 
@@ -129,7 +129,7 @@ std::size_t row_width(std::string_view text) {
   std::size_t width = 0;
   while (!text.empty()) {
     const Letter letter = letter_of(text);
-    width += columns_of(letter.code).value_or(0);
+    width += columns_of_letter(letter.code).value_or(0);
     text.remove_prefix(letter.bytes);
   }
   return width;

@@ -135,7 +135,7 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   flags
       .choice("--progress", o.progress, occasions,
               "one line that is drawn again at each step, instead of one every logging_steps; auto: when stdout is a "
-              "terminal, which it is not under llmlaunch run")
+              "terminal, or llmlaunch run shows it on one")
       ->default_str("auto");
   flags.on_off("--disable_tqdm", words.disable_tqdm, "Hugging Face's name of --progress never");
 }

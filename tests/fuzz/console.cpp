@@ -1,8 +1,9 @@
 // The console: whatever ranks print, in whatever pieces, every piece of it is whole lines with a prefix, nothing in
-// them moves the cursor, and what holds no control characters arrives once and in order.
+// them moves the cursor, and what holds no control characters arrives once and in order. The live line is one row.
 #include "launcher/console.hpp"
 
 #include "launcher/log_mux.hpp"
+#include "launcher/screen_text.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace llmlaunch;
@@ -30,6 +31,15 @@ void check_line(std::string_view line) {
       FUZZ_CHECK(end != line.npos);
     }
   }
+}
+
+// The live line is one row of the terminal: letters alone, and not too many.
+void look_at_live_line(Console& console, TimePoint now) {
+  constexpr std::size_t kColumns = 20;
+  if (console.live_line_is_due(now)) console.update_live_line(kColumns, now);
+  if (!console.live()) return;
+  FUZZ_CHECK(row_text(console.live_line(), kColumns) == console.live_line());
+  for (const char c : console.live_line()) FUZZ_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
 }
 
 struct Seen {
@@ -62,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   settings.prefix = "{rank} ";
   settings.fold_lines = (data[0] & 1) != 0;
   settings.updates_per_second = (data[0] & 2) != 0 ? 10 : 0;
-  Console console(settings, std::vector<RankPlace>(kRanks, RankPlace{"a", 0, 0}), {});
+  Console console(settings, std::vector<RankPlace>(kRanks, RankPlace{"a", 0, 0}), {}, (data[0] & 4) != 0);
   Seen seen;
   std::string in[2];
   TimePoint now{};
@@ -79,6 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     console.feed(rank, which == 1 ? agent::Stream::err : agent::Stream::out, as_bytes(piece), now, pieces);
     if ((length & 0x80) != 0) console.tick(now += std::chrono::milliseconds(60), pieces);
     seen.take(pieces);
+    look_at_live_line(console, now);
     if (who % kRanks == 0) in[which] += piece;
   }
   Console::Pieces pieces;
