@@ -367,7 +367,7 @@ TEST_CASE("what cannot be understood is named") {
        "leave it out: every rank keeps the whole model"},
       {{"--fp16-opt-level=O1"},
        "--fp16_opt_level is Hugging Face's, for the library that does half precision; this trainer does not have it",
-       "leave it out; --bf16 is done by the trainer itself"},
+       "leave it out; --fp16 and --bf16 are done by the trainer itself"},
       {{"--no_dataloader_pin_memory"},
        "--dataloader_pin_memory is Hugging Face's, for PyTorch's DataLoader; this trainer does not have it",
        "leave it out; --dataloader_num_workers has threads fill batches ahead"},
