@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -119,17 +120,19 @@ void HostLoop::leave_out() {
 Result<void> HostLoop::log(double loss, double learning_rate) {
   const bool logged = job_.agenda.is_time_to_log(job_.step);
   const StepFacts facts{.gradient_norm = job_.norm, .learning_rate = learning_rate};
+  job_.unlogged.add(loss);
   if (!logged && !job_.losses.wanted() && !job_.agenda.saves()) {
-    job_.story.step_done(job_.step, {}, facts, false);
+    job_.story.step_done(job_.step, {}, facts);
     return ok;
   }
-  const std::array<double, 2> said = {loss, is_stop_noted() ? 1.0 : 0.0};
+  const std::array<double, 3> said = {loss, job_.unlogged.sum(), is_stop_noted() ? 1.0 : 0.0};
   const auto sum = sum_over_ranks(job_.comm, said);
   if (!sum) return sum.error();
-  const double mean = sum->front() / job_.world.world_size;
   job_.stopped = job_.agenda.saves() && sum->back() > 0;
-  job_.story.step_done(job_.step, mean, facts, logged);
-  return job_.losses.write(job_.step, mean);
+  job_.story.step_done(job_.step,
+                       logged ? std::optional(job_.unlogged.take_mean((*sum)[1], job_.world.world_size)) : std::nullopt,
+                       facts);
+  return job_.losses.write(job_.step, sum->front() / job_.world.world_size);
 }
 
 bool HostLoop::skips() const {

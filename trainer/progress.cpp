@@ -86,9 +86,15 @@ std::size_t columns_from_launcher() {
   return error == std::errc() && rest == end ? columns : 0;
 }
 
+std::string shown_number(double value) {
+  if (std::isnan(value)) return "nan";
+  constexpr double kLong = 1e9;
+  return std::abs(value) < kLong ? fmt::format("{:.4f}", value) : fmt::format("{:.4e}", value);
+}
+
 std::string progress_text(const ProgressFacts& facts) {
   return fmt::format("step {}/{}{} ({:.0f} samples/s, {} left)", facts.step, facts.steps,
-                     facts.loss ? fmt::format(" loss {:.4f}", *facts.loss) : std::string(), facts.samples_per_second,
+                     facts.loss ? " loss " + shown_number(*facts.loss) : std::string(), facts.samples_per_second,
                      clock_of(facts.seconds_left));
 }
 

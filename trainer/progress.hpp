@@ -59,6 +59,10 @@ struct ProgressFacts {
   double seconds_left = 0;
 };
 
+/// A loss with four digits behind the point, and a power of ten where it is huge; "nan" for one that is no number,
+/// whatever its sign.
+std::string shown_number(double value);
+
 /// "step 120/938 loss 0.1234 (2100 samples/s, 1:02 left)"
 std::string progress_text(const ProgressFacts& facts);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -111,6 +112,8 @@ Result<void> ResidentLoop::look(std::uint64_t count) {
   }
   mark_batch();
   if (auto noted = note_norm(); !noted) return noted;
+  for (const double loss : *said) job_.unlogged.add(loss);
+  said->push_back(job_.unlogged.sum());
   said->push_back(is_stop_noted() ? 1.0 : 0.0);
   const auto all = gather_over_ranks(job_.comm, *said);
   if (!all) return all.error();
@@ -135,18 +138,23 @@ Result<void> ResidentLoop::note_norm() {
 /// Entry `index` of each rank's losses is that of `step`.
 Result<void> ResidentLoop::tell(std::uint64_t step, const std::vector<std::vector<double>>& losses, std::size_t index) {
   double sum = 0;
+  double unlogged = 0;
   for (std::uint32_t rank = 0; rank < job_.world.world_size; ++rank) {
     const double loss = losses[rank][index];
     if (job_.is_end(loss)) return job_.diverged(step, loss, rank);
     sum += loss;
+    unlogged += *(losses[rank].end() - 2);  // behind it is the rank's word of a stop
   }
   job_.story.add_images(std::uint64_t{job_.options.per_device_train_batch_size} * job_.world.world_size);
-  const double mean = sum / job_.world.world_size;
   const bool is_last = step == job_.step;  // the others are none that is logged
-  job_.story.step_done(step, mean,
-                       {.gradient_norm = is_last ? job_.norm : std::nullopt, .learning_rate = job_.learning_rate(step)},
-                       is_last && job_.agenda.is_time_to_log(step));
-  return job_.losses.write(step, mean);
+  std::optional<double> line_loss;
+  if (is_last && job_.agenda.is_time_to_log(step)) {
+    line_loss = job_.unlogged.take_mean(unlogged, job_.world.world_size);
+  }
+  job_.story.step_done(
+      step, line_loss,
+      {.gradient_norm = is_last ? job_.norm : std::nullopt, .learning_rate = job_.learning_rate(step)});
+  return job_.losses.write(step, sum / job_.world.world_size);
 }
 
 }  // namespace llmlaunch::trainer

@@ -41,16 +41,16 @@ Result<void> Story::begin(std::uint64_t steps_done) {
   return reports_.begin(steps_done);
 }
 
-void Story::step_done(std::uint64_t step, std::optional<double> loss, const StepFacts& facts, bool logged) {
+void Story::step_done(std::uint64_t step, std::optional<double> mean_loss, const StepFacts& facts) {
   const bool is_last = step == length_.steps;
   if (is_last) progress_.clear();  // nothing is left: the step's line stays, above the test
-  if (loss) last_loss_ = loss;
-  if (logged && loss) {
+  if (mean_loss) {
+    last_loss_ = mean_loss;
     const auto now = Clock::now();
     const double speed = static_cast<double>(images_) / seconds_of(now - logged_at_);
     if (!progress_.redraws() || is_last)
-      say("step {}/{} loss {:.4f} ({:.0f} samples/s)", step, length_.steps, *loss, speed);
-    LogRecord record{.step = step, .epoch = epochs_after(step), .values = {{"loss", *loss}}};
+      say("step {}/{} loss {} ({:.0f} samples/s)", step, length_.steps, shown_number(*mean_loss), speed);
+    LogRecord record{.step = step, .epoch = epochs_after(step), .values = {{"loss", *mean_loss}}};
     if (facts.gradient_norm) record.values.emplace_back("grad_norm", *facts.gradient_norm);
     record.values.emplace_back("learning_rate", facts.learning_rate);
     record.values.emplace_back("samples_per_second", speed);
@@ -59,7 +59,7 @@ void Story::step_done(std::uint64_t step, std::optional<double> loss, const Step
     logged_at_ = now;
     images_ = 0;
   }
-  if (!is_last) draw(step, logged);
+  if (!is_last) draw(step, mean_loss.has_value());
 }
 
 void Story::draw(std::uint64_t step, bool at_once) {

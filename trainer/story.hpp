@@ -21,7 +21,7 @@
 
 namespace llmlaunch::trainer {
 
-/// What one step that is logged has to say beside its loss.
+/// What one step that is logged has to say beside the loss.
 struct StepFacts {
   std::optional<double> gradient_norm;
   double learning_rate = 0;
@@ -47,9 +47,9 @@ class Story {
   Result<void> begin(std::uint64_t steps_done);
   /// So many images were trained on, over all ranks.
   void add_images(std::uint64_t count) { images_ += count; }
-  /// A step is done, and its loss is known or not; `logged`: it has its line and its record. Where the line of progress
-  /// is drawn, only the last step has a line of its own.
-  void step_done(std::uint64_t step, std::optional<double> loss, const StepFacts& facts, bool logged);
+  /// A step is done. One that is logged has its line and its record, with the mean loss since the last of them. Where
+  /// the line of progress is drawn, only the last step has a line of its own.
+  void step_done(std::uint64_t step, std::optional<double> mean_loss, const StepFacts& facts);
   /// Time that was none of training: a test.
   void leave_out(Clock::duration time) { logged_at_ += time; }
   /// A record of a test, for reports and history.
@@ -75,7 +75,7 @@ class Story {
   Reports reports_;
   std::uint64_t begun_step_ = 0;
   std::uint64_t images_ = 0;          // since the last line
-  std::optional<double> last_loss_;   // that all ranks know
+  std::optional<double> last_loss_;   // of the last line
   std::optional<double> last_speed_;  // at the last line
   Clock::time_point begun_at_;
   Clock::time_point logged_at_;

@@ -19,6 +19,7 @@
 #include "trainer/sampler.hpp"
 #include "trainer/schedule.hpp"
 #include "trainer/story.hpp"
+#include "trainer/unlogged_losses.hpp"
 #include "trainer/world.hpp"
 
 namespace llmlaunch::trainer {
@@ -45,9 +46,11 @@ struct TrainingJob {
   Story story;
 
   std::uint64_t step = 0;              ///< of the whole run, from 1
+  std::uint64_t steps_before = 0;      ///< of them: those of the runs that this one goes on from
   std::uint64_t skipped = 0;           ///< steps that changed no weight, for their gradient was no number
   LossScale loss_scale;                ///< with the steps that changed none, for their gradient overflowed
   std::optional<double> norm;          ///< of the step's gradient, where it is known
+  UnloggedLosses unlogged;             ///< of this rank
   bool stopped = false;                ///< by a SIGTERM that all ranks know of
   std::optional<LogRecord> last_test;  ///< of this run
 
@@ -60,6 +63,8 @@ struct TrainingJob {
   double learning_rate(std::uint64_t of_step) const { return learning_rate_of(schedule, of_step - loss_scale.skipped); }
   /// How many steps of AdamW those up to `of_step` are, this one included.
   std::uint64_t optimizer_step(std::uint64_t of_step) const { return of_step - skipped - loss_scale.skipped; }
+
+  bool is_resumed() const { return steps_before > 0; }
 
   /// Whether such a loss ends the job.
   bool is_end(double loss) const;

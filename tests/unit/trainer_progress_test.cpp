@@ -7,6 +7,7 @@
 #include "tests/support/catch.hpp"
 #include "trainer/best_model.hpp"
 #include "trainer/job_facts.hpp"
+#include "trainer/unlogged_losses.hpp"
 
 namespace trainer_progress_test {
 
@@ -45,6 +46,24 @@ BestModel best_of(double metric) {
 }
 
 }  // namespace
+
+TEST_CASE("a loss is shown with four digits, and one that is none without a sign") {
+  CHECK(shown_number(0.5) == "0.5000");
+  CHECK(shown_number(123456.78901) == "123456.7890");
+  CHECK(shown_number(3.3e37) == "3.3000e+37");
+  CHECK(shown_number(std::nan("")) == "nan");
+  CHECK(shown_number(-std::nan("")) == "nan");
+  CHECK(shown_number(HUGE_VAL) == "inf");
+}
+
+TEST_CASE("a line tells the mean loss of all ranks' steps since the last one") {
+  UnloggedLosses mine;
+  for (const double loss : {1.0, 2.0, 6.0}) mine.add(loss);
+  CHECK(mine.sum() == 9);
+  CHECK(mine.take_mean(9 + 21, 2) == 5);  // the other rank's are 21 in sum
+  mine.add(4);
+  CHECK(mine.take_mean(mine.sum(), 1) == 4);
+}
 
 TEST_CASE("a line that is drawn again covers what stood there, and lines that stay go above it") {
   Memory memory;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <regex>
 
 #include "tests/integration/trainer/train_program.hpp"
@@ -109,6 +110,18 @@ TEST_CASE("steps that are launched and looked at later are those of the ordinary
   const auto records = history_in(folder.file("ordinary/checkpoint-152/trainer_state.json"));
   CHECK(history_in(folder.file("resident/checkpoint-152/trainer_state.json")) == records);
   REQUIRE(records.size() > 5);
+  // What a line tells is the mean since the last one, of steps of either kind.
+  const auto losses = losses_in(folder.file("ordinary.losses"));
+  std::size_t before = 0;
+  for (const auto& record : records) {
+    if (!record.contains("loss")) continue;
+    const auto step = record.at("step").get<std::size_t>();
+    const double sum = std::accumulate(losses.begin() + static_cast<std::ptrdiff_t>(before),
+                                       losses.begin() + static_cast<std::ptrdiff_t>(step), 0.0);
+    CHECK(record.at("loss").get<double>() == Approx(sum / static_cast<double>(step - before)).epsilon(1e-9));
+    before = step;
+  }
+  CHECK(before == 152);
   CHECK(records[2].contains("grad_norm"));
   CHECK(compared == 2 * (152 / 35 + 1));
 }
