@@ -89,10 +89,18 @@ Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts&
   if (differences.empty()) return ok;
   const std::size_t more = differences.size() > kShown ? differences.size() - kShown : 0;
   differences.resize(differences.size() - more);
-  return make_error(Errc::invalid_argument,
-                    fmt::format("the ranks are not of one job: {}{}", fmt::join(differences, "; "),
-                                more > 0 ? fmt::format("; and {} more", more) : std::string()),
-                    {}, "start all ranks with the same program, flags and data");
+  return told_once(comm, make_error(Errc::invalid_argument,
+                                    fmt::format("the ranks are not of one job: {}{}", fmt::join(differences, "; "),
+                                                more > 0 ? fmt::format("; and {} more", more) : std::string()),
+                                    {}, "start all ranks with the same program, flags and data"));
+}
+
+Error told_once(Comm& comm, Error error) {
+  if (comm.rank() == 0) return error;
+  // Rank 0 does not come: it ends, and with it this wait. Who left first could end rank 0 before it has said why.
+  [[maybe_unused]] const auto left = comm.barrier();
+  error.what.clear();
+  return error;
 }
 
 }  // namespace llmlaunch::trainer

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "trainer/best_model.hpp"
+#include "trainer/divergence.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -16,22 +17,41 @@ CheckpointKeeper::CheckpointKeeper(TrainingJob& job)
 Result<void> CheckpointKeeper::save() {
   if (job_.world.rank != 0) return ok;
   settle();
-  compare_with_best();
+  looked_step_ = job_.step;
   auto state = state_after({.done = job_.step, .skipped = job_.skipped, .loss_scale = job_.loss_scale}, job_.options,
                            job_.run, job_.story.course, job_.comm, job_.backend);
   if (!state) return state.error();
+  if (const auto found = find_not_finite(*state)) return refuse(*found);
+  compare_with_best();
+  state->course.best = job_.story.course.best;
   writer_.save(std::move(*state));
-  saved_step_ = job_.step;
+  return ok;
+}
+
+/// Nobody could go on from such a state, and a good checkpoint would go for it.
+Result<void> CheckpointKeeper::refuse(const std::string& found) {
+  const std::string& good = writer_.last();
+  const std::string what = fmt::format("after step {}: {}, and no checkpoint is written; {}", job_.step, found,
+                                       good.empty() ? "this run has written none" : "the last good one is " + good);
+  if (job_.options.on_nan == OnNan::stop) {
+    return divergence(what, job_.world.world_size == 1 ? std::string() : "rank 0 on " + job_.world.host,
+                      job_.is_resumed());
+  }
+  job_.story.warn(what);
   return ok;
 }
 
 Result<void> CheckpointKeeper::save_once() {
-  return saved_step_ == job_.step ? Result<void>(ok) : save();
+  return looked_step_ == job_.step ? Result<void>(ok) : save();
+}
+
+bool CheckpointKeeper::has_saved() const {
+  return writer_.last() == checkpoint_folder(job_.options.output_dir, job_.step);
 }
 
 void CheckpointKeeper::settle() {
   auto& best = job_.story.course.best;
-  if (!writer_.settle() && best && best->step == saved_step_) best = best_before_;
+  if (!writer_.settle() && best && best->step == looked_step_) best = best_before_;
 }
 
 void CheckpointKeeper::compare_with_best() {

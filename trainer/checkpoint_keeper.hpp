@@ -18,7 +18,8 @@ class CheckpointKeeper {
   /// The job outlives it.
   explicit CheckpointKeeper(TrainingJob& job);
 
-  /// The state after the job's step, written while the next steps run. Nothing on other ranks.
+  /// The state after the job's step, written while the next steps run. One that is not finite is not written: an error
+  /// or a warning, as --on_nan says. Nothing on other ranks.
   Result<void> save();
   /// As `save`, unless that step's is there or on its way.
   Result<void> save_once();
@@ -28,13 +29,16 @@ class CheckpointKeeper {
   Result<void> finish() { return writer_.finish(); }
   /// The last one that is on the disk; empty when there is none.
   const std::string& last() const { return writer_.last(); }
+  /// Whether that is the one of the job's step.
+  bool has_saved() const;
 
  private:
   void compare_with_best();
+  Result<void> refuse(const std::string& found);
 
   TrainingJob& job_;
   CheckpointWriter writer_;
-  std::uint64_t saved_step_ = 0;
+  std::uint64_t looked_step_ = 0;         // the last whose state was saved, or refused
   std::optional<BestModel> best_before_;  // the one that is being written
 };
 

@@ -52,7 +52,7 @@ void end_with_generation(const Error& reason) {
 /// are gone, and close connections before this rank has said why, so that the others' words for it would come first.
 void end_unless_done(const Result<Ending>& ending) {
   if (ending && *ending == Ending::done) return;
-  if (!ending) report_error(ending.error());
+  if (!ending && !ending.error().what.empty()) report_error(ending.error());  // else rank 0 has told it
   ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
 }
 

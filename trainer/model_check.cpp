@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstddef>
 #include <span>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/agreement.hpp"
+#include "trainer/divergence.hpp"
 #include "trainer/evaluation.hpp"
 #include "trainer/files.hpp"
 #include "trainer/predictions.hpp"
@@ -24,8 +27,8 @@ Result<void> ModelCheck::test(const std::string& when) {
   const auto found = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size);
   if (!found) return found.error();
   const double accuracy = found->correct / found->count;
-  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {:.4f}", when, 100 * accuracy, found->correct,
-                 found->count, found->loss);
+  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found->correct,
+                 found->count, shown_number(found->loss));
   job_.last_test = LogRecord{.step = job_.step,
                              .epoch = job_.story.epochs_after(job_.step),
                              .values = {{"eval_loss", found->loss},
@@ -33,6 +36,15 @@ Result<void> ModelCheck::test(const std::string& when) {
                                         {"eval_runtime", found->seconds},
                                         {"eval_samples_per_second", found->count / found->seconds}}};
   job_.story.leave_out(Story::Clock::now() - begun);
+  return judge(found->loss);
+}
+
+/// The same on all ranks, as the loss is.
+Result<void> ModelCheck::judge(double loss) {
+  if (std::isfinite(loss)) return ok;
+  const std::string what = fmt::format("after step {}: the test loss is {}", job_.step, word_for_loss(loss));
+  if (job_.is_end(loss)) return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+  if (job_.world.rank == 0) job_.story.warn(what + "; these weights are of no use");
   return ok;
 }
 

@@ -17,7 +17,8 @@ class ModelCheck {
   /// The job outlives it.
   explicit ModelCheck(TrainingJob& job) : job_(job) {}
 
-  /// On all test images. `when` begins the line that tells of it. Collective, as all of these.
+  /// On all test images. `when` begins the line that tells of it. A loss that is not finite is an error or a warning,
+  /// as --on_nan says. Collective, as all of these.
   Result<void> test(const std::string& when);
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when);
@@ -32,6 +33,8 @@ class ModelCheck {
   const std::optional<Error>& missing_best() const { return missing_best_; }
 
  private:
+  Result<void> judge(double loss);
+
   TrainingJob& job_;
   std::optional<Error> missing_best_;
   std::optional<std::uint64_t> weights_step_;  // rank 0's, where the weights are no longer the last step's

@@ -16,6 +16,7 @@
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/data_source.hpp"
+#include "trainer/divergence.hpp"
 #include "trainer/host_loop.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
@@ -51,23 +52,26 @@ class Training {
 
  private:
   Result<void> start() {
-    if (auto enough = check_length(); !enough) return enough;
     const TrainOptions& options = job_.options;
+    // What follows from flags and data is the same on all ranks only then.
+    if (auto same = check_same_job(job_.comm, job_.world.host, job_facts(options, job_.data)); !same) return same;
+    if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
     job_.story.say("{} train and {} test images ({}), {} steps of {} x {}{} images", job_.data.train.count(),
                    job_.data.test.count(), job_.data.description, length().steps, job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
-    if (auto same = check_same_job(job_.comm, job_.world.host, job_facts(options, job_.data)); !same) return same;
     return begin_or_resume();
   }
 
   Result<void> check_length() const {
     if (length().steps > 0) return ok;
-    return make_error(Errc::invalid_argument,
-                      fmt::format("no batch can be filled: {} images for {} ranks are {} each, and a batch has {}",
-                                  job_.data.train.count(), job_.world.world_size, job_.sampler.size(),
-                                  job_.options.per_device_train_batch_size),
-                      {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last");
+    return told_once(
+        job_.comm,
+        make_error(Errc::invalid_argument,
+                   fmt::format("no batch can be filled: {} images for {} ranks are {} each, and a batch has {}",
+                               job_.data.train.count(), job_.world.world_size, job_.sampler.size(),
+                               job_.options.per_device_train_batch_size),
+                   {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last"));
   }
 
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
@@ -78,7 +82,7 @@ class Training {
     if (!begun) return begun.error();
     job_.run.optimizer = begun->optimizer;
     job_.schedule.learning_rate = begun->optimizer.learning_rate;
-    job_.step = begun->steps.done;
+    job_.step = job_.steps_before = begun->steps.done;
     job_.skipped = begun->steps.skipped;
     job_.loss_scale = begun->steps.loss_scale;
     begun_untested_ = job_.step > 0 && job_.step <= length().steps && !begun->tested;
@@ -158,12 +162,30 @@ class Training {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
+    if (auto learnt = tell_of_skipped(); !learnt) return learnt.error();
     resident_loop_.close();
     if (auto finished = job_.comm.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
     if (auto reported = job_.story.finish(); !reported) return reported.error();
     if (model_.missing_best()) return *model_.missing_best();
     return Ending::done;
+  }
+
+  /// The same on all ranks, whose gradients were the same.
+  Result<void> tell_of_skipped() {
+    if (job_.skipped == 0) return ok;
+    if (job_.skipped >= job_.step) {
+      return told_once(job_.comm,
+                       divergence(fmt::format("all {} steps were skipped, for no gradient was finite: nothing was "
+                                              "learnt",
+                                              job_.step),
+                                  {}, job_.is_resumed()));
+    }
+    if (job_.world.rank == 0) {
+      job_.story.warn(
+          fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
+    }
+    return ok;
   }
 
   /// The end that a SIGTERM asked for: what is done is kept.
@@ -175,9 +197,13 @@ class Training {
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
     if (const auto reported = job_.story.finish(); !reported) return reported.error();
-    job_.story.say("stopped by SIGTERM after step {}/{}; {} has it", job_.step, length().steps,
-                   job_.world.rank == 0 ? checkpoints_.last() : "rank 0's checkpoint");
+    job_.story.say("stopped by SIGTERM after step {}/{}; {}", job_.step, length().steps, who_has_it());
     return Ending::stopped;
+  }
+
+  std::string who_has_it() const {
+    if (job_.world.rank != 0) return "rank 0's checkpoint has it";
+    return checkpoints_.has_saved() ? checkpoints_.last() + " has it" : "it is not saved";
   }
 
   const TrainingLength& length() const { return job_.length(); }

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <string>
-#include <system_error>
 #include <vector>
 
+#include "trainer/divergence.hpp"
 #include "trainer/job_facts.hpp"
 
 namespace llmlaunch::trainer {
@@ -86,12 +86,8 @@ bool TrainingJob::is_end(double loss) const {
 
 Error TrainingJob::diverged(std::uint64_t in_step, double loss, std::uint32_t rank) const {
   const std::string host = rank == world.rank ? " on " + world.host : std::string();
-  Error error = make_error(
-      Errc::internal, fmt::format("step {}: the loss is {}", in_step, std::isnan(loss) ? "not a number" : "infinite"),
-      world.world_size == 1 ? std::string() : fmt::format("rank {}{}", rank, host),
-      "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
-  error.code = std::make_error_code(std::errc::argument_out_of_domain);
-  return error;
+  return divergence(fmt::format("step {}: the loss is {}", in_step, word_for_loss(loss)),
+                    world.world_size == 1 ? std::string() : fmt::format("rank {}{}", rank, host), is_resumed());
 }
 
 }  // namespace llmlaunch::trainer
