@@ -305,8 +305,10 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Mod
 }
 
 Result<void> copy_to_host(std::span<float> host, std::span<const float> device) {
-  return without_exceptions(
-      [&] { CUDA_CHECK(cudaMemcpy(host.data(), device.data(), host.size_bytes(), cudaMemcpyDeviceToHost)); });
+  return without_exceptions([&] {
+    CUDA_CHECK(cudaDeviceSynchronize());  // a backend's stream does not wait for the copy's, nor that for it
+    CUDA_CHECK(cudaMemcpy(host.data(), device.data(), host.size_bytes(), cudaMemcpyDeviceToHost));
+  });
 }
 
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
