@@ -6,17 +6,36 @@
 
 #include "trainer/best_model.hpp"
 #include "trainer/divergence.hpp"
+#include "trainer/stop.hpp"
 
 namespace llmlaunch::trainer {
 
-CheckpointKeeper::CheckpointKeeper(TrainingJob& job)
-    : job_(job), writer_(job.options.output_dir, job.options.save_total_limit, [&job](const Error& error) {
-        job.story.warn(fmt::format("{}; training goes on", to_string(error)));
-      }) {}
+namespace {
+
+/// The process does not end before it has returned.
+CheckpointWriter::Write waited_for(CheckpointWriter::Write write) {
+  return [write = std::move(write)](const std::string& output_dir, const TrainingState& state) {
+    struct Mark {
+      ~Mark() { mark_writing(false); }
+    };
+    const Mark mark;
+    return write(output_dir, state);
+  };
+}
+
+}  // namespace
+
+CheckpointKeeper::CheckpointKeeper(TrainingJob& job, CheckpointWriter::Write write, std::chrono::milliseconds patience)
+    : job_(job),
+      writer_(
+          job.options.output_dir, job.options.save_total_limit,
+          [&job](const Error& error) { job.story.warn(fmt::format("{}; training goes on", to_string(error))); },
+          waited_for(std::move(write))),
+      patience_(patience) {}
 
 Result<void> CheckpointKeeper::save() {
   if (job_.world.rank != 0) return ok;
-  settle();
+  wait_for_last();
   looked_step_ = job_.step;
   auto state = state_after({.done = job_.step, .skipped = job_.skipped, .loss_scale = job_.loss_scale}, job_.options,
                            job_.run, job_.story.course, job_.comm, job_.backend);
@@ -24,8 +43,21 @@ Result<void> CheckpointKeeper::save() {
   if (const auto found = find_not_finite(*state)) return refuse(*found);
   compare_with_best();
   state->course.best = job_.story.course.best;
-  writer_.save(std::move(*state));
+  mark_writing(true);
+  if (!writer_.save(std::move(*state))) mark_writing(false);
   return ok;
+}
+
+/// Once, for whoever wonders why the job is slow.
+void CheckpointKeeper::wait_for_last() {
+  if (!said_slow_ && writer_.is_writing_after(patience_)) {
+    said_slow_ = true;
+    job_.story.warn(fmt::format(
+        "after step {}: the checkpoint of step {} is still being written, and training waits for it: the disk takes "
+        "longer than the steps between two checkpoints",
+        job_.step, looked_step_));
+  }
+  settle();
 }
 
 /// Nobody could go on from such a state, and a good checkpoint would go for it.

@@ -3,6 +3,7 @@
 /// all.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,8 +16,9 @@ namespace llmlaunch::trainer {
 
 class CheckpointKeeper {
  public:
-  /// The job outlives it.
-  explicit CheckpointKeeper(TrainingJob& job);
+  /// The job outlives it. Tests write something else, and wait less for what is slow.
+  explicit CheckpointKeeper(TrainingJob& job, CheckpointWriter::Write write = save_checkpoint,
+                            std::chrono::milliseconds patience = kPatience);
 
   /// The state after the job's step, written while the next steps run. One that is not finite is not written: an error
   /// or a warning, as --on_nan says. Nothing on other ranks.
@@ -33,11 +35,17 @@ class CheckpointKeeper {
   bool has_saved() const;
 
  private:
+  /// A wait for the checkpoint before that is worth a word.
+  static constexpr std::chrono::milliseconds kPatience{1000};
+
+  void wait_for_last();
   void compare_with_best();
   Result<void> refuse(const std::string& found);
 
   TrainingJob& job_;
   CheckpointWriter writer_;
+  const std::chrono::milliseconds patience_;
+  bool said_slow_ = false;
   std::uint64_t looked_step_ = 0;         // the last whose state was saved, or refused
   std::optional<BestModel> best_before_;  // the one that is being written
 };

@@ -20,7 +20,7 @@ CheckpointWriter::CheckpointWriter(std::string output_dir, std::uint32_t keep,
                                    std::function<void(const Error&)> on_failure, Write write)
     : output_dir_(std::move(output_dir)), keep_(keep), on_failure_(std::move(on_failure)), write_(std::move(write)) {}
 
-void CheckpointWriter::save(TrainingState state) {
+bool CheckpointWriter::save(TrainingState state) {
   settle();
   best_step_ = state.course.best ? std::optional(state.course.best->step) : std::nullopt;
   const std::string folder = checkpoint_folder(output_dir_, state.step);
@@ -41,6 +41,11 @@ void CheckpointWriter::save(TrainingState state) {
                       fmt::format("no thread can be started to write it: {}", e.code().message()), folder,
                       "see ulimit -u and the cgroup's pids.max"));
   }
+  return !not_begun_;
+}
+
+bool CheckpointWriter::is_writing_after(std::chrono::milliseconds time) const {
+  return running_.valid() && running_.wait_for(time) != std::future_status::ready;
 }
 
 void CheckpointWriter::failed(const Error& error) {

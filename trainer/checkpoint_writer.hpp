@@ -3,6 +3,7 @@
 /// the next steps run. Used by rank 0, by one thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -26,8 +27,11 @@ class CheckpointWriter {
                    Write write = save_checkpoint);
 
   /// Waits for the one before, should that still be on its way. Where no thread or memory is left, this one counts as
-  /// one that could not be written.
-  void save(TrainingState state);
+  /// one that could not be written: false, and `write` is not called.
+  bool save(TrainingState state);
+
+  /// Whether one is on its way, and still is when so much time has passed.
+  bool is_writing_after(std::chrono::milliseconds time) const;
 
   /// Waits for the one that is on its way, if there is one: false when it could not be written.
   bool settle();

@@ -17,6 +17,7 @@ add_library(llmlaunch_trainer_files STATIC
   append_file.cpp
   checkpoint.cpp
   checkpoint_writer.cpp
+  dealing.cpp
   divergence.cpp
   event_file.cpp
   files.cpp

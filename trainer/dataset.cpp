@@ -15,6 +15,7 @@
 #include <utility>
 
 #include <unistd.h>
+#include <zlib.h>
 
 #include "trainer/files.hpp"
 
@@ -201,6 +202,12 @@ Result<void> save_mnist(const std::string& folder, Split split, const Dataset& d
   }
   if (auto written = write_new_file(images.string(), write_idx_images(dataset.images)); !written) return written;
   return write_new_file(labels.string(), write_idx_labels(dataset.labels));
+}
+
+std::string checksum_of(const Dataset& dataset) {
+  uLong crc = ::crc32_z(0, dataset.images.data(), dataset.images.size());
+  crc = ::crc32_z(crc, dataset.labels.data(), dataset.labels.size());
+  return fmt::format("{:08x}", crc);
 }
 
 float normalised(std::uint8_t pixel) {

@@ -46,8 +46,17 @@ if(NOT TARGET llmlaunch_trainer_core)
   return()
 endif()
 
+# Ranks of one version number, and of other sources, are not of one job.
+file(GLOB_RECURSE trainer_sources CONFIGURE_DEPENDS *.cpp *.hpp *.cu *.cuh *.inc)
+add_custom_command(OUTPUT source_digest.cpp
+  COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_SOURCE_DIR} -DOUTPUT=${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp
+          -P ${CMAKE_CURRENT_SOURCE_DIR}/source_digest.cmake
+  DEPENDS ${trainer_sources} source_digest.cmake
+  VERBATIM)
+
 # The story of a training job, over the core (numerics and data) and the above.
 add_library(llmlaunch_trainer_app STATIC
+  ${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp
   agenda.cpp
   best_model.cpp
   checkpoint_keeper.cpp

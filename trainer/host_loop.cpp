@@ -132,7 +132,8 @@ Result<void> HostLoop::log(double loss, double learning_rate) {
   job_.story.step_done(job_.step,
                        logged ? std::optional(job_.unlogged.take_mean((*sum)[1], job_.world.world_size)) : std::nullopt,
                        facts);
-  return job_.losses.write(job_.step, sum->front() / job_.world.world_size);
+  job_.losses.write(job_.step, sum->front() / job_.world.world_size);
+  return ok;
 }
 
 bool HostLoop::skips() const {

@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/best_model.hpp"
 #include "trainer/device.hpp"
+#include "trainer/source_digest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -48,6 +50,37 @@ std::string word_for(EvalStrategy strategy) {
   return {};
 }
 
+std::string word_for(SaveStrategy strategy) {
+  switch (strategy) {
+    case SaveStrategy::no: return "no";
+    case SaveStrategy::steps: return "steps";
+    case SaveStrategy::epoch: return "epoch";
+  }
+  return {};
+}
+
+/// Where the metric is not named, nobody asks.
+std::string best_by(const TrainOptions& o) {
+  if (!o.metric_for_best_model) return "not given";
+  const Yardstick by = yardstick(o);
+  return fmt::format("the {} {}", by.greater_is_better ? "greatest" : "least", by.metric);
+}
+
+std::string reports_of(const TrainOptions& o) {
+  if (o.report_json && o.report_tensorboard) return "json,tensorboard";
+  if (o.report_json) return "json";
+  return o.report_tensorboard ? "tensorboard" : "none";
+}
+
+std::string given(const std::string& path) {
+  return path.empty() ? "not given" : "given";
+}
+
+/// Drawn digits follow from their number. Files may lie elsewhere on each host: what counts is what is in them.
+std::string contents_of(const TrainOptions& o, const Dataset& images) {
+  return o.data_dir.empty() ? "drawn" : "files with CRC-32 " + checksum_of(images);
+}
+
 template <class T>
 std::string text_of(const T& value) {
   return fmt::format("{}", value);
@@ -55,15 +88,23 @@ std::string text_of(const T& value) {
 
 }  // namespace
 
+// Left out, because they may differ from host to host and change neither a number nor when the ranks meet:
+//   paths         data_dir (its contents are compared), output_dir, logging_dir, and which file loss_file, predict and
+//                 resume_from_checkpoint name: rank 0 alone uses them
+//   this host's   threads, dataloader_num_workers, device (its communicator would find no other of its kind),
+//                 progress, replicas_speak (--log_level_replica), notes (what rank 0 says of its own file)
+//   export_dataset  ends before there are ranks
+// train_samples and eval_samples are in the number of images, bf16, fp16 and tf32 in the precision.
 JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   return {
-      {"the program", "llmlaunch-train " LLMLAUNCH_VERSION},
+      {"the program", fmt::format("llmlaunch-train {} of sources {}", LLMLAUNCH_VERSION, source_digest())},
       {"the number of training images", text_of(data.train.count())},
       {"the number of test images", text_of(data.test.count())},
-      {"--data_dir", o.data_dir.empty() ? "drawn" : o.data_dir},
+      {"what the training images are", contents_of(o, data.train)},
+      {"what the test images are", contents_of(o, data.test)},
       {"--model", o.model},
       {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
-      {"--predict", o.predict.empty() ? "not given" : "given"},
+      {"--predict", given(o.predict)},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
       {"--num_train_epochs", text_of(o.num_train_epochs)},
@@ -87,9 +128,15 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--logging_first_step", text_of(o.logging_first_step)},
       {"--eval_strategy", word_for(o.eval_strategy)},
       {"--eval_steps", text_of(o.eval_steps)},
-      {"--loss_file", o.loss_file.empty() ? "not given" : "given"},
-      {"--save_strategy", o.save_strategy == SaveStrategy::no ? "no" : "given"},
+      {"--loss_file", given(o.loss_file)},
+      {"--report_to", reports_of(o)},
+      {"--resume_from_checkpoint", given(o.resume_from_checkpoint)},
+      {"--save_strategy", word_for(o.save_strategy)},
+      {"--save_steps", text_of(o.save_steps)},
+      {"--save_total_limit", text_of(o.save_total_limit)},
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
+      {"--metric_for_best_model, --greater_is_better", best_by(o)},
+      {"--ddp_timeout", text_of(o.ddp_timeout)},
       {"--ddp_bucket_cap_mb", text_of(o.ddp_bucket_cap_mb)},
       {"--cuda_graph", text_of(o.cuda_graph)},
   };

@@ -13,7 +13,8 @@
 
 namespace llmlaunch::trainer {
 
-/// What must be the same everywhere for the ranks to be one job.
+/// What must be the same everywhere for the ranks to be one job: whatever decides the numbers, when ranks meet, and
+/// what is told or kept of the job. job_facts.cpp says which options are left out, and why.
 JobFacts job_facts(const TrainOptions& options, const DataSource& data);
 
 /// The flags that change the numbers of a job, or what it tells, and are no part of the optimizer's state.

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <memory>
+#include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "rendezvous/base/result.hpp"
 
@@ -17,20 +19,32 @@ class LossLog {
   /// Opens the file, and changes nothing in it yet. An empty path writes nothing. `wanted`: some rank writes, so that
   /// all have to take part in finding each loss.
   static Result<LossLog> open(const std::string& path, bool wanted);
+  LossLog(LossLog&& other) noexcept;
+  LossLog& operator=(LossLog&&) = delete;
+  ~LossLog();
   bool wanted() const { return wanted_; }
-  /// Keeps the lines of the first `steps_done` steps, and no others.
+
+  /// Who is told of the first line that could not be written: training goes on without it.
+  void tell_failure(std::function<void(const Error&)> on_failure) { on_failure_ = std::move(on_failure); }
+  /// Keeps the lines of the first `steps_done` steps, and no others. The system's error.
   Result<void> begin(std::uint64_t steps_done);
-  /// The system's error with path and reason.
-  Result<void> write(std::uint64_t step, double loss);
+  /// A line that cannot be written (a full disk) leaves the others whole.
+  void write(std::uint64_t step, double loss);
+  /// How many lines are missing: "2 of 40 lines of --loss_file could not be written".
+  Result<void> finish() const;
 
  private:
-  LossLog(std::string path, std::FILE* file, bool wanted) : path_(std::move(path)), file_(file), wanted_(wanted) {}
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
+  LossLog(std::string path, int descriptor, bool wanted)
+      : path_(std::move(path)), descriptor_(descriptor), wanted_(wanted) {}
+  Result<void> append(std::string_view bytes);
+
   std::string path_;
-  std::unique_ptr<std::FILE, Close> file_;
+  int descriptor_;  // -1: this rank writes nothing
   bool wanted_;
+  std::function<void(const Error&)> on_failure_;
+  std::uint64_t lines_ = 0;
+  std::uint64_t failed_ = 0;
+  std::optional<Error> first_failure_;
 };
 
 }  // namespace llmlaunch::trainer

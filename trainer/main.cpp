@@ -40,11 +40,13 @@ void report_error(const Error& error) {
 constexpr std::chrono::milliseconds kEndGrace{200};
 
 /// The rendezvous says that this generation is over. The main thread may hang in a collective that will never end, so
-/// this one, the client's reader, ends the process, unless it is saving what it has.
+/// this one, the client's reader, ends the process, unless it is saving what it has. A checkpoint that is on its way is
+/// on the disk by then.
 void end_with_generation(const Error& reason) {
   wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
+  wait_while_writing();
   ::_exit(exit_status(reason));
 }
 

@@ -154,7 +154,8 @@ Result<void> ResidentLoop::tell(std::uint64_t step, const std::vector<std::vecto
   job_.story.step_done(
       step, line_loss,
       {.gradient_norm = is_last ? job_.norm : std::nullopt, .learning_rate = job_.learning_rate(step)});
-  return job_.losses.write(step, sum / job_.world.world_size);
+  job_.losses.write(step, sum / job_.world.world_size);
+  return ok;
 }
 
 }  // namespace llmlaunch::trainer

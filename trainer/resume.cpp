@@ -11,29 +11,12 @@
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/best_model.hpp"
+#include "trainer/dealing.hpp"
 #include "trainer/init.hpp"
 #include "trainer/job_facts.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-constexpr const char* kDealtHint =
-    "go on with the same data and flags, and as many images per step (ranks x batch x accumulation), or start anew in "
-    "another --output_dir";
-
-/// Which number differs, with both values.
-std::string difference(const SampleAccounting& then, const SampleAccounting& now) {
-  const auto differs = [](const char* name, auto a, auto b) { return fmt::format("{} was {} and is {}", name, a, b); };
-  if (then.images != now.images) return differs("the number of training images", then.images, now.images);
-  if (then.images_per_step != now.images_per_step) {
-    return differs("the number of images per step", then.images_per_step, now.images_per_step);
-  }
-  if (then.steps_per_epoch != now.steps_per_epoch) {
-    return differs("the number of steps per epoch", then.steps_per_epoch, now.steps_per_epoch);
-  }
-  if (then.data_seed != now.data_seed) return differs("the seed of their order", then.data_seed, now.data_seed);
-  return differs("--dataloader_drop_last", then.drop_last, now.drop_last);
-}
 
 /// The folder that a checkpoint lies in.
 std::filesystem::path folder_around(const std::string& checkpoint) {
@@ -102,7 +85,7 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
                     "--resume_from_checkpoint true goes on from it; another --output_dir starts anew");
 }
 
-Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, Backend& backend,
+Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, std::uint32_t ranks, Backend& backend,
                              const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
@@ -124,11 +107,9 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, B
                       checkpoint.folder,
                       fmt::format("go on with --model {}, or start anew in another --output_dir", state.model->name));
   }
-  if (state.accounting != run.accounting) {
-    return make_error(
-        Errc::invalid_argument,
-        fmt::format("{}, so that images would be seen twice or never", difference(state.accounting, run.accounting)),
-        checkpoint.folder, kDealtHint);
+  const Dealing then{.accounting = state.accounting, .ranks = state.world_size};
+  if (auto dealt = check_dealing(then, {.accounting = run.accounting, .ranks = ranks}, checkpoint.folder); !dealt) {
+    return dealt.error();
   }
   if (auto loaded = backend.load_parameters(state.parameters); !loaded) return loaded.error();
   if (auto loaded = backend.load_moments({state.first_moment, state.second_moment}); !loaded) return loaded.error();
@@ -155,7 +136,7 @@ Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm
                           const std::function<void(const std::string&)>& say, Course& course) {
   Start start;
   if (comm.rank() == 0) {
-    const auto loaded = load_on_rank_0(options, run, backend, say, course);
+    const auto loaded = load_on_rank_0(options, run, comm.world_size(), backend, say, course);
     if (!loaded) return loaded.error();
     start = *loaded;
   }

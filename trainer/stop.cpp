@@ -29,6 +29,7 @@ std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> sigterm_noted{false};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
+std::atomic<bool> writing_now{false};
 
 void take_signals(sigset_t signals) {
   std::chrono::steady_clock::time_point noted_at;
@@ -86,6 +87,15 @@ void mark_batch() {
 
 void mark_saving() {
   saving_now = true;
+}
+
+void mark_writing(bool on) {
+  writing_now = on;
+  writing_now.notify_all();
+}
+
+void wait_while_writing() {
+  writing_now.wait(true);
 }
 
 void wait_while_saving() {

@@ -20,6 +20,10 @@ bool is_stop_noted();
 void mark_batch();
 void mark_saving();
 
+/// A file that another thread writes is handed over, or is there: what ends the process by an error waits for it.
+void mark_writing(bool on);
+void wait_while_writing();
+
 /// For the thread that hears that the job is over: returns at once where no SIGTERM is noted or soon is; else not
 /// before the training loop, which then ends the process itself, has stood still for a while: in a collective with a
 /// lost rank it would stand for ever.

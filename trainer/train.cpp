@@ -54,13 +54,19 @@ class Training {
   Result<void> start() {
     const TrainOptions& options = job_.options;
     // What follows from flags and data is the same on all ranks only then.
-    if (auto same = check_same_job(job_.comm, job_.world.host, job_facts(options, job_.data)); !same) return same;
+    if (auto same = check_same(); !same) return same;
     if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
     job_.story.say("{} train and {} test images ({}), {} steps of {} x {}{} images", job_.data.train.count(),
                    job_.data.test.count(), job_.data.description, length().steps, job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
     return begin_or_resume();
+  }
+
+  /// One rank need not look at its data for that.
+  Result<void> check_same() const {
+    if (job_.world.world_size == 1) return ok;
+    return check_same_job(job_.comm, job_.world.host, job_facts(job_.options, job_.data));
   }
 
   Result<void> check_length() const {
@@ -166,22 +172,28 @@ class Training {
     resident_loop_.close();
     if (auto finished = job_.comm.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
-    if (auto reported = job_.story.finish(); !reported) return reported.error();
+    if (auto reported = finish_reports(); !reported) return reported.error();
     if (model_.missing_best()) return *model_.missing_best();
     return Ending::done;
   }
 
+  /// What is missing in the files that grow beside the training.
+  Result<void> finish_reports() {
+    if (auto reported = job_.story.finish(); !reported) return reported;
+    return job_.losses.finish();
+  }
+
   /// The same on all ranks, whose gradients were the same.
   Result<void> tell_of_skipped() {
-    if (job_.skipped == 0) return ok;
-    if (job_.skipped >= job_.step) {
+    const bool skips = job_.options.on_nan == OnNan::skip;
+    if (skips && job_.step > 0 && job_.skipped + job_.loss_scale.skipped >= job_.step) {
       return told_once(job_.comm,
                        divergence(fmt::format("all {} steps were skipped, for no gradient was finite: nothing was "
                                               "learnt",
                                               job_.step),
                                   {}, job_.is_resumed()));
     }
-    if (job_.world.rank == 0) {
+    if (job_.world.rank == 0 && job_.skipped > 0) {
       job_.story.warn(
           fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
     }
@@ -196,7 +208,7 @@ class Training {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
-    if (const auto reported = job_.story.finish(); !reported) return reported.error();
+    if (auto reported = finish_reports(); !reported) return reported.error();
     job_.story.say("stopped by SIGTERM after step {}/{}; {}", job_.step, length().steps, who_has_it());
     return Ending::stopped;
   }

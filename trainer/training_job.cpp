@@ -78,7 +78,10 @@ TrainingJob::TrainingJob(const TrainOptions& job_options, const World& job_world
       scales_loss(choose_precision(options).precision == Precision::fp16),
       schedule(schedule_of(options, agenda.length().steps)),
       run(facts_of(options, world, data, agenda)),
-      story(options, world, agenda.length()) {}
+      story(options, world, agenda.length()) {
+  losses.tell_failure(
+      [this](const Error& error) { story.warn(fmt::format("{}; training goes on", to_string(error))); });
+}
 
 bool TrainingJob::is_end(double loss) const {
   return options.on_nan == OnNan::stop && !std::isfinite(loss);

@@ -10,10 +10,17 @@ if(LLMLAUNCH_SANITIZE)
   set(trainer_core_arguments "~[epochs]")
 endif()
 llmlaunch_unit_test(trainer_files
-  SOURCES trainer_checkpoint_test.cpp trainer_files_test.cpp trainer_reports_test.cpp trainer_safetensors_test.cpp
-          trainer_trainer_state_test.cpp
+  SOURCES trainer_checkpoint_test.cpp trainer_dealing_test.cpp trainer_files_test.cpp trainer_reports_test.cpp
+          trainer_safetensors_test.cpp trainer_trainer_state_test.cpp
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
-llmlaunch_unit_test(trainer_app SOURCES trainer_agenda_test.cpp trainer_progress_test.cpp LIBRARIES llmlaunch_trainer_app)
+llmlaunch_unit_test(trainer_app
+  SOURCES trainer_agenda_test.cpp trainer_job_facts_test.cpp trainer_loss_log_test.cpp trainer_progress_test.cpp
+          trainer_training_test.cpp
+  LIBRARIES llmlaunch_trainer_app)
+add_test(NAME unit_trainer_source_digest
+  COMMAND ${CMAKE_COMMAND} -DSCRIPT=${PROJECT_SOURCE_DIR}/trainer/source_digest.cmake
+          -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/source_digest -P ${CMAKE_CURRENT_SOURCE_DIR}/source_digest_test.cmake)
+set_tests_properties(unit_trainer_source_digest PROPERTIES LABELS unit TIMEOUT 60)
 llmlaunch_unit_test(trainer_core
   SOURCES
     trainer_batch_loader_test.cpp

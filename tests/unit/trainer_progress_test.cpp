@@ -156,18 +156,4 @@ TEST_CASE("flags that differ from the checkpoint's are told with both values and
   CHECK(changed_flags({}, optimizer_numbers(now), flags_to_keep(now, {}, 200, 2)).empty());
 }
 
-TEST_CASE("ranks that test other numbers of images at a time are not of one job") {
-  TrainOptions options;
-  const DataSource data;
-  const JobFacts before = job_facts(options, data);
-  options.per_device_eval_batch_size = 8;
-  const JobFacts after = job_facts(options, data);
-  REQUIRE(before.size() == after.size());
-  JobFacts changed;
-  for (std::size_t i = 0; i < after.size(); ++i) {
-    if (before[i] != after[i]) changed.push_back(after[i]);
-  }
-  CHECK(changed == JobFacts{{"--per_device_eval_batch_size", "8"}});
-}
-
 }  // namespace trainer_progress_test

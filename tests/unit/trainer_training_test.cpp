@@ -1,0 +1,224 @@
+// Parts of a training job in one process: weights and losses that are no numbers, and checkpoints beside the steps.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <limits>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "rendezvous/base/log.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
+#include "trainer/checkpoint_keeper.hpp"
+#include "trainer/cpu_backend.hpp"
+#include "trainer/digits.hpp"
+#include "trainer/exit_status.hpp"
+#include "trainer/init.hpp"
+#include "trainer/model_check.hpp"
+#include "trainer/stop.hpp"
+#include "trainer/training_job.hpp"
+
+namespace trainer_training_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+Engine engine_of_one() {
+  auto backend = make_cpu_backend(mlp(), {}, {}, 1);
+  REQUIRE(backend);
+  return {.backend = std::move(*backend), .comm = std::make_unique<LocalComm>()};
+}
+
+LossLog no_losses() {
+  auto log = LossLog::open("", false);
+  REQUIRE(log);
+  return std::move(*log);
+}
+
+/// A job of one rank whose folder goes with it. What it prints on stdout stays out of the way.
+class SmallJob {
+ public:
+  explicit SmallJob(OnNan on_nan) : engine_(engine_of_one()), losses_(no_losses()) {
+    options_.on_nan = on_nan;
+    options_.output_dir = output_.path.string();
+    options_.save_strategy = SaveStrategy::steps;
+    options_.save_total_limit = 1;
+    world_.host = "alpha";
+    data_ = {draw_digits(64, 1), draw_digits(8, 2), "drawn"};
+    job_ = std::make_unique<TrainingJob>(options_, world_, engine_, data_, losses_);
+    load(initial_parameters(mlp(), 0));
+  }
+
+  TrainingJob& job() { return *job_; }
+  void load(const std::vector<float>& parameters) { REQUIRE(engine_.backend->load_parameters(parameters)); }
+  /// As a step would, with one weight that is none.
+  void spoil(float with) {
+    auto parameters = engine_.backend->copy_parameters();
+    REQUIRE(parameters);
+    (*parameters)[mlp().parameters.back().first + 3] = with;
+    load(*parameters);
+  }
+  std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(output_.path))
+      found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+  std::string folder(const std::string& name) const { return (output_.path / name).string(); }
+
+ private:
+  test::TemporaryDirectory output_;
+  TrainOptions options_;
+  World world_;
+  Engine engine_;
+  DataSource data_;
+  LossLog losses_;
+  std::unique_ptr<TrainingJob> job_;
+};
+
+/// Warnings, as long as it lives; each may be heard while it is said.
+class Warnings {
+ public:
+  explicit Warnings(std::function<void()> heard = [] {}) {
+    set_log_sink([this, heard = std::move(heard)](LogLevel, std::string_view line) {
+      said.emplace_back(line);
+      heard();
+    });
+  }
+  ~Warnings() { set_log_sink({}); }
+  Warnings(const Warnings&) = delete;
+  Warnings& operator=(const Warnings&) = delete;
+  std::vector<std::string> said;
+};
+
+}  // namespace
+
+TEST_CASE("a state that is not finite is not written, and the good checkpoint before it stays") {
+  const float broken = GENERATE(as<float>(), kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN());
+  CAPTURE(broken);
+  SmallJob small(OnNan::stop);
+  CheckpointKeeper keeper(small.job());
+  small.job().step = 1;
+  REQUIRE(keeper.save());
+  small.job().step = 2;
+  small.spoil(broken);
+  const auto refused = keeper.save();
+  REQUIRE_FALSE(refused);
+  CHECK(exit_status(refused.error()) == kDiverged);
+  const std::string value = std::isnan(broken) ? "nan" : broken > 0 ? "inf" : "-inf";
+  CHECK(to_string(refused.error()) ==
+        "after step 2: " + mlp().parameters.back().name + " is not finite (its value 3 is " + value +
+            "), and no checkpoint is written; the last good one is " + small.folder("checkpoint-1") +
+            "\n   hint: a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-1"});
+}
+
+TEST_CASE("AdamW's memory counts, too, and a job that goes on is told what can help it") {
+  SmallJob small(OnNan::stop);
+  small.job().step = small.job().steps_before = 7;
+  Backend::Moments moments{std::vector<float>(mlp().values), std::vector<float>(mlp().values)};
+  moments.second[0] = kInfinity;
+  REQUIRE(small.job().backend.load_moments(moments));
+  CheckpointKeeper keeper(small.job());
+  const auto refused = keeper.save();
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().what == "after step 7: AdamW's exp_avg_sq of " + mlp().parameters[0].name +
+                                    " is not finite (its value 0 is inf), and no checkpoint is written; this run has "
+                                    "written none");
+  CHECK_THAT(refused.error().hint, Catch::Contains("the learning rate is the checkpoint's, whatever --learning_rate"));
+}
+
+TEST_CASE("where --on_nan goes on, a state that is not finite is warned of and not written") {
+  SmallJob small(OnNan::carry_on);
+  CheckpointKeeper keeper(small.job());
+  small.job().step = 1;
+  REQUIRE(keeper.save());
+  small.job().step = 2;
+  small.spoil(kInfinity);
+  const Warnings warnings;
+  REQUIRE(keeper.save());
+  REQUIRE(keeper.save_once());  // as a SIGTERM after that step would; said once
+  CHECK(keeper.finish());
+  CHECK_FALSE(keeper.has_saved());
+  REQUIRE(warnings.said.size() == 1);
+  CHECK_THAT(warnings.said[0], Catch::StartsWith("after step 2: ") && Catch::EndsWith("checkpoint-1"));
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-1"});
+}
+
+TEST_CASE("a test loss that is no number ends the job, or is one warning") {
+  SmallJob stops(OnNan::stop);
+  stops.job().step = 3;
+  stops.spoil(std::numeric_limits<float>::quiet_NaN());
+  const auto ended = ModelCheck(stops.job()).test({});
+  REQUIRE_FALSE(ended);
+  CHECK(exit_status(ended.error()) == kDiverged);
+  CHECK(ended.error().what == "after step 3: the test loss is not a number");
+
+  SmallJob goes_on(OnNan::carry_on);
+  goes_on.job().step = 3;
+  goes_on.spoil(std::numeric_limits<float>::quiet_NaN());
+  const Warnings warnings;
+  REQUIRE(ModelCheck(goes_on.job()).test({}));
+  CHECK(warnings.said ==
+        std::vector<std::string>{"after step 3: the test loss is not a number; these weights are of no use"});
+}
+
+TEST_CASE("steps go on while a checkpoint is written, and one that is waited for is said, once") {
+  SmallJob small(OnNan::stop);
+  std::promise<void> release;
+  const std::shared_future<void> released(release.get_future());
+  std::atomic<int> written{0};
+  const auto slow = [&](const std::string&, const TrainingState& state) -> Result<std::string> {
+    // Written within `save`, nobody would release it.
+    if (released.wait_for(std::chrono::seconds(30)) != std::future_status::ready) {
+      return make_error(Errc::timed_out, "nobody goes on while this is written");
+    }
+    ++written;
+    return checkpoint_folder("x", state.step);
+  };
+  const Warnings warnings([&, done = false]() mutable {
+    if (!std::exchange(done, true)) release.set_value();
+  });
+  CheckpointKeeper keeper(small.job(), slow, std::chrono::milliseconds(0));
+  small.job().step = 1;
+  REQUIRE(keeper.save());
+  CHECK(written == 0);
+  CHECK(warnings.said.empty());
+  std::thread ending([] { wait_while_writing(); });  // as what ends the process by an error
+  for (const std::uint64_t step : {2, 3, 4}) {
+    small.job().step = step;
+    REQUIRE(keeper.save());  // the first of these waits, says so, and is released
+  }
+  REQUIRE(keeper.finish());
+  ending.join();
+  CHECK(written == 4);
+  REQUIRE(warnings.said.size() == 1);
+  CHECK_THAT(warnings.said[0], Catch::StartsWith("after step 2: the checkpoint of step 1 is still being written"));
+}
+
+TEST_CASE("the end of the process waits for a checkpoint that is on its way, and for no other") {
+  wait_while_writing();
+  mark_writing(true);
+  std::atomic<bool> over{false};
+  std::thread ending([&] {
+    wait_while_writing();
+    CHECK(over);
+  });
+  over = true;
+  mark_writing(false);
+  ending.join();
+}
+
+}  // namespace trainer_training_test
