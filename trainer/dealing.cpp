@@ -55,14 +55,16 @@ Result<void> check_dealing(const Dealing& then, const Dealing& now, const std::s
                       "or start anew in another --output_dir");
   }
   if (then.places() == now.places()) return ok;
-  return make_error(Errc::invalid_argument,
-                    fmt::format("{} ranks deal {} images as {} and {} rank{} dealt them as {}, so that images would be "
-                                "seen twice or never, and with other dropout",
-                                now.ranks, now.accounting.images, now.places(), then.ranks, then.ranks == 1 ? "" : "s",
-                                then.places()),
-                    checkpoint,
-                    fmt::format("with {} images per step these numbers of ranks go on from it: {}",
-                                then.accounting.images_per_step, ranks_that_would_do(then)));
+  return make_error(
+      Errc::invalid_argument,
+      fmt::format("{} {} images as {} and {} them as {}, so that images would be seen twice or never, and "
+                  "with other dropout",
+                  now.ranks == 1 ? "1 rank deals" : fmt::format("{} ranks deal", now.ranks), now.accounting.images,
+                  now.places(), then.ranks == 1 ? "1 rank dealt" : fmt::format("{} ranks dealt", then.ranks),
+                  then.places()),
+      checkpoint,
+      fmt::format("with {} images per step these numbers of ranks go on from it: {}", then.accounting.images_per_step,
+                  ranks_that_would_do(then)));
 }
 
 }  // namespace llmlaunch::trainer

@@ -81,6 +81,21 @@ Result<void> ModelCheck::predict() {
   return ok;
 }
 
+/// The same on all ranks, whose gradients were the same.
+Result<void> ModelCheck::check_learnt() {
+  const bool skips = job_.options.on_nan == OnNan::skip;
+  if (skips && job_.step > 0 && job_.skipped + job_.loss_scale.skipped >= job_.step) {
+    const std::string what =
+        fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
+    return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+  }
+  if (job_.world.rank == 0 && job_.skipped > 0) {
+    job_.story.warn(
+        fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
+  }
+  return ok;
+}
+
 Result<void> ModelCheck::compare_ranks(std::uint64_t epoch) {
   const auto parameters = job_.backend.copy_parameters();
   if (!parameters) return parameters.error();

@@ -16,7 +16,6 @@
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/data_source.hpp"
-#include "trainer/divergence.hpp"
 #include "trainer/host_loop.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
@@ -168,7 +167,7 @@ class Training {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
-    if (auto learnt = tell_of_skipped(); !learnt) return learnt.error();
+    if (auto learnt = model_.check_learnt(); !learnt) return learnt.error();
     resident_loop_.close();
     if (auto finished = job_.comm.finish(); !finished) return finished.error();
     if (!kept) return kept.error();
@@ -181,23 +180,6 @@ class Training {
   Result<void> finish_reports() {
     if (auto reported = job_.story.finish(); !reported) return reported;
     return job_.losses.finish();
-  }
-
-  /// The same on all ranks, whose gradients were the same.
-  Result<void> tell_of_skipped() {
-    const bool skips = job_.options.on_nan == OnNan::skip;
-    if (skips && job_.step > 0 && job_.skipped + job_.loss_scale.skipped >= job_.step) {
-      return told_once(job_.comm,
-                       divergence(fmt::format("all {} steps were skipped, for no gradient was finite: nothing was "
-                                              "learnt",
-                                              job_.step),
-                                  {}, job_.is_resumed()));
-    }
-    if (job_.world.rank == 0 && job_.skipped > 0) {
-      job_.story.warn(
-          fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
-    }
-    return ok;
   }
 
   /// The end that a SIGTERM asked for: what is done is kept.

@@ -157,6 +157,29 @@ TEST_CASE("where --on_nan goes on, a state that is not finite is warned of and n
   CHECK(small.names() == std::vector<std::string>{"checkpoint-1"});
 }
 
+TEST_CASE("a job of one rank does not go on where three dealt the images, for then two of them were there twice") {
+  SmallJob small(OnNan::stop);
+  TrainingJob& job = small.job();
+  auto state = state_after({.done = 1}, job.options, job.run, {}, job.comm, job.backend);
+  REQUIRE(state);
+  state->world_size = 3;
+  REQUIRE(save_checkpoint(job.options.output_dir, *state));
+  TrainOptions resuming = job.options;
+  resuming.resume_from_checkpoint = kLastCheckpoint;
+  const auto start = [&] {
+    return start_state(
+        resuming, job.run, job.comm, job.backend, [](const std::string&) {}, job.story.course);
+  };
+  const auto refused = start();
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(to_string(refused.error()),
+             Catch::StartsWith(small.folder("checkpoint-1") +
+                               ": 1 rank deals 64 images as 64 and 3 ranks dealt them as 66, so that"));
+  state->world_size = 2;
+  REQUIRE(save_checkpoint(job.options.output_dir, *state));
+  CHECK(start());
+}
+
 TEST_CASE("a test loss that is no number ends the job, or is one warning") {
   SmallJob stops(OnNan::stop);
   stops.job().step = 3;
@@ -173,6 +196,23 @@ TEST_CASE("a test loss that is no number ends the job, or is one warning") {
   REQUIRE(ModelCheck(goes_on.job()).test({}));
   CHECK(warnings.said ==
         std::vector<std::string>{"after step 3: the test loss is not a number; these weights are of no use"});
+}
+
+TEST_CASE("steps that were skipped are counted, and a job of nothing else has learnt nothing") {
+  SmallJob small(OnNan::skip);
+  ModelCheck model(small.job());
+  small.job().step = 20;
+  const Warnings warnings;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said.empty());
+  small.job().skipped = 19;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said == std::vector<std::string>{"19 of 20 steps were skipped, for their gradient was not finite"});
+  small.job().skipped = 20;
+  const auto nothing = model.check_learnt();
+  REQUIRE_FALSE(nothing);
+  CHECK(exit_status(nothing.error()) == kDiverged);
+  CHECK(nothing.error().what == "all 20 steps were skipped, for no gradient was finite: nothing was learnt");
 }
 
 TEST_CASE("steps go on while a checkpoint is written, and one that is waited for is said, once") {
