@@ -1,10 +1,15 @@
 // What happens to people: the same line twice at once, a stdout that takes nothing, more images than memory, a flag
 // whose variable is not set, a checkpoint on its way when the loss breaks. Each has its words and its status.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 #include "tests/integration/trainer/train_program.hpp"
 #include "tests/support/sanitized.hpp"
@@ -174,6 +179,77 @@ TEST_CASE("a loss that is not a number ends a job in half precision, too, whatev
   INFO(run.said);
   CHECK(run.status == 65);
   CHECK_THAT(run.said, Catch::Contains("step 2: the loss is not a number") && !Catch::Contains("overflowed"));
+}
+
+TEST_CASE("a rank that stands still ends the others within --ddp_timeout, which name what they waited in") {
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks =
+      start_ranks(served, 2, small({"--ddp_timeout", "2", "--logging_steps", "1", "--num_train_epochs", "100000"}));
+  REQUIRE(ranks[0]->wait_for("step 2/"));
+  ranks[1]->kill(SIGSTOP);
+  const int status = ranks[0]->wait();
+  INFO(ranks[0]->output());
+  CHECK(status == 69);
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("error: rank 0 on alpha: all-") &&
+                                     Catch::Contains(" bytes: not complete within 2 s\n"
+                                                     "   hint: a rank hangs or its network "
+                                                     "is cut; --ddp_timeout sets the limit"));
+  ranks[1]->kill(SIGKILL);
+  CHECK(ranks[1]->wait() == 128 + SIGKILL);
+}
+
+TEST_CASE("the end of the generation waits for a checkpoint that is being written") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  ServedRendezvous served({"alpha"});
+  Ranks ranks =
+      start_ranks(served, 1, small({"--output_dir", output, "--save_steps", "1", "--num_train_epochs", "100000"}));
+  // A part of a checkpoint that nobody reads: whoever writes it waits. The trainer may be faster than this; then it is
+  // a later checkpoint's.
+  std::string pipe, checkpoint;
+  for (int step = 1; pipe.empty(); ++step) {
+    REQUIRE(step < 10000);
+    checkpoint = output + "/checkpoint-" + std::to_string(step);
+    while (!std::filesystem::exists(checkpoint + ".unfinished") && !std::filesystem::exists(checkpoint)) {
+      std::this_thread::yield();
+    }
+    const std::string part = checkpoint + ".unfinished/checksums.json";
+    if (::mkfifo(part.c_str(), 0600) == 0) pipe = part;
+  }
+  served.end_generation("rank 7 failed");
+  REQUIRE(ranks[0]->wait_for("rank 7 failed"));
+  // Longer than the process lives after these words where nothing is being written.
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  // Both ends, so that neither who writes there nor who syncs it waits any longer.
+  const int both = ::open(pipe.c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(both >= 0);
+  const int status = ranks[0]->wait();
+  ::close(both);
+  INFO(ranks[0]->output());
+  CHECK(status == 75);
+  CHECK(std::filesystem::exists(checkpoint));
+  CHECK_FALSE(std::filesystem::exists(checkpoint + ".unfinished"));
+}
+
+TEST_CASE("a full disk costs the file of losses a line, and not the job") {
+  const TemporaryFolder folder;
+  const std::string losses = folder.file("losses");
+  Words words = {"/bin/sh", "-c", "ulimit -f 1; trap '' XFSZ; exec \"$@\"", "sh"};
+  const Words program = command(small({"--loss_file", losses, "--num_train_epochs", "4"}));
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 74);
+  CHECK_THAT(run.output(), Catch::Contains("warning: " + losses +
+                                           ": --loss_file: write: File too large; training goes "
+                                           "on\n") &&
+                               Catch::Contains("test accuracy") &&
+                               Catch::Contains(" of 40 lines of --loss_file could "
+                                               "not be written"));
+  const std::size_t whole = losses_in(losses).size();  // which parses each
+  CHECK(whole > 5);
+  CHECK(whole < 40);
 }
 
 TEST_CASE("where --predict cannot write is found before the first step") {

@@ -105,6 +105,21 @@ TEST_CASE("fewer images than ranks, and a last batch that is smaller, still trai
   CHECK_THAT(ranks[0]->output(), Catch::Contains("/2)"));
 }
 
+TEST_CASE("more ranks than the data can feed is said once, by rank 0, and is a wrong configuration on all") {
+  const ServedRendezvous served({"alpha", "alpha", "beta"});
+  Ranks ranks = start_ranks(served, 3, {"--train_samples", "2", "--eval_samples", "2", "--dataloader_drop_last"});
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    CHECK(status == 78);
+  }
+  CHECK_THAT(ranks[0]->output(),
+             Catch::Contains("error: no batch can be filled: 2 images for 3 ranks are 0 each, and a batch has 64\n"
+                             "   hint: use fewer ranks, a smaller --per_device_train_batch_size, or no "
+                             "--dataloader_drop_last"));
+  for (const std::size_t rank : {1U, 2U}) CHECK_THAT(ranks[rank]->output(), !Catch::Contains("error"));
+}
+
 TEST_CASE("a rank that is killed is named by the others, which end by themselves") {
   const ServedRendezvous served({"alpha", "alpha", "beta"});
   Ranks ranks =
@@ -368,13 +383,21 @@ TEST_CASE("a loss that is not a number ends the job, with step and rank, or is s
   // The weights that the first step made stay, for no later gradient is finite.
   ChildProcess skipping(command(with("skip")), kAlone);
   CHECK(skipping.wait() == 0);
-  CHECK_THAT(skipping.output(),
-             Catch::Contains("warning: step 2: the gradient is not finite") && Catch::Contains("the step is skipped"));
+  CHECK_THAT(skipping.output(), Catch::Contains("warning: step 2: the gradient is not finite") &&
+                                    Catch::Contains("the step is skipped") &&
+                                    Catch::Contains("warning: 15 of 16 steps were skipped"));
   ChildProcess going_on(command(with("continue")), kAlone);
   CHECK(going_on.wait() == 0);
   CHECK_THAT(going_on.output(), Catch::Contains("test accuracy") &&
                                     Catch::Contains("warning: after step 16: the test loss is not a number") &&
+                                    Catch::Contains(", loss nan\n") && !Catch::Contains("-nan") &&
                                     !Catch::Contains("is skipped"));
+  // One step, whose own loss is still a number.
+  Words short_wild = wild;
+  short_wild.insert(short_wild.end(), {"--max_steps", "1"});
+  ChildProcess one_step(command(short_wild), kAlone);
+  CHECK(one_step.wait() == 65);
+  CHECK_THAT(one_step.output(), Catch::Contains("error: after step 1: the test loss is not a number\n"));
 }
 
 TEST_CASE("ranks with other flags are found before the first step, by name, value, rank and host") {
