@@ -9,7 +9,7 @@ namespace llmlaunch::trainer {
 enum ExitStatus : int {
   kDone = 0,
   kUsage = 64,        ///< a wrong flag
-  kDiverged = 65,     ///< the loss is not a number
+  kDiverged = 65,     ///< loss or weights are no numbers, or nothing was learnt
   kNoInput = 66,      ///< the data is not there
   kUnavailable = 69,  ///< another rank, the rendezvous or the GPU
   kInternal = 70,     ///< a defect; ranks whose parameters differ
