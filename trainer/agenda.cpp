@@ -7,25 +7,25 @@ namespace llmlaunch::trainer {
 bool Agenda::is_time_to_log(std::uint64_t step) const {
   if (step == 1 && options_.logging_first_step) return true;
   switch (options_.logging_strategy) {
-    case LoggingStrategy::no: return false;
-    case LoggingStrategy::steps: return step % logging_steps() == 0 || is_last(step);
-    case LoggingStrategy::epoch: return ends_epoch(step);
+    case IntervalStrategy::no: return false;
+    case IntervalStrategy::steps: return step % logging_steps() == 0 || is_last(step);
+    case IntervalStrategy::epoch: return ends_epoch(step);
   }
   return false;
 }
 
 bool Agenda::is_time_to_save(std::uint64_t step) const {
   switch (options_.save_strategy) {
-    case SaveStrategy::no: return false;
-    case SaveStrategy::steps: return step % save_steps() == 0 || is_last(step);
-    case SaveStrategy::epoch: return ends_epoch(step);
+    case IntervalStrategy::no: return false;
+    case IntervalStrategy::steps: return step % save_steps() == 0 || is_last(step);
+    case IntervalStrategy::epoch: return ends_epoch(step);
   }
   return false;
 }
 
 std::optional<std::string> Agenda::due_test(std::uint64_t step) const {
   if (is_last(step)) return std::string();
-  if (options_.eval_strategy == EvalStrategy::epoch && ends_epoch(step)) {
+  if (options_.eval_strategy == IntervalStrategy::epoch && ends_epoch(step)) {
     return fmt::format("epoch {}/{}: ", step / length_.steps_per_epoch, length_.epochs);
   }
   if (is_step_of_test(step)) return fmt::format("step {}/{}: ", step, length_.steps);
@@ -41,7 +41,7 @@ std::uint64_t Agenda::eval_steps() const {
 }
 
 bool Agenda::is_step_of_test(std::uint64_t step) const {
-  return options_.eval_strategy == EvalStrategy::steps && step % eval_steps() == 0;
+  return options_.eval_strategy == IntervalStrategy::steps && step % eval_steps() == 0;
 }
 
 }  // namespace llmlaunch::trainer

@@ -28,7 +28,7 @@ class Agenda {
   bool is_anything_due(std::uint64_t step) const;
 
   /// Whether this job makes checkpoints.
-  bool saves() const { return options_.save_strategy != SaveStrategy::no; }
+  bool saves() const { return options_.save_strategy != IntervalStrategy::no; }
   /// How often, in steps: a share of all steps is counted, as in Hugging Face's TrainerState.
   std::uint64_t logging_steps() const { return counted_steps(options_.logging_steps, length_.steps); }
   std::uint64_t save_steps() const { return counted_steps(options_.save_steps, length_.steps); }

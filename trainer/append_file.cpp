@@ -1,4 +1,4 @@
-// Appending, all or nothing. Called for what --report_to writes.
+// Appending, all or nothing. Called for what --report_to and --loss_file write.
 #include "trainer/append_file.hpp"
 
 #include <fcntl.h>
@@ -10,12 +10,11 @@
 namespace llmlaunch::trainer {
 
 AppendFile::AppendFile(AppendFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
-  std::swap(size_, other.size_);
   return *this;
 }
 
@@ -23,32 +22,33 @@ AppendFile::~AppendFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-Result<AppendFile> AppendFile::open(const std::string& path, std::uint64_t keep) {
+Result<AppendFile> AppendFile::open(const std::string& path) {
   AppendFile file;
   file.path_ = path;
-  file.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  file.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file.descriptor_ < 0) return system_error(errno, "open", path);
-  // A pipe or a terminal cannot be cut, and has no place to write at either.
-  if (::ftruncate(file.descriptor_, static_cast<off_t>(keep)) != 0) return system_error(errno, "truncate", path);
-  file.size_ = keep;
   return file;
 }
 
+Result<void> AppendFile::cut(std::uint64_t keep) {
+  // EINVAL: it is none that can be cut.
+  if (::ftruncate(descriptor_, static_cast<off_t>(keep)) == 0 || errno == EINVAL) return ok;
+  return system_error(errno, "truncate", path_);
+}
+
 Result<void> AppendFile::append(std::string_view bytes) {
-  std::string_view rest = bytes;
-  while (!rest.empty()) {
-    const std::uint64_t at = size_ + (bytes.size() - rest.size());
-    const ssize_t written = ::pwrite(descriptor_, rest.data(), rest.size(), static_cast<off_t>(at));
+  const off_t end = ::lseek(descriptor_, 0, SEEK_END);  // a pipe has none
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
       const int reason = errno;
-      // Should this fail too, the next record is written over the half one.
-      [[maybe_unused]] const int cut = ::ftruncate(descriptor_, static_cast<off_t>(size_));
+      // Should this fail too, a half record stays; whoever goes on with a file of lines drops it.
+      [[maybe_unused]] const int cut = end < 0 ? 0 : ::ftruncate(descriptor_, end);
       return system_error(reason, "write", path_);
     }
-    rest.remove_prefix(static_cast<std::size_t>(written));
+    bytes.remove_prefix(static_cast<std::size_t>(written));
   }
-  size_ += bytes.size();
   return ok;
 }
 

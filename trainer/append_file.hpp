@@ -18,16 +18,18 @@ class AppendFile {
   AppendFile& operator=(AppendFile&& other) noexcept;
   ~AppendFile();
 
-  /// Opens `path`, or makes it, and cuts what stands behind its first `keep` bytes. The system's error.
-  static Result<AppendFile> open(const std::string& path, std::uint64_t keep);
-  /// All bytes or, with the system's error, none of them.
+  /// Opens `path`, or makes it, and changes nothing in it. The system's error.
+  static Result<AppendFile> open(const std::string& path);
+  bool is_open() const { return descriptor_ >= 0; }
+  /// Cuts what stands behind the first `keep` bytes. Nothing of a pipe or a terminal, where nothing stands.
+  Result<void> cut(std::uint64_t keep);
+  /// All bytes or, with the system's error, none of them; of a pipe perhaps some.
   Result<void> append(std::string_view bytes);
   const std::string& path() const { return path_; }
 
  private:
   std::string path_;
   int descriptor_ = -1;
-  std::uint64_t size_ = 0;
 };
 
 }  // namespace llmlaunch::trainer

@@ -28,7 +28,6 @@ add_library(llmlaunch_trainer_options STATIC
   flag_maker.cpp
   flag_values.cpp
   known_arguments.cpp
-  nearest_name.cpp
   option_table.cpp
   options.cpp
   shown_line.cpp

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "rendezvous/base/nearest.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
-#include "trainer/nearest_name.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -189,7 +189,7 @@ class Applying {
     std::erase_if(names, [&](const std::string& name) { return !table_.kind_of(name); });
     for (const KnownArgument& known : known_arguments()) names.emplace_back(known.name);
     if (setting.value.kind == Kind::mapping || setting.value.kind == Kind::null) names.emplace_back("train");
-    const std::string meant = nearest_name(names, setting.key);
+    const std::string meant(nearest(setting.key, names));
     return file_.error_at(setting.place, fmt::format("unknown key '{}'", setting.key.substr(0, 60)),
                           meant.empty() ? "llmlaunch-train --help lists the flags, which are the keys"
                                         : fmt::format("did you mean '{}'?", meant));

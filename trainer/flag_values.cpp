@@ -8,7 +8,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "trainer/nearest_name.hpp"
+#include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -125,7 +125,7 @@ std::optional<WrongWord> check_choice(std::string& word, const std::vector<std::
     word = lower;
     return std::nullopt;
   }
-  const std::string meant = nearest_name(words, lower);
+  const std::string meant(nearest(lower, words));
   return WrongWord{fmt::format("{} is not one of {}", in_quotes(word), fmt::join(words, ", ")),
                    meant.empty() ? "" : fmt::format("did you mean {}?", meant)};
 }

@@ -32,29 +32,11 @@ std::string word_for(OnNan answer) {
   return {};
 }
 
-std::string word_for(LoggingStrategy strategy) {
+std::string word_for(IntervalStrategy strategy) {
   switch (strategy) {
-    case LoggingStrategy::no: return "no";
-    case LoggingStrategy::steps: return "steps";
-    case LoggingStrategy::epoch: return "epoch";
-  }
-  return {};
-}
-
-std::string word_for(EvalStrategy strategy) {
-  switch (strategy) {
-    case EvalStrategy::no: return "no";
-    case EvalStrategy::steps: return "steps";
-    case EvalStrategy::epoch: return "epoch";
-  }
-  return {};
-}
-
-std::string word_for(SaveStrategy strategy) {
-  switch (strategy) {
-    case SaveStrategy::no: return "no";
-    case SaveStrategy::steps: return "steps";
-    case SaveStrategy::epoch: return "epoch";
+    case IntervalStrategy::no: return "no";
+    case IntervalStrategy::steps: return "steps";
+    case IntervalStrategy::epoch: return "epoch";
   }
   return {};
 }

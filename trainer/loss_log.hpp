@@ -7,10 +7,10 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/append_file.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -19,9 +19,6 @@ class LossLog {
   /// Opens the file, and changes nothing in it yet. An empty path writes nothing. `wanted`: some rank writes, so that
   /// all have to take part in finding each loss.
   static Result<LossLog> open(const std::string& path, bool wanted);
-  LossLog(LossLog&& other) noexcept;
-  LossLog& operator=(LossLog&&) = delete;
-  ~LossLog();
   bool wanted() const { return wanted_; }
 
   /// Who is told of the first line that could not be written: training goes on without it.
@@ -34,12 +31,9 @@ class LossLog {
   Result<void> finish() const;
 
  private:
-  LossLog(std::string path, int descriptor, bool wanted)
-      : path_(std::move(path)), descriptor_(descriptor), wanted_(wanted) {}
-  Result<void> append(std::string_view bytes);
+  LossLog(AppendFile file, bool wanted) : file_(std::move(file)), wanted_(wanted) {}
 
-  std::string path_;
-  int descriptor_;  // -1: this rank writes nothing
+  AppendFile file_;  // not open: this rank writes nothing
   bool wanted_;
   std::function<void(const Error&)> on_failure_;
   std::uint64_t lines_ = 0;

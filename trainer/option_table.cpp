@@ -104,12 +104,10 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
                                               {"error", false}, {"critical", false}, {"passive", false}};
   const std::map<std::string, Progress> occasions = {
       {"auto", Progress::automatic}, {"always", Progress::always}, {"never", Progress::never}};
-  const std::map<std::string, EvalStrategy> strategies = {
-      {"no", EvalStrategy::no}, {"steps", EvalStrategy::steps}, {"epoch", EvalStrategy::epoch}};
-  const std::map<std::string, LoggingStrategy> moments = {
-      {"no", LoggingStrategy::no}, {"steps", LoggingStrategy::steps}, {"epoch", LoggingStrategy::epoch}};
+  const std::map<std::string, IntervalStrategy> strategies = {
+      {"no", IntervalStrategy::no}, {"steps", IntervalStrategy::steps}, {"epoch", IntervalStrategy::epoch}};
   flags
-      .choice("--logging_strategy", o.logging_strategy, moments,
+      .choice("--logging_strategy", o.logging_strategy, strategies,
               "when to print the loss, and record it for reports: every logging_steps and after the last step, at each "
               "epoch's end, or never")
       ->default_str("steps");
@@ -141,8 +139,8 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
 }
 
 void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
-  const std::map<std::string, SaveStrategy> strategies = {
-      {"no", SaveStrategy::no}, {"steps", SaveStrategy::steps}, {"epoch", SaveStrategy::epoch}};
+  const std::map<std::string, IntervalStrategy> strategies = {
+      {"no", IntervalStrategy::no}, {"steps", IntervalStrategy::steps}, {"epoch", IntervalStrategy::epoch}};
   const std::map<std::string, std::optional<Metric>> metrics = {{"loss", Metric::loss},
                                                                 {"eval_loss", Metric::loss},
                                                                 {"accuracy", Metric::accuracy},

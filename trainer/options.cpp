@@ -50,11 +50,8 @@ struct Contradiction {
 
 using Found = std::optional<Contradiction>;
 
-const char* word_of(SaveStrategy strategy) {
-  return strategy == SaveStrategy::no ? "no" : strategy == SaveStrategy::steps ? "steps" : "epoch";
-}
-const char* word_of(EvalStrategy strategy) {
-  return strategy == EvalStrategy::no ? "no" : strategy == EvalStrategy::steps ? "steps" : "epoch";
+const char* word_of(IntervalStrategy strategy) {
+  return strategy == IntervalStrategy::no ? "no" : strategy == IntervalStrategy::steps ? "steps" : "epoch";
 }
 
 /// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
@@ -92,7 +89,7 @@ Found check_best(const TrainOptions& o) {
                          "make both steps or both epoch"};
   }
   const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
-  if (o.save_strategy == SaveStrategy::steps && !is_multiple(o.save_steps, every)) {
+  if (o.save_strategy == IntervalStrategy::steps && !is_multiple(o.save_steps, every)) {
     return Contradiction{flag,
                          fmt::format("--load_best_model_at_end needs --save_steps to be a multiple of "
                                      "--eval_steps, and they are {} and {}",
@@ -104,14 +101,15 @@ Found check_best(const TrainOptions& o) {
 
 /// A file may have save_steps beside save_strategy no, as Hugging Face's do; who types it means something by it.
 Found check_folders(const TrainOptions& o, const OptionTable& table) {
-  if (table.has("eval_steps") && o.eval_strategy != EvalStrategy::steps) {
+  if (table.has("eval_steps") && o.eval_strategy != IntervalStrategy::steps) {
     return Contradiction{"eval_steps", "--eval_steps needs --eval_strategy steps"};
   }
-  if (table.has("save_steps") && o.save_strategy != SaveStrategy::steps) {
+  if (table.has("save_steps") && o.save_strategy != IntervalStrategy::steps) {
     return Contradiction{"save_steps", "--save_steps needs --output_dir and --save_strategy steps"};
   }
   if (!o.output_dir.empty()) return {};
-  if (o.save_strategy != SaveStrategy::no) return Contradiction{"save_strategy", "--save_strategy needs --output_dir"};
+  if (o.save_strategy != IntervalStrategy::no)
+    return Contradiction{"save_strategy", "--save_strategy needs --output_dir"};
   if (o.resume_from_checkpoint == kLastCheckpoint) {
     return Contradiction{"resume_from_checkpoint", "--resume_from_checkpoint true needs --output_dir"};
   }
@@ -177,7 +175,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
   if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
-  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
+  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = IntervalStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
   // A folder of such a name is written ./on.
   if (resume.size() > 1) {

@@ -18,9 +18,8 @@ enum class DeviceChoice { automatic, cpu, cuda };
 
 /// When a loss is printed and recorded; when the test images are looked at, besides after the last step; when a
 /// checkpoint is written.
-enum class LoggingStrategy { no, steps, epoch };
-enum class EvalStrategy { no, steps, epoch };
-enum class SaveStrategy { no, steps, epoch };
+/// When something is done: Hugging Face's name and words.
+enum class IntervalStrategy { no, steps, epoch };
 
 /// What a loss or gradient that is not a number does.
 enum class OnNan {
@@ -59,15 +58,15 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   std::optional<std::uint64_t> data_seed;  ///< of the order of the images; without it, `seed`
   bool dropout = true;
-  LoggingStrategy logging_strategy = LoggingStrategy::steps;
+  IntervalStrategy logging_strategy = IntervalStrategy::steps;
   double logging_steps = 10;  ///< below 1, as the next two: that share of all steps
   bool logging_first_step = false;
-  EvalStrategy eval_strategy = EvalStrategy::no;
+  IntervalStrategy eval_strategy = IntervalStrategy::no;
   double eval_steps = 0;        ///< 0: as logging_steps
   bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
   std::string output_dir;  ///< where checkpoints go
-  SaveStrategy save_strategy = SaveStrategy::no;
+  IntervalStrategy save_strategy = IntervalStrategy::no;
   double save_steps = 500;
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew

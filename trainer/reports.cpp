@@ -105,8 +105,9 @@ Result<void> Reports::begin_json(std::uint64_t steps_done) {
           path, lines);
     }
   }
-  auto opened = AppendFile::open(path, same);
+  auto opened = AppendFile::open(path);
   if (!opened) return opened.error();
+  if (auto cut = opened->cut(same); !cut) return cut;
   if (auto put = opened->append(std::string_view(kept).substr(same)); !put) return put;
   json_ = std::move(*opened);
   return ok;
@@ -117,8 +118,9 @@ Result<void> Reports::begin_tensorboard(std::uint64_t steps_done) {
   const auto seconds = time_of_new_file(folders_.tensorboard);
   if (!seconds) return seconds.error();
   const std::string name = fmt::format("{}{:010}.{}.{}", kEventsPrefix, *seconds, this_host(), ::getpid());
-  auto opened = AppendFile::open((std::filesystem::path(folders_.tensorboard) / name).string(), 0);
+  auto opened = AppendFile::open((std::filesystem::path(folders_.tensorboard) / name).string());
   if (!opened) return opened.error();
+  if (auto cut = opened->cut(0); !cut) return cut;
   tensorboard_ = std::move(*opened);
   const double now = now_in_seconds();
   append(*tensorboard_, version_event(now) + start_event(now, steps_done + 1));

@@ -9,8 +9,8 @@
 #include <optional>
 #include <set>
 
+#include "rendezvous/base/nearest.hpp"
 #include "trainer/known_arguments.hpp"
-#include "trainer/nearest_name.hpp"
 
 namespace llmlaunch::trainer {
 namespace {

@@ -230,7 +230,7 @@ Result<Ending> run_to_end(Training& training) {
 Result<OutputLock> lock_output(const TrainOptions& options, const World& world) {
   if (options.output_dir.empty() || world.rank != 0) return OutputLock();
   const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
-  if (options.save_strategy != SaveStrategy::no || reports) {
+  if (options.save_strategy != IntervalStrategy::no || reports) {
     std::error_code ignored;  // who needs the folder says why there is none
     std::filesystem::create_directories(options.output_dir, ignored);
   }

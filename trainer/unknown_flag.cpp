@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "rendezvous/base/nearest.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
-#include "trainer/nearest_name.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -63,7 +63,7 @@ Error unknown_word(std::span<const std::string> names, const std::string& word) 
   if (const std::string hint = present_flag(names, name); !hint.empty()) return make_error(Errc::usage, what, {}, hint);
   std::vector<std::string> all(names.begin(), names.end());
   for (const KnownArgument& known : known_arguments()) all.emplace_back(known.name);
-  const std::string meant = nearest_name(all, name);
+  const std::string meant(nearest(name, all));
   if (meant.empty()) return make_error(Errc::usage, what, {}, kSeeHelp);
   std::string hint = fmt::format("did you mean --{}?", meant);
   if (known_argument(meant) != nullptr) hint += " That is Hugging Face's, and this trainer does not have it";

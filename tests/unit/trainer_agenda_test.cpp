@@ -39,9 +39,9 @@ TEST_CASE("lines are due never, or at the ends of epochs, where that is the stra
   TrainOptions options;
   const Agenda agenda(options, kLength);
   const auto is_due = [&](std::uint64_t step) { return agenda.is_time_to_log(step); };
-  options.logging_strategy = LoggingStrategy::epoch;
+  options.logging_strategy = IntervalStrategy::epoch;
   CHECK(steps_where(is_due) == Steps{5, 10});
-  options.logging_strategy = LoggingStrategy::no;
+  options.logging_strategy = IntervalStrategy::no;
   CHECK(steps_where(is_due).empty());
   options.logging_first_step = true;
   CHECK(steps_where(is_due) == Steps{1});
@@ -68,12 +68,12 @@ TEST_CASE("checkpoints are due by steps or by epochs, and always after the last 
   options.save_steps = 3;
   const Agenda agenda(options, kLength);
   const auto is_due = [&](std::uint64_t step) { return agenda.is_time_to_save(step); };
-  options.save_strategy = SaveStrategy::no;
+  options.save_strategy = IntervalStrategy::no;
   CHECK(steps_where(is_due).empty());
   CHECK_FALSE(agenda.saves());
-  options.save_strategy = SaveStrategy::steps;
+  options.save_strategy = IntervalStrategy::steps;
   CHECK(steps_where(is_due) == Steps{3, 6, 9, 10});
-  options.save_strategy = SaveStrategy::epoch;
+  options.save_strategy = IntervalStrategy::epoch;
   CHECK(steps_where(is_due) == Steps{5, 10});
   CHECK(agenda.saves());
 }
@@ -82,12 +82,12 @@ TEST_CASE("a test is due as its strategy says, and after the last step it always
   TrainOptions options;
   const Agenda agenda(options, kLength);
   const auto is_due = [&](std::uint64_t step) { return agenda.due_test(step).has_value(); };
-  options.eval_strategy = EvalStrategy::no;
+  options.eval_strategy = IntervalStrategy::no;
   CHECK(steps_where(is_due) == Steps{10});
-  options.eval_strategy = EvalStrategy::epoch;
+  options.eval_strategy = IntervalStrategy::epoch;
   CHECK(steps_where(is_due) == Steps{5, 10});
   CHECK(agenda.due_test(5) == "epoch 1/2: ");
-  options.eval_strategy = EvalStrategy::steps;
+  options.eval_strategy = IntervalStrategy::steps;
   options.eval_steps = 0;
   options.logging_steps = 4;
   CHECK(steps_where(is_due) == Steps{4, 8, 10});
@@ -108,9 +108,9 @@ TEST_CASE("an epoch that max_steps cuts short ends with the job") {
 TEST_CASE("something is due wherever one of them is") {
   TrainOptions options;
   options.logging_steps = 4;
-  options.save_strategy = SaveStrategy::steps;
+  options.save_strategy = IntervalStrategy::steps;
   options.save_steps = 3;
-  options.eval_strategy = EvalStrategy::epoch;
+  options.eval_strategy = IntervalStrategy::epoch;
   const Agenda agenda(options, kLength);
   CHECK(steps_where([&](std::uint64_t step) { return agenda.is_anything_due(step); }) == Steps{3, 4, 5, 6, 8, 9, 10});
 }

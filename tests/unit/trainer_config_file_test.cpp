@@ -56,7 +56,7 @@ TEST_CASE("keys stand at the top or below train:, in YAML or JSON") {
     CHECK(o.report_json);
     CHECK(o.report_tensorboard);
     CHECK(o.output_dir == "x");
-    CHECK(o.save_strategy == SaveStrategy::steps);
+    CHECK(o.save_strategy == IntervalStrategy::steps);
   }
   CHECK(options("").learning_rate == 1e-3);
   CHECK(options("# nothing\n").learning_rate == 1e-3);
@@ -69,7 +69,7 @@ TEST_CASE("flags win over the file, and the file over the defaults") {
   CHECK(o.seed == 3);
   CHECK(o.device == DeviceChoice::cpu);
   CHECK(o.weight_decay == 1e-2);
-  CHECK(o.save_strategy == SaveStrategy::epoch);
+  CHECK(o.save_strategy == IntervalStrategy::epoch);
   CHECK(options(file, {"--device", "cuda"}).device == DeviceChoice::cuda);
   CHECK(options("device: cuda\n", {"--use_cpu"}).device == DeviceChoice::cpu);
   CHECK(options(file, {"--use_cpu", "false"}).device == DeviceChoice::automatic);
@@ -117,10 +117,10 @@ TEST_CASE("all of TrainingArguments, as transformers 4 and 5 write it, is accept
     CHECK(o.seed == 42);
     CHECK(o.logging_steps == 500);
     CHECK(o.save_steps == 500);
-    CHECK(o.save_strategy == SaveStrategy::steps);
+    CHECK(o.save_strategy == IntervalStrategy::steps);
     CHECK(o.output_dir == "runs/a");
     CHECK(o.ddp_timeout == 1800);
-    CHECK(o.eval_strategy == EvalStrategy::no);
+    CHECK(o.eval_strategy == IntervalStrategy::no);
     CHECK(o.notes.empty());  // defaults ask for nothing
   }
 }
@@ -225,7 +225,7 @@ TEST_CASE("train: with nothing below has no keys") {
 }
 
 TEST_CASE("other versions' names mean the same") {
-  CHECK(options("evaluation_strategy: epoch\n").eval_strategy == EvalStrategy::epoch);
+  CHECK(options("evaluation_strategy: epoch\n").eval_strategy == IntervalStrategy::epoch);
   CHECK(options("no_cuda: true\n").device == DeviceChoice::cpu);
   CHECK(options("no_cuda: false\nuse_cpu: true\n").device == DeviceChoice::cpu);
   CHECK(options("warmup_ratio: 0.1\n").warmup_steps == 0.1);
@@ -379,7 +379,7 @@ TEST_CASE("truths in a file are YAML's, of any kind") {
     CHECK(options(std::string("torch_compile: ") + no + "\nno_cuda: " + no + "\n").notes.empty());
   }
   CHECK(options("resume_from_checkpoint: yes\noutput_dir: x\n").resume_from_checkpoint == "true");
-  CHECK(options("eval_strategy: EPOCH\n").eval_strategy == EvalStrategy::epoch);
+  CHECK(options("eval_strategy: EPOCH\n").eval_strategy == IntervalStrategy::epoch);
 }
 
 TEST_CASE("parts of epochs and shares of steps are taken as Hugging Face's files have them") {
@@ -390,7 +390,7 @@ TEST_CASE("parts of epochs and shares of steps are taken as Hugging Face's files
   CHECK(o.logging_steps == 0.1);
   CHECK(o.save_steps == 0.25);
   CHECK(o.eval_steps == 0);
-  CHECK(o.logging_strategy == LoggingStrategy::epoch);
+  CHECK(o.logging_strategy == IntervalStrategy::epoch);
 }
 
 TEST_CASE("a file's folder for reports is told of when it asks for none") {
@@ -404,7 +404,7 @@ TEST_CASE("what stands in a file and flags contradict together is blamed on who 
   CHECK(typed.error().code == Errc::usage);
   CHECK(typed.error().what == "--eval_steps needs --eval_strategy steps");
   // A whole file of Hugging Face's has both.
-  CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == EvalStrategy::epoch);
+  CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == IntervalStrategy::epoch);
 }
 
 }  // namespace trainer_config_file_test

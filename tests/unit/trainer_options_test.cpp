@@ -149,7 +149,7 @@ TEST_CASE("every flag reaches its option") {
   CHECK(more.warmup_steps == 0.1);
   CHECK(more.max_grad_norm == 1.5);
   CHECK(more.data_seed == 9);
-  CHECK(more.eval_strategy == EvalStrategy::steps);
+  CHECK(more.eval_strategy == IntervalStrategy::steps);
   CHECK(more.eval_steps == 30);
   CHECK(more.export_dataset == "folder");
   CHECK(options({}).model == "basicnet");
@@ -157,14 +157,14 @@ TEST_CASE("every flag reaches its option") {
   CHECK(options({"--predict", "file"}).predict == "file");
   CHECK(options({}).dataloader_num_workers == 0);
   CHECK(options({"--dataloader_num_workers", "4"}).dataloader_num_workers == 4);
-  CHECK(options({}).save_strategy == SaveStrategy::no);
-  CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
-  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
+  CHECK(options({}).save_strategy == IntervalStrategy::no);
+  CHECK(options({"--output_dir", "x"}).save_strategy == IntervalStrategy::steps);  // as Hugging Face's
+  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == IntervalStrategy::no);
   CHECK(options({}).on_nan == OnNan::stop);
   CHECK(options({"--on_nan", "skip"}).on_nan == OnNan::skip);
   CHECK(options({"--on_nan", "continue"}).on_nan == OnNan::carry_on);
   CHECK(options({"--lr_scheduler_type", "linear"}).lr_scheduler_type == SchedulerType::linear);
-  CHECK(options({"--eval_strategy", "epoch"}).eval_strategy == EvalStrategy::epoch);
+  CHECK(options({"--eval_strategy", "epoch"}).eval_strategy == IntervalStrategy::epoch);
   CHECK(options({"--use-cpu", "--device", "auto"}).device == DeviceChoice::cpu);
   CHECK(options({"--device", "cuda"}).device == DeviceChoice::cuda);
 }
@@ -448,8 +448,8 @@ TEST_CASE("true and false are written as accelerate, Hugging Face and YAML write
 
 TEST_CASE("words are taken in upper case, too") {
   const TrainOptions o = options({"--eval_strategy", "STEPS", "--save_strategy=Epoch", "--output_dir", "x"});
-  CHECK(o.eval_strategy == EvalStrategy::steps);
-  CHECK(o.save_strategy == SaveStrategy::epoch);
+  CHECK(o.eval_strategy == IntervalStrategy::steps);
+  CHECK(o.save_strategy == IntervalStrategy::epoch);
 }
 
 TEST_CASE("a folder for reports that nobody asked for is told of") {

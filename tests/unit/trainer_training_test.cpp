@@ -52,7 +52,7 @@ class SmallJob {
   explicit SmallJob(OnNan on_nan) : engine_(engine_of_one()), losses_(no_losses()) {
     options_.on_nan = on_nan;
     options_.output_dir = output_.path.string();
-    options_.save_strategy = SaveStrategy::steps;
+    options_.save_strategy = IntervalStrategy::steps;
     options_.save_total_limit = 1;
     world_.host = "alpha";
     data_ = {draw_digits(64, 1), draw_digits(8, 2), "drawn"};
