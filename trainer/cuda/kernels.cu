@@ -37,10 +37,15 @@ __global__ void gather_kernel(float* images, std::uint8_t* labels, ResidentImage
   if (i % kPixels == 0) labels[b] = from.labels[position];
 }
 
+/// relu, of what is not a number, too: fmaxf would make 0 of that, and the loss would not know.
+__device__ float above_0(float value) {
+  return value < 0.0F ? 0.0F : value;
+}
+
 __global__ void add_bias_relu_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
                                      std::size_t area) {
   const std::size_t i = element();
-  if (i < count) values[i] = fmaxf(values[i] + bias[i / area % channels], 0.0F);
+  if (i < count) values[i] = above_0(values[i] + bias[i / area % channels]);
 }
 
 __global__ void add_bias_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
@@ -51,7 +56,7 @@ __global__ void add_bias_kernel(float* values, const float* bias, std::size_t co
 
 __global__ void relu_kernel(float* values, std::size_t count) {
   const std::size_t i = element();
-  if (i < count) values[i] = fmaxf(values[i], 0.0F);
+  if (i < count) values[i] = above_0(values[i]);
 }
 
 __global__ void relu_backward_kernel(float* gradient, const float* output, float factor, std::size_t count) {
@@ -71,7 +76,7 @@ __global__ void max_pool_kernel(float* out, std::uint8_t* taken, const float* in
   const float four[4] = {corner[0], corner[1], corner[width], corner[width + 1]};
   std::uint8_t best = 0;
   for (std::uint8_t k = 1; k < 4; ++k) {
-    if (four[k] > four[best]) best = k;
+    if (four[k] > four[best] || isnan(four[k])) best = k;
   }
   out[i] = four[best];
   taken[i] = best;

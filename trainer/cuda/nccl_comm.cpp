@@ -194,8 +194,11 @@ class NcclComm final : public Comm {
       const cudaError_t state = cudaEventQuery(event_);
       if (state == cudaSuccess) return ok;
       if (state != cudaErrorNotReady) CUDA_CHECK(state);
+      // Should that count as the last error, whoever asks for one next does not mean it.
+      static_cast<void>(cudaGetLastError());
       ncclResult_t async = ncclSuccess;
-      nccl().ncclCommGetAsyncError(comm_, &async);
+      const ncclResult_t asked = nccl().ncclCommGetAsyncError(comm_, &async);
+      if (asked != ncclSuccess) async = asked;
       if (async != ncclSuccess && async != ncclInProgress) {
         return nccl_error(async, comm_, "a collective", __FILE__, __LINE__);
       }
