@@ -9,6 +9,8 @@
 #include <numeric>
 #include <utility>
 
+#include "trainer/agreement.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -147,8 +149,10 @@ Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const
     what += fmt::format(", rank {} has {}", rank, as_text((*all)[rank]).substr(0, 16));
   }
   if (others.size() > 1) what += fmt::format(" ({} of {} ranks: {})", others.size(), all->size(), compressed(others));
-  return make_error(Errc::internal, what, {},
-                    "the ranks must run the same program on the same data with the same flags; see their first lines");
+  return told_once(
+      comm,
+      make_error(Errc::internal, what, {},
+                 "the ranks must run the same program on the same data with the same flags; see their first lines"));
 }
 
 Result<std::vector<std::vector<double>>> gather_over_ranks(Comm& comm, std::span<const double> mine) {

@@ -82,7 +82,8 @@ class GradientReducer {
 };
 
 /// Checks that every rank holds the same text. The error names the ranks that differ from rank 0: "parameters after
-/// epoch 1 differ: …". Collective: all ranks get the same answer. `text` is as long on each.
+/// epoch 1 differ: …". Collective: all ranks find the same, and rank 0 tells it (`told_once`). `text` is as long on
+/// each.
 Result<void> check_equal_on_all_ranks(Comm& comm, const std::string& text, const std::string& subject);
 
 /// A few numbers from every rank, equally many from each; index = rank.

@@ -31,9 +31,12 @@ using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
 /// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
+/// Of an error without words rank 0 speaks, and nothing that follows from it is told here either.
 void report_error(const Error& error) {
   static std::once_flag once;
-  std::call_once(once, [&] { log_error("{}", to_string(error)); });
+  std::call_once(once, [&] {
+    if (!error.what.empty()) log_error("{}", to_string(error));
+  });
 }
 
 /// What the end of the job leaves to a line that is being written.
@@ -50,11 +53,18 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
+/// How long a rank that left its words to rank 0 waits for the end of the generation, which ends it. Who ends first is
+/// named as the reason, and has to be the one who spoke; over a launcher that says nothing, nobody waits for long.
+constexpr std::chrono::seconds kFirstWords{30};
+
 /// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
 /// are gone, and close connections before this rank has said why, so that the others' words for it would come first.
-void end_unless_done(const Result<Ending>& ending) {
+void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
   if (ending && *ending == Ending::done) return;
-  if (!ending && !ending.error().what.empty()) report_error(ending.error());  // else rank 0 has told it
+  if (!ending) {
+    report_error(ending.error());
+    if (ending.error().what.empty() && hears_of_end) std::this_thread::sleep_for(kFirstWords);
+  }
   ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
 }
 
@@ -82,8 +92,9 @@ Result<Ending> run(const TrainOptions& options) {
   if (!device) return device.error();
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
-  if (world->client) world->client->on_end(end_with_generation);
-  return train(options, *world, *device, end_unless_done);
+  const bool hears_of_end = world->client != nullptr;
+  if (hears_of_end) world->client->on_end(end_with_generation);
+  return train(options, *world, *device, [&](const Result<Ending>& ending) { end_unless_done(ending, hears_of_end); });
 }
 
 int run_program(const std::vector<std::string>& arguments) {
@@ -99,7 +110,7 @@ int run_program(const std::vector<std::string>& arguments) {
     report_error(told.error());
     return exit_status(told.error());
   }
-  end_unless_done(run(parsed->options));
+  end_unless_done(run(parsed->options), false);
   return kDone;
 }
 

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import BIN, ROOT
 from test_accelerate_environment import VENV
+from test_faults import headline
 
 HOSTS = 2
 READERS = pathlib.Path(f"{VENV}-readers")
@@ -95,7 +96,11 @@ def test_ranks_whose_files_differ_are_not_of_one_job(hosts, tmp_path):
         (tmp_path / name / "train.yaml").write_text(f"train:\n  learning_rate: {rate}\n  use_cpu: true\n")
     run = hosts.run("train", "--config", "train.yaml", *JOB, config=hosts.config(change))
     assert run.status == 78, str(run)
-    assert re.search(r"the ranks are not of one job: --learning_rate is 0.02 on rank 1 .* and 0.01 on rank 0", run.err), str(run)
+    # Rank 0 alone speaks for all who found it, and is the one whom the first lines show, whoever could have ended first.
+    differ = r"the ranks are not of one job: --learning_rate is 0.02 on rank 1 .* and 0.01 on rank 0"
+    assert headline(run).startswith("llmlaunch: error: rank 0 "), str(run)
+    first = run.err[run.err.index(headline(run)):]
+    assert re.search(differ, first) and len(re.findall(differ, run.err)) == 2, str(run)  # rank 0's line, and the headline's
     hosts.nothing_left(run)
     (tmp_path / "test02" / "train.yaml").unlink()
     run = hosts.run("train", "train.yaml", *JOB, config=hosts.config(change))
