@@ -419,9 +419,15 @@ std::string ConfigFile::without_secrets(std::string_view message) const {
   return shown;
 }
 
-Error ConfigFile::error_at(FilePlace place, std::string_view said, std::string_view note) const {
+bool ConfigFile::is_secret(std::string_view value) const {
+  return std::any_of(secrets_.begin(), secrets_.end(),
+                     [&](const std::string& secret) { return value.find(secret) != std::string_view::npos; });
+}
+
+Error ConfigFile::error_at(FilePlace place, std::string_view said, std::string_view said_note) const {
   const std::string what = without_secrets(said);
-  if (place.line == 0) return make_error(Errc::invalid_config, what, name_, std::string(note));
+  const std::string note = without_secrets(said_note);
+  if (place.line == 0) return make_error(Errc::invalid_config, what, name_, note);
   const auto characters = shown_characters(shown_line(text_, place.line));
   const std::size_t caret = std::min(std::max<std::size_t>(place.column, 1) - 1, characters.size());
   // A long line is shown around the caret, and the cuts are marked.

@@ -55,8 +55,12 @@ class ConfigFile {
   ///         2 | learning_rat: 0.1
   ///           | ^ did you mean 'learning_rate'?
   ///
-  /// What stands behind the name of a secret ("hub_token") is shown neither there nor in `what`, wherever it came from.
+  /// What stands behind the name of a secret ("hub_token") is not shown: not there, nor in `what` and `note`, wherever
+  /// it came from.
   Error error_at(FilePlace place, std::string_view what, std::string_view note = {}) const;
+
+  /// Whether a text has a secret in it: nothing may be told that is made of it.
+  bool is_secret(std::string_view text) const;
 
   const std::string& name() const { return name_; }
 

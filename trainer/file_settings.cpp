@@ -93,7 +93,10 @@ class Applying {
       return file_.error_at(value.place, fmt::format("{}: a number is expected, and this is a text in quotes", name));
     }
     const auto done = table_.set(name, words);
-    return done ? Result<void>(ok) : file_.error_at(value.place, done.error().what, done.error().hint);
+    if (done) return ok;
+    const bool secret =
+        std::any_of(words.begin(), words.end(), [&](const std::string& word) { return file_.is_secret(word); });
+    return file_.error_at(value.place, done.error().what, secret ? std::string() : done.error().hint);
   }
 
   /// One text is a list, too: "json,wandb".

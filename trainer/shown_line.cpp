@@ -69,7 +69,7 @@ bool begins_with_key(std::string_view line) {
 
 using Anchors = std::set<std::string, std::less<>>;
 
-/// The same, or where an anchor of a secret ends: "x: &x".
+/// Where the name of a secret ends, or an anchor of one: "x: &x".
 std::size_t start_of_secret(std::string_view line, const Anchors& anchors) {
   std::size_t first = end_of_secret_name(line);
   for (std::size_t at = line.find('&'); at != std::string_view::npos; at = line.find('&', at + 1)) {

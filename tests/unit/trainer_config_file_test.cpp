@@ -352,11 +352,17 @@ TEST_CASE("a secret on the line of an error is not shown") {
            "deepspeed: &x\n- hf_sesame\nhub_token: *x\nzzz: 1\n",
            "x: &x hf_sesame: y\nhub_token:\n  *x\n",
            "x: &x\n  y: hf_sesame: z\nhub_token: [1, *x]\n",
+           // And that a hint is made of.
+           "hub_token: &t sesame.json\nbf16: *t\n",
+           "seed: 1\nhub_token: &t \"1,sesame\"\nlearning_rate: *t\n",
        }) {
     CAPTURE(text);
     const auto refused = parse(text);
     REQUIRE_FALSE(refused);
-    CHECK_THAT(refused.error().what + refused.error().where, !Catch::Contains("sesame"));
+    CHECK_THAT(refused.error().what + refused.error().where + refused.error().hint, !Catch::Contains("sesame"));
+  }
+  for (const char* text : {"hub_token: &t 12345,5\nlearning_rate: *t\n"}) {
+    CHECK_THAT(parse(text).error().what, !Catch::Contains("12345"));  // nor with a point for its comma
   }
   // What comes after it is shown.
   CHECK_THAT(parse("hub_token: hf_sesame\nzzz: 1\n").error().what, Catch::Contains("2 | zzz: 1"));
