@@ -1,3 +1,5 @@
+// Which state becomes a checkpoint, and which is the best. Called by the training loop; the files are
+// checkpoint_writer's.
 #include "trainer/checkpoint_keeper.hpp"
 
 #include <fmt/format.h>
@@ -16,7 +18,7 @@ namespace {
 CheckpointWriter::Write waited_for(CheckpointWriter::Write write) {
   return [write = std::move(write)](const std::string& output_dir, const TrainingState& state) {
     struct Mark {
-      ~Mark() { mark_writing(false); }
+      ~Mark() { end_writing(); }
     };
     const Mark mark;
     return write(output_dir, state);
@@ -43,8 +45,8 @@ Result<void> CheckpointKeeper::save() {
   if (const auto found = find_not_finite(*state)) return refuse(*found);
   compare_with_best();
   state->course.best = job_.story.course.best;
-  mark_writing(true);
-  if (!writer_.save(std::move(*state))) mark_writing(false);
+  if (!begin_writing()) return ok;  // the process ends
+  if (!writer_.save(std::move(*state))) end_writing();
   return ok;
 }
 

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "trainer/write_gate.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -20,6 +22,8 @@ using namespace std::chrono_literals;
 constexpr auto kSignalWait = 2s;
 /// A loop without a batch for so long hangs.
 constexpr auto kBatchWait = 5s;
+/// A checkpoint that takes longer is on a disk that hangs.
+constexpr auto kWriteWait = 60s;
 constexpr auto kLook = 50ms;
 /// Two SIGTERMs so close together are one: coreutils' timeout signals its child and then its group, which the child is
 /// in.
@@ -29,7 +33,12 @@ std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> sigterm_noted{false};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
-std::atomic<bool> writing_now{false};
+
+/// Never destroyed: threads use it while the process ends.
+WriteGate& write_gate() {
+  static auto* const gate = new WriteGate;
+  return *gate;
+}
 
 void take_signals(sigset_t signals) {
   std::chrono::steady_clock::time_point noted_at;
@@ -89,13 +98,16 @@ void mark_saving() {
   saving_now = true;
 }
 
-void mark_writing(bool on) {
-  writing_now = on;
-  writing_now.notify_all();
+bool begin_writing() {
+  return write_gate().begin();
+}
+
+void end_writing() {
+  write_gate().end();
 }
 
 void wait_while_writing() {
-  writing_now.wait(true);
+  write_gate().shut(kWriteWait);
 }
 
 void wait_while_saving() {

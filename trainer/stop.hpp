@@ -20,8 +20,11 @@ bool is_stop_noted();
 void mark_batch();
 void mark_saving();
 
-/// A file that another thread writes is handed over, or is there: what ends the process by an error waits for it.
-void mark_writing(bool on);
+/// Around a file that another thread writes: false where the process is about to end, and nothing may be begun.
+bool begin_writing();
+void end_writing();
+/// For whoever ends the process by an error: from now on nothing is begun, and what was begun is whole afterwards,
+/// unless the disk takes longer than a person would wait.
 void wait_while_writing();
 
 /// For the thread that hears that the job is over: returns at once where no SIGTERM is noted or soon is; else not

@@ -24,6 +24,7 @@
 #include "trainer/model_check.hpp"
 #include "trainer/stop.hpp"
 #include "trainer/training_job.hpp"
+#include "trainer/write_gate.hpp"
 
 namespace trainer_training_test {
 
@@ -236,29 +237,33 @@ TEST_CASE("steps go on while a checkpoint is written, and one that is waited for
   REQUIRE(keeper.save());
   CHECK(written == 0);
   CHECK(warnings.said.empty());
-  std::thread ending([] { wait_while_writing(); });  // as what ends the process by an error
   for (const std::uint64_t step : {2, 3, 4}) {
     small.job().step = step;
     REQUIRE(keeper.save());  // the first of these waits, says so, and is released
   }
   REQUIRE(keeper.finish());
-  ending.join();
   CHECK(written == 4);
   REQUIRE(warnings.said.size() == 1);
   CHECK_THAT(warnings.said[0], Catch::StartsWith("after step 2: the checkpoint of step 1 is still being written"));
 }
 
-TEST_CASE("the end of the process waits for a checkpoint that is on its way, and for no other") {
-  wait_while_writing();
-  mark_writing(true);
-  std::atomic<bool> over{false};
-  std::thread ending([&] {
-    wait_while_writing();
-    CHECK(over);
-  });
-  over = true;
-  mark_writing(false);
-  ending.join();
+TEST_CASE("the end of the process waits for a checkpoint that is on its way, and lets none follow it") {
+  WriteGate gate;
+  REQUIRE(gate.begin());
+  auto ending = std::async(std::launch::async, [&] { return gate.shut(std::chrono::minutes(1)); });
+  while (gate.begin()) std::this_thread::yield();  // until it waits: nothing is begun any more
+  CHECK(ending.wait_for(std::chrono::milliseconds(0)) == std::future_status::timeout);
+  gate.end();
+  CHECK(ending.get());
+  CHECK_FALSE(gate.begin());
+  CHECK(gate.shut(std::chrono::milliseconds(0)));
+}
+
+TEST_CASE("the end of the process does not wait for a disk that hangs") {
+  WriteGate gate;
+  REQUIRE(gate.begin());
+  CHECK_FALSE(gate.shut(std::chrono::milliseconds(1)));
+  gate.end();
 }
 
 }  // namespace trainer_training_test
