@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +28,12 @@ std::size_t own_columns(std::FILE* out) {
   winsize size{};
   const bool known = ::ioctl(::fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
   return known ? size.ws_col - 1U : 79U;
+}
+
+/// llmlaunch reads a rank's stdout through one: a file behind it is somebody's own, and wants lines.
+bool is_pipe(std::FILE* out) {
+  struct stat info {};
+  return ::fstat(::fileno(out), &info) == 0 && S_ISFIFO(info.st_mode);
 }
 
 std::string clock_of(double seconds) {
@@ -73,7 +80,7 @@ void ProgressLine::end() {
 }
 
 bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns) {
-  if (wanted == Progress::automatic) return columns > 0 || ::isatty(::fileno(out)) == 1;
+  if (wanted == Progress::automatic) return ::isatty(::fileno(out)) == 1 || (columns > 0 && is_pipe(out));
   return wanted == Progress::always;
 }
 

@@ -44,7 +44,8 @@ class ProgressLine {
   std::optional<Clock::time_point> drawn_at_;
 };
 
-/// `columns`: of the terminal on which llmlaunch shows the line; 0: it shows none there.
+/// `columns`: of the terminal on which llmlaunch shows the line, where `out` is the pipe that it reads; 0: it shows
+/// none there.
 bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns);
 
 /// What llmlaunch says of its terminal (env::kTerminal); 0 where it says nothing, or nothing that is a number.

@@ -1,6 +1,9 @@
 // The line of progress, what a best model is, and what a resumed run is told of its flags.
 #include "trainer/progress.hpp"
 
+#include <unistd.h>
+
+#include <array>
 #include <cmath>
 #include <cstdlib>
 
@@ -93,8 +96,16 @@ TEST_CASE("without a terminal there are lines only") {
 
 TEST_CASE("llmlaunch's terminal is one to draw on, as wide as it says") {
   Memory memory;
-  CHECK(redraws_progress(Progress::automatic, memory.file(), 6));
-  CHECK_FALSE(redraws_progress(Progress::never, memory.file(), 6));
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe(ends.data()) == 0);
+  std::FILE* const pipe = ::fdopen(ends[1], "w");
+  REQUIRE(pipe != nullptr);
+  CHECK(redraws_progress(Progress::automatic, pipe, 6));
+  CHECK_FALSE(redraws_progress(Progress::automatic, pipe, 0));
+  CHECK_FALSE(redraws_progress(Progress::never, pipe, 6));
+  CHECK_FALSE(redraws_progress(Progress::automatic, memory.file(), 6));  // ">log" wants lines
+  std::fclose(pipe);
+  ::close(ends[0]);
   ProgressLine line(memory.file(), true, 6);
   line.draw("step 10/90", {}, true);
   line.clear();
