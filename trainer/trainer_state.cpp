@@ -72,6 +72,13 @@ Result<void> take_model(const Document& document, const std::string& path, Train
 
 constexpr const char* kLacks = "lacks a value, or has one of another type";
 
+/// What is subtracted from the steps later.
+Result<void> check_skipped(const std::string& path, const TrainingState& state) {
+  if (state.skipped <= state.step && state.loss_scale.skipped <= state.step - state.skipped) return ok;
+  return unreadable(
+      path, fmt::format("counts {} + {} skipped steps of {}", state.skipped, state.loss_scale.skipped, state.step));
+}
+
 /// What both versions have.
 bool take_job(const Document& document, TrainingState& state) {
   SampleAccounting& a = state.accounting;
@@ -250,7 +257,9 @@ Result<void> take_own_state(std::string_view text, const std::string& path, Trai
                      (!document->contains("optimizer") || take_optimizer(*document, state)) &&
                      take_loss_scale(*document, state.loss_scale) && take_yardstick(*document, state.course) &&
                      take_flags(*document, state);
-  return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
+  if (!whole) return unreadable(path, kLacks);
+  if (auto counted = check_skipped(path, state); !counted) return counted;
+  return take_model(*document, path, state);
 }
 
 Result<void> take_old_state(std::string_view text, const std::string& path, TrainingState& state) {
@@ -260,7 +269,9 @@ Result<void> take_old_state(std::string_view text, const std::string& path, Trai
   const bool whole = take(*document, "global_step", state.step) && take(*document, "epoch", state.epoch) &&
                      take_job(*document, state) &&
                      take(*document, "train_batch_size", state.accounting.images_per_step);
-  return whole ? take_model(*document, path, state) : unreadable(path, kLacks);
+  if (!whole) return unreadable(path, kLacks);
+  if (auto counted = check_skipped(path, state); !counted) return counted;
+  return take_model(*document, path, state);
 }
 
 }  // namespace llmlaunch::trainer

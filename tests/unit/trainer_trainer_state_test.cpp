@@ -84,8 +84,15 @@ TEST_CASE("a loss's scale that can be none is damage, and none is that of the st
     REQUIRE_FALSE(taken);
     CHECK(taken.error().what == "lacks a value, or has one of another type");
   }
+  nlohmann::json more = document;
+  more["loss_scale"]["skipped_steps"] = 11;
+  state.step = 12;
+  const auto taken = take_own_state(more.dump(), "own", state);
+  REQUIRE_FALSE(taken);
+  CHECK(taken.error().what == "counts 2 + 11 skipped steps of 12");
   document.erase("loss_scale");
   TrainingState without;
+  without.step = 12;
   REQUIRE(take_own_state(document.dump(), "own", without));
   CHECK(without.loss_scale == LossScale{});
 }
