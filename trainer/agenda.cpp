@@ -1,3 +1,4 @@
+// When what is due. Asked by the loops after each step, and for the numbers that trainer_state.json keeps.
 #include "trainer/agenda.hpp"
 
 #include <fmt/format.h>

@@ -73,11 +73,13 @@ const std::string* value_of(const JobFacts& facts, const std::string& name) {
 Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine) {
   const auto texts = gather_texts(comm, packed(host, mine));
   if (!texts) return texts.error();
-  const RankFacts zero = unpacked(texts->front());
+  std::vector<RankFacts> ranks;
+  for (const std::string& text : *texts) ranks.push_back(unpacked(text));
+  const RankFacts& zero = ranks.front();
   std::vector<std::string> differences;
   for (const auto& [name, expected] : zero.facts) {
-    for (std::size_t rank = 1; rank < texts->size(); ++rank) {
-      const RankFacts other = unpacked((*texts)[rank]);
+    for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+      const RankFacts& other = ranks[rank];
       const std::string* value = value_of(other.facts, name);
       if (value != nullptr && *value == expected) continue;
       differences.push_back(fmt::format("{} is {} on rank {} ({}) and {} on rank 0 ({})", name,

@@ -75,12 +75,10 @@ Result<void> CheckpointWriter::finish() {
     // One of an earlier run.
     if (const auto found = find_last_checkpoint(output_dir_); found && *found) good = (*found)->folder;
   }
-  Error error = make_error(
-      Errc::internal, fmt::format("{} of {} checkpoints could not be written", failed_, failed_ + saved_), output_dir_,
-      good.empty() ? "none is on the disk; see the warnings above"
-                   : fmt::format("the last good one is {}; see the warnings above", good));
-  error.code = first_failure_;
-  return error;
+  return Error{first_failure_, fmt::format("{} of {} checkpoints could not be written", failed_, failed_ + saved_),
+               output_dir_,
+               good.empty() ? "none is on the disk; see the warnings above"
+                            : fmt::format("the last good one is {}; see the warnings above", good)};
 }
 
 }  // namespace llmlaunch::trainer

@@ -45,13 +45,10 @@ const char* word_for_loss(double loss) {
 }
 
 Error divergence(std::string what, std::string where, bool resumed) {
-  Error error = make_error(
-      Errc::internal, std::move(what), std::move(where),
-      resumed ? "the learning rate is the checkpoint's, whatever --learning_rate says: go on from an earlier "
-                "checkpoint, with --max_grad_norm 1 or --on_nan skip"
-              : "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out");
-  error.code = std::make_error_code(std::errc::argument_out_of_domain);
-  return error;
+  return {std::make_error_code(std::errc::argument_out_of_domain), std::move(what), std::move(where),
+          resumed ? "the learning rate is the checkpoint's, whatever --learning_rate says: go on from an earlier "
+                    "checkpoint, with --max_grad_norm 1 or --on_nan skip"
+                  : "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out"};
 }
 
 std::optional<std::string> find_not_finite(const TrainingState& state) {

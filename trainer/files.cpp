@@ -1,4 +1,4 @@
-// Files as a whole. Called for data sets and checkpoints.
+// Files as a whole. Called for data sets, checkpoints, files of settings and what grows beside the training.
 #include "trainer/files.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// A step as the host takes it: batches from the loader, their gradients added up and averaged while the last is still
+// on its way back, AdamW, the loss to all ranks where somebody wants it.
 #include "trainer/host_loop.hpp"
 
 #include <fmt/format.h>
@@ -46,8 +48,9 @@ Result<void> HostLoop::step(std::uint64_t epoch, std::uint64_t first, std::uint6
   if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss, job_.world.rank);
   if (auto averaged = job_.reducer.finish_step(); !averaged) return averaged;
   const double learning_rate = job_.learning_rate(job_.step);
-  if (auto changed = change_weights(learning_rate); !changed) return changed;
-  return log(*loss, learning_rate);
+  const auto norm = change_weights(learning_rate);
+  if (!norm) return norm.error();
+  return log(*loss, {.gradient_norm = *norm, .learning_rate = learning_rate});
 }
 
 /// The mean of the batches' mean losses on this rank. Their gradients are added up here, and averaged over the ranks
@@ -74,34 +77,36 @@ Result<double> HostLoop::gradient_of(const Batches& batches) {
   return loss;
 }
 
-Result<void> HostLoop::change_weights(double learning_rate) {
-  if (auto measured = measure_gradient(); !measured) return measured;
-  const bool skipped = skips();
+/// The gradient's norm, where it is known.
+Result<std::optional<double>> HostLoop::change_weights(double learning_rate) {
+  const bool may_skip = job_.scales_loss || job_.options.on_nan == OnNan::skip;
+  auto norm = measure_gradient(may_skip);
+  if (!norm) return norm;
+  const bool skipped = may_skip && !std::isfinite(norm->value());
   if (job_.scales_loss) note_step(job_.loss_scale, !skipped);
   if (skipped) {
     leave_out();
-    return ok;
+    return norm;
   }
   if (job_.options.max_grad_norm > 0) {
     const auto clipped = job_.backend.clip_gradient(job_.options.max_grad_norm);
     if (!clipped) return clipped.error();
-    job_.norm = *clipped;
+    norm = *clipped;
   }
-  return job_.backend.optimizer_step(job_.optimizer_step(job_.step), learning_rate);
+  auto changed = job_.backend.optimizer_step(job_.optimizer_step(job_.step), learning_rate);
+  if (!changed) return changed.error();
+  return norm;
 }
 
-/// The norm, where something depends on it or it is to be shown, of the gradient of the loss as it was before it was
-/// scaled.
-Result<void> HostLoop::measure_gradient() {
-  job_.norm.reset();
+/// The norm, where it is `wanted` or to be shown, of the gradient of the loss as it was before it was scaled.
+Result<std::optional<double>> HostLoop::measure_gradient(bool wanted) {
   const bool shown =
       job_.options.max_grad_norm == 0 && job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
-  if (!job_.scales_loss && job_.options.on_nan != OnNan::skip && !shown) return ok;
+  if (!wanted && !shown) return std::optional<double>();
   const auto norm =
       job_.scales_loss ? job_.backend.unscale_gradient(unscaling(job_.loss_scale)) : job_.backend.gradient_norm();
   if (!norm) return norm.error();
-  job_.norm = *norm;
-  return ok;
+  return std::optional(*norm);
 }
 
 /// An overflow is no fault of the model's: the scale was tried, and is too large.
@@ -117,9 +122,8 @@ void HostLoop::leave_out() {
 }
 
 /// The mean over the ranks of their means: with equal batches that of one process with all of their images.
-Result<void> HostLoop::log(double loss, double learning_rate) {
+Result<void> HostLoop::log(double loss, const StepFacts& facts) {
   const bool logged = job_.agenda.is_time_to_log(job_.step);
-  const StepFacts facts{.gradient_norm = job_.norm, .learning_rate = learning_rate};
   job_.unlogged.add(loss);
   if (!logged && !job_.losses.wanted() && !job_.agenda.saves()) {
     job_.story.step_done(job_.step, {}, facts);
@@ -134,10 +138,6 @@ Result<void> HostLoop::log(double loss, double learning_rate) {
                        facts);
   job_.losses.write(job_.step, sum->front() / job_.world.world_size);
   return ok;
-}
-
-bool HostLoop::skips() const {
-  return (job_.scales_loss || job_.options.on_nan == OnNan::skip) && !std::isfinite(*job_.norm);
 }
 
 }  // namespace llmlaunch::trainer

@@ -28,11 +28,10 @@ class HostLoop {
     std::uint64_t epoch, first, last;
   };
   Result<double> gradient_of(const Batches& batches);
-  Result<void> change_weights(double learning_rate);
-  Result<void> measure_gradient();
+  Result<std::optional<double>> change_weights(double learning_rate);
+  Result<std::optional<double>> measure_gradient(bool wanted);
   void leave_out();
-  Result<void> log(double loss, double learning_rate);
-  bool skips() const;
+  Result<void> log(double loss, const StepFacts& facts);
 
   TrainingJob& job_;
   BatchLoader& loader_;

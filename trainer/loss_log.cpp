@@ -37,7 +37,7 @@ Result<void> LossLog::begin(std::uint64_t steps_done) {
   std::error_code ignored;  // what cannot be looked at is not kept
   if (steps_done > 0 && std::filesystem::is_regular_file(file_.path(), ignored)) {
     const auto before = read_whole_file(file_.path(), kMaxStepLines);
-    if (!before) return before.error();
+    if (!before) return of_flag(before.error());
     kept = kept_step_lines(as_text(*before), steps_done);
     if (as_text(*before).starts_with(kept)) same = kept.size();
   }
@@ -49,20 +49,12 @@ Result<void> LossLog::begin(std::uint64_t steps_done) {
 void LossLog::write(std::uint64_t step, double loss) {
   if (!file_.is_open()) return;
   const std::string number = std::isfinite(loss) ? fmt::format("{}", loss) : "null";
-  ++lines_;
   const auto written = file_.append(fmt::format("{}{}, \"loss\": {}}}\n", kStepLineStart, step, number));
-  if (written || failed_++ > 0) return;
-  first_failure_ = of_flag(written.error());
-  if (on_failure_) on_failure_(*first_failure_);
+  if (tally_.add(written) && on_failure_) on_failure_(of_flag(written.error()));
 }
 
 Result<void> LossLog::finish() const {
-  if (failed_ == 0) return ok;
-  Error error =
-      make_error(Errc::internal, fmt::format("{} of {} lines of --loss_file could not be written", failed_, lines_),
-                 first_failure_->where, "see the warning above; the training itself is whole");
-  error.code = first_failure_->code;
-  return error;
+  return tally_.finish("lines of --loss_file");
 }
 
 }  // namespace llmlaunch::trainer

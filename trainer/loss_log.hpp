@@ -5,12 +5,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/append_file.hpp"
+#include "trainer/write_tally.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -36,9 +36,7 @@ class LossLog {
   AppendFile file_;  // not open: this rank writes nothing
   bool wanted_;
   std::function<void(const Error&)> on_failure_;
-  std::uint64_t lines_ = 0;
-  std::uint64_t failed_ = 0;
-  std::optional<Error> first_failure_;
+  WriteTally tally_;
 };
 
 }  // namespace llmlaunch::trainer

@@ -1,3 +1,4 @@
+// Tests of the model, and what follows from them. Called by the training loop after steps and at the end.
 #include "trainer/model_check.hpp"
 
 #include <fmt/format.h>

@@ -16,9 +16,8 @@ namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
-/// When a loss is printed and recorded; when the test images are looked at, besides after the last step; when a
-/// checkpoint is written.
-/// When something is done: Hugging Face's name and words.
+/// When a loss is printed and recorded, when the test images are looked at besides after the last step, when a
+/// checkpoint is written: Hugging Face's name and words.
 enum class IntervalStrategy { no, steps, epoch };
 
 /// What a loss or gradient that is not a number does.

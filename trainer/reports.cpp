@@ -137,20 +137,12 @@ void Reports::add(const LogRecord& record) {
 }
 
 void Reports::append(AppendFile& file, const std::string& bytes) {
-  ++records_;
   const auto written = file.append(bytes);
-  if (written || failed_++ > 0) return;
-  first_failure_ = written.error();
-  on_failure_(*first_failure_);
+  if (tally_.add(written)) on_failure_(written.error());
 }
 
 Result<void> Reports::finish() const {
-  if (failed_ == 0) return ok;
-  Error error =
-      make_error(Errc::internal, fmt::format("{} of {} records of --report_to could not be written", failed_, records_),
-                 first_failure_->where, "see the warning above; the training itself is whole");
-  error.code = first_failure_->code;
-  return error;
+  return tally_.finish("records of --report_to");
 }
 
 }  // namespace llmlaunch::trainer

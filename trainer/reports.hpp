@@ -15,6 +15,7 @@
 #include "rendezvous/base/result.hpp"
 #include "trainer/append_file.hpp"
 #include "trainer/course.hpp"
+#include "trainer/write_tally.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -45,9 +46,7 @@ class Reports {
   std::function<void(const Error&)> on_failure_;
   std::optional<AppendFile> json_;
   std::optional<AppendFile> tensorboard_;
-  std::uint64_t records_ = 0;
-  std::uint64_t failed_ = 0;
-  std::optional<Error> first_failure_;
+  WriteTally tally_;
 };
 
 /// One line of metrics.jsonl, with its end.

@@ -1,3 +1,5 @@
+// Steps that the device takes by itself: the host starts as many as nothing is due between, and looks at their losses
+// together. What a device cannot, the host loop does.
 #include "trainer/resident_loop.hpp"
 
 #include <fmt/format.h>
@@ -17,6 +19,9 @@ namespace {
 /// Steps of a run that are never resident: the first puts gradients into buckets, the second sends these, and then all
 /// libraries know their sizes.
 constexpr std::uint64_t kHostSteps = 2;
+
+/// What a rank says before the losses of its steps: whether it was told to stop, and its sum of what is not logged yet.
+constexpr std::size_t kHead = 2;
 
 }  // namespace
 
@@ -105,57 +110,60 @@ Result<void> ResidentLoop::begin(std::uint64_t epoch, std::uint64_t first, std::
 
 /// The last `count` steps, up to the job's: their losses from all ranks, and whether a rank was told to stop.
 Result<void> ResidentLoop::look(std::uint64_t count) {
-  auto said = steps_->collect();
-  if (!said) return said.error();
-  if (said->size() != count) {
-    return make_error(Errc::internal, fmt::format("{} losses of {} steps", said->size(), count));
+  auto losses = steps_->collect();
+  if (!losses) return losses.error();
+  if (losses->size() != count) {
+    return make_error(Errc::internal, fmt::format("{} losses of {} steps", losses->size(), count));
   }
   mark_batch();
-  if (auto noted = note_norm(); !noted) return noted;
-  for (const double loss : *said) job_.unlogged.add(loss);
-  said->push_back(job_.unlogged.sum());
-  said->push_back(is_stop_noted() ? 1.0 : 0.0);
-  const auto all = gather_over_ranks(job_.comm, *said);
-  if (!all) return all.error();
-  for (std::uint64_t i = 0; i < count; ++i) {
-    if (auto told = tell(job_.step - count + 1 + i, *all, i); !told) return told;
+  const auto norm = norm_to_show();
+  if (!norm) return norm.error();
+  for (const double loss : *losses) job_.unlogged.add(loss);
+  const std::array<double, kHead> head = {is_stop_noted() ? 1.0 : 0.0, job_.unlogged.sum()};
+  losses->insert(losses->begin(), head.begin(), head.end());
+  const auto said = gather_over_ranks(job_.comm, *losses);
+  if (!said) return said.error();
+  double unlogged = 0;
+  bool is_stop = false;
+  for (const std::vector<double>& rank : *said) {
+    is_stop = is_stop || rank[0] > 0;
+    unlogged += rank[1];
   }
-  const bool is_stop = std::any_of(all->begin(), all->end(), [](const auto& rank) { return rank.back() > 0; });
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t step = job_.step - count + 1 + i;
+    const auto mean = mean_loss(step, *said, kHead + i);
+    if (!mean) return mean.error();
+    job_.story.add_images(std::uint64_t{job_.options.per_device_train_batch_size} * job_.world.world_size);
+    StepFacts facts{.gradient_norm = std::nullopt, .learning_rate = job_.learning_rate(step)};
+    std::optional<double> line_loss;
+    if (step == job_.step) {  // the others are none that is logged
+      facts.gradient_norm = *norm;
+      if (job_.agenda.is_time_to_log(step)) line_loss = job_.unlogged.take_mean(unlogged, job_.world.world_size);
+    }
+    job_.story.step_done(step, line_loss, facts);
+    job_.losses.write(step, *mean);
+  }
   job_.stopped = job_.agenda.saves() && is_stop;
   return ok;
 }
 
-/// Of the last step, where anybody wants to know it: AdamW has left its gradient as it was.
-Result<void> ResidentLoop::note_norm() {
-  job_.norm.reset();
-  if (!job_.agenda.is_time_to_log(job_.step) || !job_.story.keeps_records()) return ok;
+/// Of the last step's gradient, where anybody wants to know it: AdamW has left it as it was.
+Result<std::optional<double>> ResidentLoop::norm_to_show() {
+  if (!job_.agenda.is_time_to_log(job_.step) || !job_.story.keeps_records()) return std::optional<double>();
   const auto norm = job_.backend.gradient_norm();
   if (!norm) return norm.error();
-  job_.norm = *norm;
-  return ok;
+  return std::optional(*norm);
 }
 
-/// Entry `index` of each rank's losses is that of `step`.
-Result<void> ResidentLoop::tell(std::uint64_t step, const std::vector<std::vector<double>>& losses, std::size_t index) {
+Result<double> ResidentLoop::mean_loss(std::uint64_t step, const std::vector<std::vector<double>>& said,
+                                       std::size_t index) const {
   double sum = 0;
-  double unlogged = 0;
   for (std::uint32_t rank = 0; rank < job_.world.world_size; ++rank) {
-    const double loss = losses[rank][index];
+    const double loss = said[rank][index];
     if (job_.is_end(loss)) return job_.diverged(step, loss, rank);
     sum += loss;
-    unlogged += *(losses[rank].end() - 2);  // behind it is the rank's word of a stop
   }
-  job_.story.add_images(std::uint64_t{job_.options.per_device_train_batch_size} * job_.world.world_size);
-  const bool is_last = step == job_.step;  // the others are none that is logged
-  std::optional<double> line_loss;
-  if (is_last && job_.agenda.is_time_to_log(step)) {
-    line_loss = job_.unlogged.take_mean(unlogged, job_.world.world_size);
-  }
-  job_.story.step_done(
-      step, line_loss,
-      {.gradient_norm = is_last ? job_.norm : std::nullopt, .learning_rate = job_.learning_rate(step)});
-  job_.losses.write(step, sum / job_.world.world_size);
-  return ok;
+  return sum / job_.world.world_size;
 }
 
 }  // namespace llmlaunch::trainer

@@ -40,8 +40,9 @@ class ResidentLoop {
   Result<void> agree(Result<std::unique_ptr<ResidentSteps>> made);
   Result<void> begin(std::uint64_t epoch, std::uint64_t first, std::uint64_t count);
   Result<void> look(std::uint64_t count);
-  Result<void> note_norm();
-  Result<void> tell(std::uint64_t step, const std::vector<std::vector<double>>& losses, std::size_t index);
+  Result<std::optional<double>> norm_to_show();
+  /// The mean over the ranks of their losses of a step.
+  Result<double> mean_loss(std::uint64_t step, const std::vector<std::vector<double>>& said, std::size_t index) const;
 
   TrainingJob& job_;
   const bool on_host_;

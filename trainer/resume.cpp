@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
@@ -140,6 +141,7 @@ Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm
     if (!loaded) return loaded.error();
     start = *loaded;
   }
+  static_assert(std::is_trivially_copyable_v<Start>, "it goes to the other ranks, of the same program, as it is");
   const auto all = comm.all_gather(std::as_bytes(std::span(&start, 1)));
   if (!all) return all.error();
   std::memcpy(&start, all->front().data(), sizeof start);

@@ -1,8 +1,10 @@
+// What follows from flags, world and data before the first step: the same on every rank, once they agree.
 #include "trainer/training_job.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -81,6 +83,10 @@ TrainingJob::TrainingJob(const TrainOptions& job_options, const World& job_world
       story(options, world, agenda.length()) {
   losses.tell_failure(
       [this](const Error& error) { story.warn(fmt::format("{}; training goes on", to_string(error))); });
+}
+
+TrainingJob::~TrainingJob() {
+  losses.tell_failure({});
 }
 
 bool TrainingJob::is_end(double loss) const {

@@ -28,6 +28,7 @@ struct TrainingJob {
   /// All of these outlive it.
   TrainingJob(const TrainOptions& job_options, const World& job_world, Engine& engine, DataSource& job_data,
               LossLog& loss_log);
+  ~TrainingJob();
   TrainingJob(const TrainingJob&) = delete;
   TrainingJob& operator=(const TrainingJob&) = delete;
 
@@ -49,7 +50,6 @@ struct TrainingJob {
   std::uint64_t steps_before = 0;      ///< of them: those of the runs that this one goes on from
   std::uint64_t skipped = 0;           ///< steps that changed no weight, for their gradient was no number
   LossScale loss_scale;                ///< with the steps that changed none, for their gradient overflowed
-  std::optional<double> norm;          ///< of the step's gradient, where it is known
   UnloggedLosses unlogged;             ///< of this rank
   bool stopped = false;                ///< by a SIGTERM that all ranks know of
   std::optional<LogRecord> last_test;  ///< of this run

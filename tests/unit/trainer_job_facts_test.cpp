@@ -18,7 +18,7 @@ namespace {
 
 using Change = std::function<void(TrainOptions&)>;
 
-/// A job whose options are all set to something, so that each change is one.
+/// A job's options, with a metric, so that another one is a change.
 TrainOptions some_options() {
   TrainOptions options;
   options.metric_for_best_model = Metric::loss;
