@@ -294,7 +294,7 @@ std::string describe_shown(const LaunchPlan& plan) {
   text += shown_machines(plan);
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
-  text += "and where a terminal shows their lines: LLMLAUNCH_TERMINAL\n";
+  text += "and where a terminal shows their lines: LLMLAUNCH_COLUMNS\n";
   if (plan.hosts.size() > 1)
     text +=
         "and on each host, where nothing else sets them, by its route here: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n";

@@ -134,9 +134,8 @@ std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
                                      std::initializer_list<const EnvList*> layers) {
   std::vector<std::string> env = inherited;
   // A secret, and what holds for the ranks of another llmlaunch, whose rank this one is.
-  const std::string secret = std::string(env::kJoinToken) + "=", terminal = std::string(env::kTerminal) + "=";
-  std::erase_if(env,
-                [&](const std::string& entry) { return entry.starts_with(secret) || entry.starts_with(terminal); });
+  const std::string secret = std::string(env::kJoinToken) + "=", columns = std::string(env::kColumns) + "=";
+  std::erase_if(env, [&](const std::string& entry) { return entry.starts_with(secret) || entry.starts_with(columns); });
   std::unordered_map<std::string, std::size_t> places;
   for (std::size_t i = 0; i < env.size(); ++i) places.emplace(env[i].substr(0, env[i].find('=')), i);
   for (const EnvList* layer : layers) {
