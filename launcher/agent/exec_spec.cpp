@@ -13,6 +13,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -243,7 +244,7 @@ Result<std::string> find_program(const std::string& name, const std::vector<std:
     if (error == EACCES && !nearly) nearly = not_runnable(candidate, error);
   }
   if (nearly) return *nearly;
-  const std::string shown = path.size() <= kShownPathBytes ? path : path.substr(0, kShownPathBytes) + "…";
+  const std::string shown = path.size() <= kShownPathBytes ? path : std::string(cut_text(path, kShownPathBytes)) + "…";
   return make_error(Errc::no_program, "no program '" + name + "' in PATH (" + shown + ")", {},
                     missing_hint(name, workdir));
 }
