@@ -26,11 +26,10 @@ std::string bare_name(std::string_view word) {
 }
 
 Error foreign(const KnownArgument& known) {
-  const Topic topic = topic_of(known);
   return make_error(
       Errc::usage,
-      fmt::format("--{} is Hugging Face's, for {}; this trainer does not have it", known.name, topic.about), {},
-      std::string(topic.instead));
+      fmt::format("--{} is Hugging Face's, for {}; this trainer does not have it", known.name, known.topic.about), {},
+      std::string(known.topic.instead));
 }
 
 /// Names that the trainer has otherwise: those of other versions, and Hugging Face's --no_bf16.
