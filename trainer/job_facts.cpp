@@ -9,37 +9,11 @@
 
 #include "trainer/best_model.hpp"
 #include "trainer/device.hpp"
+#include "trainer/option_words.hpp"
 #include "trainer/source_digest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-std::string word_for(SchedulerType type) {
-  switch (type) {
-    case SchedulerType::constant: return "constant";
-    case SchedulerType::linear: return "linear";
-    case SchedulerType::cosine: return "cosine";
-  }
-  return {};
-}
-
-std::string word_for(OnNan answer) {
-  switch (answer) {
-    case OnNan::stop: return "stop";
-    case OnNan::skip: return "skip";
-    case OnNan::carry_on: return "continue";
-  }
-  return {};
-}
-
-std::string word_for(IntervalStrategy strategy) {
-  switch (strategy) {
-    case IntervalStrategy::no: return "no";
-    case IntervalStrategy::steps: return "steps";
-    case IntervalStrategy::epoch: return "epoch";
-  }
-  return {};
-}
 
 /// Where the metric is not named, nobody asks.
 std::string best_by(const TrainOptions& o) {

@@ -368,6 +368,19 @@ TEST_CASE("a secret on the line of an error is not shown") {
   CHECK_THAT(parse("hub_token: hf_sesame\nzzz: 1\n").error().what, Catch::Contains("2 | zzz: 1"));
 }
 
+TEST_CASE("a long value is cut between two letters, and so is a secret that is looked for") {
+  const std::string begin(59, 'a');
+  CHECK_THAT(parse("device: " + begin + "\u00fcb\n").error().what,
+             Catch::StartsWith("device: '" + begin + "\u2026' is not one of "));
+  CHECK_THAT(parse("warmup_ratio: " + begin + "\u00fcb\n").error().what,
+             Catch::Contains("and this is " + begin + "\u2026\n"));
+  CHECK_THAT(parse(begin + "\u00fcb: 1\n").error().what, Catch::StartsWith("unknown key '" + begin + "'\n"));
+  const std::string secret = "hf_sesame" + std::string(50, 'a') + "\u00fcb";
+  const auto refused = parse("device: &x " + secret + "\nhub_token: *x\n");
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(to_string(refused.error()), !Catch::Contains("sesame"));
+}
+
 TEST_CASE("a secret's words are hidden, and no others") {
   CHECK_THAT(parse("hub_token: true\nfp16: perhaps\n").error().what, Catch::Contains("2 | fp16: perhaps"));
   CHECK_THAT(parse("include_tokens_per_second: falsely\nseed: falsely\n").error().what, Catch::Contains("'falsely'"));
@@ -409,6 +422,12 @@ TEST_CASE("what stands in a file and flags contradict together is blamed on who 
   REQUIRE_FALSE(typed);
   CHECK(typed.error().code == Errc::usage);
   CHECK(typed.error().what == "--eval_steps needs --eval_strategy steps");
+  // In a file flags have no hyphens, and a path keeps its own.
+  const auto in_file = parse("seed: 1\npredict: runs--a/x\nloss_file: runs--a/./x\n");
+  REQUIRE_FALSE(in_file);
+  CHECK(in_file.error().where == "cfg.yaml:2:1");
+  CHECK(in_file.error().what ==
+        "predict and loss_file name the same file, runs--a/x\n    2 | predict: runs--a/x\n      | ^ give each its own");
   // A whole file of Hugging Face's has both.
   CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == IntervalStrategy::epoch);
 }

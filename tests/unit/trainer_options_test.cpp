@@ -230,6 +230,8 @@ TEST_CASE("what cannot be understood is named") {
   };
   const std::string help = "llmlaunch-train --help lists the flags";
   const std::string unset = "is it a variable that is not set?";
+  const std::string word =
+      "it may be a secret, and is not shown; flags begin with --, a file of settings is named by --config";
   const std::vector<Row> rows = {
       {{"--learning_rat", "1"}, "unknown flag '--learning_rat'", "did you mean --learning_rate?"},
       {{"--per-device-train-batch-sise=3"},
@@ -237,9 +239,7 @@ TEST_CASE("what cannot be understood is named") {
        "did you mean --per_device_train_batch_size?"},
       {{"--fp16", "--bf16"}, "--fp16 and --bf16 do not go together", "leave one of them out"},
       {{"--cuda_graph", "--fp16"}, "--cuda_graph and --fp16 do not go together", "leave one of them out"},
-      {{"surplus"},
-       "'surplus' is neither a flag nor the value of one",
-       "flags begin with --; a file of settings is named by --config"},
+      {{"surplus"}, "word 1 behind llmlaunch-train is neither a flag nor the value of one", word},
       {{"--train_samples", "0"}, "--train_samples: '0' is not a whole number from 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: '0' is not a whole number from 1 to 1000000000", help},
       {{"--max_steps", "0"}, "--max_steps: '0' is not a whole number from 1 to 1000000000000, or -1", help},
@@ -328,7 +328,10 @@ TEST_CASE("what cannot be understood is named") {
       {{"--save_steps", "1.5"},
        "--save_steps: '1.5' is not a whole number from 1 to 1000000000, or below 1 a share of all steps",
        help},
-      {{"--config", ""}, "--config: needs the name of a file", help},
+      {{"--config", ""}, "--config needs the name of a file", unset},
+      {{"--config", "--seed", "3"},
+       "--config needs a value, the name of a file",
+       "behind it stands --seed; a value that begins with '-' is written --config=--seed"},
       // What CLI11 says of a wrong number of values reaches nobody.
       {{"--seed", "1", "--seed=2"}, "--seed is given twice: 1 and 2", "leave one of them"},
       {{"--bf16", "--bf16", "false"}, "--bf16 is given twice: true and false", "leave one of them"},
@@ -336,6 +339,9 @@ TEST_CASE("what cannot be understood is named") {
        "--model is given several times: mlp, mlp and mlp",
        "leave one of them"},
       {{"--config", "a", "--config", "b"}, "--config is given twice: a and b", "leave one of them"},
+      {{"--use_cpu", "--use_cpu", "true", "--seed", "1"},
+       "--use_cpu is given twice: true and true",
+       "leave one of them"},
       {{"--config"}, "--config needs a value, the name of a file", "nothing stands behind it"},
       {{"--use_cpu", "--seed"},
        "--seed needs a value, a whole number from 0 to 18446744073709551615",
@@ -346,9 +352,9 @@ TEST_CASE("what cannot be understood is named") {
       {{"--greater_is_better"},
        "--greater_is_better needs a value, true or false (also yes, no, on, off, 1, 0)",
        "nothing stands behind it"},
-      {{"--seed", "1", "2"},
-       "'2' is neither a flag nor the value of one",
-       "flags begin with --; a file of settings is named by --config"},
+      {{"--seed", "1", "2"}, "word 3 behind llmlaunch-train is neither a flag nor the value of one", word},
+      {{"--seed", "3", "hf_sesame=x"}, "word 3 behind llmlaunch-train is neither a flag nor the value of one", word},
+      {{"--" + std::string(57, 'x') + "\u00fcx"}, "unknown flag '--" + std::string(57, 'x') + "\u2026'", help},
       {{"seed=3"}, "'seed' is neither a flag nor the value of one", "did you mean --seed?"},
       {{"-seed", "3"}, "unknown flag '-seed'", "did you mean --seed?"},
       {{"--learning_rate", "0,5"}, "--learning_rate: '0,5' is not a number from 0", "a decimal point is a point: 0.5"},
