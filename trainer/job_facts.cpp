@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "trainer/best_model.hpp"
-#include "trainer/device.hpp"
 #include "trainer/option_words.hpp"
 #include "trainer/source_digest.hpp"
 
@@ -59,7 +58,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"what the training images are", contents_of(o, data.train)},
       {"what the test images are", contents_of(o, data.test)},
       {"--model", o.model},
-      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(o.precision)},
       {"--predict", given(o.predict)},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
@@ -110,7 +109,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
-      {"the precision", precision_name(choose_precision(o).precision)},
+      {"the precision", precision_name(o.precision)},
       {"--seed", text_of(o.seed)},
       {"--dropout", o.dropout ? "on" : "off"},
       {"--logging_steps", text_of(o.logging_steps)},

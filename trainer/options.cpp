@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "rendezvous/base/env.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/file_settings.hpp"
 #include "trainer/flag_values.hpp"
@@ -76,7 +77,7 @@ Contradiction contradiction(const char* flag, const std::string& hint, std::stri
 constexpr const char* kLeaveOneOut = "leave one of them out";
 
 /// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
-Found check_graph(const TrainOptions& o) {
+Found check_graph(const TrainOptions& o, const OptionWords& words) {
   if (!o.cuda_graph) return {};
   const Name graph{"cuda_graph"};
   const auto with = [&](const char* other, const char* how) {
@@ -85,8 +86,10 @@ Found check_graph(const TrainOptions& o) {
   if (o.gradient_accumulation_steps > 1) return with("gradient_accumulation_steps", " above 1");
   if (o.max_grad_norm > 0) return with("max_grad_norm", " above 0");
   if (o.on_nan == OnNan::skip) return with("on_nan", " skip");
-  if (o.fp16 == true) return with("fp16", "");
-  return {};
+  if (o.precision != Precision::fp16) return {};
+  if (words.fp16 == true) return with("fp16", "");
+  return contradiction("cuda_graph", fmt::format("{}, or add --fp16 false", kLeaveOneOut),
+                       "{} and mixed_precision fp16 ({}) do not go together", graph, env::kMixedPrecision);
 }
 
 /// Shares are compared by millionths, as Hugging Face does, for 0.3 is no multiple of 0.1 in binary.
@@ -150,6 +153,17 @@ Found check_files(const TrainOptions& o) {
                        Name{"loss_file"}, o.predict);
 }
 
+/// accelerate sets its variable for mixed_precision in its YAML.
+void take_precision(const OptionWords& words, const std::string& asked, TrainOptions& o) {
+  const bool said = words.bf16.value_or(false) || words.fp16.value_or(false);
+  if (o.tf32) o.precision = Precision::tf32;
+  if (words.bf16.value_or(!said && asked == "bf16")) o.precision = Precision::bf16;
+  if (words.fp16.value_or(!said && asked == "fp16")) o.precision = Precision::fp16;
+  if (words.bf16 || words.fp16 || asked != "fp8") return;
+  o.notes.push_back(fmt::format("mixed_precision {} ({}) is not done here and has no effect; bf16 and fp16 are", asked,
+                                env::kMixedPrecision));
+}
+
 Found take_words(const OptionWords& words, TrainOptions& o) {
   constexpr std::string_view kContradict = "{} and {}{} contradict each other";
   if (words.use_cpu.value_or(false)) {
@@ -164,9 +178,7 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
     }
     o.progress = Progress::never;
   }
-  if (words.bf16) o.bf16 = words.bf16;
-  if (words.fp16) o.fp16 = words.fp16;
-  if (o.bf16 == true && o.fp16 == true) {
+  if (words.bf16 == true && words.fp16 == true) {
     return contradiction("fp16", kLeaveOneOut, "{} and {} do not go together", Name{"fp16"}, Name{"bf16"});
   }
   const auto& reports = words.report_to;
@@ -188,7 +200,8 @@ void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, 
                                 o.logging_dir));
 }
 
-Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords& words, TrainOptions& o) {
+Found settle(const OptionTable& table, const AppliedFile& from_file, const std::string& mixed_precision,
+             OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
   // A device or a precision that is typed wins over a file's other word for it.
   if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
@@ -199,6 +212,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
   if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
+  take_precision(words, mixed_precision, o);
   if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = IntervalStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
   // A folder of such a name is written ./on.
@@ -209,7 +223,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   note_unused_folder(table, from_file, o);
-  if (auto found = check_graph(o)) return found;
+  if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;
   return check_best(o);
@@ -217,7 +231,8 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
 
 }  // namespace
 
-Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read) {
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
+                                    const std::string& mixed_precision) {
   ParsedOptions parsed;
   std::string file_name;
   {
@@ -254,7 +269,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
   if (const auto typed = table.parse(arguments); !typed) return typed.error();
-  const auto found = settle(table, from_file, words, parsed.options);
+  const auto found = settle(table, from_file, mixed_precision, words, parsed.options);
   if (!found) return parsed;
   const auto place = from_file.places.find(found->flag);
   if (place == from_file.places.end() || table.has(found->flag)) {

@@ -13,12 +13,14 @@ using namespace llmlaunch::trainer;
 
 namespace {
 
-Result<ParsedOptions> parse(const std::string& text, std::vector<std::string> flags = {}) {
+Result<ParsedOptions> parse(const std::string& text, std::vector<std::string> flags = {},
+                            const std::string& mixed_precision = {}) {
   flags.insert(flags.begin(), {"--config", "cfg.yaml"});
-  return parse_options(flags, [&](const std::string& path) -> Result<std::string> {
+  const auto read = [&](const std::string& path) -> Result<std::string> {
     CHECK(path == "cfg.yaml");
     return text;
-  });
+  };
+  return parse_options(flags, read, mixed_precision);
 }
 
 TrainOptions options(const std::string& text, const std::vector<std::string>& flags = {}) {
@@ -204,18 +206,23 @@ TEST_CASE("report_to as one text is a list of one") {
 }
 
 TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
-  CHECK(options("bf16: true\n").bf16 == true);
-  CHECK_FALSE(options("bf16: false\n").bf16.has_value());
-  CHECK(options("bf16: true\n", {"--bf16", "false"}).bf16 == false);
-  CHECK(options("fp16: true\n").fp16 == true);
-  CHECK_FALSE(options("fp16: false\n").fp16.has_value());
+  const auto beside = [](const std::string& asked, const std::string& text,
+                         const std::vector<std::string>& flags = {}) {
+    const auto parsed = parse(text, flags, asked);
+    REQUIRE(parsed);
+    return parsed->options.precision;
+  };
+  CHECK(beside("no", "bf16: true\n") == Precision::bf16);
+  CHECK(beside("bf16", "bf16: false\n") == Precision::bf16);
+  CHECK(beside("bf16", "bf16: true\n", {"--bf16", "false"}) == Precision::fp32);
+  CHECK(beside("bf16", "fp16: true\n") == Precision::fp16);
+  CHECK(beside("fp16", "fp16: false\n") == Precision::fp16);
   const auto both = parse("bf16: true\nfp16: true\n");
   REQUIRE_FALSE(both);
   CHECK_THAT(both.error().what, Catch::StartsWith("fp16 and bf16 do not go together"));
   CHECK(both.error().where == "cfg.yaml:2:1");
-  const TrainOptions other = options("bf16: true\n", {"--fp16"});
-  CHECK((!other.bf16 && other.fp16 == true));
-  CHECK(options("fp16: true\n", {"--bf16"}).fp16 == std::nullopt);
+  CHECK(beside("", "bf16: true\n", {"--fp16"}) == Precision::fp16);
+  CHECK(beside("", "fp16: true\n", {"--bf16"}) == Precision::bf16);
   CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
@@ -428,6 +435,9 @@ TEST_CASE("what stands in a file and flags contradict together is blamed on who 
   CHECK(in_file.error().where == "cfg.yaml:2:1");
   CHECK(in_file.error().what ==
         "predict and loss_file name the same file, runs--a/x\n    2 | predict: runs--a/x\n      | ^ give each its own");
+  CHECK_THAT(parse("cuda_graph: true\n", {}, "fp16").error().what,
+             Catch::StartsWith("cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together") &&
+                 Catch::Contains("or add --fp16 false"));
   // A whole file of Hugging Face's has both.
   CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == IntervalStrategy::epoch);
 }

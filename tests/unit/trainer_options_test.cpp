@@ -16,12 +16,14 @@ namespace {
 /// Files by name, for --config.
 using Files = std::map<std::string, std::string>;
 
-Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {}) {
-  return parse_options(arguments, [&](const std::string& path) -> Result<std::string> {
+Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {},
+                            const std::string& mixed_precision = {}) {
+  const auto read = [&](const std::string& path) -> Result<std::string> {
     const auto found = files.find(path);
     if (found == files.end()) return make_error(Errc::invalid_config, "no such file", path);
     return found->second;
-  });
+  };
+  return parse_options(arguments, read, mixed_precision);
 }
 
 TrainOptions options(const std::vector<std::string>& arguments) {
@@ -204,13 +206,13 @@ TEST_CASE("shares of steps that are multiples of each other are so in decimal di
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
-  CHECK(options({}).bf16 == std::nullopt);
-  CHECK(options({"--bf16"}).bf16 == true);
-  CHECK(options({"--bf16", "False"}).bf16 == false);
+  CHECK(options({}).precision == Precision::fp32);
+  CHECK(options({"--bf16"}).precision == Precision::bf16);
+  CHECK(options({"--bf16", "False"}).precision == Precision::fp32);
   CHECK(options({"--bf16", "--tf32", "true"}).tf32);
-  CHECK(options({}).fp16 == std::nullopt);
-  CHECK(options({"--fp16"}).fp16 == true);
-  CHECK(options({"--fp16", "--bf16", "false"}).bf16 == false);
+  CHECK(options({"--tf32"}).precision == Precision::tf32);
+  CHECK(options({"--fp16", "--tf32"}).precision == Precision::fp16);
+  CHECK(options({"--fp16", "--bf16", "false"}).precision == Precision::fp16);
   CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);
   CHECK(options({"--logging_first_step"}).logging_first_step);
@@ -220,6 +222,46 @@ TEST_CASE("switches are true alone, and true or false when that follows, as Hugg
   const TrainOptions both = options({"--dataloader_drop_last", "--logging_first_step"});
   CHECK(both.dataloader_drop_last);
   CHECK(both.logging_first_step);
+}
+
+TEST_CASE("accelerate's mixed_precision counts where no precision is typed, and is told of where it cannot be had") {
+  struct Row {
+    const char* asked;
+    std::vector<std::string> typed;
+    Precision precision;
+  };
+  const std::vector<Row> rows = {
+      {"", {}, Precision::fp32},
+      {"no", {"--bf16"}, Precision::bf16},
+      {"bf16", {}, Precision::bf16},
+      {"bf16", {"--bf16", "false"}, Precision::fp32},
+      {"bf16", {"--fp16"}, Precision::fp16},
+      {"fp16", {}, Precision::fp16},
+      {"fp16", {"--tf32"}, Precision::fp16},
+      {"fp16", {"--fp16", "false", "--tf32"}, Precision::tf32},
+      {"fp16", {"--bf16"}, Precision::bf16},
+      {"fp8", {"--bf16"}, Precision::bf16},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.asked, row.typed);
+    const auto parsed = parse(row.typed, {}, row.asked);
+    REQUIRE(parsed);
+    CHECK(parsed->options.precision == row.precision);
+    CHECK(parsed->options.notes.empty());
+  }
+  const auto fp8 = parse({}, {}, "fp8");
+  REQUIRE(fp8);
+  CHECK(fp8->options.precision == Precision::fp32);
+  CHECK(fp8->options.notes ==
+        std::vector<std::string>{"mixed_precision fp8 (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; "
+                                 "bf16 and fp16 are"});
+  const auto graph = parse({"--cuda_graph"}, {}, "fp16");
+  REQUIRE_FALSE(graph);
+  CHECK(graph.error().code == Errc::usage);
+  CHECK(to_string(graph.error()) ==
+        "--cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together\n   hint: leave one of "
+        "them out, or add --fp16 false");
+  CHECK(parse({"--cuda_graph", "--fp16", "false"}, {}, "fp16"));
 }
 
 TEST_CASE("what cannot be understood is named") {
