@@ -9,6 +9,7 @@
 
 #include "cli/machines_text.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -33,9 +34,8 @@ bool is_control(char c) {
 std::string shown_entry(const std::string& name, const std::string& value) {
   if (launcher::names_secret(name)) return fmt::format("{}={}", name, launcher::kMask);
   if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
-  std::size_t end = kShownValueBytes;
-  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
-  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(value.substr(0, end)), value.size());
+  const std::string begin(cut_text(value, kShownValueBytes));
+  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(begin), value.size());
 }
 
 namespace {
