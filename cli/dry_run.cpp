@@ -9,6 +9,7 @@
 
 #include "cli/machines_text.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -33,9 +34,8 @@ bool is_control(char c) {
 std::string shown_entry(const std::string& name, const std::string& value) {
   if (launcher::names_secret(name)) return fmt::format("{}={}", name, launcher::kMask);
   if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
-  std::size_t end = kShownValueBytes;
-  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
-  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(value.substr(0, end)), value.size());
+  const std::string begin(cut_text(value, kShownValueBytes));
+  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(begin), value.size());
 }
 
 namespace {
@@ -294,7 +294,7 @@ std::string describe_shown(const LaunchPlan& plan) {
   text += shown_machines(plan);
   text += fmt::format("logs: {}\n", shell_quoted(plan.log_dir + "/" + plan.job_id));
   text += "added at the start, on all ranks: MASTER_ADDR MASTER_PORT LLMLAUNCH_RENDEZVOUS LLMLAUNCH_TOKEN\n";
-  text += "and where a terminal shows their lines: LLMLAUNCH_TERMINAL\n";
+  text += "and where a terminal shows their lines: LLMLAUNCH_COLUMNS\n";
   if (plan.hosts.size() > 1)
     text +=
         "and on each host, where nothing else sets them, by its route here: NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME\n";

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "launcher/config.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::cli {
 
@@ -46,7 +47,7 @@ Result<void> check_settings(const std::vector<std::string>& settings, const std:
     const auto equals = setting.find('=');
     if (equals == 0) return usage("--set must be KEY=VALUE, and nothing stands before its '='", hint);
     if (equals == setting.npos)
-      return usage(fmt::format("--set must be KEY=VALUE, not '{}'", setting.substr(0, 60)), hint);
+      return usage(fmt::format("--set must be KEY=VALUE, not '{}'", cut_text(setting, 60)), hint);
   }
   return ok;
 }

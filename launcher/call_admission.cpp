@@ -9,6 +9,7 @@
 #include <csignal>
 #include <tuple>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/error.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
@@ -20,7 +21,7 @@ constexpr std::size_t kShownCommandBytes = 200;
 
 std::string shown_command(const std::vector<std::string>& argv) {
   std::string text = fmt::format("{}", fmt::join(without_secrets(argv), " "));
-  if (text.size() > kShownCommandBytes) text = text.substr(0, kShownCommandBytes) + "…";
+  if (text.size() > kShownCommandBytes) text = fmt::format("{}…", cut_text(text, kShownCommandBytes));
   return text;
 }
 

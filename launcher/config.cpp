@@ -21,6 +21,7 @@
 #include "launcher/config_schema.hpp"
 #include "launcher/file_kind.hpp"
 #include "launcher/plan_env.hpp"
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
@@ -74,7 +75,7 @@ void read_distributed_type(MapReader& top, Config& config) {
   }
   const auto meant = nearest(kind, known);
   top.check().fail(
-      value.mark, fmt::format("unknown distributed_type '{}'", kind.substr(0, 60)),
+      value.mark, fmt::format("unknown distributed_type '{}'", cut_text(kind, 60)),
       meant.empty() ? fmt::format("one of {}", fmt::join(known, ", ")) : fmt::format("did you mean '{}'?", meant));
 }
 
@@ -125,7 +126,7 @@ void read_main_process(MapReader& top, Config& config) {
       if (!is_six && !is_name) {
         top.check().fail(
             value->mark,
-            fmt::format("main_process_ip must be an address or a host name, not '{}'", address->substr(0, 60)),
+            fmt::format("main_process_ip must be an address or a host name, not '{}'", cut_text(*address, 60)),
             address->find('@') != address->npos                      ? "a user belongs to llmlaunch.ssh.user"
             : std::count(address->begin(), address->end(), ':') == 1 ? "a port belongs to main_process_port"
                                                                      : "");

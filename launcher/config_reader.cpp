@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "launcher/config_schema.hpp"
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::launcher {
@@ -23,9 +24,7 @@ std::string described(const YamlNode& value) {
   constexpr std::size_t kMost = 60;
   if (value.secret) return fmt::format("'{}'", kMask);
   if (value.text.size() <= kMost) return fmt::format("'{}'", value.text);
-  std::size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(value.text[end]) & 0xc0) == 0x80) --end;  // not inside a character
-  return fmt::format("'{}…'", value.text.substr(0, end));
+  return fmt::format("'{}…'", cut_text(value.text, kMost));
 }
 
 std::string what_was_meant(std::string_view key, const std::vector<std::string_view>& known) {

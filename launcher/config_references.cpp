@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "launcher/config_layers.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -158,7 +159,7 @@ struct Walk {
       const std::string& key = at.items[i].text;
       if (key == "setup" && !in_env) continue;  // the host's shell reads these
       const bool below_env = in_env || key == "env" || key == "rank_env";
-      if (auto done = node(at.items[i + 1], fmt::format("{}.{}", path, key.substr(0, 60)), below_env); !done)
+      if (auto done = node(at.items[i + 1], fmt::format("{}.{}", path, cut_text(key, 60)), below_env); !done)
         return done;
     }
     return ok;

@@ -3,6 +3,7 @@
 
 #include "launcher/config_layers.hpp"
 #include "launcher/config_schema.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -12,9 +13,7 @@ constexpr std::size_t kShownValueBytes = 160;
 
 std::string shortened(std::string text) {
   if (text.size() <= kShownValueBytes) return text;
-  std::size_t end = kShownValueBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return fmt::format("{}… ({} bytes)", text.substr(0, end), text.size());
+  return fmt::format("{}… ({} bytes)", cut_text(text, kShownValueBytes), text.size());
 }
 
 /// `name` is the key, the variable or the like of which this is the value; empty when it is a key of the table.

@@ -16,6 +16,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "rendezvous/base/cut_text.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -123,7 +125,7 @@ class TreeBuilder final : public YAML::EventHandler {
       if (tag == std::string(kCoreTag) + std::string(known)) return;
     }
     const bool a_text = tag.starts_with('!') && !tag.starts_with("!!");
-    stop(mark, fmt::format("the tag '{}' is not supported; write {}", tag.substr(0, 60),
+    stop(mark, fmt::format("the tag '{}' is not supported; write {}", cut_text(tag, 60),
                            a_text ? "quotes around a text that begins with '!'" : "the plain value"));
   }
 
@@ -165,7 +167,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (key.kind != YamlNode::Kind::scalar) stop(key.mark, "a key must be a plain text");
     const auto [other, added] = mapping.keys.emplace(key.text, key.mark);
     if (!added) {
-      stop(key.mark, fmt::format("key '{}' is given twice", key.text.substr(0, 60)),
+      stop(key.mark, fmt::format("key '{}' is given twice", cut_text(key.text, 60)),
            fmt::format("first on line {}", other->second.line));
     }
   }

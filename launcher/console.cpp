@@ -19,13 +19,6 @@ constexpr std::string_view kErrMark = "\x1b[1;31m!\x1b[0m ";
 constexpr std::array<std::string_view, 10> kColors{"\x1b[36m", "\x1b[32m", "\x1b[33m", "\x1b[35m", "\x1b[34m",
                                                    "\x1b[96m", "\x1b[92m", "\x1b[93m", "\x1b[95m", "\x1b[94m"};
 
-LinePrefix prefix_from(const LogSettings& settings, const std::vector<RankPlace>& places) {
-  if (settings.prefix_is_host) return LinePrefix::of_hosts(places);
-  if (!settings.prefix) return LinePrefix(places);
-  const auto pieces = parse_prefix(*settings.prefix);
-  return pieces ? LinePrefix(*pieces, places) : LinePrefix(places);  // the second cannot be: it was checked
-}
-
 std::vector<bool> shown_ranks(const LogSettings& settings, std::size_t ranks) {
   std::vector<bool> shown(ranks, settings.ranks.empty());
   for (const auto& [first, last] : settings.ranks)
@@ -36,15 +29,15 @@ std::vector<bool> shown_ranks(const LogSettings& settings, std::size_t ranks) {
 }  // namespace
 
 Console::Console(const LogSettings& settings, std::vector<RankPlace> places, ConsoleColors colors, bool live)
-    : prefix_(prefix_from(settings, places)),
+    : prefix_(LinePrefix::of(settings, places)),
       colors_(colors),
       color_by_(settings.color_by),
       places_(std::move(places)),
       shown_(shown_ranks(settings, places_.size())),
       screens_(2 * places_.size()) {
-  if (live && settings.updates_per_second > 0)
+  if (live && shows_updates(settings))
     bars_.emplace();
-  else if (settings.updates_per_second > 0)
+  else if (shows_updates(settings))
     update_interval_ = std::chrono::milliseconds(1000 / settings.updates_per_second);
   if (settings.fold_lines)
     folder_.emplace(places_.size(), static_cast<std::size_t>(std::count(shown_.begin(), shown_.end(), true)));
@@ -117,25 +110,16 @@ void Console::look_at_bar(std::size_t index, TimePoint now) {
 }
 
 void Console::update_live_line(std::size_t columns, TimePoint now) {
-  bars_->update(columns, now, [this](std::size_t index) { return bar_of(index); });
+  const auto is_seen = [this](std::size_t index) { return !is_blank_row(screens_[index].lines.redrawn_state()); };
+  bars_->update(columns, now, is_seen, [this](std::size_t index) { return bar_of(index); });
 }
 
 // Without colours: a cut could leave one open, and the prefix is enough to tell ranks apart.
 std::string Console::bar_of(std::size_t index) const {
-  const std::string state = row_text(screens_[index].lines.redrawn_state());
-  if (state.find_first_not_of(' ') == state.npos) return {};
   std::string line;
   prefix_.append(Rank{static_cast<std::uint32_t>(index / 2)}, index % 2 == 0 ? agent::Stream::out : agent::Stream::err,
                  time_, line);
-  return line + state;
-}
-
-std::size_t Console::columns_behind_prefix(std::size_t columns) const {
-  constexpr std::string_view kSomeTime = "2000-01-01T00:00:00";  // all have the same width
-  std::string prefix;
-  if (!places_.empty()) prefix_.append(Rank{0}, agent::Stream::out, kSomeTime, prefix);
-  const std::size_t used = row_width(prefix);
-  return columns > used ? columns - used : 1;
+  return line + row_text(screens_[index].lines.redrawn_state());
 }
 
 // --- lines -----------------------------------------------------------------------------------------------------------

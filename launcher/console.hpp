@@ -67,8 +67,8 @@ class Console {
   void update_live_line(std::size_t columns, TimePoint now);
   /// What belongs below all lines: printable, and no wider than it was asked for. Only with `live`.
   const std::string& live_line() const { return bars_->line(); }
-  /// What of so many columns a rank has for itself, at least one.
-  std::size_t columns_behind_prefix(std::size_t columns) const;
+  /// Whether anything is seen of a line that is redrawn, before it is complete.
+  static bool shows_updates(const LogSettings& settings) { return settings.updates_per_second > 0; }
 
  private:
   struct Screen {

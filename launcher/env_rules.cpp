@@ -103,7 +103,7 @@ bool set_by_llmlaunch(std::string_view variable) {
                                                     env::kJobId,
                                                     env::kGeneration,
                                                     env::kHost,
-                                                    env::kTerminal,
+                                                    env::kColumns,
                                                     env::kToken,
                                                     env::kJoinToken,
                                                     env::kRendezvous,

@@ -5,6 +5,8 @@
 
 #include <optional>
 
+#include "rendezvous/base/cut_text.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -47,7 +49,7 @@ Result<void> check_template(std::string_view text, bool secret) {
   walk(text, {}, unknown);
   if (!unknown) return ok;
   constexpr std::size_t kShown = 40;
-  const std::string shown = secret ? "a brace" : fmt::format("'{}'", unknown->substr(0, kShown));
+  const std::string shown = secret ? "a brace" : fmt::format("'{}'", cut_text(*unknown, kShown));
   const char* what = unknown->ends_with('}') ? "stands for nothing" : "is not closed";
   return make_error(Errc::invalid_config, fmt::format("{} {}", shown, what), {}, fmt::format("known are {}", kKnown));
 }

@@ -79,7 +79,7 @@ agent::Prepare prepare_message(const LaunchPlan& plan, std::size_t index, const 
   prepare.python = plan.python;
   prepare.env = host.env;
   if (plan.policy == StartPolicy::gang) prepare.env.emplace_back(env::kToken, head.token);
-  if (head.terminal_columns > 0) prepare.env.emplace_back(env::kTerminal, std::to_string(head.terminal_columns));
+  if (head.terminal_columns > 0) prepare.env.emplace_back(env::kColumns, std::to_string(head.terminal_columns));
   prepare.ways = std::move(ways);
   for (const RankPlan& rank : host.ranks) prepare.ranks.push_back({number(rank.rank), rank.env});
   if (!head.files.empty()) {

@@ -51,6 +51,10 @@ LogMux merged_lines(const LaunchPlan& plan) {
   return {own ? LinePrefix(*pieces, places) : LinePrefix(places), places.size()};
 }
 
+bool has_live_line(const LaunchOptions& options) {
+  return options.live_line && options.gather == nullptr;
+}
+
 Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
   LogSettings logs = plan.logs;
   if (plan.policy == StartPolicy::each_host) {
@@ -58,16 +62,17 @@ Console console_of(const LaunchPlan& plan, const LaunchOptions& options) {
     logs.ranks.clear();
     logs.fold_lines = false;
   }
-  const bool live = options.live_line && options.gather == nullptr;
-  return {logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}, live};
+  return {logs, rank_places(plan), {options.stdout_colors, options.stderr_colors}, has_live_line(options)};
 }
 
 // In a pipe or a file lines are wanted that stay, such as the loss every ten steps; a command of its own on each host
 // has none to draw for.
 std::size_t columns_for_ranks(const LaunchPlan& plan, const LaunchOptions& options) {
-  if (!options.live_line || plan.policy == StartPolicy::each_host || ::isatty(options.stdout_fd) != 1) return 0;
-  const Console console = console_of(plan, options);
-  return console.live() ? console.columns_behind_prefix(terminal_columns(options.stderr_fd)) : 0;
+  if (!has_live_line(options) || !Console::shows_updates(plan.logs)) return 0;
+  if (plan.policy == StartPolicy::each_host || ::isatty(options.stdout_fd) != 1) return 0;
+  const std::size_t columns = terminal_columns(options.stderr_fd);
+  const std::size_t used = LinePrefix::of(plan.logs, rank_places(plan)).columns();
+  return columns > used ? columns - used : 1;
 }
 
 }  // namespace

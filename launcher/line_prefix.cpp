@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "launcher/screen_text.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
 
@@ -22,12 +24,6 @@ std::string text_of(PrefixField field, std::size_t rank, const RankPlace& place,
     case PrefixField::world_size: return std::to_string(world);
   }
   return {};
-}
-
-// Columns of a terminal: letters, not their bytes.
-std::size_t prefix_width(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 }  // namespace
@@ -64,16 +60,33 @@ LinePrefix::LinePrefix(const PrefixTemplate& pieces, const std::vector<RankPlace
   pad();
 }
 
+LinePrefix LinePrefix::of(const LogSettings& settings, const std::vector<RankPlace>& places) {
+  if (settings.prefix_is_host) return of_hosts(places);
+  if (!settings.prefix) return LinePrefix(places);
+  const auto pieces = parse_prefix(*settings.prefix);
+  return pieces ? LinePrefix(*pieces, places) : LinePrefix(places);  // the second cannot be: it was checked
+}
+
 LinePrefix LinePrefix::of_hosts(const std::vector<RankPlace>& places) {
   LinePrefix prefix;
   for (const RankPlace& place : places) prefix.texts_.insert(prefix.texts_.end(), 2, place.host + ": ");
   return prefix;
 }
 
+// kTimeMark takes no column, and is in all of them equally often.
 void LinePrefix::pad() {
-  std::size_t width = 0;
-  for (const std::string& text : texts_) width = std::max(width, prefix_width(text));
-  for (std::string& text : texts_) text.append(width - prefix_width(text), ' ');
+  std::vector<std::size_t> widths;
+  widths.reserve(texts_.size());
+  for (const std::string& text : texts_) widths.push_back(row_width(text));
+  const std::size_t widest = widths.empty() ? 0 : *std::max_element(widths.begin(), widths.end());
+  for (std::size_t i = 0; i < texts_.size(); ++i) texts_[i].append(widest - widths[i], ' ');
+}
+
+std::size_t LinePrefix::columns() const {
+  constexpr std::string_view kSomeTime = "2000-01-01T00:00:00";  // all have the same width
+  std::string first;
+  if (!texts_.empty()) append(Rank{0}, agent::Stream::out, kSomeTime, first);
+  return row_width(first);
 }
 
 void LinePrefix::append(Rank rank, agent::Stream stream, std::string_view time, std::string& to) const {

@@ -31,6 +31,8 @@ class LinePrefix {
   /// By the template, padded at its end to the same width; an empty one is no prefix.
   LinePrefix(const PrefixTemplate& pieces, const std::vector<RankPlace>& places);
 
+  /// What checked settings ask for on the console.
+  static LinePrefix of(const LogSettings& settings, const std::vector<RankPlace>& places);
   /// "gpu07: ", as pdsh writes it: not padded. One rank on each host.
   static LinePrefix of_hosts(const std::vector<RankPlace>& places);
 
@@ -38,6 +40,8 @@ class LinePrefix {
   void append(Rank rank, agent::Stream stream, std::string_view time, std::string& to) const;
   bool empty() const { return texts_.empty() || texts_.front().empty(); }
   bool shows_time() const { return shows_time_; }
+  /// Of a terminal, that each takes; `of_hosts`: that the first one takes.
+  std::size_t columns() const;
 
  private:
   LinePrefix() = default;

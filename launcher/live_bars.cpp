@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
+#include <iterator>
 
 #include "launcher/screen_text.hpp"
 
@@ -20,22 +20,16 @@ void LiveBars::ended(std::size_t stream) {
   if (streams_.erase(stream) > 0) due_ = TimePoint{};
 }
 
-void LiveBars::update(std::size_t columns, TimePoint now, const StateFunction& state) {
+void LiveBars::update(std::size_t columns, TimePoint now, const SeenFunction& is_seen, const StateFunction& state) {
   due_.reset();
   next_ = now + kBetweenLiveLines;
-  std::string first;
-  std::size_t others = 0;
-  for (const std::size_t stream : streams_) {
-    std::string seen = state(stream);
-    if (seen.empty()) continue;
-    if (first.empty())
-      first = std::move(seen);
-    else
-      ++others;
-  }
+  line_.clear();
+  const auto first = std::find_if(streams_.begin(), streams_.end(), is_seen);
+  if (first == streams_.end()) return;
+  const auto others = std::count_if(std::next(first), streams_.end(), is_seen);
   const std::string more = others > 0 ? fmt::format(" (+{} more)", others) : std::string();
   const std::size_t room = columns > more.size() ? columns - more.size() : 0;
-  line_ = first.empty() ? std::string() : row_text(row_text(first, room) + more, columns);
+  line_ = row_text(row_text(state(*first), room) + more, columns);
 }
 
 }  // namespace llmlaunch::launcher

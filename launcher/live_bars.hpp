@@ -22,7 +22,8 @@ inline constexpr std::chrono::milliseconds kLiveLineSettles{30};
 
 class LiveBars {
  public:
-  /// What the line of that stream shows; empty: nothing that can be seen.
+  /// Whether there is something to see in the line of that stream; and what it shows, which is asked of one alone.
+  using SeenFunction = std::function<bool(std::size_t stream)>;
   using StateFunction = std::function<std::string(std::size_t stream)>;
 
   /// It has drawn its line again.
@@ -33,7 +34,7 @@ class LiveBars {
   /// When `update` has something to do.
   std::optional<TimePoint> due() const { return due_; }
   /// Looks at the streams again.
-  void update(std::size_t columns, TimePoint now, const StateFunction& state);
+  void update(std::size_t columns, TimePoint now, const SeenFunction& is_seen, const StateFunction& state);
   /// "[rank 0 gpu01] 45%|████▌     | 45/100 (+7 more)", as the last `update` saw it; "": there is none.
   const std::string& line() const { return line_; }
 

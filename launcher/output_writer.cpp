@@ -24,11 +24,10 @@ constexpr std::size_t kBatchBytes = 64u << 10;
 constexpr std::chrono::milliseconds kOthersPrint{100};
 
 // A pipe's reader may be `tee`, with the same terminal for what it prints; a file has no screen.
-template <class Way>
-Way way_of(int fd) {
+WayToScreen way_of(int fd) {
   struct stat file {};
-  if (::isatty(fd) == 1 || ::fstat(fd, &file) != 0) return Way::screen;
-  return S_ISFIFO(file.st_mode) || S_ISSOCK(file.st_mode) ? Way::through_others : Way::elsewhere;
+  if (::isatty(fd) == 1 || ::fstat(fd, &file) != 0) return WayToScreen::direct;
+  return S_ISFIFO(file.st_mode) || S_ISSOCK(file.st_mode) ? WayToScreen::through_others : WayToScreen::none;
 }
 
 }  // namespace
@@ -52,7 +51,7 @@ OutputWriter::OutputWriter(LogMux mux, Console console, LogFiles files, int stdo
       out_{FdWriter(stdout_fd, wake_.value()), "stdout"},
       err_{FdWriter(stderr_fd, wake_.value()), "stderr"},
       stderr_fd_(stderr_fd) {
-  out_.way = way_of<Terminal::Way>(stdout_fd);
+  out_.way = way_of(stdout_fd);
   // Signals are the event loop's, and SIGPIPE is an error of write() like any other: the thread inherits a full mask.
   sigset_t all, before;
   ::sigfillset(&all);
@@ -227,9 +226,9 @@ void OutputWriter::show(Terminal& terminal, std::string_view lines) {
 }
 
 void OutputWriter::make_room(const Terminal& terminal) {
-  if (terminal.way == Terminal::Way::elsewhere) return;
+  if (terminal.way == WayToScreen::none) return;
   if (const std::string erased = live_.erase(); !erased.empty()) write(err_, erased);
-  if (console_.live() && terminal.way == Terminal::Way::through_others)
+  if (console_.live() && terminal.way == WayToScreen::through_others)
     draw_from_ = std::chrono::steady_clock::now() + kOthersPrint;
 }
 

@@ -32,6 +32,9 @@ namespace llmlaunch::launcher {
 /// Lines of llmlaunch's own that wait for a terminal (a host may say a lot before its agent runs); the rest is counted.
 inline constexpr std::size_t kMaxSaidBytes = 1u << 20;
 
+/// How what is written to a descriptor comes, as far as anybody knows, to the screen of the live line.
+enum class WayToScreen { direct, through_others, none };
+
 class OutputWriter {
  public:
   /// Bytes written, by index of the host; called on the writer's thread, must not block.
@@ -92,8 +95,7 @@ class OutputWriter {
     const char* name;
     bool gone = false;  // EPIPE and its like
     bool cut = false;   // abandoned with bytes left
-    /// What is written there comes, as far as anybody knows, to the screen of the live line.
-    enum class Way { screen, through_others, elsewhere } way = Way::screen;
+    WayToScreen way = WayToScreen::direct;
   };
 
   void push(Item item);

@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "launcher/config_reader.hpp"
+#include "rendezvous/base/cut_text.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -16,7 +17,7 @@ constexpr std::size_t kShownJumpBytes = 80;
 
 Error wrong_jump(std::string_view stop, std::string_view what) {
   return make_error(Errc::invalid_argument,
-                    fmt::format("'{}' is no jump host: {}", stop.substr(0, kShownJumpBytes), what), {},
+                    fmt::format("'{}' is no jump host: {}", cut_text(stop, kShownJumpBytes), what), {},
                     "it is written [user@]host[:port], several with commas between them, or none");
 }
 

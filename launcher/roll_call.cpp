@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/hostlist.hpp"
+#include "launcher/screen_text.hpp"
 #include "rendezvous/base/log.hpp"
 
 namespace llmlaunch::launcher {
@@ -28,21 +29,10 @@ std::int64_t seconds_since(TimePoint then, TimePoint now) {
   return std::chrono::round<std::chrono::seconds>(now - then).count();
 }
 
-bool begins_letter(char c) {
-  return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-}
-
-std::size_t letters_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), begins_letter));
-}
-
-// The first letters of what is too long, and a sign that there was more.
+// The first letters of what is too long, and a sign that there was more, which takes one column.
 std::string cut_to(const std::string& text, std::size_t width) {
-  if (letters_of(text) <= width) return text;
-  std::size_t end = 0;
-  for (std::size_t letters = 0; end < text.size(); ++end)
-    if (begins_letter(text[end]) && ++letters >= width) break;
-  return text.substr(0, end) + std::string(width > 0 ? kMore : "");
+  if (row_width(text) <= width) return text;
+  return width > 0 ? row_text(text, width - 1) + std::string(kMore) : std::string();
 }
 
 }  // namespace
@@ -113,9 +103,9 @@ std::string RollCall::line(std::size_t width, TimePoint now) const {
                           seconds_since(slow[i]->since, now));
       const std::string more = i + 1 < slow.size() ? ", " + std::string(kMore) : "";
       const std::string reason = i == 0 && !slow[i]->reason.empty() ? fmt::format(" ({})", slow[i]->reason) : "";
-      if (letters_of(text + reason + more) <= width) text += reason;
+      if (row_width(text + reason + more) <= width) text += reason;
       const std::string whole = text + more;
-      if (letters_of(whole) > width) break;
+      if (row_width(whole) > width) break;
       shown = whole;
     }
     if (!shown.empty()) return shown;

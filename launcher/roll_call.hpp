@@ -46,7 +46,7 @@ class RollCall {
 
   /// "llmlaunch: 2 connecting, 126 ready; waiting for 2 of 128: gpu07 connecting 4 s (connection reset by peer), gpu09
   /// connecting 3 s": the second half when a host is slow, slowest first, and that one with its reason. At most `width`
-  /// letters, names left out for "…" where it is longer, and the reason first.
+  /// columns, names left out for "…" where it is longer, and the reason first.
   std::string line(std::size_t width, TimePoint now) const;
   /// "waiting for 3 of 128 hosts: gpu[07-08] connecting (5 s; gpu07: connection reset by peer), gpu09 in checks (3 s)":
   /// of hosts at the same stage one that has a reason gives it. Empty when all are there.

@@ -69,9 +69,13 @@ std::size_t length_of_escape(std::string_view text) {
   constexpr std::string_view kOpensString = "]P_^X";
   if (text.size() < 2) return text.size();
   if (text[1] == '[') {
+    const auto is_at = [text](std::size_t at, unsigned char first, unsigned char last) {
+      const auto byte = static_cast<unsigned char>(at < text.size() ? text[at] : '\0');  // char may have a sign or none
+      return byte >= first && byte <= last;
+    };
     std::size_t at = 2;
-    while (at < text.size() && text[at] >= 0x20 && text[at] < 0x40) ++at;
-    return at < text.size() && text[at] >= 0x40 ? at + 1 : at;
+    while (is_at(at, 0x20, 0x3f)) ++at;
+    return is_at(at, 0x40, 0x7e) ? at + 1 : at;
   }
   if (kOpensString.find(text[1]) == kOpensString.npos) return 1;  // what is behind it is seen, or left out by itself
   const std::size_t end = text.find_first_of("\a\x1b", 2);
@@ -104,35 +108,48 @@ Shown shown_of(const Letter& letter, std::string_view bytes) {
   return columns ? Shown{bytes, *columns} : Shown{kUnknown, 1};
 }
 
-}  // namespace
-
-std::string row_text(std::string_view text, std::size_t columns) {
+/// Calls `take` with what is shown of each letter, until it says no.
+template <class Take>
+void for_each_shown(std::string_view text, const Take& take) {
   const Utf8Locale utf8;
-  std::string row;
-  for (std::size_t used = 0; !text.empty();) {
+  while (!text.empty()) {
     if (text.front() == '\x1b') {
       text.remove_prefix(length_of_escape(text));
       continue;
     }
     const Letter letter = letter_of(text);
-    const Shown shown = shown_of(letter, text.substr(0, letter.bytes));
-    if (used + shown.columns > columns) break;
-    used += shown.columns;
-    row += shown.bytes;
+    if (!take(shown_of(letter, text.substr(0, letter.bytes)))) return;
     text.remove_prefix(letter.bytes);
   }
+}
+
+}  // namespace
+
+std::string row_text(std::string_view text, std::size_t columns) {
+  std::string row;
+  std::size_t used = 0;
+  for_each_shown(text, [&](const Shown& shown) {
+    if (used + shown.columns > columns) return false;
+    used += shown.columns;
+    row += shown.bytes;
+    return true;
+  });
   return row;
 }
 
 std::size_t row_width(std::string_view text) {
-  const Utf8Locale utf8;
   std::size_t width = 0;
-  while (!text.empty()) {
-    const Letter letter = letter_of(text);
-    width += columns_of_letter(letter.code).value_or(0);
-    text.remove_prefix(letter.bytes);
-  }
+  for_each_shown(text, [&](const Shown& shown) {
+    width += shown.columns;
+    return true;
+  });
   return width;
+}
+
+bool is_blank_row(std::string_view text) {
+  bool blank = true;
+  for_each_shown(text, [&](const Shown& shown) { return blank = shown.bytes.empty() || shown.bytes == " "; });
+  return blank;
 }
 
 }  // namespace llmlaunch::launcher

@@ -18,6 +18,7 @@
 #include <sstream>
 #include <utility>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/shown_line.hpp"
 
@@ -181,7 +182,8 @@ class ValueBuilder final : public YAML::EventHandler {
     constexpr std::string_view kCore = "tag:yaml.org,2002:";
     if (tag.empty() || tag == "?" || tag == "!") return;
     if (tag.starts_with(kCore) && known.contains(tag.substr(kCore.size()))) return;
-    throw Refused{at(mark), fmt::format("the tag '{}' is not supported; write the plain value", tag.substr(0, 60))};
+    throw Refused{at(mark),
+                  fmt::format("the tag '{}' is not supported; write the plain value", cut_text(tag, kShownWord))};
   }
 
   void begin(FileValue::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
@@ -220,8 +222,8 @@ class ValueBuilder final : public YAML::EventHandler {
     if (key.kind != FileValue::Kind::scalar) throw Refused{key.place, "a key must be a plain text"};
     const auto [other, added] = mapping.keys.emplace(key.text, key.place);
     if (added) return;
-    throw Refused{key.place,
-                  fmt::format("key '{}' is given twice, first on line {}", key.text.substr(0, 60), other->second.line)};
+    throw Refused{key.place, fmt::format("key '{}' is given twice, first on line {}", cut_text(key.text, kShownWord),
+                                         other->second.line)};
   }
 
   const std::vector<FilePlace>& joins_;
@@ -387,7 +389,7 @@ Result<void> ConfigFile::take_settings(FileValue root, bool top) {
     if (section && root.items.size() == 2) return take_settings(std::move(value), false);
     if (section) {
       const FileValue& other = root.items[i == 0 ? 2 : 0];
-      return error_at(other.place, fmt::format("key '{}' stands beside 'train'", other.text.substr(0, 60)),
+      return error_at(other.place, fmt::format("key '{}' stands beside 'train'", cut_text(other.text, kShownWord)),
                       "all settings are below 'train:', or all are at the top");
     }
     settings_.push_back({key.text, key.place, std::move(value)});
@@ -400,7 +402,7 @@ void ConfigFile::note_secrets(const FileValue& value, bool secret) {
   constexpr std::size_t kLeastSecret = 5;
   if (value.kind == FileValue::Kind::scalar && secret && value.text.size() >= kLeastSecret && !truth_in(value.text)) {
     secrets_.push_back(value.text);
-    if (value.text.size() > kShownWord) secrets_.push_back(value.text.substr(0, kShownWord));
+    if (value.text.size() > kShownWord) secrets_.emplace_back(cut_text(value.text, kShownWord));
   }
   for (std::size_t i = 0; i < value.items.size(); ++i) {
     const bool in_mapping = value.kind == FileValue::Kind::mapping;

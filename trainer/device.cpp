@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "rendezvous/base/log.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/gloo_comm.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
@@ -68,18 +67,6 @@ Result<DevicePlan> choose_device(DeviceChoice choice) {
   return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
 }
 
-PrecisionPlan choose_precision(const TrainOptions& options) {
-  const char* value = std::getenv("ACCELERATE_MIXED_PRECISION");
-  const std::string_view asked = value == nullptr ? "no" : value;
-  PrecisionPlan plan;
-  if (options.tf32) plan.precision = Precision::tf32;
-  const bool typed = options.bf16.value_or(false) || options.fp16.value_or(false);
-  if (options.bf16.value_or(!typed && asked == "bf16")) plan.precision = Precision::bf16;
-  if (options.fp16.value_or(!typed && asked == "fp16")) plan.precision = Precision::fp16;
-  if (!options.bf16 && !options.fp16 && asked == "fp8") plan.ignored = asked;
-  return plan;
-}
-
 Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
   const AdamWOptions adamw{.weight_decay = options.weight_decay,
                            .beta1 = options.adam_beta1,
@@ -90,23 +77,13 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
   if (model == nullptr) {
     return make_error(Errc::usage, fmt::format("--model {}: there is {}", options.model, model_names()));
   }
-  const PrecisionPlan precision = choose_precision(options);
-  if (!precision.ignored.empty() && world.rank == 0) {
-    log_warning("mixed_precision {} (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; bf16 and fp16 are",
-                precision.ignored);
-  }
-  if (options.cuda_graph && precision.precision == Precision::fp16) {
-    return make_error(Errc::usage,
-                      "--cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together", {},
-                      "leave one of them out, or add --fp16 false");
-  }
 #ifdef LLMLAUNCH_CUDA_BACKEND
   if (plan.cuda) {
-    return cuda::make_engine(world, *model, adamw, dropout, precision.precision, timeout_of(options));
+    return cuda::make_engine(world, *model, adamw, dropout, options.precision, timeout_of(options));
   }
 #endif
   // TF32 beside narrower numbers is for what is left in fp32, which a CPU has not either.
-  const auto math = cpu_math(options.tf32 ? Precision::tf32 : precision.precision);
+  const auto math = cpu_math(options.tf32 ? Precision::tf32 : options.precision);
   if (!math) return math.error();
   Engine engine;
   std::uint32_t threads = options.threads;

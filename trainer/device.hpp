@@ -25,15 +25,6 @@ struct DevicePlan {
 /// `automatic` on the CPU; what was typed wins over it.
 Result<DevicePlan> choose_device(DeviceChoice choice);
 
-/// --bf16, --fp16 and --tf32. Where neither of the first two was asked for, ACCELERATE_MIXED_PRECISION counts, as
-/// accelerate sets it for mixed_precision in its YAML, but for what was typed to be false; `ignored` is what it asks
-/// for that is not done here, fp8, and else empty.
-struct PrecisionPlan {
-  Precision precision = Precision::fp32;
-  std::string ignored;
-};
-PrecisionPlan choose_precision(const TrainOptions& options);
-
 /// A backend and the communicator of its memory. The communicator is to be destroyed first.
 struct Engine {
   std::unique_ptr<Backend> backend;

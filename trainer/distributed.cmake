@@ -45,14 +45,6 @@ if(NOT TARGET llmlaunch_trainer_core)
   return()
 endif()
 
-# Ranks of one version number, and of other sources, are not of one job.
-file(GLOB_RECURSE trainer_sources CONFIGURE_DEPENDS *.cpp *.hpp *.cu *.cuh *.inc)
-add_custom_command(OUTPUT source_digest.cpp
-  COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_SOURCE_DIR} -DOUTPUT=${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp
-          -P ${CMAKE_CURRENT_SOURCE_DIR}/source_digest.cmake
-  DEPENDS ${trainer_sources} source_digest.cmake
-  VERBATIM)
-
 # The story of a training job, over the core (numerics and data) and the above.
 add_library(llmlaunch_trainer_app STATIC
   ${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp
@@ -87,3 +79,20 @@ endif()
 
 add_executable(llmlaunch-train main.cpp)
 target_link_libraries(llmlaunch-train PRIVATE llmlaunch_trainer_app)
+
+# Ranks of one version number, and of other sources, are not of one job.
+include(program_sources.cmake)
+include(cuda/sources.cmake)
+llmlaunch_program_sources(llmlaunch-train llmlaunch_train_sources)
+list(TRANSFORM llmlaunch_cuda_sources PREPEND trainer/cuda/)
+list(APPEND llmlaunch_train_sources ${llmlaunch_cuda_sources})
+list(REMOVE_DUPLICATES llmlaunch_train_sources)
+list(JOIN llmlaunch_train_sources "\n" llmlaunch_train_sources)
+file(CONFIGURE OUTPUT program_sources.txt CONTENT "${llmlaunch_train_sources}\n" @ONLY)
+add_custom_command(OUTPUT source_digest.cpp
+  COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DSOURCES=${CMAKE_CURRENT_BINARY_DIR}/program_sources.txt
+          -DOUTPUT=${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp -DDEPFILE=${CMAKE_CURRENT_BINARY_DIR}/source_digest.d
+          -P ${CMAKE_CURRENT_SOURCE_DIR}/source_digest.cmake
+  DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/program_sources.txt source_digest.cmake
+  DEPFILE ${CMAKE_CURRENT_BINARY_DIR}/source_digest.d
+  VERBATIM)

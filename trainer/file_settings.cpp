@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
@@ -20,7 +21,8 @@ using Kind = FileValue::Kind;
 std::string shown_value(const FileValue& value) {
   switch (value.kind) {
     case Kind::null: return "null";
-    case Kind::scalar: return value.text.size() > kShownWord ? value.text.substr(0, kShownWord) + "…" : value.text;
+    case Kind::scalar:
+      return value.text.size() > kShownWord ? fmt::format("{}…", cut_text(value.text, kShownWord)) : value.text;
     case Kind::list: return "a list";
     case Kind::mapping: return "a mapping";
   }
@@ -193,7 +195,7 @@ class Applying {
     for (const KnownArgument& known : known_arguments()) names.emplace_back(known.name);
     if (setting.value.kind == Kind::mapping || setting.value.kind == Kind::null) names.emplace_back("train");
     const std::string meant(nearest(setting.key, names));
-    return file_.error_at(setting.place, fmt::format("unknown key '{}'", setting.key.substr(0, 60)),
+    return file_.error_at(setting.place, fmt::format("unknown key '{}'", cut_text(setting.key, kShownWord)),
                           meant.empty() ? "llmlaunch-train --help lists the flags, which are the keys"
                                         : fmt::format("did you mean '{}'?", meant));
   }

@@ -12,7 +12,7 @@ CLI::Option* FlagMaker::text(const std::string& flag, std::string& value, const 
   return keep(app_.add_option(flag, value, help), flag, {names, FlagKind::word},
               [names](const std::string& word) -> std::optional<WrongWord> {
                 if (!word.empty()) return std::nullopt;
-                return WrongWord{"needs " + names, "is it a variable that is not set?"};
+                return WrongWord{"needs " + names, "is it a variable that is not set?", true};
               });
 }
 

@@ -8,13 +8,14 @@
 #include <charconv>
 #include <cmath>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
 std::string in_quotes(std::string_view word) {
-  return word.size() > kShownWord ? fmt::format("'{}…'", word.substr(0, kShownWord)) : fmt::format("'{}'", word);
+  return word.size() > kShownWord ? fmt::format("'{}…'", cut_text(word, kShownWord)) : fmt::format("'{}'", word);
 }
 
 std::string lower_case(std::string_view text) {

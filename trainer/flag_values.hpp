@@ -20,10 +20,12 @@ inline constexpr const char* kSeeHelp = "llmlaunch-train --help lists the flags"
 
 enum class FlagKind { number, word, list };
 
-/// Why a word is no value of its flag. `what` stands behind "--flag: "; `hint` may be empty.
+/// Why a word is no value of its flag. `what` stands behind "--flag: ", or, where it goes on with the sentence, behind
+/// "--flag "; `hint` may be empty.
 struct WrongWord {
   std::string what;
   std::string hint = {};
+  bool goes_on = false;
 };
 
 /// What a flag takes, as its messages say it: "a whole number from 1 to 256".

@@ -8,38 +8,11 @@
 #include <vector>
 
 #include "trainer/best_model.hpp"
-#include "trainer/device.hpp"
+#include "trainer/option_words.hpp"
 #include "trainer/source_digest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-std::string word_for(SchedulerType type) {
-  switch (type) {
-    case SchedulerType::constant: return "constant";
-    case SchedulerType::linear: return "linear";
-    case SchedulerType::cosine: return "cosine";
-  }
-  return {};
-}
-
-std::string word_for(OnNan answer) {
-  switch (answer) {
-    case OnNan::stop: return "stop";
-    case OnNan::skip: return "skip";
-    case OnNan::carry_on: return "continue";
-  }
-  return {};
-}
-
-std::string word_for(IntervalStrategy strategy) {
-  switch (strategy) {
-    case IntervalStrategy::no: return "no";
-    case IntervalStrategy::steps: return "steps";
-    case IntervalStrategy::epoch: return "epoch";
-  }
-  return {};
-}
 
 /// Where the metric is not named, nobody asks.
 std::string best_by(const TrainOptions& o) {
@@ -85,7 +58,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"what the training images are", contents_of(o, data.train)},
       {"what the test images are", contents_of(o, data.test)},
       {"--model", o.model},
-      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(choose_precision(o).precision)},
+      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(o.precision)},
       {"--predict", given(o.predict)},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
@@ -136,7 +109,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
-      {"the precision", precision_name(choose_precision(o).precision)},
+      {"the precision", precision_name(o.precision)},
       {"--seed", text_of(o.seed)},
       {"--dropout", o.dropout ? "on" : "off"},
       {"--logging_steps", text_of(o.logging_steps)},

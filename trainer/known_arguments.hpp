@@ -8,12 +8,18 @@
 
 namespace llmlaunch::trainer {
 
+/// What an argument is for, as a message says it, and what to do instead of typing it.
+struct Topic {
+  std::string_view about, instead;
+};
+
 struct KnownArgument {
   enum class Effect {
     none,     ///< on no number: it is left out, and named once
     numbers,  ///< a value that asks for other numbers is refused
   };
   std::string_view name;
+  Topic topic = {};  ///< of `known_arguments` each has one
   Effect effect = Effect::none;
   /// Values, beside null, false, 0 and what is empty, that ask for nothing or for what the trainer does anyway:
   /// "steps|no". "*" is any.
@@ -27,12 +33,6 @@ const KnownArgument* known_argument(std::string_view name);
 std::span<const KnownArgument> known_arguments();
 /// The same of the arguments that accelerator_config has inside.
 const KnownArgument* known_accelerator_argument(std::string_view name);
-
-/// What an argument is for, as a message says it, and what to do instead of typing it.
-struct Topic {
-  std::string_view about, instead;
-};
-Topic topic_of(const KnownArgument& argument);
 
 /// The trainer's name of an argument that has another one in some version: "evaluation_strategy" is eval_strategy.
 /// Empty: it has none.

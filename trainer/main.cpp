@@ -13,6 +13,7 @@
 
 #include <unistd.h>
 
+#include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/data_source.hpp"
@@ -98,7 +99,8 @@ Result<Ending> run(const TrainOptions& options) {
 }
 
 int run_program(const std::vector<std::string>& arguments) {
-  const auto parsed = parse_options(arguments, read_settings);
+  const char* const mixed_precision = std::getenv(env::kMixedPrecision);
+  const auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
   if (!parsed) {
     report_error(parsed.error());
     return exit_status(parsed.error());

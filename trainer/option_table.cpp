@@ -11,6 +11,7 @@
 
 #include "trainer/flag_maker.hpp"
 #include "trainer/model.hpp"
+#include "trainer/option_words.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -69,18 +70,12 @@ void add_length_flags(FlagMaker& flags, TrainOptions& o) {
 }
 
 void add_optimizer_flags(FlagMaker& flags, TrainOptions& o) {
-  const std::map<std::string, SchedulerType> schedulers = {{"constant", SchedulerType::constant},
-                                                           {"constant_with_warmup", SchedulerType::constant},
-                                                           {"linear", SchedulerType::linear},
-                                                           {"cosine", SchedulerType::cosine}};
-  const std::map<std::string, OnNan> answers = {
-      {"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}};
   flags.number("--learning_rate", o.learning_rate, number_from(0),
                "AdamW's, at its highest; a resumed job has the checkpoint's (Hugging Face: 5e-5)");
   flags
-      .choice("--lr_scheduler_type", o.lr_scheduler_type, schedulers,
+      .choice("--lr_scheduler_type", o.lr_scheduler_type, all_words<SchedulerType>(),
               "how the learning rate goes on after the warm-up (Hugging Face: linear)")
-      ->default_str("constant");
+      ->default_str(word_for(o.lr_scheduler_type));
   flags.number("--warmup_steps", o.warmup_steps, steps_or_share(kMostSteps, true),
                "steps over which the learning rate rises from 0; below 1: that share of all steps");
   flags.number("--weight_decay", o.weight_decay, number_from(0), "AdamW's, on every parameter (Hugging Face: 0)");
@@ -90,9 +85,9 @@ void add_optimizer_flags(FlagMaker& flags, TrainOptions& o) {
   flags.number("--max_grad_norm", o.max_grad_norm, number_from(0),
                "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)");
   flags
-      .choice("--on_nan", o.on_nan, answers,
+      .choice("--on_nan", o.on_nan, all_words<OnNan>(),
               "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
-      ->default_str("stop");
+      ->default_str(word_for(o.on_nan));
   flags.seed("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
       ->capture_default_str();
   flags.seed("--data_seed", o.data_seed, "of the order of the images alone (default: seed)");
@@ -104,20 +99,18 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
                                               {"error", false}, {"critical", false}, {"passive", false}};
   const std::map<std::string, Progress> occasions = {
       {"auto", Progress::automatic}, {"always", Progress::always}, {"never", Progress::never}};
-  const std::map<std::string, IntervalStrategy> strategies = {
-      {"no", IntervalStrategy::no}, {"steps", IntervalStrategy::steps}, {"epoch", IntervalStrategy::epoch}};
   flags
-      .choice("--logging_strategy", o.logging_strategy, strategies,
+      .choice("--logging_strategy", o.logging_strategy, all_words<IntervalStrategy>(),
               "when to print the loss, and record it for reports: every logging_steps and after the last step, at each "
               "epoch's end, or never")
-      ->default_str("steps");
+      ->default_str(word_for(o.logging_strategy));
   flags.number("--logging_steps", o.logging_steps, steps_or_share(kMostCount, false),
                "print the loss every so many steps; below 1: each such share of all steps (Hugging Face: 500)");
   flags.on_off("--logging_first_step", o.logging_first_step, "print the first step's loss, too");
   flags
-      .choice("--eval_strategy", o.eval_strategy, strategies,
+      .choice("--eval_strategy", o.eval_strategy, all_words<IntervalStrategy>(),
               "when to look at the test images; after the last step always (Hugging Face: never by itself)")
-      ->default_str("no");
+      ->default_str(word_for(o.eval_strategy));
   flags.number("--eval_steps", o.eval_steps, steps_or_share(kMostCount, true),
                "with --eval_strategy steps: every so many, or such a share of all (default, and 0: logging_steps)",
                true);
@@ -139,15 +132,13 @@ void add_report_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
 }
 
 void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
-  const std::map<std::string, IntervalStrategy> strategies = {
-      {"no", IntervalStrategy::no}, {"steps", IntervalStrategy::steps}, {"epoch", IntervalStrategy::epoch}};
   const std::map<std::string, std::optional<Metric>> metrics = {{"loss", Metric::loss},
                                                                 {"eval_loss", Metric::loss},
                                                                 {"accuracy", Metric::accuracy},
                                                                 {"eval_accuracy", Metric::accuracy}};
   flags.text("--output_dir", o.output_dir, kFolder,
              "folder for checkpoints and reports; rank 0 writes and reads it (Hugging Face: trainer_output)");
-  flags.choice("--save_strategy", o.save_strategy, strategies,
+  flags.choice("--save_strategy", o.save_strategy, all_words<IntervalStrategy>(),
                "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with "
                "--output_dir, else no; Hugging Face: steps)");
   flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
@@ -216,46 +207,38 @@ exit status: 0 done, 64 wrong flag, 65 loss or weights are no numbers, or nothin
 /// Behind the name, with or without hyphens: "seed: 'x' is not a whole number …", "data_dir needs the name of a
 /// folder".
 std::string sentence(const std::string& name, const WrongWord& word) {
-  return word.what.starts_with("needs ") ? fmt::format("{} {}", name, word.what)
-                                         : fmt::format("{}: {}", name, word.what);
+  return fmt::format("{}{} {}", name, word.goes_on ? "" : ":", word.what);
 }
 
-/// A word that CLI11 took for no value of this flag, or the end of the line.
-Error missing_value(const std::string& flag, const FlagFacts& facts, std::span<const std::string> words) {
-  const std::string what = fmt::format("{} needs a value, {}", flag, facts.takes);
-  const auto at = std::find(words.begin(), words.end(), flag);
-  if (at == words.end() || at + 1 == words.end()) return make_error(Errc::usage, what, {}, "nothing stands behind it");
-  return make_error(Errc::usage, what, {},
-                    fmt::format("behind it stands {0}; a value that begins with '-' is written {1}={0}",
-                                (at + 1)->substr(0, (at + 1)->find('=')), flag));
-}
-
-/// A flag with another one where its value should be, which CLI11 would take for the value; -1 and -x are values.
-std::optional<Error> flag_for_value(const CLI::App& app, const FlagMaker& flags, std::span<const std::string> words) {
-  for (std::size_t i = 0; i + 1 < words.size(); ++i) {
-    const CLI::Option* option = words[i].starts_with("--") ? app.get_option_no_throw(words[i]) : nullptr;
-    const FlagFacts* facts = flags.facts(words[i]);
+/// A flag without its value: the last word, or one with another flag where its value should be, which CLI11 would take
+/// for the value; -1 and -x are values.
+std::optional<Error> missing_value(const CLI::App& app, const FlagMaker& flags, std::span<const std::string> words) {
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string& flag = words[i];
+    const CLI::Option* option = flag.starts_with("--") ? app.get_option_no_throw(flag) : nullptr;
+    const FlagFacts* facts = flags.facts(flag);
     if (option == nullptr || facts == nullptr || option->get_items_expected_min() == 0) continue;
-    if (words[i + 1].starts_with("--")) return missing_value(words[i], *facts, words.subspan(i));
-    ++i;
+    const std::string what = fmt::format("{} needs a value, {}", flag, facts->takes);
+    if (++i == words.size()) return make_error(Errc::usage, what, {}, "nothing stands behind it");
+    const std::string& next = words[i];
+    if (!next.starts_with("--")) continue;
+    return make_error(Errc::usage, what, {},
+                      fmt::format("behind it stands {0}; a value that begins with '-' is written {1}={0}",
+                                  next.substr(0, next.find('=')), flag));
   }
   return std::nullopt;
 }
 
-/// CLI11 counts values: more than one where a flag takes one, or none.
-Error wrong_count(const CLI::App& app, const FlagMaker& flags, const CLI::ArgumentMismatch& caught,
-                  std::span<const std::string> words) {
-  const std::string said = caught.what();
-  const std::string flag = said.substr(0, said.find_first_of(": "));
-  const CLI::Option* option = app.get_option_no_throw(flag);
-  const FlagFacts config{"the name of a file"};
-  const FlagFacts* facts = flag == "--config" ? &config : flags.facts(flag);
-  if (option == nullptr || facts == nullptr) return make_error(Errc::usage, said, {}, kSeeHelp);
-  if (option->count() < 2) return missing_value(flag, *facts, words);
-  return make_error(Errc::usage,
-                    fmt::format("{} is given {}: {}", flag, option->count() == 2 ? "twice" : "several times",
-                                listed(option->results())),
-                    {}, "leave one of them");
+/// The flag that has more values than it takes.
+std::optional<Error> surplus_value(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() <= static_cast<std::size_t>(option->get_items_expected_max())) continue;
+    return make_error(Errc::usage,
+                      fmt::format("--{} is given {}: {}", option->get_lnames().front(),
+                                  option->count() == 2 ? "twice" : "several times", listed(option->results())),
+                      {}, "leave one of them");
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -280,8 +263,8 @@ OptionTable::OptionTable(TrainOptions& options, OptionWords& words) : parts_(std
   app.footer(kFooter);
   app.set_version_flag("--version", "llmlaunch-train " LLMLAUNCH_VERSION);
   app.allow_extras();
-  app.add_option("--config", words.config, "read settings from this file; see below")->type_name("FILE");
   FlagMaker& flags = parts_->flags;
+  flags.text("--config", words.config, kFile, "read settings from this file; see below")->type_name("FILE");
   add_data_flags(flags, options);
   add_model_flags(flags, options, words);
   add_length_flags(flags, options);
@@ -307,7 +290,7 @@ Result<OptionTable::Typed> OptionTable::parse(std::span<const std::string> argum
   }
   // CLI11 takes them from the back.
   for (const std::string& argument : arguments) words.push_back(with_underscores(argument));
-  if (const auto missing = flag_for_value(parts_->app, parts_->flags, words)) return *missing;
+  if (const auto missing = missing_value(parts_->app, parts_->flags, words)) return *missing;
   try {
     parts_->app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::CallForHelp&) {
@@ -317,9 +300,8 @@ Result<OptionTable::Typed> OptionTable::parse(std::span<const std::string> argum
   } catch (const WrongFlag& wrong) {
     return make_error(Errc::usage, sentence(wrong.flag, wrong.word), {},
                       wrong.word.hint.empty() ? kSeeHelp : wrong.word.hint);
-  } catch (const CLI::ArgumentMismatch& caught) {
-    return wrong_count(parts_->app, parts_->flags, caught, words);
   } catch (const CLI::ParseError& caught) {
+    if (const auto surplus = surplus_value(parts_->app)) return *surplus;
     return make_error(Errc::usage, caught.what(), {}, kSeeHelp);
   }
   typed.extras = parts_->app.remaining();

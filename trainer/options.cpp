@@ -9,10 +9,12 @@
 #include <filesystem>
 #include <string_view>
 
+#include "rendezvous/base/env.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/file_settings.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/option_table.hpp"
+#include "trainer/option_words.hpp"
 #include "trainer/unknown_flag.hpp"
 
 namespace llmlaunch::trainer {
@@ -25,46 +27,69 @@ bool is_file_of_settings(std::string_view word) {
 
 /// The file that --config names, or a word without a flag; empty: none.
 Result<std::string> file_of_settings(const OptionTable& table, const OptionTable::Typed& typed,
-                                     const std::string& config) {
+                                     const std::string& config, std::span<const std::string> arguments) {
   std::string file = config;
   for (const std::string& word : typed.extras) {
-    if (!is_file_of_settings(word)) return unknown_word(table.names(), word);
+    if (!is_file_of_settings(word)) {
+      const auto at = std::find(arguments.begin(), arguments.end(), word);
+      return unknown_word(table.names(), word, static_cast<std::size_t>(at - arguments.begin()) + 1);
+    }
     if (!file.empty()) {
       return make_error(Errc::usage, fmt::format("two files of settings: '{}' and '{}'", file, word), {},
                         "one file has all of them; flags change single ones");
     }
     file = word;
   }
-  if (table.has("config") && file.empty()) {
-    return make_error(Errc::usage, "--config: needs the name of a file", {}, kSeeHelp);
-  }
   return file;
 }
 
+/// A flag in a sentence: typed it has hyphens, and in a file none.
+struct Name {
+  const char* name;
+};
+
 /// What flags say together, and cannot mean.
 struct Contradiction {
-  std::string flag;  ///< the one to be blamed, without hyphens
-  std::string what;
-  std::string hint = {};
+  std::string flag;     ///< the one to be blamed, without hyphens
+  std::string typed;    ///< what is wrong, where that one was typed
+  std::string in_file;  ///< where it stands in a file
+  std::string hint;
 };
 
 using Found = std::optional<Contradiction>;
 
-const char* word_of(IntervalStrategy strategy) {
-  return strategy == IntervalStrategy::no ? "no" : strategy == IntervalStrategy::steps ? "steps" : "epoch";
+std::string spelt(Name name, bool typed) {
+  return typed ? fmt::format("--{}", name.name) : name.name;
 }
 
+template <class T>
+const T& spelt(const T& other, bool) {
+  return other;
+}
+
+template <class... Parts>
+Contradiction contradiction(const char* flag, const std::string& hint, std::string_view sentence,
+                            const Parts&... parts) {
+  const auto said = [&](bool typed) { return fmt::format(fmt::runtime(sentence), spelt(parts, typed)...); };
+  return {flag, said(true), said(false), hint};
+}
+
+constexpr const char* kLeaveOneOut = "leave one of them out";
+
 /// With these a step is more than one pass and AdamW, or the host decides in the middle of it.
-Found check_graph(const TrainOptions& o) {
+Found check_graph(const TrainOptions& o, const OptionWords& words) {
   if (!o.cuda_graph) return {};
-  const std::string_view other = o.gradient_accumulation_steps > 1 ? "--gradient_accumulation_steps above 1"
-                                 : o.max_grad_norm > 0             ? "--max_grad_norm above 0"
-                                 : o.on_nan == OnNan::skip         ? "--on_nan skip"
-                                 : o.fp16 == true                  ? "--fp16"
-                                                                   : "";
-  if (other.empty()) return {};
-  return Contradiction{"cuda_graph", fmt::format("--cuda_graph and {} do not go together", other),
-                       "leave one of them out"};
+  const Name graph{"cuda_graph"};
+  const auto with = [&](const char* other, const char* how) {
+    return contradiction("cuda_graph", kLeaveOneOut, "{} and {}{} do not go together", graph, Name{other}, how);
+  };
+  if (o.gradient_accumulation_steps > 1) return with("gradient_accumulation_steps", " above 1");
+  if (o.max_grad_norm > 0) return with("max_grad_norm", " above 0");
+  if (o.on_nan == OnNan::skip) return with("on_nan", " skip");
+  if (o.precision != Precision::fp16) return {};
+  if (words.fp16 == true) return with("fp16", "");
+  return contradiction("cuda_graph", fmt::format("{}, or add --fp16 false", kLeaveOneOut),
+                       "{} and mixed_precision fp16 ({}) do not go together", graph, env::kMixedPrecision);
 }
 
 /// Shares are compared by millionths, as Hugging Face does, for 0.3 is no multiple of 0.1 in binary.
@@ -79,42 +104,43 @@ bool is_multiple(double steps, double of) {
 Found check_best(const TrainOptions& o) {
   if (!o.load_best_model_at_end) return {};
   const char* const flag = "load_best_model_at_end";
-  const std::string_view evaluates = word_of(o.eval_strategy);
-  const std::string_view saves = word_of(o.save_strategy);
-  if (evaluates != saves || saves == "no") {
-    return Contradiction{flag,
-                         fmt::format("--load_best_model_at_end needs one strategy to test and to save, and "
-                                     "--eval_strategy is {} and --save_strategy {}",
-                                     evaluates, saves),
-                         "make both steps or both epoch"};
+  const std::string evaluates = word_for(o.eval_strategy);
+  const std::string saves = word_for(o.save_strategy);
+  if (evaluates != saves || o.save_strategy == IntervalStrategy::no) {
+    return contradiction(flag, "make both steps or both epoch",
+                         "{} needs one strategy to test and to save, and {} is {} and {} {}", Name{flag},
+                         Name{"eval_strategy"}, evaluates, Name{"save_strategy"}, saves);
   }
   const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
   if (o.save_strategy == IntervalStrategy::steps && !is_multiple(o.save_steps, every)) {
-    return Contradiction{flag,
-                         fmt::format("--load_best_model_at_end needs --save_steps to be a multiple of "
-                                     "--eval_steps, and they are {} and {}",
-                                     o.save_steps, every),
-                         (o.save_steps < 1) != (every < 1) ? "make both numbers of steps, or both shares" : ""};
+    const bool mixed = (o.save_steps < 1) != (every < 1);
+    return contradiction(flag, mixed ? "make both numbers of steps, or both shares" : "",
+                         "{} needs {} to be a multiple of {}, and they are {} and {}", Name{flag}, Name{"save_steps"},
+                         Name{"eval_steps"}, o.save_steps, every);
   }
   return {};
 }
 
 /// A file may have save_steps beside save_strategy no, as Hugging Face's do; who types it means something by it.
 Found check_folders(const TrainOptions& o, const OptionTable& table) {
+  const auto needs = [](const char* flag, const char* how, const char* other, const char* which) {
+    return contradiction(flag, "", "{}{} needs {}{}", Name{flag}, how, Name{other}, which);
+  };
   if (table.has("eval_steps") && o.eval_strategy != IntervalStrategy::steps) {
-    return Contradiction{"eval_steps", "--eval_steps needs --eval_strategy steps"};
+    return needs("eval_steps", "", "eval_strategy", " steps");
   }
   if (table.has("save_steps") && o.save_strategy != IntervalStrategy::steps) {
-    return Contradiction{"save_steps", "--save_steps needs --output_dir and --save_strategy steps"};
+    return contradiction("save_steps", "", "{} needs {} and {} steps", Name{"save_steps"}, Name{"output_dir"},
+                         Name{"save_strategy"});
   }
   if (!o.output_dir.empty()) return {};
-  if (o.save_strategy != IntervalStrategy::no)
-    return Contradiction{"save_strategy", "--save_strategy needs --output_dir"};
+  if (o.save_strategy != IntervalStrategy::no) return needs("save_strategy", "", "output_dir", "");
   if (o.resume_from_checkpoint == kLastCheckpoint) {
-    return Contradiction{"resume_from_checkpoint", "--resume_from_checkpoint true needs --output_dir"};
+    return needs("resume_from_checkpoint", " true", "output_dir", "");
   }
   if (o.logging_dir.empty() && (o.report_json || o.report_tensorboard)) {
-    return Contradiction{"report_to", "--report_to needs --output_dir or --logging_dir"};
+    return contradiction("report_to", "", "{} needs {} or {}", Name{"report_to"}, Name{"output_dir"},
+                         Name{"logging_dir"});
   }
   return {};
 }
@@ -123,32 +149,42 @@ Found check_files(const TrainOptions& o) {
   if (o.predict.empty() || o.loss_file.empty()) return {};
   const std::filesystem::path predict(o.predict), losses(o.loss_file);
   if (predict.lexically_normal() != losses.lexically_normal()) return {};
-  return Contradiction{"predict", fmt::format("--predict and --loss_file name the same file, {}", o.predict),
-                       "give each its own"};
+  return contradiction("predict", "give each its own", "{} and {} name the same file, {}", Name{"predict"},
+                       Name{"loss_file"}, o.predict);
+}
+
+/// accelerate sets its variable for mixed_precision in its YAML.
+void take_precision(const OptionWords& words, const std::string& asked, TrainOptions& o) {
+  const bool said = words.bf16.value_or(false) || words.fp16.value_or(false);
+  if (o.tf32) o.precision = Precision::tf32;
+  if (words.bf16.value_or(!said && asked == "bf16")) o.precision = Precision::bf16;
+  if (words.fp16.value_or(!said && asked == "fp16")) o.precision = Precision::fp16;
+  if (words.bf16 || words.fp16 || asked != "fp8") return;
+  o.notes.push_back(fmt::format("mixed_precision {} ({}) is not done here and has no effect; bf16 and fp16 are", asked,
+                                env::kMixedPrecision));
 }
 
 Found take_words(const OptionWords& words, TrainOptions& o) {
+  constexpr std::string_view kContradict = "{} and {}{} contradict each other";
   if (words.use_cpu.value_or(false)) {
     if (o.device == DeviceChoice::cuda) {
-      return Contradiction{"use_cpu", "--use_cpu and --device cuda contradict each other"};
+      return contradiction("use_cpu", "", kContradict, Name{"use_cpu"}, Name{"device"}, " cuda");
     }
     o.device = DeviceChoice::cpu;
   }
   if (words.disable_tqdm.value_or(false)) {
     if (o.progress == Progress::always) {
-      return Contradiction{"disable_tqdm", "--disable_tqdm and --progress always contradict each other"};
+      return contradiction("disable_tqdm", "", kContradict, Name{"disable_tqdm"}, Name{"progress"}, " always");
     }
     o.progress = Progress::never;
   }
-  if (words.bf16) o.bf16 = words.bf16;
-  if (words.fp16) o.fp16 = words.fp16;
-  if (o.bf16 == true && o.fp16 == true) {
-    return Contradiction{"fp16", "--fp16 and --bf16 do not go together", "leave one of them out"};
+  if (words.bf16 == true && words.fp16 == true) {
+    return contradiction("fp16", kLeaveOneOut, "{} and {} do not go together", Name{"fp16"}, Name{"bf16"});
   }
   const auto& reports = words.report_to;
   const auto has = [&](const char* word) { return std::find(reports.begin(), reports.end(), word) != reports.end(); };
   if (has("none") && reports.size() > 1) {
-    return Contradiction{"report_to", "--report_to: none and other words contradict each other"};
+    return contradiction("report_to", "", "{}: none and other words contradict each other", Name{"report_to"});
   }
   o.report_json = has("json") || has("all");
   o.report_tensorboard = has("tensorboard") || has("all");
@@ -164,7 +200,8 @@ void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, 
                                 o.logging_dir));
 }
 
-Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords& words, TrainOptions& o) {
+Found settle(const OptionTable& table, const AppliedFile& from_file, const std::string& mixed_precision,
+             OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
   // A device or a precision that is typed wins over a file's other word for it.
   if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
@@ -175,6 +212,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
   if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
+  take_precision(words, mixed_precision, o);
   if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = IntervalStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
   // A folder of such a name is written ./on.
@@ -185,20 +223,16 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, OptionWords
   }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   note_unused_folder(table, from_file, o);
-  if (auto found = check_graph(o)) return found;
+  if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;
   return check_best(o);
 }
 
-std::string without_hyphens(std::string text) {
-  for (std::size_t at = text.find("--"); at != std::string::npos; at = text.find("--")) text.erase(at, 2);
-  return text;
-}
-
 }  // namespace
 
-Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read) {
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
+                                    const std::string& mixed_precision) {
   ParsedOptions parsed;
   std::string file_name;
   {
@@ -212,7 +246,7 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
       parsed.answer = typed->answer;
       return parsed;
     }
-    const auto named = file_of_settings(table, *typed, typed_words.config);
+    const auto named = file_of_settings(table, *typed, typed_words.config, arguments);
     if (!named) return named.error();
     file_name = *named;
   }
@@ -235,13 +269,13 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
   if (const auto typed = table.parse(arguments); !typed) return typed.error();
-  const auto found = settle(table, from_file, words, parsed.options);
+  const auto found = settle(table, from_file, mixed_precision, words, parsed.options);
   if (!found) return parsed;
   const auto place = from_file.places.find(found->flag);
   if (place == from_file.places.end() || table.has(found->flag)) {
-    return make_error(Errc::usage, found->what, {}, found->hint);
+    return make_error(Errc::usage, found->typed, {}, found->hint);
   }
-  return file->error_at(place->second, without_hyphens(found->what), without_hyphens(found->hint));
+  return file->error_at(place->second, found->in_file, found->hint);
 }
 
 }  // namespace llmlaunch::trainer

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/precision.hpp"
 #include "trainer/schedule.hpp"
 
 namespace llmlaunch::trainer {
@@ -80,9 +81,8 @@ struct TrainOptions {
   double ddp_bucket_cap_mb = 25;
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
-  std::optional<bool> bf16;                  ///< products of bfloat16 numbers; not said: as the environment says
-  std::optional<bool> fp16;                  ///< the same of half precision, with a scaled loss
-  bool tf32 = false;                         ///< products of TF32 numbers, on a GPU
+  Precision precision = Precision::fp32;     ///< of --bf16, --fp16, --tf32, or what mixed_precision asks for
+  bool tf32 = false;                         ///< --tf32, also beside narrower numbers: for what is left in fp32
   bool cuda_graph = false;                   ///< steps that the device takes by itself (resident.hpp)
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
   std::string predict;                       ///< rank 0 writes the test images' logits here at the end
@@ -107,7 +107,9 @@ using ReadText = std::function<Result<std::string>(const std::string& path)>;
 
 /// `arguments` without the program's name. Hyphens and underscores in flags are the same. `Errc::usage` names the flag
 /// and its value, and the flag that was probably meant; `Errc::invalid_config` the same of a file that --config names,
-/// which is read by `read`, with its place. Flags win over the file.
-Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read);
+/// which is read by `read`, with its place. Flags win over the file. `mixed_precision` is accelerate's, as its launcher
+/// leaves it in the environment (env::kMixedPrecision): it counts where neither --bf16 nor --fp16 is said.
+Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
+                                    const std::string& mixed_precision = {});
 
 }  // namespace llmlaunch::trainer

@@ -85,7 +85,7 @@ bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns) {
 }
 
 std::size_t columns_from_launcher() {
-  const char* const text = std::getenv(env::kTerminal);
+  const char* const text = std::getenv(env::kColumns);
   if (text == nullptr) return 0;
   std::size_t columns = 0;
   const char* const end = text + std::strlen(text);

@@ -48,7 +48,7 @@ class ProgressLine {
 /// none there.
 bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns);
 
-/// What llmlaunch says of its terminal (env::kTerminal); 0 where it says nothing, or nothing that is a number.
+/// What llmlaunch says of its terminal (env::kColumns); 0 where it says nothing, or nothing that is a number.
 std::size_t columns_from_launcher();
 
 /// How far a job is.

@@ -4,7 +4,8 @@
 
 namespace llmlaunch::trainer {
 
-/// 12 digits of a SHA-256 over the trainer's sources, made when they are compiled (source_digest.cmake).
+/// 12 digits of a SHA-256 over the names and contents of the sources that are compiled and linked, and of what they
+/// include of ours; comments count (source_digest.cmake).
 const char* source_digest();
 
 }  // namespace llmlaunch::trainer

@@ -77,7 +77,7 @@ TrainingJob::TrainingJob(const TrainOptions& job_options, const World& job_world
       sampler(sampler_of(options, world, data)),
       reducer(comm, backend.gradient(), places_of(backend.model()), caps_of(options)),
       agenda(options, length_of(options, sampler)),
-      scales_loss(choose_precision(options).precision == Precision::fp16),
+      scales_loss(options.precision == Precision::fp16),
       schedule(schedule_of(options, agenda.length().steps)),
       run(facts_of(options, world, data, agenda)),
       story(options, world, agenda.length()) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/known_arguments.hpp"
@@ -26,11 +27,10 @@ std::string bare_name(std::string_view word) {
 }
 
 Error foreign(const KnownArgument& known) {
-  const Topic topic = topic_of(known);
   return make_error(
       Errc::usage,
-      fmt::format("--{} is Hugging Face's, for {}; this trainer does not have it", known.name, topic.about), {},
-      std::string(topic.instead));
+      fmt::format("--{} is Hugging Face's, for {}; this trainer does not have it", known.name, known.topic.about), {},
+      std::string(known.topic.instead));
 }
 
 /// Names that the trainer has otherwise: those of other versions, and Hugging Face's --no_bf16.
@@ -47,19 +47,26 @@ std::string present_flag(std::span<const std::string> names, const std::string& 
 
 }  // namespace
 
-Error unknown_word(std::span<const std::string> names, const std::string& word) {
-  const std::string shown = word.substr(0, word.find('='));
+Error unknown_word(std::span<const std::string> names, const std::string& word, std::size_t number) {
+  const std::string flag = word.substr(0, word.find('='));
+  const std::string shown =
+      flag.size() > kShownWord ? fmt::format("'{}…'", cut_text(flag, kShownWord)) : fmt::format("'{}'", flag);
+  const std::string name = bare_name(flag);
   if (!word.starts_with('-')) {
-    std::string hint = "flags begin with --; a file of settings is named by --config";
-    if (is_among(names, bare_name(shown))) hint = fmt::format("did you mean --{}?", bare_name(shown));
-    return make_error(Errc::usage, fmt::format("'{}' is neither a flag nor the value of one", shown), {}, hint);
+    const bool known = is_among(names, name);
+    return make_error(
+        Errc::usage,
+        fmt::format("{} is neither a flag nor the value of one",
+                    known ? shown : fmt::format("word {} behind llmlaunch-train", number)),
+        {},
+        known ? fmt::format("did you mean --{}?", name)
+              : "it may be a secret, and is not shown; flags begin with --, a file of settings is named by --config");
   }
-  const std::string name = bare_name(shown);
   if (const KnownArgument* known = known_argument(name)) return foreign(*known);
   if (const KnownArgument* known = name.starts_with("no_") ? known_argument(name.substr(3)) : nullptr) {
     return foreign(*known);
   }
-  const std::string what = fmt::format("unknown flag '{}'", shown);
+  const std::string what = fmt::format("unknown flag {}", shown);
   if (const std::string hint = present_flag(names, name); !hint.empty()) return make_error(Errc::usage, what, {}, hint);
   std::vector<std::string> all(names.begin(), names.end());
   for (const KnownArgument& known : known_arguments()) all.emplace_back(known.name);

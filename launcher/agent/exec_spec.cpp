@@ -13,6 +13,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher::agent {
@@ -134,9 +135,8 @@ std::vector<std::string> overlay_env(const std::vector<std::string>& inherited,
                                      std::initializer_list<const EnvList*> layers) {
   std::vector<std::string> env = inherited;
   // A secret, and what holds for the ranks of another llmlaunch, whose rank this one is.
-  const std::string secret = std::string(env::kJoinToken) + "=", terminal = std::string(env::kTerminal) + "=";
-  std::erase_if(env,
-                [&](const std::string& entry) { return entry.starts_with(secret) || entry.starts_with(terminal); });
+  const std::string secret = std::string(env::kJoinToken) + "=", columns = std::string(env::kColumns) + "=";
+  std::erase_if(env, [&](const std::string& entry) { return entry.starts_with(secret) || entry.starts_with(columns); });
   std::unordered_map<std::string, std::size_t> places;
   for (std::size_t i = 0; i < env.size(); ++i) places.emplace(env[i].substr(0, env[i].find('=')), i);
   for (const EnvList* layer : layers) {
@@ -244,7 +244,7 @@ Result<std::string> find_program(const std::string& name, const std::vector<std:
     if (error == EACCES && !nearly) nearly = not_runnable(candidate, error);
   }
   if (nearly) return *nearly;
-  const std::string shown = path.size() <= kShownPathBytes ? path : path.substr(0, kShownPathBytes) + "…";
+  const std::string shown = path.size() <= kShownPathBytes ? path : std::string(cut_text(path, kShownPathBytes)) + "…";
   return make_error(Errc::no_program, "no program '" + name + "' in PATH (" + shown + ")", {},
                     missing_hint(name, workdir));
 }

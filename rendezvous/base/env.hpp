@@ -53,7 +53,7 @@ inline constexpr const char* kJoinToken = "LLMLAUNCH_JOIN_TOKEN";
 inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in the configuration
 /// Columns for a line of progress: somebody sees what ranks write on a terminal, where a line that they draw again
 /// stays one. Not set where nobody does.
-inline constexpr const char* kTerminal = "LLMLAUNCH_TERMINAL";
+inline constexpr const char* kColumns = "LLMLAUNCH_COLUMNS";
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";

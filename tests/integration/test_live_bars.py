@@ -15,7 +15,7 @@ HOSTS = 2
 OBEDIENT = r"""
 import os, sys
 rank, where = os.environ["RANK"], sys.argv[1]
-print("columns", os.environ.get("LLMLAUNCH_TERMINAL"), flush=True)
+print("columns", os.environ.get("LLMLAUNCH_COLUMNS"), flush=True)
 with open(f"{where}/{rank}") as orders:
     for order in orders:
         text = eval(order[1:])

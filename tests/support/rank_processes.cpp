@@ -87,6 +87,29 @@ bool ChildProcess::wait_for(const std::string& text) {
   return true;
 }
 
+void ChildProcess::wait_until(const std::function<bool()>& happened) {
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (!happened()) {
+    if (ends_within(std::chrono::milliseconds(0))) {
+      const int status = wait();
+      FAIL("it has ended with " << status << ":\n" << output_);
+    }
+    if (std::chrono::steady_clock::now() > give_up) FAIL("it has not happened after a long time");
+    std::this_thread::yield();
+  }
+}
+
+bool ChildProcess::ends_within(std::chrono::milliseconds time) const {
+  const auto end = std::chrono::steady_clock::now() + time;
+  for (;;) {
+    siginfo_t info{};
+    const int failed = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+    if (failed == 0 && info.si_pid == pid_) return true;
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 void ChildProcess::kill(int signal) {
   REQUIRE(::kill(pid_, signal) == 0);
 }
@@ -143,6 +166,8 @@ std::map<std::string, std::string> ServedRendezvous::environment(std::size_t ran
       {env::kToken, impl_->options.token},
       {env::kHost, hosts[rank]},
       {env::kOmpNumThreads, "1"},
+      {env::kColumns, ""},  // what an outer launcher may have left
+      {env::kMixedPrecision, ""},
   };
 }
 

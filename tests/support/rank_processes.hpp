@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,6 +28,10 @@ class ChildProcess {
 
   /// Reads until its output (stdout and stderr in the order they came) contains `text`; false when it ended without.
   bool wait_for(const std::string& text);
+  /// Waits for what its output does not tell of; a failed test when it ends without.
+  void wait_until(const std::function<bool()>& happened);
+  /// Whether it ends within this time; its status is still there for `wait`.
+  bool ends_within(std::chrono::milliseconds time) const;
   void kill(int signal);
   /// Reads to the end and reaps it: the exit status, or 128 + signal.
   int wait();

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <set>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/signal_code.hpp"
 #include "tests/support/catch.hpp"
 
@@ -44,6 +45,19 @@ TEST_CASE("a code of a signal says which, and no other code does") {
   CHECK(signal_of(std::error_code()) == 0);
   CHECK(signal_of(std::error_code(SIGTERM, std::generic_category())) == 0);
   CHECK(signal_code(SIGHUP).message() == "ended by signal 1");
+}
+
+TEST_CASE("a text is cut between letters, never within one") {
+  CHECK(cut_text("plain", 5) == "plain");
+  CHECK(cut_text("plain", 3) == "pla");
+  CHECK(cut_text("plain", 0).empty());
+  const std::string text = "a\u00fc\u5b66\U0001F680";  // of 1, 2, 3 and 4 bytes
+  const std::vector<std::size_t> ends = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10};
+  for (std::size_t bytes = 0; bytes < ends.size(); ++bytes) {
+    CAPTURE(bytes);
+    CHECK(cut_text(text, bytes) == text.substr(0, ends[bytes]));
+  }
+  CHECK(cut_text("\x80\x80\x80", 2).empty());  // no letter at all
 }
 
 }  // namespace base_error_test

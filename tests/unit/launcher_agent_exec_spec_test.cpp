@@ -90,7 +90,7 @@ TEST_CASE("a later layer of the environment wins and keeps the place of the earl
 TEST_CASE("the secret of machines that are started one by one is not inherited, whoever set it") {
   const EnvList layer = {{"B", "b"}};
   CHECK(overlay_env({"A=a", "LLMLAUNCH_JOIN_TOKEN=secret", "LLMLAUNCH_JOIN_TOKENS=t",
-                     "LLMLAUNCH_JOIN_TOKEN=", "LLMLAUNCH_TERMINAL=80"},
+                     "LLMLAUNCH_JOIN_TOKEN=", "LLMLAUNCH_COLUMNS=80"},
                     {&layer}) == std::vector<std::string>{"A=a", "LLMLAUNCH_JOIN_TOKENS=t", "B=b"});
 }
 

@@ -147,8 +147,42 @@ TEST_CASE("without updates, and without a terminal, there is no live line") {
   CHECK_FALSE(Console({}, places, {}, false).live());
   Console console({}, places, {}, true);
   CHECK(console.live());
-  CHECK(console.columns_behind_prefix(76) == 65);
-  CHECK(console.columns_behind_prefix(3) == 1);
+}
+
+TEST_CASE("a prefix is as wide as a terminal shows it, and ranks of all names get the same") {
+  struct Row {
+    std::vector<const char*> hosts;
+    std::optional<std::string> prefix;
+    std::vector<std::string> prefixes;
+    std::size_t columns;
+  };
+  const std::vector<Row> rows = {
+      {{"a"}, {}, {"[rank 0 a] "}, 11},
+      {{"a"}, "none", {""}, 0},
+      {{"a"}, "{time} ", {"2030-12-31T23:59:59 "}, 20},
+      {{"\u5b66", "abc"}, {}, {"[rank 0 \u5b66]  ", "[rank 1 abc] "}, 13},  // of two columns
+      {{"e\u0301", "ab"}, "{host}|", {"e\u0301| ", "ab|"}, 3},              // an accent of its own
+      {{"a", "bc"}, "\x1b[1m{host}\x1b[0m ", {"\x1b[1ma\x1b[0m  ", "\x1b[1mbc\x1b[0m "}, 3},
+      {{"a"},
+       "\xff{host} ",
+       {"\xff"
+        "a "},
+       3},  // a byte that is no letter is shown as one
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.prefixes.front());
+    LogSettings settings;
+    settings.prefix = row.prefix;
+    std::vector<RankPlace> places;
+    for (const char* host : row.hosts) places.push_back({host, 0, 0});
+    const LinePrefix prefix = LinePrefix::of(settings, places);
+    CHECK(prefix.columns() == row.columns);
+    for (std::uint32_t rank = 0; rank < row.prefixes.size(); ++rank) {
+      std::string text;
+      prefix.append(Rank{rank}, kOut, "2030-12-31T23:59:59", text);
+      CHECK(text == row.prefixes[rank]);
+    }
+  }
 }
 
 TEST_CASE("the room of a letter is what a terminal gives it") {
@@ -171,6 +205,7 @@ TEST_CASE("the room of a letter is what a terminal gives it") {
        9, "a?b??"},
       {"\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80", 99, "?????????"},
       {"a\x1b[1;31mb\x1b[", 9, "ab"},
+      {"a\x1b[1\u00fcb\x1b[\x7f", 9, "a\u00fcb"},  // no byte of another letter ends a sequence
       {"a\x1b]0;title", 9, "a"},
       {"a\x1b"
        "cb",
@@ -183,6 +218,9 @@ TEST_CASE("the room of a letter is what a terminal gives it") {
     CHECK(row_width(row.shown) <= row.columns);
   }
   CHECK(row_width("\u5b66e\u0301x") == 4);
+  CHECK(row_width("\xff\x1b[1mx\t") == 3);
+  CHECK(is_blank_row(" \t\x1b[1m\x07"));
+  CHECK_FALSE(is_blank_row("  \x1b[1m \xff"));
 }
 
 }  // namespace launcher_live_bars_test

@@ -64,6 +64,17 @@ TEST_CASE("the line is no wider than the terminal") {
   }
 }
 
+TEST_CASE("a wide letter in the line takes two columns, as on the terminal") {
+  RollCall call({"\u5b66\u7fd2"}, kStart);
+  call.set(0, connecting, kStart);
+  const TimePoint now = kStart + 12s;
+  const std::string whole = "llmlaunch: 1 connecting; waiting for 1 of 1: \u5b66\u7fd2 connecting 12 s";
+  CHECK(call.line(65, now) == whole);
+  CHECK(call.line(64, now) == "llmlaunch: waiting for 1 of 1: \u5b66\u7fd2 connecting 12 s");
+  CHECK(call.line(35, now) == "llmlaunch: waiting for 1 of 1: \u5b66\u2026");
+  CHECK(call.line(33, now) == "llmlaunch: waiting for 1 of 1: \u2026");
+}
+
 TEST_CASE("while a job stops those are named whose ranks still run") {
   RollCall call = call_of({running, exited, running});
   call.stopping(kStart + 60s);

@@ -13,12 +13,14 @@ using namespace llmlaunch::trainer;
 
 namespace {
 
-Result<ParsedOptions> parse(const std::string& text, std::vector<std::string> flags = {}) {
+Result<ParsedOptions> parse(const std::string& text, std::vector<std::string> flags = {},
+                            const std::string& mixed_precision = {}) {
   flags.insert(flags.begin(), {"--config", "cfg.yaml"});
-  return parse_options(flags, [&](const std::string& path) -> Result<std::string> {
+  const auto read = [&](const std::string& path) -> Result<std::string> {
     CHECK(path == "cfg.yaml");
     return text;
-  });
+  };
+  return parse_options(flags, read, mixed_precision);
 }
 
 TrainOptions options(const std::string& text, const std::vector<std::string>& flags = {}) {
@@ -204,18 +206,23 @@ TEST_CASE("report_to as one text is a list of one") {
 }
 
 TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
-  CHECK(options("bf16: true\n").bf16 == true);
-  CHECK_FALSE(options("bf16: false\n").bf16.has_value());
-  CHECK(options("bf16: true\n", {"--bf16", "false"}).bf16 == false);
-  CHECK(options("fp16: true\n").fp16 == true);
-  CHECK_FALSE(options("fp16: false\n").fp16.has_value());
+  const auto beside = [](const std::string& asked, const std::string& text,
+                         const std::vector<std::string>& flags = {}) {
+    const auto parsed = parse(text, flags, asked);
+    REQUIRE(parsed);
+    return parsed->options.precision;
+  };
+  CHECK(beside("no", "bf16: true\n") == Precision::bf16);
+  CHECK(beside("bf16", "bf16: false\n") == Precision::bf16);
+  CHECK(beside("bf16", "bf16: true\n", {"--bf16", "false"}) == Precision::fp32);
+  CHECK(beside("bf16", "fp16: true\n") == Precision::fp16);
+  CHECK(beside("fp16", "fp16: false\n") == Precision::fp16);
   const auto both = parse("bf16: true\nfp16: true\n");
   REQUIRE_FALSE(both);
   CHECK_THAT(both.error().what, Catch::StartsWith("fp16 and bf16 do not go together"));
   CHECK(both.error().where == "cfg.yaml:2:1");
-  const TrainOptions other = options("bf16: true\n", {"--fp16"});
-  CHECK((!other.bf16 && other.fp16 == true));
-  CHECK(options("fp16: true\n", {"--bf16"}).fp16 == std::nullopt);
+  CHECK(beside("", "bf16: true\n", {"--fp16"}) == Precision::fp16);
+  CHECK(beside("", "fp16: true\n", {"--bf16"}) == Precision::bf16);
   CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
@@ -368,6 +375,19 @@ TEST_CASE("a secret on the line of an error is not shown") {
   CHECK_THAT(parse("hub_token: hf_sesame\nzzz: 1\n").error().what, Catch::Contains("2 | zzz: 1"));
 }
 
+TEST_CASE("a long value is cut between two letters, and so is a secret that is looked for") {
+  const std::string begin(59, 'a');
+  CHECK_THAT(parse("device: " + begin + "\u00fcb\n").error().what,
+             Catch::StartsWith("device: '" + begin + "\u2026' is not one of "));
+  CHECK_THAT(parse("warmup_ratio: " + begin + "\u00fcb\n").error().what,
+             Catch::Contains("and this is " + begin + "\u2026\n"));
+  CHECK_THAT(parse(begin + "\u00fcb: 1\n").error().what, Catch::StartsWith("unknown key '" + begin + "'\n"));
+  const std::string secret = "hf_sesame" + std::string(50, 'a') + "\u00fcb";
+  const auto refused = parse("device: &x " + secret + "\nhub_token: *x\n");
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(to_string(refused.error()), !Catch::Contains("sesame"));
+}
+
 TEST_CASE("a secret's words are hidden, and no others") {
   CHECK_THAT(parse("hub_token: true\nfp16: perhaps\n").error().what, Catch::Contains("2 | fp16: perhaps"));
   CHECK_THAT(parse("include_tokens_per_second: falsely\nseed: falsely\n").error().what, Catch::Contains("'falsely'"));
@@ -409,6 +429,15 @@ TEST_CASE("what stands in a file and flags contradict together is blamed on who 
   REQUIRE_FALSE(typed);
   CHECK(typed.error().code == Errc::usage);
   CHECK(typed.error().what == "--eval_steps needs --eval_strategy steps");
+  // In a file flags have no hyphens, and a path keeps its own.
+  const auto in_file = parse("seed: 1\npredict: runs--a/x\nloss_file: runs--a/./x\n");
+  REQUIRE_FALSE(in_file);
+  CHECK(in_file.error().where == "cfg.yaml:2:1");
+  CHECK(in_file.error().what ==
+        "predict and loss_file name the same file, runs--a/x\n    2 | predict: runs--a/x\n      | ^ give each its own");
+  CHECK_THAT(parse("cuda_graph: true\n", {}, "fp16").error().what,
+             Catch::StartsWith("cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together") &&
+                 Catch::Contains("or add --fp16 false"));
   // A whole file of Hugging Face's has both.
   CHECK(options("eval_strategy: epoch\neval_steps: 3\nsave_steps: 500\n").eval_strategy == IntervalStrategy::epoch);
 }

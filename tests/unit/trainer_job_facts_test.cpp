@@ -97,9 +97,12 @@ TEST_CASE("every option that decides numbers, meetings or what is told makes two
        [](TrainOptions& o) { o.greater_is_better = true; }},
       {{{"--ddp_bucket_cap_mb", "1"}}, [](TrainOptions& o) { o.ddp_bucket_cap_mb = 1; }},
       {{{"--ddp_timeout", "60"}}, [](TrainOptions& o) { o.ddp_timeout = 60; }},
-      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "bf16"}}, [](TrainOptions& o) { o.bf16 = true; }},
-      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "fp16"}}, [](TrainOptions& o) { o.fp16 = true; }},
-      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "tf32"}}, [](TrainOptions& o) { o.tf32 = true; }},
+      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "bf16"}},
+       [](TrainOptions& o) { o.precision = Precision::bf16; }},
+      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "fp16"}},
+       [](TrainOptions& o) { o.precision = Precision::fp16; }},
+      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "tf32"}},
+       [](TrainOptions& o) { o.precision = Precision::tf32; }},
       {{{"--cuda_graph", "true"}}, [](TrainOptions& o) { o.cuda_graph = true; }},
   };
   for (const auto& [expected, change] : rows) {

@@ -16,12 +16,14 @@ namespace {
 /// Files by name, for --config.
 using Files = std::map<std::string, std::string>;
 
-Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {}) {
-  return parse_options(arguments, [&](const std::string& path) -> Result<std::string> {
+Result<ParsedOptions> parse(const std::vector<std::string>& arguments, const Files& files = {},
+                            const std::string& mixed_precision = {}) {
+  const auto read = [&](const std::string& path) -> Result<std::string> {
     const auto found = files.find(path);
     if (found == files.end()) return make_error(Errc::invalid_config, "no such file", path);
     return found->second;
-  });
+  };
+  return parse_options(arguments, read, mixed_precision);
 }
 
 TrainOptions options(const std::vector<std::string>& arguments) {
@@ -204,13 +206,13 @@ TEST_CASE("shares of steps that are multiples of each other are so in decimal di
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
-  CHECK(options({}).bf16 == std::nullopt);
-  CHECK(options({"--bf16"}).bf16 == true);
-  CHECK(options({"--bf16", "False"}).bf16 == false);
+  CHECK(options({}).precision == Precision::fp32);
+  CHECK(options({"--bf16"}).precision == Precision::bf16);
+  CHECK(options({"--bf16", "False"}).precision == Precision::fp32);
   CHECK(options({"--bf16", "--tf32", "true"}).tf32);
-  CHECK(options({}).fp16 == std::nullopt);
-  CHECK(options({"--fp16"}).fp16 == true);
-  CHECK(options({"--fp16", "--bf16", "false"}).bf16 == false);
+  CHECK(options({"--tf32"}).precision == Precision::tf32);
+  CHECK(options({"--fp16", "--tf32"}).precision == Precision::fp16);
+  CHECK(options({"--fp16", "--bf16", "false"}).precision == Precision::fp16);
   CHECK_FALSE(options({"--fp16", "false", "--tf32", "false"}).tf32);
   CHECK_FALSE(options({}).dataloader_drop_last);
   CHECK(options({"--logging_first_step"}).logging_first_step);
@@ -222,6 +224,46 @@ TEST_CASE("switches are true alone, and true or false when that follows, as Hugg
   CHECK(both.logging_first_step);
 }
 
+TEST_CASE("accelerate's mixed_precision counts where no precision is typed, and is told of where it cannot be had") {
+  struct Row {
+    const char* asked;
+    std::vector<std::string> typed;
+    Precision precision;
+  };
+  const std::vector<Row> rows = {
+      {"", {}, Precision::fp32},
+      {"no", {"--bf16"}, Precision::bf16},
+      {"bf16", {}, Precision::bf16},
+      {"bf16", {"--bf16", "false"}, Precision::fp32},
+      {"bf16", {"--fp16"}, Precision::fp16},
+      {"fp16", {}, Precision::fp16},
+      {"fp16", {"--tf32"}, Precision::fp16},
+      {"fp16", {"--fp16", "false", "--tf32"}, Precision::tf32},
+      {"fp16", {"--bf16"}, Precision::bf16},
+      {"fp8", {"--bf16"}, Precision::bf16},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.asked, row.typed);
+    const auto parsed = parse(row.typed, {}, row.asked);
+    REQUIRE(parsed);
+    CHECK(parsed->options.precision == row.precision);
+    CHECK(parsed->options.notes.empty());
+  }
+  const auto fp8 = parse({}, {}, "fp8");
+  REQUIRE(fp8);
+  CHECK(fp8->options.precision == Precision::fp32);
+  CHECK(fp8->options.notes ==
+        std::vector<std::string>{"mixed_precision fp8 (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; "
+                                 "bf16 and fp16 are"});
+  const auto graph = parse({"--cuda_graph"}, {}, "fp16");
+  REQUIRE_FALSE(graph);
+  CHECK(graph.error().code == Errc::usage);
+  CHECK(to_string(graph.error()) ==
+        "--cuda_graph and mixed_precision fp16 (ACCELERATE_MIXED_PRECISION) do not go together\n   hint: leave one of "
+        "them out, or add --fp16 false");
+  CHECK(parse({"--cuda_graph", "--fp16", "false"}, {}, "fp16"));
+}
+
 TEST_CASE("what cannot be understood is named") {
   struct Row {
     std::vector<std::string> typed;
@@ -230,6 +272,8 @@ TEST_CASE("what cannot be understood is named") {
   };
   const std::string help = "llmlaunch-train --help lists the flags";
   const std::string unset = "is it a variable that is not set?";
+  const std::string word =
+      "it may be a secret, and is not shown; flags begin with --, a file of settings is named by --config";
   const std::vector<Row> rows = {
       {{"--learning_rat", "1"}, "unknown flag '--learning_rat'", "did you mean --learning_rate?"},
       {{"--per-device-train-batch-sise=3"},
@@ -237,9 +281,7 @@ TEST_CASE("what cannot be understood is named") {
        "did you mean --per_device_train_batch_size?"},
       {{"--fp16", "--bf16"}, "--fp16 and --bf16 do not go together", "leave one of them out"},
       {{"--cuda_graph", "--fp16"}, "--cuda_graph and --fp16 do not go together", "leave one of them out"},
-      {{"surplus"},
-       "'surplus' is neither a flag nor the value of one",
-       "flags begin with --; a file of settings is named by --config"},
+      {{"surplus"}, "word 1 behind llmlaunch-train is neither a flag nor the value of one", word},
       {{"--train_samples", "0"}, "--train_samples: '0' is not a whole number from 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: '0' is not a whole number from 1 to 1000000000", help},
       {{"--max_steps", "0"}, "--max_steps: '0' is not a whole number from 1 to 1000000000000, or -1", help},
@@ -328,7 +370,10 @@ TEST_CASE("what cannot be understood is named") {
       {{"--save_steps", "1.5"},
        "--save_steps: '1.5' is not a whole number from 1 to 1000000000, or below 1 a share of all steps",
        help},
-      {{"--config", ""}, "--config: needs the name of a file", help},
+      {{"--config", ""}, "--config needs the name of a file", unset},
+      {{"--config", "--seed", "3"},
+       "--config needs a value, the name of a file",
+       "behind it stands --seed; a value that begins with '-' is written --config=--seed"},
       // What CLI11 says of a wrong number of values reaches nobody.
       {{"--seed", "1", "--seed=2"}, "--seed is given twice: 1 and 2", "leave one of them"},
       {{"--bf16", "--bf16", "false"}, "--bf16 is given twice: true and false", "leave one of them"},
@@ -336,6 +381,9 @@ TEST_CASE("what cannot be understood is named") {
        "--model is given several times: mlp, mlp and mlp",
        "leave one of them"},
       {{"--config", "a", "--config", "b"}, "--config is given twice: a and b", "leave one of them"},
+      {{"--use_cpu", "--use_cpu", "true", "--seed", "1"},
+       "--use_cpu is given twice: true and true",
+       "leave one of them"},
       {{"--config"}, "--config needs a value, the name of a file", "nothing stands behind it"},
       {{"--use_cpu", "--seed"},
        "--seed needs a value, a whole number from 0 to 18446744073709551615",
@@ -346,9 +394,9 @@ TEST_CASE("what cannot be understood is named") {
       {{"--greater_is_better"},
        "--greater_is_better needs a value, true or false (also yes, no, on, off, 1, 0)",
        "nothing stands behind it"},
-      {{"--seed", "1", "2"},
-       "'2' is neither a flag nor the value of one",
-       "flags begin with --; a file of settings is named by --config"},
+      {{"--seed", "1", "2"}, "word 3 behind llmlaunch-train is neither a flag nor the value of one", word},
+      {{"--seed", "3", "hf_sesame=x"}, "word 3 behind llmlaunch-train is neither a flag nor the value of one", word},
+      {{"--" + std::string(57, 'x') + "\u00fcx"}, "unknown flag '--" + std::string(57, 'x') + "\u2026'", help},
       {{"seed=3"}, "'seed' is neither a flag nor the value of one", "did you mean --seed?"},
       {{"-seed", "3"}, "unknown flag '-seed'", "did you mean --seed?"},
       {{"--learning_rate", "0,5"}, "--learning_rate: '0,5' is not a number from 0", "a decimal point is a point: 0.5"},
@@ -371,6 +419,12 @@ TEST_CASE("what cannot be understood is named") {
       {{"--no_dataloader_pin_memory"},
        "--dataloader_pin_memory is Hugging Face's, for PyTorch's DataLoader; this trainer does not have it",
        "leave it out; --dataloader_num_workers has threads fill batches ahead"},
+      {{"--skip_memory_metrics"},
+       "--skip_memory_metrics is Hugging Face's, for reports of memory; this trainer does not have it",
+       "leave it out: nothing is measured of memory"},
+      {{"--fp16_full_eval"},
+       "--fp16_full_eval is Hugging Face's, for evaluation in 16 bits; this trainer does not have it",
+       "leave it out; what --bf16 or --fp16 says counts for evaluation, too"},
       {{"--push_to_hubb"},
        "unknown flag '--push_to_hubb'",
        "did you mean --push_to_hub? That is Hugging Face's, and this trainer does not have it"},

@@ -112,10 +112,10 @@ TEST_CASE("llmlaunch's terminal is one to draw on, as wide as it says") {
   line.clear();
   CHECK(memory.text() == "\rstep 1\r      \r");
   for (const auto& [said, columns] : {std::pair{"61", 61u}, {"", 0u}, {"x", 0u}, {"61 ", 0u}, {"-1", 0u}}) {
-    ::setenv("LLMLAUNCH_TERMINAL", said, 1);
+    ::setenv("LLMLAUNCH_COLUMNS", said, 1);
     CHECK(columns_from_launcher() == columns);
   }
-  ::unsetenv("LLMLAUNCH_TERMINAL");
+  ::unsetenv("LLMLAUNCH_COLUMNS");
   CHECK(columns_from_launcher() == 0);
 }
 

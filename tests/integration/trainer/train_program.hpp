@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "rendezvous/base/env.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_processes.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -23,8 +24,9 @@ using Ranks = std::vector<std::unique_ptr<ChildProcess>>;
 inline constexpr const char* kProgram = LLMLAUNCH_TRAIN_PROGRAM;
 
 /// Without what an outer launcher may have left in the environment.
-inline const std::map<std::string, std::string> kAlone = {
-    {"RANK", ""}, {"WORLD_SIZE", ""}, {"LLMLAUNCH_RENDEZVOUS", ""}, {"OMP_NUM_THREADS", "1"}};
+inline const std::map<std::string, std::string> kAlone = {{env::kRank, ""},       {env::kWorldSize, ""},
+                                                          {env::kRendezvous, ""}, {env::kOmpNumThreads, "1"},
+                                                          {env::kColumns, ""},    {env::kMixedPrecision, ""}};
 
 inline Words command(const Words& flags) {
   Words words = {kProgram, "--use_cpu"};
