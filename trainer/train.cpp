@@ -91,6 +91,7 @@ class Training {
     job_.skipped = begun->steps.skipped;
     job_.loss_scale = begun->steps.loss_scale;
     begun_untested_ = job_.step > 0 && job_.step <= length().steps && !begun->tested;
+    if (job_.step > 0) job_.reducer.resume();
     const bool is_done = job_.step >= length().steps;
     if (is_done) job_.story.say("nothing is left to train: {} of {} steps are done", job_.step, length().steps);
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is

@@ -150,6 +150,29 @@ TEST_CASE("the first step reduces everything at once, later steps bucket by buck
   CHECK(comm.waits == 2);
 }
 
+TEST_CASE("a run that goes on reduces its first step as the undisturbed run does that step") {
+  std::vector<float> gradient(kBasicNetValues);
+  ScriptedComm comm(3);
+  comm.base = gradient.data();
+  GradientReducer undisturbed(comm, gradient, places_of(kBasicNet), {});
+  REQUIRE(backward(undisturbed, kBackward));
+  comm.started.clear();
+  REQUIRE(backward(undisturbed, kBackward));
+  const auto later = comm.started;
+  REQUIRE(later.size() == 2);
+  comm.started.clear();
+  GradientReducer resumed(comm, gradient, places_of(kBasicNet), {});
+  resumed.resume();
+  CHECK_FALSE(resumed.finish_step());  // of no gradients
+  GradientReducer again(comm, gradient, places_of(kBasicNet), {});
+  again.resume();
+  for (int step = 0; step < 2; ++step) {
+    comm.started.clear();
+    REQUIRE(backward(again, kBackward));
+    CHECK(comm.started == later);
+  }
+}
+
 TEST_CASE("a later bucket that is full first waits for its turn") {
   std::vector<float> gradient(kBasicNetValues);
   ScriptedComm comm(2);

@@ -43,15 +43,19 @@ std::string finished_alone(const Words& flags) {
 }
 
 /// Rank 0's output.
-std::string finished_on_two(const Words& flags) {
-  const ServedRendezvous served({"alpha", "beta"});
-  Ranks ranks = start_ranks(served, 2, flags);
+std::string finished_on(const std::vector<std::string>& hosts, const Words& flags) {
+  const ServedRendezvous served(hosts);
+  Ranks ranks = start_ranks(served, hosts.size(), flags);
   for (auto& rank : ranks) {
     const int status = rank->wait();
     INFO(rank->output());
     REQUIRE(status == 0);
   }
   return ranks[0]->output();
+}
+
+std::string finished_on_two(const Words& flags) {
+  return finished_on({"alpha", "beta"}, flags);
 }
 
 /// The hash of the last epoch.
@@ -361,6 +365,18 @@ TEST_CASE("the MLP, too, goes on to the bits of the run that nobody disturbed") 
   std::filesystem::remove_all(folder.file("run/checkpoint-24"));
   const std::string said = finished_alone(job("16", with(saving, {"--resume_from_checkpoint", "true"})));
   CHECK_THAT(said, Catch::Contains("goes on after step 12"));
+  CHECK(last_hash(said) == undisturbed);
+}
+
+TEST_CASE("three ranks, whose sums depend on how they are cut, have the same bits each time, also when they go on") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> hosts = {"alpha", "beta", "gamma"};
+  const Words saving = {"--model", "mlp", "--output_dir", folder.file("run"), "--save_strategy", "epoch"};
+  const std::string undisturbed = last_hash(finished_on(hosts, job("8", saving)));
+  CHECK(last_hash(finished_on(hosts, job("8", {"--model", "mlp"}))) == undisturbed);
+  std::filesystem::remove_all(folder.file("run/checkpoint-16"));
+  const std::string said = finished_on(hosts, job("8", with(saving, {"--resume_from_checkpoint", "true"})));
+  CHECK_THAT(said, Catch::Contains("goes on after step 8"));
   CHECK(last_hash(said) == undisturbed);
 }
 
