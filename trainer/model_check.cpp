@@ -23,21 +23,27 @@ constexpr std::size_t kShownHash = 16;
 
 }  // namespace
 
-Result<void> ModelCheck::test(const std::string& when) {
+Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
   const auto begun = Story::Clock::now();
-  const auto found = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size);
-  if (!found) return found.error();
-  const double accuracy = found->correct / found->count;
-  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found->correct,
-                 found->count, shown_number(found->loss));
+  const auto tested = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size,
+                               [may_stop] { return may_stop && is_stop_noted(); });
+  if (!tested) return tested.error();
+  if (!*tested) {
+    job_.stopped = true;
+    return ok;
+  }
+  const Evaluation& found = **tested;
+  const double accuracy = found.correct / found.count;
+  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found.correct, found.count,
+                 shown_number(found.loss));
   job_.last_test = LogRecord{.step = job_.step,
                              .epoch = job_.story.epochs_after(job_.step),
-                             .values = {{"eval_loss", found->loss},
+                             .values = {{"eval_loss", found.loss},
                                         {"eval_accuracy", accuracy},
-                                        {"eval_runtime", found->seconds},
-                                        {"eval_samples_per_second", found->count / found->seconds}}};
+                                        {"eval_runtime", found.seconds},
+                                        {"eval_samples_per_second", found.count / found.seconds}}};
   job_.story.leave_out(Story::Clock::now() - begun);
-  return judge(found->loss);
+  return judge(found.loss);
 }
 
 /// The same on all ranks, as the loss is.
@@ -50,7 +56,7 @@ Result<void> ModelCheck::judge(double loss) {
 }
 
 Result<void> ModelCheck::test_and_keep(const std::string& when) {
-  if (auto tested = test(when); !tested) return tested;
+  if (auto tested = test(when); !tested || job_.stopped) return tested;
   job_.story.keep(*job_.last_test);
   return ok;
 }
@@ -67,7 +73,7 @@ Result<void> ModelCheck::test_best() {
     weights_step_ = best->step;
     job_.story.say("the best model is that of step {}: {}", best->step, best->checkpoint);
   }
-  return test("best model: ");
+  return test("best model: ", false);  // everything is saved
 }
 
 Result<void> ModelCheck::predict() {

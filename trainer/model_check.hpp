@@ -18,8 +18,8 @@ class ModelCheck {
   explicit ModelCheck(TrainingJob& job) : job_(job) {}
 
   /// On all test images. `when` begins the line that tells of it. A loss that is not finite is an error or a warning,
-  /// as --on_nan says. Collective, as all of these.
-  Result<void> test(const std::string& when);
+  /// as --on_nan says. A SIGTERM to a job that saves ends it, and the job has stopped. Collective, as all of these.
+  Result<void> test(const std::string& when) { return test(when, job_.agenda.saves()); }
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when);
   /// Takes the best checkpoint's weights, where there is one, and tests them.
@@ -35,6 +35,7 @@ class ModelCheck {
   const std::optional<Error>& missing_best() const { return missing_best_; }
 
  private:
+  Result<void> test(const std::string& when, bool may_stop);
   Result<void> judge(double loss);
 
   TrainingJob& job_;

@@ -106,7 +106,7 @@ class Training {
       if (auto done = train_epoch(epoch); !done) return done;
     }
     job_.story.end_line();
-    return trains || job_.last_test ? Result<void>(ok) : model_.test({});
+    return trains || job_.last_test || job_.stopped ? Result<void>(ok) : model_.test({});
   }
 
   /// A SIGTERM ends a job before the test of its last step, which could take longer than the launcher waits. The job
@@ -114,7 +114,7 @@ class Training {
   Result<void> test_what_was_missed() {
     const auto when = job_.agenda.due_test(job_.step);
     if (!begun_untested_ || !when) return ok;
-    if (auto tested = model_.test_and_keep(*when); !tested) return tested;
+    if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
     return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
   }
 
@@ -148,7 +148,7 @@ class Training {
       if (auto equal = model_.compare_ranks(epoch); !equal) return equal;
     }
     if (const auto when = job_.agenda.due_test(job_.step)) {
-      if (auto tested = model_.test_and_keep(*when); !tested) return tested;
+      if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
     }
     return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
   }
