@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/agreement.hpp"
 #include "trainer/best_model.hpp"
 #include "trainer/dealing.hpp"
 #include "trainer/init.hpp"
@@ -136,15 +137,21 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
 Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
                           const std::function<void(const std::string&)>& say, Course& course) {
   Start start;
+  Error refusal = make_error(Errc::canceled, {});
   if (comm.rank() == 0) {
     const auto loaded = load_on_rank_0(options, run, comm.world_size(), backend, say, course);
-    if (!loaded) return loaded.error();
-    start = *loaded;
+    if (loaded) {
+      start = *loaded;
+    } else {
+      refusal = loaded.error();
+      start.refused = true;
+    }
   }
   static_assert(std::is_trivially_copyable_v<Start>, "it goes to the other ranks, of the same program, as it is");
   const auto all = comm.all_gather(std::as_bytes(std::span(&start, 1)));
   if (!all) return all.error();
   std::memcpy(&start, all->front().data(), sizeof start);
+  if (start.refused) return told_once(comm, std::move(refusal));
   const OptimizerNumbers& numbers = start.optimizer;
   backend.use_adamw({.weight_decay = numbers.weight_decay,
                      .beta1 = numbers.beta1,

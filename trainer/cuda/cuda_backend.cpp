@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -319,7 +320,8 @@ Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions&
   if (world.world_size == 1) {
     engine.comm = std::make_unique<LocalComm>();
   } else {
-    const NcclOptions options{.connect_timeout = world.client->options().timeout, .timeout = collective_timeout};
+    const NcclOptions options{.connect_timeout = std::min(world.client->options().timeout, collective_timeout),
+                              .timeout = collective_timeout};
     auto comm = make_nccl_comm(*world.client, (*backend)->stream(), options);
     if (!comm) return comm.error();
     engine.comm = std::move(*comm);
