@@ -1,0 +1,196 @@
+// llmlaunch-train as a whole on the emulated device (tests/support/cuda_host/), beside itself on the CPU: losses,
+// graphs, checkpoints, ranks over NCCL, and what is said when a call fails. Seeds are orders of the device's work that
+// streams and events allow; no number may depend on them.
+#include <signal.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+
+#include "tests/integration/trainer/train_program.hpp"
+
+namespace emulated_train_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::test;
+
+namespace {
+
+using Environment = std::map<std::string, std::string>;
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+Words on_device(const Words& flags) {
+  return with({kProgram, "--device", "cuda"}, flags);
+}
+
+struct Ended {
+  int status;
+  std::string said;
+};
+
+Ended ended(const Words& argv, const Environment& more = {}) {
+  Environment environment = kAlone;
+  for (const auto& [name, value] : more) environment[name] = value;
+  ChildProcess run(argv, environment);
+  const int status = run.wait();
+  return {status, run.output()};
+}
+
+std::vector<Ended> ended_ranks(std::size_t count, const Words& argv, const Environment& more = {}) {
+  const ServedRendezvous served(std::vector<std::string>(count, "alpha"));
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < count; ++rank) {
+    Environment environment = served.environment(rank);
+    environment["LLMLAUNCH_CUDA_HOST_DEVICES"] = std::to_string(count);
+    environment["OMP_NUM_THREADS"] = "1";
+    for (const auto& [name, value] : more) environment[name] = value;
+    ranks.push_back(std::make_unique<ChildProcess>(argv, environment));
+  }
+  std::vector<Ended> result;
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    result.push_back({status, rank->output()});
+  }
+  return result;
+}
+
+Environment seed(int number) {
+  return {{"LLMLAUNCH_CUDA_HOST_SEED", std::to_string(number)}};
+}
+
+Environment failing(const std::string& rules) {
+  return {{"LLMLAUNCH_CUDA_HOST_FAIL", rules}};
+}
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  REQUIRE(in);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string last_hash(const std::string& said) {
+  return parameter_hash(said.substr(said.rfind("parameter hash ")));
+}
+
+// 15 full batches and one of 3 an epoch.
+Words job(const std::string& model, const Words& more = {}) {
+  return with({"--model", model, "--train_samples", "123", "--eval_samples", "20", "--per_device_train_batch_size", "8",
+               "--num_train_epochs", "1", "--seed", "3", "--logging_steps", "4"},
+              more);
+}
+
+double worst_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]) / b[i]);
+  return worst;
+}
+
+/// Losses on the device and on the CPU, each by its own flags.
+double difference_from_cpu(const Words& flags, const Words& cpu_flags) {
+  const TemporaryFolder folder;
+  const Ended device = ended(on_device(with(flags, {"--loss_file", folder.file("device")})));
+  INFO(device.said);
+  REQUIRE(device.status == 0);
+  const Ended cpu = ended(command(with(cpu_flags, {"--loss_file", folder.file("cpu")})));
+  INFO(cpu.said);
+  REQUIRE(cpu.status == 0);
+  const auto losses = losses_in(folder.file("device"));
+  REQUIRE(losses.size() >= 10);
+  return worst_difference(losses, losses_in(folder.file("cpu")));
+}
+
+}  // namespace
+
+TEST_CASE("the device's losses are the CPU's, with dropout, in each precision") {
+  struct Row {
+    const char* model;
+    Words flags;
+    double bound;
+  };
+  // Half precision rounds a sum in another order to the neighbour now and then, and what relu and the pool take turns
+  // on that.
+  for (const auto& [model, flags, bound] : {Row{"basicnet", {}, 1e-5}, Row{"mlp", {}, 1e-5},
+                                            Row{"mlp", {"--bf16"}, 1e-3}, Row{"basicnet", {"--fp16"}, 2e-2}}) {
+    CAPTURE(model, flags);
+    const double difference = difference_from_cpu(job(model, flags), job(model, flags));
+    CHECK(difference <= bound);
+  }
+  // The CPU has no TF32.
+  const double tf32 = difference_from_cpu(job("mlp", {"--tf32"}), job("mlp"));
+  CHECK(tf32 <= 1e-2);
+  CHECK(tf32 > 1e-6);
+}
+
+TEST_CASE("accumulated and clipped gradients are the CPU's") {
+  const Words flags =
+      job("mlp", {"--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7", "--num_train_epochs", "2"});
+  CHECK(difference_from_cpu(flags, flags) <= 1e-5);
+}
+
+TEST_CASE("a graph's job is the ordinary one, bit for bit, in every order of the device's work") {
+  const TemporaryFolder folder;
+  const std::string model = GENERATE("mlp", "basicnet");
+  const Words flags = job(model, {"--dropout", "on", "--num_train_epochs", "2"});
+  std::string hash;
+  for (int number = 0; number < (model == "mlp" ? 4 : 2); ++number) {
+    for (const char* graph : {"false", "true"}) {
+      const std::string name = folder.file(model + std::to_string(number) + graph);
+      const Ended run = ended(on_device(with(flags, {"--cuda_graph", graph, "--loss_file", name})), seed(number));
+      INFO(run.said);
+      REQUIRE(run.status == 0);
+      CHECK_THAT(run.said, !Catch::Contains("warning") && !Catch::Contains("cannot"));
+      if (hash.empty()) hash = last_hash(run.said);
+      CHECK(last_hash(run.said) == hash);
+      CHECK(bytes_of(name) == bytes_of(folder.file(model + "0false")));
+    }
+  }
+}
+
+TEST_CASE("a job on the device goes on from its checkpoint to the bits of the undisturbed one") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words saving = job("mlp", {"--num_train_epochs", "2", "--output_dir", output, "--save_steps", "10", "--fp16",
+                                   GENERATE("false", "true")});
+  const Ended undisturbed = ended(on_device(saving));
+  INFO(undisturbed.said);
+  REQUIRE(undisturbed.status == 0);
+  const Ended resumed =
+      ended(on_device(with(saving, {"--resume_from_checkpoint", output + "/checkpoint-10"})), seed(5));
+  INFO(resumed.said);
+  REQUIRE(resumed.status == 0);
+  CHECK(last_hash(resumed.said) == last_hash(undisturbed.said));
+}
+
+TEST_CASE("two ranks over NCCL have the CPU's losses, and a graph's are the same bits, in every order of the work") {
+  const TemporaryFolder folder;
+  const Words flags = job("mlp", {"--per_device_train_batch_size", "4", "--num_train_epochs", "2"});
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks cpu = start_ranks(served, 2, with(flags, {"--loss_file", folder.file("cpu")}));
+  for (auto& rank : cpu) REQUIRE(rank->wait() == 0);
+  const auto on_cpu = losses_in(folder.file("cpu"));
+  std::string hash;
+  for (int number = 0; number < 3; ++number) {
+    for (const char* graph : {"false", "true"}) {
+      const std::string name = folder.file("two" + std::to_string(number) + graph);
+      const auto ranks =
+          ended_ranks(2, on_device(with(flags, {"--cuda_graph", graph, "--loss_file", name})), seed(number));
+      INFO(ranks[0].said << ranks[1].said);
+      REQUIRE(ranks[0].status == 0);
+      REQUIRE(ranks[1].status == 0);
+      CHECK_THAT(ranks[0].said, !Catch::Contains("warning") && !Catch::Contains("cannot"));
+      if (hash.empty()) hash = last_hash(ranks[0].said);
+      CHECK(last_hash(ranks[0].said) == hash);
+      CHECK(bytes_of(name) == bytes_of(folder.file("two0false")));
+      CHECK(worst_difference(losses_in(name), on_cpu) <= 1e-5);
+    }
+  }
+}
+
+}  // namespace emulated_train_test
