@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -39,7 +40,7 @@ constexpr unsigned kMostThreads = 1024;
 
 #if defined(__x86_64__)
 // swapcontext asks the kernel about signals each time, a million times a step. This keeps what a function's caller
-// expects to be kept, and changes the stack.
+// expects to be kept, and changes the stack; a jump, as processors expect a return to lead back.
 struct Context {
   void* stack_pointer = nullptr;
 };
@@ -62,13 +63,14 @@ cuda_host_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmpq *%rcx
 .size cuda_host_switch, . - cuda_host_switch
 )");
 
-void prepare(Context& context, std::byte* stack, void (*entry)()) {
+void prepare(Context& context, std::byte* stack, std::size_t bytes, void (*entry)()) {
   // As if the entry had been called: 8 bytes off a multiple of 16, below six registers.
-  auto** top = reinterpret_cast<void**>(stack + kStack) - 2;
+  auto** top = reinterpret_cast<void**>(stack + bytes) - 2;
   *top = reinterpret_cast<void*>(entry);
   context.stack_pointer = top - 6;
   for (int i = 1; i <= 6; ++i) top[-i] = nullptr;
@@ -80,10 +82,10 @@ void switch_context(Context& from, Context& to) {
 struct Context {
   ucontext_t registers;
 };
-void prepare(Context& context, std::byte* stack, void (*entry)()) {
+void prepare(Context& context, std::byte* stack, std::size_t bytes, void (*entry)()) {
   getcontext(&context.registers);
   context.registers.uc_stack.ss_sp = stack;
-  context.registers.uc_stack.ss_size = kStack;
+  context.registers.uc_stack.ss_size = bytes;
   context.registers.uc_link = nullptr;
   makecontext(&context.registers, entry, 0);
 }
@@ -99,125 +101,146 @@ class Fibers {
     for (std::byte* stack : stacks_) munmap(stack, kStack);
   }
 
-  /// One block from its first barrier or, for the first `is_probe` only thread 0, until whatever it comes to.
+  /// Thread 0 of a block, until its first barrier or its end. Whether it is the former.
   bool probe(const Threads& run) {
-    ensure(1);
-    begin(0, run);
-    resume(0);
-    return waiting_[0];
+    begin(1, run);
+    is_probe_ = true;
+    left_ = 0;
+    transfer(kHome, 0);
+    is_probe_ = false;
+    return open_[0] != 0;
   }
 
-  /// The block's threads; `is_begun`: thread 0 waits at its first barrier already.
+  /// All threads of a block; `is_begun`: thread 0 waits at its first barrier already.
   void run(unsigned count, const Threads& threads, bool is_begun) {
-    ensure(count);
-    for (unsigned i = is_begun ? 1 : 0; i < count; ++i) begin(i, threads);
-    bool is_first = true;
-    bool more = true;
-    while (more) {
-      more = false;
-      const bool backwards = draw(2) == 1;
-      for (unsigned i = 0; i < count; ++i) {
-        const unsigned thread = backwards ? count - 1 - i : i;
-        const bool is_at_barrier = is_first && is_begun && thread == 0;
-        if (!is_at_barrier && open_[thread]) resume(thread);
-        more = more || open_[thread];
-      }
-      is_first = false;
-    }
+    begin(count, threads);
+    turn_round();
+    skips_first_ = is_begun;
+    if (const unsigned first = next(); first != kHome) transfer(kHome, first);
   }
 
-  bool is_inside() const { return inside_; }
+  bool is_inside() const { return current_ != kHome; }
 
-  /// From a fiber: back to the block's loop, until it is resumed.
+  /// From a fiber: until all others have come to a barrier or their end.
   void wait_at_barrier() {
     const unsigned me = current_;
-    waiting_[me] = true;
-    leave(me);
-    waiting_[me] = false;
+    if (const unsigned to = next(); to != me) transfer(me, to);
     place.thread.x = me;
   }
 
  private:
+  static constexpr unsigned kHome = ~0U;
+
   static void entry();
 
-  void ensure(unsigned count) {
-    while (stacks_.size() < count) {
-      void* const stack =
-          mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (stack == MAP_FAILED) {
-        std::perror("emulated device: a stack");
-        std::abort();
-      }
-      stacks_.push_back(static_cast<std::byte*>(stack));
-      contexts_.push_back(std::make_unique<Context>());
-      fake_stacks_.push_back(nullptr);
-      open_.push_back(false);
-      waiting_.push_back(false);
-      prepare(*contexts_.back(), stacks_.back(), &Fibers::entry);
-    }
-  }
-
-  void begin(unsigned thread, const Threads& run) {
+  void begin(unsigned count, const Threads& run) {
+    while (stacks_.size() < count) add_stack();
     run_ = &run;
-    open_[thread] = true;
-    waiting_[thread] = false;
+    count_ = count;
+    open_count_ = count;
+    std::fill_n(open_.begin(), count, 1);
   }
 
-  void resume(unsigned thread) {
-    current_ = thread;
-    inside_ = true;
-#ifdef CUDA_HOST_ASAN
-    void* fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, stacks_[thread], kStack);
-#endif
-    switch_context(home_, *contexts_[thread]);
-#ifdef CUDA_HOST_ASAN
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
-    inside_ = false;
+  void add_stack() {
+    void* const stack =
+        mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED) {
+      std::perror("emulated device: a stack");
+      std::abort();
+    }
+    stacks_.push_back(static_cast<std::byte*>(stack));
+    contexts_.push_back(std::make_unique<Context>());
+    fake_stacks_.push_back(nullptr);
+    open_.push_back(0);
+    // At equal places in their pages all of them would want the same few lines of the cache.
+    const std::size_t unused = stacks_.size() % 32 * 512;
+    prepare(*contexts_.back(), stacks_.back(), kStack - unused, &Fibers::entry);
   }
 
-  void leave(unsigned thread) {
-#ifdef CUDA_HOST_ASAN
-    __sanitizer_start_switch_fiber(&fake_stacks_[thread], home_stack_, home_stack_size_);
-#endif
-    switch_context(*contexts_[thread], home_);
-#ifdef CUDA_HOST_ASAN
-    entered(thread);
-#endif
+  /// From a barrier to the next one each thread that has not ended gets a turn, in one direction or the other.
+  void turn_round() {
+    left_ = count_;
+    is_backwards_ = draw(2) == 1;
   }
 
-  void entered([[maybe_unused]] unsigned thread) {
+  unsigned next() {
+    if (is_probe_) return kHome;
+    while (open_count_ > 0) {
+      if (left_ == 0) {
+        turn_round();
+        skips_first_ = false;
+      }
+      --left_;
+      const unsigned thread = is_backwards_ ? left_ : count_ - 1 - left_;
+      if (open_[thread] != 0 && !(skips_first_ && thread == 0)) return thread;
+    }
+    return kHome;
+  }
+
+  Context& context(unsigned fiber) { return fiber == kHome ? home_ : *contexts_[fiber]; }
+
+  void transfer(unsigned from, unsigned to) {
+    current_ = to;
 #ifdef CUDA_HOST_ASAN
-    __sanitizer_finish_switch_fiber(fake_stacks_[thread], &home_stack_, &home_stack_size_);
+    void*& fake = from == kHome ? home_fake_stack_ : fake_stacks_[from];
+    if (to == kHome) {
+      __sanitizer_start_switch_fiber(&fake, home_stack_, home_stack_size_);
+    } else {
+      __sanitizer_start_switch_fiber(&fake, stacks_[to], kStack);
+    }
+    is_from_home_ = from == kHome;
+#endif
+    switch_context(context(from), context(to));
+    arrived(from);
+  }
+
+  void arrived([[maybe_unused]] unsigned here) {
+#ifdef CUDA_HOST_ASAN
+    const void* stack = nullptr;
+    std::size_t size = 0;
+    __sanitizer_finish_switch_fiber(here == kHome ? home_fake_stack_ : fake_stacks_[here], &stack, &size);
+    if (is_from_home_) {
+      home_stack_ = stack;
+      home_stack_size_ = size;
+      is_from_home_ = false;
+    }
 #endif
   }
 
   const Threads* run_ = nullptr;
-  unsigned current_ = 0;
-  bool inside_ = false;
+  unsigned current_ = kHome;
+  unsigned count_ = 0, open_count_ = 0, left_ = 0;
+  bool is_backwards_ = false, is_probe_ = false, skips_first_ = false;
   Context home_;
   std::vector<std::byte*> stacks_;
   std::vector<std::unique_ptr<Context>> contexts_;
+  std::vector<char> open_;  // threads that have not ended
   std::vector<void*> fake_stacks_;
-  std::vector<char> open_, waiting_;
+  [[maybe_unused]] void* home_fake_stack_ = nullptr;
   [[maybe_unused]] const void* home_stack_ = nullptr;
   [[maybe_unused]] std::size_t home_stack_size_ = 0;
+  [[maybe_unused]] bool is_from_home_ = false;
 };
 
+constinit thread_local Fibers* current_fibers = nullptr;  // a pointer is found faster than what has a destructor
+
 Fibers& fibers() {
-  thread_local Fibers instance;
-  return instance;
+  if (current_fibers == nullptr) {
+    thread_local Fibers instance;
+    current_fibers = &instance;
+  }
+  return *current_fibers;
 }
 
 void Fibers::entry() {
   Fibers& all = fibers();
-  all.entered(all.current_);
+  all.arrived(all.current_);
   for (;;) {
     const unsigned me = all.current_;
     (*all.run_)(me, 1, false);
-    all.open_[me] = false;
-    all.leave(me);
+    all.open_[me] = 0;
+    --all.open_count_;
+    if (const unsigned to = all.next(); to != me) all.transfer(me, to);
   }
 }
 
@@ -261,8 +284,8 @@ void queue_grid(unsigned blocks, unsigned threads, cudaStream_t stream, Threads 
 }
 
 void barrier() {
-  if (fibers().is_inside()) {
-    fibers().wait_at_barrier();
+  if (Fibers& all = fibers(); all.is_inside()) {
+    all.wait_at_barrier();
     return;
   }
   std::fprintf(stderr, "emulated device: a thread comes to a barrier to which thread 0 of the first block does not\n");

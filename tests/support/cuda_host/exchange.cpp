@@ -62,15 +62,18 @@ Exchange::Slot& Exchange::slot(std::uint32_t rank) const {
   return *reinterpret_cast<Slot*>(memory_ + kHead + rank * (kHead + kMostBytes));
 }
 
-bool Exchange::post(const Operation& operation, std::span<const std::byte> mine) {
+bool Exchange::may_post() const {
   for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
     if (slot(rank).read.load() < posted_) return false;
   }
+  return true;
+}
+
+void Exchange::post(const Operation& operation, std::span<const std::byte> mine) {
   Slot& own = slot(rank_);
   own.operation = operation;
   std::memcpy(reinterpret_cast<std::byte*>(&own) + kHead, mine.data(), mine.size());
   own.posted.store(++posted_);
-  return true;
 }
 
 bool Exchange::all_posted() const {

@@ -32,8 +32,10 @@ class Exchange {
   std::uint32_t ranks() const { return ranks_; }
   bool all_here();
 
-  /// The next operation of this rank: false while others have not read the one before.
-  bool post(const Operation& operation, std::span<const std::byte> mine);
+  /// False while others have not read this rank's operation before.
+  bool may_post() const;
+  /// The next operation of this rank.
+  void post(const Operation& operation, std::span<const std::byte> mine);
   /// Whether all have posted the same number of operations as this rank.
   bool all_posted() const;
   /// Of the last operation.

@@ -90,19 +90,23 @@ bool agree(Shared& shared, const Collective& collective) {
 }
 
 Work work_of(const SharedPtr& shared, const Collective& collective) {
-  return {
-      "a collective of NCCL", [shared, collective]() -> std::function<bool()> {
-        return [shared, collective, is_posted = false]() mutable {
-          if (shared->is_aborted) return true;
-          Exchange& exchange = *shared->exchange;
-          is_posted = is_posted || exchange.post(collective.operation, {collective.from, collective.operation.bytes});
-          if (!is_posted || shared->failure != ncclSuccess || !exchange.all_posted()) return false;
-          if (!agree(*shared, collective)) return false;  // and it hangs, as the real one
-          complete(exchange, collective);
-          exchange.finish();
-          return true;
-        };
-      }};
+  return {"a collective of NCCL", [shared, collective]() -> std::function<bool()> {
+            return [shared, collective, is_posted = false]() mutable {
+              if (shared->is_aborted) return true;
+              Exchange& exchange = *shared->exchange;
+              if (!is_posted && exchange.may_post()) {
+                const OpenMemory open;
+                exchange.post(collective.operation, {collective.from, collective.operation.bytes});
+                is_posted = true;
+              }
+              if (!is_posted || shared->failure != ncclSuccess || !exchange.all_posted()) return false;
+              if (!agree(*shared, collective)) return false;  // and it hangs, as the real one
+              const OpenMemory open;
+              complete(exchange, collective);
+              exchange.finish();
+              return true;
+            };
+          }};
 }
 
 }  // namespace

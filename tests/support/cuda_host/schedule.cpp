@@ -102,14 +102,7 @@ void look_elsewhere() {
   State& s = state();
   for (std::size_t i = 0; i < s.elsewhere.size();) {
     const QueuedPtr queued = s.elsewhere[i];
-    set_running(queued->work.what);
-    bool is_done = false;
-    {
-      const OpenMemory open;
-      is_done = queued->is_done_elsewhere();
-    }
-    set_running(nullptr);
-    if (is_done) {
+    if (queued->is_done_elsewhere()) {
       s.elsewhere.erase(s.elsewhere.begin() + static_cast<std::ptrdiff_t>(i));
       finish(queued);
     } else {
@@ -443,10 +436,11 @@ cudaError_t wait_for_all(int device, Lock& lock) {
 bool look_at(const QueuedPtr& target) {
   if (target == nullptr || target->is_done) return true;
   State& s = state();
-  const OpenMemory open;
   const std::uint64_t wait = ++s.waits;
   want(target, wait);
   look_elsewhere();
+  if (s.ready.empty()) return target->is_done;
+  const OpenMemory open;
   for (std::size_t left = draw(kPerLook + 1); left > 0 && !target->is_done; --left) run_one(wait);
   return target->is_done;
 }
