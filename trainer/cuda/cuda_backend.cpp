@@ -54,6 +54,9 @@ class CudaBackend final : public Backend {
     }
   }
 
+  /// What is queued still works on the arrays.
+  ~CudaBackend() override { cudaStreamSynchronize(stream_.handle()); }
+
   std::string description() const override { return description_; }
   const Model& model() const override { return model_; }
   std::span<float> parameters() override { return parameters_.span(); }
