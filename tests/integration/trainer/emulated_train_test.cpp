@@ -189,4 +189,35 @@ TEST_CASE("two ranks over NCCL have the CPU's losses, and a graph's are the same
   }
 }
 
+TEST_CASE("a device that fails ends the job with the call, the rank and a status that says what it was") {
+  struct Row {
+    const char* rules;
+    int status;
+    const char* said;
+  };
+  const char* const full = "the GPU's memory is full";
+  const Words flags = on_device(job("basicnet", {"--cuda_graph"}, "8", "1"));
+  for (const auto& [rules, status, said] : {
+           Row{"cudaSetDevice:1=100", 69, "cudaSetDevice(*device)"},
+           Row{"cudaMalloc:1=2", 71, full},
+           Row{"cublasCreate:1=3", 71, full},
+           Row{"cudnnCreate:1=4004", 71, full},
+           Row{"cudnnConvolutionForward:3=5000", 69, "cudnnConvolutionForward(handle"},
+           Row{"cublasGemmEx:9=13", 69, "CUBLAS_STATUS_EXECUTION_FAILED"},
+           Row{"launch:30=719", 69, "cudaErrorLaunchFailure"},
+           Row{"work:60=700", 69, "cudaErrorIllegalAddress"},
+           Row{"work:400=700", 69, "cudaErrorIllegalAddress"},
+           Row{"cudaStreamEndCapture:1=901", 69, "cudaErrorStreamCaptureInvalidated"},
+           Row{"cudaGraphInstantiate:1=2", 71, full},
+           Row{"cudaGraphLaunch:3=719", 69, "cudaGraphLaunch(executable_.get(), stream())"},
+       }) {
+    CAPTURE(rules);
+    const Ended run = ended(flags, {{"LLMLAUNCH_CUDA_HOST_FAIL", rules}});
+    INFO(run.said);
+    CHECK(run.status == status);
+    CHECK_THAT(run.said, Catch::Contains("llmlaunch-train: error: rank 0 on ") && Catch::Contains(", device 0: ") &&
+                             Catch::Contains(said));
+  }
+}
+
 }  // namespace emulated_train_test
