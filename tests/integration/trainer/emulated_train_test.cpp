@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <regex>
+#include <sstream>
 
 #include "tests/integration/trainer/train_program.hpp"
 
@@ -42,16 +42,22 @@ Ended ended(const Words& argv, const Environment& more = {}) {
   return {status, run.output()};
 }
 
-std::vector<Ended> ended_ranks(std::size_t count, const Words& argv, const Environment& more = {}) {
-  const ServedRendezvous served(std::vector<std::string>(count, "alpha"));
+/// Two ranks of one host, with a device for each.
+Ranks start_on_devices(const ServedRendezvous& served, const Words& argv, const Environment& more) {
   Ranks ranks;
-  for (std::size_t rank = 0; rank < count; ++rank) {
+  for (std::size_t rank = 0; rank < 2; ++rank) {
     Environment environment = served.environment(rank);
-    environment["LLMLAUNCH_CUDA_HOST_DEVICES"] = std::to_string(count);
+    environment["LLMLAUNCH_CUDA_HOST_DEVICES"] = "2";
     environment["OMP_NUM_THREADS"] = "1";
     for (const auto& [name, value] : more) environment[name] = value;
     ranks.push_back(std::make_unique<ChildProcess>(argv, environment));
   }
+  return ranks;
+}
+
+std::vector<Ended> ended_ranks(const Words& argv, const Environment& more) {
+  const ServedRendezvous served({"alpha", "alpha"});
+  Ranks ranks = start_on_devices(served, argv, more);
   std::vector<Ended> result;
   for (auto& rank : ranks) {
     const int status = rank->wait();
@@ -68,6 +74,16 @@ std::string bytes_of(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   REQUIRE(in);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Lines that are warnings or errors.
+std::string complaints(const std::string& said) {
+  std::istringstream lines(said);
+  std::string result;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("warning: ") != std::string::npos || line.find("error: ") != std::string::npos) result += line + "\n";
+  }
+  return result;
 }
 
 std::string last_hash(const std::string& said) {
@@ -176,7 +192,7 @@ TEST_CASE("two ranks over NCCL have the CPU's losses, and a graph's are the same
     for (const char* graph : {"false", "true"}) {
       const std::string name = folder.file("two" + std::to_string(number) + graph);
       const auto ranks =
-          ended_ranks(2, on_device(with(flags, {"--cuda_graph", graph, "--loss_file", name})), seed(number));
+          ended_ranks(on_device(with(flags, {"--cuda_graph", graph, "--loss_file", name})), seed(number));
       INFO(ranks[0].said << ranks[1].said);
       REQUIRE(ranks[0].status == 0);
       REQUIRE(ranks[1].status == 0);
@@ -218,6 +234,62 @@ TEST_CASE("a device that fails ends the job with the call, the rank and a status
     CHECK_THAT(run.said, Catch::Contains("llmlaunch-train: error: rank 0 on ") && Catch::Contains(", device 0: ") &&
                              Catch::Contains(said));
   }
+}
+
+TEST_CASE("a rank whose device or NCCL fails says so, and the others end with the generation, inside a collective") {
+  struct Row {
+    const char* rules;
+    int status;
+    const char* said;
+  };
+  const char* const graph = GENERATE("false", "true");
+  const Words flags = on_device(job("mlp", {"--cuda_graph", graph}, "4", "1"));
+  for (const auto& [rules, status, said] : {
+           Row{"ncclAllReduce:3=2@1", 69, "ncclAllReduce(values.data(), values.data()"},
+           Row{"ncclAllGather:2=5@1", 78, "two ranks of one host may have the same GPU"},
+           Row{"async:60=6@1", 69,
+               "remote process exited or there was a network error: an error that a test asked for"},
+           Row{"work:300=700@1", 69, "cudaErrorIllegalAddress"},
+           Row{"cudaMalloc:20=2@1", 71, "the GPU's memory is full"},
+       }) {
+    CAPTURE(graph, rules);
+    ServedRendezvous served({"alpha", "alpha"});
+    Ranks ranks = start_on_devices(served, flags, {{"LLMLAUNCH_CUDA_HOST_FAIL", rules}});
+    const int failed = ranks[1]->wait();
+    served.end_generation("rank 1 failed");
+    const int other = ranks[0]->wait();
+    INFO(ranks[0]->output() << ranks[1]->output());
+    CHECK(failed == status);
+    CHECK(other == 75);
+    CHECK_THAT(ranks[1]->output(),
+               Catch::Contains("llmlaunch-train: error: rank 1 on alpha, device 1: ") && Catch::Contains(said));
+  }
+}
+
+TEST_CASE("a loss that is no number has the CPU's words and status on the device, too, however its steps are started") {
+  // The first step has rate 0, the second is wild, and those after it may be a graph's.
+  const Words wild = job("mlp", {"--learning_rate", "1e38", "--warmup_steps", "1"}, "8", "1");
+  for (const char* on_nan : {"stop", "continue", "skip"}) {
+    const Ended cpu = ended(command(with(wild, {"--on_nan", on_nan})));
+    for (const char* graph : {"false", "true"}) {
+      if (on_nan == std::string("skip") && graph == std::string("true")) continue;  // refused
+      CAPTURE(on_nan, graph);
+      const Ended device = ended(on_device(with(wild, {"--on_nan", on_nan, "--cuda_graph", graph})), seed(3));
+      CHECK(device.status == cpu.status);
+      CHECK(device.status == (on_nan == std::string("stop") ? 65 : 0));
+      CHECK(complaints(device.said) == complaints(cpu.said));
+      CHECK(!complaints(device.said).empty());
+    }
+  }
+}
+
+TEST_CASE("a device that is too old for a precision, and more ranks than devices, are one message and 69") {
+  const Ended old = ended(on_device(job("mlp", {"--bf16"})), {{"LLMLAUNCH_CUDA_HOST_CAPABILITY", "7"}});
+  CHECK(old.status == 69);
+  CHECK_THAT(old.said, Catch::Contains("--bf16 needs a GPU of compute capability 8 (Ampere) or newer; this one has 7"));
+  const Ended none = ended(on_device(job("mlp")), {{"LLMLAUNCH_CUDA_HOST_DEVICES", "0"}});
+  CHECK(none.status == 69);
+  CHECK_THAT(none.said, Catch::Contains("no GPU: cudaGetDeviceCount"));
 }
 
 }  // namespace emulated_train_test
