@@ -14,7 +14,8 @@ constexpr std::size_t kProductWorkspace = std::size_t{32} << 20U;
 
 }  // namespace
 
-Network::Network(cudaStream_t stream, const Model& model, Precision precision) : model_(model) {
+// The destructor runs for what the other constructor has made, also when one of these calls fails.
+Network::Network(cudaStream_t stream, const Model& model, Precision precision) : Network(model) {
   context_.stream = stream;
   context_.precision = precision;
   CUBLAS_CHECK(cublasCreate_v2, &context_.cublas);

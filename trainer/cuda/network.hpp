@@ -46,6 +46,7 @@ class Network {
   std::vector<float> logits();
 
  private:
+  explicit Network(const Model& model) : model_(model) {}
   void resize(std::size_t batch);
   void pass_layers(std::optional<float> scale, const KeptLosses& keep);
 
