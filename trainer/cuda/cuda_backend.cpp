@@ -197,6 +197,7 @@ class CudaBackend final : public Backend {
 
   /// Of the queued sums of squares. Waits for the stream.
   double root_of_sums() {
+    CUDA_CHECK(cudaGetLastError());  // a kernel that was not started has left no sums
     std::vector<double> sums(kSquareSums);
     CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
                                stream()));

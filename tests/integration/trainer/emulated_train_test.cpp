@@ -236,6 +236,14 @@ TEST_CASE("a device that fails ends the job with the call, the rank and a status
   }
 }
 
+TEST_CASE("a kernel that does not start is no gradient that overflowed") {
+  // The 32nd is the one that unscales the first step's gradient.
+  const Ended run = ended(on_device(job("mlp", {"--fp16"})), {{"LLMLAUNCH_CUDA_HOST_FAIL", "launch:32=719"}});
+  CHECK(run.status == 69);
+  CHECK_THAT(run.said, Catch::Contains("cuda_backend.cpp") && Catch::Contains("cudaErrorLaunchFailure") &&
+                           !Catch::Contains("overflowed") && !Catch::Contains("step 1/"));
+}
+
 TEST_CASE("a rank whose device or NCCL fails says so, and the others end with the generation, inside a collective") {
   struct Row {
     const char* rules;
