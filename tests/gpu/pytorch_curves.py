@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--python")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--device", choices=("cuda", "cpu", "emulated"), default="cuda")
+    parser.add_argument("--models", nargs="+", default=["basicnet", "mlp"])
     options = parser.parse_args()
     emulated = options.device == "emulated"
     torch_device = "cpu" if emulated else options.device
@@ -92,7 +93,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="llmlaunch-curves-") as name:
         folder = pathlib.Path(name)
         run([train[0], "--export_dataset", folder / "digits", "--train_samples", IMAGES, "--eval_samples", 20])
-        for model in ("basicnet", "mlp"):
+        for model in options.models:
             for precision, graphs, bound in ([], ("false", "true"), BOUND), (["--fp16"], ("false",), FP16_BOUND):
                 run([python, SCRIPT, "--data", folder / "digits", "--batch", 16, "--steps", options.steps, "--model", model, "--device",
                      torch_device, *precision, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
