@@ -55,6 +55,9 @@ class CudaBackend final : public Backend {
     }
   }
 
+  /// What is queued still works on the arrays.
+  ~CudaBackend() override { cudaStreamSynchronize(stream_.handle()); }
+
   std::string description() const override { return description_; }
   const Model& model() const override { return model_; }
   std::span<float> parameters() override { return parameters_.span(); }
@@ -195,6 +198,7 @@ class CudaBackend final : public Backend {
 
   /// Of the queued sums of squares. Waits for the stream.
   double root_of_sums() {
+    CUDA_CHECK(cudaGetLastError());  // a kernel that was not started has left no sums
     std::vector<double> sums(kSquareSums);
     CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
                                stream()));

@@ -194,7 +194,7 @@ class NcclComm final : public Comm {
     for (;;) {
       const cudaError_t state = cudaEventQuery(event_);
       if (state == cudaSuccess) return ok;
-      if (state != cudaErrorNotReady) CUDA_CHECK(state);
+      if (state != cudaErrorNotReady) fail_cuda(state, "cudaEventQuery(event_)", __FILE__, __LINE__);
       // Should that count as the last error, whoever asks for one next does not mean it.
       static_cast<void>(cudaGetLastError());
       ncclResult_t async = ncclSuccess;
