@@ -107,6 +107,15 @@ class Inflater {
     return {status, room.size() - stream_.avail_out};
   }
 
+  /// Behind the end of a member: whether another one begins there, be it cut after its first byte. Then `next` unpacks
+  /// that one.
+  bool begin_member() {
+    constexpr Bytef kFirst = 0x1f, kSecond = 0x8b;
+    if (stream_.avail_in == 0 || stream_.next_in[0] != kFirst) return false;
+    if (stream_.avail_in > 1 && stream_.next_in[1] != kSecond) return false;
+    return inflateReset(&stream_) == Z_OK;
+  }
+
  private:
   z_stream stream_{};
   bool good_ = false;
@@ -171,7 +180,10 @@ Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string&
       return damaged(name, fmt::format("unpacks to more than the limit of {} bytes", limit));
     }
     unpacked.insert(unpacked.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
-    if (status == Z_STREAM_END) break;
+    if (status == Z_STREAM_END) {
+      if (inflater.begin_member()) continue;
+      break;
+    }
     if (status == Z_MEM_ERROR) return make_error(Errc::out_of_resources, "zlib has no memory to unpack", name);
     // zlib stops here when the input ends early.
     if (status == Z_BUF_ERROR || (status == Z_OK && count == 0 && inflater.unread() == 0)) {

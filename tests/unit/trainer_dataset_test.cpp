@@ -152,6 +152,40 @@ TEST_CASE("gzip data is unpacked up to a limit, and its damage is told") {
   CHECK(error(flipped, text.size()) == "file.gz: cannot be unpacked: incorrect data check" + std::string(kDamagedHint));
 }
 
+TEST_CASE("gzip data of several members is read as a whole, within the limit and to its end") {
+  const std::string text = pixels(20);
+  const std::string first = packed(text.substr(0, 7'000)), rest = packed(text.substr(7'000));
+  // An empty member is how bgzip ends a file.
+  for (const std::string& gzip : {first + rest, first + packed("") + rest, first + rest + packed("")}) {
+    const auto unpacked = unpack_gzip(as_bytes(gzip), text.size(), "file.gz");
+    REQUIRE(unpacked);
+    CHECK(as_text(*unpacked) == text);
+  }
+  const auto error = [](const std::string& bytes, std::size_t limit) {
+    const auto result = unpack_gzip(as_bytes(bytes), limit, "file.gz");
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == Errc::invalid_config);
+    return result.error().what;
+  };
+  const std::string both = first + rest;
+  CHECK(error(both, text.size() - 1) == "unpacks to more than the limit of 15679 bytes");
+  CHECK(error(both, 7'000) == "unpacks to more than the limit of 7000 bytes");
+  for (const std::size_t left : {1U, 2U, 9U, 10U, 50U}) {
+    CHECK(error(first + rest.substr(0, left), text.size()) ==
+          "is truncated: its gzip data ends after " + std::to_string(first.size() + left) + " bytes");
+  }
+  CHECK(error(both + "abc", text.size()) == "has 3 bytes after its gzip data");
+  CHECK(error(both + "\x1f"
+                     "bc",
+              text.size()) == "has 3 bytes after its gzip data");
+  CHECK(error(first + "\x1f\x8b"
+                      "bc",
+              text.size()) == "cannot be unpacked: unknown compression method");
+  std::string flipped = both;
+  flipped[flipped.size() - 8] = static_cast<char>(flipped[flipped.size() - 8] ^ 1);
+  CHECK(error(flipped, text.size()) == "cannot be unpacked: incorrect data check");
+}
+
 TEST_CASE("all four spellings of the names are found, plain and packed") {
   for (const std::string separator : {"-", "."}) {
     for (const bool gz : {false, true}) {
