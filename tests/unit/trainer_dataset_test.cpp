@@ -271,6 +271,26 @@ TEST_CASE("the folders that torchvision leaves are found from the root, the data
   CHECK(refused(root / "none").what == "no such folder");
 }
 
+TEST_CASE("a file where a folder is wanted is called one, and the folder of the four files is named") {
+  const Folder folder;
+  folder.write("notes", "x");
+  const auto said_of = [](const std::string& given) {
+    for (const auto& error : {find_mnist_folder(given).error(), load_mnist(given, Split::train).error()}) {
+      CHECK(error.code == Errc::not_found);
+      CHECK(error.where == given);
+    }
+    const Error error = find_mnist_folder(given).error();
+    return error.what + "; " + error.hint;
+  };
+  CHECK(said_of(folder.path() + "/notes") ==
+        "is a file, and a folder is wanted; --data_dir wants MNIST's four IDX files, plain or .gz; without it digits "
+        "are drawn");
+  folder.write("train-images-idx3-ubyte.gz", "x");
+  CHECK(said_of(folder.path() + "/train-images-idx3-ubyte.gz") ==
+        "is a file, and a folder is wanted; write --data_dir " + folder.path());
+  CHECK_THAT(said_of("/dev/null"), Catch::StartsWith("is no folder; --data_dir wants"));
+}
+
 TEST_CASE("what is missing or does not belong together is named") {
   const auto nothing = load_mnist("/no/such/folder", Split::train);
   REQUIRE_FALSE(nothing);
