@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "rendezvous/base/counted.hpp"
 #include "trainer/files.hpp"
 
 namespace llmlaunch::trainer {
@@ -186,10 +187,10 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   auto labels = parse_idx_labels(*label_file, *label_path);
   if (!labels) return labels.error();
   if (images->size() != labels->size() * kImageValues) {
-    return make_error(
-        Errc::invalid_config,
-        fmt::format("has {} labels, but {} has {} images", labels->size(), *image_path, images->size() / kImageValues),
-        *label_path, "both files must be of the same set");
+    return make_error(Errc::invalid_config,
+                      fmt::format("has {}, but {} has {}", counted(labels->size(), "label"), *image_path,
+                                  counted(images->size() / kImageValues, "image")),
+                      *label_path, "both files must be of the same set");
   }
   return Dataset{std::move(*images), std::move(*labels)};
 }

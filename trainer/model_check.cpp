@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/divergence.hpp"
@@ -84,7 +85,7 @@ Result<void> ModelCheck::predict() {
       !written) {
     return written;
   }
-  job_.story.say("logits of {} test images are in {}", job_.data.test.count(), path);
+  job_.story.say("logits of {} are in {}", counted(job_.data.test.count(), "test image"), path);
   return ok;
 }
 
@@ -93,7 +94,9 @@ Result<void> ModelCheck::check_learnt() {
   const bool skips = job_.options.on_nan == OnNan::skip;
   if (skips && job_.step > 0 && job_.skipped + job_.loss_scale.skipped >= job_.step) {
     const std::string what =
-        fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
+        job_.step == 1
+            ? "the only step was skipped, for its gradient was not finite: nothing was learnt"
+            : fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
     return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
   }
   if (job_.world.rank == 0 && job_.skipped > 0) {

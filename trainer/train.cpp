@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
@@ -56,8 +57,9 @@ class Training {
     if (auto same = check_same(); !same) return same;
     if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
-    job_.story.say("{} train and {} test images ({}), {} steps of {} x {}{} images", job_.data.train.count(),
-                   job_.data.test.count(), job_.data.description, length().steps, job_.world.world_size,
+    job_.story.say("{} train and {} ({}), {} of {} x {}{} images", job_.data.train.count(),
+                   counted(job_.data.test.count(), "test image"), job_.data.description,
+                   counted(length().steps, "step"), job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
     return begin_or_resume();
   }
@@ -73,8 +75,9 @@ class Training {
     return told_once(
         job_.comm,
         make_error(Errc::invalid_argument,
-                   fmt::format("no batch can be filled: {} images for {} ranks are {} each, and a batch has {}",
-                               job_.data.train.count(), job_.world.world_size, job_.sampler.size(),
+                   fmt::format("no batch can be filled: {} for {} {} {} each, and a batch has {}",
+                               counted(job_.data.train.count(), "image"), counted(job_.world.world_size, "rank"),
+                               job_.data.train.count() == 1 ? "is" : "are", job_.sampler.size(),
                                job_.options.per_device_train_batch_size),
                    {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last"));
   }
@@ -93,7 +96,10 @@ class Training {
     begun_untested_ = job_.step > 0 && job_.step <= length().steps && !begun->tested;
     if (job_.step > 0) job_.reducer.resume();
     const bool is_done = job_.step >= length().steps;
-    if (is_done) job_.story.say("nothing is left to train: {} of {} steps are done", job_.step, length().steps);
+    if (is_done) {
+      job_.story.say("nothing is left to train: {} of {} {} done", job_.step, counted(length().steps, "step"),
+                     length().steps == 1 ? "is" : "are");
+    }
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is
     if (auto begun_story = job_.story.begin(job_.step); !begun_story) return begun_story;
     return job_.losses.begin(job_.step);
@@ -260,8 +266,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   auto engine = make_engine(options, world, plan);
   if (!engine) return engine.error();
   if (world.rank == 0) {
-    print_line(fmt::format("llmlaunch-train {}: {}, {}", LLMLAUNCH_VERSION,
-                           world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
+    print_line(fmt::format("llmlaunch-train {}: {}, {}", LLMLAUNCH_VERSION, counted(world.world_size, "rank"),
                            engine->comm->description()));
   }
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.

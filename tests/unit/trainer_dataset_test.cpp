@@ -106,8 +106,10 @@ TEST_CASE("every damage of an image file has its own words") {
       {image_file(1, pixels(1), 0x0803, 28, 4'000'000'000),
        "images: holds images of 28 x 4000000000; networks here take 28 x 28"},
       {image_file(2, pixels(2).substr(1)), "images: is truncated: 1583 bytes, but 2 images need 1584"},
+      {image_file(1, pixels(1).substr(1)), "images: is truncated: 799 bytes, but 1 image needs 800"},
+      {"x", "images: is truncated: 1 byte, but the header alone has 16"},
       {image_file(1'000'000, pixels(1)), "images: is truncated: 800 bytes, but 1000000 images need 784000016"},
-      {image_file(1, pixels(1) + "ab"), "images: has 2 bytes after its 1 images: 802 bytes instead of 800"},
+      {image_file(1, pixels(1) + "ab"), "images: has 2 bytes after its 1 image: 802 bytes instead of 800"},
   };
   for (const auto& [bytes, words] : rows) CHECK(images_error(bytes) == words + kDamagedHint);
 }
@@ -119,7 +121,7 @@ TEST_CASE("every damage of a label file has its own words") {
       {label_file(0, ""), "labels: holds no labels: its header says 0"},
       {label_file(2'000'000, "\1"), "labels: claims 2000000 labels; the limit is 1000000"},
       {label_file(2, "\1"), "labels: is truncated: 9 bytes, but 2 labels need 10"},
-      {label_file(1, "\1\1\1"), "labels: has 2 bytes after its 1 labels: 11 bytes instead of 9"},
+      {label_file(1, "\1\1\1"), "labels: has 2 bytes after its 1 label: 11 bytes instead of 9"},
   };
   for (const auto& [bytes, words] : rows) CHECK(labels_error(bytes) == words + kDamagedHint);
   CHECK(labels_error(label_file(3, "\1\2\x0a")) ==

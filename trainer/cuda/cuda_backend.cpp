@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "rendezvous/base/counted.hpp"
 #include "trainer/cuda/check.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
@@ -251,7 +252,8 @@ Result<int> device_of(const World& world) {
   if (*count == 1) return 0;
   if (wanted < *count) return wanted;
   return make_error(Errc::unsupported,
-                    fmt::format("{} ranks on this host, but only {} GPUs are visible", world.local_world_size, *count),
+                    fmt::format("{} ranks on this host, but only {} {} visible", world.local_world_size,
+                                counted(static_cast<std::uint64_t>(*count), "GPU"), *count == 1 ? "is" : "are"),
                     fmt::format("rank {} on {}", world.rank, world.host),
                     "start at most one rank per GPU (slots in the YAML), or see CUDA_VISIBLE_DEVICES");
 }
