@@ -70,11 +70,24 @@ bool has_test(const TrainingState& state, const TrainOptions& options, const Run
   });
 }
 
+/// The checkpoint that --resume_from_checkpoint names. A folder that has checkpoints is none, as for Hugging Face's
+/// Trainer: which of them is meant is to be said.
+Result<TrainingState> load_named(const std::string& folder) {
+  auto state = load_checkpoint(folder);
+  if (state) return state;
+  const auto last = newest_checkpoint_name(folder);
+  if (!last || last->empty()) return state;
+  return make_error(Errc::invalid_argument,
+                    fmt::format("is an output_dir and no checkpoint; its last checkpoint is {}", *last), folder,
+                    fmt::format("write --resume_from_checkpoint {}, or --output_dir {} --resume_from_checkpoint true",
+                                *last, folder));
+}
+
 /// On rank 0: the checkpoint that is meant, or nothing for a new start.
 Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& options) {
   if (options.resume_from_checkpoint == kLastCheckpoint) return find_last_checkpoint(options.output_dir);
   if (!options.resume_from_checkpoint.empty()) {
-    auto state = load_checkpoint(options.resume_from_checkpoint);
+    auto state = load_named(options.resume_from_checkpoint);
     if (!state) return state.error();
     if (auto alone = check_no_others(options.output_dir, options.resume_from_checkpoint); !alone) return alone.error();
     return FoundCheckpoint{options.resume_from_checkpoint, std::move(*state), {}};

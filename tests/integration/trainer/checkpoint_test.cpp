@@ -454,6 +454,11 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
       {with(job("16", resuming), {"--model", "mlp"}), 78,
        output + "/checkpoint-12: is of model basicnet, and --model is mlp\n   hint: go on with --model basicnet, or"},
       {job("16", {"--resume_from_checkpoint", output + "/none"}), 66, output + "/none: no such checkpoint"},
+      {job("16", {"--resume_from_checkpoint", output}), 78,
+       output + ": is an output_dir and no checkpoint; its last checkpoint is " + output +
+           "/checkpoint-12\n   hint: write --resume_from_checkpoint " + output + "/checkpoint-12, or --output_dir " +
+           output + " --resume_from_checkpoint true"},
+      {job("16", {"--resume_from_checkpoint", folder.file(".")}), 78, "/checksums.json: is missing"},
       {job("16", {"--save_strategy", "steps"}), 64, "--save_strategy needs --output_dir"},
       {job("16", {"--resume_from_checkpoint", "true"}), 64, "--resume_from_checkpoint true needs --output_dir"},
   };
