@@ -74,7 +74,7 @@ void add_optimizer_flags(FlagMaker& flags, TrainOptions& o) {
                "AdamW's, at its highest; a resumed job has the checkpoint's (Hugging Face: 5e-5)");
   flags
       .choice("--lr_scheduler_type", o.lr_scheduler_type, all_words<SchedulerType>(),
-              "how the learning rate goes on after the warm-up (Hugging Face: linear)")
+              "how the learning rate goes on after the warm-up, which constant does not have (Hugging Face: linear)")
       ->default_str(word_for(o.lr_scheduler_type));
   flags.number("--warmup_steps", o.warmup_steps, steps_or_share(kMostSteps, true),
                "steps over which the learning rate rises from 0; below 1: that share of all steps");

@@ -38,7 +38,7 @@ template <>
 struct WordTable<SchedulerType> {
   static constexpr auto kWords =
       std::to_array<OptionWord<SchedulerType>>({{"constant", SchedulerType::constant},
-                                                {"constant_with_warmup", SchedulerType::constant},
+                                                {"constant_with_warmup", SchedulerType::constant_with_warmup},
                                                 {"linear", SchedulerType::linear},
                                                 {"cosine", SchedulerType::cosine}});
 };

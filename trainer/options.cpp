@@ -200,6 +200,15 @@ void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, 
                                 o.logging_dir));
 }
 
+/// Hugging Face's constant has none either, and says nothing of it.
+void note_no_warmup(TrainOptions& o) {
+  if (o.lr_scheduler_type != SchedulerType::constant || o.warmup_steps == 0) return;
+  o.notes.push_back(
+      fmt::format("--warmup_steps {}: --lr_scheduler_type constant has no warm-up, as in Hugging Face's "
+                  "Trainer; constant_with_warmup has one",
+                  o.warmup_steps));
+}
+
 Found settle(const OptionTable& table, const AppliedFile& from_file, const std::string& mixed_precision,
              OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
@@ -223,6 +232,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   note_unused_folder(table, from_file, o);
+  note_no_warmup(o);
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;

@@ -47,7 +47,7 @@ struct TrainOptions {
   std::uint32_t gradient_accumulation_steps = 1;  ///< batches that make one step
   bool dataloader_drop_last = false;  ///< no batch that is not full, no image twice to make the ranks' shares equal
   double learning_rate = 1e-3;
-  SchedulerType lr_scheduler_type = SchedulerType::constant;
+  SchedulerType lr_scheduler_type = SchedulerType::constant_with_warmup;
   double warmup_steps = 0;  ///< below 1: that share of all steps
   double weight_decay = 1e-2;
   double adam_beta1 = 0.9;

@@ -68,7 +68,8 @@ TEST_CASE("every option that decides numbers, meetings or what is told makes two
       {{{"--dataloader_drop_last", "true"}}, [](TrainOptions& o) { o.dataloader_drop_last = true; }},
       {{{"--learning_rate", "0.5"}}, [](TrainOptions& o) { o.learning_rate = 0.5; }},
       {{{"--lr_scheduler_type", "cosine"}}, [](TrainOptions& o) { o.lr_scheduler_type = SchedulerType::cosine; }},
-      {{{"--warmup_steps", "3"}}, [](TrainOptions& o) { o.warmup_steps = 3; }},
+      {{{"--lr_scheduler_type", "constant_with_warmup"}, {"--warmup_steps", "3"}},
+       [](TrainOptions& o) { o.warmup_steps = 3; }},
       {{{"--weight_decay", "0.5"}}, [](TrainOptions& o) { o.weight_decay = 0.5; }},
       {{{"--adam_beta1", "0.5"}}, [](TrainOptions& o) { o.adam_beta1 = 0.5; }},
       {{{"--adam_beta2", "0.5"}}, [](TrainOptions& o) { o.adam_beta2 = 0.5; }},
@@ -109,6 +110,10 @@ TEST_CASE("every option that decides numbers, meetings or what is told makes two
     CAPTURE(expected.front().first);
     CHECK(changed_by(change) == expected);
   }
+}
+
+TEST_CASE("without a warm-up the two constant schedules are one") {
+  CHECK(changed_by([](TrainOptions& o) { o.lr_scheduler_type = SchedulerType::constant; }).empty());
 }
 
 TEST_CASE("paths and what is a host's own may differ") {

@@ -204,6 +204,20 @@ TEST_CASE("shares of steps that are multiples of each other are so in decimal di
   CHECK(o.num_train_epochs == 2.5);
 }
 
+TEST_CASE("constant has no warm-up, as Hugging Face's, and that is said; the schedule that is not named has one") {
+  CHECK(options({}).lr_scheduler_type == SchedulerType::constant_with_warmup);
+  CHECK(options({"--warmup_steps", "3"}).notes.empty());
+  const TrainOptions with = options({"--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "3"});
+  CHECK(with.lr_scheduler_type == SchedulerType::constant_with_warmup);
+  CHECK(with.notes.empty());
+  const TrainOptions without = options({"--lr_scheduler_type", "constant", "--warmup_steps", "0.5"});
+  CHECK(without.lr_scheduler_type == SchedulerType::constant);
+  CHECK(without.notes == std::vector<std::string>{
+                             "--warmup_steps 0.5: --lr_scheduler_type constant has no warm-up, as in Hugging Face's "
+                             "Trainer; constant_with_warmup has one"});
+  CHECK(options({"--lr_scheduler_type", "constant", "--warmup_steps", "0"}).notes.empty());
+}
+
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
   CHECK_FALSE(options({}).logging_first_step);
   CHECK(options({}).precision == Precision::fp32);
