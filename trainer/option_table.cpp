@@ -138,9 +138,10 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
                                                                 {"eval_accuracy", Metric::accuracy}};
   flags.text("--output_dir", o.output_dir, kFolder,
              "folder for checkpoints and reports; rank 0 writes and reads it (Hugging Face: trainer_output)");
-  flags.choice("--save_strategy", o.save_strategy, all_words<IntervalStrategy>(),
-               "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with "
-               "--output_dir, else no; Hugging Face: steps)");
+  flags.choice("--save_strategy", o.save_strategy, all_words<SaveStrategy>(),
+               "when to write a checkpoint; also at a SIGTERM or Ctrl-C, and with steps after the last one. best: "
+               "after each test that beats those before by metric_for_best_model, and at no other step (default: steps "
+               "with --output_dir, else no; Hugging Face: steps)");
   flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
                "with --save_strategy steps: every so many, or such a share of all");
   flags.number("--save_total_limit", o.save_total_limit, whole_number(1, kMostCount),
@@ -149,10 +150,10 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
              "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
   flags.on_off(
       "--load_best_model_at_end", o.load_best_model_at_end,
-      "test the checkpoint with the best metric again at the end; it is never removed. Needs eval_strategy and "
-      "save_strategy to be the same, and save_steps to be a multiple of eval_steps");
+      "test the checkpoint with the best metric again at the end; it is never removed. Needs save_strategy to be best, "
+      "or the same as eval_strategy and save_steps to be a multiple of eval_steps");
   flags.choice("--metric_for_best_model", o.metric_for_best_model, metrics,
-               "which one is the best (default: with load_best_model_at_end loss)");
+               "which one is the best; save_strategy best needs it (default: with load_best_model_at_end loss)");
   flags.truth("--greater_is_better", o.greater_is_better,
               "whether a greater metric is a better one (default: true for accuracy, false for loss)");
 }

@@ -100,19 +100,30 @@ bool is_multiple(double steps, double of) {
   return std::llround(of * unit) > 0 && std::llround(steps * unit) % std::llround(of * unit) == 0;
 }
 
+/// What is saved is what a test found to be the best.
+Found check_saves_best(const TrainOptions& o) {
+  if (o.save_strategy != SaveStrategy::best) return {};
+  const auto needs = [](const char* other, const char* which, const char* hint) {
+    return contradiction("save_strategy", hint, "{} best needs {}{}", Name{"save_strategy"}, Name{other}, which);
+  };
+  if (o.eval_strategy == IntervalStrategy::no) return needs("eval_strategy", " steps or epoch", "");
+  if (!o.metric_for_best_model) return needs("metric_for_best_model", "", "it is loss or accuracy");
+  return {};
+}
+
 /// As Hugging Face's: a checkpoint can be the best one only where it was tested.
 Found check_best(const TrainOptions& o) {
-  if (!o.load_best_model_at_end) return {};
+  if (!o.load_best_model_at_end || o.save_strategy == SaveStrategy::best) return {};
   const char* const flag = "load_best_model_at_end";
   const std::string evaluates = word_for(o.eval_strategy);
   const std::string saves = word_for(o.save_strategy);
-  if (evaluates != saves || o.save_strategy == IntervalStrategy::no) {
-    return contradiction(flag, "make both steps or both epoch",
+  if (evaluates != saves || o.save_strategy == SaveStrategy::no) {
+    return contradiction(flag, "make both steps or both epoch, or --save_strategy best",
                          "{} needs one strategy to test and to save, and {} is {} and {} {}", Name{flag},
                          Name{"eval_strategy"}, evaluates, Name{"save_strategy"}, saves);
   }
   const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
-  if (o.save_strategy == IntervalStrategy::steps && !is_multiple(o.save_steps, every)) {
+  if (o.save_strategy == SaveStrategy::steps && !is_multiple(o.save_steps, every)) {
     const bool mixed = (o.save_steps < 1) != (every < 1);
     return contradiction(flag, mixed ? "make both numbers of steps, or both shares" : "",
                          "{} needs {} to be a multiple of {}, and they are {} and {}", Name{flag}, Name{"save_steps"},
@@ -129,12 +140,12 @@ Found check_folders(const TrainOptions& o, const OptionTable& table) {
   if (table.has("eval_steps") && o.eval_strategy != IntervalStrategy::steps) {
     return needs("eval_steps", "", "eval_strategy", " steps");
   }
-  if (table.has("save_steps") && o.save_strategy != IntervalStrategy::steps) {
+  if (table.has("save_steps") && o.save_strategy != SaveStrategy::steps) {
     return contradiction("save_steps", "", "{} needs {} and {} steps", Name{"save_steps"}, Name{"output_dir"},
                          Name{"save_strategy"});
   }
   if (!o.output_dir.empty()) return {};
-  if (o.save_strategy != IntervalStrategy::no) return needs("save_strategy", "", "output_dir", "");
+  if (o.save_strategy != SaveStrategy::no) return needs("save_strategy", "", "output_dir", "");
   if (o.resume_from_checkpoint == kLastCheckpoint) {
     return needs("resume_from_checkpoint", " true", "output_dir", "");
   }
@@ -222,7 +233,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
   take_precision(words, mixed_precision, o);
-  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = IntervalStrategy::steps;
+  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
   // A folder of such a name is written ./on.
   if (resume.size() > 1) {
@@ -236,6 +247,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;
+  if (auto found = check_saves_best(o)) return found;
   return check_best(o);
 }
 

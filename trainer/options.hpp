@@ -17,9 +17,17 @@ namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
-/// When a loss is printed and recorded, when the test images are looked at besides after the last step, when a
-/// checkpoint is written: Hugging Face's name and words.
+/// When a loss is printed and recorded; when the test images are looked at, besides after the last step. Hugging Face's
+/// name and words.
 enum class IntervalStrategy { no, steps, epoch };
+
+/// When a checkpoint is written.
+enum class SaveStrategy {
+  no,
+  steps,
+  epoch,
+  best,  ///< after a test that is the best so far
+};
 
 /// What a loss or gradient that is not a number does.
 enum class OnNan {
@@ -66,7 +74,7 @@ struct TrainOptions {
   bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
   std::string output_dir;  ///< where checkpoints go
-  IntervalStrategy save_strategy = IntervalStrategy::no;
+  SaveStrategy save_strategy = SaveStrategy::no;
   double save_steps = 500;
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew

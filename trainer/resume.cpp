@@ -104,7 +104,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
                              const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
-  if (options.save_strategy != IntervalStrategy::no) {
+  if (options.save_strategy != SaveStrategy::no) {
     if (auto prepared = prepare_output(options.output_dir); !prepared) return prepared.error();
   }
   if (!*found) {

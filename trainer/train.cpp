@@ -121,7 +121,7 @@ class Training {
     const auto when = job_.agenda.due_test(job_.step);
     if (!begun_untested_ || !when) return ok;
     if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
-    return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
+    return save_what_is_due();
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
@@ -156,6 +156,11 @@ class Training {
     if (const auto when = job_.agenda.due_test(job_.step)) {
       if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
     }
+    return save_what_is_due();
+  }
+
+  Result<void> save_what_is_due() {
+    if (job_.agenda.saves_best()) return checkpoints_.save_if_best();
     return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
   }
 
@@ -173,6 +178,7 @@ class Training {
     if (job_.options.load_best_model_at_end) {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
+    if (job_.agenda.saves_best()) tell_what_was_saved();
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
     if (auto learnt = model_.check_learnt(); !learnt) return learnt.error();
     resident_loop_.close();
@@ -181,6 +187,17 @@ class Training {
     if (auto reported = finish_reports(); !reported) return reported.error();
     if (model_.missing_best()) return *model_.missing_best();
     return Ending::done;
+  }
+
+  /// The last step's weights go with the process, unless they are the best; with --load_best_model_at_end that is said.
+  void tell_what_was_saved() {
+    const auto& best = job_.story.course.best;
+    if (job_.world.rank != 0 || job_.options.load_best_model_at_end) return;
+    if (best) {
+      job_.story.say("saved is the best model, that of step {}: {}", best->step, best->checkpoint);
+    } else {
+      job_.story.warn("--save_strategy best: no test gave a number, and no model is saved");
+    }
   }
 
   /// What is missing in the files that grow beside the training.
@@ -237,7 +254,7 @@ Result<Ending> run_to_end(Training& training) {
 Result<OutputLock> lock_output(const TrainOptions& options, const World& world) {
   if (options.output_dir.empty() || world.rank != 0) return OutputLock();
   const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
-  if (options.save_strategy != IntervalStrategy::no || reports) {
+  if (options.save_strategy != SaveStrategy::no || reports) {
     std::error_code ignored;  // who needs the folder says why there is none
     std::filesystem::create_directories(options.output_dir, ignored);
   }

@@ -58,7 +58,7 @@ TEST_CASE("keys stand at the top or below train:, in YAML or JSON") {
     CHECK(o.report_json);
     CHECK(o.report_tensorboard);
     CHECK(o.output_dir == "x");
-    CHECK(o.save_strategy == IntervalStrategy::steps);
+    CHECK(o.save_strategy == SaveStrategy::steps);
   }
   CHECK(options("").learning_rate == 1e-3);
   CHECK(options("# nothing\n").learning_rate == 1e-3);
@@ -71,7 +71,7 @@ TEST_CASE("flags win over the file, and the file over the defaults") {
   CHECK(o.seed == 3);
   CHECK(o.device == DeviceChoice::cpu);
   CHECK(o.weight_decay == 1e-2);
-  CHECK(o.save_strategy == IntervalStrategy::epoch);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
   CHECK(options(file, {"--device", "cuda"}).device == DeviceChoice::cuda);
   CHECK(options("device: cuda\n", {"--use_cpu"}).device == DeviceChoice::cpu);
   CHECK(options(file, {"--use_cpu", "false"}).device == DeviceChoice::automatic);
@@ -119,7 +119,7 @@ TEST_CASE("all of TrainingArguments, as transformers 4 and 5 write it, is accept
     CHECK(o.seed == 42);
     CHECK(o.logging_steps == 500);
     CHECK(o.save_steps == 500);
-    CHECK(o.save_strategy == IntervalStrategy::steps);
+    CHECK(o.save_strategy == SaveStrategy::steps);
     CHECK(o.output_dir == "runs/a");
     CHECK(o.ddp_timeout == 1800);
     CHECK(o.eval_strategy == IntervalStrategy::no);
@@ -289,6 +289,8 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"load_best_model_at_end: true\noutput_dir: x\n", "cfg.yaml:1:1",
        "load_best_model_at_end needs one strategy to test and to save, and eval_strategy is no and save_strategy "
        "steps\n"},
+      {"save_strategy: best\noutput_dir: x\neval_strategy: epoch\n", "cfg.yaml:1:1",
+       "save_strategy best needs metric_for_best_model\n"},
       {"- 1\n", "cfg.yaml:1:1", "these are no settings\n"},
       {"train: 5\n", "cfg.yaml:1:8",
        "train: a mapping is expected\n    1 | train: 5\n      |        ^ write settings below it, indented"},

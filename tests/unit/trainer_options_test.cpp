@@ -159,9 +159,9 @@ TEST_CASE("every flag reaches its option") {
   CHECK(options({"--predict", "file"}).predict == "file");
   CHECK(options({}).dataloader_num_workers == 0);
   CHECK(options({"--dataloader_num_workers", "4"}).dataloader_num_workers == 4);
-  CHECK(options({}).save_strategy == IntervalStrategy::no);
-  CHECK(options({"--output_dir", "x"}).save_strategy == IntervalStrategy::steps);  // as Hugging Face's
-  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == IntervalStrategy::no);
+  CHECK(options({}).save_strategy == SaveStrategy::no);
+  CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
+  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
   CHECK(options({}).on_nan == OnNan::stop);
   CHECK(options({"--on_nan", "skip"}).on_nan == OnNan::skip);
   CHECK(options({"--on_nan", "continue"}).on_nan == OnNan::carry_on);
@@ -190,6 +190,14 @@ TEST_CASE("the best model's flags") {
   CHECK(o.load_best_model_at_end);
   CHECK(o.metric_for_best_model == Metric::loss);
   CHECK_FALSE(o.greater_is_better);
+  // What is saved is tested, whenever that is.
+  for (const char* tests : {"epoch", "steps"}) {
+    const TrainOptions best =
+        options({"--output_dir", "x", "--save_strategy", "best", "--eval_strategy", tests, "--load_best_model_at_end"});
+    CHECK(best.save_strategy == SaveStrategy::best);
+    CHECK(best.metric_for_best_model == Metric::loss);
+    CHECK(best.notes.empty());
+  }
   const TrainOptions more =
       options({"--metric_for_best_model", "eval_accuracy", "--greater_is_better", "False", "--progress", "always"});
   CHECK(more.metric_for_best_model == Metric::accuracy);
@@ -315,6 +323,18 @@ TEST_CASE("what cannot be understood is named") {
       {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
       {{"--resume_from_checkpoint", "True"}, "--resume_from_checkpoint true needs --output_dir", ""},
       {{"--save_strategy", "epoch"}, "--save_strategy needs --output_dir", ""},
+      {{"--save_strategy", "best", "--output_dir", "x", "--metric_for_best_model", "loss"},
+       "--save_strategy best needs --eval_strategy steps or epoch",
+       ""},
+      {{"--save_strategy", "best", "--output_dir", "x", "--eval_strategy", "epoch"},
+       "--save_strategy best needs --metric_for_best_model",
+       "it is loss or accuracy"},
+      {{"--save_strategy", "best", "--output_dir", "x", "--eval_strategy", "epoch", "--save_steps", "3"},
+       "--save_steps needs --output_dir and --save_strategy steps",
+       ""},
+      {{"--save_strategy", "bets"},
+       "--save_strategy: 'bets' is not one of best, epoch, no, steps",
+       "did you mean best?"},
       {{"--save_steps", "5"}, "--save_steps needs --output_dir and --save_strategy steps", ""},
       {{"--save_steps", "5", "--output_dir", "x", "--save_strategy", "epoch"},
        "--save_steps needs --output_dir and --save_strategy steps",
@@ -365,11 +385,11 @@ TEST_CASE("what cannot be understood is named") {
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "epoch"},
        "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is epoch and "
        "--save_strategy steps",
-       "make both steps or both epoch"},
+       "make both steps or both epoch, or --save_strategy best"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--save_strategy", "no"},
        "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is no and "
        "--save_strategy no",
-       "make both steps or both epoch"},
+       "make both steps or both epoch, or --save_strategy best"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
@@ -517,7 +537,7 @@ TEST_CASE("true and false are written as accelerate, Hugging Face and YAML write
 TEST_CASE("words are taken in upper case, too") {
   const TrainOptions o = options({"--eval_strategy", "STEPS", "--save_strategy=Epoch", "--output_dir", "x"});
   CHECK(o.eval_strategy == IntervalStrategy::steps);
-  CHECK(o.save_strategy == IntervalStrategy::epoch);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
 }
 
 TEST_CASE("a folder for reports that nobody asked for is told of") {

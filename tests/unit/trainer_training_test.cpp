@@ -50,11 +50,14 @@ LossLog no_losses() {
 /// A job of one rank whose folder goes with it. What it prints on stdout stays out of the way.
 class SmallJob {
  public:
-  explicit SmallJob(OnNan on_nan) : engine_(engine_of_one()), losses_(no_losses()) {
+  explicit SmallJob(
+      OnNan on_nan, const std::function<void(TrainOptions&)>& change = [](TrainOptions&) {})
+      : engine_(engine_of_one()), losses_(no_losses()) {
     options_.on_nan = on_nan;
     options_.output_dir = output_.path.string();
-    options_.save_strategy = IntervalStrategy::steps;
+    options_.save_strategy = SaveStrategy::steps;
     options_.save_total_limit = 1;
+    change(options_);
     world_.host = "alpha";
     data_ = {draw_digits(64, 1), draw_digits(8, 2), "drawn"};
     job_ = std::make_unique<TrainingJob>(options_, world_, engine_, data_, losses_);
@@ -156,6 +159,49 @@ TEST_CASE("where --on_nan goes on, a state that is not finite is warned of and n
   REQUIRE(warnings.said.size() == 1);
   CHECK_THAT(warnings.said[0], Catch::StartsWith("after step 2: ") && Catch::EndsWith("checkpoint-1"));
   CHECK(small.names() == std::vector<std::string>{"checkpoint-1"});
+}
+
+TEST_CASE("what is saved as the best is what a test found to be better than all before, and nothing else") {
+  SmallJob small(OnNan::carry_on, [](TrainOptions& options) {
+    options.save_strategy = SaveStrategy::best;
+    options.metric_for_best_model = Metric::loss;
+  });
+  TrainingJob& job = small.job();
+  std::vector<std::uint64_t> written;
+  bool disk_is_full = false;
+  CheckpointKeeper keeper(job, [&](const std::string& output_dir, const TrainingState& state) -> Result<std::string> {
+    if (disk_is_full) return make_error(Errc::internal, "no space left");
+    written.push_back(state.step);
+    CHECK(state.course.best->step == state.step);
+    return save_checkpoint(output_dir, state);
+  });
+  const Warnings warnings;
+  const auto after_test = [&](std::uint64_t step, double loss) {
+    job.step = step;
+    job.last_test = LogRecord{.step = step, .epoch = 0, .values = {{"eval_loss", loss}}};
+    REQUIRE(keeper.save_if_best());
+    keeper.settle();
+    return written;
+  };
+  using Steps = std::vector<std::uint64_t>;
+  CHECK(after_test(1, kInfinity).empty());
+  CHECK(after_test(2, std::numeric_limits<double>::quiet_NaN()).empty());
+  CHECK_FALSE(job.story.course.best);
+  CHECK(after_test(3, 0.5) == Steps{3});
+  CHECK(after_test(4, 0.5) == Steps{3});  // equal is not better
+  CHECK(after_test(5, 0.6) == Steps{3});
+  job.step = 6;  // without a test
+  REQUIRE(keeper.save_if_best());
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-3"});
+  // One that is not on the disk need not be beaten.
+  disk_is_full = true;
+  CHECK(after_test(7, 0.1) == Steps{3});
+  CHECK(job.story.course.best->step == 3);
+  disk_is_full = false;
+  CHECK(after_test(8, 0.4) == Steps{3, 8});
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-8"});
+  CHECK(job.story.course.best->metric == 0.4);
+  REQUIRE(warnings.said.size() == 1);
 }
 
 TEST_CASE("a job of one rank does not go on where three dealt the images, for then two of them were there twice") {

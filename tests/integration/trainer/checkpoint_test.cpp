@@ -282,6 +282,40 @@ TEST_CASE("the best model of a job that goes on elsewhere is its own, and anothe
       into("first", {"--max_steps", "6", "--resume_from_checkpoint", folder.file("new/../first/checkpoint-4")}));
 }
 
+// By the greatest loss the first test's is the best, surely, and by the least the last one's.
+TEST_CASE("save_strategy best keeps the best test's step, through a SIGTERM and the job that goes on") {
+  const TemporaryFolder folder;
+  const auto saving = [&](const char* name, const Words& more) {
+    return job("16",
+               with({"--output_dir", folder.file(name), "--save_strategy", "best", "--eval_strategy", "epoch",
+                     "--metric_for_best_model", "loss"},
+                    more),
+               kManyEpochs);
+  };
+  const Words first_is_best = {"--greater_is_better", "true"};
+  const std::string whole = finished_alone(saving("first", first_is_best));
+  CHECK_THAT(whole, Catch::Contains("saved is the best model, that of step 12: " + folder.file("first/checkpoint-12")));
+  CHECK(names_in(folder.file("first")) == std::vector<std::string>{"checkpoint-12"});
+  // Each epoch is better than the one before, and only the last one is kept.
+  finished_alone(with(saving("least", {"--save_total_limit", "1"}), {"--max_steps", "36"}));
+  CHECK(names_in(folder.file("least")) == std::vector<std::string>{"checkpoint-36"});
+
+  ChildProcess run(command(saving("stopped", first_is_best)), kAlone);
+  REQUIRE(run.wait_for("step 15/"));
+  run.kill(SIGTERM);
+  CHECK(run.wait() == 128 + SIGTERM);
+  const auto left = names_in(folder.file("stopped"));
+  REQUIRE(left.size() == 2);  // the best, and where the job goes on
+  CHECK(left[0] == "checkpoint-12");
+  const std::string resumed = finished_alone(
+      saving("stopped", with(first_is_best, {"--resume_from_checkpoint", "true", "--load_best_model_at_end"})));
+  CHECK_THAT(resumed,
+             Catch::Contains("goes on after step " + left[1].substr(11)) &&
+                 Catch::Contains("the best model is that of step 12: " + folder.file("stopped/checkpoint-12")));
+  CHECK(names_in(folder.file("stopped")) == left);
+  CHECK(last_hash(resumed) == last_hash(whole));
+}
+
 TEST_CASE("the best model by another metric no longer counts") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
