@@ -211,6 +211,26 @@ void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, 
                                 o.logging_dir));
 }
 
+/// What is asked of checkpoints where there are none, or of a comparison that nobody makes. A typed --save_steps is
+/// refused; a file of Hugging Face's always has save_steps, and asks for something only with another than the default.
+void note_unused_saving(TrainOptions& o, bool names_metric) {
+  const auto note = [&](const std::string& flag, const char* why) {
+    o.notes.push_back(fmt::format("{}: {}; that needs {}", flag, why,
+                                  o.output_dir.empty() ? "--output_dir" : "another --save_strategy than no"));
+  };
+  if (o.save_strategy == SaveStrategy::no) {
+    constexpr const char* kNone = "no checkpoints are written";
+    if (o.save_total_limit > 0) note(fmt::format("--save_total_limit {}", o.save_total_limit), kNone);
+    if (o.output_dir.empty() && o.save_steps != TrainOptions().save_steps) {
+      note(fmt::format("--save_steps {}", o.save_steps), kNone);
+    }
+    if (names_metric) note("--metric_for_best_model", "no checkpoints are written, of which one could be the best");
+  }
+  if (o.greater_is_better && !o.metric_for_best_model) {
+    o.notes.emplace_back("--greater_is_better: nothing is compared; that needs --metric_for_best_model");
+  }
+}
+
 /// Hugging Face's constant has none either, and says nothing of it.
 void note_no_warmup(TrainOptions& o) {
   if (o.lr_scheduler_type != SchedulerType::constant || o.warmup_steps == 0) return;
@@ -244,6 +264,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   note_unused_folder(table, from_file, o);
   note_no_warmup(o);
+  note_unused_saving(o, said("metric_for_best_model"));
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;

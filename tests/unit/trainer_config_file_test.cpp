@@ -426,6 +426,14 @@ TEST_CASE("a file's folder for reports is told of when it asks for none") {
   CHECK(options("logging_dir: x\nreport_to: []\n").notes.empty());  // as transformers 4 writes it
 }
 
+TEST_CASE("a file that asks how to save, and not where, is told that nothing is saved") {
+  CHECK(options("save_steps: 500\nsave_total_limit: null\n").notes.empty());
+  CHECK(options("save_steps: 100\nsave_total_limit: 3\n").notes ==
+        std::vector<std::string>{"--save_total_limit 3: no checkpoints are written; that needs --output_dir",
+                                 "--save_steps 100: no checkpoints are written; that needs --output_dir"});
+  CHECK(options("output_dir: x\nsave_steps: 100\nsave_strategy: epoch\n").notes.empty());
+}
+
 TEST_CASE("what stands in a file and flags contradict together is blamed on who said it") {
   const auto typed = parse("eval_strategy: epoch\n", {"--eval_steps", "3"});
   REQUIRE_FALSE(typed);

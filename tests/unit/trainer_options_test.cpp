@@ -205,6 +205,28 @@ TEST_CASE("the best model's flags") {
   CHECK(more.progress == Progress::always);
 }
 
+TEST_CASE("flags that have no effect without others are told of, once each") {
+  const auto notes_of = [](const std::vector<std::string>& arguments) { return options(arguments).notes; };
+  using Notes = std::vector<std::string>;
+  CHECK(notes_of({"--save_total_limit", "2"}) ==
+        Notes{"--save_total_limit 2: no checkpoints are written; that needs --output_dir"});
+  CHECK(notes_of({"--save_total_limit", "2", "--output_dir", "x", "--save_strategy", "no"}) ==
+        Notes{"--save_total_limit 2: no checkpoints are written; that needs another --save_strategy than no"});
+  CHECK(notes_of({"--save_total_limit", "2", "--output_dir", "x"}).empty());
+  CHECK(notes_of({"--greater_is_better", "true"}) ==
+        Notes{"--greater_is_better: nothing is compared; that needs --metric_for_best_model"});
+  CHECK(notes_of({"--metric_for_best_model", "accuracy", "--greater_is_better", "true"}) ==
+        Notes{"--metric_for_best_model: no checkpoints are written, of which one could be the best; that needs "
+              "--output_dir"});
+  const std::vector<std::string> saving = {"--output_dir", "x", "--eval_strategy", "steps"};
+  auto comparing = saving;
+  comparing.insert(comparing.end(), {"--metric_for_best_model", "loss", "--greater_is_better", "true"});
+  CHECK(notes_of(comparing).empty());
+  auto loading = saving;
+  loading.insert(loading.end(), {"--load_best_model_at_end", "--greater_is_better", "true"});
+  CHECK(notes_of(loading).empty());
+}
+
 TEST_CASE("shares of steps that are multiples of each other are so in decimal digits") {
   const TrainOptions o = options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps",
                                   "--eval_steps", "0.1", "--save_steps", "0.3", "--num_train_epochs", "2.5"});
