@@ -48,6 +48,12 @@ std::string compressed(const std::vector<std::size_t>& ranks) {
 
 }  // namespace
 
+BucketCaps bucket_caps(std::optional<double> cap_mb) {
+  if (!cap_mb) return {};
+  const auto bytes = static_cast<std::size_t>(*cap_mb * 1024 * 1024);
+  return {.first_bytes = bytes, .bytes = bytes};
+}
+
 std::vector<Bucket> plan_buckets(std::span<const Range> places, std::span<const std::size_t> order, BucketCaps caps) {
   std::vector<Bucket> buckets;
   std::size_t bytes = 0;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,7 +17,7 @@
 
 namespace llmlaunch::trainer {
 
-/// PyTorch's caps: a small first bucket starts early, large ones use the network well.
+/// PyTorch's caps where none is given: a small first bucket starts early, large ones use the network well.
 inline constexpr std::size_t kFirstBucketBytes = 1024 * 1024;
 inline constexpr std::size_t kBucketBytes = 25 * 1024 * 1024;
 
@@ -24,6 +25,9 @@ struct BucketCaps {
   std::size_t first_bytes = kFirstBucketBytes;
   std::size_t bytes = kBucketBytes;
 };
+
+/// As PyTorch's DDP takes bucket_cap_mb: one that is given is the first bucket's, too.
+BucketCaps bucket_caps(std::optional<double> cap_mb);
 
 /// Values `first` … `first + count - 1` of the flat gradient.
 struct Range {

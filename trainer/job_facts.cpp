@@ -98,7 +98,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
       {"--metric_for_best_model, --greater_is_better", best_by(o)},
       {"--ddp_timeout", text_of(o.ddp_timeout)},
-      {"--ddp_bucket_cap_mb", text_of(o.ddp_bucket_cap_mb)},
+      {"--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb ? text_of(*o.ddp_bucket_cap_mb) : "not given"},
       {"--cuda_graph", text_of(o.cuda_graph)},
   };
 }

@@ -164,7 +164,7 @@ void add_device_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   flags.choice("--device", o.device, devices, "auto takes a GPU where there is one")->default_str("auto");
   flags.on_off("--use_cpu", words.use_cpu, "the same as --device cpu");
   flags.number("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, number_above_0(kMostBucketMib),
-               "gradient buckets after the first hold so many MiB");
+               "gradient buckets hold so many MiB (default: 25, the first one 1)", true);
   flags.number("--ddp_timeout", o.ddp_timeout, whole_number(1, 30 * 24 * 3600), "seconds that one collective may take");
   flags.number("--threads", o.threads, whole_number(1, 4096),
                "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)",

@@ -85,8 +85,8 @@ struct TrainOptions {
   bool report_tensorboard = false;              ///< event files
   std::string logging_dir;                      ///< where reports go; empty: output_dir
   Progress progress = Progress::automatic;
-  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
-  double ddp_bucket_cap_mb = 25;
+  std::string loss_file;                     ///< rank 0 writes {"step": 1, "loss": …} lines here
+  std::optional<double> ddp_bucket_cap_mb;   ///< none: as PyTorch's DDP, to which it is no cap of 25
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
   Precision precision = Precision::fp32;     ///< of --bf16, --fp16, --tf32, or what mixed_precision asks for
