@@ -69,7 +69,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
     if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
     if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
   }
-  ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
+  ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
 }
 
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <new>
@@ -39,7 +40,7 @@ class Training {
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
-    note_first_sigterm(job_.agenda.saves());
+    note_first_stop(job_.agenda.saves(), job_.world.client == nullptr);
     if (auto trained = train(); !trained) return trained.error();
     return job_.stopped ? save_and_stop() : finish();
   }
@@ -174,7 +175,7 @@ class Training {
   Result<Ending> finish() {
     checkpoints_.settle();
     const auto kept = checkpoints_.finish();
-    note_first_sigterm(false);
+    note_first_stop(false);
     if (job_.options.load_best_model_at_end) {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
@@ -206,7 +207,7 @@ class Training {
     return job_.losses.finish();
   }
 
-  /// The end that a SIGTERM asked for: what is done is kept.
+  /// The end that a signal asked for: what is done is kept.
   Result<Ending> save_and_stop() {
     mark_saving();
     if (auto saved = checkpoints_.save_once(); !saved) return saved.error();
@@ -215,7 +216,8 @@ class Training {
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
     if (auto reported = finish_reports(); !reported) return reported.error();
-    job_.story.say("stopped by SIGTERM after step {}/{}; {}", job_.step, length().steps, who_has_it());
+    job_.story.say("stopped by {} after step {}/{}; {}", noted_stop() == SIGINT ? "Ctrl-C" : "SIGTERM", job_.step,
+                   length().steps, who_has_it());
     return Ending::stopped;
   }
 

@@ -220,6 +220,53 @@ TEST_CASE("a SIGTERM to one rank ends a long step of both, which then was not ta
   CHECK(names_in(output) == std::vector<std::string>{"checkpoint-1"});
 }
 
+TEST_CASE("Ctrl-C on a job that no launcher started saves it, and again ends it at once") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string undisturbed = last_hash(finished_alone(job("16", {}, kManyEpochs)));
+  const Words saving = job("16", {"--output_dir", output, "--resume_from_checkpoint", "true"}, kManyEpochs);
+  {
+    ChildProcess run(command(saving), kAlone);
+    REQUIRE(run.wait_for("step 2" + kOfSteps));
+    run.kill(SIGINT);
+    const int status = run.wait();
+    INFO(run.output());
+    CHECK(status == 128 + SIGINT);
+    const std::string saved = names_in(output).at(0);
+    CHECK_THAT(run.output(),
+               Catch::Contains("llmlaunch-train: Ctrl-C: the job is saved and ends; once more ends it at once\n") &&
+                   Catch::Contains("stopped by Ctrl-C after step " + saved.substr(11) + kOfSteps + "; " + output + "/" +
+                                   saved + " has it\n"));
+  }
+  CHECK(last_hash(finished_alone(saving)) == undisturbed);
+  // Two steps so long that all of this comes within the second of them. Standing still, it gets no further meanwhile.
+  ChildProcess slow(
+      command({"--train_samples", "2048", "--per_device_train_batch_size", "256", "--gradient_accumulation_steps", "4",
+               "--logging_steps", "1", "--output_dir", folder.file("slow")}),
+      kAlone);
+  REQUIRE(slow.wait_for("step 1/2"));
+  slow.kill(SIGINT);
+  REQUIRE(slow.wait_for("Ctrl-C: the job is saved and ends"));
+  slow.kill(SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // sooner the next one would be the same one
+  slow.kill(SIGINT);
+  slow.kill(SIGCONT);
+  CHECK(slow.wait() == 128 + SIGINT);
+  CHECK_THAT(slow.output(), !Catch::Contains("stopped by"));
+  CHECK(names_in(folder.file("slow")).empty());
+}
+
+TEST_CASE("SIGINT to a rank of many still ends it at once: its launcher takes Ctrl-C, and sends SIGTERM") {
+  const TemporaryFolder folder;
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks = start_ranks(served, 2, job("8", {"--output_dir", folder.file("run")}, kManyEpochs));
+  REQUIRE(ranks[0]->wait_for("step 2" + kOfSteps));
+  ranks[0]->kill(SIGINT);
+  CHECK(ranks[0]->wait() == 128 + SIGINT);
+  CHECK(ranks[1]->wait() == 69);
+  CHECK(names_in(folder.file("run")).empty());
+}
+
 TEST_CASE("the test of the step that a SIGTERM ended is made up for") {
   const TemporaryFolder folder;
   const auto saving = [&](const char* name, const std::string& steps) {
