@@ -99,9 +99,18 @@ Result<void> ModelCheck::check_learnt() {
             : fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
     return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
   }
-  if (job_.world.rank == 0 && job_.skipped > 0) {
+  const std::uint64_t overflowed = job_.loss_scale.skipped;
+  if (job_.world.rank == 0 && job_.step > 0 && overflowed >= job_.step) {
+    const std::string whose =
+        job_.step == 1 ? "the gradient of the only step" : fmt::format("the gradients of all {} steps", job_.step);
     job_.story.warn(
-        fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
+        fmt::format("no step was taken, and nothing was learnt: {} overflowed in half precision, where a scale for the "
+                    "loss is found by trying (it is {} now); more steps may find it, --bf16 needs none",
+                    whose, job_.loss_scale.factor));
+  }
+  if (job_.world.rank == 0 && job_.skipped > 0) {
+    job_.story.warn(fmt::format("{} of {} steps {} skipped, for {} gradient was not finite", job_.skipped, job_.step,
+                                job_.skipped == 1 ? "was" : "were", job_.skipped == 1 ? "its" : "their"));
   }
   return ok;
 }

@@ -26,7 +26,8 @@ class ModelCheck {
   Result<void> test_best();
   /// --predict, if it was given.
   Result<void> predict();
-  /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt.
+  /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt. Where
+  /// half precision's search for a scale took all steps, that is a warning.
   Result<void> check_learnt();
   /// That the parameters are the same on all ranks, as they are if nothing is broken.
   Result<void> compare_ranks(std::uint64_t epoch);

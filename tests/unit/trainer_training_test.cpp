@@ -255,11 +255,36 @@ TEST_CASE("steps that were skipped are counted, and a job of nothing else has le
   small.job().skipped = 19;
   CHECK(model.check_learnt());
   CHECK(warnings.said == std::vector<std::string>{"19 of 20 steps were skipped, for their gradient was not finite"});
+  small.job().skipped = 1;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said.back() == "1 of 20 steps was skipped, for its gradient was not finite");
   small.job().skipped = 20;
   const auto nothing = model.check_learnt();
   REQUIRE_FALSE(nothing);
   CHECK(exit_status(nothing.error()) == kDiverged);
   CHECK(nothing.error().what == "all 20 steps were skipped, for no gradient was finite: nothing was learnt");
+  small.job().step = small.job().skipped = 1;
+  CHECK(model.check_learnt().error().what ==
+        "the only step was skipped, for its gradient was not finite: nothing was learnt");
+}
+
+TEST_CASE("half precision that never found a scale for its loss has learnt nothing, and says so") {
+  SmallJob small(OnNan::stop);
+  ModelCheck model(small.job());
+  small.job().step = 5;
+  small.job().loss_scale = {.factor = 2048, .skipped = 4};
+  const Warnings warnings;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said.empty());
+  small.job().loss_scale.skipped = 5;
+  CHECK(model.check_learnt());
+  REQUIRE(warnings.said.size() == 1);
+  CHECK(warnings.said[0] ==
+        "no step was taken, and nothing was learnt: the gradients of all 5 steps overflowed in half precision, where a "
+        "scale for the loss is found by trying (it is 2048 now); more steps may find it, --bf16 needs none");
+  small.job().step = small.job().loss_scale.skipped = 1;
+  CHECK(model.check_learnt());
+  CHECK_THAT(warnings.said.back(), Catch::Contains("nothing was learnt: the gradient of the only step overflowed in"));
 }
 
 TEST_CASE("steps go on while a checkpoint is written, and one that is waited for is said, once") {
