@@ -24,7 +24,9 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__)
+extern "C" void cuda_host_switch(void** from, void* to);
+#else
 #include <ucontext.h>
 #endif
 
@@ -44,7 +46,6 @@ constexpr unsigned kMostThreads = 1024;
 struct Context {
   void* stack_pointer = nullptr;
 };
-extern "C" void cuda_host_switch(void** from, void* to);
 asm(R"(
 .text
 .type cuda_host_switch, @function

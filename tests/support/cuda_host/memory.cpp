@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kDeviceBytes = std::size_t{4} << 30U;
+/// Larger ones, the libraries' workspaces, stay open: closing takes time for each page, at each wait.
+constexpr std::size_t kMostToClose = std::size_t{16} << 20U;
 constexpr unsigned char kUnwritten = 0xff;  // a NaN in float, half and double
 
 struct Allocation {
@@ -55,6 +57,10 @@ void protect(const Allocation& allocation, int protection) {
     std::perror("emulated device: mprotect");
     std::abort();
   }
+}
+
+bool closes(const Allocation& allocation) {
+  return !allocation.is_freed && allocation.bytes <= kMostToClose;
 }
 
 struct sigaction earlier_action;
@@ -123,7 +129,7 @@ void* allocate_device_memory(int device, std::size_t bytes) {
   const Allocation made = {.bytes = bytes, .pages = pages, .pages_bytes = inner, .device = device, .is_freed = false};
   protect(made, PROT_READ | PROT_WRITE);
   std::memset(reinterpret_cast<void*>(pages), kUnwritten, inner);
-  if (all.open == 0) protect(made, PROT_NONE);
+  if (all.open == 0 && closes(made)) protect(made, PROT_NONE);
   all.allocations[first] = made;
   all.in_use[device] += bytes;
   return reinterpret_cast<void*>(first);
@@ -174,7 +180,7 @@ OpenMemory::OpenMemory() {
   const std::lock_guard lock(all.mutex);
   if (all.open++ > 0) return;
   for (const auto& [first, allocation] : all.allocations) {
-    if (!allocation.is_freed) protect(allocation, PROT_READ | PROT_WRITE);
+    if (closes(allocation)) protect(allocation, PROT_READ | PROT_WRITE);
   }
 }
 
@@ -183,7 +189,7 @@ OpenMemory::~OpenMemory() {
   const std::lock_guard lock(all.mutex);
   if (--all.open > 0) return;
   for (const auto& [first, allocation] : all.allocations) {
-    if (!allocation.is_freed) protect(allocation, PROT_NONE);
+    if (closes(allocation)) protect(allocation, PROT_NONE);
   }
 }
 

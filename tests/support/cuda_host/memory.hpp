@@ -1,9 +1,9 @@
 /// \file
 /// The emulated devices' memory: pages of this process, each allocation with a page in front of it and one behind it
-/// that nobody may touch, and its end at the second one's. New memory is full of NaN. All of it is closed to the host
-/// but while work of a device runs (`OpenMemory`), and freed memory stays closed for ever: its addresses do not come
-/// again. So the host that follows a device's pointer ends by SIGSEGV, as it does on a real one, and a line says where
-/// the address lies.
+/// that nobody may touch, and its end at the second one's. New memory is full of NaN. All but very large arrays are
+/// closed to the host but while work of a device runs (`OpenMemory`), and freed memory stays closed for ever: its
+/// addresses do not come again. So the host that follows a device's pointer ends by SIGSEGV, as it does with a real
+/// one, and a line says where the address lies.
 #pragma once
 
 #include <cstddef>
