@@ -138,6 +138,15 @@ Result<void> remove_folder(const fs::path& folder) {
   return ok;
 }
 
+Result<void> make_output(const std::string& output_dir) {
+  auto made = make_folders(output_dir);
+  if (made) return made;
+  Error error = made.error();
+  error.what = "--output_dir: " + error.what;
+  error.where = output_dir;
+  return error;
+}
+
 /// Moves a whole folder to its name, in place of one that has it.
 Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name) {
   if (std::rename(unfinished.c_str(), final_name.c_str()) == 0) return ok;
@@ -213,9 +222,9 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   const fs::path final_name = checkpoint_folder(output_dir, state.step);
   const fs::path unfinished = final_name.string() + std::string(kUnfinished);
   if (auto removed = remove_folder(unfinished); !removed) return removed.error();
+  if (auto made = make_output(output_dir); !made) return made.error();
   std::error_code failed;
-  const bool is_new = fs::create_directories(output_dir, failed);
-  if (!failed) fs::create_directories(unfinished, failed);
+  fs::create_directory(unfinished, failed);
   if (failed) return system_error(failed.value(), "--output_dir: mkdir", unfinished.string());
   auto written = write_all(unfinished, state);
   if (written) written = put_in_place(unfinished, final_name);
@@ -225,17 +234,15 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
     return written.error();
   }
   if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
-  if (is_new) {
-    if (auto synced = sync_to_disk(fs::absolute(output_dir).parent_path().string()); !synced) return synced.error();
-  }
   return final_name.string();
 }
 
 Result<void> prepare_output(const std::string& output_dir) {
   const fs::path probe = fs::path(output_dir) / fmt::format("{}0{}", kPrefix, kUnfinished);
+  if (auto made = make_output(output_dir); !made) return made;
   std::error_code failed;
-  fs::create_directories(probe, failed);
-  if (failed) return system_error(failed.value(), "--output_dir: mkdir", probe.parent_path().string());
+  fs::create_directory(probe, failed);
+  if (failed) return system_error(failed.value(), "--output_dir: mkdir", output_dir);
   return remove_folder(probe);
 }
 

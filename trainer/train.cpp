@@ -6,16 +6,15 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <new>
 #include <string>
-#include <system_error>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/data_source.hpp"
+#include "trainer/files.hpp"
 #include "trainer/host_loop.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
@@ -231,8 +230,7 @@ Result<OutputLock> lock_output(const TrainOptions& options, const World& world) 
   if (options.output_dir.empty() || world.rank != 0) return OutputLock();
   const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
   if (options.save_strategy != IntervalStrategy::no || reports) {
-    std::error_code ignored;  // who needs the folder says why there is none
-    std::filesystem::create_directories(options.output_dir, ignored);
+    (void)make_folders(options.output_dir);  // who needs the folder says why there is none
   }
   return OutputLock::take(options.output_dir, world.host);
 }

@@ -1,0 +1,53 @@
+"""The trainer's files under way: what is on the disk before what, which files two jobs cannot share, and files that somebody
+removes."""
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from test_train_reports import JOB, TRAIN, alone
+
+SMALL = [*JOB, "--model", "mlp"]
+PARTS = ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "llmlaunch_state.json", "checksums.json"]
+# One call as strace -y writes it when it begins: fsync(7</path>), rename("/from", "/to").
+CALL = re.compile(r'^(?:\[pid +\d+\] |\d+ +)?(fsync|rename|mkdir|write)\((?:\d+<([^>]*)>|"([^"]*)"(?:, "([^"]*)")?)')
+
+
+@pytest.fixture(scope="module")
+def strace():
+    if shutil.which("strace") is None or subprocess.run(["strace", "-f", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("strace is not here, or may not trace")
+    return ["strace", "-f", "-y", "-s", "200", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,mkdir,write"]
+
+
+def calls(log, below):
+    """(call, path) of everything below a folder, in order; of a rename the new name. Writes to one file are one."""
+    found = []
+    for line in log.read_text().splitlines():
+        match = CALL.match(line)
+        path = match and (match[4] or match[2] or match[3])
+        if path and path.startswith(str(below)) and (not found or found[-1] != (match[1], path)):
+            found.append((match[1], path))
+    return found
+
+
+def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_path):
+    """Without the fsync that a power cut asks for, every other test passes."""
+    above = tmp_path / "new"
+    output = above / "run"
+    log = tmp_path / "strace.log"
+    alone(*SMALL, "--max_steps", "2", "--save_steps", "1", "--save_total_limit", "1", "--output_dir", output,
+          under=[*strace, "-o", log])
+    seen = calls(log, tmp_path)
+    # New folders' names are on the disk, each in the one above it, before anything is written into them.
+    made = [("mkdir", str(above)), ("fsync", str(tmp_path)), ("mkdir", str(output)), ("fsync", str(above))]
+    assert seen[:4] == made, seen[:8]
+    for step in (1, 2):
+        final = f"{output}/checkpoint-{step}"
+        unfinished = f"{final}.unfinished"
+        written = [(call, f"{unfinished}/{part}") for part in PARTS for call in ("write", "fsync")]
+        expected = [("mkdir", unfinished), *written, ("fsync", unfinished), ("rename", final), ("fsync", str(output))]
+        begin = seen.index(expected[0])
+        assert seen[begin:begin + len(expected)] == expected, seen[begin:]
