@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "trainer/output_lock.hpp"
+
 namespace llmlaunch::trainer {
 
 AppendFile::AppendFile(AppendFile&& other) noexcept
@@ -28,6 +30,10 @@ Result<AppendFile> AppendFile::open(const std::string& path) {
   file.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file.descriptor_ < 0) return system_error(errno, "open", path);
   return file;
+}
+
+bool AppendFile::lock() const {
+  return lock_alone(descriptor_);
 }
 
 Result<void> AppendFile::cut(std::uint64_t keep) {

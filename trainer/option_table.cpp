@@ -202,7 +202,7 @@ Flags win over the file, and the file over the defaults. Every rank reads it, so
 
 exit status: 0 done, 64 wrong flag, 65 loss or weights are no numbers, or nothing was learnt, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report, the file of losses or stdout: training went on without it),
-75 the job was ended by llmlaunch, or another one is at work in output_dir, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
+75 the job was ended by llmlaunch, or another one is at work in output_dir or logging_dir, or writes loss_file, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
 
 /// Behind the name, with or without hyphens: "seed: 'x' is not a whole number …", "data_dir needs the name of a
 /// folder".

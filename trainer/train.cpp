@@ -5,9 +5,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
+#include <filesystem>
 #include <new>
 #include <string>
+#include <system_error>
+#include <utility>
 
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
@@ -225,14 +229,31 @@ Result<Ending> run_to_end(Training& training) {
   return ending;
 }
 
-/// Where rank 0 makes files in output_dir, nobody else does meanwhile.
-Result<OutputLock> lock_output(const TrainOptions& options, const World& world) {
-  if (options.output_dir.empty() || world.rank != 0) return OutputLock();
-  const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
-  if (options.save_strategy != IntervalStrategy::no || reports) {
-    (void)make_folders(options.output_dir);  // who needs the folder says why there is none
+/// Of output_dir and logging_dir.
+using OutputLocks = std::array<OutputLock, 2>;
+
+/// Where rank 0 makes files in a folder, nobody else does meanwhile.
+Result<OutputLocks> lock_output(const TrainOptions& options, const World& world) {
+  OutputLocks locks;
+  if (world.rank != 0) return locks;
+  const std::string& output = options.output_dir;
+  const std::string& logging = options.logging_dir;
+  const bool reports = options.report_json || options.report_tensorboard;
+  // Who needs a folder says why there is none.
+  if (!output.empty()) {
+    if (options.save_strategy != IntervalStrategy::no || (reports && logging.empty())) (void)make_folders(output);
+    auto lock = OutputLock::take(output, world.host, "--output_dir");
+    if (!lock) return lock.error();
+    locks[0] = std::move(*lock);
   }
-  return OutputLock::take(options.output_dir, world.host);
+  if (logging.empty() || !reports) return locks;
+  (void)make_folders(logging);
+  std::error_code ignored;  // then they are not the same
+  if (std::filesystem::equivalent(logging, output, ignored)) return locks;
+  auto lock = OutputLock::take(logging, world.host, "--logging_dir");
+  if (!lock) return lock.error();
+  locks[1] = std::move(*lock);
+  return locks;
 }
 
 }  // namespace
@@ -247,8 +268,8 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
   if (!data) return data.error();
-  const auto lock = lock_output(options, world);
-  if (!lock) return lock.error();
+  const auto locks = lock_output(options, world);
+  if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   if (world.rank == 0 && !options.predict.empty()) {

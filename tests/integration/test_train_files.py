@@ -1,5 +1,6 @@
 """The trainer's files under way: what is on the disk before what, which files two jobs cannot share, and files that somebody
 removes."""
+import os
 import re
 import shutil
 import signal
@@ -9,7 +10,7 @@ import pytest
 
 from test_train_reports import JOB, TRAIN, alone
 
-SMALL = [*JOB, "--model", "mlp"]
+SMALL = [*JOB[:-2], "--model", "mlp"]
 PARTS = ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "llmlaunch_state.json", "checksums.json"]
 # One call as strace -y writes it when it begins: fsync(7</path>), rename("/from", "/to").
 CALL = re.compile(r'^(?:\[pid +\d+\] |\d+ +)?(fsync|rename|mkdir|write)\((?:\d+<([^>]*)>|"([^"]*)"(?:, "([^"]*)")?)')
@@ -51,3 +52,47 @@ def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_pat
         expected = [("mkdir", unfinished), *written, ("fsync", unfinished), ("rename", final), ("fsync", str(output))]
         begin = seen.index(expected[0])
         assert seen[begin:begin + len(expected)] == expected, seen[begin:]
+
+
+def started(*words):
+    """A job that goes on until it is ended; its first step is done."""
+    job = subprocess.Popen([*TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", "100000",
+                            "--logging_first_step", *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for line in job.stdout:
+        if line.startswith("step 1/"):
+            return job
+    pytest.fail(job.stderr.read())
+
+
+def end(job):
+    """What it said on stderr."""
+    job.terminate()
+    return job.communicate(timeout=60)[1]
+
+
+@pytest.mark.parametrize("flag, more, words", [
+    ("--logging_dir", ["--report_to", "json"], "another job is at work here: pid {pid} on "),
+    ("--logging_dir", ["--report_to", "tensorboard"], "another job is at work here: pid {pid} on "),
+    ("--loss_file", [], "another job is writing this file\n")])
+def test_two_jobs_do_not_share_a_logging_dir_or_a_file_of_losses(tmp_path, flag, more, words):
+    shared = tmp_path / "shared"
+    first = started(flag, shared, *more)
+    second = alone(*SMALL, flag, shared, *more, status=75)
+    assert second.stderr.startswith(f"llmlaunch-train: error: {shared}: {words.format(pid=first.pid)}"), second.stderr
+    assert second.stderr.endswith(f"hint: wait for its end, or give this one another {flag}\n"), second.stderr
+    assert "step" not in second.stdout
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    alone(*SMALL, flag, shared, *more, "--max_steps", "1")
+
+
+def test_a_job_does_not_keep_itself_out(tmp_path):
+    """By one folder for everything, also by two ways to it, and where reports are not asked for."""
+    output = tmp_path / "run"
+    (tmp_path / "link").symlink_to(output)
+    alone(*SMALL, "--max_steps", "1", "--output_dir", output, "--logging_dir", tmp_path / "link", "--report_to", "json")
+    assert (output / "metrics.jsonl").exists()
+    first = started("--logging_dir", output, "--output_dir", tmp_path / "other")
+    alone(*SMALL, "--max_steps", "1", "--logging_dir", output, "--report_to", "json")
+    end(first)
