@@ -97,7 +97,8 @@ class Training {
     const bool is_done = job_.step >= length().steps;
     if (is_done) job_.story.say("nothing is left to train: {} of {} steps are done", job_.step, length().steps);
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is
-    if (auto begun_story = job_.story.begin(job_.step); !begun_story) return begun_story;
+    const bool tests_again = begun_untested_ && job_.agenda.due_test(job_.step);
+    if (auto begun_story = job_.story.begin(job_.step, tests_again); !begun_story) return begun_story;
     return job_.losses.begin(job_.step);
   }
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from test_train_reports import JOB, TRAIN, alone
+from test_train_reports import EVENTS, JOB, TRAIN, alone, asked, metrics, python  # noqa: F401 (a fixture)
 
 SMALL = [*JOB[:-2], "--model", "mlp"]
 PARTS = ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "llmlaunch_state.json", "checksums.json"]
@@ -54,13 +54,13 @@ def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_pat
         assert seen[begin:begin + len(expected)] == expected, seen[begin:]
 
 
-def started(*words):
-    """A job that goes on until it is ended; its first step is done."""
-    job = subprocess.Popen([*TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", "100000",
+def started(*words, until="step 1/", logging="100000"):
+    """A job that goes on until it is ended; it has said so much."""
+    job = subprocess.Popen([*TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,
                             "--logging_first_step", *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            env={**os.environ, "OMP_NUM_THREADS": "1"})
     for line in job.stdout:
-        if line.startswith("step 1/"):
+        if line.startswith(until):
             return job
     pytest.fail(job.stderr.read())
 
@@ -96,3 +96,27 @@ def test_a_job_does_not_keep_itself_out(tmp_path):
     first = started("--logging_dir", output, "--output_dir", tmp_path / "other")
     alone(*SMALL, "--max_steps", "1", "--logging_dir", output, "--report_to", "json")
     end(first)
+
+
+def test_a_test_that_is_made_up_for_more_than_once_is_told_of_once(python, tmp_path):  # noqa: F811
+    """A job that is killed before its next checkpoint goes on from the same one, and makes up for the same test."""
+    output = tmp_path / "run"
+    saving = ["--output_dir", output, "--report_to", "all"]
+    first = started(*saving, "--save_steps", "10", "--learning_rate", "1e-6", logging="10")
+    while not (output / "checkpoint-10").exists():
+        assert first.poll() is None
+    first.kill()
+    first.communicate()
+    for checkpoint in output.glob("checkpoint-*"):
+        if checkpoint.name != "checkpoint-10":
+            shutil.rmtree(checkpoint)
+    for _ in range(3):
+        job = started(*saving, "--save_steps", "1000000", "--resume_from_checkpoint", "true", "--eval_strategy", "steps", "--eval_steps",
+                      "10", until="step 20/1000000: test accuracy ", logging="10")
+        job.kill()
+        job.communicate()
+    steps = [(record["step"], "eval_loss" in record) for record in metrics(output) if record["step"] <= 10]
+    assert steps == [(1, False), (10, False), (10, True)], steps
+    scalars = asked(python, EVENTS, output / "runs")
+    assert [row[0] for row in scalars["train/loss"] if row[0] <= 10] == [1, 10]
+    assert [row[0] for row in scalars["eval/loss"] if row[0] <= 10] == [10]
