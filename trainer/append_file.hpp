@@ -25,7 +25,8 @@ class AppendFile {
   bool is_open() const { return descriptor_ >= 0; }
   /// Cuts what stands behind the first `keep` bytes. Nothing of a pipe or a terminal, where nothing stands.
   Result<void> cut(std::uint64_t keep);
-  /// All bytes or, with the system's error, none of them; of a pipe perhaps some.
+  /// All bytes or, with the system's error, none of them; of a pipe perhaps some. A file that somebody has removed
+  /// takes none: nobody would ever see them.
   Result<void> append(std::string_view bytes);
   const std::string& path() const { return path_; }
 

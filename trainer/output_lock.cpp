@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "rendezvous/base/write_all.hpp"
+#include "trainer/files.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -28,6 +29,10 @@ std::string holder_in(int descriptor) {
   return line.substr(0, line.find('\n'));
 }
 
+std::string lock_file(const std::string& folder) {
+  return (std::filesystem::path(folder) / kOutputLock).string();
+}
+
 }  // namespace
 
 bool lock_alone(int descriptor) {
@@ -36,10 +41,20 @@ bool lock_alone(int descriptor) {
   return ::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
 
-OutputLock::OutputLock(OutputLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+OutputLock::OutputLock(int descriptor, std::string folder, std::string host, std::string flag)
+    : descriptor_(descriptor), folder_(std::move(folder)), host_(std::move(host)), flag_(std::move(flag)) {}
+
+OutputLock::OutputLock(OutputLock&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      folder_(std::move(other.folder_)),
+      host_(std::move(other.host_)),
+      flag_(std::move(other.flag_)) {}
 
 OutputLock& OutputLock::operator=(OutputLock&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
+  std::swap(folder_, other.folder_);
+  std::swap(host_, other.host_);
+  std::swap(flag_, other.flag_);
   return *this;
 }
 
@@ -48,8 +63,7 @@ OutputLock::~OutputLock() {
 }
 
 Result<OutputLock> OutputLock::take(const std::string& folder, const std::string& host, const std::string& flag) {
-  const std::string path = (std::filesystem::path(folder) / kOutputLock).string();
-  OutputLock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  OutputLock lock(::open(lock_file(folder).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666), folder, host, flag);
   if (!lock.holds()) return OutputLock();
   if (!lock_alone(lock.descriptor_)) {
     const std::string holder = holder_in(lock.descriptor_);
@@ -61,6 +75,19 @@ Result<OutputLock> OutputLock::take(const std::string& folder, const std::string
   // The lock holds without these words, too: a full disk is found by who writes a checkpoint.
   if (::ftruncate(lock.descriptor_, 0) == 0) (void)llmlaunch::write_all(lock.descriptor_, line);
   return lock;
+}
+
+Result<void> OutputLock::keep() {
+  if (!holds()) return ok;
+  struct stat mine {
+  }, there{};
+  const bool found = ::fstat(descriptor_, &mine) == 0 && ::stat(lock_file(folder_).c_str(), &there) == 0;
+  if (found && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino) return ok;
+  if (auto made = make_folders(folder_); !made) return made;
+  auto again = take(folder_, host_, flag_);
+  if (!again) return again.error();
+  if (again->holds()) *this = std::move(*again);
+  return ok;
 }
 
 }  // namespace llmlaunch::trainer

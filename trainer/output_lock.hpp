@@ -29,11 +29,17 @@ class OutputLock {
   /// cannot be done there is told by those who do it.
   static Result<OutputLock> take(const std::string& folder, const std::string& host, const std::string& flag);
 
+  /// Where somebody has removed the file, or its folder: takes the lock once more, in a folder that is made anew.
+  /// `Errc::locked`: another job was faster.
+  Result<void> keep();
+
   bool holds() const { return descriptor_ >= 0; }
 
  private:
-  explicit OutputLock(int descriptor) : descriptor_(descriptor) {}
+  OutputLock(int descriptor, std::string folder, std::string host, std::string flag);
+
   int descriptor_ = -1;
+  std::string folder_, host_, flag_;
 };
 
 }  // namespace llmlaunch::trainer

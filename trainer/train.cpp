@@ -36,8 +36,9 @@ namespace {
 
 class Training {
  public:
-  Training(TrainingJob& job, BatchLoader& loader, bool is_cpu)
-      : job_(job), host_loop_(job, loader), resident_loop_(job, is_cpu), checkpoints_(job), model_(job) {}
+  /// All of these outlive it. `lock` is that of output_dir.
+  Training(TrainingJob& job, BatchLoader& loader, bool is_cpu, OutputLock& lock)
+      : job_(job), host_loop_(job, loader), resident_loop_(job, is_cpu), checkpoints_(job, locked(lock)), model_(job) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
@@ -53,6 +54,14 @@ class Training {
   void finish_writing() { checkpoints_.settle(); }
 
  private:
+  /// A checkpoint is not written where another job is at work by now, for somebody has removed the lock.
+  static CheckpointWriter::Write locked(OutputLock& lock) {
+    return [&lock](const std::string& output_dir, const TrainingState& state) -> Result<std::string> {
+      if (auto kept = lock.keep(); !kept) return kept.error();
+      return save_checkpoint(output_dir, state);
+    };
+  }
+
   Result<void> start() {
     const TrainOptions& options = job_.options;
     // What follows from flags and data is the same on all ranks only then.
@@ -269,7 +278,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
   if (!data) return data.error();
-  const auto locks = lock_output(options, world);
+  auto locks = lock_output(options, world);
   if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
@@ -295,7 +304,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   const auto loader = BatchLoader::make(options.dataloader_num_workers);
   if (!loader) return loader.error();
   TrainingJob job(options, world, *engine, *data, *losses);
-  Training training(job, **loader, !plan.cuda);
+  Training training(job, **loader, !plan.cuda, locks->front());
   auto ending = run_to_end(training);
   if (ending && *ending == Ending::done) {
     if (const auto told = output_written(); !told) ending = told.error();

@@ -120,3 +120,52 @@ def test_a_test_that_is_made_up_for_more_than_once_is_told_of_once(python, tmp_p
     scalars = asked(python, EVENTS, output / "runs")
     assert [row[0] for row in scalars["train/loss"] if row[0] <= 10] == [1, 10]
     assert [row[0] for row in scalars["eval/loss"] if row[0] <= 10] == [10]
+
+
+def said_on_stderr(job, *words):
+    """Waits for a line with each of these, in any order, and gives all lines."""
+    lines = []
+    while not all(any(word in line for line in lines) for word in words):
+        lines.append(job.stderr.readline())
+        assert lines[-1], lines
+    return lines
+
+
+def test_a_folder_that_is_removed_under_way(tmp_path):
+    """Reports into files that nobody can see are missing ones; the folder of checkpoints is made again, and is locked."""
+    output, losses = tmp_path / "run", tmp_path / "losses"
+    first = started("--output_dir", output, "--save_steps", "20", "--save_total_limit", "1", "--report_to", "json", "--loss_file", losses,
+                    "--eval_strategy", "steps", "--eval_steps", "50")
+    while not list(output.glob("checkpoint-*0")):
+        assert first.poll() is None
+    lock = output / ".llmlaunch-train.lock"
+    losses.unlink()
+    output.rename(tmp_path / "away")  # at once; and then what was in it
+    shutil.rmtree(tmp_path / "away")
+    lines = said_on_stderr(first, f"{losses}: --loss_file: was removed", f"{output}/metrics.jsonl: was removed")
+    while not lock.exists() or not lock.read_text():
+        assert first.poll() is None
+    second = alone(*SMALL, "--output_dir", output, "--resume_from_checkpoint", "true", status=75)
+    assert f"another job is at work here: pid {first.pid} on " in second.stderr
+    lines += end(first).splitlines()
+    assert first.returncode == 74, lines
+    assert sum("was removed while it is written; training goes on" in line for line in lines) == 2, lines
+    # A checkpoint that was being written counts first.
+    assert re.search(r"error: .*: [0-9]+ of [0-9]+ (records of --report_to|checkpoints) could not be written", lines[-2]), lines
+    assert not losses.exists() and list(output.glob("checkpoint-*"))
+
+
+def test_a_job_that_took_the_folder_meanwhile_keeps_it(tmp_path):
+    output = tmp_path / "run"
+    words = ["--output_dir", output, "--save_steps", "20", "--save_total_limit", "1"]
+    first = started(*words)
+    first.send_signal(signal.SIGSTOP)
+    shutil.rmtree(output)
+    second = started(*words)
+    first.send_signal(signal.SIGCONT)
+    said = f"warning: {output}: another job is at work here: pid {second.pid} on "
+    said_on_stderr(first, said)
+    last = end(first)
+    assert first.returncode == 75 and "checkpoints could not be written" in last, last
+    assert "could not be written" not in end(second) and second.returncode == 143
+    assert list(output.glob("checkpoint-*"))

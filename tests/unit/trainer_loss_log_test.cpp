@@ -116,6 +116,25 @@ TEST_CASE("one job at a time writes the file, and a device is everybody's") {
   CHECK(LossLog::open("/dev/null", true));
 }
 
+TEST_CASE("lines of a file that somebody has removed are missing ones") {
+  const test::TemporaryDirectory folder;
+  const std::string path = (folder.path / "losses").string();
+  LossLog log = opened(path);
+  std::vector<Error> said;
+  log.tell_failure([&](const Error& error) { said.push_back(error); });
+  REQUIRE(log.begin(0));
+  log.write(1, 1);
+  CHECK(said.empty());
+  std::filesystem::remove(path);
+  log.write(2, 1);
+  log.write(3, 1);
+  REQUIRE(said.size() == 1);
+  CHECK(to_string(said[0]) == path + ": --loss_file: was removed while it is written");
+  const auto finished = log.finish();
+  REQUIRE_FALSE(finished);
+  CHECK(finished.error().what == "2 of 3 lines of --loss_file could not be written");
+}
+
 TEST_CASE("without a file nothing is written, and a place that takes none is an error at the start") {
   LossLog none = opened("");
   CHECK(none.begin(0));
