@@ -167,8 +167,10 @@ Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name
 /// A file of a checkpoint: one that is missing is damage, one that cannot be read now is not.
 Result<Bytes> read_part(const fs::path& file, std::size_t limit) {
   auto bytes = read_whole_file(file.string(), limit);
-  if (!bytes && bytes.error().code == std::errc::no_such_file_or_directory) return unusable(file, "is missing");
-  return bytes;
+  if (bytes || bytes.error().code != std::errc::no_such_file_or_directory) return bytes;
+  const bool last = file.filename() == kChecksums;
+  return unusable(
+      file, last ? "is missing, which is written last: it was copied in part, or is another program's" : "is missing");
 }
 
 Result<json> read_json(const fs::path& file) {
@@ -249,7 +251,9 @@ Result<void> prepare_output(const std::string& output_dir) {
 Result<TrainingState> load_checkpoint(const std::string& folder) {
   const fs::path path(folder);
   std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (!fs::is_directory(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (!fs::exists(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (!fs::is_directory(path, ignored)) return unusable(path, "is no checkpoint, which is a folder");
+  if (fs::is_empty(path, ignored)) return unusable(path, "is no checkpoint: the folder is empty");
   const auto checksums = read_json(path / kChecksums);
   if (!checksums) return checksums.error();
   std::array<Bytes, kHashed.size()> files;
