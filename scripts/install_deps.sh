@@ -53,6 +53,7 @@ test_packages=(
   python3-pytest         # runs the integration tests
   python3-jsonschema     # job.json and events.jsonl against their schemas
   python3-tqdm           # progress bars as people have them, in a test of the console
+  strace                 # which files and folders are on the disk before others are begun
   python3-numpy          # checks tensors in fixtures
 )
 

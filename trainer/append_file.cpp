@@ -2,10 +2,14 @@
 #include "trainer/append_file.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 #include <utility>
+
+#include "trainer/output_lock.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -30,6 +34,10 @@ Result<AppendFile> AppendFile::open(const std::string& path) {
   return file;
 }
 
+bool AppendFile::lock() const {
+  return lock_alone(descriptor_);
+}
+
 Result<void> AppendFile::cut(std::uint64_t keep) {
   // EINVAL: it is none that can be cut.
   if (::ftruncate(descriptor_, static_cast<off_t>(keep)) == 0 || errno == EINVAL) return ok;
@@ -37,6 +45,11 @@ Result<void> AppendFile::cut(std::uint64_t keep) {
 }
 
 Result<void> AppendFile::append(std::string_view bytes) {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 0) {
+    return Error{
+        std::make_error_code(std::errc::no_such_file_or_directory), "was removed while it is written", path_, {}};
+  }
   const off_t end = ::lseek(descriptor_, 0, SEEK_END);  // a pipe has none
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());

@@ -138,6 +138,15 @@ Result<void> remove_folder(const fs::path& folder) {
   return ok;
 }
 
+Result<void> make_output(const std::string& output_dir) {
+  auto made = make_folders(output_dir);
+  if (made) return made;
+  Error error = made.error();
+  error.what = "--output_dir: " + error.what;
+  error.where = output_dir;
+  return error;
+}
+
 /// Moves a whole folder to its name, in place of one that has it.
 Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name) {
   if (std::rename(unfinished.c_str(), final_name.c_str()) == 0) return ok;
@@ -158,8 +167,10 @@ Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name
 /// A file of a checkpoint: one that is missing is damage, one that cannot be read now is not.
 Result<Bytes> read_part(const fs::path& file, std::size_t limit) {
   auto bytes = read_whole_file(file.string(), limit);
-  if (!bytes && bytes.error().code == std::errc::no_such_file_or_directory) return unusable(file, "is missing");
-  return bytes;
+  if (bytes || bytes.error().code != std::errc::no_such_file_or_directory) return bytes;
+  const bool last = file.filename() == kChecksums;
+  return unusable(
+      file, last ? "is missing, which is written last: it was copied in part, or is another program's" : "is missing");
 }
 
 Result<json> read_json(const fs::path& file) {
@@ -213,9 +224,9 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   const fs::path final_name = checkpoint_folder(output_dir, state.step);
   const fs::path unfinished = final_name.string() + std::string(kUnfinished);
   if (auto removed = remove_folder(unfinished); !removed) return removed.error();
+  if (auto made = make_output(output_dir); !made) return made.error();
   std::error_code failed;
-  const bool is_new = fs::create_directories(output_dir, failed);
-  if (!failed) fs::create_directories(unfinished, failed);
+  fs::create_directory(unfinished, failed);
   if (failed) return system_error(failed.value(), "--output_dir: mkdir", unfinished.string());
   auto written = write_all(unfinished, state);
   if (written) written = put_in_place(unfinished, final_name);
@@ -225,24 +236,24 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
     return written.error();
   }
   if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
-  if (is_new) {
-    if (auto synced = sync_to_disk(fs::absolute(output_dir).parent_path().string()); !synced) return synced.error();
-  }
   return final_name.string();
 }
 
 Result<void> prepare_output(const std::string& output_dir) {
   const fs::path probe = fs::path(output_dir) / fmt::format("{}0{}", kPrefix, kUnfinished);
+  if (auto made = make_output(output_dir); !made) return made;
   std::error_code failed;
-  fs::create_directories(probe, failed);
-  if (failed) return system_error(failed.value(), "--output_dir: mkdir", probe.parent_path().string());
+  fs::create_directory(probe, failed);
+  if (failed) return system_error(failed.value(), "--output_dir: mkdir", output_dir);
   return remove_folder(probe);
 }
 
 Result<TrainingState> load_checkpoint(const std::string& folder) {
   const fs::path path(folder);
   std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (!fs::is_directory(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (!fs::exists(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (!fs::is_directory(path, ignored)) return unusable(path, "is no checkpoint, which is a folder");
+  if (fs::is_empty(path, ignored)) return unusable(path, "is no checkpoint: the folder is empty");
   const auto checksums = read_json(path / kChecksums);
   if (!checksums) return checksums.error();
   std::array<Bytes, kHashed.size()> files;

@@ -59,7 +59,7 @@ if(LLMLAUNCH_SANITIZE STREQUAL "thread")
 endif()
 # The same bytes on every machine.
 set_source_files_properties(digits.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
-# Nobody asks for errno or traps of these loops, and without them they are vectorised.
+# Nobody asks for errno or traps of these loops, and without them they are vectorised. AdamW rounds as PyTorch's does.
 set_source_files_properties(cpu_kernels.cpp PROPERTIES
-  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-fno-math-errno;-fno-trapping-math"
+  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-fno-math-errno;-fno-trapping-math;-ffp-contract=off"
   SKIP_PRECOMPILE_HEADERS ON)  # which was compiled without these

@@ -16,7 +16,7 @@ enum ExitStatus : int {
   kNoResources = 71,  ///< no memory
   kInputOutput = 74,  ///< a file cannot be read or written
   kEnded = 75,        ///< llmlaunch ended this generation, because another rank failed or the job was stopped;
-                      ///< another job is at work in output_dir
+                      ///< another job is at work in output_dir, logging_dir or on loss_file
   kConfig = 78,       ///< damaged data, wrong environment
 };
 

@@ -11,7 +11,9 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 namespace llmlaunch::trainer {
 namespace {
@@ -79,6 +81,25 @@ Result<void> sync_to_disk(const std::string& path) {
   // A file system that has no such thing says EINVAL.
   if (synced != 0 && reason != EINVAL) return system_error(reason, "fsync", path);
   return ok;
+}
+
+Result<void> make_folders(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code failed;
+  fs::path folder = fs::absolute(path, failed);
+  if (failed) return system_error(failed.value(), "mkdir", path);
+  if (!folder.has_filename()) folder = folder.parent_path();  // "run/"
+  std::error_code ignored;                                    // what cannot be looked at is found by mkdir
+  if (fs::is_directory(folder, ignored)) return ok;
+  const fs::path parent = folder.parent_path();
+  if (parent != folder) {
+    if (auto made = make_folders(parent.string()); !made) return made;
+  }
+  // Another process may have made it meanwhile, and need not have synced it yet.
+  if (!fs::create_directory(folder, failed) && failed) return system_error(failed.value(), "mkdir", folder.string());
+  auto synced = sync_to_disk(parent.string());
+  if (!synced && synced.error().code == std::errc::permission_denied) return ok;
+  return synced;
 }
 
 Result<std::string> digest(ByteView bytes) {

@@ -20,6 +20,10 @@ Result<void> write_whole_file(const std::string& path, ByteView bytes);
 /// Until file or folder `path` is on the disk.
 Result<void> sync_to_disk(const std::string& path);
 
+/// Makes a folder and those above it that are missing. Each new name is on the disk when this returns: the folder that
+/// it stands in is synced, if it may be read. The system's error.
+Result<void> make_folders(const std::string& path);
+
 /// SHA-256 of the bytes, as 64 hex digits. `Errc::unsupported` when libcrypto cannot make it (a FIPS or broken setup).
 Result<std::string> digest(ByteView bytes);
 

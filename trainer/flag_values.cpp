@@ -103,7 +103,11 @@ std::optional<WrongWord> check_number(std::string& word, const NumberRule& rule)
   const bool small = rule.above_least ? *value <= rule.least : *value < rule.least;
   const bool large = rule.below_most ? *value >= rule.most : *value > rule.most;
   const bool broken = !is_whole(*value) && (rule.whole || (rule.whole_from_1 && *value > 1));
-  if ((small || large || broken) && value != rule.also) return wrong_number(word, rule.takes);
+  if ((small || large || broken) && value != rule.also) {
+    WrongWord wrong = wrong_number(word, rule.takes);
+    if (*value == 0 && !rule.hint_at_0.empty()) wrong.hint = rule.hint_at_0;
+    return wrong;
+  }
   // A number as Hugging Face's files write it, 3.0, and digits with zeros before them, which are no octal number.
   word = *value == 0                                   ? "0"
          : is_whole(*value) && std::abs(*value) < 1e15 ? fmt::format("{:.0f}", *value)

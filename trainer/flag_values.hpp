@@ -38,6 +38,7 @@ struct NumberRule {
   bool whole_from_1 = false;  ///< from 1 on no fractions
   bool whole = false;         ///< no fractions at all
   std::optional<double> also = {};
+  std::string hint_at_0 = {};  ///< for who writes 0 where it is not taken
 };
 
 NumberRule whole_number(double least, double most);

@@ -103,13 +103,20 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   };
 }
 
+// Left out, beside what the ranks need not agree on either:
+//   refused       model, data_seed, dataloader_drop_last: with others no job goes on
+//   the optimizer's  learning_rate, weight_decay, adam_*: changed_flags has them
+//   the best's    metric_for_best_model, greater_is_better: resume says whether the best model still counts
+//   no number     loss_file, predict, resume_from_checkpoint, ddp_timeout, cuda_graph
+// num_train_epochs and max_steps are in the number of steps.
 FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uint64_t steps, std::uint32_t world_size) {
-  return {
+  FlagValues flags = {
       {"the number of ranks", text_of(world_size)},
       {"the number of steps", text_of(steps)},
       {"--data_dir", o.data_dir.empty() ? "drawn digits" : o.data_dir},
       {"the number of test images", text_of(data.test.count())},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
+      {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
       {"--lr_scheduler_type", scheduler_word(o)},
       {"--warmup_steps", text_of(o.warmup_steps)},
@@ -118,10 +125,23 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"the precision", precision_name(o.precision)},
       {"--seed", text_of(o.seed)},
       {"--dropout", o.dropout ? "on" : "off"},
+      {"--logging_strategy", word_for(o.logging_strategy)},
       {"--logging_steps", text_of(o.logging_steps)},
+      {"--logging_first_step", text_of(o.logging_first_step)},
+      {"--eval_strategy", word_for(o.eval_strategy)},
       {"--eval_steps", text_of(o.eval_steps)},
+      {"--save_strategy", word_for(o.save_strategy)},
       {"--save_steps", text_of(o.save_steps)},
+      {"--save_total_limit", o.save_total_limit == 0 ? "not given" : text_of(o.save_total_limit)},
+      {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
+      {"--report_to", reports_of(o)},
   };
+  // The same path may lead to other images by now. Drawn ones follow from their number.
+  if (!o.data_dir.empty()) {
+    flags.emplace_back("the training images' CRC-32", checksum_of(data.train));
+    flags.emplace_back("the test images' CRC-32", checksum_of(data.test));
+  }
+  return flags;
 }
 
 OptimizerNumbers optimizer_numbers(const TrainOptions& o) {

@@ -17,7 +17,7 @@ namespace llmlaunch::trainer {
 /// what is told or kept of the job. job_facts.cpp says which options are left out, and why.
 JobFacts job_facts(const TrainOptions& options, const DataSource& data);
 
-/// The flags that change the numbers of a job, or what it tells, and are no part of the optimizer's state.
+/// What changes a job's numbers, or what is told and kept of it, and is no part of the optimizer's state.
 FlagValues flags_to_keep(const TrainOptions& options, const DataSource& data, std::uint64_t steps,
                          std::uint32_t world_size);
 OptimizerNumbers optimizer_numbers(const TrainOptions& options);

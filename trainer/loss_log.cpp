@@ -27,6 +27,10 @@ Result<LossLog> LossLog::open(const std::string& path, bool wanted) {
   if (path.empty()) return LossLog(AppendFile(), wanted);
   auto file = AppendFile::open(path);
   if (!file) return of_flag(file.error());
+  if (!file->lock()) {
+    return make_error(Errc::locked, "another job is writing this file", path,
+                      "wait for its end, or give this one another --loss_file");
+  }
   return LossLog(std::move(*file), wanted);
 }
 

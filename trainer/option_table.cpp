@@ -61,6 +61,7 @@ void add_length_flags(FlagMaker& flags, TrainOptions& o) {
   NumberRule steps = whole_number(1, kMostSteps);
   steps.takes += ", or -1";
   steps.also = -1;
+  steps.hint_at_0 = "-1 is no limit; Hugging Face's Trainer takes one step for 0, which is 1 here";
   flags.number("--num_train_epochs", o.num_train_epochs, number_above_0(kMostCount),
                "passes over the training images, also a part of one (Hugging Face: 3)");
   flags.number("--max_steps", o.max_steps, steps,
@@ -144,8 +145,8 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
                "with --output_dir, else no; Hugging Face: steps)");
   flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
                "with --save_strategy steps: every so many, or such a share of all");
-  flags.number("--save_total_limit", o.save_total_limit, whole_number(1, kMostCount),
-               "keep so many checkpoints, the newest and the best (default: all)", true);
+  flags.number("--save_total_limit", o.save_total_limit, whole_number(0, kMostCount),
+               "keep so many checkpoints, the newest and the best (default, and 0: all)", true);
   flags.text("--resume_from_checkpoint", o.resume_from_checkpoint, "the folder of a checkpoint, or true",
              "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
   flags.on_off(
@@ -203,7 +204,7 @@ Flags win over the file, and the file over the defaults. Every rank reads it, so
 
 exit status: 0 done, 64 wrong flag, 65 loss or weights are no numbers, or nothing was learnt, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report, the file of losses or stdout: training went on without it),
-75 the job was ended by llmlaunch, or another one is at work in output_dir, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
+75 the job was ended by llmlaunch, or another one is at work in output_dir or logging_dir, or writes loss_file, 78 a wrong --config, damaged data or wrong environment, 128+n stopped by signal n)";
 
 /// Behind the name, with or without hyphens: "seed: 'x' is not a whole number …", "data_dir needs the name of a
 /// folder".

@@ -67,6 +67,12 @@ std::string tag_of(const std::string& name) {
   return name.starts_with(kEval) ? "eval/" + name.substr(kEval.size()) : "train/" + name;
 }
 
+std::string events_of(const LogRecord& record, double now) {
+  std::string events = scalar_event(now, record.step, "train/epoch", record.epoch);
+  for (const auto& [name, value] : record.values) events += scalar_event(now, record.step, tag_of(name), value);
+  return events;
+}
+
 }  // namespace
 
 std::string metrics_line(const LogRecord& record, double time) {
@@ -79,15 +85,15 @@ std::string metrics_line(const LogRecord& record, double time) {
 Reports::Reports(ReportFolders folders, std::function<void(const Error&)> on_failure)
     : folders_(std::move(folders)), on_failure_(std::move(on_failure)) {}
 
-Result<void> Reports::begin(std::uint64_t steps_done) {
+Result<void> Reports::begin(std::uint64_t steps_done, bool tests_again, std::span<const LogRecord> history) {
   if (!folders_.json.empty()) {
-    if (auto begun = begin_json(steps_done); !begun) return begun;
+    if (auto begun = begin_json(steps_done, tests_again); !begun) return begun;
   }
-  if (!folders_.tensorboard.empty()) return begin_tensorboard(steps_done);
+  if (!folders_.tensorboard.empty()) return begin_tensorboard(tests_again ? steps_done : steps_done + 1, history);
   return ok;
 }
 
-Result<void> Reports::begin_json(std::uint64_t steps_done) {
+Result<void> Reports::begin_json(std::uint64_t steps_done, bool tests_again) {
   if (auto made = make_folder(folders_.json); !made) return made;
   const std::string path = (std::filesystem::path(folders_.json) / "metrics.jsonl").string();
   std::string kept;
@@ -96,7 +102,7 @@ Result<void> Reports::begin_json(std::uint64_t steps_done) {
   if (std::filesystem::is_regular_file(path, ignored)) {
     const auto before = read_whole_file(path, kMaxStepLines);
     if (!before) return before.error();
-    kept = kept_step_lines(as_text(*before), steps_done);
+    kept = kept_step_lines(as_text(*before), steps_done, tests_again);
     if (as_text(*before).starts_with(kept)) same = kept.size();
     const std::size_t lines = count_step_lines(as_text(*before));
     if (steps_done == 0 && lines > 0) {
@@ -112,7 +118,8 @@ Result<void> Reports::begin_json(std::uint64_t steps_done) {
   return ok;
 }
 
-Result<void> Reports::begin_tensorboard(std::uint64_t steps_done) {
+/// What is in the history of the first step and later ones is told once more: its mark makes TensorBoard forget it.
+Result<void> Reports::begin_tensorboard(std::uint64_t first_step, std::span<const LogRecord> history) {
   if (auto made = make_folder(folders_.tensorboard); !made) return made;
   const auto seconds = time_of_new_file(folders_.tensorboard);
   if (!seconds) return seconds.error();
@@ -122,17 +129,18 @@ Result<void> Reports::begin_tensorboard(std::uint64_t steps_done) {
   if (auto cut = opened->cut(0); !cut) return cut;
   tensorboard_ = std::move(*opened);
   const double now = now_in_seconds();
-  append(*tensorboard_, version_event(now) + start_event(now, steps_done + 1));
+  std::string events = version_event(now) + start_event(now, first_step);
+  for (const LogRecord& record : history) {
+    if (record.step >= first_step) events += events_of(record, now);
+  }
+  append(*tensorboard_, events);
   return ok;
 }
 
 void Reports::add(const LogRecord& record) {
   const double now = now_in_seconds();
   if (json_) append(*json_, metrics_line(record, now));
-  if (!tensorboard_) return;
-  std::string events = scalar_event(now, record.step, "train/epoch", record.epoch);
-  for (const auto& [name, value] : record.values) events += scalar_event(now, record.step, tag_of(name), value);
-  append(*tensorboard_, events);
+  if (tensorboard_) append(*tensorboard_, events_of(record, now));
 }
 
 void Reports::append(AppendFile& file, const std::string& bytes) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "rendezvous/base/result.hpp"
@@ -31,15 +32,16 @@ class Reports {
   Reports(ReportFolders folders, std::function<void(const Error&)> on_failure);
 
   /// Makes folders and files, and keeps of metrics.jsonl what the first `steps_done` steps say. Where a job that starts
-  /// anew overwrites records, it warns. The system's error.
-  Result<void> begin(std::uint64_t steps_done);
+  /// anew overwrites records, it warns. The system's error. `tests_again`: the test of the last of them is to come, and
+  /// an earlier run may have told of one; `history` has what else there is of that step.
+  Result<void> begin(std::uint64_t steps_done, bool tests_again = false, std::span<const LogRecord> history = {});
   void add(const LogRecord& record);
   /// How many records are missing: "2 of 40 records of --report_to could not be written".
   Result<void> finish() const;
 
  private:
-  Result<void> begin_json(std::uint64_t steps_done);
-  Result<void> begin_tensorboard(std::uint64_t steps_done);
+  Result<void> begin_json(std::uint64_t steps_done, bool tests_again);
+  Result<void> begin_tensorboard(std::uint64_t first_step, std::span<const LogRecord> history);
   void append(AppendFile& file, const std::string& bytes);
 
   ReportFolders folders_;

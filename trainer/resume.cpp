@@ -70,6 +70,12 @@ bool has_test(const TrainingState& state, const TrainOptions& options, const Run
   });
 }
 
+/// What to do about a checkpoint that is damaged or none; one that cannot be read now may be good.
+Error with_hint(Error error, const char* hint) {
+  if (error.code == Errc::invalid_config && error.hint.empty()) error.hint = hint;
+  return error;
+}
+
 /// The checkpoint that --resume_from_checkpoint names. A folder that has checkpoints is none, as for Hugging Face's
 /// Trainer: which of them is meant is to be said.
 Result<TrainingState> load_named(const std::string& folder) {
@@ -85,10 +91,18 @@ Result<TrainingState> load_named(const std::string& folder) {
 
 /// On rank 0: the checkpoint that is meant, or nothing for a new start.
 Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& options) {
-  if (options.resume_from_checkpoint == kLastCheckpoint) return find_last_checkpoint(options.output_dir);
+  if (options.resume_from_checkpoint == kLastCheckpoint) {
+    auto last = find_last_checkpoint(options.output_dir);
+    if (last) return last;
+    return with_hint(last.error(),
+                     "no other checkpoint here is whole; without these, or in another --output_dir, the job "
+                     "starts anew");
+  }
   if (!options.resume_from_checkpoint.empty()) {
     auto state = load_named(options.resume_from_checkpoint);
-    if (!state) return state.error();
+    if (!state) {
+      return with_hint(state.error(), "--resume_from_checkpoint true takes the newest one of output_dir that is whole");
+    }
     if (auto alone = check_no_others(options.output_dir, options.resume_from_checkpoint); !alone) return alone.error();
     return FoundCheckpoint{options.resume_from_checkpoint, std::move(*state), {}};
   }

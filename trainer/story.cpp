@@ -35,10 +35,10 @@ void Story::warn(const std::string& text) {
   log_warning("{}", text);
 }
 
-Result<void> Story::begin(std::uint64_t steps_done) {
+Result<void> Story::begin(std::uint64_t steps_done, bool tests_again) {
   begun_step_ = steps_done;
   begun_at_ = logged_at_ = Clock::now();
-  return reports_.begin(steps_done);
+  return reports_.begin(steps_done, tests_again, course.history);
 }
 
 void Story::step_done(std::uint64_t step, std::optional<double> mean_loss, const StepFacts& facts) {

@@ -43,8 +43,9 @@ class Story {
   /// On stderr, above the line of progress.
   void warn(const std::string& text);
 
-  /// The training begins after that many steps of earlier runs. The error of a report that cannot be opened.
-  Result<void> begin(std::uint64_t steps_done);
+  /// The training begins after that many steps of earlier runs, or with the test of the last of them. The error of a
+  /// report that cannot be opened.
+  Result<void> begin(std::uint64_t steps_done, bool tests_again);
   /// So many images were trained on, over all ranks.
   void add_images(std::uint64_t count) { images_ += count; }
   /// A step is done. One that is logged has its line and its record, with the mean loss since the last of them. Where

@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <new>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
@@ -18,6 +20,7 @@
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/data_source.hpp"
+#include "trainer/files.hpp"
 #include "trainer/host_loop.hpp"
 #include "trainer/job_facts.hpp"
 #include "trainer/loss_log.hpp"
@@ -35,8 +38,9 @@ namespace {
 
 class Training {
  public:
-  Training(TrainingJob& job, BatchLoader& loader, bool is_cpu)
-      : job_(job), host_loop_(job, loader), resident_loop_(job, is_cpu), checkpoints_(job), model_(job) {}
+  /// All of these outlive it. `lock` is that of output_dir.
+  Training(TrainingJob& job, BatchLoader& loader, bool is_cpu, OutputLock& lock)
+      : job_(job), host_loop_(job, loader), resident_loop_(job, is_cpu), checkpoints_(job, locked(lock)), model_(job) {}
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
@@ -52,6 +56,14 @@ class Training {
   void finish_writing() { checkpoints_.settle(); }
 
  private:
+  /// A checkpoint is not written where another job is at work by now, for somebody has removed the lock.
+  static CheckpointWriter::Write locked(OutputLock& lock) {
+    return [&lock](const std::string& output_dir, const TrainingState& state) -> Result<std::string> {
+      if (auto kept = lock.keep(); !kept) return kept.error();
+      return save_checkpoint(output_dir, state);
+    };
+  }
+
   Result<void> start() {
     const TrainOptions& options = job_.options;
     // What follows from flags and data is the same on all ranks only then.
@@ -102,7 +114,8 @@ class Training {
                      length().steps == 1 ? "is" : "are");
     }
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is
-    if (auto begun_story = job_.story.begin(job_.step); !begun_story) return begun_story;
+    const bool tests_again = begun_untested_ && job_.agenda.due_test(job_.step);
+    if (auto begun_story = job_.story.begin(job_.step, tests_again); !begun_story) return begun_story;
     return job_.losses.begin(job_.step);
   }
 
@@ -252,15 +265,31 @@ Result<Ending> run_to_end(Training& training) {
   return ending;
 }
 
-/// Where rank 0 makes files in output_dir, nobody else does meanwhile.
-Result<OutputLock> lock_output(const TrainOptions& options, const World& world) {
-  if (options.output_dir.empty() || world.rank != 0) return OutputLock();
-  const bool reports = options.logging_dir.empty() && (options.report_json || options.report_tensorboard);
-  if (options.save_strategy != SaveStrategy::no || reports) {
-    std::error_code ignored;  // who needs the folder says why there is none
-    std::filesystem::create_directories(options.output_dir, ignored);
+/// Of output_dir and logging_dir.
+using OutputLocks = std::array<OutputLock, 2>;
+
+/// Where rank 0 makes files in a folder, nobody else does meanwhile.
+Result<OutputLocks> lock_output(const TrainOptions& options, const World& world) {
+  OutputLocks locks;
+  if (world.rank != 0) return locks;
+  const std::string& output = options.output_dir;
+  const std::string& logging = options.logging_dir;
+  const bool reports = options.report_json || options.report_tensorboard;
+  // Who needs a folder says why there is none.
+  if (!output.empty()) {
+    if (options.save_strategy != SaveStrategy::no || (reports && logging.empty())) (void)make_folders(output);
+    auto lock = OutputLock::take(output, world.host, "--output_dir");
+    if (!lock) return lock.error();
+    locks[0] = std::move(*lock);
   }
-  return OutputLock::take(options.output_dir, world.host);
+  if (logging.empty() || !reports) return locks;
+  (void)make_folders(logging);
+  std::error_code ignored;  // then they are not the same
+  if (std::filesystem::equivalent(logging, output, ignored)) return locks;
+  auto lock = OutputLock::take(logging, world.host, "--logging_dir");
+  if (!lock) return lock.error();
+  locks[1] = std::move(*lock);
+  return locks;
 }
 
 }  // namespace
@@ -275,8 +304,8 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
   if (!data) return data.error();
-  const auto lock = lock_output(options, world);
-  if (!lock) return lock.error();
+  auto locks = lock_output(options, world);
+  if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
   if (world.rank == 0 && !options.predict.empty()) {
@@ -300,7 +329,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   const auto loader = BatchLoader::make(options.dataloader_num_workers);
   if (!loader) return loader.error();
   TrainingJob job(options, world, *engine, *data, *losses);
-  Training training(job, **loader, !plan.cuda);
+  Training training(job, **loader, !plan.cuda, locks->front());
   auto ending = run_to_end(training);
   if (ending && *ending == Ending::done) {
     if (const auto told = output_written(); !told) ending = told.error();

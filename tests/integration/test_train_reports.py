@@ -257,7 +257,7 @@ def test_tensorboard_reads_the_event_files_of_a_resumed_run(python, tmp_path):
 
 def test_a_folder_of_its_own_and_no_checkpoints(python, tmp_path):
     alone(*JOB, "--report_to", "all", "--logging_dir", tmp_path / "logs", cwd=tmp_path)
-    assert sorted(path.name.split(".")[0] for path in (tmp_path / "logs").iterdir()) == ["events", "metrics"]
+    assert sorted(path.name.split(".")[0] for path in (tmp_path / "logs").glob("[!.]*")) == ["events", "metrics"]
     assert [row["step"] for row in metrics(tmp_path / "logs") if "loss" in row] == [2, 4, 6, 8, 10]
     assert len(asked(python, EVENTS, tmp_path / "logs")["train/loss"]) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]

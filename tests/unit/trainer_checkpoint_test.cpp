@@ -143,7 +143,8 @@ TEST_CASE("a damaged or half checkpoint is named, and the one before it is used"
   }
   SECTION("no checksums") {
     fs::remove(newest / "checksums.json");
-    expected = (newest / "checksums.json").string() + ": is missing";
+    expected = (newest / "checksums.json").string() +
+               ": is missing, which is written last: it was copied in part, or is another program's";
   }
   SECTION("checksums that are none") {
     std::ofstream(newest / "checksums.json") << "{}";

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace trainer_files_test {
 
@@ -32,6 +33,21 @@ TEST_CASE("what is written is read, up to a limit, and a disk without room is an
   const auto full = write_whole_file("/dev/full", as_bytes("some bytes"));
   REQUIRE_FALSE(full);
   CHECK(full.error().code == std::errc::no_space_on_device);
+}
+
+TEST_CASE("missing folders are made, however they are named, and what cannot be one is an error") {
+  namespace fs = std::filesystem;
+  const test::TemporaryDirectory folder;
+  for (const char* name : {"a/b", "c/", "d/../e", "f/.", "a/b"}) {
+    CAPTURE(name);
+    CHECK(make_folders((folder.path / name).string()));
+    CHECK(fs::is_directory(folder.path / name));
+  }
+  const std::string file = (folder.path / "file").string();
+  REQUIRE(write_whole_file(file, {}));
+  const auto in_a_file = make_folders(file + "/x");
+  REQUIRE_FALSE(in_a_file);
+  CHECK(to_string(in_a_file.error()) == file + ": mkdir: File exists");
 }
 
 TEST_CASE("what may never end is refused at once, and not read") {

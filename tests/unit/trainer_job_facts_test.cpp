@@ -117,6 +117,51 @@ TEST_CASE("without a warm-up the two constant schedules are one") {
   CHECK(changed_by([](TrainOptions& o) { o.lr_scheduler_type = SchedulerType::constant; }).empty());
 }
 
+TEST_CASE("a job that goes on is warned of every option that changes what it does, but for those that others tell of") {
+  const std::vector<std::pair<const char*, Change>> rows = {
+      {"--per_device_train_batch_size", [](TrainOptions& o) { o.per_device_train_batch_size = 7; }},
+      {"--per_device_eval_batch_size", [](TrainOptions& o) { o.per_device_eval_batch_size = 8; }},
+      {"--gradient_accumulation_steps", [](TrainOptions& o) { o.gradient_accumulation_steps = 2; }},
+      {"--lr_scheduler_type", [](TrainOptions& o) { o.lr_scheduler_type = SchedulerType::cosine; }},
+      {"--warmup_steps", [](TrainOptions& o) { o.warmup_steps = 3; }},
+      {"--max_grad_norm", [](TrainOptions& o) { o.max_grad_norm = 1; }},
+      {"--on_nan", [](TrainOptions& o) { o.on_nan = OnNan::skip; }},
+      {"the precision", [](TrainOptions& o) { o.precision = Precision::bf16; }},
+      {"--seed", [](TrainOptions& o) { o.seed = 4; }},
+      {"--dropout", [](TrainOptions& o) { o.dropout = false; }},
+      {"--logging_strategy", [](TrainOptions& o) { o.logging_strategy = IntervalStrategy::epoch; }},
+      {"--logging_steps", [](TrainOptions& o) { o.logging_steps = 3; }},
+      {"--logging_first_step", [](TrainOptions& o) { o.logging_first_step = true; }},
+      {"--eval_strategy", [](TrainOptions& o) { o.eval_strategy = IntervalStrategy::epoch; }},
+      {"--eval_steps", [](TrainOptions& o) { o.eval_steps = 3; }},
+      {"--save_strategy", [](TrainOptions& o) { o.save_strategy = SaveStrategy::epoch; }},
+      {"--save_steps", [](TrainOptions& o) { o.save_steps = 7; }},
+      {"--save_total_limit", [](TrainOptions& o) { o.save_total_limit = 2; }},
+      {"--load_best_model_at_end", [](TrainOptions& o) { o.load_best_model_at_end = true; }},
+      {"--report_to", [](TrainOptions& o) { o.report_json = true; }},
+      {"", [](TrainOptions& o) { o.loss_file = "x"; }},
+      {"", [](TrainOptions& o) { o.predict = "x"; }},
+      {"", [](TrainOptions& o) { o.threads = 3; }},
+      {"", [](TrainOptions& o) { o.metric_for_best_model = Metric::accuracy; }},
+  };
+  const TrainingState then = [] {
+    TrainingState state;
+    state.flags = flags_to_keep(some_options(), {}, 100, 2);
+    return state;
+  }();
+  for (const auto& [name, change] : rows) {
+    CAPTURE(name);
+    TrainOptions now = some_options();
+    change(now);
+    const std::string changed = changed_flags(then, optimizer_numbers(now), flags_to_keep(now, {}, 100, 2));
+    if (*name == '\0') {
+      CHECK(changed.empty());
+    } else {
+      CHECK_THAT(changed, Catch::StartsWith(std::string(name) + " is ") && !Catch::Contains(", "));
+    }
+  }
+}
+
 TEST_CASE("paths and what is a host's own may differ") {
   const std::vector<std::pair<const char*, Change>> rows = {
       {"output_dir", [](TrainOptions& o) { o.output_dir = "x"; }},

@@ -85,17 +85,54 @@ TEST_CASE("a job that goes on keeps its lines and no others, also where the disk
   const test::TemporaryDirectory folder;
   const std::string path = (folder.path / "losses").string();
   std::ofstream(path) << "{\"step\": 1, \"loss\": 1}\n{\"step\": 2, \"loss\": 2}\n{\"step\": 3, \"lo";
-  LossLog log = opened(path);
   {
-    const FullAt full(0);  // there is nothing to write: what is kept stays where it is
-    REQUIRE(log.begin(2));
+    LossLog log = opened(path);
+    {
+      const FullAt full(0);  // there is nothing to write: what is kept stays where it is
+      REQUIRE(log.begin(2));
+    }
+    log.write(3, 3);
+    CHECK(log.finish());
   }
-  log.write(3, 3);
-  CHECK(log.finish());
   CHECK(text_in(path) == "{\"step\": 1, \"loss\": 1}\n{\"step\": 2, \"loss\": 2}\n{\"step\": 3, \"loss\": 3}\n");
   LossLog anew = opened(path);
   REQUIRE(anew.begin(0));
   CHECK(text_in(path).empty());
+}
+
+TEST_CASE("one job at a time writes the file, and a device is everybody's") {
+  const test::TemporaryDirectory folder;
+  const std::string path = (folder.path / "losses").string();
+  {
+    const LossLog first = opened(path);
+    const auto second = LossLog::open(path, true);
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code == Errc::locked);
+    CHECK(to_string(second.error()) ==
+          path + ": another job is writing this file\n   hint: wait for its end, or give this one another --loss_file");
+  }
+  const LossLog third = opened(path);
+  const LossLog device = opened("/dev/null");
+  CHECK(LossLog::open("/dev/null", true));
+}
+
+TEST_CASE("lines of a file that somebody has removed are missing ones") {
+  const test::TemporaryDirectory folder;
+  const std::string path = (folder.path / "losses").string();
+  LossLog log = opened(path);
+  std::vector<Error> said;
+  log.tell_failure([&](const Error& error) { said.push_back(error); });
+  REQUIRE(log.begin(0));
+  log.write(1, 1);
+  CHECK(said.empty());
+  std::filesystem::remove(path);
+  log.write(2, 1);
+  log.write(3, 1);
+  REQUIRE(said.size() == 1);
+  CHECK(to_string(said[0]) == path + ": --loss_file: was removed while it is written");
+  const auto finished = log.finish();
+  REQUIRE_FALSE(finished);
+  CHECK(finished.error().what == "2 of 3 lines of --loss_file could not be written");
 }
 
 TEST_CASE("without a file nothing is written, and a place that takes none is an error at the start") {

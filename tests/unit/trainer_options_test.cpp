@@ -328,7 +328,9 @@ TEST_CASE("what cannot be understood is named") {
       {{"surplus"}, "word 1 behind llmlaunch-train is neither a flag nor the value of one", word},
       {{"--train_samples", "0"}, "--train_samples: '0' is not a whole number from 1 to 1000000000", help},
       {{"--eval_samples", "0"}, "--eval_samples: '0' is not a whole number from 1 to 1000000000", help},
-      {{"--max_steps", "0"}, "--max_steps: '0' is not a whole number from 1 to 1000000000000, or -1", help},
+      {{"--max_steps", "0"},
+       "--max_steps: '0' is not a whole number from 1 to 1000000000000, or -1",
+       "-1 is no limit; Hugging Face's Trainer takes one step for 0, which is 1 here"},
       {{"--cuda_graph", "--gradient_accumulation_steps", "2"},
        "--cuda_graph and --gradient_accumulation_steps above 1 do not go together",
        "leave one of them out"},
@@ -409,9 +411,9 @@ TEST_CASE("what cannot be understood is named") {
        "--save_strategy steps",
        "make both steps or both epoch, or --save_strategy best"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--save_strategy", "no"},
-       "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is no and "
-       "--save_strategy no",
-       "make both steps or both epoch, or --save_strategy best"},
+       "--load_best_model_at_end: no checkpoint is tested and none is saved (--eval_strategy and --save_strategy are "
+       "no), so that none can be the best",
+       "make both steps or both epoch, or leave it out"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
@@ -595,6 +597,7 @@ TEST_CASE("a number that is too large for what it counts is refused with the lim
   CHECK(options({"--seed", "18446744073709551615"}).seed == 18446744073709551615U);
   CHECK(options({"--warmup_steps", "1e12"}).warmup_steps == 1e12);
   CHECK(options({"--max_steps", "-1"}).max_steps == -1);
+  CHECK(options({"--save_total_limit", "0"}).save_total_limit == 0);  // Hugging Face's word for all
 }
 
 TEST_CASE("help names every flag and the exit statuses, and is an answer, not an error") {

@@ -165,6 +165,11 @@ TEST_CASE("flags that differ from the checkpoint's are told with both values and
   elsewhere.data_dir = "mnist";
   CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(elsewhere, data, 100, 2)) ==
         "--data_dir is mnist and was drawn digits, the number of test images is 3 and was 0");
+  // Other files under the same path: as many, and other ones.
+  then.flags = flags_to_keep(elsewhere, data, 100, 2);
+  data.test.labels[1] = 7;
+  CHECK_THAT(changed_flags(then, optimizer_numbers(before), flags_to_keep(elsewhere, data, 100, 2)),
+             Catch::Matches("the test images' CRC-32 is [0-9a-f]{8} and was [0-9a-f]{8}"));
   // An old checkpoint says nothing of them.
   CHECK(changed_flags({}, optimizer_numbers(now), flags_to_keep(now, {}, 200, 2)).empty());
 }

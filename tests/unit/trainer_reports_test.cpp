@@ -119,6 +119,10 @@ TEST_CASE("what a resumed job keeps are the whole lines of the steps that are do
   CHECK(kept_step_lines(first + "{\"step\": 2", 20) == first);
   CHECK(kept_step_lines(first + "no line of ours\n" + second, 20) == first + second);
   CHECK(kept_step_lines("", 20).empty());
+  const std::string tested = "{\"step\": 20, \"eval_loss\": 1}\n";
+  const std::string tested_before = "{\"step\": 1, \"eval_loss\": 1}\n";
+  CHECK(kept_step_lines(first + tested_before + second + tested, 20) == first + tested_before + second + tested);
+  CHECK(kept_step_lines(first + tested_before + second + tested, 20, true) == first + tested_before + second);
   CHECK(count_step_lines(first + "no line of ours\n" + second + "{\"step\": 3") == 2);
 }
 
@@ -144,6 +148,34 @@ TEST_CASE("a resumed job goes on with its files") {
   const std::string second = contents(fs::path(folder / "runs") / files[1]);
   const std::string start = start_event(0, 3);
   CHECK(second.find(start.substr(21, 6)) == 8 + 4 + 24 + 4 + 21);  // step 3, START
+}
+
+TEST_CASE("where the last step's test is to come once more, nothing of an earlier one is left") {
+  const Folder folder;
+  const auto never = [](const Error& error) { FAIL_CHECK(to_string(error)); };
+  const LogRecord loss{.step = 2, .epoch = 0.5, .values = {{"loss", 0.25}}};
+  const LogRecord test{.step = 2, .epoch = 0.5, .values = {{"eval_loss", 0.5}}};
+  const std::vector<LogRecord> history = {record_of(1), loss};
+  for (int run = 0; run < 3; ++run) {
+    Reports reports({.json = folder.path(), .tensorboard = folder / "runs"}, never);
+    const bool first = run == 0;
+    const auto begun = first ? reports.begin(0) : reports.begin(2, true, history);
+    REQUIRE(begun);
+    if (first) {
+      for (const LogRecord& record : history) reports.add(record);
+    }
+    reports.add(test);
+    REQUIRE(reports.finish());
+  }
+  const std::string text = contents(folder / "metrics.jsonl");
+  CHECK(count_step_lines(text) == 3);
+  CHECK(text.find("{\"step\": 2, \"epoch\": 0.5, \"eval_loss\"") == text.rfind("{\"step\": 2"));
+  // The mark makes TensorBoard forget step 2, and the file tells of it again.
+  const auto files = event_files(folder / "runs");
+  const std::string last = contents(fs::path(folder / "runs") / files.back());
+  const std::size_t head = version_event(0).size();
+  CHECK(last.substr(head + 12 + 9, 6) == start_event(0, 2).substr(12 + 9, 6));
+  CHECK_THAT(last, Catch::Contains("train/loss") && Catch::Contains("eval/loss"));
 }
 
 TEST_CASE("a record that does not fit leaves the others whole, and is said once") {

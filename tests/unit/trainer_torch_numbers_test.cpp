@@ -1,13 +1,16 @@
-// Initial weights and the order of the images against PyTorch's own: tests/fixtures/make_torch_numbers.py drew them.
+// Initial weights, the order of the images and AdamW's steps against PyTorch's own:
+// tests/fixtures/make_torch_numbers.py drew them.
 #include <zlib.h>
 
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <vector>
 
 #include "tests/support/catch.hpp"
 #include "trainer/backend.hpp"
+#include "trainer/cpu_kernels.hpp"
 #include "trainer/init.hpp"
 #include "trainer/sampler.hpp"
 #include "trainer/torch_random.hpp"
@@ -69,6 +72,36 @@ TEST_CASE("every rank's images in an epoch are DistributedSampler's, in its orde
     }
     CAPTURE(one.dump());
     CHECK(checksum(std::span<const std::uint32_t>(lists)) == one.at("crc32").get<std::uint32_t>());
+  }
+}
+
+TEST_CASE("AdamW's steps are those of torch.optim.AdamW(fused=True), bit for bit") {
+  const auto all = fixture();
+  REQUIRE(all.at("adamw").size() == 3);
+  for (const auto& one : all.at("adamw")) {
+    CAPTURE(one.dump());
+    const std::size_t values = one.at("values");
+    TorchGenerator generator(values);
+    const auto numbers = [&] {
+      std::vector<float> drawn(values);
+      for (float& value : drawn) value = generator.uniform(0, 1) * 2 - 1;
+      return drawn;
+    };
+    std::vector<float> parameters = numbers();
+    std::vector<float> first(values), second(values);
+    const AdamWOptions options{.weight_decay = one.at("weight_decay"),
+                               .beta1 = one.at("beta1"),
+                               .beta2 = one.at("beta2"),
+                               .epsilon = one.at("epsilon")};
+    float part = 1;
+    for (std::uint64_t step = 1; step <= one.at("steps").get<std::uint64_t>(); ++step, part /= 2) {
+      std::vector<float> gradient = numbers();
+      for (float& value : gradient) value *= part;
+      adamw_step(parameters, first, second, gradient, options, one.at("learning_rate"), step);
+    }
+    CHECK(checksum(std::span<const float>(first)) == one.at("exp_avg").get<std::uint32_t>());
+    CHECK(checksum(std::span<const float>(second)) == one.at("exp_avg_sq").get<std::uint32_t>());
+    CHECK(checksum(std::span<const float>(parameters)) == one.at("parameters").get<std::uint32_t>());
   }
 }
 

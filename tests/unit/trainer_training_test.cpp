@@ -8,6 +8,7 @@
 #include <future>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -16,10 +17,12 @@
 #include "rendezvous/base/log.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary_directory.hpp"
+#include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/digits.hpp"
 #include "trainer/exit_status.hpp"
+#include "trainer/host_loop.hpp"
 #include "trainer/init.hpp"
 #include "trainer/model_check.hpp"
 #include "trainer/stop.hpp"
@@ -107,7 +110,62 @@ class Warnings {
   std::vector<std::string> said;
 };
 
+/// One of two ranks, of which the other computes the same; counts what is averaged.
+class CountingComm final : public Comm {
+ public:
+  std::uint32_t rank() const override { return 0; }
+  std::uint32_t world_size() const override { return 2; }
+  std::string description() const override { return "counting"; }
+  Result<void> start_all_reduce_mean(std::span<float> values) override {
+    averaged += values.size();
+    return ok;
+  }
+  Result<void> wait() override {
+    ++waits;
+    return ok;
+  }
+  Result<void> broadcast(std::span<float>) override { return ok; }
+  Result<std::vector<Bytes>> all_gather(ByteView mine) override {
+    return std::vector<Bytes>(2, Bytes(mine.begin(), mine.end()));
+  }
+  Result<void> barrier() override { return ok; }
+  Result<void> finish() override { return ok; }
+
+  std::size_t averaged = 0;
+  int waits = 0;
+};
+
 }  // namespace
+
+TEST_CASE("a step of several batches averages its gradient once, with the last of them") {
+  auto counting = std::make_unique<CountingComm>();
+  CountingComm& comm = *counting;
+  Engine engine = engine_of_one();
+  engine.comm = std::move(counting);
+  TrainOptions options;
+  options.gradient_accumulation_steps = 3;
+  options.per_device_train_batch_size = 4;
+  World world;
+  world.world_size = 2;
+  DataSource data{draw_digits(64, 1), draw_digits(8, 2), "drawn"};
+  LossLog losses = no_losses();
+  TrainingJob job(options, world, engine, data, losses);
+  REQUIRE(engine.backend->load_parameters(initial_parameters(mlp(), 0)));
+  REQUIRE(job.length().batches_per_epoch == 8);
+  REQUIRE(job.length().steps == 3);
+  const auto loader = BatchLoader::make(0);
+  REQUIRE(loader);
+  HostLoop loop(job, **loader);
+  loop.load(0, 0);
+  for (const auto& [first, last] : std::vector<std::pair<std::uint64_t, std::uint64_t>>{{0, 3}, {3, 6}, {6, 8}}) {
+    CAPTURE(first);
+    comm.averaged = 0;
+    comm.waits = 0;
+    REQUIRE(loop.step(0, first, last));
+    CHECK(comm.averaged == mlp().values);
+    CHECK(comm.waits == 1);
+  }
+}
 
 TEST_CASE("a state that is not finite is not written, and the good checkpoint before it stays") {
   const float broken = GENERATE(as<float>(), kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN());

@@ -550,6 +550,35 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
     CHECK(status == row.status);
     CHECK_THAT(run.output(), Catch::Contains("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
+  const std::string part = output + "/checkpoint-12/checksums.json";
+  std::filesystem::remove(part);
+  const std::string half = part + ": is missing, which is written last: it was copied in part, or is another program's";
+  const std::string file = folder.file("file/checkpoint-1");
+  std::filesystem::create_directory(folder.file("file"));
+  std::ofstream(file) << "x";
+  const std::string empty = folder.file("empty/checkpoint-1");
+  std::filesystem::create_directories(empty);
+  const std::string anew =
+      "\n   hint: no other checkpoint here is whole; without these, or in another --output_dir, the job starts anew";
+  const std::string newest =
+      "\n   hint: --resume_from_checkpoint true takes the newest one of output_dir that is whole";
+  const std::vector<Row> none = {
+      {job("16", resuming), 78, half + anew},
+      {job("16", {"--output_dir", folder.file("file"), "--resume_from_checkpoint", "true"}), 78,
+       file + ": is no checkpoint, which is a folder" + anew},
+      {job("16", {"--output_dir", folder.file("empty"), "--resume_from_checkpoint", "true"}), 78,
+       empty + ": is no checkpoint: the folder is empty" + anew},
+      {job("16", {"--resume_from_checkpoint", output + "/checkpoint-12"}), 78, half + newest},
+      {job("16", {"--resume_from_checkpoint", file}), 78, file + ": is no checkpoint, which is a folder" + newest},
+      {job("16", {"--resume_from_checkpoint", empty}), 78, empty + ": is no checkpoint: the folder is empty" + newest},
+  };
+  for (const Row& row : none) {
+    ChildProcess run(command(row.flags), kAlone);
+    const int status = run.wait();
+    INFO(run.output());
+    CHECK(status == row.status);
+    CHECK_THAT(run.output(), Catch::Contains("llmlaunch-train: error: ") && Catch::Contains(row.said));
+  }
   CHECK_THAT(finished_alone(job("16", {"--output_dir", folder.file("new"), "--save_strategy", "epoch",
                                        "--resume_from_checkpoint", "true", "--max_steps", "1"})),
              Catch::Contains("no checkpoint yet: training starts anew"));

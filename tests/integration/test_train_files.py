@@ -1,0 +1,171 @@
+"""The trainer's files under way: what is on the disk before what, which files two jobs cannot share, and files that somebody
+removes."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from test_train_reports import EVENTS, JOB, TRAIN, alone, asked, metrics, python  # noqa: F401 (a fixture)
+
+SMALL = [*JOB[:-2], "--model", "mlp"]
+PARTS = ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "llmlaunch_state.json", "checksums.json"]
+# One call as strace -y writes it when it begins: fsync(7</path>), rename("/from", "/to").
+CALL = re.compile(r'^(?:\[pid +\d+\] |\d+ +)?(fsync|rename|mkdir|write)\((?:\d+<([^>]*)>|"([^"]*)"(?:, "([^"]*)")?)')
+
+
+@pytest.fixture(scope="module")
+def strace():
+    if shutil.which("strace") is None or subprocess.run(["strace", "-f", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("strace is not here, or may not trace")
+    return ["strace", "-f", "-y", "-s", "200", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,mkdir,write"]
+
+
+def calls(log, below):
+    """(call, path) of everything below a folder, in order; of a rename the new name. Writes to one file are one."""
+    found = []
+    for line in log.read_text().splitlines():
+        match = CALL.match(line)
+        path = match and (match[4] or match[2] or match[3])
+        if path and path.startswith(str(below)) and (not found or found[-1] != (match[1], path)):
+            found.append((match[1], path))
+    return found
+
+
+def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_path):
+    """Without the fsync that a power cut asks for, every other test passes."""
+    above = tmp_path / "new"
+    output = above / "run"
+    log = tmp_path / "strace.log"
+    alone(*SMALL, "--max_steps", "2", "--save_steps", "1", "--save_total_limit", "1", "--output_dir", output,
+          under=[*strace, "-o", log])
+    seen = calls(log, tmp_path)
+    # New folders' names are on the disk, each in the one above it, before anything is written into them.
+    made = [("mkdir", str(above)), ("fsync", str(tmp_path)), ("mkdir", str(output)), ("fsync", str(above))]
+    assert seen[:4] == made, seen[:8]
+    for step in (1, 2):
+        final = f"{output}/checkpoint-{step}"
+        unfinished = f"{final}.unfinished"
+        written = [(call, f"{unfinished}/{part}") for part in PARTS for call in ("write", "fsync")]
+        expected = [("mkdir", unfinished), *written, ("fsync", unfinished), ("rename", final), ("fsync", str(output))]
+        begin = seen.index(expected[0])
+        assert seen[begin:begin + len(expected)] == expected, seen[begin:]
+
+
+def started(*words, until="step 1/", logging="100000"):
+    """A job that goes on until it is ended; it has said so much."""
+    job = subprocess.Popen([*TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,
+                            "--logging_first_step", *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for line in job.stdout:
+        if line.startswith(until):
+            return job
+    pytest.fail(job.stderr.read())
+
+
+def end(job):
+    """What it said on stderr."""
+    job.terminate()
+    return job.communicate(timeout=60)[1]
+
+
+@pytest.mark.parametrize("flag, more, words", [
+    ("--logging_dir", ["--report_to", "json"], "another job is at work here: pid {pid} on "),
+    ("--logging_dir", ["--report_to", "tensorboard"], "another job is at work here: pid {pid} on "),
+    ("--loss_file", [], "another job is writing this file\n")])
+def test_two_jobs_do_not_share_a_logging_dir_or_a_file_of_losses(tmp_path, flag, more, words):
+    shared = tmp_path / "shared"
+    first = started(flag, shared, *more)
+    second = alone(*SMALL, flag, shared, *more, status=75)
+    assert second.stderr.startswith(f"llmlaunch-train: error: {shared}: {words.format(pid=first.pid)}"), second.stderr
+    assert second.stderr.endswith(f"hint: wait for its end, or give this one another {flag}\n"), second.stderr
+    assert "step" not in second.stdout
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    alone(*SMALL, flag, shared, *more, "--max_steps", "1")
+
+
+def test_a_job_does_not_keep_itself_out(tmp_path):
+    """By one folder for everything, also by two ways to it, and where reports are not asked for."""
+    output = tmp_path / "run"
+    (tmp_path / "link").symlink_to(output)
+    alone(*SMALL, "--max_steps", "1", "--output_dir", output, "--logging_dir", tmp_path / "link", "--report_to", "json")
+    assert (output / "metrics.jsonl").exists()
+    first = started("--logging_dir", output, "--output_dir", tmp_path / "other")
+    alone(*SMALL, "--max_steps", "1", "--logging_dir", output, "--report_to", "json")
+    end(first)
+
+
+def test_a_test_that_is_made_up_for_more_than_once_is_told_of_once(python, tmp_path):  # noqa: F811
+    """A job that is killed before its next checkpoint goes on from the same one, and makes up for the same test."""
+    output = tmp_path / "run"
+    saving = ["--output_dir", output, "--report_to", "all"]
+    first = started(*saving, "--save_steps", "10", "--learning_rate", "1e-6", logging="10")
+    while not (output / "checkpoint-10").exists():
+        assert first.poll() is None
+    first.kill()
+    first.communicate()
+    for checkpoint in output.glob("checkpoint-*"):
+        if checkpoint.name != "checkpoint-10":
+            shutil.rmtree(checkpoint)
+    for _ in range(3):
+        job = started(*saving, "--save_steps", "1000000", "--resume_from_checkpoint", "true", "--eval_strategy", "steps", "--eval_steps",
+                      "10", until="step 20/1000000: test accuracy ", logging="10")
+        job.kill()
+        job.communicate()
+    steps = [(record["step"], "eval_loss" in record) for record in metrics(output) if record["step"] <= 10]
+    assert steps == [(1, False), (10, False), (10, True)], steps
+    scalars = asked(python, EVENTS, output / "runs")
+    assert [row[0] for row in scalars["train/loss"] if row[0] <= 10] == [1, 10]
+    assert [row[0] for row in scalars["eval/loss"] if row[0] <= 10] == [10]
+
+
+def said_on_stderr(job, *words):
+    """Waits for a line with each of these, in any order, and gives all lines."""
+    lines = []
+    while not all(any(word in line for line in lines) for word in words):
+        lines.append(job.stderr.readline())
+        assert lines[-1], lines
+    return lines
+
+
+def test_a_folder_that_is_removed_under_way(tmp_path):
+    """Reports into files that nobody can see are missing ones; the folder of checkpoints is made again, and is locked."""
+    output, losses = tmp_path / "run", tmp_path / "losses"
+    first = started("--output_dir", output, "--save_steps", "20", "--save_total_limit", "1", "--report_to", "json", "--loss_file", losses,
+                    "--eval_strategy", "steps", "--eval_steps", "50")
+    while not list(output.glob("checkpoint-*0")):
+        assert first.poll() is None
+    lock = output / ".llmlaunch-train.lock"
+    losses.unlink()
+    output.rename(tmp_path / "away")  # at once; and then what was in it
+    shutil.rmtree(tmp_path / "away")
+    lines = said_on_stderr(first, f"{losses}: --loss_file: was removed", f"{output}/metrics.jsonl: was removed")
+    while not lock.exists() or not lock.read_text():
+        assert first.poll() is None
+    second = alone(*SMALL, "--output_dir", output, "--resume_from_checkpoint", "true", status=75)
+    assert f"another job is at work here: pid {first.pid} on " in second.stderr
+    lines += end(first).splitlines()
+    assert first.returncode == 74, lines
+    assert sum("was removed while it is written; training goes on" in line for line in lines) == 2, lines
+    # A checkpoint that was being written counts first.
+    assert re.search(r"error: .*: [0-9]+ of [0-9]+ (records of --report_to|checkpoints) could not be written", lines[-2]), lines
+    assert not losses.exists() and list(output.glob("checkpoint-*"))
+
+
+def test_a_job_that_took_the_folder_meanwhile_keeps_it(tmp_path):
+    output = tmp_path / "run"
+    words = ["--output_dir", output, "--save_steps", "20", "--save_total_limit", "1"]
+    first = started(*words)
+    first.send_signal(signal.SIGSTOP)
+    shutil.rmtree(output)
+    second = started(*words)
+    first.send_signal(signal.SIGCONT)
+    said = f"warning: {output}: another job is at work here: pid {second.pid} on "
+    said_on_stderr(first, said)
+    last = end(first)
+    assert first.returncode == 75 and "checkpoints could not be written" in last, last
+    assert "could not be written" not in end(second) and second.returncode == 143
+    assert list(output.glob("checkpoint-*"))
