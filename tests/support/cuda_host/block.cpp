@@ -12,15 +12,9 @@
 
 #include "tests/support/cuda_host/schedule.hpp"
 #include "tests/support/cuda_host/settings.hpp"
+#include "tests/support/sanitized.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define CUDA_HOST_ASAN
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CUDA_HOST_ASAN
-#endif
-#endif
-#ifdef CUDA_HOST_ASAN
+#if LLMLAUNCH_SANITIZED  // by AddressSanitizer; ThreadSanitizer does without this
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -182,7 +176,7 @@ class Fibers {
 
   void transfer(unsigned from, unsigned to) {
     current_ = to;
-#ifdef CUDA_HOST_ASAN
+#if LLMLAUNCH_SANITIZED
     void*& fake = from == kHome ? home_fake_stack_ : fake_stacks_[from];
     if (to == kHome) {
       __sanitizer_start_switch_fiber(&fake, home_stack_, home_stack_size_);
@@ -196,7 +190,7 @@ class Fibers {
   }
 
   void arrived([[maybe_unused]] unsigned here) {
-#ifdef CUDA_HOST_ASAN
+#if LLMLAUNCH_SANITIZED
     const void* stack = nullptr;
     std::size_t size = 0;
     __sanitizer_finish_switch_fiber(here == kHome ? home_fake_stack_ : fake_stacks_[here], &stack, &size);
