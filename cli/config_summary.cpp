@@ -11,6 +11,7 @@
 
 #include "cli/dry_run.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/counted.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -71,10 +72,6 @@ std::string environments(const LaunchPlan& plan) {
   for (const auto& [own, names] : groups)
     text += fmt::format("only on {}:\n{}", launcher::compress_hostlist(names), indented(own));
   return text;
-}
-
-std::string counted(std::size_t number, std::string_view noun) {
-  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
 
 }  // namespace

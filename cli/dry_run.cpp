@@ -34,8 +34,7 @@ bool is_control(char c) {
 std::string shown_entry(const std::string& name, const std::string& value) {
   if (launcher::names_secret(name)) return fmt::format("{}={}", name, launcher::kMask);
   if (value.size() <= kShownValueBytes) return fmt::format("{}={}", name, shell_quoted(value));
-  const std::string begin(cut_text(value, kShownValueBytes));
-  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(begin), value.size());
+  return fmt::format("{}={}… ({} bytes)", name, shell_quoted(cut_text(value, kShownValueBytes)), value.size());
 }
 
 namespace {

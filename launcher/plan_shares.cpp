@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "launcher/plan_env.hpp"
+#include "rendezvous/base/counted.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 // 2 KB of plan before anything runs.
 constexpr std::uint64_t kMaxRanksPerHost = 4096;
 constexpr std::uint64_t kMaxWorldSize = 262'144;
-
-std::string counted(std::uint64_t number, std::string_view noun) {
-  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
-}
 
 /// Hosts without slots and no total: one rank each, if that can be what was meant.
 Result<std::uint64_t> default_share(const Config& config) {

@@ -47,11 +47,15 @@ def records_in(path):
             fail(f"{path}: is no trainer_state.json ({error!r})")
     else:
         records = []
-        for number, line in enumerate(text.splitlines(), 1):
+        lines = text.splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
             try:
                 records.append(json.loads(line))
             except ValueError as error:
-                fail(f"{path}:{number}: {error}")
+                # A run that was killed while it wrote, or that is writing now.
+                if number < len(lines) or line.endswith("\n") or not records:
+                    fail(f"{path}:{number}: {error}")
+                print(f"plot_metrics: warning: {path}:{number}: the last line is cut off, and left out", file=sys.stderr)
     if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in records):
         fail(f"{path}: a record has no step")
     return records

@@ -17,9 +17,10 @@ bool Agenda::is_time_to_log(std::uint64_t step) const {
 
 bool Agenda::is_time_to_save(std::uint64_t step) const {
   switch (options_.save_strategy) {
-    case IntervalStrategy::no: return false;
-    case IntervalStrategy::steps: return step % save_steps() == 0 || is_last(step);
-    case IntervalStrategy::epoch: return ends_epoch(step);
+    case SaveStrategy::no:
+    case SaveStrategy::best: return false;
+    case SaveStrategy::steps: return step % save_steps() == 0 || is_last(step);
+    case SaveStrategy::epoch: return ends_epoch(step);
   }
   return false;
 }

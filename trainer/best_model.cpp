@@ -1,7 +1,7 @@
 // The comparison of two checkpoints. Called when one is saved.
 #include "trainer/best_model.hpp"
 
-#include <cmath>
+#include <limits>
 
 namespace llmlaunch::trainer {
 
@@ -17,9 +17,11 @@ Yardstick yardstick(const TrainOptions& options) {
 bool is_better(const TrainOptions& options, const LogRecord& record, const std::optional<BestModel>& best) {
   if (!options.metric_for_best_model) return false;
   const auto metric = value_in(record, record_name(*options.metric_for_best_model));
-  if (!metric || std::isnan(*metric)) return false;
-  if (!best) return true;
-  return yardstick(options).greater_is_better ? *metric > best->metric : *metric < best->metric;
+  if (!metric) return false;
+  const bool greater = yardstick(options).greater_is_better;
+  const double worst = std::numeric_limits<double>::infinity() * (greater ? -1 : 1);
+  const double before = best ? best->metric : worst;
+  return greater ? *metric > before : *metric < before;  // and a NaN is neither
 }
 
 }  // namespace llmlaunch::trainer

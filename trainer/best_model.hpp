@@ -16,7 +16,7 @@ const char* record_name(Metric metric);
 Yardstick yardstick(const TrainOptions& options);
 
 /// Whether a checkpoint whose test gave `record` is better than the best one so far. A metric that is none is never
-/// better; equal is not better, as in Hugging Face's Trainer.
+/// better, nor is the worst infinity; equal is not better: all as in Hugging Face's Trainer.
 bool is_better(const TrainOptions& options, const LogRecord& record, const std::optional<BestModel>& best);
 
 }  // namespace llmlaunch::trainer

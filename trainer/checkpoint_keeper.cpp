@@ -50,6 +50,12 @@ Result<void> CheckpointKeeper::save() {
   return ok;
 }
 
+Result<void> CheckpointKeeper::save_if_best() {
+  if (job_.world.rank != 0 || !is_just_tested()) return ok;
+  wait_for_last();  // one that is not on the disk is not to be beaten
+  return is_better(job_.options, *job_.last_test, job_.story.course.best) ? save() : Result<void>(ok);
+}
+
 /// Once, for whoever wonders why the job is slow.
 void CheckpointKeeper::wait_for_last() {
   if (!said_slow_ && writer_.is_writing_after(patience_)) {
@@ -90,10 +96,9 @@ void CheckpointKeeper::settle() {
 
 void CheckpointKeeper::compare_with_best() {
   auto& best = job_.story.course.best;
-  const auto& test = job_.last_test;
-  if (!test || test->step != job_.step || !is_better(job_.options, *test, best)) return;
+  if (!is_just_tested() || !is_better(job_.options, *job_.last_test, best)) return;
   best_before_ = best;
-  best = BestModel{.metric = *value_in(*test, record_name(*job_.options.metric_for_best_model)),
+  best = BestModel{.metric = *value_in(*job_.last_test, record_name(*job_.options.metric_for_best_model)),
                    .step = job_.step,
                    .checkpoint = checkpoint_folder(job_.options.output_dir, job_.step),
                    .by = yardstick(job_.options)};

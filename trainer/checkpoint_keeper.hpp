@@ -23,6 +23,8 @@ class CheckpointKeeper {
   /// The state after the job's step, written while the next steps run. One that is not finite is not written: an error
   /// or a warning, as --on_nan says. Nothing on other ranks.
   Result<void> save();
+  /// As `save`, where the job has just been tested and is better than the best so far.
+  Result<void> save_if_best();
   /// As `save`, unless that step's is there or on its way.
   Result<void> save_once();
   /// Waits for the one that is being written. One that is not on the disk is not the best.
@@ -39,6 +41,7 @@ class CheckpointKeeper {
   static constexpr std::chrono::milliseconds kPatience{1000};
 
   void wait_for_last();
+  bool is_just_tested() const { return job_.last_test && job_.last_test->step == job_.step; }
   void compare_with_best();
   Result<void> refuse(const std::string& found);
 

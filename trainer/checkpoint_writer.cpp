@@ -7,6 +7,8 @@
 #include <system_error>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -75,7 +77,8 @@ Result<void> CheckpointWriter::finish() {
     // One of an earlier run.
     if (const auto found = find_last_checkpoint(output_dir_); found && *found) good = (*found)->folder;
   }
-  return Error{first_failure_, fmt::format("{} of {} checkpoints could not be written", failed_, failed_ + saved_),
+  return Error{first_failure_,
+               fmt::format("{} of {} could not be written", failed_, counted(failed_ + saved_, "checkpoint")),
                output_dir_,
                good.empty() ? "none is on the disk; see the warnings above"
                             : fmt::format("the last good one is {}; see the warnings above", good)};

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
 #include "trainer/digits.hpp"
 #include "trainer/output.hpp"
 
@@ -22,7 +23,9 @@ Result<Dataset> load_some(const std::string& folder, Split split, std::uint64_t 
   if (!all || wanted == 0) return all;
   if (wanted > all->count()) {
     return make_error(Errc::invalid_config,
-                      fmt::format("{} {}, but there are only {} images", flag, wanted, all->count()), folder);
+                      fmt::format("{} {}, but there {} only {}", flag, wanted, all->count() == 1 ? "is" : "are",
+                                  counted(all->count(), "image")),
+                      folder);
   }
   all->keep_first(wanted);
   return all;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "rendezvous/base/counted.hpp"
 #include "trainer/files.hpp"
 
 namespace llmlaunch::trainer {
@@ -58,6 +59,18 @@ bool has_idx_files(const std::filesystem::path& folder) {
     }
   }
   return false;
+}
+
+/// That a folder is given, whatever is in it. Of one of the files in it that is said.
+Result<void> check_folder(const std::filesystem::path& given) {
+  std::error_code ignored;  // whatever it is, it is no folder to read from
+  if (std::filesystem::is_directory(given, ignored)) return ok;
+  if (!is_there(given)) return make_error(Errc::not_found, "no such folder", given.string(), kHint);
+  const std::filesystem::path around = given.has_parent_path() ? given.parent_path() : ".";
+  return make_error(
+      Errc::not_found,
+      std::filesystem::is_regular_file(given, ignored) ? "is a file, and a folder is wanted" : "is no folder",
+      given.string(), has_idx_files(around) ? fmt::format("write --data_dir {}", around.string()) : kHint);
 }
 
 /// The folders in `folder`, by name; none where it cannot be read, for then there is nothing to be found in them.
@@ -125,10 +138,7 @@ void Dataset::keep_first(std::uint64_t wanted) {
 
 Result<std::string> find_mnist_folder(const std::string& given) {
   const std::filesystem::path root(given);
-  std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (!std::filesystem::is_directory(root, ignored)) {
-    return make_error(Errc::not_found, "no such folder", given, kHint);
-  }
+  if (auto folder = check_folder(root); !folder) return folder.error();
   if (has_idx_files(root)) return given;
   if (has_idx_files(root / "raw")) return (root / "raw").string();
   const auto inside = subfolders(root);
@@ -162,10 +172,7 @@ Result<std::string> find_mnist_folder(const std::string& given) {
 }
 
 Result<Dataset> load_mnist(const std::string& folder, Split split) {
-  std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (!std::filesystem::is_directory(folder, ignored)) {
-    return make_error(Errc::not_found, "no such folder", folder, kHint);
-  }
+  if (auto there = check_folder(folder); !there) return there.error();
   const std::string set = set_name(split);
   const auto image_path = find_file(folder, set + "-images", "idx3-ubyte");
   if (!image_path) return image_path.error();
@@ -180,10 +187,10 @@ Result<Dataset> load_mnist(const std::string& folder, Split split) {
   auto labels = parse_idx_labels(*label_file, *label_path);
   if (!labels) return labels.error();
   if (images->size() != labels->size() * kImageValues) {
-    return make_error(
-        Errc::invalid_config,
-        fmt::format("has {} labels, but {} has {} images", labels->size(), *image_path, images->size() / kImageValues),
-        *label_path, "both files must be of the same set");
+    return make_error(Errc::invalid_config,
+                      fmt::format("has {}, but {} has {}", counted(labels->size(), "label"), *image_path,
+                                  counted(images->size() / kImageValues, "image")),
+                      *label_path, "both files must be of the same set");
   }
   return Dataset{std::move(*images), std::move(*labels)};
 }

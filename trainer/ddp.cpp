@@ -48,6 +48,12 @@ std::string compressed(const std::vector<std::size_t>& ranks) {
 
 }  // namespace
 
+BucketCaps bucket_caps(std::optional<double> cap_mb) {
+  if (!cap_mb) return {};
+  const auto bytes = static_cast<std::size_t>(*cap_mb * 1024 * 1024);
+  return {.first_bytes = bytes, .bytes = bytes};
+}
+
 std::vector<Bucket> plan_buckets(std::span<const Range> places, std::span<const std::size_t> order, BucketCaps caps) {
   std::vector<Bucket> buckets;
   std::size_t bytes = 0;
@@ -89,19 +95,25 @@ Result<void> GradientReducer::ready(std::size_t parameter) {
   assert(parameter < places_.size());
   assert(std::find(order_.begin(), order_.end(), parameter) == order_.end());
   order_.push_back(parameter);
+  if (resumed_) return ok;
   --missing_[bucket_of_[parameter]];
   for (; next_ < buckets_.size() && missing_[next_] == 0; ++next_) {
-    for (const Range& range : buckets_[next_].ranges) {
-      if (auto started = comm_.start_all_reduce_mean(gradient_.subspan(range.first, range.count)); !started) {
-        return started;
-      }
+    if (auto started = start(buckets_[next_]); !started) return started;
+  }
+  return ok;
+}
+
+Result<void> GradientReducer::start(const Bucket& bucket) {
+  for (const Range& range : bucket.ranges) {
+    if (auto started = comm_.start_all_reduce_mean(gradient_.subspan(range.first, range.count)); !started) {
+      return started;
     }
   }
   return ok;
 }
 
 Result<void> GradientReducer::check_complete() const {
-  if (next_ == buckets_.size()) return ok;
+  if (order_.size() == places_.size()) return ok;
   for (std::size_t parameter = 0; parameter < places_.size(); ++parameter) {
     if (std::find(order_.begin(), order_.end(), parameter) != order_.end()) continue;
     return make_error(Errc::internal, fmt::format("the backward pass gave no gradient for parameter {}", parameter));
@@ -119,6 +131,12 @@ Result<void> GradientReducer::finish_queued_step() {
 
 Result<void> GradientReducer::finish_step() {
   if (auto complete = check_complete(); !complete) return complete;
+  if (std::exchange(resumed_, false)) {
+    if (auto planned = rebuild(); !planned) return planned;
+    for (const Bucket& bucket : buckets_) {
+      if (auto started = start(bucket); !started) return started;
+    }
+  }
   if (auto done = comm_.wait(); !done) return done;
   if (!rebuilt_) return rebuild();
   use(std::move(buckets_));

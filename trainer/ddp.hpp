@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,7 +17,7 @@
 
 namespace llmlaunch::trainer {
 
-/// PyTorch's caps: a small first bucket starts early, large ones use the network well.
+/// PyTorch's caps where none is given: a small first bucket starts early, large ones use the network well.
 inline constexpr std::size_t kFirstBucketBytes = 1024 * 1024;
 inline constexpr std::size_t kBucketBytes = 25 * 1024 * 1024;
 
@@ -24,6 +25,9 @@ struct BucketCaps {
   std::size_t first_bytes = kFirstBucketBytes;
   std::size_t bytes = kBucketBytes;
 };
+
+/// As PyTorch's DDP takes bucket_cap_mb: one that is given is the first bucket's, too.
+BucketCaps bucket_caps(std::optional<double> cap_mb);
 
 /// Values `first` … `first + count - 1` of the flat gradient.
 struct Range {
@@ -49,6 +53,10 @@ class GradientReducer {
   /// `gradient` is the flat gradient in the memory of the backend's device; it and `comm` must outlive the reducer.
   GradientReducer(Comm& comm, std::span<float> gradient, std::vector<Range> places, BucketCaps caps);
 
+  /// Before the first step of a process that goes on from a checkpoint: the run's buckets have long been made, and
+  /// sums over three ranks or more depend on them. This step's averages start when the order is known, at its end.
+  void resume() { resumed_ = true; }
+
   /// A parameter's gradient is complete. Starts every bucket that is full and whose turn it is: a bucket waits for
   /// those before it, so that all ranks reduce in one order.
   Result<void> ready(std::size_t parameter);
@@ -66,6 +74,7 @@ class GradientReducer {
 
  private:
   void use(std::vector<Bucket> buckets);
+  Result<void> start(const Bucket& bucket);
   Result<void> check_complete() const;
   Result<void> rebuild();
 
@@ -79,6 +88,7 @@ class GradientReducer {
   std::vector<std::size_t> order_;      // parameters in the order they became ready, in this step
   std::size_t next_ = 0;                // the bucket to start next
   bool rebuilt_ = false;
+  bool resumed_ = false;
 };
 
 /// Checks that every rank holds the same text. The error names the ranks that differ from rank 0: "parameters after

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "rendezvous/base/counted.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -57,14 +59,14 @@ Result<void> check_dealing(const Dealing& then, const Dealing& now, const std::s
   if (then.places() == now.places()) return ok;
   return make_error(
       Errc::invalid_argument,
-      fmt::format("{} {} images as {} and {} them as {}, so that images would be seen twice or never, and "
+      fmt::format("{} {} as {} and {} them as {}, so that images would be seen twice or never, and "
                   "with other dropout",
-                  now.ranks == 1 ? "1 rank deals" : fmt::format("{} ranks deal", now.ranks), now.accounting.images,
-                  now.places(), then.ranks == 1 ? "1 rank dealt" : fmt::format("{} ranks dealt", then.ranks),
-                  then.places()),
+                  now.ranks == 1 ? "1 rank deals" : fmt::format("{} ranks deal", now.ranks),
+                  counted(now.accounting.images, "image"), now.places(),
+                  then.ranks == 1 ? "1 rank dealt" : fmt::format("{} ranks dealt", then.ranks), then.places()),
       checkpoint,
-      fmt::format("with {} images per step these numbers of ranks go on from it: {}", then.accounting.images_per_step,
-                  ranks_that_would_do(then)));
+      fmt::format("with {} per step these numbers of ranks go on from it: {}",
+                  counted(then.accounting.images_per_step, "image"), ranks_that_would_do(then)));
 }
 
 }  // namespace llmlaunch::trainer

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -44,7 +45,7 @@ Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& 
   if (world.world_size == 1) return std::unique_ptr<Comm>(std::make_unique<LocalComm>());
   GlooOptions gloo;
   if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface != nullptr) gloo.interface = interface;
-  gloo.connect_timeout = world.client->options().timeout;
+  gloo.connect_timeout = std::min(world.client->options().timeout, timeout_of(options));
   gloo.timeout = timeout_of(options);
   return make_gloo_comm(*world.client, gloo);
 }

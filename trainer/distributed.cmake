@@ -45,14 +45,14 @@ if(NOT TARGET llmlaunch_trainer_core)
   return()
 endif()
 
-# The story of a training job, over the core (numerics and data) and the above.
-add_library(llmlaunch_trainer_app STATIC
+# The story of a training job, over the core (numerics and data) and the above: all of it but the door to a device, so that
+# tests can put another one there.
+add_library(llmlaunch_trainer_job OBJECT
   ${CMAKE_CURRENT_BINARY_DIR}/source_digest.cpp
   agenda.cpp
   best_model.cpp
   checkpoint_keeper.cpp
   data_source.cpp
-  device.cpp
   evaluation.cpp
   host_loop.cpp
   job_facts.cpp
@@ -69,8 +69,12 @@ add_library(llmlaunch_trainer_app STATIC
   training_job.cpp
   world.cpp
 )
-target_link_libraries(llmlaunch_trainer_app
+target_link_libraries(llmlaunch_trainer_job
   PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_files llmlaunch_trainer_options)
+target_precompile_headers(llmlaunch_trainer_job REUSE_FROM llmlaunch_base)
+
+add_library(llmlaunch_trainer_app STATIC device.cpp)
+target_link_libraries(llmlaunch_trainer_app PUBLIC llmlaunch_trainer_job)
 target_precompile_headers(llmlaunch_trainer_app REUSE_FROM llmlaunch_base)
 if(LLMLAUNCH_HAVE_CUDA_BACKEND)
   target_compile_definitions(llmlaunch_trainer_app PRIVATE LLMLAUNCH_CUDA_BACKEND)

@@ -12,7 +12,8 @@
 
 namespace llmlaunch::trainer {
 
-Result<Evaluation> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size) {
+Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size,
+                                           const std::function<bool()>& gives_up) {
   const auto begun = std::chrono::steady_clock::now();
   std::vector<std::uint32_t> mine;
   for (std::size_t i = comm.rank(); i < images.count(); i += comm.world_size()) {
@@ -20,8 +21,12 @@ Result<Evaluation> evaluate(Backend& backend, Comm& comm, const Dataset& images,
   }
   std::vector<float> values;
   std::vector<std::uint8_t> labels;
-  std::vector<double> sums = {0, 0, 0};
+  std::vector<double> sums = {0, 0, 0, 0};
   for (std::size_t first = 0; first < mine.size(); first += batch_size) {
+    if (gives_up()) {
+      sums[3] = 1;
+      break;
+    }
     const std::size_t count = std::min(batch_size, mine.size() - first);
     values.resize(count * kImageValues);
     labels.resize(count);
@@ -35,12 +40,13 @@ Result<Evaluation> evaluate(Backend& backend, Comm& comm, const Dataset& images,
   }
   const auto all = sum_over_ranks(comm, sums);
   if (!all) return all.error();
-  return Evaluation{
+  if ((*all)[3] > 0) return std::optional<Evaluation>();
+  return std::optional(Evaluation{
       .loss = (*all)[0] / (*all)[2],
       .correct = (*all)[1],
       .count = (*all)[2],
       .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count(),
-  };
+  });
 }
 
 }  // namespace llmlaunch::trainer

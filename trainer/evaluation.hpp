@@ -2,6 +2,10 @@
 /// The test of a network on images that it was not trained on.
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <optional>
+
 #include "rendezvous/base/result.hpp"
 #include "trainer/backend.hpp"
 #include "trainer/comm.hpp"
@@ -17,7 +21,9 @@ struct Evaluation {
 };
 
 /// Every image once, dealt to the ranks like cards, `batch_size` at a time; none is repeated to make the shares equal.
+/// Nothing where a rank's `gives_up`, asked between batches, was true: that rank looks at no more of its own.
 /// Collective: all ranks get the same, but for the seconds.
-Result<Evaluation> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size);
+Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size,
+                                           const std::function<bool()>& gives_up);
 
 }  // namespace llmlaunch::trainer

@@ -17,6 +17,7 @@ int exit_status(const Error& error) {
         Errc::stale_generation, Errc::wrong_world, Errc::version_mismatch, Errc::unsupported, Errc::protocol}) {
     if (code == away) return kUnavailable;
   }
+  if (code == std::errc::no_such_device) return kUnavailable;  // a GPU that failed
   return kInputOutput;
 }
 

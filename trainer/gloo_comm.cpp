@@ -26,6 +26,7 @@
 #include <utility>
 
 #include "trainer/gloo_store.hpp"
+#include "trainer/meeting.hpp"
 #include "trainer/worker.hpp"
 
 namespace llmlaunch::trainer {
@@ -120,8 +121,7 @@ class GlooComm final : public Comm {
 
   Result<void> finish() override {
     if (auto done = worker_.wait(); !done) return done;
-    // Over the rendezvous and not over Gloo: when it returns, no rank waits for a byte of another's connection.
-    return client_.barrier("gloo/finish");
+    return meet_at_end(client_, "gloo/finish", timeout_);
   }
 
   /// Fills the table of hosts, for errors.

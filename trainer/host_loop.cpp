@@ -18,6 +18,9 @@
 namespace llmlaunch::trainer {
 namespace {
 
+/// Of a step of many batches, on each rank: about a second on a core, and few ranks' words beside so much work.
+constexpr std::uint64_t kImagesBetweenLooks = 1024;
+
 void fill(const Dataset& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
   into.images.resize(positions.size() * kImageValues);
   into.labels.resize(positions.size());
@@ -45,6 +48,10 @@ Result<void> HostLoop::step(std::uint64_t epoch, std::uint64_t first, std::uint6
   ++job_.step;
   const auto loss = gradient_of({.epoch = epoch, .first = first, .last = last});
   if (!loss) return loss.error();
+  if (job_.stopped) {
+    --job_.step;  // it was not taken
+    return ok;
+  }
   if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss, job_.world.rank);
   if (auto averaged = job_.reducer.finish_step(); !averaged) return averaged;
   const double learning_rate = job_.learning_rate(job_.step);
@@ -59,7 +66,12 @@ Result<double> HostLoop::gradient_of(const Batches& batches) {
   const auto parts = static_cast<double>(batches.last - batches.first);
   const double factor = job_.scales_loss ? job_.loss_scale.factor : 1;
   double loss = 0;
+  const std::uint64_t between_looks = std::max<std::uint64_t>(
+      1, kImagesBetweenLooks / std::max<std::uint64_t>(1, job_.options.per_device_train_batch_size));
   for (std::uint64_t b = batches.first; b < batches.last; ++b) {
+    if (b > batches.first && (b - batches.first) % between_looks == 0 && job_.agenda.saves()) {
+      if (auto looked = look_for_stop(); !looked || job_.stopped) return looked ? Result<double>(loss) : looked.error();
+    }
     const auto filled = loader_.next();
     if (!filled) return filled.error();
     Batch batch = {.images = (*filled)->images, .labels = (*filled)->labels};
@@ -75,6 +87,15 @@ Result<double> HostLoop::gradient_of(const Batches& batches) {
     mark_batch();
   }
   return loss;
+}
+
+/// In the middle of a step, which then is left.
+Result<void> HostLoop::look_for_stop() {
+  const std::array<double, 1> told = {is_stop_noted() ? 1.0 : 0.0};
+  const auto sum = sum_over_ranks(job_.comm, told);
+  if (!sum) return sum.error();
+  job_.stopped = sum->front() > 0;
+  return ok;
 }
 
 /// The gradient's norm, where it is known.

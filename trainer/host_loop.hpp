@@ -20,7 +20,7 @@ class HostLoop {
 
   /// The job's next step, on batches `first` … `last` - 1 of the epoch, the next that were loaded. On the same way as
   /// the losses the ranks of a job that saves learn whether one of them was told to stop: all find the same, after the
-  /// same step.
+  /// same step, or, where a step is long, within it: then it is not taken.
   Result<void> step(std::uint64_t epoch, std::uint64_t first, std::uint64_t last);
 
  private:
@@ -28,6 +28,7 @@ class HostLoop {
     std::uint64_t epoch, first, last;
   };
   Result<double> gradient_of(const Batches& batches);
+  Result<void> look_for_stop();
   Result<std::optional<double>> change_weights(double learning_rate);
   Result<std::optional<double>> measure_gradient(bool wanted);
   void leave_out();

@@ -10,6 +10,8 @@
 #include <limits>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -41,32 +43,35 @@ void append(Bytes& file, std::span<const std::uint8_t> values) {
 
 /// Checks magic and count; gives the count.
 Result<std::uint64_t> check_header(ByteView file, const std::string& name, std::uint32_t magic,
-                                   std::size_t header_bytes, const char* items) {
+                                   std::size_t header_bytes, const char* item) {
   if (file.size() < header_bytes) {
-    return damaged(name, fmt::format("is truncated: {} bytes, but the header alone has {}", file.size(), header_bytes));
+    return damaged(
+        name, fmt::format("is truncated: {}, but the header alone has {}", counted(file.size(), "byte"), header_bytes));
   }
   if (word(file, 0) != magic) {
     return damaged(name,
-                   fmt::format("begins with {:08x}; a file of {} begins with {:08x}", word(file, 0), items, magic));
+                   fmt::format("begins with {:08x}; a file of {}s begins with {:08x}", word(file, 0), item, magic));
   }
   const std::uint64_t count = word(file, 4);
-  if (count == 0) return damaged(name, fmt::format("holds no {}: its header says 0", items));
+  if (count == 0) return damaged(name, fmt::format("holds no {}s: its header says 0", item));
   if (count > kMaxImages) {
-    return damaged(name, fmt::format("claims {} {}; the limit is {}", count, items, kMaxImages));
+    return damaged(name, fmt::format("claims {} {}s; the limit is {}", count, item, kMaxImages));
   }
   return count;
 }
 
 /// What follows the header must be `count` items, no more and no less.
-Result<void> check_length(ByteView file, const std::string& name, std::uint64_t count, const char* items,
+Result<void> check_length(ByteView file, const std::string& name, std::uint64_t count, const char* item,
                           std::size_t header_bytes, std::size_t item_bytes) {
   const std::uint64_t expected = header_bytes + count * item_bytes;
   if (file.size() < expected) {
-    return damaged(name, fmt::format("is truncated: {} bytes, but {} {} need {}", file.size(), count, items, expected));
+    return damaged(name, fmt::format("is truncated: {}, but {} need{} {}", counted(file.size(), "byte"),
+                                     counted(count, item), count == 1 ? "s" : "", expected));
   }
   if (file.size() > expected) {
-    return damaged(name, fmt::format("has {} bytes after its {} {}: {} bytes instead of {}", file.size() - expected,
-                                     count, items, file.size(), expected));
+    return damaged(name,
+                   fmt::format("has {} after its {}: {} bytes instead of {}", counted(file.size() - expected, "byte"),
+                               counted(count, item), file.size(), expected));
   }
   return ok;
 }
@@ -107,6 +112,15 @@ class Inflater {
     return {status, room.size() - stream_.avail_out};
   }
 
+  /// Behind the end of a member: whether another one begins there, be it cut after its first byte. Then `next` unpacks
+  /// that one.
+  bool begin_member() {
+    constexpr Bytef kFirst = 0x1f, kSecond = 0x8b;
+    if (stream_.avail_in == 0 || stream_.next_in[0] != kFirst) return false;
+    if (stream_.avail_in > 1 && stream_.next_in[1] != kSecond) return false;
+    return inflateReset(&stream_) == Z_OK;
+  }
+
  private:
   z_stream stream_{};
   bool good_ = false;
@@ -135,21 +149,21 @@ Bytes write_idx_labels(std::span<const std::uint8_t> labels) {
 }
 
 Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name) {
-  const auto count = check_header(file, name, kImageMagic, kImageHeader, "images");
+  const auto count = check_header(file, name, kImageMagic, kImageHeader, "image");
   if (!count) return count.error();
   const std::uint32_t rows = word(file, 8);
   const std::uint32_t columns = word(file, 12);
   if (rows != kImageSide || columns != kImageSide) {
     return damaged(name, fmt::format("holds images of {} x {}; networks here take 28 x 28", rows, columns));
   }
-  if (auto whole = check_length(file, name, *count, "images", kImageHeader, kImageValues); !whole) return whole.error();
+  if (auto whole = check_length(file, name, *count, "image", kImageHeader, kImageValues); !whole) return whole.error();
   return contents(file.subspan(kImageHeader));
 }
 
 Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::string& name) {
-  const auto count = check_header(file, name, kLabelMagic, kLabelHeader, "labels");
+  const auto count = check_header(file, name, kLabelMagic, kLabelHeader, "label");
   if (!count) return count.error();
-  if (auto whole = check_length(file, name, *count, "labels", kLabelHeader, 1); !whole) return whole.error();
+  if (auto whole = check_length(file, name, *count, "label", kLabelHeader, 1); !whole) return whole.error();
   std::vector<std::uint8_t> labels = contents(file.subspan(kLabelHeader));
   const auto wrong = std::find_if(labels.begin(), labels.end(), [](std::uint8_t label) { return label > 9; });
   if (wrong != labels.end()) {
@@ -171,15 +185,19 @@ Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string&
       return damaged(name, fmt::format("unpacks to more than the limit of {} bytes", limit));
     }
     unpacked.insert(unpacked.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(count));
-    if (status == Z_STREAM_END) break;
+    if (status == Z_STREAM_END) {
+      if (inflater.begin_member()) continue;
+      break;
+    }
     if (status == Z_MEM_ERROR) return make_error(Errc::out_of_resources, "zlib has no memory to unpack", name);
     // zlib stops here when the input ends early.
     if (status == Z_BUF_ERROR || (status == Z_OK && count == 0 && inflater.unread() == 0)) {
-      return damaged(name, fmt::format("is truncated: its gzip data ends after {} bytes", packed.size()));
+      return damaged(name, fmt::format("is truncated: its gzip data ends after {}", counted(packed.size(), "byte")));
     }
     if (status != Z_OK) return damaged(name, fmt::format("cannot be unpacked: {}", inflater.message()));
   }
-  if (inflater.unread() > 0) return damaged(name, fmt::format("has {} bytes after its gzip data", inflater.unread()));
+  if (inflater.unread() > 0)
+    return damaged(name, fmt::format("has {} after its gzip data", counted(inflater.unread(), "byte")));
   return unpacked;
 }
 

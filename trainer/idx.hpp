@@ -37,7 +37,8 @@ Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::str
 Bytes write_idx_images(std::span<const std::uint8_t> pixels);
 Bytes write_idx_labels(std::span<const std::uint8_t> labels);
 
-/// Unpacks one gzip member. What comes out beyond `limit` bytes is an error, found before memory for it is taken.
+/// Unpacks gzip data of one member or several, as pigz and bgzip make them and `cat a.gz b.gz` does. What comes out
+/// beyond `limit` bytes is an error, found before memory for it is taken.
 Result<Bytes> unpack_gzip(ByteView packed, std::size_t limit, const std::string& name);
 
 }  // namespace llmlaunch::trainer

@@ -14,6 +14,12 @@
 namespace llmlaunch::trainer {
 namespace {
 
+/// Where there is no warm-up, both of constant are one schedule.
+std::string scheduler_word(const TrainOptions& o) {
+  const bool same = o.lr_scheduler_type == SchedulerType::constant_with_warmup && o.warmup_steps == 0;
+  return word_for(same ? SchedulerType::constant : o.lr_scheduler_type);
+}
+
 /// Where the metric is not named, nobody asks.
 std::string best_by(const TrainOptions& o) {
   if (!o.metric_for_best_model) return "not given";
@@ -67,7 +73,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
       {"--dataloader_drop_last", text_of(o.dataloader_drop_last)},
       {"--learning_rate", text_of(o.learning_rate)},
-      {"--lr_scheduler_type", word_for(o.lr_scheduler_type)},
+      {"--lr_scheduler_type", scheduler_word(o)},
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--weight_decay", text_of(o.weight_decay)},
       {"--adam_beta1", text_of(o.adam_beta1)},
@@ -92,7 +98,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
       {"--metric_for_best_model, --greater_is_better", best_by(o)},
       {"--ddp_timeout", text_of(o.ddp_timeout)},
-      {"--ddp_bucket_cap_mb", text_of(o.ddp_bucket_cap_mb)},
+      {"--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb ? text_of(*o.ddp_bucket_cap_mb) : "not given"},
       {"--cuda_graph", text_of(o.cuda_graph)},
   };
 }
@@ -112,7 +118,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
-      {"--lr_scheduler_type", word_for(o.lr_scheduler_type)},
+      {"--lr_scheduler_type", scheduler_word(o)},
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
@@ -129,6 +135,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--save_total_limit", o.save_total_limit == 0 ? "not given" : text_of(o.save_total_limit)},
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
       {"--report_to", reports_of(o)},
+      {"--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb ? text_of(*o.ddp_bucket_cap_mb) : "not given"},
   };
   // The same path may lead to other images by now. Drawn ones follow from their number.
   if (!o.data_dir.empty()) {

@@ -58,7 +58,7 @@ void LossLog::write(std::uint64_t step, double loss) {
 }
 
 Result<void> LossLog::finish() const {
-  return tally_.finish("lines of --loss_file");
+  return tally_.finish("line", "--loss_file");
 }
 
 }  // namespace llmlaunch::trainer

@@ -54,19 +54,22 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
-/// How long a rank that left its words to rank 0 waits for the end of the generation, which ends it. Who ends first is
-/// named as the reason, and has to be the one who spoke; over a launcher that says nothing, nobody waits for long.
+/// Who ends first is named as the reason. A rank that left its words to rank 0, or that only lost another one, waits
+/// so long for the end of the generation, which ends it, and which the launcher gives when it knows of that other one.
 constexpr std::chrono::seconds kFirstWords{30};
+constexpr std::chrono::seconds kLostRank{2};
 
 /// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
 /// are gone, and close connections before this rank has said why, so that the others' words for it would come first.
 void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
   if (ending && *ending == Ending::done) return;
   if (!ending) {
-    report_error(ending.error());
-    if (ending.error().what.empty() && hears_of_end) std::this_thread::sleep_for(kFirstWords);
+    const Error& error = ending.error();
+    report_error(error);
+    if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
+    if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
   }
-  ::_exit(ending ? 128 + SIGTERM : exit_status(ending.error()));
+  ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
 }
 
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.

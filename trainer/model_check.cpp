@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/divergence.hpp"
@@ -23,21 +24,27 @@ constexpr std::size_t kShownHash = 16;
 
 }  // namespace
 
-Result<void> ModelCheck::test(const std::string& when) {
+Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
   const auto begun = Story::Clock::now();
-  const auto found = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size);
-  if (!found) return found.error();
-  const double accuracy = found->correct / found->count;
-  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found->correct,
-                 found->count, shown_number(found->loss));
+  const auto tested = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size,
+                               [may_stop] { return may_stop && is_stop_noted(); });
+  if (!tested) return tested.error();
+  if (!*tested) {
+    job_.stopped = true;
+    return ok;
+  }
+  const Evaluation& found = **tested;
+  const double accuracy = found.correct / found.count;
+  job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found.correct, found.count,
+                 shown_number(found.loss));
   job_.last_test = LogRecord{.step = job_.step,
                              .epoch = job_.story.epochs_after(job_.step),
-                             .values = {{"eval_loss", found->loss},
+                             .values = {{"eval_loss", found.loss},
                                         {"eval_accuracy", accuracy},
-                                        {"eval_runtime", found->seconds},
-                                        {"eval_samples_per_second", found->count / found->seconds}}};
+                                        {"eval_runtime", found.seconds},
+                                        {"eval_samples_per_second", found.count / found.seconds}}};
   job_.story.leave_out(Story::Clock::now() - begun);
-  return judge(found->loss);
+  return judge(found.loss);
 }
 
 /// The same on all ranks, as the loss is.
@@ -50,7 +57,7 @@ Result<void> ModelCheck::judge(double loss) {
 }
 
 Result<void> ModelCheck::test_and_keep(const std::string& when) {
-  if (auto tested = test(when); !tested) return tested;
+  if (auto tested = test(when); !tested || job_.stopped) return tested;
   job_.story.keep(*job_.last_test);
   return ok;
 }
@@ -67,7 +74,7 @@ Result<void> ModelCheck::test_best() {
     weights_step_ = best->step;
     job_.story.say("the best model is that of step {}: {}", best->step, best->checkpoint);
   }
-  return test("best model: ");
+  return test("best model: ", false);  // everything is saved
 }
 
 Result<void> ModelCheck::predict() {
@@ -78,7 +85,7 @@ Result<void> ModelCheck::predict() {
       !written) {
     return written;
   }
-  job_.story.say("logits of {} test images are in {}", job_.data.test.count(), path);
+  job_.story.say("logits of {} are in {}", counted(job_.data.test.count(), "test image"), path);
   return ok;
 }
 
@@ -87,12 +94,23 @@ Result<void> ModelCheck::check_learnt() {
   const bool skips = job_.options.on_nan == OnNan::skip;
   if (skips && job_.step > 0 && job_.skipped + job_.loss_scale.skipped >= job_.step) {
     const std::string what =
-        fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
+        job_.step == 1
+            ? "the only step was skipped, for its gradient was not finite: nothing was learnt"
+            : fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
     return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
   }
-  if (job_.world.rank == 0 && job_.skipped > 0) {
+  const std::uint64_t overflowed = job_.loss_scale.skipped;
+  if (job_.world.rank == 0 && job_.step > 0 && overflowed >= job_.step) {
+    const std::string whose =
+        job_.step == 1 ? "the gradient of the only step" : fmt::format("the gradients of all {} steps", job_.step);
     job_.story.warn(
-        fmt::format("{} of {} steps were skipped, for their gradient was not finite", job_.skipped, job_.step));
+        fmt::format("no step was taken, and nothing was learnt: {} overflowed in half precision, where a scale for the "
+                    "loss is found by trying (it is {} now); more steps may find it, --bf16 needs none",
+                    whose, job_.loss_scale.factor));
+  }
+  if (job_.world.rank == 0 && job_.skipped > 0) {
+    job_.story.warn(fmt::format("{} of {} steps {} skipped, for {} gradient was not finite", job_.skipped, job_.step,
+                                job_.skipped == 1 ? "was" : "were", job_.skipped == 1 ? "its" : "their"));
   }
   return ok;
 }

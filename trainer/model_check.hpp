@@ -18,15 +18,16 @@ class ModelCheck {
   explicit ModelCheck(TrainingJob& job) : job_(job) {}
 
   /// On all test images. `when` begins the line that tells of it. A loss that is not finite is an error or a warning,
-  /// as --on_nan says. Collective, as all of these.
-  Result<void> test(const std::string& when);
+  /// as --on_nan says. A SIGTERM to a job that saves ends it, and the job has stopped. Collective, as all of these.
+  Result<void> test(const std::string& when) { return test(when, job_.agenda.saves()); }
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when);
   /// Takes the best checkpoint's weights, where there is one, and tests them.
   Result<void> test_best();
   /// --predict, if it was given.
   Result<void> predict();
-  /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt.
+  /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt. Where
+  /// half precision's search for a scale took all steps, that is a warning.
   Result<void> check_learnt();
   /// That the parameters are the same on all ranks, as they are if nothing is broken.
   Result<void> compare_ranks(std::uint64_t epoch);
@@ -35,6 +36,7 @@ class ModelCheck {
   const std::optional<Error>& missing_best() const { return missing_best_; }
 
  private:
+  Result<void> test(const std::string& when, bool may_stop);
   Result<void> judge(double loss);
 
   TrainingJob& job_;

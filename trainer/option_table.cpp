@@ -75,7 +75,7 @@ void add_optimizer_flags(FlagMaker& flags, TrainOptions& o) {
                "AdamW's, at its highest; a resumed job has the checkpoint's (Hugging Face: 5e-5)");
   flags
       .choice("--lr_scheduler_type", o.lr_scheduler_type, all_words<SchedulerType>(),
-              "how the learning rate goes on after the warm-up (Hugging Face: linear)")
+              "how the learning rate goes on after the warm-up, which constant does not have (Hugging Face: linear)")
       ->default_str(word_for(o.lr_scheduler_type));
   flags.number("--warmup_steps", o.warmup_steps, steps_or_share(kMostSteps, true),
                "steps over which the learning rate rises from 0; below 1: that share of all steps");
@@ -139,9 +139,10 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
                                                                 {"eval_accuracy", Metric::accuracy}};
   flags.text("--output_dir", o.output_dir, kFolder,
              "folder for checkpoints and reports; rank 0 writes and reads it (Hugging Face: trainer_output)");
-  flags.choice("--save_strategy", o.save_strategy, all_words<IntervalStrategy>(),
-               "when to write a checkpoint; also after the last step and at a SIGTERM (default: steps with "
-               "--output_dir, else no; Hugging Face: steps)");
+  flags.choice("--save_strategy", o.save_strategy, all_words<SaveStrategy>(),
+               "when to write a checkpoint; also at a SIGTERM or Ctrl-C, and with steps after the last one. best: "
+               "after each test that beats those before by metric_for_best_model, and at no other step (default: steps "
+               "with --output_dir, else no; Hugging Face: steps)");
   flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
                "with --save_strategy steps: every so many, or such a share of all");
   flags.number("--save_total_limit", o.save_total_limit, whole_number(0, kMostCount),
@@ -150,10 +151,10 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
              "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
   flags.on_off(
       "--load_best_model_at_end", o.load_best_model_at_end,
-      "test the checkpoint with the best metric again at the end; it is never removed. Needs eval_strategy and "
-      "save_strategy to be the same, and save_steps to be a multiple of eval_steps");
+      "test the checkpoint with the best metric again at the end; it is never removed. Needs save_strategy to be best, "
+      "or the same as eval_strategy and save_steps to be a multiple of eval_steps");
   flags.choice("--metric_for_best_model", o.metric_for_best_model, metrics,
-               "which one is the best (default: with load_best_model_at_end loss)");
+               "which one is the best; save_strategy best needs it (default: with load_best_model_at_end loss)");
   flags.truth("--greater_is_better", o.greater_is_better,
               "whether a greater metric is a better one (default: true for accuracy, false for loss)");
 }
@@ -164,7 +165,7 @@ void add_device_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   flags.choice("--device", o.device, devices, "auto takes a GPU where there is one")->default_str("auto");
   flags.on_off("--use_cpu", words.use_cpu, "the same as --device cpu");
   flags.number("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, number_above_0(kMostBucketMib),
-               "gradient buckets after the first hold so many MiB");
+               "gradient buckets hold so many MiB (default: 25, the first one 1)", true);
   flags.number("--ddp_timeout", o.ddp_timeout, whole_number(1, 30 * 24 * 3600), "seconds that one collective may take");
   flags.number("--threads", o.threads, whole_number(1, kMostThreads),
                "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)",

@@ -29,6 +29,14 @@ struct WordTable<IntervalStrategy> {
 };
 
 template <>
+struct WordTable<SaveStrategy> {
+  static constexpr auto kWords = std::to_array<OptionWord<SaveStrategy>>({{"no", SaveStrategy::no},
+                                                                          {"steps", SaveStrategy::steps},
+                                                                          {"epoch", SaveStrategy::epoch},
+                                                                          {"best", SaveStrategy::best}});
+};
+
+template <>
 struct WordTable<OnNan> {
   static constexpr auto kWords =
       std::to_array<OptionWord<OnNan>>({{"stop", OnNan::stop}, {"skip", OnNan::skip}, {"continue", OnNan::carry_on}});
@@ -38,7 +46,7 @@ template <>
 struct WordTable<SchedulerType> {
   static constexpr auto kWords =
       std::to_array<OptionWord<SchedulerType>>({{"constant", SchedulerType::constant},
-                                                {"constant_with_warmup", SchedulerType::constant},
+                                                {"constant_with_warmup", SchedulerType::constant_with_warmup},
                                                 {"linear", SchedulerType::linear},
                                                 {"cosine", SchedulerType::cosine}});
 };

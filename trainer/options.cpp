@@ -100,19 +100,30 @@ bool is_multiple(double steps, double of) {
   return std::llround(of * unit) > 0 && std::llround(steps * unit) % std::llround(of * unit) == 0;
 }
 
+/// What is saved is what a test found to be the best.
+Found check_saves_best(const TrainOptions& o) {
+  if (o.save_strategy != SaveStrategy::best) return {};
+  const auto needs = [](const char* other, const char* which, const char* hint) {
+    return contradiction("save_strategy", hint, "{} best needs {}{}", Name{"save_strategy"}, Name{other}, which);
+  };
+  if (o.eval_strategy == IntervalStrategy::no) return needs("eval_strategy", " steps or epoch", "");
+  if (!o.metric_for_best_model) return needs("metric_for_best_model", "", "it is loss or accuracy");
+  return {};
+}
+
 /// As Hugging Face's: a checkpoint can be the best one only where it was tested.
 Found check_best(const TrainOptions& o) {
-  if (!o.load_best_model_at_end) return {};
+  if (!o.load_best_model_at_end || o.save_strategy == SaveStrategy::best) return {};
   const char* const flag = "load_best_model_at_end";
   const std::string evaluates = word_for(o.eval_strategy);
   const std::string saves = word_for(o.save_strategy);
-  if (evaluates != saves || o.save_strategy == IntervalStrategy::no) {
-    return contradiction(flag, "make both steps or both epoch",
+  if (evaluates != saves || o.save_strategy == SaveStrategy::no) {
+    return contradiction(flag, "make both steps or both epoch, or --save_strategy best",
                          "{} needs one strategy to test and to save, and {} is {} and {} {}", Name{flag},
                          Name{"eval_strategy"}, evaluates, Name{"save_strategy"}, saves);
   }
   const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
-  if (o.save_strategy == IntervalStrategy::steps && !is_multiple(o.save_steps, every)) {
+  if (o.save_strategy == SaveStrategy::steps && !is_multiple(o.save_steps, every)) {
     const bool mixed = (o.save_steps < 1) != (every < 1);
     return contradiction(flag, mixed ? "make both numbers of steps, or both shares" : "",
                          "{} needs {} to be a multiple of {}, and they are {} and {}", Name{flag}, Name{"save_steps"},
@@ -129,12 +140,12 @@ Found check_folders(const TrainOptions& o, const OptionTable& table) {
   if (table.has("eval_steps") && o.eval_strategy != IntervalStrategy::steps) {
     return needs("eval_steps", "", "eval_strategy", " steps");
   }
-  if (table.has("save_steps") && o.save_strategy != IntervalStrategy::steps) {
+  if (table.has("save_steps") && o.save_strategy != SaveStrategy::steps) {
     return contradiction("save_steps", "", "{} needs {} and {} steps", Name{"save_steps"}, Name{"output_dir"},
                          Name{"save_strategy"});
   }
   if (!o.output_dir.empty()) return {};
-  if (o.save_strategy != IntervalStrategy::no) return needs("save_strategy", "", "output_dir", "");
+  if (o.save_strategy != SaveStrategy::no) return needs("save_strategy", "", "output_dir", "");
   if (o.resume_from_checkpoint == kLastCheckpoint) {
     return needs("resume_from_checkpoint", " true", "output_dir", "");
   }
@@ -157,7 +168,7 @@ Found check_files(const TrainOptions& o) {
 Found check_any_best(const TrainOptions& o) {
   const bool none = o.eval_strategy == IntervalStrategy::no && std::string_view(word_for(o.save_strategy)) == "no";
   if (!o.load_best_model_at_end || !none) return {};
-  return contradiction("load_best_model_at_end", "make both steps or both epoch, or leave it out",
+  return contradiction("load_best_model_at_end", "make both steps or both epoch, --save_strategy best, or leave it out",
                        "{}: no checkpoint is tested and none is saved ({} and {} are no), so that none can be the best",
                        Name{"load_best_model_at_end"}, Name{"eval_strategy"}, Name{"save_strategy"});
 }
@@ -209,6 +220,35 @@ void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, 
                                 o.logging_dir));
 }
 
+/// What is asked of checkpoints where there are none, or of a comparison that nobody makes. A typed --save_steps is
+/// refused; a file of Hugging Face's always has save_steps, and asks for something only with another than the default.
+void note_unused_saving(TrainOptions& o, bool names_metric) {
+  const auto note = [&](const std::string& flag, const char* why) {
+    o.notes.push_back(fmt::format("{}: {}; that needs {}", flag, why,
+                                  o.output_dir.empty() ? "--output_dir" : "another --save_strategy than no"));
+  };
+  if (o.save_strategy == SaveStrategy::no) {
+    constexpr const char* kNone = "no checkpoints are written";
+    if (o.save_total_limit > 0) note(fmt::format("--save_total_limit {}", o.save_total_limit), kNone);
+    if (o.output_dir.empty() && o.save_steps != TrainOptions().save_steps) {
+      note(fmt::format("--save_steps {}", o.save_steps), kNone);
+    }
+    if (names_metric) note("--metric_for_best_model", "no checkpoints are written, of which one could be the best");
+  }
+  if (o.greater_is_better && !o.metric_for_best_model) {
+    o.notes.emplace_back("--greater_is_better: nothing is compared; that needs --metric_for_best_model");
+  }
+}
+
+/// Hugging Face's constant has none either, and says nothing of it.
+void note_no_warmup(TrainOptions& o) {
+  if (o.lr_scheduler_type != SchedulerType::constant || o.warmup_steps == 0) return;
+  o.notes.push_back(
+      fmt::format("--warmup_steps {}: --lr_scheduler_type constant has no warm-up, as in Hugging Face's "
+                  "Trainer; constant_with_warmup has one",
+                  o.warmup_steps));
+}
+
 Found settle(const OptionTable& table, const AppliedFile& from_file, const std::string& mixed_precision,
              OptionWords& words, TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
@@ -222,7 +262,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
   take_precision(words, mixed_precision, o);
-  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = IntervalStrategy::steps;
+  if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;
   std::string& resume = o.resume_from_checkpoint;
   // A folder of such a name is written ./on.
   if (resume.size() > 1) {
@@ -232,10 +272,13 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
   note_unused_folder(table, from_file, o);
+  note_no_warmup(o);
+  note_unused_saving(o, said("metric_for_best_model"));
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;
   if (auto found = check_any_best(o)) return found;
+  if (auto found = check_saves_best(o)) return found;
   return check_best(o);
 }
 

@@ -17,9 +17,17 @@ namespace llmlaunch::trainer {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 
-/// When a loss is printed and recorded, when the test images are looked at besides after the last step, when a
-/// checkpoint is written: Hugging Face's name and words.
+/// When a loss is printed and recorded; when the test images are looked at, besides after the last step. Hugging Face's
+/// name and words.
 enum class IntervalStrategy { no, steps, epoch };
+
+/// When a checkpoint is written.
+enum class SaveStrategy {
+  no,
+  steps,
+  epoch,
+  best,  ///< after a test that is the best so far
+};
 
 /// What a loss or gradient that is not a number does.
 enum class OnNan {
@@ -47,7 +55,7 @@ struct TrainOptions {
   std::uint32_t gradient_accumulation_steps = 1;  ///< batches that make one step
   bool dataloader_drop_last = false;  ///< no batch that is not full, no image twice to make the ranks' shares equal
   double learning_rate = 1e-3;
-  SchedulerType lr_scheduler_type = SchedulerType::constant;
+  SchedulerType lr_scheduler_type = SchedulerType::constant_with_warmup;
   double warmup_steps = 0;  ///< below 1: that share of all steps
   double weight_decay = 1e-2;
   double adam_beta1 = 0.9;
@@ -66,7 +74,7 @@ struct TrainOptions {
   bool replicas_speak = false;  ///< --log_level_replica info: every rank tells the story, not only rank 0
   DeviceChoice device = DeviceChoice::automatic;
   std::string output_dir;  ///< where checkpoints go
-  IntervalStrategy save_strategy = IntervalStrategy::no;
+  SaveStrategy save_strategy = SaveStrategy::no;
   double save_steps = 500;
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
@@ -77,8 +85,8 @@ struct TrainOptions {
   bool report_tensorboard = false;              ///< event files
   std::string logging_dir;                      ///< where reports go; empty: output_dir
   Progress progress = Progress::automatic;
-  std::string loss_file;  ///< rank 0 writes {"step": 1, "loss": …} lines here
-  double ddp_bucket_cap_mb = 25;
+  std::string loss_file;                     ///< rank 0 writes {"step": 1, "loss": …} lines here
+  std::optional<double> ddp_bucket_cap_mb;   ///< none: as PyTorch's DDP, to which it is no cap of 25
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
   Precision precision = Precision::fp32;     ///< of --bf16, --fp16, --tf32, or what mixed_precision asks for

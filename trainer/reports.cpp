@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/event_file.hpp"
 #include "trainer/files.hpp"
@@ -105,10 +106,8 @@ Result<void> Reports::begin_json(std::uint64_t steps_done, bool tests_again) {
     if (as_text(*before).starts_with(kept)) same = kept.size();
     const std::size_t lines = count_step_lines(as_text(*before));
     if (steps_done == 0 && lines > 0) {
-      log_warning(
-          "{}: {} records of an earlier job are overwritten, for this one starts anew; another --logging_dir "
-          "keeps them",
-          path, lines);
+      log_warning("{}: {} of an earlier job {} overwritten, for this one starts anew; another --logging_dir keeps {}",
+                  path, counted(lines, "record"), lines == 1 ? "is" : "are", lines == 1 ? "it" : "them");
     }
   }
   auto opened = AppendFile::open(path);
@@ -150,7 +149,7 @@ void Reports::append(AppendFile& file, const std::string& bytes) {
 }
 
 Result<void> Reports::finish() const {
-  return tally_.finish("records of --report_to");
+  return tally_.finish("record", "--report_to");
 }
 
 }  // namespace llmlaunch::trainer

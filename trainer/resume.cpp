@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/agreement.hpp"
 #include "trainer/best_model.hpp"
 #include "trainer/dealing.hpp"
 #include "trainer/init.hpp"
@@ -75,6 +76,19 @@ Error with_hint(Error error, const char* hint) {
   return error;
 }
 
+/// The checkpoint that --resume_from_checkpoint names. A folder that has checkpoints is none, as for Hugging Face's
+/// Trainer: which of them is meant is to be said.
+Result<TrainingState> load_named(const std::string& folder) {
+  auto state = load_checkpoint(folder);
+  if (state) return state;
+  const auto last = newest_checkpoint_name(folder);
+  if (!last || last->empty()) return state;
+  return make_error(Errc::invalid_argument,
+                    fmt::format("is an output_dir and no checkpoint; its last checkpoint is {}", *last), folder,
+                    fmt::format("write --resume_from_checkpoint {}, or --output_dir {} --resume_from_checkpoint true",
+                                *last, folder));
+}
+
 /// On rank 0: the checkpoint that is meant, or nothing for a new start.
 Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& options) {
   if (options.resume_from_checkpoint == kLastCheckpoint) {
@@ -85,7 +99,7 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
                      "starts anew");
   }
   if (!options.resume_from_checkpoint.empty()) {
-    auto state = load_checkpoint(options.resume_from_checkpoint);
+    auto state = load_named(options.resume_from_checkpoint);
     if (!state) {
       return with_hint(state.error(), "--resume_from_checkpoint true takes the newest one of output_dir that is whole");
     }
@@ -104,7 +118,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
                              const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
-  if (options.save_strategy != IntervalStrategy::no) {
+  if (options.save_strategy != SaveStrategy::no) {
     if (auto prepared = prepare_output(options.output_dir); !prepared) return prepared.error();
   }
   if (!*found) {
@@ -150,15 +164,21 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
 Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
                           const std::function<void(const std::string&)>& say, Course& course) {
   Start start;
+  Error refusal = make_error(Errc::canceled, {});
   if (comm.rank() == 0) {
     const auto loaded = load_on_rank_0(options, run, comm.world_size(), backend, say, course);
-    if (!loaded) return loaded.error();
-    start = *loaded;
+    if (loaded) {
+      start = *loaded;
+    } else {
+      refusal = loaded.error();
+      start.refused = true;
+    }
   }
   static_assert(std::is_trivially_copyable_v<Start>, "it goes to the other ranks, of the same program, as it is");
   const auto all = comm.all_gather(std::as_bytes(std::span(&start, 1)));
   if (!all) return all.error();
   std::memcpy(&start, all->front().data(), sizeof start);
+  if (start.refused) return told_once(comm, std::move(refusal));
   const OptimizerNumbers& numbers = start.optimizer;
   backend.use_adamw({.weight_decay = numbers.weight_decay,
                      .beta1 = numbers.beta1,

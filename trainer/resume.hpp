@@ -34,6 +34,7 @@ struct Start {
   Steps steps;
   OptimizerNumbers optimizer;  ///< the checkpoint's, where there is one that has them
   bool tested = false;         ///< nothing, or not by this job, is to be made up for after the checkpoint's step
+  bool refused = false;        ///< by rank 0, which says why
 };
 
 /// Brings all ranks to one state and gives the steps that are done: 0, with the initial weights, or those of the
@@ -41,7 +42,7 @@ struct Start {
 /// checkpoints that were passed over; `course` gets, there, what was logged so far. Flags that differ from the
 /// checkpoint's are warned of. Errors of rank 0: a checkpoint that cannot be read or whose images are dealt otherwise
 /// than `run` says; an output_dir that has checkpoints of another job, also beside a checkpoint that lies elsewhere.
-/// Collective.
+/// Rank 0 tells them (`told_once`). Collective.
 Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
                           const std::function<void(const std::string&)>& say, Course& course);
 

@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -103,7 +105,8 @@ Result<void> check_cover(std::vector<Place> places, std::uint64_t data_bytes, co
     }
     next = place.end;
   }
-  if (next != data_bytes) return bad_file(name, fmt::format("{} bytes after the last tensor", data_bytes - next));
+  if (next != data_bytes)
+    return bad_file(name, fmt::format("{} after the last tensor", counted(data_bytes - next, "byte")));
   return ok;
 }
 
@@ -132,7 +135,9 @@ Bytes write_safetensors(std::span<const TensorView> tensors, const std::map<std:
 }
 
 Result<Safetensors> parse_safetensors(ByteView file, const std::string& name) {
-  if (file.size() < kLengthBytes) return bad_file(name, fmt::format("{} bytes are no safetensors file", file.size()));
+  if (file.size() < kLengthBytes)
+    return bad_file(
+        name, fmt::format("{} {} no safetensors file", counted(file.size(), "byte"), file.size() == 1 ? "is" : "are"));
   std::uint64_t length = 0;
   for (std::size_t i = kLengthBytes; i > 0; --i) length = length << 8U | std::to_integer<std::uint64_t>(file[i - 1]);
   if (length > kMaxSafetensorsHeader) {

@@ -8,14 +8,16 @@
 namespace llmlaunch::trainer {
 
 double learning_rate_of(const Schedule& schedule, std::uint64_t step) {
+  const double highest = schedule.learning_rate;
+  if (schedule.type == SchedulerType::constant) return highest;
   const auto done = static_cast<double>(step - 1);
   const auto warmup = static_cast<double>(schedule.warmup_steps);
-  const double highest = schedule.learning_rate;
   if (done < warmup) return highest * (done / std::max(1.0, warmup));
   const auto total = static_cast<double>(schedule.total_steps);
   const double falling = std::max(1.0, total - warmup);
   switch (schedule.type) {
-    case SchedulerType::constant: return highest;
+    case SchedulerType::constant:
+    case SchedulerType::constant_with_warmup: return highest;
     case SchedulerType::linear: return highest * std::max(0.0, (total - done) / falling);
     case SchedulerType::cosine:
       return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * ((done - warmup) / falling))));

@@ -6,11 +6,11 @@
 
 namespace llmlaunch::trainer {
 
-/// The shape of the learning rate after the warm-up, with Hugging Face's names.
-enum class SchedulerType { constant, linear, cosine };
+/// The shape of the learning rate, with Hugging Face's names. All but `constant` begin with the warm-up.
+enum class SchedulerType { constant, constant_with_warmup, linear, cosine };
 
 struct Schedule {
-  SchedulerType type = SchedulerType::constant;
+  SchedulerType type = SchedulerType::constant_with_warmup;
   double learning_rate = 1e-3;     ///< the highest
   std::uint64_t warmup_steps = 0;  ///< steps over which it rises from 0 in a straight line
   std::uint64_t total_steps = 0;

@@ -9,8 +9,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <system_error>
 #include <thread>
 
+#include "rendezvous/base/log.hpp"
 #include "trainer/write_gate.hpp"
 
 namespace llmlaunch::trainer {
@@ -30,7 +32,8 @@ constexpr auto kLook = 50ms;
 constexpr auto kOneStop = 100ms;
 
 std::atomic<bool> noting_sigterm{false};
-std::atomic<bool> sigterm_noted{false};
+std::atomic<bool> noting_sigint{false};
+std::atomic<int> stop_noted{0};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
 
@@ -40,15 +43,25 @@ WriteGate& write_gate() {
   return *gate;
 }
 
+/// On a thread of its own: a stderr that nobody reads must not keep the next Ctrl-C from being heard.
+void answer_interrupt() {
+  try {
+    std::thread([] { log_info("Ctrl-C: the job is saved and ends; once more ends it at once"); }).detach();
+  } catch (const std::system_error&) {  // no thread is left: then it goes without saying
+  }
+}
+
 void take_signals(sigset_t signals) {
   std::chrono::steady_clock::time_point noted_at;
   for (;;) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
-    if (signal == SIGTERM && noting_sigterm) {
+    if (signal == SIGTERM ? noting_sigterm : noting_sigint) {
       const auto now = std::chrono::steady_clock::now();
-      if (!sigterm_noted.exchange(true)) {
+      if (stop_noted == 0) {
         noted_at = now;
+        stop_noted = signal;
+        if (signal == SIGINT) answer_interrupt();
         continue;
       }
       if (now < noted_at + kOneStop) continue;
@@ -81,12 +94,18 @@ void take_stop_signals() {
   std::thread(take_signals, signals).detach();
 }
 
-void note_first_sigterm(bool on) {
+void note_first_stop(bool on, bool from_keyboard) {
   noting_sigterm = on;
+  noting_sigint = on && from_keyboard;
 }
 
 bool is_stop_noted() {
-  return sigterm_noted;
+  return stop_noted != 0;
+}
+
+int noted_stop() {
+  const int signal = stop_noted;
+  return signal == 0 ? SIGTERM : signal;
 }
 
 void mark_batch() {

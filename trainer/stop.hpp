@@ -1,7 +1,9 @@
 /// \file
 /// How a rank is stopped from outside. SIGTERM and SIGINT end the process wherever it is, also inside a collective or a
 /// computation; a job that saves its state gets the time for it: its first SIGTERM is only noted, and the training loop
-/// ends after a step that all ranks agree on. What people read is written line by line, so nothing is lost.
+/// ends after a step that all ranks agree on. So is the first SIGINT of a process that no launcher started: it is
+/// somebody's Ctrl-C; a launcher takes that itself, and then sends SIGTERM. What people read is written line by line,
+/// so nothing is lost.
 #pragma once
 
 namespace llmlaunch::trainer {
@@ -10,11 +12,14 @@ namespace llmlaunch::trainer {
 /// gone, and files may end at the limit of ulimit -f; both are errors to be told.
 void take_stop_signals();
 
-/// From now on the first SIGTERM is only noted, or again ends the process at once. A SIGTERM that was noted stays so.
-void note_first_sigterm(bool on);
+/// From now on the first SIGTERM, or SIGINT where it comes from the keyboard, is only noted, or again ends the process
+/// at once. One that was noted stays so.
+void note_first_stop(bool on, bool from_keyboard = false);
 
-/// Whether a SIGTERM was noted.
+/// Whether one was noted.
 bool is_stop_noted();
+/// Which one it was. Where only another rank noted one, that was a SIGTERM.
+int noted_stop();
 
 /// The training loop goes on: a batch is done, or a file is being written (until `mark_batch`).
 void mark_batch();

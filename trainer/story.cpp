@@ -78,7 +78,7 @@ void Story::draw(std::uint64_t step, bool at_once) {
 
 bool Story::keeps_records() const {
   return is_first_ &&
-         (options_.save_strategy != IntervalStrategy::no || options_.report_json || options_.report_tensorboard);
+         (options_.save_strategy != SaveStrategy::no || options_.report_json || options_.report_tensorboard);
 }
 
 void Story::keep(LogRecord record) {

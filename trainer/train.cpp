@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <new>
@@ -13,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
@@ -42,7 +44,7 @@ class Training {
 
   Result<Ending> run() {
     if (auto started = start(); !started) return started.error();
-    note_first_sigterm(job_.agenda.saves());
+    note_first_stop(job_.agenda.saves(), job_.world.client == nullptr);
     if (auto trained = train(); !trained) return trained.error();
     return job_.stopped ? save_and_stop() : finish();
   }
@@ -68,8 +70,9 @@ class Training {
     if (auto same = check_same(); !same) return same;
     if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
-    job_.story.say("{} train and {} test images ({}), {} steps of {} x {}{} images", job_.data.train.count(),
-                   job_.data.test.count(), job_.data.description, length().steps, job_.world.world_size,
+    job_.story.say("{} train and {} ({}), {} of {} x {}{} images", job_.data.train.count(),
+                   counted(job_.data.test.count(), "test image"), job_.data.description,
+                   counted(length().steps, "step"), job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
     return begin_or_resume();
   }
@@ -85,8 +88,9 @@ class Training {
     return told_once(
         job_.comm,
         make_error(Errc::invalid_argument,
-                   fmt::format("no batch can be filled: {} images for {} ranks are {} each, and a batch has {}",
-                               job_.data.train.count(), job_.world.world_size, job_.sampler.size(),
+                   fmt::format("no batch can be filled: {} for {} {} {} each, and a batch has {}",
+                               counted(job_.data.train.count(), "image"), counted(job_.world.world_size, "rank"),
+                               job_.data.train.count() == 1 ? "is" : "are", job_.sampler.size(),
                                job_.options.per_device_train_batch_size),
                    {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last"));
   }
@@ -103,8 +107,12 @@ class Training {
     job_.skipped = begun->steps.skipped;
     job_.loss_scale = begun->steps.loss_scale;
     begun_untested_ = job_.step > 0 && job_.step <= length().steps && !begun->tested;
+    if (job_.step > 0) job_.reducer.resume();
     const bool is_done = job_.step >= length().steps;
-    if (is_done) job_.story.say("nothing is left to train: {} of {} steps are done", job_.step, length().steps);
+    if (is_done) {
+      job_.story.say("nothing is left to train: {} of {} {} done", job_.step, counted(length().steps, "step"),
+                     length().steps == 1 ? "is" : "are");
+    }
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is
     const bool tests_again = begun_untested_ && job_.agenda.due_test(job_.step);
     if (auto begun_story = job_.story.begin(job_.step, tests_again); !begun_story) return begun_story;
@@ -118,7 +126,7 @@ class Training {
       if (auto done = train_epoch(epoch); !done) return done;
     }
     job_.story.end_line();
-    return trains || job_.last_test ? Result<void>(ok) : model_.test({});
+    return trains || job_.last_test || job_.stopped ? Result<void>(ok) : model_.test({});
   }
 
   /// A SIGTERM ends a job before the test of its last step, which could take longer than the launcher waits. The job
@@ -126,8 +134,8 @@ class Training {
   Result<void> test_what_was_missed() {
     const auto when = job_.agenda.due_test(job_.step);
     if (!begun_untested_ || !when) return ok;
-    if (auto tested = model_.test_and_keep(*when); !tested) return tested;
-    return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
+    if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
+    return save_what_is_due();
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
@@ -160,8 +168,13 @@ class Training {
       if (auto equal = model_.compare_ranks(epoch); !equal) return equal;
     }
     if (const auto when = job_.agenda.due_test(job_.step)) {
-      if (auto tested = model_.test_and_keep(*when); !tested) return tested;
+      if (auto tested = model_.test_and_keep(*when); !tested || job_.stopped) return tested;
     }
+    return save_what_is_due();
+  }
+
+  Result<void> save_what_is_due() {
+    if (job_.agenda.saves_best()) return checkpoints_.save_if_best();
     return job_.agenda.is_time_to_save(job_.step) ? checkpoints_.save() : Result<void>(ok);
   }
 
@@ -175,10 +188,11 @@ class Training {
   Result<Ending> finish() {
     checkpoints_.settle();
     const auto kept = checkpoints_.finish();
-    note_first_sigterm(false);
+    note_first_stop(false);
     if (job_.options.load_best_model_at_end) {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
+    if (job_.agenda.saves_best()) tell_what_was_saved();
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
     if (auto learnt = model_.check_learnt(); !learnt) return learnt.error();
     resident_loop_.close();
@@ -189,13 +203,24 @@ class Training {
     return Ending::done;
   }
 
+  /// The last step's weights go with the process, unless they are the best; with --load_best_model_at_end that is said.
+  void tell_what_was_saved() {
+    const auto& best = job_.story.course.best;
+    if (job_.world.rank != 0 || job_.options.load_best_model_at_end) return;
+    if (best) {
+      job_.story.say("saved is the best model, that of step {}: {}", best->step, best->checkpoint);
+    } else {
+      job_.story.warn("--save_strategy best: no test gave a number, and no model is saved");
+    }
+  }
+
   /// What is missing in the files that grow beside the training.
   Result<void> finish_reports() {
     if (auto reported = job_.story.finish(); !reported) return reported;
     return job_.losses.finish();
   }
 
-  /// The end that a SIGTERM asked for: what is done is kept.
+  /// The end that a signal asked for: what is done is kept.
   Result<Ending> save_and_stop() {
     mark_saving();
     if (auto saved = checkpoints_.save_once(); !saved) return saved.error();
@@ -204,7 +229,8 @@ class Training {
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
     if (auto reported = finish_reports(); !reported) return reported.error();
-    job_.story.say("stopped by SIGTERM after step {}/{}; {}", job_.step, length().steps, who_has_it());
+    job_.story.say("stopped by {} after step {}/{}; {}", noted_stop() == SIGINT ? "Ctrl-C" : "SIGTERM", job_.step,
+                   length().steps, who_has_it());
     return Ending::stopped;
   }
 
@@ -251,7 +277,7 @@ Result<OutputLocks> lock_output(const TrainOptions& options, const World& world)
   const bool reports = options.report_json || options.report_tensorboard;
   // Who needs a folder says why there is none.
   if (!output.empty()) {
-    if (options.save_strategy != IntervalStrategy::no || (reports && logging.empty())) (void)make_folders(output);
+    if (options.save_strategy != SaveStrategy::no || (reports && logging.empty())) (void)make_folders(output);
     auto lock = OutputLock::take(output, world.host, "--output_dir");
     if (!lock) return lock.error();
     locks[0] = std::move(*lock);
@@ -288,8 +314,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   auto engine = make_engine(options, world, plan);
   if (!engine) return engine.error();
   if (world.rank == 0) {
-    print_line(fmt::format("llmlaunch-train {}: {}, {}", LLMLAUNCH_VERSION,
-                           world.world_size == 1 ? "1 rank" : fmt::format("{} ranks", world.world_size),
+    print_line(fmt::format("llmlaunch-train {}: {}, {}", LLMLAUNCH_VERSION, counted(world.world_size, "rank"),
                            engine->comm->description()));
   }
   // From every rank: which device a host gave is the first thing to look at when one of them is slow.

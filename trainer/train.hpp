@@ -13,7 +13,7 @@ namespace llmlaunch::trainer {
 
 enum class Ending {
   done,
-  stopped,  ///< a SIGTERM came, and the state was saved
+  stopped,  ///< by a signal (stop.hpp), and the state was saved
 };
 
 /// Trains a model as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every

@@ -25,11 +25,6 @@ std::vector<Range> places_of(const Model& model) {
   return result;
 }
 
-BucketCaps caps_of(const TrainOptions& options) {
-  const auto bytes = static_cast<std::size_t>(options.ddp_bucket_cap_mb * 1024 * 1024);
-  return {.first_bytes = std::min(kFirstBucketBytes, bytes), .bytes = bytes};
-}
-
 TrainingLength length_of(const TrainOptions& options, const DistributedSampler& sampler) {
   return training_length({.images_per_rank = sampler.size(),
                           .batch_size = options.per_device_train_batch_size,
@@ -75,7 +70,7 @@ TrainingJob::TrainingJob(const TrainOptions& job_options, const World& job_world
       data(job_data),
       losses(loss_log),
       sampler(sampler_of(options, world, data)),
-      reducer(comm, backend.gradient(), places_of(backend.model()), caps_of(options)),
+      reducer(comm, backend.gradient(), places_of(backend.model()), bucket_caps(options.ddp_bucket_cap_mb)),
       agenda(options, length_of(options, sampler)),
       scales_loss(options.precision == Precision::fp16),
       schedule(schedule_of(options, agenda.length().steps)),

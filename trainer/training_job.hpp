@@ -51,7 +51,7 @@ struct TrainingJob {
   std::uint64_t skipped = 0;           ///< steps that changed no weight, for their gradient was no number
   LossScale loss_scale;                ///< with the steps that changed none, for their gradient overflowed
   UnloggedLosses unlogged;             ///< of this rank
-  bool stopped = false;                ///< by a SIGTERM that all ranks know of
+  bool stopped = false;                ///< by a signal that all ranks know of
   std::optional<LogRecord> last_test;  ///< of this run
 
   const TrainingLength& length() const { return agenda.length(); }

@@ -6,9 +6,9 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <utility>
 
+#include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/result.hpp"
 
 namespace llmlaunch::trainer {
@@ -23,11 +23,11 @@ class WriteTally {
     return true;
   }
 
-  /// "2 of 40 lines of --loss_file could not be written", with the first one's code and place. `lines`: "lines of …".
-  Result<void> finish(const std::string& lines) const {
+  /// "2 of 40 lines of --loss_file could not be written", with the first one's code and place.
+  Result<void> finish(const char* line, const char* flag) const {
     if (failed_ == 0) return ok;
-    return Error{first_->code, fmt::format("{} of {} {} could not be written", failed_, all_, lines), first_->where,
-                 "see the warning above; the training itself is whole"};
+    return Error{first_->code, fmt::format("{} of {} of {} could not be written", failed_, counted(all_, line), flag),
+                 first_->where, "see the warning above; the training itself is whole"};
   }
 
  private:

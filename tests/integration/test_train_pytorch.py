@@ -166,6 +166,12 @@ def test_a_stopped_job_saves_and_the_same_command_goes_on(hosts, tmp_path):
     hosts.nothing_left(done)
     run = hosts.start(*words, config=where)
     run.said(f"goes on after step {step.group(1)} from {output / saved[0]}", timeout=120)
+    run.said(f"step {int(step.group(1)) + 1}/", timeout=120)
+    # Ctrl-C is the launcher's, which stops the ranks in its own way: they save, too.
     run.process.send_signal(2)
-    assert run.finish(60).status == 130, str(run)
-    hosts.nothing_left(run)
+    done = run.finish(60)
+    assert done.status == 130, str(done)
+    record = json.loads((hosts.run_directory(done) / "job.json").read_text())
+    assert [(rank["status"], rank["signal"]) for rank in record["ranks"]] == [(143, None)] * 2, record
+    assert "stopped by SIGTERM after step" in done.out, str(done)
+    hosts.nothing_left(done)

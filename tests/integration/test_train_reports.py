@@ -388,6 +388,21 @@ def test_loss_and_throughput_are_drawn(python, tmp_path):
     assert pictures["state"] == pictures["one"], "the same run is the same picture, whichever file tells of it"
 
 
+def test_a_last_line_that_is_cut_off_is_left_out_aloud(python, tmp_path):
+    alone(*JOB, "--report_to", "json", "--output_dir", tmp_path / "run", "--save_strategy", "no")
+    whole = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "short.jsonl").write_text("".join(lines[:-1]))
+    (tmp_path / "torn.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
+    for name in ("short", "torn"):
+        done = plotted(python, tmp_path / f"{name}.jsonl", "-o", tmp_path / f"{name}.png")
+        assert done.stderr == ("" if name == "short" else
+                               f"plot_metrics: warning: {tmp_path}/torn.jsonl:{len(lines)}: the last line is cut off, and left out\n")
+    # In the middle it is damage.
+    (tmp_path / "torn.jsonl").write_text(lines[0][:20] + "\n" + "".join(lines[1:]))
+    assert "torn.jsonl:1: " in plotted(python, tmp_path / "torn.jsonl", status=65).stderr
+
+
 def test_what_cannot_be_drawn_is_one_message(python, tmp_path):
     alone(*JOB, "--report_to", "json", "--output_dir", tmp_path / "run", "--save_strategy", "no")
     (tmp_path / "matplotlib.py").write_text("raise ImportError('none here')\n")
@@ -396,10 +411,11 @@ def test_what_cannot_be_drawn_is_one_message(python, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.json").write_text("[]")
     (tmp_path / "bad.jsonl").write_text("{\"step\": 1}\nx\n")
+    (tmp_path / "torn.jsonl").write_text("{\"st")
     (tmp_path / "none.jsonl").write_text("{\"step\": 1}\n")
     for run, status, words in (("absent", 66, "absent: No such file or directory"), ("bad.json", 65, "is no trainer_state.json"),
                                ("empty", 66, "empty: neither metrics.jsonl nor a checkpoint is in it"),
-                               ("bad.jsonl", 65, "bad.jsonl:2: "), ("none.jsonl", 65, "none.jsonl: no loss is in it")):
+                               ("bad.jsonl", 65, "bad.jsonl:2: "), ("torn.jsonl", 65, "torn.jsonl:1: "), ("none.jsonl", 65, "none.jsonl: no loss is in it")):
         done = plotted(python, tmp_path / run, status=status)
         assert words in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = plotted(python, tmp_path / "run", "-o", tmp_path / "absent" / "x.png", status=74)

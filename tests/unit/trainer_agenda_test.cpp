@@ -68,14 +68,19 @@ TEST_CASE("checkpoints are due by steps or by epochs, and always after the last 
   options.save_steps = 3;
   const Agenda agenda(options, kLength);
   const auto is_due = [&](std::uint64_t step) { return agenda.is_time_to_save(step); };
-  options.save_strategy = IntervalStrategy::no;
+  options.save_strategy = SaveStrategy::no;
   CHECK(steps_where(is_due).empty());
   CHECK_FALSE(agenda.saves());
-  options.save_strategy = IntervalStrategy::steps;
+  options.save_strategy = SaveStrategy::steps;
   CHECK(steps_where(is_due) == Steps{3, 6, 9, 10});
-  options.save_strategy = IntervalStrategy::epoch;
+  options.save_strategy = SaveStrategy::epoch;
   CHECK(steps_where(is_due) == Steps{5, 10});
   CHECK(agenda.saves());
+  CHECK_FALSE(agenda.saves_best());
+  options.save_strategy = SaveStrategy::best;  // the tests decide
+  CHECK(steps_where(is_due).empty());
+  CHECK(agenda.saves());
+  CHECK(agenda.saves_best());
 }
 
 TEST_CASE("a test is due as its strategy says, and after the last step it always is") {
@@ -108,7 +113,7 @@ TEST_CASE("an epoch that max_steps cuts short ends with the job") {
 TEST_CASE("something is due wherever one of them is") {
   TrainOptions options;
   options.logging_steps = 4;
-  options.save_strategy = IntervalStrategy::steps;
+  options.save_strategy = SaveStrategy::steps;
   options.save_steps = 3;
   options.eval_strategy = IntervalStrategy::epoch;
   const Agenda agenda(options, kLength);

@@ -318,7 +318,7 @@ TEST_CASE("a checkpoint for which there is no memory or no thread counts as not 
   CHECK(told[0].where == (output / "checkpoint-1").string());
   const auto ended = forgetful.finish();
   REQUIRE_FALSE(ended);
-  CHECK(ended.error().what == "1 of 1 checkpoints could not be written");
+  CHECK(ended.error().what == "1 of 1 checkpoint could not be written");
 
   // Stacks that no address space has room for.
   pthread_attr_t usual;

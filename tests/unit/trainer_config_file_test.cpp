@@ -58,7 +58,7 @@ TEST_CASE("keys stand at the top or below train:, in YAML or JSON") {
     CHECK(o.report_json);
     CHECK(o.report_tensorboard);
     CHECK(o.output_dir == "x");
-    CHECK(o.save_strategy == IntervalStrategy::steps);
+    CHECK(o.save_strategy == SaveStrategy::steps);
   }
   CHECK(options("").learning_rate == 1e-3);
   CHECK(options("# nothing\n").learning_rate == 1e-3);
@@ -71,7 +71,7 @@ TEST_CASE("flags win over the file, and the file over the defaults") {
   CHECK(o.seed == 3);
   CHECK(o.device == DeviceChoice::cpu);
   CHECK(o.weight_decay == 1e-2);
-  CHECK(o.save_strategy == IntervalStrategy::epoch);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
   CHECK(options(file, {"--device", "cuda"}).device == DeviceChoice::cuda);
   CHECK(options("device: cuda\n", {"--use_cpu"}).device == DeviceChoice::cpu);
   CHECK(options(file, {"--use_cpu", "false"}).device == DeviceChoice::automatic);
@@ -119,7 +119,7 @@ TEST_CASE("all of TrainingArguments, as transformers 4 and 5 write it, is accept
     CHECK(o.seed == 42);
     CHECK(o.logging_steps == 500);
     CHECK(o.save_steps == 500);
-    CHECK(o.save_strategy == IntervalStrategy::steps);
+    CHECK(o.save_strategy == SaveStrategy::steps);
     CHECK(o.output_dir == "runs/a");
     CHECK(o.ddp_timeout == 1800);
     CHECK(o.eval_strategy == IntervalStrategy::no);
@@ -289,6 +289,8 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"load_best_model_at_end: true\noutput_dir: x\n", "cfg.yaml:1:1",
        "load_best_model_at_end needs one strategy to test and to save, and eval_strategy is no and save_strategy "
        "steps\n"},
+      {"save_strategy: best\noutput_dir: x\neval_strategy: epoch\n", "cfg.yaml:1:1",
+       "save_strategy best needs metric_for_best_model\n"},
       {"- 1\n", "cfg.yaml:1:1", "these are no settings\n"},
       {"train: 5\n", "cfg.yaml:1:8",
        "train: a mapping is expected\n    1 | train: 5\n      |        ^ write settings below it, indented"},
@@ -422,6 +424,14 @@ TEST_CASE("parts of epochs and shares of steps are taken as Hugging Face's files
 TEST_CASE("a file's folder for reports is told of when it asks for none") {
   CHECK(options("logging_dir: x\n").notes.size() == 1);
   CHECK(options("logging_dir: x\nreport_to: []\n").notes.empty());  // as transformers 4 writes it
+}
+
+TEST_CASE("a file that asks how to save, and not where, is told that nothing is saved") {
+  CHECK(options("save_steps: 500\nsave_total_limit: null\n").notes.empty());
+  CHECK(options("save_steps: 100\nsave_total_limit: 3\n").notes ==
+        std::vector<std::string>{"--save_total_limit 3: no checkpoints are written; that needs --output_dir",
+                                 "--save_steps 100: no checkpoints are written; that needs --output_dir"});
+  CHECK(options("output_dir: x\nsave_steps: 100\nsave_strategy: epoch\n").notes.empty());
 }
 
 TEST_CASE("what stands in a file and flags contradict together is blamed on who said it") {

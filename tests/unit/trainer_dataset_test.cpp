@@ -106,8 +106,10 @@ TEST_CASE("every damage of an image file has its own words") {
       {image_file(1, pixels(1), 0x0803, 28, 4'000'000'000),
        "images: holds images of 28 x 4000000000; networks here take 28 x 28"},
       {image_file(2, pixels(2).substr(1)), "images: is truncated: 1583 bytes, but 2 images need 1584"},
+      {image_file(1, pixels(1).substr(1)), "images: is truncated: 799 bytes, but 1 image needs 800"},
+      {"x", "images: is truncated: 1 byte, but the header alone has 16"},
       {image_file(1'000'000, pixels(1)), "images: is truncated: 800 bytes, but 1000000 images need 784000016"},
-      {image_file(1, pixels(1) + "ab"), "images: has 2 bytes after its 1 images: 802 bytes instead of 800"},
+      {image_file(1, pixels(1) + "ab"), "images: has 2 bytes after its 1 image: 802 bytes instead of 800"},
   };
   for (const auto& [bytes, words] : rows) CHECK(images_error(bytes) == words + kDamagedHint);
 }
@@ -119,7 +121,7 @@ TEST_CASE("every damage of a label file has its own words") {
       {label_file(0, ""), "labels: holds no labels: its header says 0"},
       {label_file(2'000'000, "\1"), "labels: claims 2000000 labels; the limit is 1000000"},
       {label_file(2, "\1"), "labels: is truncated: 9 bytes, but 2 labels need 10"},
-      {label_file(1, "\1\1\1"), "labels: has 2 bytes after its 1 labels: 11 bytes instead of 9"},
+      {label_file(1, "\1\1\1"), "labels: has 2 bytes after its 1 label: 11 bytes instead of 9"},
   };
   for (const auto& [bytes, words] : rows) CHECK(labels_error(bytes) == words + kDamagedHint);
   CHECK(labels_error(label_file(3, "\1\2\x0a")) ==
@@ -150,6 +152,40 @@ TEST_CASE("gzip data is unpacked up to a limit, and its damage is told") {
   std::string flipped = gzip;
   flipped[flipped.size() - 8] = static_cast<char>(flipped[flipped.size() - 8] ^ 1);
   CHECK(error(flipped, text.size()) == "file.gz: cannot be unpacked: incorrect data check" + std::string(kDamagedHint));
+}
+
+TEST_CASE("gzip data of several members is read as a whole, within the limit and to its end") {
+  const std::string text = pixels(20);
+  const std::string first = packed(text.substr(0, 7'000)), rest = packed(text.substr(7'000));
+  // An empty member is how bgzip ends a file.
+  for (const std::string& gzip : {first + rest, first + packed("") + rest, first + rest + packed("")}) {
+    const auto unpacked = unpack_gzip(as_bytes(gzip), text.size(), "file.gz");
+    REQUIRE(unpacked);
+    CHECK(as_text(*unpacked) == text);
+  }
+  const auto error = [](const std::string& bytes, std::size_t limit) {
+    const auto result = unpack_gzip(as_bytes(bytes), limit, "file.gz");
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == Errc::invalid_config);
+    return result.error().what;
+  };
+  const std::string both = first + rest;
+  CHECK(error(both, text.size() - 1) == "unpacks to more than the limit of 15679 bytes");
+  CHECK(error(both, 7'000) == "unpacks to more than the limit of 7000 bytes");
+  for (const std::size_t left : {1U, 2U, 9U, 10U, 50U}) {
+    CHECK(error(first + rest.substr(0, left), text.size()) ==
+          "is truncated: its gzip data ends after " + std::to_string(first.size() + left) + " bytes");
+  }
+  CHECK(error(both + "abc", text.size()) == "has 3 bytes after its gzip data");
+  CHECK(error(both + "\x1f"
+                     "bc",
+              text.size()) == "has 3 bytes after its gzip data");
+  CHECK(error(first + "\x1f\x8b"
+                      "bc",
+              text.size()) == "cannot be unpacked: unknown compression method");
+  std::string flipped = both;
+  flipped[flipped.size() - 8] = static_cast<char>(flipped[flipped.size() - 8] ^ 1);
+  CHECK(error(flipped, text.size()) == "cannot be unpacked: incorrect data check");
 }
 
 TEST_CASE("all four spellings of the names are found, plain and packed") {
@@ -235,6 +271,26 @@ TEST_CASE("the folders that torchvision leaves are found from the root, the data
   put(".", "train-labels-idx1-ubyte");
   CHECK(found(root) == root.string());  // what lies there itself wins
   CHECK(refused(root / "none").what == "no such folder");
+}
+
+TEST_CASE("a file where a folder is wanted is called one, and the folder of the four files is named") {
+  const Folder folder;
+  folder.write("notes", "x");
+  const auto said_of = [](const std::string& given) {
+    for (const auto& error : {find_mnist_folder(given).error(), load_mnist(given, Split::train).error()}) {
+      CHECK(error.code == Errc::not_found);
+      CHECK(error.where == given);
+    }
+    const Error error = find_mnist_folder(given).error();
+    return error.what + "; " + error.hint;
+  };
+  CHECK(said_of(folder.path() + "/notes") ==
+        "is a file, and a folder is wanted; --data_dir wants MNIST's four IDX files, plain or .gz; without it digits "
+        "are drawn");
+  folder.write("train-images-idx3-ubyte.gz", "x");
+  CHECK(said_of(folder.path() + "/train-images-idx3-ubyte.gz") ==
+        "is a file, and a folder is wanted; write --data_dir " + folder.path());
+  CHECK_THAT(said_of("/dev/null"), Catch::StartsWith("is no folder; --data_dir wants"));
 }
 
 TEST_CASE("what is missing or does not belong together is named") {

@@ -2,8 +2,12 @@
 #include "trainer/ddp.hpp"
 
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "tests/support/catch.hpp"
@@ -100,6 +104,27 @@ TEST_CASE("BasicNet's buckets are those of PyTorch: the linear layers, then the 
   CHECK(buckets[0].ranges[0].count + buckets[1].ranges[0].count == kBasicNetValues);
 }
 
+TEST_CASE("the buckets are those that PyTorch's DDP makes anew, without a cap and with any") {
+  std::ifstream file(LLMLAUNCH_FIXTURES "/torch_numbers.json");
+  REQUIRE(file);
+  const auto all = nlohmann::json::parse(file).at("buckets");
+  REQUIRE(all.size() == 16);
+  // mlp: weight and bias of three linear layers.
+  const std::vector<std::size_t> mlp = {401'408, 512, 262'144, 512, 5'120, 10};
+  std::set<std::size_t> seen;
+  for (const auto& one : all) {
+    const auto& counts = one.at("model") == "basicnet" ? kBasicNet : mlp;
+    const auto& cap = one.at("cap_mb");
+    CAPTURE(one.dump());
+    const auto order = one.at("order").get<std::vector<std::size_t>>();
+    const auto caps = bucket_caps(cap.is_null() ? std::nullopt : std::optional(cap.get<double>()));
+    const auto buckets = plan_buckets(places_of(counts), order, caps);
+    CHECK(parameters_of(buckets) == one.at("parameters").get<Lists>());
+    seen.insert(buckets.size());
+  }
+  CHECK(seen == std::set<std::size_t>{1, 2, 3, 6, 8});
+}
+
 TEST_CASE("a bucket closes as soon as it holds its cap, the first by a cap of its own") {
   const auto places = places_of({4, 4, 4, 4, 4, 4});
   const std::vector<std::size_t> order = {5, 4, 3, 2, 1, 0};
@@ -148,6 +173,29 @@ TEST_CASE("the first step reduces everything at once, later steps bucket by buck
   CHECK(comm.started.size() == 2);
   REQUIRE(reducer.finish_step());
   CHECK(comm.waits == 2);
+}
+
+TEST_CASE("a run that goes on reduces its first step as the undisturbed run does that step") {
+  std::vector<float> gradient(kBasicNetValues);
+  ScriptedComm comm(3);
+  comm.base = gradient.data();
+  GradientReducer undisturbed(comm, gradient, places_of(kBasicNet), {});
+  REQUIRE(backward(undisturbed, kBackward));
+  comm.started.clear();
+  REQUIRE(backward(undisturbed, kBackward));
+  const auto later = comm.started;
+  REQUIRE(later.size() == 2);
+  comm.started.clear();
+  GradientReducer resumed(comm, gradient, places_of(kBasicNet), {});
+  resumed.resume();
+  CHECK_FALSE(resumed.finish_step());  // of no gradients
+  GradientReducer again(comm, gradient, places_of(kBasicNet), {});
+  again.resume();
+  for (int step = 0; step < 2; ++step) {
+    comm.started.clear();
+    REQUIRE(backward(again, kBackward));
+    CHECK(comm.started == later);
+  }
 }
 
 TEST_CASE("a later bucket that is full first waits for its turn") {

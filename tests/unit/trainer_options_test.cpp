@@ -159,9 +159,9 @@ TEST_CASE("every flag reaches its option") {
   CHECK(options({"--predict", "file"}).predict == "file");
   CHECK(options({}).dataloader_num_workers == 0);
   CHECK(options({"--dataloader_num_workers", "4"}).dataloader_num_workers == 4);
-  CHECK(options({}).save_strategy == IntervalStrategy::no);
-  CHECK(options({"--output_dir", "x"}).save_strategy == IntervalStrategy::steps);  // as Hugging Face's
-  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == IntervalStrategy::no);
+  CHECK(options({}).save_strategy == SaveStrategy::no);
+  CHECK(options({"--output_dir", "x"}).save_strategy == SaveStrategy::steps);  // as Hugging Face's
+  CHECK(options({"--output_dir", "x", "--save_strategy", "no"}).save_strategy == SaveStrategy::no);
   CHECK(options({}).on_nan == OnNan::stop);
   CHECK(options({"--on_nan", "skip"}).on_nan == OnNan::skip);
   CHECK(options({"--on_nan", "continue"}).on_nan == OnNan::carry_on);
@@ -190,6 +190,14 @@ TEST_CASE("the best model's flags") {
   CHECK(o.load_best_model_at_end);
   CHECK(o.metric_for_best_model == Metric::loss);
   CHECK_FALSE(o.greater_is_better);
+  // What is saved is tested, whenever that is.
+  for (const char* tests : {"epoch", "steps"}) {
+    const TrainOptions best =
+        options({"--output_dir", "x", "--save_strategy", "best", "--eval_strategy", tests, "--load_best_model_at_end"});
+    CHECK(best.save_strategy == SaveStrategy::best);
+    CHECK(best.metric_for_best_model == Metric::loss);
+    CHECK(best.notes.empty());
+  }
   const TrainOptions more =
       options({"--metric_for_best_model", "eval_accuracy", "--greater_is_better", "False", "--progress", "always"});
   CHECK(more.metric_for_best_model == Metric::accuracy);
@@ -197,11 +205,47 @@ TEST_CASE("the best model's flags") {
   CHECK(more.progress == Progress::always);
 }
 
+TEST_CASE("flags that have no effect without others are told of, once each") {
+  const auto notes_of = [](const std::vector<std::string>& arguments) { return options(arguments).notes; };
+  using Notes = std::vector<std::string>;
+  CHECK(notes_of({"--save_total_limit", "2"}) ==
+        Notes{"--save_total_limit 2: no checkpoints are written; that needs --output_dir"});
+  CHECK(notes_of({"--save_total_limit", "2", "--output_dir", "x", "--save_strategy", "no"}) ==
+        Notes{"--save_total_limit 2: no checkpoints are written; that needs another --save_strategy than no"});
+  CHECK(notes_of({"--save_total_limit", "2", "--output_dir", "x"}).empty());
+  CHECK(notes_of({"--greater_is_better", "true"}) ==
+        Notes{"--greater_is_better: nothing is compared; that needs --metric_for_best_model"});
+  CHECK(notes_of({"--metric_for_best_model", "accuracy", "--greater_is_better", "true"}) ==
+        Notes{"--metric_for_best_model: no checkpoints are written, of which one could be the best; that needs "
+              "--output_dir"});
+  const std::vector<std::string> saving = {"--output_dir", "x", "--eval_strategy", "steps"};
+  auto comparing = saving;
+  comparing.insert(comparing.end(), {"--metric_for_best_model", "loss", "--greater_is_better", "true"});
+  CHECK(notes_of(comparing).empty());
+  auto loading = saving;
+  loading.insert(loading.end(), {"--load_best_model_at_end", "--greater_is_better", "true"});
+  CHECK(notes_of(loading).empty());
+}
+
 TEST_CASE("shares of steps that are multiples of each other are so in decimal digits") {
   const TrainOptions o = options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps",
                                   "--eval_steps", "0.1", "--save_steps", "0.3", "--num_train_epochs", "2.5"});
   CHECK(o.save_steps == 0.3);
   CHECK(o.num_train_epochs == 2.5);
+}
+
+TEST_CASE("constant has no warm-up, as Hugging Face's, and that is said; the schedule that is not named has one") {
+  CHECK(options({}).lr_scheduler_type == SchedulerType::constant_with_warmup);
+  CHECK(options({"--warmup_steps", "3"}).notes.empty());
+  const TrainOptions with = options({"--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "3"});
+  CHECK(with.lr_scheduler_type == SchedulerType::constant_with_warmup);
+  CHECK(with.notes.empty());
+  const TrainOptions without = options({"--lr_scheduler_type", "constant", "--warmup_steps", "0.5"});
+  CHECK(without.lr_scheduler_type == SchedulerType::constant);
+  CHECK(without.notes == std::vector<std::string>{
+                             "--warmup_steps 0.5: --lr_scheduler_type constant has no warm-up, as in Hugging Face's "
+                             "Trainer; constant_with_warmup has one"});
+  CHECK(options({"--lr_scheduler_type", "constant", "--warmup_steps", "0"}).notes.empty());
 }
 
 TEST_CASE("switches are true alone, and true or false when that follows, as Hugging Face's") {
@@ -303,6 +347,18 @@ TEST_CASE("what cannot be understood is named") {
       {{"--eval_steps", "5"}, "--eval_steps needs --eval_strategy steps", ""},
       {{"--resume_from_checkpoint", "True"}, "--resume_from_checkpoint true needs --output_dir", ""},
       {{"--save_strategy", "epoch"}, "--save_strategy needs --output_dir", ""},
+      {{"--save_strategy", "best", "--output_dir", "x", "--metric_for_best_model", "loss"},
+       "--save_strategy best needs --eval_strategy steps or epoch",
+       ""},
+      {{"--save_strategy", "best", "--output_dir", "x", "--eval_strategy", "epoch"},
+       "--save_strategy best needs --metric_for_best_model",
+       "it is loss or accuracy"},
+      {{"--save_strategy", "best", "--output_dir", "x", "--eval_strategy", "epoch", "--save_steps", "3"},
+       "--save_steps needs --output_dir and --save_strategy steps",
+       ""},
+      {{"--save_strategy", "bets"},
+       "--save_strategy: 'bets' is not one of best, epoch, no, steps",
+       "did you mean best?"},
       {{"--save_steps", "5"}, "--save_steps needs --output_dir and --save_strategy steps", ""},
       {{"--save_steps", "5", "--output_dir", "x", "--save_strategy", "epoch"},
        "--save_steps needs --output_dir and --save_strategy steps",
@@ -353,11 +409,11 @@ TEST_CASE("what cannot be understood is named") {
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "epoch"},
        "--load_best_model_at_end needs one strategy to test and to save, and --eval_strategy is epoch and "
        "--save_strategy steps",
-       "make both steps or both epoch"},
+       "make both steps or both epoch, or --save_strategy best"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--save_strategy", "no"},
        "--load_best_model_at_end: no checkpoint is tested and none is saved (--eval_strategy and --save_strategy are "
        "no), so that none can be the best",
-       "make both steps or both epoch, or leave it out"},
+       "make both steps or both epoch, --save_strategy best, or leave it out"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
@@ -505,7 +561,7 @@ TEST_CASE("true and false are written as accelerate, Hugging Face and YAML write
 TEST_CASE("words are taken in upper case, too") {
   const TrainOptions o = options({"--eval_strategy", "STEPS", "--save_strategy=Epoch", "--output_dir", "x"});
   CHECK(o.eval_strategy == IntervalStrategy::steps);
-  CHECK(o.save_strategy == IntervalStrategy::epoch);
+  CHECK(o.save_strategy == SaveStrategy::epoch);
 }
 
 TEST_CASE("a folder for reports that nobody asked for is told of") {

@@ -154,9 +154,11 @@ TEST_CASE("flags that differ from the checkpoint's are told with both values and
   now.warmup_steps = 10;
   CHECK(changed_flags(then, optimizer_numbers(now), flags_to_keep(now, {}, 200, 2)) ==
         "from the optimizer's state, as in Hugging Face's Trainer: --learning_rate 0.001 (and not 0.5); the number of "
-        "steps is 200 and was 100, --warmup_steps is 10 and was 0");
+        "steps is 200 and was 100, --lr_scheduler_type is constant_with_warmup and was constant, --warmup_steps is 10 "
+        "and was "
+        "0");
   CHECK(changed_flags(then, optimizer_numbers(before), flags_to_keep(now, {}, 100, 2)) ==
-        "--warmup_steps is 10 and was 0");
+        "--lr_scheduler_type is constant_with_warmup and was constant, --warmup_steps is 10 and was 0");
   DataSource data{{}, {}, "x"};
   data.test.labels.resize(3);
   TrainOptions elsewhere;

@@ -2,7 +2,9 @@
 #include "trainer/schedule.hpp"
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "tests/support/catch.hpp"
 
@@ -14,12 +16,13 @@ TEST_CASE("learning rates are those that PyTorch's LambdaLR gives Hugging Face's
   std::ifstream file(LLMLAUNCH_FIXTURES "/torch_numbers.json");
   REQUIRE(file);
   const auto schedules = nlohmann::json::parse(file).at("schedules");
-  REQUIRE(schedules.size() == 15);
+  REQUIRE(schedules.size() == 20);
+  const std::map<std::string, SchedulerType> types = {{"constant", SchedulerType::constant},
+                                                      {"constant_with_warmup", SchedulerType::constant_with_warmup},
+                                                      {"linear", SchedulerType::linear},
+                                                      {"cosine", SchedulerType::cosine}};
   for (const auto& one : schedules) {
-    const std::string type = one.at("type");
-    const Schedule schedule{.type = type == "linear"   ? SchedulerType::linear
-                                    : type == "cosine" ? SchedulerType::cosine
-                                                       : SchedulerType::constant,
+    const Schedule schedule{.type = types.at(one.at("type")),
                             .learning_rate = one.at("learning_rate"),
                             .warmup_steps = one.at("warmup_steps"),
                             .total_steps = one.at("total_steps")};

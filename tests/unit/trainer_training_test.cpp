@@ -53,11 +53,14 @@ LossLog no_losses() {
 /// A job of one rank whose folder goes with it. What it prints on stdout stays out of the way.
 class SmallJob {
  public:
-  explicit SmallJob(OnNan on_nan) : engine_(engine_of_one()), losses_(no_losses()) {
+  explicit SmallJob(
+      OnNan on_nan, const std::function<void(TrainOptions&)>& change = [](TrainOptions&) {})
+      : engine_(engine_of_one()), losses_(no_losses()) {
     options_.on_nan = on_nan;
     options_.output_dir = output_.path.string();
-    options_.save_strategy = IntervalStrategy::steps;
+    options_.save_strategy = SaveStrategy::steps;
     options_.save_total_limit = 1;
+    change(options_);
     world_.host = "alpha";
     data_ = {draw_digits(64, 1), draw_digits(8, 2), "drawn"};
     job_ = std::make_unique<TrainingJob>(options_, world_, engine_, data_, losses_);
@@ -216,6 +219,49 @@ TEST_CASE("where --on_nan goes on, a state that is not finite is warned of and n
   CHECK(small.names() == std::vector<std::string>{"checkpoint-1"});
 }
 
+TEST_CASE("what is saved as the best is what a test found to be better than all before, and nothing else") {
+  SmallJob small(OnNan::carry_on, [](TrainOptions& options) {
+    options.save_strategy = SaveStrategy::best;
+    options.metric_for_best_model = Metric::loss;
+  });
+  TrainingJob& job = small.job();
+  std::vector<std::uint64_t> written;
+  bool disk_is_full = false;
+  CheckpointKeeper keeper(job, [&](const std::string& output_dir, const TrainingState& state) -> Result<std::string> {
+    if (disk_is_full) return make_error(Errc::internal, "no space left");
+    written.push_back(state.step);
+    CHECK(state.course.best->step == state.step);
+    return save_checkpoint(output_dir, state);
+  });
+  const Warnings warnings;
+  const auto after_test = [&](std::uint64_t step, double loss) {
+    job.step = step;
+    job.last_test = LogRecord{.step = step, .epoch = 0, .values = {{"eval_loss", loss}}};
+    REQUIRE(keeper.save_if_best());
+    keeper.settle();
+    return written;
+  };
+  using Steps = std::vector<std::uint64_t>;
+  CHECK(after_test(1, kInfinity).empty());
+  CHECK(after_test(2, std::numeric_limits<double>::quiet_NaN()).empty());
+  CHECK_FALSE(job.story.course.best);
+  CHECK(after_test(3, 0.5) == Steps{3});
+  CHECK(after_test(4, 0.5) == Steps{3});  // equal is not better
+  CHECK(after_test(5, 0.6) == Steps{3});
+  job.step = 6;  // without a test
+  REQUIRE(keeper.save_if_best());
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-3"});
+  // One that is not on the disk need not be beaten.
+  disk_is_full = true;
+  CHECK(after_test(7, 0.1) == Steps{3});
+  CHECK(job.story.course.best->step == 3);
+  disk_is_full = false;
+  CHECK(after_test(8, 0.4) == Steps{3, 8});
+  CHECK(small.names() == std::vector<std::string>{"checkpoint-8"});
+  CHECK(job.story.course.best->metric == 0.4);
+  REQUIRE(warnings.said.size() == 1);
+}
+
 TEST_CASE("a job of one rank does not go on where three dealt the images, for then two of them were there twice") {
   SmallJob small(OnNan::stop);
   TrainingJob& job = small.job();
@@ -267,11 +313,36 @@ TEST_CASE("steps that were skipped are counted, and a job of nothing else has le
   small.job().skipped = 19;
   CHECK(model.check_learnt());
   CHECK(warnings.said == std::vector<std::string>{"19 of 20 steps were skipped, for their gradient was not finite"});
+  small.job().skipped = 1;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said.back() == "1 of 20 steps was skipped, for its gradient was not finite");
   small.job().skipped = 20;
   const auto nothing = model.check_learnt();
   REQUIRE_FALSE(nothing);
   CHECK(exit_status(nothing.error()) == kDiverged);
   CHECK(nothing.error().what == "all 20 steps were skipped, for no gradient was finite: nothing was learnt");
+  small.job().step = small.job().skipped = 1;
+  CHECK(model.check_learnt().error().what ==
+        "the only step was skipped, for its gradient was not finite: nothing was learnt");
+}
+
+TEST_CASE("half precision that never found a scale for its loss has learnt nothing, and says so") {
+  SmallJob small(OnNan::stop);
+  ModelCheck model(small.job());
+  small.job().step = 5;
+  small.job().loss_scale = {.factor = 2048, .skipped = 4};
+  const Warnings warnings;
+  CHECK(model.check_learnt());
+  CHECK(warnings.said.empty());
+  small.job().loss_scale.skipped = 5;
+  CHECK(model.check_learnt());
+  REQUIRE(warnings.said.size() == 1);
+  CHECK(warnings.said[0] ==
+        "no step was taken, and nothing was learnt: the gradients of all 5 steps overflowed in half precision, where a "
+        "scale for the loss is found by trying (it is 2048 now); more steps may find it, --bf16 needs none");
+  small.job().step = small.job().loss_scale.skipped = 1;
+  CHECK(model.check_learnt());
+  CHECK_THAT(warnings.said.back(), Catch::Contains("nothing was learnt: the gradient of the only step overflowed in"));
 }
 
 TEST_CASE("steps go on while a checkpoint is written, and one that is waited for is said, once") {

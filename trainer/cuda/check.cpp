@@ -19,10 +19,11 @@ std::string place(const char* expression, const char* file, int line) {
   return fmt::format("{} ({}:{})", expression, slash == nullptr ? file : slash + 1, line);
 }
 
+constexpr const char* kMemoryIsFull = "the GPU's memory is full: a smaller --per_device_train_batch_size needs less";
+
 std::string hint_for(cudaError_t code) {
   switch (code) {
-    case cudaErrorMemoryAllocation:
-      return "the GPU's memory is full: a smaller --per_device_train_batch_size needs less";
+    case cudaErrorMemoryAllocation: return kMemoryIsFull;
     case cudaErrorInsufficientDriver: return "the driver is older than this build's CUDA runtime: update it";
     case cudaErrorNoKernelImageForDevice: return "rebuild with CMAKE_CUDA_ARCHITECTURES set to this GPU's";
     case cudaErrorECCUncorrectable:
@@ -43,34 +44,44 @@ std::string identity_text() {
 
 namespace {
 
-Errc condition_of(cudaError_t code) {
+/// The device or its software failed: nothing that this program asked for wrongly.
+const std::error_code kDeviceFailed = std::make_error_code(std::errc::no_such_device);
+
+std::error_code condition_of(cudaError_t code) {
   switch (code) {
     case cudaErrorMemoryAllocation: return Errc::out_of_resources;
     case cudaErrorNotSupported:
     case cudaErrorStreamCaptureUnsupported: return Errc::unsupported;
-    default: return Errc::io;
+    default: return kDeviceFailed;
   }
+}
+
+Error device_error(std::error_code condition, std::string what, std::string hint) {
+  return {.code = condition, .what = std::move(what), .where = identity_text(), .hint = std::move(hint)};
+}
+
+[[noreturn]] void fail_library(bool is_memory, std::string what) {
+  throw DeviceError(is_memory ? device_error(Errc::out_of_resources, std::move(what), kMemoryIsFull)
+                              : device_error(kDeviceFailed, std::move(what), {}));
 }
 
 }  // namespace
 
 void fail_cuda(cudaError_t code, const char* expression, const char* file, int line) {
-  throw DeviceError(make_error(
+  throw DeviceError(device_error(
       condition_of(code),
       fmt::format("{}: {}: {}", place(expression, file, line), cudaGetErrorName(code), cudaGetErrorString(code)),
-      identity_text(), hint_for(code)));
+      hint_for(code)));
 }
 
 void fail_cublas(cublasStatus_t code, const char* expression, const char* file, int line) {
-  throw DeviceError(
-      make_error(Errc::io, fmt::format("{}: {}", place(expression, file, line), cublas().cublasGetStatusString(code)),
-                 identity_text()));
+  fail_library(code == CUBLAS_STATUS_ALLOC_FAILED,
+               fmt::format("{}: {}", place(expression, file, line), cublas().cublasGetStatusString(code)));
 }
 
 void fail_cudnn(cudnnStatus_t code, const char* expression, const char* file, int line) {
-  throw DeviceError(make_error(Errc::io,
-                               fmt::format("{}: {}", place(expression, file, line), cudnn().cudnnGetErrorString(code)),
-                               identity_text()));
+  fail_library(code == CUDNN_STATUS_ALLOC_FAILED || code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED,
+               fmt::format("{}: {}", place(expression, file, line), cudnn().cudnnGetErrorString(code)));
 }
 
 Error nccl_error(ncclResult_t code, ncclComm_t comm, const char* expression, const char* file, int line) {
@@ -78,7 +89,7 @@ Error nccl_error(ncclResult_t code, ncclComm_t comm, const char* expression, con
   if (const char* last = nccl().ncclGetLastError(comm); last != nullptr && *last != '\0') {
     what += fmt::format(": {}", last);
   }
-  Errc condition = Errc::io;
+  std::error_code condition = kDeviceFailed;
   std::string hint;
   if (code == ncclRemoteError) {
     condition = Errc::closed;  // somebody else failed first
@@ -88,7 +99,7 @@ Error nccl_error(ncclResult_t code, ncclComm_t comm, const char* expression, con
   } else if (code == ncclSystemError) {
     hint = "NCCL_DEBUG=INFO shows NCCL's own messages; NCCL_SOCKET_IFNAME chooses the network interface";
   }
-  return make_error(condition, what, identity_text(), hint);
+  return device_error(condition, std::move(what), std::move(hint));
 }
 
 }  // namespace llmlaunch::trainer::cuda

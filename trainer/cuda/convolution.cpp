@@ -18,8 +18,9 @@ constexpr float kZero = 0.0F;
 
 }  // namespace
 
+// The destructor runs for what the other constructor has made, also when one of these calls fails.
 Convolution::Convolution(ConvolutionShape shape, Precision precision)
-    : shape_(shape), type_(precision == Precision::fp16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT) {
+    : Convolution(shape, precision == Precision::fp16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT) {
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &in_);
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &out_);
   CUDNN_CHECK(cudnnCreateFilterDescriptor, &weight_);

@@ -37,6 +37,8 @@ class Convolution {
                       void* workspace, std::size_t workspace_bytes);
 
  private:
+  Convolution(ConvolutionShape shape, cudnnDataType_t type) : shape_(shape), type_(type) {}
+
   ConvolutionShape shape_;
   cudnnDataType_t type_;
   cudnnTensorDescriptor_t in_ = nullptr;

@@ -4,11 +4,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "rendezvous/base/counted.hpp"
 #include "trainer/cuda/check.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
@@ -53,6 +55,9 @@ class CudaBackend final : public Backend {
       CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, model.values * sizeof(float), stream_.handle()));
     }
   }
+
+  /// What is queued still works on the arrays.
+  ~CudaBackend() override { cudaStreamSynchronize(stream_.handle()); }
 
   std::string description() const override { return description_; }
   const Model& model() const override { return model_; }
@@ -194,6 +199,7 @@ class CudaBackend final : public Backend {
 
   /// Of the queued sums of squares. Waits for the stream.
   double root_of_sums() {
+    CUDA_CHECK(cudaGetLastError());  // a kernel that was not started has left no sums
     std::vector<double> sums(kSquareSums);
     CUDA_CHECK(cudaMemcpyAsync(sums.data(), square_sums_.data(), kSquareSums * sizeof(double), cudaMemcpyDeviceToHost,
                                stream()));
@@ -246,7 +252,8 @@ Result<int> device_of(const World& world) {
   if (*count == 1) return 0;
   if (wanted < *count) return wanted;
   return make_error(Errc::unsupported,
-                    fmt::format("{} ranks on this host, but only {} GPUs are visible", world.local_world_size, *count),
+                    fmt::format("{} ranks on this host, but only {} {} visible", world.local_world_size,
+                                counted(static_cast<std::uint64_t>(*count), "GPU"), *count == 1 ? "is" : "are"),
                     fmt::format("rank {} on {}", world.rank, world.host),
                     "start at most one rank per GPU (slots in the YAML), or see CUDA_VISIBLE_DEVICES");
 }
@@ -319,7 +326,8 @@ Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions&
   if (world.world_size == 1) {
     engine.comm = std::make_unique<LocalComm>();
   } else {
-    const NcclOptions options{.connect_timeout = world.client->options().timeout, .timeout = collective_timeout};
+    const NcclOptions options{.connect_timeout = std::min(world.client->options().timeout, collective_timeout),
+                              .timeout = collective_timeout};
     auto comm = make_nccl_comm(*world.client, (*backend)->stream(), options);
     if (!comm) return comm.error();
     engine.comm = std::move(*comm);

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "trainer/cuda/kernels.hpp"
+#include "trainer/cuda/launch.cuh"
 #include "trainer/philox.hpp"
 
 namespace llmlaunch::trainer::cuda {
@@ -249,105 +250,106 @@ __global__ void adamw_kernel(AdamWArrays arrays, AdamWStep given, const StepNumb
 void queue_adamw(const AdamWArrays& arrays, const AdamWStep& step, const StepNumbers* current, const int* halted,
                  cudaStream_t stream) {
   const std::size_t threads = (arrays.count + kAtOnce - 1) / kAtOnce;
-  adamw_kernel<<<blocks_for(threads), kThreads, 0, stream>>>(arrays, step, current, halted);
+  launch(adamw_kernel, blocks_for(threads), kThreads, stream, arrays, step, current, halted);
 }
 
 }  // namespace
 
 void next_step(StepNumbers* current, const StepNumbers* steps, std::uint64_t* next, cudaStream_t stream) {
-  next_step_kernel<<<1, 1, 0, stream>>>(current, steps, next);
+  launch(next_step_kernel, 1, 1, stream, current, steps, next);
 }
 
 void gather(float* images, std::uint8_t* labels, const ResidentImages& from, const StepNumbers* current,
             std::size_t batch, cudaStream_t stream) {
   const std::size_t count = batch * kPixels;
-  gather_kernel<<<blocks_for(count), kThreads, 0, stream>>>(images, labels, from, current, count);
+  launch(gather_kernel, blocks_for(count), kThreads, stream, images, labels, from, current, count);
 }
 
 void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
                    cudaStream_t stream) {
   const std::size_t count = batch * channels * area;
-  add_bias_relu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels, area);
+  launch(add_bias_relu_kernel, blocks_for(count), kThreads, stream, values, bias, count, channels, area);
 }
 
 void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
               cudaStream_t stream) {
   const std::size_t count = batch * channels * area;
-  add_bias_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, count, channels, area);
+  launch(add_bias_kernel, blocks_for(count), kThreads, stream, values, bias, count, channels, area);
 }
 
 void relu(float* values, std::size_t count, cudaStream_t stream) {
-  relu_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, count);
+  launch(relu_kernel, blocks_for(count), kThreads, stream, values, count);
 }
 
 void relu_backward(float* gradient, const float* output, float factor, std::size_t count, cudaStream_t stream) {
-  relu_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(gradient, output, factor, count);
+  launch(relu_backward_kernel, blocks_for(count), kThreads, stream, gradient, output, factor, count);
 }
 
 void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
               std::size_t width, cudaStream_t stream) {
   const std::size_t count = images * (height / 2) * (width / 2);
-  max_pool_kernel<<<blocks_for(count), kThreads, 0, stream>>>(out, taken, in, count, height / 2, width / 2);
+  launch(max_pool_kernel, blocks_for(count), kThreads, stream, out, taken, in, count, height / 2, width / 2);
 }
 
 void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
                        std::size_t height, std::size_t width, cudaStream_t stream) {
   const std::size_t count = images * (height / 2) * (width / 2);
-  max_pool_backward_kernel<<<blocks_for(count), kThreads, 0, stream>>>(in_gradient, out_gradient, taken, count,
-                                                                       height / 2, width / 2);
+  launch(max_pool_backward_kernel, blocks_for(count), kThreads, stream, in_gradient, out_gradient, taken, count,
+         height / 2, width / 2);
 }
 
 void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
              cudaStream_t stream) {
   const std::size_t blocks = batch * (features / 4);
-  dropout_kernel<<<blocks_for(blocks), kThreads, 0, stream>>>(values, blocks, features / 4, p, 1.0F / (1.0F - p),
-                                                              masks);
+  launch(dropout_kernel, blocks_for(blocks), kThreads, stream, values, blocks, features / 4, p, 1.0F / (1.0F - p),
+         masks);
 }
 
 void add(float* values, const float* more, std::size_t count, cudaStream_t stream) {
-  add_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, more, count);
+  launch(add_kernel, blocks_for(count), kThreads, stream, values, more, count);
 }
 
 void scale(float* values, float factor, std::size_t count, cudaStream_t stream) {
-  scale_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, factor, count);
+  launch(scale_kernel, blocks_for(count), kThreads, stream, values, factor, count);
 }
 
 void sum_squares(double* sums, const float* values, std::size_t count, cudaStream_t stream) {
-  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, 1.0F, count);
+  launch(sum_squares_kernel<const float>, kSquareSums, kThreads, stream, sums, values, 1.0F, count);
 }
 
 void scale_and_sum_squares(double* sums, float* values, float factor, std::size_t count, cudaStream_t stream) {
-  sum_squares_kernel<<<kSquareSums, kThreads, 0, stream>>>(sums, values, factor, count);
+  launch(sum_squares_kernel<float>, kSquareSums, kThreads, stream, sums, values, factor, count);
 }
 
 void to_halves(__half* halves, const float* values, std::size_t count, cudaStream_t stream) {
-  to_halves_kernel<<<blocks_for(count), kThreads, 0, stream>>>(halves, values, count);
+  launch(to_halves_kernel, blocks_for(count), kThreads, stream, halves, values, count);
 }
 
 void from_halves(float* values, const __half* halves, std::size_t count, cudaStream_t stream) {
-  from_halves_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, halves, count);
+  launch(from_halves_kernel, blocks_for(count), kThreads, stream, values, halves, count);
 }
 
 void round_to_fp16(float* values, std::size_t count, cudaStream_t stream) {
-  round_to_fp16_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, count);
+  launch(round_to_fp16_kernel, blocks_for(count), kThreads, stream, values, count);
 }
 
 void add_bias_in_fp16(float* values, const float* bias, bool relu, std::size_t batch, std::size_t channels,
                       std::size_t area, cudaStream_t stream) {
   const std::size_t count = batch * channels * area;
-  add_bias_in_fp16_kernel<<<blocks_for(count), kThreads, 0, stream>>>(values, bias, relu, count, channels, area);
+  launch(add_bias_in_fp16_kernel, blocks_for(count), kThreads, stream, values, bias, relu, count, channels, area);
 }
 
 void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
                   const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
                   const KeptLosses& keep, cudaStream_t stream) {
-  softmax_loss_kernel<<<blocks_for(batch), kThreads, 0, stream>>>(losses, correct, gradient, logits, labels, batch,
-                                                                  classes, scale, keep);
+  launch(softmax_loss_kernel, blocks_for(batch), kThreads, stream, losses, correct, gradient, logits, labels, batch,
+         classes, scale, keep);
 }
 
 void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
                      cudaStream_t stream) {
-  sum_per_channel_kernel<<<static_cast<unsigned>(channels), kThreads, 0, stream>>>(sums, values, batch, channels, area);
+  launch(sum_per_channel_kernel, static_cast<unsigned>(channels), kThreads, stream, sums, values, batch, channels,
+         area);
 }
 
 void adamw(const AdamWArrays& arrays, const AdamWStep& step, cudaStream_t stream) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "trainer/cuda/check.hpp"
+#include "trainer/meeting.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
@@ -154,7 +155,7 @@ class NcclComm final : public Comm {
   Result<void> finish() override {
     return tried([&]() -> Result<void> {
       if (auto done = complete(); !done) return done;
-      if (auto all = client_.barrier("nccl/finish"); !all) return all;
+      if (auto all = meet_at_end(client_, "nccl/finish", options_.timeout); !all) return all;
       if (auto done = settled(NCCL_CODE(ncclCommFinalize, comm_), options_.timeout); !done) return done;
       nccl().ncclCommDestroy(std::exchange(comm_, nullptr));
       return ok;
@@ -193,7 +194,7 @@ class NcclComm final : public Comm {
     for (;;) {
       const cudaError_t state = cudaEventQuery(event_);
       if (state == cudaSuccess) return ok;
-      if (state != cudaErrorNotReady) CUDA_CHECK(state);
+      if (state != cudaErrorNotReady) fail_cuda(state, "cudaEventQuery(event_)", __FILE__, __LINE__);
       // Should that count as the last error, whoever asks for one next does not mean it.
       static_cast<void>(cudaGetLastError());
       ncclResult_t async = ncclSuccess;

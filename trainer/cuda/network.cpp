@@ -14,7 +14,8 @@ constexpr std::size_t kProductWorkspace = std::size_t{32} << 20U;
 
 }  // namespace
 
-Network::Network(cudaStream_t stream, const Model& model, Precision precision) : model_(model) {
+// The destructor runs for what the other constructor has made, also when one of these calls fails.
+Network::Network(cudaStream_t stream, const Model& model, Precision precision) : Network(model) {
   context_.stream = stream;
   context_.precision = precision;
   CUBLAS_CHECK(cublasCreate_v2, &context_.cublas);
@@ -52,7 +53,7 @@ void Network::resize(std::size_t batch) {
 void Network::forward(const float* parameters, const Batch& batch, DropoutChoice dropout, std::optional<float> scale) {
   resize(batch.labels.size());
   pass_ = {.parameters = parameters, .samples = batch.samples, .dropout = dropout};
-  // The sources are ordinary host memory: these copies have read them when they return.
+  // These copies may read their sources when their turn comes: they are the caller's until it has the results.
   CUDA_CHECK(cudaMemcpyAsync(images_.data(), batch.images.data(), batch.images.size_bytes(), cudaMemcpyHostToDevice,
                              context_.stream));
   CUDA_CHECK(cudaMemcpyAsync(labels_.data(), batch.labels.data(), batch.labels.size_bytes(), cudaMemcpyHostToDevice,

@@ -25,8 +25,8 @@ class Network {
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  /// Host data in; the batch's losses and hits stay on the device until `results`. `scale`: of the mean loss whose
-  /// gradient `backward` is to follow; without one there is no way back.
+  /// Host data in, which lives until `results` or `logits`; the batch's losses and hits stay on the device until then.
+  /// `scale`: of the mean loss whose gradient `backward` is to follow; without one there is no way back.
   void forward(const float* parameters, const Batch& batch, DropoutChoice dropout, std::optional<float> scale = {});
   /// The same for `batch` images of the device's memory: those of `images` at `current`. Allocates nothing from its
   /// second call on, with the `backward` of the first.
@@ -46,6 +46,7 @@ class Network {
   std::vector<float> logits();
 
  private:
+  explicit Network(const Model& model) : model_(model) {}
   void resize(std::size_t batch);
   void pass_layers(std::optional<float> scale, const KeptLosses& keep);
 

@@ -3,7 +3,8 @@ writes the mean of the ranks' losses of each step, a line of JSON each, as llmla
 which steps GradScaler left out.
 
     basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16 | --fp16] [--accumulate 1] [--clip 0] [--warmup 0]
-                 [--drop_last] [--device cuda]
+                 [--lr 0.001] [--beta1 0.9] [--beta2 0.999] [--epsilon 1e-8] [--weight_decay 0.01] [--seed 0] [--data_seed SEED]
+                 [--bucket_cap MIB] [--drop_last] [--device cuda]
 """
 import argparse
 import json
@@ -70,6 +71,13 @@ def main():
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data_seed", type=int)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--beta1", type=float, default=0.9)
+    parser.add_argument("--beta2", type=float, default=0.999)
+    parser.add_argument("--epsilon", type=float, default=1e-8)
+    parser.add_argument("--weight_decay", type=float, default=1e-2)
+    parser.add_argument("--bucket_cap", type=float)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--clip", type=float, default=0)
     parser.add_argument("--warmup", type=int, default=0)
@@ -89,12 +97,14 @@ def main():
     images = idx(options.data / "train-images-idx3-ubyte", 16).view(-1, 1, 28, 28).to(torch.float32).div(255)
     images.sub_(0.1307).div_(0.3081)
     dataset = TensorDataset(images, idx(options.data / "train-labels-idx1-ubyte", 8).to(torch.int64))
-    sampler = DistributedSampler(dataset, ranks, rank, seed=options.seed, drop_last=options.drop_last)
+    order = options.seed if options.data_seed is None else options.data_seed
+    sampler = DistributedSampler(dataset, ranks, rank, seed=order, drop_last=options.drop_last)
     loader = DataLoader(dataset, batch_size=options.batch, sampler=sampler, drop_last=options.drop_last)
 
     torch.manual_seed(options.seed)
-    model = nn.parallel.DistributedDataParallel(MODELS[options.model]().to(options.device))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model = nn.parallel.DistributedDataParallel(MODELS[options.model]().to(options.device), bucket_cap_mb=options.bucket_cap)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(options.beta1, options.beta2), eps=options.epsilon,
+                                  weight_decay=options.weight_decay)
     # From 0 up in a straight line, then down to 0 at the last step.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1.0 if not options.warmup else done / options.warmup
                                                  if done < options.warmup else

@@ -43,15 +43,19 @@ std::string finished_alone(const Words& flags) {
 }
 
 /// Rank 0's output.
-std::string finished_on_two(const Words& flags) {
-  const ServedRendezvous served({"alpha", "beta"});
-  Ranks ranks = start_ranks(served, 2, flags);
+std::string finished_on(const std::vector<std::string>& hosts, const Words& flags) {
+  const ServedRendezvous served(hosts);
+  Ranks ranks = start_ranks(served, hosts.size(), flags);
   for (auto& rank : ranks) {
     const int status = rank->wait();
     INFO(rank->output());
     REQUIRE(status == 0);
   }
   return ranks[0]->output();
+}
+
+std::string finished_on_two(const Words& flags) {
+  return finished_on({"alpha", "beta"}, flags);
 }
 
 /// The hash of the last epoch.
@@ -161,6 +165,108 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
 }
 
+TEST_CASE("a SIGTERM ends a test that takes longer than the launcher waits, and what was learnt is saved before it") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const auto words = [&](const char* images, const Words& more) {
+    return with(
+        {"--train_samples", "160", "--per_device_train_batch_size", "16", "--logging_steps", "1", "--max_steps", "2",
+         "--output_dir", output, "--save_strategy", "steps", "--save_steps", "10", "--eval_samples", images},
+        more);
+  };
+  ChildProcess run(command(words(LLMLAUNCH_SANITIZED ? "4000" : "60000", {})), kAlone);
+  REQUIRE(run.wait_for("step 2/2"));
+  run.kill(SIGTERM);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 128 + SIGTERM);
+  CHECK_THAT(run.output(), Catch::Contains("stopped by SIGTERM after step 2/2; " + output + "/checkpoint-2 has it") &&
+                               !Catch::Contains("test accuracy"));
+  CHECK_THAT(finished_alone(words("20", {"--resume_from_checkpoint", "true"})),
+             Catch::Contains("nothing is left to train: 2 of 2 steps are done") && Catch::Contains("test accuracy"));
+}
+
+TEST_CASE("a SIGTERM to one rank ends a long step of both, which then was not taken") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const Words words = {"--train_samples",
+                       "16384",
+                       "--per_device_train_batch_size",
+                       "32",
+                       "--logging_steps",
+                       "1",
+                       "--gradient_accumulation_steps",
+                       "128",
+                       "--eval_samples",
+                       "20",
+                       "--output_dir",
+                       output,
+                       "--save_strategy",
+                       "steps",
+                       "--save_steps",
+                       "1000",
+                       "--num_train_epochs",
+                       "3"};
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks = start_ranks(served, 2, words);
+  REQUIRE(ranks[0]->wait_for("step 1/"));
+  ranks[1]->kill(SIGTERM);
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    CHECK(status == 128 + SIGTERM);
+  }
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM after step 1/"));
+  CHECK(names_in(output) == std::vector<std::string>{"checkpoint-1"});
+}
+
+TEST_CASE("Ctrl-C on a job that no launcher started saves it, and again ends it at once") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string undisturbed = last_hash(finished_alone(job("16", {}, kManyEpochs)));
+  const Words saving = job("16", {"--output_dir", output, "--resume_from_checkpoint", "true"}, kManyEpochs);
+  {
+    ChildProcess run(command(saving), kAlone);
+    REQUIRE(run.wait_for("step 2" + kOfSteps));
+    run.kill(SIGINT);
+    const int status = run.wait();
+    INFO(run.output());
+    CHECK(status == 128 + SIGINT);
+    const std::string saved = names_in(output).at(0);
+    CHECK_THAT(run.output(),
+               Catch::Contains("llmlaunch-train: Ctrl-C: the job is saved and ends; once more ends it at once\n") &&
+                   Catch::Contains("stopped by Ctrl-C after step " + saved.substr(11) + kOfSteps + "; " + output + "/" +
+                                   saved + " has it\n"));
+  }
+  CHECK(last_hash(finished_alone(saving)) == undisturbed);
+  // Two steps so long that all of this comes within the second of them. Standing still, it gets no further meanwhile.
+  ChildProcess slow(
+      command({"--train_samples", "2048", "--per_device_train_batch_size", "256", "--gradient_accumulation_steps", "4",
+               "--logging_steps", "1", "--output_dir", folder.file("slow")}),
+      kAlone);
+  REQUIRE(slow.wait_for("step 1/2"));
+  slow.kill(SIGINT);
+  REQUIRE(slow.wait_for("Ctrl-C: the job is saved and ends"));
+  slow.kill(SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // sooner the next one would be the same one
+  slow.kill(SIGINT);
+  slow.kill(SIGCONT);
+  CHECK(slow.wait() == 128 + SIGINT);
+  CHECK_THAT(slow.output(), !Catch::Contains("stopped by"));
+  CHECK(names_in(folder.file("slow")).empty());
+}
+
+TEST_CASE("SIGINT to a rank of many still ends it at once: its launcher takes Ctrl-C, and sends SIGTERM") {
+  const TemporaryFolder folder;
+  const ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks = start_ranks(served, 2, job("8", {"--output_dir", folder.file("run")}, kManyEpochs));
+  REQUIRE(ranks[0]->wait_for("step 2" + kOfSteps));
+  ranks[0]->kill(SIGINT);
+  CHECK(ranks[0]->wait() == 128 + SIGINT);
+  CHECK(ranks[1]->wait() == 69);
+  CHECK(names_in(folder.file("run")).empty());
+}
+
 TEST_CASE("the test of the step that a SIGTERM ended is made up for") {
   const TemporaryFolder folder;
   const auto saving = [&](const char* name, const std::string& steps) {
@@ -221,6 +327,40 @@ TEST_CASE("the best model of a job that goes on elsewhere is its own, and anothe
   // In its own folder by another way to it.
   finished_alone(
       into("first", {"--max_steps", "6", "--resume_from_checkpoint", folder.file("new/../first/checkpoint-4")}));
+}
+
+// By the greatest loss the first test's is the best, surely, and by the least the last one's.
+TEST_CASE("save_strategy best keeps the best test's step, through a SIGTERM and the job that goes on") {
+  const TemporaryFolder folder;
+  const auto saving = [&](const char* name, const Words& more) {
+    return job("16",
+               with({"--output_dir", folder.file(name), "--save_strategy", "best", "--eval_strategy", "epoch",
+                     "--metric_for_best_model", "loss"},
+                    more),
+               kManyEpochs);
+  };
+  const Words first_is_best = {"--greater_is_better", "true"};
+  const std::string whole = finished_alone(saving("first", first_is_best));
+  CHECK_THAT(whole, Catch::Contains("saved is the best model, that of step 12: " + folder.file("first/checkpoint-12")));
+  CHECK(names_in(folder.file("first")) == std::vector<std::string>{"checkpoint-12"});
+  // Each epoch is better than the one before, and only the last one is kept.
+  finished_alone(with(saving("least", {"--save_total_limit", "1"}), {"--max_steps", "36"}));
+  CHECK(names_in(folder.file("least")) == std::vector<std::string>{"checkpoint-36"});
+
+  ChildProcess run(command(saving("stopped", first_is_best)), kAlone);
+  REQUIRE(run.wait_for("step 15/"));
+  run.kill(SIGTERM);
+  CHECK(run.wait() == 128 + SIGTERM);
+  const auto left = names_in(folder.file("stopped"));
+  REQUIRE(left.size() == 2);  // the best, and where the job goes on
+  CHECK(left[0] == "checkpoint-12");
+  const std::string resumed = finished_alone(
+      saving("stopped", with(first_is_best, {"--resume_from_checkpoint", "true", "--load_best_model_at_end"})));
+  CHECK_THAT(resumed,
+             Catch::Contains("goes on after step " + left[1].substr(11)) &&
+                 Catch::Contains("the best model is that of step 12: " + folder.file("stopped/checkpoint-12")));
+  CHECK(names_in(folder.file("stopped")) == left);
+  CHECK(last_hash(resumed) == last_hash(whole));
 }
 
 TEST_CASE("the best model by another metric no longer counts") {
@@ -364,6 +504,18 @@ TEST_CASE("the MLP, too, goes on to the bits of the run that nobody disturbed") 
   CHECK(last_hash(said) == undisturbed);
 }
 
+TEST_CASE("three ranks, whose sums depend on how they are cut, have the same bits each time, also when they go on") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> hosts = {"alpha", "beta", "gamma"};
+  const Words saving = {"--model", "mlp", "--output_dir", folder.file("run"), "--save_strategy", "epoch"};
+  const std::string undisturbed = last_hash(finished_on(hosts, job("8", saving)));
+  CHECK(last_hash(finished_on(hosts, job("8", {"--model", "mlp"}))) == undisturbed);
+  std::filesystem::remove_all(folder.file("run/checkpoint-16"));
+  const std::string said = finished_on(hosts, job("8", with(saving, {"--resume_from_checkpoint", "true"})));
+  CHECK_THAT(said, Catch::Contains("goes on after step 8"));
+  CHECK(last_hash(said) == undisturbed);
+}
+
 TEST_CASE("what a job cannot go on from is one message and a status") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
@@ -383,6 +535,11 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
       {with(job("16", resuming), {"--model", "mlp"}), 78,
        output + "/checkpoint-12: is of model basicnet, and --model is mlp\n   hint: go on with --model basicnet, or"},
       {job("16", {"--resume_from_checkpoint", output + "/none"}), 66, output + "/none: no such checkpoint"},
+      {job("16", {"--resume_from_checkpoint", output}), 78,
+       output + ": is an output_dir and no checkpoint; its last checkpoint is " + output +
+           "/checkpoint-12\n   hint: write --resume_from_checkpoint " + output + "/checkpoint-12, or --output_dir " +
+           output + " --resume_from_checkpoint true"},
+      {job("16", {"--resume_from_checkpoint", folder.file(".")}), 78, "/checksums.json: is missing"},
       {job("16", {"--save_strategy", "steps"}), 64, "--save_strategy needs --output_dir"},
       {job("16", {"--resume_from_checkpoint", "true"}), 64, "--resume_from_checkpoint true needs --output_dir"},
   };
@@ -437,7 +594,8 @@ TEST_CASE("a folder that cannot be made is found before the first step, and rank
   INFO(ranks[0]->output());
   CHECK(status == 74);
   CHECK_THAT(ranks[0]->output(), Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
-  CHECK(ranks[1]->wait() == 69);
+  CHECK(ranks[1]->wait() == 75);  // by the end of the job that follows: whoever ends first is named
+  CHECK_THAT(ranks[1]->output(), !Catch::Contains("error"));
 }
 
 TEST_CASE("a job whose steps are all done says so") {

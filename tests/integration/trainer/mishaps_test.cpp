@@ -289,7 +289,7 @@ TEST_CASE("checkpoints that cannot be written name the good one of an earlier ru
   const int status = run.wait();
   INFO(run.output());
   CHECK(status == 74);
-  CHECK_THAT(run.output(), Catch::Contains("1 of 1 checkpoints could not be written\n   hint: the last good one is " +
+  CHECK_THAT(run.output(), Catch::Contains("1 of 1 checkpoint could not be written\n   hint: the last good one is " +
                                            output + "/checkpoint-5; see the warnings above"));
 }
 

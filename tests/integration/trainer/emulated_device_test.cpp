@@ -1,0 +1,351 @@
+// The emulated device itself: that it finds what it is there to find, and that its libraries compute what theirs are
+// defined to. And pieces of trainer/cuda/ in situations that the program does not bring about.
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+#include "tests/support/cuda_host/block.hpp"
+#include "tests/support/cuda_host/gemm.hpp"
+#include "trainer/cuda/cuda_backend.hpp"
+#include "trainer/cuda/device_array.hpp"
+#include "trainer/cuda/kernels.hpp"
+#include "trainer/init.hpp"
+
+namespace emulated_device_test {
+
+using namespace llmlaunch;
+using namespace llmlaunch::trainer;
+using cuda::DeviceArray;
+
+namespace {
+
+struct Stream {
+  Stream() { REQUIRE(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking) == cudaSuccess); }
+  ~Stream() {
+    cudaStreamSynchronize(handle);
+    cudaStreamDestroy(handle);
+  }
+  cudaStream_t handle = nullptr;
+};
+
+struct Event {
+  Event() { REQUIRE(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming) == cudaSuccess); }
+  ~Event() { cudaEventDestroy(handle); }
+  cudaEvent_t handle = nullptr;
+};
+
+template <class T>
+std::vector<T> host_copy(const DeviceArray<T>& array) {
+  std::vector<T> host(array.size());
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  REQUIRE(cudaMemcpy(host.data(), array.data(), host.size() * sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);
+  return host;
+}
+
+void upload(const DeviceArray<float>& to, const std::vector<float>& from) {
+  REQUIRE(cudaMemcpy(to.data(), from.data(), from.size() * sizeof(float), cudaMemcpyHostToDevice) == cudaSuccess);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+}
+
+std::vector<float> random_values(std::size_t count, unsigned seed) {
+  std::mt19937 bits(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(bits() % 2001) / 1000.0F - 1.0F;
+  return values;
+}
+
+/// How a process ends that does this: 0, or 128 + signal.
+int fate_of(const std::function<void()>& function) {
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);  // Catch2's tells of it
+    function();
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+void fill(const Stream& stream, const DeviceArray<std::uint8_t>& array, int value) {
+  REQUIRE(cudaMemsetAsync(array.data(), value, array.size(), stream.handle) == cudaSuccess);
+}
+
+}  // namespace
+
+TEST_CASE("what was not written is NaN, and an array is where the host cannot touch it") {
+  const DeviceArray<float> array(3);
+  for (const float value : host_copy(array)) CHECK(std::isnan(value));
+  CHECK(fate_of([&] { array.data()[0] = 1; }) == 128 + SIGSEGV);
+}
+
+TEST_CASE("a kernel that goes beyond an array's end, or comes after it was freed, ends the process") {
+  const Stream stream;
+  const DeviceArray<float> array(64);  // a multiple of the alignment
+  CHECK(fate_of([&] {
+          cuda::scale(array.data(), 2, 64, stream.handle);
+          cudaStreamSynchronize(stream.handle);
+        }) == 0);
+  CHECK(fate_of([&] {
+          cuda::scale(array.data(), 2, 65, stream.handle);
+          cudaStreamSynchronize(stream.handle);
+        }) == 128 + SIGSEGV);
+  CHECK(fate_of([&] {
+          cuda::scale(array.data(), 2, 64, stream.handle);
+          cudaFree(array.data());
+          cudaStreamSynchronize(stream.handle);
+        }) == 128 + SIGSEGV);
+}
+
+TEST_CASE("a stream does not see what another one does, but for an event's sake") {
+  const DeviceArray<std::uint8_t> array(1);
+  const Stream first;
+  const Stream second;
+  const Event event;
+  fill(first, array, 1);
+  REQUIRE(cudaEventRecord(event.handle, first.handle) == cudaSuccess);
+  std::uint8_t host = 0;
+  const auto download = [&] {
+    REQUIRE(cudaMemcpyAsync(&host, array.data(), 1, cudaMemcpyDeviceToHost, second.handle) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(second.handle) == cudaSuccess);
+  };
+  download();
+  CHECK(host == 0xff);
+  REQUIRE(cudaStreamWaitEvent(second.handle, event.handle, 0) == cudaSuccess);
+  download();
+  CHECK(host == 1);
+  while (cudaEventQuery(event.handle) == cudaErrorNotReady) cudaGetLastError();
+  // The legacy stream waits for none that was made not to.
+  fill(first, array, 2);
+  REQUIRE(cudaMemcpy(&host, array.data(), 1, cudaMemcpyDeviceToHost) == cudaSuccess);
+  CHECK(host == 1);
+}
+
+TEST_CASE("a graph is what was captured, on streams that came in by events, and runs when it is launched") {
+  const DeviceArray<std::uint8_t> one(1);
+  const DeviceArray<std::uint8_t> two(1);
+  const Stream first;
+  const Stream second;
+  const Event event;
+  REQUIRE(cudaStreamBeginCapture(first.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  fill(first, one, 1);
+  REQUIRE(cudaEventRecord(event.handle, first.handle) == cudaSuccess);
+  REQUIRE(cudaStreamWaitEvent(second.handle, event.handle, 0) == cudaSuccess);
+  fill(second, two, 2);
+  REQUIRE(cudaEventRecord(event.handle, second.handle) == cudaSuccess);
+  REQUIRE(cudaStreamWaitEvent(first.handle, event.handle, 0) == cudaSuccess);
+  cudaGraph_t graph = nullptr;
+  REQUIRE(cudaStreamEndCapture(first.handle, &graph) == cudaSuccess);
+  cudaGraphExec_t executable = nullptr;
+  REQUIRE(cudaGraphInstantiateWithFlags(&executable, graph, 0) == cudaSuccess);
+  CHECK(host_copy(one)[0] == 0xff);
+  REQUIRE(cudaGraphLaunch(executable, first.handle) == cudaSuccess);
+  CHECK(host_copy(one)[0] == 1);
+  CHECK(host_copy(two)[0] == 2);
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+}
+
+TEST_CASE("what a capture forbids fails and ends it") {
+  const DeviceArray<std::uint8_t> array(1);
+  const Stream first;
+  const Stream second;
+  const Event event;
+  cudaGraph_t graph = nullptr;
+  void* memory = nullptr;
+  REQUIRE(cudaEventRecord(event.handle, second.handle) == cudaSuccess);
+  const std::vector<std::pair<const char*, std::function<cudaError_t()>>> calls = {
+      {"cudaStreamSynchronize", [&] { return cudaStreamSynchronize(first.handle); }},
+      {"of another stream", [&] { return cudaStreamSynchronize(second.handle); }},
+      {"cudaDeviceSynchronize", [] { return cudaDeviceSynchronize(); }},
+      {"cudaMalloc", [&] { return cudaMalloc(&memory, 1); }},
+      {"cudaMemcpy", [&] { return cudaMemcpy(array.data(), "x", 1, cudaMemcpyHostToDevice); }},
+      {"cudaEventQuery", [&] { return cudaEventQuery(event.handle); }},
+      {"an event from outside", [&] { return cudaStreamWaitEvent(first.handle, event.handle, 0); }},
+  };
+  for (const auto& [name, call] : calls) {
+    CAPTURE(name);
+    REQUIRE(cudaStreamBeginCapture(first.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    fill(first, array, 1);
+    CHECK(call() != cudaSuccess);
+    CHECK(cudaStreamEndCapture(first.handle, &graph) == cudaErrorStreamCaptureInvalidated);
+    CHECK(graph == nullptr);
+  }
+  REQUIRE(cudaStreamBeginCapture(first.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  REQUIRE(cudaEventRecord(event.handle, first.handle) == cudaSuccess);
+  REQUIRE(cudaStreamWaitEvent(second.handle, event.handle, 0) == cudaSuccess);
+  fill(second, array, 1);
+  CHECK(cudaStreamEndCapture(first.handle, &graph) == cudaErrorStreamCaptureUnjoined);
+  cudaGetLastError();
+  CHECK(cudaStreamSynchronize(first.handle) == cudaSuccess);
+}
+
+TEST_CASE("threads of a block meet at its barriers") {
+  constexpr std::size_t kChannels = 3;
+  constexpr std::size_t kArea = 500;
+  const DeviceArray<float> values(2 * kChannels * kArea);
+  const DeviceArray<float> sums(kChannels);
+  upload(values, std::vector<float>(values.size(), 2));
+  cuda::sum_per_channel(sums.data(), values.data(), 2, kChannels, kArea, nullptr);
+  for (const float sum : host_copy(sums)) CHECK(sum == 2 * 2 * kArea);
+}
+
+TEST_CASE("a launch without blocks is the last error") {
+  cuda::scale(nullptr, 1, 0, nullptr);
+  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+  CHECK(cudaGetLastError() == cudaSuccess);
+}
+
+TEST_CASE("cublasGemmEx is its definition, column by column, whatever is transposed") {
+  cublasHandle_t handle = nullptr;
+  REQUIRE(cublasCreate_v2(&handle) == CUBLAS_STATUS_SUCCESS);
+  const float one = 1;
+  const float zero = 0;
+  const auto [m, n, k] =
+      GENERATE(std::array<int, 3>{5, 7, 3}, std::array<int, 3>{33, 17, 300}, std::array<int, 3>{1, 1, 1});
+  const bool ta = GENERATE(false, true);
+  const bool tb = GENERATE(false, true);
+  CAPTURE(m, n, k, ta, tb);
+  const int lda = (ta ? k : m) + 2;
+  const int ldb = (tb ? n : k) + 1;
+  const int ldc = m + 3;
+  const auto size = [](int step, int columns) { return static_cast<std::size_t>(step * columns); };
+  const auto a = random_values(size(lda, ta ? m : k), 1);
+  const auto b = random_values(size(ldb, tb ? k : n), 2);
+  const DeviceArray<float> device_a(a.size());
+  const DeviceArray<float> device_b(b.size());
+  const DeviceArray<float> device_c(size(ldc, n));
+  upload(device_a, a);
+  upload(device_b, b);
+  REQUIRE(::cublasGemmEx(handle, ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb ? CUBLAS_OP_T : CUBLAS_OP_N, m, n, k, &one,
+                         device_a.data(), CUDA_R_32F, lda, device_b.data(), CUDA_R_32F, ldb, &zero, device_c.data(),
+                         CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS);
+  const auto c = host_copy(device_c);
+  for (int j = 0; j < n; ++j) {
+    for (int i = 0; i < m; ++i) {
+      double sum = 0;
+      for (int l = 0; l < k; ++l) {
+        sum += static_cast<double>(a[static_cast<std::size_t>(ta ? l + i * lda : i + l * lda)]) *
+               b[static_cast<std::size_t>(tb ? j + l * ldb : l + j * ldb)];
+      }
+      REQUIRE(c[static_cast<std::size_t>(i + j * ldc)] == Approx(sum).margin(1e-4));
+    }
+    for (int i = m; i < ldc; ++i) REQUIRE(std::isnan(c[static_cast<std::size_t>(i + j * ldc)]));
+  }
+  cublasDestroy_v2(handle);
+}
+
+TEST_CASE("operands are rounded as tensor cores round them") {
+  CHECK(cuda_host::nearest_tf32(1.0F + 0x1p-11F) == 1.0F + 0x1p-10F);
+  CHECK(cuda_host::nearest_tf32(1.0F + 0x0.fffp-11F) == 1.0F);
+  CHECK(cuda_host::nearest_bf16(1.0F + 0x1p-8F) == 1.0F);
+  CHECK(cuda_host::nearest_bf16(1.0F + 0x3p-8F) == 1.0F + 0x1p-6F);
+  CHECK(std::isnan(cuda_host::nearest_tf32(NAN)));
+  CHECK(std::isinf(cuda_host::nearest_bf16(INFINITY)));
+}
+
+TEST_CASE("cuDNN's convolution and its two gradients are their definitions") {
+  constexpr std::size_t kB = 2, kC = 3, kH = 6, kW = 5, kO = 4, kK = 3, kOutH = kH - kK + 1, kOutW = kW - kK + 1;
+  const auto in = random_values(kB * kC * kH * kW, 3);
+  const auto weight = random_values(kO * kC * kK * kK, 4);
+  const auto gradient = random_values(kB * kO * kOutH * kOutW, 5);
+  std::vector<double> out(gradient.size());
+  std::vector<double> weight_gradient(weight.size());
+  std::vector<double> in_gradient(in.size());
+  for (std::size_t b = 0; b < kB; ++b) {
+    for (std::size_t o = 0; o < kO; ++o) {
+      for (std::size_t y = 0; y < kOutH; ++y) {
+        for (std::size_t x = 0; x < kOutW; ++x) {
+          const std::size_t at = ((b * kO + o) * kOutH + y) * kOutW + x;
+          for (std::size_t c = 0; c < kC; ++c) {
+            for (std::size_t dy = 0; dy < kK; ++dy) {
+              for (std::size_t dx = 0; dx < kK; ++dx) {
+                const std::size_t i = ((b * kC + c) * kH + y + dy) * kW + x + dx;
+                const std::size_t w = ((o * kC + c) * kK + dy) * kK + dx;
+                out[at] += static_cast<double>(in[i]) * weight[w];
+                weight_gradient[w] += static_cast<double>(in[i]) * gradient[at];
+                in_gradient[i] += static_cast<double>(weight[w]) * gradient[at];
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  cudnnHandle_t handle = nullptr;
+  cudnnTensorDescriptor_t in_shape = nullptr;
+  cudnnTensorDescriptor_t out_shape = nullptr;
+  cudnnFilterDescriptor_t weight_shape = nullptr;
+  cudnnConvolutionDescriptor_t convolution = nullptr;
+  REQUIRE(cudnnCreate(&handle) == CUDNN_STATUS_SUCCESS);
+  cudnnCreateTensorDescriptor(&in_shape);
+  cudnnCreateTensorDescriptor(&out_shape);
+  cudnnCreateFilterDescriptor(&weight_shape);
+  cudnnCreateConvolutionDescriptor(&convolution);
+  cudnnSetTensor4dDescriptor(in_shape, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, kB, kC, kH, kW);
+  cudnnSetTensor4dDescriptor(out_shape, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, kB, kO, kOutH, kOutW);
+  cudnnSetFilter4dDescriptor(weight_shape, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, kO, kC, kK, kK);
+  cudnnSetConvolution2dDescriptor(convolution, 0, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+  cudnnSetConvolutionMathType(convolution, CUDNN_FMA_MATH);
+  std::size_t bytes = 0;
+  REQUIRE(cudnnGetConvolutionForwardWorkspaceSize(handle, in_shape, weight_shape, convolution, out_shape,
+                                                  CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                                                  &bytes) == CUDNN_STATUS_SUCCESS);
+  const DeviceArray<std::byte> workspace(bytes);
+  const DeviceArray<float> device_in(in.size()), device_weight(weight.size()), device_gradient(gradient.size());
+  const DeviceArray<float> device_out(out.size()), device_wg(weight.size()), device_ig(in.size());
+  upload(device_in, in);
+  upload(device_weight, weight);
+  upload(device_gradient, gradient);
+  const float one = 1;
+  const float zero = 0;
+  REQUIRE(cudnnConvolutionForward(handle, &one, in_shape, device_in.data(), weight_shape, device_weight.data(),
+                                  convolution, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, workspace.data(),
+                                  bytes, &zero, out_shape, device_out.data()) == CUDNN_STATUS_SUCCESS);
+  REQUIRE(cudnnConvolutionBackwardFilter(handle, &one, in_shape, device_in.data(), out_shape, device_gradient.data(),
+                                         convolution, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, workspace.data(), bytes,
+                                         &zero, weight_shape, device_wg.data()) == CUDNN_STATUS_SUCCESS);
+  REQUIRE(cudnnConvolutionBackwardData(handle, &one, weight_shape, device_weight.data(), out_shape,
+                                       device_gradient.data(), convolution, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+                                       workspace.data(), bytes, &zero, in_shape,
+                                       device_ig.data()) == CUDNN_STATUS_SUCCESS);
+  const auto check = [](const std::vector<float>& found, const std::vector<double>& expected) {
+    for (std::size_t i = 0; i < expected.size(); ++i) REQUIRE(found[i] == Approx(expected[i]).margin(1e-5));
+  };
+  check(host_copy(device_out), out);
+  check(host_copy(device_wg), weight_gradient);
+  check(host_copy(device_ig), in_gradient);
+  cudnnDestroyConvolutionDescriptor(convolution);
+  cudnnDestroyFilterDescriptor(weight_shape);
+  cudnnDestroyTensorDescriptor(out_shape);
+  cudnnDestroyTensorDescriptor(in_shape);
+  cudnnDestroy(handle);
+}
+
+TEST_CASE("a backend that goes waits for the work that it has queued") {
+  const Model& model = *all_models().back();
+  const World world;
+  {
+    const auto backend = cuda::make_cuda_backend(world, model, {}, {.on = false, .seed = 0});
+    REQUIRE(backend);
+    REQUIRE((*backend)->load_parameters(initial_parameters(model, 1)));
+    const std::vector<float> image(28 * 28, 0.5F);
+    const std::vector<std::uint8_t> label = {3};
+    const auto ignore = [](std::size_t) -> Result<void> { return ok; };
+    REQUIRE((*backend)->forward_backward({.images = image, .labels = label}, {}, ignore));
+    REQUIRE((*backend)->optimizer_step(1, 1e-3));
+  }
+  CHECK(cudaDeviceSynchronize() == cudaSuccess);
+}
+
+}  // namespace emulated_device_test
