@@ -166,9 +166,9 @@ Found check_files(const TrainOptions& o) {
 
 /// Hugging Face's Trainer does nothing for it then, unsaid.
 Found check_any_best(const TrainOptions& o) {
-  const bool none = o.eval_strategy == IntervalStrategy::no && std::string_view(word_for(o.save_strategy)) == "no";
+  const bool none = o.eval_strategy == IntervalStrategy::no && o.save_strategy == SaveStrategy::no;
   if (!o.load_best_model_at_end || !none) return {};
-  return contradiction("load_best_model_at_end", "make both steps or both epoch, --save_strategy best, or leave it out",
+  return contradiction("load_best_model_at_end", "make both steps or both epoch, or leave it out",
                        "{}: no checkpoint is tested and none is saved ({} and {} are no), so that none can be the best",
                        Name{"load_best_model_at_end"}, Name{"eval_strategy"}, Name{"save_strategy"});
 }
@@ -277,8 +277,8 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;
-  if (auto found = check_any_best(o)) return found;
   if (auto found = check_saves_best(o)) return found;
+  if (auto found = check_any_best(o)) return found;
   return check_best(o);
 }
 

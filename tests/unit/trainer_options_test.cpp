@@ -413,7 +413,7 @@ TEST_CASE("what cannot be understood is named") {
       {{"--load_best_model_at_end", "--output_dir", "x", "--save_strategy", "no"},
        "--load_best_model_at_end: no checkpoint is tested and none is saved (--eval_strategy and --save_strategy are "
        "no), so that none can be the best",
-       "make both steps or both epoch, --save_strategy best, or leave it out"},
+       "make both steps or both epoch, or leave it out"},
       {{"--load_best_model_at_end", "--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "30"},
        "--load_best_model_at_end needs --save_steps to be a multiple of --eval_steps, and they are 500 and 30",
        ""},
