@@ -318,11 +318,13 @@ Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, 
   std::vector<std::string> moved;
   for (auto at = entries->checkpoints.upper_bound(step); at != entries->checkpoints.end(); ++at) {
     const fs::path aside = fs::path(output_dir) / fmt::format("{}{}{}", kPrefix, at->first, kSetAside);
+    std::error_code ignored;  // what cannot be looked at cannot be removed, which is told
+    const bool was_there = fs::exists(aside, ignored);
     if (auto removed = remove_folder(aside); !removed) return removed.error();
     if (std::rename(at->second.c_str(), aside.c_str()) != 0) {
       return system_error(errno, "--output_dir: rename", at->second.string());
     }
-    moved.push_back(aside.string());
+    moved.push_back(aside.string() + (was_there ? " (in place of an earlier one)" : ""));
   }
   return moved;
 }

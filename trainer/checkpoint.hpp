@@ -83,7 +83,8 @@ Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& o
 Result<std::string> newest_checkpoint_name(const std::string& output_dir);
 
 /// Gives those of later steps than `step` another name, under which they count no more (checkpoint-300.set-aside), and
-/// returns it: they belong to a course of the job that is left, or are damaged, and would be taken for the newest.
+/// tells it: they belong to a course of the job that is left, or are damaged, and would be taken for the newest. One
+/// that has that name already goes, and that is told as well.
 Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, std::uint64_t step);
 
 /// Removes the oldest checkpoints until `limit` are left (0: none is removed), and what a broken-off save left behind.

@@ -135,6 +135,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--save_total_limit", o.save_total_limit == 0 ? "not given" : text_of(o.save_total_limit)},
       {"--load_best_model_at_end", text_of(o.load_best_model_at_end)},
       {"--report_to", reports_of(o)},
+      {"--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb ? text_of(*o.ddp_bucket_cap_mb) : "not given"},
   };
   // The same path may lead to other images by now. Drawn ones follow from their number.
   if (!o.data_dir.empty()) {

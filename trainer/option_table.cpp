@@ -167,7 +167,7 @@ void add_device_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   flags.number("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, number_above_0(kMostBucketMib),
                "gradient buckets hold so many MiB (default: 25, the first one 1)", true);
   flags.number("--ddp_timeout", o.ddp_timeout, whole_number(1, 30 * 24 * 3600), "seconds that one collective may take");
-  flags.number("--threads", o.threads, whole_number(1, 4096),
+  flags.number("--threads", o.threads, whole_number(1, kMostThreads),
                "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)",
                true);
 }

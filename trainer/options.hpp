@@ -101,6 +101,9 @@ struct TrainOptions {
 /// --resume_from_checkpoint true: the newest one of output_dir.
 inline constexpr const char* kLastCheckpoint = "true";
 
+/// Threads of one rank.
+inline constexpr std::uint32_t kMostThreads = 4096;
+
 inline constexpr std::uint64_t kDrawnTrainSamples = 12'000;
 inline constexpr std::uint64_t kDrawnEvalSamples = 2'000;
 

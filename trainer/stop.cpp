@@ -56,7 +56,7 @@ void take_signals(sigset_t signals) {
   for (;;) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
-    if (signal == SIGTERM ? noting_sigterm : noting_sigint) {
+    if (signal == SIGINT ? noting_sigint : noting_sigterm) {
       const auto now = std::chrono::steady_clock::now();
       if (stop_noted == 0) {
         noted_at = now;
@@ -90,6 +90,10 @@ void take_stop_signals() {
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  // The terminal has gone. Whoever was started by nohup is not to know: blocked, it would come all the same.
+  struct sigaction before {};
+  const bool nohup = ::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
+  if (!nohup) ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // threads made from now on have it, too
   std::thread(take_signals, signals).detach();
 }

@@ -229,9 +229,16 @@ class Training {
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
     if (auto reported = finish_reports(); !reported) return reported.error();
-    job_.story.say("stopped by {} after step {}/{}; {}", noted_stop() == SIGINT ? "Ctrl-C" : "SIGTERM", job_.step,
-                   length().steps, who_has_it());
+    job_.story.say("stopped by {} after step {}/{}; {}", name_of_stop(), job_.step, length().steps, who_has_it());
     return Ending::stopped;
+  }
+
+  static const char* name_of_stop() {
+    switch (noted_stop()) {
+      case SIGINT: return "Ctrl-C";
+      case SIGHUP: return "SIGHUP";
+      default: return "SIGTERM";
+    }
   }
 
   std::string who_has_it() const {

@@ -13,7 +13,7 @@ namespace llmlaunch::trainer {
 namespace {
 
 using Ordered = nlohmann::ordered_json;
-using Document = nlohmann::json;
+using Document = Ordered;  // a record that is written again has its numbers where they were
 
 constexpr std::uint64_t kOldVersion = 1;
 constexpr std::uint64_t kVersion = 2;

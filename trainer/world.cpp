@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "rendezvous/base/env.hpp"
+#include "trainer/options.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -41,6 +42,11 @@ Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fall
 
 Result<std::uint32_t> default_threads(std::uint32_t local_world_size) {
   const auto chosen = number_in_environment(env::kOmpNumThreads, 0);
+  if (chosen && *chosen > kMostThreads) {
+    return make_error(Errc::invalid_config,
+                      fmt::format("environment variable {} is {}, and a rank takes {} threads at most",
+                                  env::kOmpNumThreads, *chosen, kMostThreads));
+  }
   if (!chosen || *chosen > 0) return chosen;
   return std::max<std::uint32_t>(1, usable_cores() / std::max<std::uint32_t>(1, local_world_size));
 }

@@ -3,7 +3,8 @@
     bench_trainer.py --python PYTHON_WITH_TORCH [--bin build/release/bin] [--repeat 5] [--steps 150]
 
 Both train BasicNet with dropout, batch 64 per rank, on the same drawn digits, with the same number of threads, in turn;
-several ranks of both are started by llmlaunch run on this machine. The speed is that of the last third of the steps.
+several ranks of both are started by llmlaunch run on this machine. The speed is that of the last third of the steps; the memory
+that of the process, of several ranks their sum.
 """
 import argparse
 import os
@@ -13,10 +14,37 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
 CASES = [("1 rank x 1 thread", 1, 1), ("1 rank x 2 threads", 1, 2), ("2 ranks x 1 thread", 2, 1)]
+
+
+class RankMemory(threading.Thread):
+    """The largest resident size of each process that has a mark in its environment, looked at while it runs: the kernel keeps it,
+    so that only what comes after the last look is missed."""
+    def __init__(self, mark):
+        super().__init__(daemon=True)
+        self.mark, self.kib, self.over = mark.encode(), {}, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.1):
+            for process in pathlib.Path("/proc").glob("[0-9]*"):
+                try:
+                    if self.mark in (process / "environ").read_bytes().split(b"\0"):
+                        peak = re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
+                        if peak:
+                            self.kib[process.name] = int(peak[1])
+                except OSError:  # it has ended, or is somebody else's
+                    pass
+
+    def mib(self, ranks):
+        self.over.set()
+        self.join()
+        if len(self.kib) != ranks:
+            sys.exit(f"{ranks} ranks were {len(self.kib)} processes")
+        return sum(self.kib.values()) / 1024
 
 
 class Bench:
@@ -26,7 +54,7 @@ class Bench:
         self.run([options.bin / "llmlaunch-train", "--export_dataset", self.data, "--train_samples", "12000", "--eval_samples", "10"], 1)
 
     def run(self, argv, threads, cwd=None):
-        """(output, seconds to the first step, MiB of the largest process)"""
+        """(output, seconds to the first step, MiB of the process)"""
         env = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
         env |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
         begin = time.perf_counter()
@@ -45,9 +73,13 @@ class Bench:
     def ranks(self, argv, ranks, threads):
         if ranks == 1:
             return self.run(argv, threads)
+        mark = f"BENCH_TRAINER={os.getpid()}"
         head = [self.options.bin / "llmlaunch", "run", "--num_processes", ranks, "--cpu", "--log-dir", self.folder / "logs",
-                "--env", f"OMP_NUM_THREADS={threads}"]
-        return self.run(head + argv, threads, cwd=self.folder)
+                "--env", f"OMP_NUM_THREADS={threads}", "--env", mark]
+        memory = RankMemory(mark)
+        memory.start()
+        output, first, _ = self.run(head + argv, threads, cwd=self.folder)
+        return output, first, memory.mib(ranks)
 
     def train(self, who, ranks, threads):
         logging = max(1, self.options.steps // 3)
@@ -92,8 +124,7 @@ def main():
             for name in names:
                 speeds, firsts, sizes = zip(*found[name])
                 print(f"| {case} | {name} | {shown(speeds, '.0f')} | {shown(firsts, '.2f')} | "
-                      f"{statistics.median(sizes):.0f} |" if ranks == 1 else
-                      f"| {case} | {name} | {shown(speeds, '.0f')} | {shown(firsts, '.2f')} | |", flush=True)
+                      f"{statistics.median(sizes):.0f} |", flush=True)
             ours, theirs = (statistics.median(row[0] for row in found[name]) for name in names)
             print(f"| {case} | ratio | {ours / theirs:.2f} | | |", flush=True)
         times = {name: [] for name in names}

@@ -54,9 +54,9 @@ def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_pat
         assert seen[begin:begin + len(expected)] == expected, seen[begin:]
 
 
-def started(*words, until="step 1/", logging="100000"):
+def started(*words, until="step 1/", logging="100000", under=()):
     """A job that goes on until it is ended; it has said so much."""
-    job = subprocess.Popen([*TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,
+    job = subprocess.Popen([*under, *TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,
                             "--logging_first_step", *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            env={**os.environ, "OMP_NUM_THREADS": "1"})
     for line in job.stdout:
@@ -168,4 +168,19 @@ def test_a_job_that_took_the_folder_meanwhile_keeps_it(tmp_path):
     last = end(first)
     assert first.returncode == 75 and "checkpoints could not be written" in last, last
     assert "could not be written" not in end(second) and second.returncode == 143
+    assert list(output.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("under, status", [([], 129), (["nohup"], 143)])
+def test_a_terminal_that_goes_is_a_stop_and_nohup_keeps_it_off(tmp_path, under, status):
+    output = tmp_path / "run"
+    job = started("--output_dir", output, "--save_steps", "1000000", under=under)
+    job.send_signal(signal.SIGHUP)
+    if under:
+        with pytest.raises(subprocess.TimeoutExpired):
+            job.wait(0.5)
+    else:
+        assert "stopped by SIGHUP after step" in job.stdout.read()
+    end(job)
+    assert job.returncode == status
     assert list(output.glob("checkpoint-*"))

@@ -420,3 +420,43 @@ def test_what_cannot_be_drawn_is_one_message(python, tmp_path):
         assert words in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = plotted(python, tmp_path / "run", "-o", tmp_path / "absent" / "x.png", status=74)
     assert "No such file or directory" in done.stderr, done.stderr
+
+
+DEFAULTS = """
+import dataclasses, enum, json
+from transformers import TrainingArguments
+values = {field.name: field.default for field in dataclasses.fields(TrainingArguments) if field.init}
+values["output_dir"] = TrainingArguments().output_dir
+print(json.dumps({name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()
+                  if value is None or isinstance(value, (str, int, float, enum.Enum))}))
+"""
+
+
+def the_same(one, other):
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other
+
+
+def test_help_says_hugging_face_s_default_where_it_is_another_one(python):
+    """As "(Hugging Face: 8)", and nowhere else."""
+    theirs = {name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+              for name, value in asked(python, DEFAULTS).items()}
+    compared = 0
+    text = alone("--help").stdout
+    for entry in re.split(r"\n  --", text[:text.index("\n\nHyphens")])[1:]:
+        name, form = re.match(r"(\w+) +(\S+)", entry).groups()
+        if name not in theirs:
+            continue
+        compared += 1
+        said = re.search(r"Hugging Face: ([^)]*)\)", entry)
+        ours = form.split("=")[1] if "=" in form else "false" if form == "[true|false]" else ""
+        default = {"": "false"}.get(theirs[name], theirs[name]) if ours in ("true", "false") else theirs[name]
+        if said:
+            words = {"never by itself": "no"}.get(said[1], said[1])  # of the test after the last step
+            assert the_same(words, default), entry
+            assert not the_same(ours, default) or words != said[1], f"the same, and said to be another one: {entry}"
+        else:
+            assert the_same(ours, default), f"--{name}: {ours or 'none'} here, {default or 'none'} there"
+    assert compared > 35

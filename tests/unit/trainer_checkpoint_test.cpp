@@ -209,6 +209,11 @@ TEST_CASE("those of a course that is left are set aside, so that the newest is t
   CHECK(output.names() == std::vector<std::string>{"checkpoint-250", "checkpoint-300.set-aside"});
   CHECK((*find_last_checkpoint(output.path()))->state.step == 250);
   CHECK(set_aside_later(output.path(), 250)->empty());
+  // Once more: one that has the name goes, not unsaid.
+  REQUIRE(save_checkpoint(output.path(), state_of(300)));
+  CHECK(*set_aside_later(output.path(), 250) ==
+        std::vector<std::string>{(output / "checkpoint-300.set-aside").string() + " (in place of an earlier one)"});
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-250", "checkpoint-300.set-aside"});
 }
 
 TEST_CASE("one whose replacement did not get its name is still found") {

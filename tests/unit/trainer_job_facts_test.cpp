@@ -139,6 +139,7 @@ TEST_CASE("a job that goes on is warned of every option that changes what it doe
       {"--save_total_limit", [](TrainOptions& o) { o.save_total_limit = 2; }},
       {"--load_best_model_at_end", [](TrainOptions& o) { o.load_best_model_at_end = true; }},
       {"--report_to", [](TrainOptions& o) { o.report_json = true; }},
+      {"--ddp_bucket_cap_mb", [](TrainOptions& o) { o.ddp_bucket_cap_mb = 1; }},
       {"", [](TrainOptions& o) { o.loss_file = "x"; }},
       {"", [](TrainOptions& o) { o.predict = "x"; }},
       {"", [](TrainOptions& o) { o.threads = 3; }},

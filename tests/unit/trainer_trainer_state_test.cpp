@@ -128,6 +128,18 @@ TEST_CASE("what is written comes back") {
   CHECK_FALSE(none.course.best);
 }
 
+TEST_CASE("a state that is written again after a resume is the same text") {
+  const std::string told = trainer_state_text(example());
+  const std::string own = own_state_text(example());
+  TrainingState read = example();
+  read.course.history.clear();
+  read.flags.clear();
+  REQUIRE(take_trainer_state(told, "x", read));
+  REQUIRE(take_own_state(own, "x", read));
+  CHECK(trainer_state_text(read) == told);
+  CHECK(own_state_text(read) == own);
+}
+
 TEST_CASE("a state of before there were two files is read") {
   const std::string old =
       R"({"version": 1, "global_step": 12, "skipped_steps": 2, "epoch": 0.75, "seed": 7, "world_size": 4,

@@ -330,4 +330,14 @@ TEST_CASE("a run that goes on with other data is warned") {
                                        "is 100 and was 200"));
 }
 
+TEST_CASE("more threads than a rank can have are refused, whoever asks for them") {
+  auto environment = kAlone;
+  environment[llmlaunch::env::kOmpNumThreads] = "99999";
+  ChildProcess run(command({"--train_samples", "64", "--max_steps", "1"}), environment);
+  CHECK(run.wait() == 78);
+  CHECK_THAT(run.output(),
+             Catch::Contains("error: environment variable OMP_NUM_THREADS is 99999, and a rank takes 4096 "
+                             "threads at most"));
+}
+
 }  // namespace mishaps_test
