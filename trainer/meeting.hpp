@@ -16,10 +16,10 @@ namespace llmlaunch::trainer {
 inline Result<void> meet_at_end(rendezvous::Client& client, std::string_view name, std::chrono::milliseconds limit) {
   auto met = client.barrier(name, limit);
   if (met || met.error().code != Errc::timed_out) return met;
-  return make_error(Errc::timed_out,
-                    fmt::format("the end of the job: not all ranks came within {} s",
-                                static_cast<double>(limit.count()) / 1000),
-                    {}, "a rank hangs, or rank 0 still writes its last checkpoint; --ddp_timeout sets the limit");
+  return make_error(
+      Errc::timed_out,
+      fmt::format("the end of the job: not all ranks came within {} s", static_cast<double>(limit.count()) / 1000), {},
+      "a rank hangs, or rank 0 still writes its last checkpoint; --ddp_timeout sets the limit");
 }
 
 }  // namespace llmlaunch::trainer
