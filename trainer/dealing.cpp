@@ -26,7 +26,8 @@ std::string difference(const SampleAccounting& then, const SampleAccounting& now
   if (then.steps_per_epoch != now.steps_per_epoch) {
     return differs("the number of steps per epoch", then.steps_per_epoch, now.steps_per_epoch);
   }
-  if (then.data_seed != now.data_seed) return differs("the seed of their order", then.data_seed, now.data_seed);
+  if (then.data_seed != now.data_seed)
+    return differs("the seed of the images' order (--data_seed, else --seed)", then.data_seed, now.data_seed);
   if (then.drop_last != now.drop_last) return differs("--dataloader_drop_last", then.drop_last, now.drop_last);
   return {};
 }
@@ -53,8 +54,10 @@ std::uint64_t Dealing::places() const {
 Result<void> check_dealing(const Dealing& then, const Dealing& now, const std::string& checkpoint) {
   if (const std::string changed = difference(then.accounting, now.accounting); !changed.empty()) {
     return make_error(Errc::invalid_argument, changed + ", so that images would be seen twice or never", checkpoint,
-                      "go on with the same data and flags, and as many images per step (ranks x batch x accumulation), "
-                      "or start anew in another --output_dir");
+                      fmt::format("go on with the same data, --data_seed {} and {} per step (ranks x "
+                                  "--per_device_train_batch_size x --gradient_accumulation_steps), or start anew in "
+                                  "another --output_dir",
+                                  then.accounting.data_seed, counted(then.accounting.images_per_step, "image")));
   }
   if (then.places() == now.places()) return ok;
   return make_error(

@@ -84,7 +84,7 @@ constexpr KnownArgument kKnown[] = {
     {"debug", kLogLines},
     {"deepspeed", kSharding, Effect::numbers, "", kOneCopy},
     {"dispatch_batches", kDataset},
-    {"do_eval", kScript},
+    {"do_eval", kScript, Effect::none, "true"},  // Hugging Face's own consequence of eval_strategy
     {"do_predict", kScript},
     {"do_train", kScript},
     {"enable_jit_checkpoint", kCompilers, Effect::none, "true"},

@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "rendezvous/base/log.hpp"
 #include "trainer/files.hpp"
 #include "trainer/step_lines.hpp"
 
@@ -21,10 +24,31 @@ Error of_flag(Error error) {
   return error;
 }
 
+/// Whether a file begins as ours do: {"step": 1, "loss": …
+bool begins_with_loss(const std::string& path) {
+  std::ifstream in(path);
+  std::string start(kStepLineStart.size(), '\0');
+  std::uint64_t step = 0;
+  std::string behind(std::string_view(", \"loss\": ").size(), '\0');
+  return in.read(start.data(), static_cast<std::streamsize>(start.size())) && start == kStepLineStart && in >> step &&
+         in.read(behind.data(), static_cast<std::streamsize>(behind.size())) && behind == ", \"loss\": ";
+}
+
+/// A name typed wrong must not cost somebody's file.
+Result<void> check_ours(const std::string& path) {
+  std::error_code ignored;  // what cannot be looked at is found by the opening
+  const bool has_content =
+      std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
+  if (!has_content || begins_with_loss(path)) return ok;
+  return make_error(Errc::invalid_config, "--loss_file: is there already, and is no file of losses", path,
+                    "name another one, or remove it");
+}
+
 }  // namespace
 
 Result<LossLog> LossLog::open(const std::string& path, bool wanted) {
   if (path.empty()) return LossLog(AppendFile(), wanted);
+  if (auto ours = check_ours(path); !ours) return ours.error();
   auto file = AppendFile::open(path);
   if (!file) return of_flag(file.error());
   if (!file->lock()) {
@@ -44,6 +68,9 @@ Result<void> LossLog::begin(std::uint64_t steps_done) {
     if (!before) return of_flag(before.error());
     kept = kept_step_lines(as_text(*before), steps_done);
     if (as_text(*before).starts_with(kept)) same = kept.size();
+  } else if (steps_done == 0 && std::filesystem::is_regular_file(file_.path(), ignored) &&
+             std::filesystem::file_size(file_.path(), ignored) > 0) {
+    log_warning("{}: --loss_file: an earlier job's losses are overwritten", file_.path());
   }
   if (auto cut = file_.cut(same); !cut) return of_flag(cut.error());
   if (auto put = file_.append(std::string_view(kept).substr(same)); !put) return of_flag(put.error());

@@ -16,7 +16,8 @@ namespace llmlaunch::trainer {
 
 class LossLog {
  public:
-  /// Opens the file, and changes nothing in it yet. `Errc::locked`: another job writes it. An empty path writes
+  /// Opens the file, and changes nothing in it yet. `Errc::invalid_config`: it is there, and holds no losses;
+  /// `Errc::locked`: another job writes it. An empty path writes
   /// nothing. `wanted`: some rank writes, so that all have to take part in finding each loss.
   static Result<LossLog> open(const std::string& path, bool wanted);
   bool wanted() const { return wanted_; }

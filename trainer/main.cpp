@@ -103,7 +103,7 @@ Result<Ending> run(const TrainOptions& options) {
 
 int run_program(const std::vector<std::string>& arguments) {
   const char* const mixed_precision = std::getenv(env::kMixedPrecision);
-  const auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
+  auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
   if (!parsed) {
     report_error(parsed.error());
     return exit_status(parsed.error());
@@ -115,6 +115,7 @@ int run_program(const std::vector<std::string>& arguments) {
     report_error(told.error());
     return exit_status(told.error());
   }
+  if (const char* const home = std::getenv("HOME"); home != nullptr) expand_home(parsed->options, home);
   end_unless_done(run(parsed->options), false);
   return kDone;
 }

@@ -284,6 +284,14 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
 
 }  // namespace
 
+void expand_home(TrainOptions& options, const std::string& home) {
+  if (home.empty()) return;
+  for (std::string* path : {&options.export_dataset, &options.data_dir, &options.output_dir, &options.logging_dir,
+                            &options.loss_file, &options.predict, &options.resume_from_checkpoint}) {
+    if (*path == "~" || path->starts_with("~/")) path->replace(0, 1, home);
+  }
+}
+
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
                                     const std::string& mixed_precision) {
   ParsedOptions parsed;

@@ -113,6 +113,10 @@ struct ParsedOptions {
   std::string answer;  ///< text for stdout instead of a run: --help, --version
 };
 
+/// "~" and "~/runs" as a shell has them, in every path: it does not where it reads --output_dir=~/runs, and a file of
+/// settings has no shell. `home` empty: they stay.
+void expand_home(TrainOptions& options, const std::string& home);
+
 /// The text of the file of settings; the error names it.
 using ReadText = std::function<Result<std::string>(const std::string& path)>;
 

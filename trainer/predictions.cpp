@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "trainer/files.hpp"
@@ -36,6 +38,16 @@ Result<void> write_finished(const std::string& path, const Bytes& bytes) {
   return named(written.error(), path);
 }
 
+/// Whether a file begins as ours do: safetensors with our two names in its header.
+bool begins_with_logits(const std::string& path) {
+  constexpr std::size_t kHeader = 512;
+  std::ifstream in(path, std::ios::binary);
+  std::string start(kHeader, '\0');
+  in.read(start.data(), kHeader);
+  start.resize(static_cast<std::size_t>(in.gcount()));
+  return start.find("\"logits\":") != std::string::npos && start.find("\"labels\":") != std::string::npos;
+}
+
 }  // namespace
 
 Result<void> prepare_predictions(const std::string& path, const std::string& other) {
@@ -45,6 +57,12 @@ Result<void> prepare_predictions(const std::string& path, const std::string& oth
   }
   if (!other.empty() && std::filesystem::equivalent(path, other, ignored)) {
     return make_error(Errc::invalid_config, "--predict and --loss_file name the same file", path, "give each its own");
+  }
+  const bool has_content =
+      std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
+  if (has_content && !begins_with_logits(path)) {
+    return make_error(Errc::invalid_config, "--predict: is there already, and is no file of logits", path,
+                      "name another one, or remove it");
   }
   const std::string part = unfinished_name(path);
   if (auto written = write_whole_file(part, {}); !written) return named(written.error(), path);

@@ -81,6 +81,11 @@ Error with_hint(Error error, const char* hint) {
 Result<TrainingState> load_named(const std::string& folder) {
   auto state = load_checkpoint(folder);
   if (state) return state;
+  if (state.error().code == Errc::not_found) {
+    Error error = state.error();
+    error.hint = "--resume_from_checkpoint takes the folder of a checkpoint, or true for the last one of --output_dir";
+    return error;
+  }
   const auto last = newest_checkpoint_name(folder);
   if (!last || last->empty()) return state;
   return make_error(Errc::invalid_argument,
@@ -147,7 +152,10 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
   if (!options.output_dir.empty() && state.step < run.plan.max_steps) {
     const auto aside = set_aside_later(options.output_dir, state.step);
     if (!aside) return aside.error();
-    if (!aside->empty()) log_warning("later checkpoints of the course that is left: {}", fmt::join(*aside, ", "));
+    if (!aside->empty()) {
+      log_warning("later checkpoints are renamed, for training goes on from step {}: {}", state.step,
+                  fmt::join(*aside, ", "));
+    }
   }
   if (const std::string changed = changed_flags(state, run.optimizer, run.flags); !changed.empty()) {
     log_warning("{}: {}", checkpoint.folder, changed);

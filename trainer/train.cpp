@@ -110,8 +110,13 @@ class Training {
     if (job_.step > 0) job_.reducer.resume();
     const bool is_done = job_.step >= length().steps;
     if (is_done) {
-      job_.story.say("nothing is left to train: {} of {} {} done", job_.step, counted(length().steps, "step"),
-                     length().steps == 1 ? "is" : "are");
+      if (job_.step > length().steps) {
+        job_.story.say("nothing is left to train: {} done, and {} asked for", counted(job_.step, "step"),
+                       length().steps);
+      } else {
+        job_.story.say("nothing is left to train: {} of {} {} done", job_.step, counted(length().steps, "step"),
+                       length().steps == 1 ? "is" : "are");
+      }
     }
     if (is_done && !begun_untested_) return ok;  // what reports and losses say stays as it is
     const bool tests_again = begun_untested_ && job_.agenda.due_test(job_.step);

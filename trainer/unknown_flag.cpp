@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "rendezvous/base/cut_text.hpp"
@@ -33,8 +34,24 @@ Error foreign(const KnownArgument& known) {
       std::string(known.topic.instead));
 }
 
-/// Names that the trainer has otherwise: those of other versions, and Hugging Face's --no_bf16.
+/// What people type who come from PyTorch's examples, from accelerate's command line and from torchrun's.
+constexpr std::pair<std::string_view, std::string_view> kElsewhere[] = {
+    {"epochs", "it is --num_train_epochs here, as Hugging Face's"},
+    {"lr", "it is --learning_rate here, as Hugging Face's"},
+    {"batch_size", "it is --per_device_train_batch_size here, as Hugging Face's"},
+    {"test_batch_size", "it is --per_device_eval_batch_size here, as Hugging Face's"},
+    {"log_interval", "it is --logging_steps here, as Hugging Face's"},
+    {"resume", "it is --resume_from_checkpoint here, as Hugging Face's: a checkpoint's folder, or true"},
+    {"mixed_precision", "write --bf16 or --fp16"},
+    {"nproc_per_node", "the launcher starts ranks: llmlaunch run --num_processes N train"},
+    {"num_processes", "the launcher starts ranks: llmlaunch run --num_processes N train"},
+};
+
+/// Names that the trainer has otherwise: those of other programs and versions, and Hugging Face's --no_bf16.
 std::string present_flag(std::span<const std::string> names, const std::string& name) {
+  for (const auto& [other, hint] : kElsewhere) {
+    if (name == other) return std::string(hint);
+  }
   if (name == "warmup_ratio") return "--warmup_steps below 1 is that share of all steps";
   if (name == "no_cuda") return "it is --use_cpu now";
   if (const std::string_view present = present_name(name); !present.empty()) {

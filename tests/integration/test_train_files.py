@@ -184,3 +184,27 @@ def test_a_terminal_that_goes_is_a_stop_and_nohup_keeps_it_off(tmp_path, under, 
     end(job)
     assert job.returncode == status
     assert list(output.glob("checkpoint-*"))
+
+
+def test_a_name_typed_wrong_costs_nobody_a_file(tmp_path):
+    precious = tmp_path / "precious"
+    for text in ("learning_rate: 1\n", '{"step": 1, "epoch": 0.1, "time": 3}\n'):
+        precious.write_text(text)
+        for flag, what in (("--loss_file", "losses"), ("--predict", "logits")):
+            run = alone(*SMALL, "--max_steps", "1", flag, precious, status=78)
+            said = f"llmlaunch-train: error: {precious}: {flag}: is there already, and is no file of {what}\n   hint: name another one"
+            assert said in run.stderr, run
+            assert precious.read_text() == text
+    # Their own are overwritten, aloud where it is more than a repetition.
+    for warned in (False, True):
+        run = alone(*SMALL, "--max_steps", "1", "--loss_file", tmp_path / "losses", "--predict", tmp_path / "logits")
+        assert ("losses: --loss_file: an earlier job's losses are overwritten" in run.stderr) == warned, run
+
+
+def test_a_home_directory_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = tmp_path / "train.yaml"
+    settings.write_text("output_dir: ~/from-file\n")
+    for words, made in ((["--output_dir=~/typed"], "typed"), ([settings], "from-file")):
+        alone(*SMALL, "--max_steps", "1", *words, cwd=tmp_path)
+        assert (tmp_path / "home" / made / "checkpoint-1").is_dir() and not (tmp_path / "~").exists(), made

@@ -45,7 +45,10 @@ TEST_CASE("other numbers than the ranks' are named first") {
   now.accounting.data_seed = 9;
   const auto refused = check_dealing(dealing_of(641, 1), now, "c");
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().what == "the seed of their order was 3 and is 9, so that images would be seen twice or never");
+  CHECK(
+      refused.error().what ==
+      "the seed of the images' order (--data_seed, else --seed) was 3 and is 9, so that images would be seen twice or "
+      "never");
 }
 
 TEST_CASE("a step of very many images is no long search") {

@@ -445,8 +445,8 @@ TEST_CASE("a course that is left does not come back, and neither does its file o
   const std::string undisturbed = last_hash(finished_alone(saving));
   REQUIRE(losses_in(file).size() == 24);
   const std::string said = finished_alone(with(saving, {"--resume_from_checkpoint", output + "/checkpoint-10"}));
-  CHECK_THAT(said, Catch::Contains("warning: later checkpoints of the course that is left: " + output +
-                                   "/checkpoint-20.set-aside, " + output + "/checkpoint-24.set-aside"));
+  CHECK_THAT(said, Catch::Contains("warning: later checkpoints are renamed, for training goes on from step 10: " +
+                                   output + "/checkpoint-20.set-aside, " + output + "/checkpoint-24.set-aside"));
   CHECK(last_hash(said) == undisturbed);
   CHECK(losses_in(file).size() == 24);
   // A job that is refused changes nothing.
@@ -530,7 +530,8 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
   const std::vector<Row> rows = {
       {job("16", saving), 78, output + "/checkpoint-12: holds checkpoints of an earlier job\n   hint: --resume_from"},
       {job("32", resuming), 78, "the number of images per step was 16 and is 32, so that images would be seen twice"},
-      {with(job("16", resuming), {"--data_seed", "9"}), 78, "the seed of their order was 3 and is 9"},
+      {with(job("16", resuming), {"--data_seed", "9"}), 78,
+       "the seed of the images' order (--data_seed, else --seed) was 3 and is 9"},
       {with(job("16", resuming), {"--dataloader_drop_last"}), 78, "the number of steps per epoch was 12 and is 11"},
       {with(job("16", resuming), {"--model", "mlp"}), 78,
        output + "/checkpoint-12: is of model basicnet, and --model is mlp\n   hint: go on with --model basicnet, or"},
