@@ -250,9 +250,12 @@ Result<void> prepare_output(const std::string& output_dir) {
 
 Result<TrainingState> load_checkpoint(const std::string& folder) {
   const fs::path path(folder);
-  std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (!fs::exists(path, ignored)) return make_error(Errc::not_found, "no such checkpoint", folder);
-  if (!fs::is_directory(path, ignored)) return unusable(path, "is no checkpoint, which is a folder");
+  std::error_code failed;
+  const fs::file_status status = fs::status(path, failed);
+  if (status.type() == fs::file_type::not_found) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (!fs::status_known(status)) return system_error(failed.value(), "stat", folder);  // it may be a good one
+  if (!fs::is_directory(status)) return unusable(path, "is no checkpoint, which is a folder");
+  std::error_code ignored;  // then reading says why
   if (fs::is_empty(path, ignored)) return unusable(path, "is no checkpoint: the folder is empty");
   const auto checksums = read_json(path / kChecksums);
   if (!checksums) return checksums.error();
@@ -326,6 +329,8 @@ Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, 
     }
     moved.push_back(aside.string() + (was_there ? " (in place of an earlier one)" : ""));
   }
+  if (moved.empty()) return moved;
+  if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
   return moved;
 }
 

@@ -1,4 +1,4 @@
-// A table. Called for files of settings.
+// A table. Called for files of settings, and for flags that are not known.
 #include "trainer/known_arguments.hpp"
 
 #include <algorithm>

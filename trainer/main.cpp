@@ -8,9 +8,11 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "rendezvous/base/env.hpp"
@@ -68,6 +70,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
     report_error(error);
     if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
     if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
+    wait_while_writing();
   }
   ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
 }
@@ -98,7 +101,9 @@ Result<Ending> run(const TrainOptions& options) {
   if (!world) return world.error();
   const bool hears_of_end = world->client != nullptr;
   if (hears_of_end) world->client->on_end(end_with_generation);
-  return train(options, *world, *device, [&](const Result<Ending>& ending) { end_unless_done(ending, hears_of_end); });
+  auto ending = train(options, *world, *device, [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
+  end_unless_done(ending, hears_of_end);  // of what failed before the first step, too: this rank has not left yet
+  return ending;
 }
 
 int run_program(const std::vector<std::string>& arguments) {
@@ -130,6 +135,10 @@ int main(int argc, char** argv) {
     return run_program({argv + 1, argv + argc});
   } catch (const std::bad_alloc&) {
     report_error(no_memory());
+    ::_exit(kNoResources);
+  } catch (const std::system_error& failed) {
+    report_error(make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()),
+                            {}, "'ulimit -u' and the cgroup's pids.max set how many there may be"));
     ::_exit(kNoResources);
   }
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
 #include "rendezvous/base/env.hpp"
 #include "trainer/config_file.hpp"
@@ -15,6 +16,7 @@
 #include "trainer/flag_values.hpp"
 #include "trainer/option_table.hpp"
 #include "trainer/option_words.hpp"
+#include "trainer/step_lines.hpp"
 #include "trainer/unknown_flag.hpp"
 
 namespace llmlaunch::trainer {
@@ -157,6 +159,13 @@ Found check_folders(const TrainOptions& o, const OptionTable& table) {
 }
 
 Found check_files(const TrainOptions& o) {
+  const std::filesystem::path folder = o.logging_dir.empty() ? o.output_dir : o.logging_dir;
+  for (const auto& [flag, path] : {std::pair("loss_file", &o.loss_file), std::pair("predict", &o.predict)}) {
+    if (!o.report_json || path->empty()) continue;
+    if (std::filesystem::path(*path).lexically_normal() != (folder / kMetricsFile).lexically_normal()) continue;
+    return contradiction(flag, "name another file", "{} names the file that {} json writes, {}", Name{flag},
+                         Name{"report_to"}, *path);
+  }
   if (o.predict.empty() || o.loss_file.empty()) return {};
   const std::filesystem::path predict(o.predict), losses(o.loss_file);
   if (predict.lexically_normal() != losses.lexically_normal()) return {};

@@ -19,7 +19,7 @@ namespace llmlaunch::trainer {
 namespace {
 
 std::string unfinished_name(const std::string& path) {
-  return path + ".part";
+  return path + ".llmlaunch-part";
 }
 
 Error named(Error error, const std::string& path) {
@@ -32,8 +32,13 @@ Error named(Error error, const std::string& path) {
 Result<void> write_finished(const std::string& path, const Bytes& bytes) {
   const std::string part = unfinished_name(path);
   auto written = write_whole_file(part, bytes);
+  if (written) written = sync_to_disk(part);
   if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
-  if (written) return ok;
+  if (written) {
+    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    written = sync_to_disk(folder.empty() ? "." : folder.string());
+    return written ? written : named(written.error(), path);
+  }
   ::unlink(part.c_str());
   return named(written.error(), path);
 }

@@ -95,7 +95,7 @@ Result<void> Reports::begin(std::uint64_t steps_done, bool tests_again, std::spa
 
 Result<void> Reports::begin_json(std::uint64_t steps_done, bool tests_again) {
   if (auto made = make_folder(folders_.json); !made) return made;
-  const std::string path = (std::filesystem::path(folders_.json) / "metrics.jsonl").string();
+  const std::string path = (std::filesystem::path(folders_.json) / kMetricsFile).string();
   std::string kept;
   std::size_t same = 0;
   std::error_code ignored;  // what cannot be looked at is not kept

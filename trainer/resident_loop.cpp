@@ -50,7 +50,7 @@ Result<void> ResidentLoop::train(std::uint64_t epoch, std::uint64_t first, std::
     if (!job_.agenda.is_anything_due(job_.step) && unseen < kStepsInFlight && i + 1 < count) continue;
     if (auto seen = look(std::exchange(unseen, 0)); !seen) return seen;
     if (job_.stopped) return ok;
-    if (auto done = after(); !done) return done;
+    if (auto done = after(); !done || job_.stopped) return done;
   }
   return ok;
 }

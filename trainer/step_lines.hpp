@@ -10,6 +10,9 @@
 
 namespace llmlaunch::trainer {
 
+/// In the folder of --logging_dir, or in output_dir.
+inline constexpr const char* kMetricsFile = "metrics.jsonl";
+
 /// How every line of such a file begins; the step follows.
 inline constexpr std::string_view kStepLineStart = "{\"step\": ";
 

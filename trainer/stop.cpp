@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -22,7 +23,7 @@ using namespace std::chrono_literals;
 
 /// Within this time the SIGTERM comes that belongs to the news.
 constexpr auto kSignalWait = 2s;
-/// A loop without a batch for so long hangs.
+/// A loop without a batch for so long hangs, unless its batches take as long.
 constexpr auto kBatchWait = 5s;
 /// A checkpoint that takes longer is on a disk that hangs.
 constexpr auto kWriteWait = 60s;
@@ -36,6 +37,8 @@ std::atomic<bool> noting_sigint{false};
 std::atomic<int> stop_noted{0};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
+std::atomic<std::chrono::steady_clock::rep> last_batch{0};
+std::atomic<std::chrono::steady_clock::rep> longest_batch{0};  // the main thread alone writes both
 
 /// Never destroyed: threads use it while the process ends.
 WriteGate& write_gate() {
@@ -89,11 +92,12 @@ void take_stop_signals() {
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
-  ::sigaddset(&signals, SIGINT);
-  // The terminal has gone. Whoever was started by nohup is not to know: blocked, it would come all the same.
-  struct sigaction before {};
-  const bool nohup = ::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
-  if (!nohup) ::sigaddset(&signals, SIGHUP);
+  // What a shell's "&" or nohup has ignored is not for this process: blocked, it would come all the same.
+  for (const int signal : {SIGINT, SIGHUP}) {
+    struct sigaction before {};
+    const bool ignored = ::sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
+    if (!ignored) ::sigaddset(&signals, signal);
+  }
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // threads made from now on have it, too
   std::thread(take_signals, signals).detach();
 }
@@ -115,6 +119,9 @@ int noted_stop() {
 void mark_batch() {
   saving_now = false;
   ++batches_marked;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+  if (last_batch != 0 && now - last_batch > longest_batch) longest_batch = now - last_batch;
+  last_batch = now;
 }
 
 void mark_saving() {
@@ -137,7 +144,13 @@ void wait_while_saving() {
   if (!noting_sigterm || !wait_until(is_stop_noted, kSignalWait)) return;
   for (;;) {
     const std::uint64_t seen = batches_marked;
-    if (!wait_until([&] { return saving_now || batches_marked != seen; }, kBatchWait)) return;
+    const std::chrono::steady_clock::duration longest(longest_batch);
+    if (!wait_until([&] { return saving_now || batches_marked != seen; },
+                    std::max<std::chrono::steady_clock::duration>(kBatchWait, 3 * longest))) {
+      return;
+    }
+    // The main thread ends the process when all have what they wait for.
+    if (saving_now && !wait_until([] { return !saving_now; }, kWriteWait)) return;
     std::this_thread::sleep_for(kLook);
   }
 }

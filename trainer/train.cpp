@@ -20,6 +20,7 @@
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
 #include "trainer/data_source.hpp"
+#include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
 #include "trainer/host_loop.hpp"
 #include "trainer/job_facts.hpp"
@@ -51,9 +52,6 @@ class Training {
 
   /// Before others write to the terminal.
   void end_line() { job_.story.end_line(); }
-
-  /// A checkpoint that is being written, where the job ends by an error.
-  void finish_writing() { checkpoints_.settle(); }
 
  private:
   /// A checkpoint is not written where another job is at work by now, for somebody has removed the lock.
@@ -194,6 +192,11 @@ class Training {
     checkpoints_.settle();
     const auto kept = checkpoints_.finish();
     note_first_stop(false);
+    if (job_.agenda.saves() && (job_.options.load_best_model_at_end || !job_.options.predict.empty())) {
+      const auto told = is_told_to_stop();
+      if (!told) return told.error();
+      if (*told) return stop(kept);
+    }
     if (job_.options.load_best_model_at_end) {
       if (auto tested = model_.test_best(); !tested) return tested.error();
     }
@@ -206,6 +209,14 @@ class Training {
     if (auto reported = finish_reports(); !reported) return reported.error();
     if (model_.missing_best()) return *model_.missing_best();
     return Ending::done;
+  }
+
+  /// Any rank, behind the last step that asks: what is left is not training, and may take long.
+  Result<bool> is_told_to_stop() const {
+    const std::array<double, 1> told = {is_stop_noted() ? 1.0 : 0.0};
+    const auto sum = sum_over_ranks(job_.comm, told);
+    if (!sum) return sum.error();
+    return sum->front() > 0;
   }
 
   /// The last step's weights go with the process, unless they are the best; with --load_best_model_at_end that is said.
@@ -228,8 +239,14 @@ class Training {
   /// The end that a signal asked for: what is done is kept.
   Result<Ending> save_and_stop() {
     mark_saving();
-    if (auto saved = checkpoints_.save_once(); !saved) return saved.error();
-    const auto kept = checkpoints_.finish();
+    // Where no step was taken, the checkpoint that it went on from stays as it is.
+    if (job_.step > job_.steps_before) {
+      if (auto saved = checkpoints_.save_once(); !saved) return saved.error();
+    }
+    return stop(checkpoints_.finish());
+  }
+
+  Result<Ending> stop(const Result<void>& kept) {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     if (auto met = job_.comm.barrier(); !met) return met.error();
     if (!kept) return kept.error();
@@ -248,7 +265,10 @@ class Training {
 
   std::string who_has_it() const {
     if (job_.world.rank != 0) return "rank 0's checkpoint has it";
-    return checkpoints_.has_saved() ? checkpoints_.last() + " has it" : "it is not saved";
+    if (checkpoints_.has_saved()) return checkpoints_.last() + " has it";
+    return job_.step > job_.steps_before ? "it is not saved"
+           : job_.step > 0               ? "the checkpoint that it went on from has it"
+                                         : "there is nothing to save";
   }
 
   const TrainingLength& length() const { return job_.length(); }
@@ -273,7 +293,7 @@ Result<Ending> run_to_end(Training& training) {
   } catch (const std::bad_alloc&) {
   }
   training.end_line();
-  if (!ending) training.finish_writing();
+  if (!ending) note_first_stop(false);
   return ending;
 }
 

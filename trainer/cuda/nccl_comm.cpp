@@ -25,6 +25,9 @@ static_assert(sizeof(ncclUniqueId) == sizeof(rendezvous::UniqueId));
 
 /// How long an abort may take. It can hang while it joins NCCL's threads; the process ends soon after anyway.
 constexpr std::chrono::seconds kAbortTime{5};
+/// From the end of the generation until a collective gives up: a stop ends the generation, too, and ranks that save
+/// what they have still need each other. Whoever is not to save is ended by the news itself, long before.
+constexpr std::chrono::seconds kStopWait{15};
 /// Between two looks at an event or a communicator.
 constexpr std::chrono::microseconds kPollInterval{20};
 
@@ -220,8 +223,9 @@ class NcclComm final : public Comm {
     return nccl_error(call.code, comm_, call.expression, __FILE__, call.line);
   }
 
-  Result<void> may_wait(Clock::time_point deadline, const char* what, std::chrono::milliseconds limit) const {
-    if (client_.ended())
+  Result<void> may_wait(Clock::time_point deadline, const char* what, std::chrono::milliseconds limit) {
+    if (client_.ended() && !ended_at_) ended_at_ = Clock::now();
+    if (ended_at_ && Clock::now() >= *ended_at_ + kStopWait)
       return make_error(Errc::generation_ended, fmt::format("{}: the job has ended", what), identity_text());
     if (Clock::now() >= deadline) {
       return make_error(Errc::timed_out, fmt::format("{}: not complete within {} s", what, limit.count() / 1000),
@@ -256,6 +260,7 @@ class NcclComm final : public Comm {
   rendezvous::Client& client_;
   cudaStream_t compute_;
   NcclOptions options_;
+  std::optional<Clock::time_point> ended_at_;  // when the generation's end was seen
   ncclComm_t comm_ = nullptr;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t event_ = nullptr;

@@ -331,9 +331,11 @@ TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two
 TEST_CASE("predictions are written under their name when they are whole, over older ones, and nothing else is left") {
   const TemporaryFolder folder;
   const std::string file = folder.file("logits");
-  std::ofstream(file) << "older";
-  ChildProcess run(command({"--train_samples", "32", "--eval_samples", "5", "--model", "mlp", "--predict", file}),
-                   kAlone);
+  const auto predict = [&](const char* images) {
+    return command({"--train_samples", "32", "--eval_samples", images, "--model", "mlp", "--predict", file});
+  };
+  REQUIRE(ChildProcess(predict("7"), kAlone).wait() == 0);
+  ChildProcess run(predict("5"), kAlone);
   REQUIRE(run.wait() == 0);
   CHECK_THAT(run.output(), Catch::Contains("logits of 5 test images are in " + file + "\n"));
   std::ifstream in(file);
@@ -342,7 +344,7 @@ TEST_CASE("predictions are written under their name when they are whole, over ol
                                    R"("logits":{"dtype":"F32","shape":[5,10],"data_offsets":[0,200]},)"
                                    R"("labels":{"dtype":"U8","shape":[5],"data_offsets":[200,205]}})"));
   CHECK(text.size() % 8 == (200 + 5) % 8);
-  CHECK_FALSE(std::filesystem::exists(file + ".part"));
+  CHECK_FALSE(std::filesystem::exists(file + ".llmlaunch-part"));
 }
 
 TEST_CASE("a loss that is not a number ends the job, with step and rank, or is skipped, or not") {
