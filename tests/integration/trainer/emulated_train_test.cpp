@@ -274,6 +274,24 @@ TEST_CASE("a rank whose device or NCCL fails says so, and the others end with th
   }
 }
 
+TEST_CASE("a stop, which ends the generation as well, leaves ranks on devices the time to save") {
+  const TemporaryFolder folder;
+  const std::string graph = GENERATE("false", "true");
+  const Words flags = on_device(job("mlp", {"--cuda_graph", graph, "--output_dir", folder.file("run"), "--max_steps",
+                                            "100000", "--save_strategy", "steps", "--save_steps", "100000"}));
+  ServedRendezvous served({"alpha", "alpha"});
+  Ranks ranks = start_on_devices(served, flags, {});
+  REQUIRE(ranks[0]->wait_for("step 4/"));
+  served.end_generation("stopped by SIGTERM");
+  for (auto& rank : ranks) rank->kill(SIGTERM);
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    CHECK(status == 128 + SIGTERM);
+  }
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains(" has it"));
+}
+
 TEST_CASE("a loss that is no number has the CPU's words and status on the device, too, however its steps are started") {
   // The first step has rate 0, the second is wild, and those after it may be a graph's.
   const Words wild = job("mlp", {"--learning_rate", "1e38", "--warmup_steps", "1"}, "8", "1");
