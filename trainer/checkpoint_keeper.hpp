@@ -29,6 +29,10 @@ class CheckpointKeeper {
   Result<void> save_once();
   /// Waits for the one that is being written. One that is not on the disk is not the best.
   void settle();
+  /// As `settle`, where that takes no longer than `limit`.
+  void settle_within(std::chrono::milliseconds limit) {
+    if (!writer_.is_writing_after(limit)) settle();
+  }
   /// Waits for the last. The error counts those that are missing.
   Result<void> finish() { return writer_.finish(); }
   /// The last one that is on the disk; empty when there is none.

@@ -101,7 +101,8 @@ Result<Ending> run(const TrainOptions& options) {
   if (!world) return world.error();
   const bool hears_of_end = world->client != nullptr;
   if (hears_of_end) world->client->on_end(end_with_generation);
-  auto ending = train(options, *world, *device, [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
+  auto ending = train(options, *world, *device, report_error,
+                      [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
   end_unless_done(ending, hears_of_end);  // of what failed before the first step, too: this rank has not left yet
   return ending;
 }

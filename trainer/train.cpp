@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -37,6 +38,8 @@
 namespace llmlaunch::trainer {
 namespace {
 
+constexpr std::chrono::seconds kLastWrite{60};
+
 class Training {
  public:
   /// All of these outlive it. `lock` is that of output_dir.
@@ -49,6 +52,9 @@ class Training {
     if (auto trained = train(); !trained) return trained.error();
     return job_.stopped ? save_and_stop() : finish();
   }
+
+  /// A checkpoint that is on its way, where the job ends by an error. Not for ever: the disk may hang.
+  void finish_writing() { checkpoints_.settle_within(kLastWrite); }
 
   /// Before others write to the terminal.
   void end_line() { job_.story.end_line(); }
@@ -333,6 +339,7 @@ Error no_memory() {
 }
 
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
+                     const std::function<void(const Error&)>& tell,
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
   if (!data) return data.error();
@@ -365,6 +372,10 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   auto ending = run_to_end(training);
   if (ending && *ending == Ending::done) {
     if (const auto told = output_written(); !told) ending = told.error();
+  }
+  if (!ending) {
+    tell(ending.error());
+    training.finish_writing();
   }
   at_end(ending);
   return ending;

@@ -18,8 +18,10 @@ enum class Ending {
 
 /// Trains a model as the options say and prints what a person wants to see on stdout, from rank 0. Collective: every
 /// rank of the world calls it with the same options.
+/// `tell` gets an error as soon as it is known, before anything waits for a disk.
 /// `at_end` is told how the job ended while all connections still stand, and may end the process.
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
+                     const std::function<void(const Error&)>& tell,
                      const std::function<void(const Result<Ending>&)>& at_end);
 
 /// Of an allocation that failed anywhere: `Errc::out_of_resources`.
