@@ -14,6 +14,7 @@
 #include "launcher/launch.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/sanitized.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace launcher_local_test {
 
@@ -45,9 +46,6 @@ void forget_peak() {
 
 struct Bench {
   Bench(std::size_t hosts, std::uint32_t ranks_each, std::vector<std::string> argv) {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    top = name;
     plan.job_id = "job-1";
     plan.argv = std::move(argv);
     plan.log_dir = (top / "logs").string();
@@ -70,7 +68,6 @@ struct Bench {
   ~Bench() {
     ::close(out_fd);
     ::close(err_fd);
-    fs::remove_all(top);
   }
   JobResult run() {
     const auto result = run_job(plan, options);
@@ -79,7 +76,8 @@ struct Bench {
   }
   fs::path directory() const { return top / "logs" / "job-1"; }
 
-  fs::path top;
+  test::TemporaryDirectory directory_of_test;
+  const fs::path& top = directory_of_test.path;
   LaunchPlan plan;
   LaunchOptions options;
   int out_fd = -1, err_fd = -1;

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from conftest import wait_until
 from test_train_reports import EVENTS, JOB, TRAIN, alone, asked, metrics, python  # noqa: F401 (a fixture)
 
 SMALL = [*JOB[:-2], "--model", "mlp"]
@@ -65,6 +66,11 @@ def started(*words, until="step 1/", logging="100000", under=()):
     pytest.fail(job.stderr.read())
 
 
+def seen(job, condition, what):
+    wait_until(lambda: condition() or job.poll() is not None, what)
+    assert job.poll() is None, job.stderr.read()
+
+
 def end(job):
     """What it said on stderr."""
     job.terminate()
@@ -103,8 +109,7 @@ def test_a_test_that_is_made_up_for_more_than_once_is_told_of_once(python, tmp_p
     output = tmp_path / "run"
     saving = ["--output_dir", output, "--report_to", "all"]
     first = started(*saving, "--save_steps", "10", "--learning_rate", "1e-6", logging="10")
-    while not (output / "checkpoint-10").exists():
-        assert first.poll() is None
+    seen(first, lambda: (output / "checkpoint-10").exists(), "checkpoint-10")
     first.kill()
     first.communicate()
     for checkpoint in output.glob("checkpoint-*"):
@@ -136,15 +141,13 @@ def test_a_folder_that_is_removed_under_way(tmp_path):
     output, losses = tmp_path / "run", tmp_path / "losses"
     first = started("--output_dir", output, "--save_steps", "20", "--save_total_limit", "1", "--report_to", "json", "--loss_file", losses,
                     "--eval_strategy", "steps", "--eval_steps", "50")
-    while not list(output.glob("checkpoint-*0")):
-        assert first.poll() is None
+    seen(first, lambda: list(output.glob("checkpoint-*0")), "a checkpoint")
     lock = output / ".llmlaunch-train.lock"
     losses.unlink()
     output.rename(tmp_path / "away")  # at once; and then what was in it
     shutil.rmtree(tmp_path / "away")
     lines = said_on_stderr(first, f"{losses}: --loss_file: was removed", f"{output}/metrics.jsonl: was removed")
-    while not lock.exists() or not lock.read_text():
-        assert first.poll() is None
+    seen(first, lambda: lock.exists() and lock.read_text(), "the lock, anew")
     second = alone(*SMALL, "--output_dir", output, "--resume_from_checkpoint", "true", status=75)
     assert f"another job is at work here: pid {first.pid} on " in second.stderr
     lines += end(first).splitlines()

@@ -8,6 +8,7 @@
 #include "launcher/agent/cpu_bind.hpp"
 #include "launcher/agent/cpu_topology.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace launcher_agent_cpu_test {
 
@@ -20,15 +21,6 @@ namespace {
 /// A directory that looks like /sys.
 class FakeSys {
  public:
-  FakeSys() {
-    std::string name = (fs::temp_directory_path() / "llmlaunch-sys-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    root_ = name;
-  }
-  ~FakeSys() { fs::remove_all(root_); }
-  FakeSys(const FakeSys&) = delete;
-  FakeSys& operator=(const FakeSys&) = delete;
-
   void file(const std::string& path, const std::string& text) {
     fs::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text << "\n";
@@ -47,7 +39,8 @@ class FakeSys {
   std::string path() const { return root_.string(); }
 
  private:
-  fs::path root_;
+  llmlaunch::test::TemporaryDirectory directory_;
+  const fs::path& root_ = directory_.path;
 };
 
 /// Two sockets of four cores with two threads each, numbered as Linux does it; a GPU at each, and devices that are

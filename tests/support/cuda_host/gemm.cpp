@@ -42,6 +42,7 @@ __attribute__((always_inline)) inline void innermost(float* sums, const float* a
     Eight right;
     std::memcpy(&left, b, sizeof left);
     std::memcpy(&right, b + 8, sizeof right);
+#pragma GCC unroll 6
     for (std::size_t r = 0; r < kRows; ++r) {
       const Eight factor = {a[r], a[r], a[r], a[r], a[r], a[r], a[r], a[r]};
       sum[r][0] += factor * left;
@@ -60,22 +61,7 @@ using Innermost = void (*)(float*, const float*, const float*, std::size_t);
 
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) void innermost_avx2(float* sums, const float* a, const float* b, std::size_t deep) {
-  Eight sum[kRows][2] = {};
-  for (std::size_t d = 0; d < deep; ++d) {
-    Eight left;
-    Eight right;
-    std::memcpy(&left, b, sizeof left);
-    std::memcpy(&right, b + 8, sizeof right);
-#pragma GCC unroll 6
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const Eight factor = {a[r], a[r], a[r], a[r], a[r], a[r], a[r], a[r]};
-      sum[r][0] += factor * left;
-      sum[r][1] += factor * right;
-    }
-    a += kRows;
-    b += kColumns;
-  }
-  std::memcpy(sums, sum, sizeof sum);
+  innermost(sums, a, b, deep);  // compiled for these instructions here
 }
 Innermost best() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? innermost_avx2 : innermost_plain;
