@@ -42,6 +42,15 @@ inline Ranks start_ranks(const ServedRendezvous& served, std::size_t count, cons
   return ranks;
 }
 
+/// The statuses of all ranks, where rank 0 is the one that speaks. As a launcher does, its end ends the generation of
+/// the others, which wait for that.
+inline std::vector<int> ended_after_rank_0(ServedRendezvous& served, Ranks& ranks) {
+  std::vector<int> statuses = {ranks.at(0)->wait()};
+  served.end_generation("rank 0 failed");
+  while (statuses.size() < ranks.size()) statuses.push_back(ranks[statuses.size()]->wait());
+  return statuses;
+}
+
 class TemporaryFolder {
  public:
   std::string file(const std::string& name) const { return (directory_.path / name).string(); }
