@@ -114,7 +114,7 @@ std::vector<std::string> names_in(const std::string& folder) {
 }  // namespace
 
 // Longer than it takes to look and to send a signal, of 12 steps each. Under sanitizers a step takes long.
-constexpr int kEpochs = LLMLAUNCH_SANITIZED ? 5 : 8;
+constexpr int kEpochs = LLMLAUNCH_SANITIZED ? 5 : 10;
 constexpr int kSteps = 12 * kEpochs;
 const std::string kManyEpochs = std::to_string(kEpochs);
 const std::string kOfSteps = "/" + std::to_string(kSteps);
