@@ -113,7 +113,7 @@ TEST_CASE("more ranks than the data can feed is said once, by rank 0, and is a w
              Catch::Contains("error: no batch can be filled: 2 images for 3 ranks are 0 each, and a batch has 64\n"
                              "   hint: use fewer ranks, a smaller --per_device_train_batch_size, or no "
                              "--dataloader_drop_last"));
-  for (const std::size_t rank : {1U, 2U}) CHECK_THAT(ranks[rank]->output(), !Catch::Contains("error"));
+  for (const std::size_t rank : {1U, 2U}) CHECK_THAT(ranks[rank]->output(), !Catch::Contains("no batch"));
 }
 
 TEST_CASE("a rank that is killed is named by the others, which end by themselves") {
