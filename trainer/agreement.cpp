@@ -97,9 +97,9 @@ Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts&
                                     {}, "start all ranks with the same program, flags and data"));
 }
 
-Error told_once(Comm& comm, Error error) {
-  if (comm.rank() == 0) return error;
-  // Rank 0 does not come: it ends, and with it this wait. Who left first could end rank 0 before it has said why.
+Error told_once(Comm& comm, Error error, std::uint32_t by) {
+  if (comm.rank() == by) return error;
+  // That rank does not come: it ends, and with it this wait. Who left first could end it before it has said why.
   [[maybe_unused]] const auto left = comm.barrier();
   error.what.clear();
   return error;

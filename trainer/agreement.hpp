@@ -3,6 +3,7 @@
 /// because ranks that differ would hang in a collective or train nonsense.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,8 +22,8 @@ using JobFacts = std::vector<std::pair<std::string, std::string>>;
 /// own. Collective: all ranks find the same, and rank 0 tells it (`told_once`). `Errc::invalid_argument`.
 Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine);
 
-/// Of an error that every rank finds alike at the same place: rank 0 tells it, and the others wait until it has ended
-/// and end without words, as the error without `what` that they get here. Collective.
-Error told_once(Comm& comm, Error error);
+/// Of an error that every rank finds alike at the same place: the rank `by` tells it, and the others wait until it has
+/// ended and end without words, as the error without `what` that they get here. Collective.
+Error told_once(Comm& comm, Error error, std::uint32_t by = 0);
 
 }  // namespace llmlaunch::trainer

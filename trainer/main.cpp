@@ -1,5 +1,6 @@
 // llmlaunch-train: one rank of a training job, or the whole of a small one. Reads the command line and the environment,
 // joins the world, trains, and is the only place of the trainer that ends the process.
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -33,12 +34,16 @@ namespace {
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
+/// That the job has ended elsewhere is said by rank 0 for all: the rank that failed has its own words.
+std::atomic<bool> tells_of_end{true};
+
 /// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
-/// Of an error without words rank 0 speaks, and nothing that follows from it is told here either.
+/// Of an error without words another rank speaks, and nothing that follows from it is told here either.
 void report_error(const Error& error) {
   static std::once_flag once;
   std::call_once(once, [&] {
-    if (!error.what.empty()) log_error("{}", to_string(error));
+    const bool is_told = error.code != Errc::generation_ended || tells_of_end;
+    if (is_told && !error.what.empty()) log_error("{}", to_string(error));
   });
 }
 
@@ -99,6 +104,7 @@ Result<Ending> run(const TrainOptions& options) {
   if (!device) return device.error();
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
+  tells_of_end = world->rank == 0 || options.replicas_speak;
   const bool hears_of_end = world->client != nullptr;
   if (hears_of_end) world->client->on_end(end_with_generation);
   auto ending = train(options, *world, *device, report_error,

@@ -42,6 +42,20 @@ inline Ranks start_ranks(const ServedRendezvous& served, std::size_t count, cons
   return ranks;
 }
 
+/// What rank 0 said of an error that all ranks found, and that it ended with: the others wait, without a word, until
+/// a launcher ends the job.
+inline std::string told_by_rank_0(ServedRendezvous& served, const Ranks& ranks, int status) {
+  const int ended = ranks[0]->wait();
+  INFO(ranks[0]->output());
+  CHECK(ended == status);
+  served.end_generation("rank 0 exited with status " + std::to_string(ended));
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+    CHECK(ranks[rank]->wait() == 75);
+    CHECK_THAT(ranks[rank]->output(), !Catch::Contains("error"));
+  }
+  return ranks[0]->output();
+}
+
 class TemporaryFolder {
  public:
   std::string file(const std::string& name) const { return (directory_.path / name).string(); }

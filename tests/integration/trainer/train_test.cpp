@@ -105,19 +105,13 @@ TEST_CASE("fewer images than ranks, and a last batch that is smaller, still trai
   CHECK_THAT(ranks[0]->output(), Catch::Contains("/2)"));
 }
 
-TEST_CASE("more ranks than the data can feed is said once, by rank 0, and is a wrong configuration on all") {
-  const ServedRendezvous served({"alpha", "alpha", "beta"});
+TEST_CASE("more ranks than the data can feed is said once, by rank 0, as a wrong configuration") {
+  ServedRendezvous served({"alpha", "alpha", "beta"});
   Ranks ranks = start_ranks(served, 3, {"--train_samples", "2", "--eval_samples", "2", "--dataloader_drop_last"});
-  for (auto& rank : ranks) {
-    const int status = rank->wait();
-    INFO(rank->output());
-    CHECK(status == 78);
-  }
-  CHECK_THAT(ranks[0]->output(),
+  CHECK_THAT(told_by_rank_0(served, ranks, 78),
              Catch::Contains("error: no batch can be filled: 2 images for 3 ranks are 0 each, and a batch has 64\n"
                              "   hint: use fewer ranks, a smaller --per_device_train_batch_size, or no "
                              "--dataloader_drop_last"));
-  for (const std::size_t rank : {1U, 2U}) CHECK_THAT(ranks[rank]->output(), !Catch::Contains("error"));
 }
 
 TEST_CASE("a rank that is killed is named by the others, which end by themselves") {
@@ -276,21 +270,16 @@ TEST_CASE("the YAML's mixed_precision is the precision where none is typed, and 
 }
 
 TEST_CASE("ranks of different precision are found before the first step") {
-  const ServedRendezvous served({"alpha", "beta"});
+  ServedRendezvous served({"alpha", "beta"});
   Ranks ranks;
   for (std::size_t rank = 0; rank < 2; ++rank) {
     const Words flags = {"--train_samples", "64", "--model", "mlp", "--bf16", rank == 1 ? "true" : "false"};
     ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
   }
-  std::string said;
-  for (auto& rank : ranks) {
-    const int status = rank->wait();
-    CHECK((status == 78 || status == 69));
-    said += rank->output();
-  }
-  CHECK_THAT(said, Catch::Contains(
-                       "the ranks are not of one job: the precision (--bf16, --fp16, --tf32, mixed_precision) is bf16 "
-                       "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
+  CHECK_THAT(
+      told_by_rank_0(served, ranks, 78),
+      Catch::Contains("the ranks are not of one job: the precision (--bf16, --fp16, --tf32, mixed_precision) is bf16 "
+                      "on rank 1 (beta) and fp32 on rank 0 (alpha)"));
 }
 
 TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two") {
@@ -403,39 +392,29 @@ TEST_CASE("a loss that is not a number ends the job, with step and rank, or is s
 }
 
 TEST_CASE("ranks with other flags are found before the first step, by name, value, rank and host") {
-  const ServedRendezvous served({"alpha", "alpha", "beta"});
+  ServedRendezvous served({"alpha", "alpha", "beta"});
   Ranks ranks;
   for (std::size_t rank = 0; rank < 3; ++rank) {
     Words flags = {"--train_samples", rank == 2 ? "32" : "64", "--learning_rate", rank == 2 ? "0.01" : "0.001"};
     ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
   }
-  for (auto& rank : ranks) {
-    const int status = rank->wait();
-    INFO(rank->output());
-    CHECK((status == 78 || status == 69));
-    CHECK_THAT(rank->output(), !Catch::Contains("step 1/"));
-  }
-  CHECK_THAT(
-      ranks[0]->output() + ranks[1]->output() + ranks[2]->output(),
-      Catch::Contains("the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
-                      "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
+  CHECK_THAT(told_by_rank_0(served, ranks, 78),
+             !Catch::Contains("step 1/") &&
+                 Catch::Contains(
+                     "the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
+                     "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
 }
 
 TEST_CASE("ranks with different models are found, too, though their gradients have other sizes") {
-  const ServedRendezvous served({"alpha", "beta"});
+  ServedRendezvous served({"alpha", "beta"});
   Ranks ranks;
   for (std::size_t rank = 0; rank < 2; ++rank) {
     const Words flags = {"--train_samples", "64", "--model", rank == 1 ? "mlp" : "basicnet"};
     ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
   }
-  std::string said;
-  for (auto& rank : ranks) {
-    const int status = rank->wait();
-    CHECK((status == 78 || status == 69));
-    said += rank->output();
-  }
-  CHECK_THAT(said, Catch::Contains("the ranks are not of one job: --model is mlp on rank 1 (beta) and basicnet on rank "
-                                   "0 (alpha)"));
+  CHECK_THAT(told_by_rank_0(served, ranks, 78),
+             Catch::Contains("the ranks are not of one job: --model is mlp on rank 1 (beta) and basicnet on rank "
+                             "0 (alpha)"));
 }
 
 TEST_CASE("a rank that comes too late to find the rendezvous says where it looked") {
