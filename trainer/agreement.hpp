@@ -17,6 +17,9 @@ namespace llmlaunch::trainer {
 /// on all ranks of one version of the program.
 using JobFacts = std::vector<std::pair<std::string, std::string>>;
 
+/// Texts of any length from all ranks; index = rank. Collective.
+Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine);
+
 /// The error names each fact that differs from rank 0's, with its value there and on the first rank that has another,
 /// by rank and host: "--learning_rate is 0.01 on rank 2 (gpu03) and 0.001 on rank 0 (gpu01)". `host` is this rank's
 /// own. Collective: all ranks find the same, and rank 0 tells it (`told_once`). `Errc::invalid_argument`.
