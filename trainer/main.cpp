@@ -34,6 +34,9 @@ namespace {
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
+/// The job has saved what it has, for a signal: the end of the generation is no news then.
+std::atomic<bool> stopped{false};
+
 /// That the job has ended elsewhere is said by rank 0 for all: the rank that failed has its own words.
 std::atomic<bool> tells_of_end{true};
 
@@ -54,6 +57,7 @@ constexpr std::chrono::milliseconds kEndGrace{200};
 /// this one, the client's reader, ends the process, unless it is saving what it has. A checkpoint that is on its way is
 /// on the disk by then.
 void end_with_generation(const Error& reason) {
+  if (stopped) ::_exit(128 + noted_stop());
   wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
@@ -61,9 +65,11 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
-/// Who ends first is named as the reason. A rank that left its words to rank 0, or that only lost another one, waits
-/// so long for the end of the generation, which ends it, and which the launcher gives when it knows of that other one.
+/// Who ends first is named as the reason. A rank that left its words to another, that only lost one, or that stopped
+/// because another was told to, waits so long for the end of the generation, which ends it, and which the launcher
+/// gives when it knows of that other one.
 constexpr std::chrono::seconds kFirstWords{30};
+constexpr std::chrono::milliseconds kFirstStopped{500};
 constexpr std::chrono::seconds kLostRank{2};
 
 /// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
@@ -76,6 +82,9 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
     if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
     if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
     wait_while_writing();
+  } else {
+    stopped = true;
+    if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
   }
   ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
 }

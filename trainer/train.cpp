@@ -14,6 +14,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
@@ -254,11 +255,31 @@ class Training {
 
   Result<Ending> stop(const Result<void>& kept) {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
-    if (auto met = job_.comm.barrier(); !met) return met.error();
+    const World& world = job_.world;
+    const std::string mine =
+        is_stop_noted() ? fmt::format("{} to rank {} on {}", name_of_stop(), world.rank, world.host) : std::string();
+    const auto told = gather_texts(job_.comm, mine);
+    if (!told) return told.error();
     if (!kept) return kept.error();
     if (auto reported = finish_reports(); !reported) return reported.error();
-    job_.story.say("stopped by {} after step {}/{}; {}", name_of_stop(), job_.step, length().steps, who_has_it());
+    job_.story.say("stopped by {} after step {}/{}; {}", who_was_told(*told), job_.step, length().steps, who_has_it());
+    // The launcher shows the last words of the rank that ends first.
+    if (world.rank != 0 && !mine.empty() && !is_stop_of_all(*told)) log_warning("stopped by {}", mine);
     return Ending::stopped;
+  }
+
+  /// As a launcher stops a job, which also tells of the end, and a scheduler.
+  bool is_stop_of_all(const std::vector<std::string>& told) const {
+    const bool has_ended = job_.world.client != nullptr && job_.world.client->ended();
+    return has_ended || std::find(told.begin(), told.end(), std::string()) == told.end();
+  }
+
+  std::string who_was_told(const std::vector<std::string>& told) const {
+    const auto was_told = [](const std::string& text) { return !text.empty(); };
+    const auto first = std::find_if(told.begin(), told.end(), was_told);
+    if (first == told.end() || is_stop_of_all(told)) return name_of_stop();
+    const auto others = std::count_if(first + 1, told.end(), was_told);
+    return others == 0 ? *first : fmt::format("{} and {}", *first, counted(others, "other"));
   }
 
   static const char* name_of_stop() {

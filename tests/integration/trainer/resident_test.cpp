@@ -199,7 +199,7 @@ TEST_CASE("a SIGTERM is noticed at the next look, and both ranks save the same s
     INFO(rank->output());
     CHECK(status == 128 + SIGTERM);
   }
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM after step "));
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM to rank 1 on beta after step "));
 }
 
 }  // namespace resident_test
