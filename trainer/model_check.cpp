@@ -62,17 +62,20 @@ Result<void> ModelCheck::test_and_keep(const std::string& when) {
   return ok;
 }
 
-Result<void> ModelCheck::test_best() {
+Result<void> ModelCheck::test_best(bool all_saved) {
   const auto& best = job_.story.course.best;
   if (job_.world.rank == 0 && !best) {
-    log_warning("--load_best_model_at_end: there is no checkpoint whose test gave a number");
+    log_warning("--load_best_model_at_end: {}", all_saved
+                                                    ? "there is no checkpoint whose test gave a number"
+                                                    : "no checkpoint of a test that gave a number could be saved");
   }
   const auto loaded = load_best(best, job_.comm, job_.backend, missing_best_);
   if (!loaded) return loaded.error();
   if (!*loaded) return ok;
   if (best) {
     weights_step_ = best->step;
-    job_.story.say("the best model is that of step {}: {}", best->step, best->checkpoint);
+    job_.story.say("the best model{} is that of step {}: {}", all_saved ? "" : " of those that could be saved",
+                   best->step, best->checkpoint);
   }
   return test("best model: ", false);  // everything is saved
 }

@@ -22,8 +22,9 @@ class ModelCheck {
   Result<void> test(const std::string& when) { return test(when, job_.agenda.saves()); }
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when);
-  /// Takes the best checkpoint's weights, where there is one, and tests them.
-  Result<void> test_best();
+  /// Takes the best checkpoint's weights, where there is one, and tests them. Where not all checkpoints could be saved,
+  /// it is the best of those that could.
+  Result<void> test_best(bool all_saved);
   /// --predict, if it was given.
   Result<void> predict();
   /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt. Where

@@ -205,9 +205,9 @@ class Training {
       if (*told) return stop(kept);
     }
     if (job_.options.load_best_model_at_end) {
-      if (auto tested = model_.test_best(); !tested) return tested.error();
+      if (auto tested = model_.test_best(kept.has_value()); !tested) return tested.error();
     }
-    if (job_.agenda.saves_best()) tell_what_was_saved();
+    if (job_.agenda.saves_best()) tell_what_was_saved(kept.has_value());
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
     if (auto learnt = model_.check_learnt(); !learnt) return learnt.error();
     resident_loop_.close();
@@ -227,12 +227,14 @@ class Training {
   }
 
   /// The last step's weights go with the process, unless they are the best; with --load_best_model_at_end that is said.
-  void tell_what_was_saved() {
+  /// Where not `all` could be saved, the best one may be missing, and the job ends with the words for that.
+  void tell_what_was_saved(bool all) {
     const auto& best = job_.story.course.best;
     if (job_.world.rank != 0 || job_.options.load_best_model_at_end) return;
     if (best) {
-      job_.story.say("saved is the best model, that of step {}: {}", best->step, best->checkpoint);
-    } else {
+      job_.story.say("saved is the best model{}, that of step {}: {}", all ? "" : " of those that could be saved",
+                     best->step, best->checkpoint);
+    } else if (all) {
       job_.story.warn("--save_strategy best: no test gave a number, and no model is saved");
     }
   }

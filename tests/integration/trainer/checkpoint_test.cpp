@@ -590,14 +590,10 @@ TEST_CASE("a folder that cannot be made is found before the first step, and rank
   const TemporaryFolder folder;
   const std::string file = folder.file("a-file");
   std::ofstream(file) << "no folder";
-  const ServedRendezvous served({"alpha", "beta"});
+  ServedRendezvous served({"alpha", "beta"});
   Ranks ranks = start_ranks(served, 2, job("8", {"--output_dir", file}));
-  const int status = ranks[0]->wait();
-  INFO(ranks[0]->output());
-  CHECK(status == 74);
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
-  CHECK(ranks[1]->wait() == 75);  // by the end of the job that follows: whoever ends first is named
-  CHECK_THAT(ranks[1]->output(), !Catch::Contains("error"));
+  CHECK_THAT(told_by_rank_0(served, ranks, 74),
+             Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
 }
 
 TEST_CASE("a job whose steps are all done says so") {

@@ -297,6 +297,35 @@ TEST_CASE("checkpoints that cannot be written name the good one of an earlier ru
                                            output + "/checkpoint-5; see the warnings above"));
 }
 
+TEST_CASE("a model that a full disk kept is not the best of those that were tested, but of those that were saved") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string load = GENERATE("false", "true");
+  const auto best = [&](const Words& more) {
+    Words words = small({"--output_dir", output, "--save_strategy", "best", "--eval_strategy", "steps", "--eval_steps",
+                         "1", "--metric_for_best_model", "loss", "--load_best_model_at_end", load});
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const auto on_full_disk = [](const Words& flags) {
+    Words words = {"/bin/sh", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "sh"};
+    const Words program = command(flags);
+    words.insert(words.end(), program.begin(), program.end());
+    ChildProcess run(words, kAlone);
+    const int status = run.wait();
+    return Ended{status, run.output()};
+  };
+  const Ended none = on_full_disk(best({"--max_steps", "1"}));
+  INFO(none.said);
+  CHECK(none.status == 74);
+  CHECK_THAT(none.said, !Catch::Contains("no test gave") && !Catch::Contains("whose test gave"));
+  REQUIRE(ended(best({"--max_steps", "1"})).status == 0);
+  const Ended later = on_full_disk(best({"--max_steps", "2", "--resume_from_checkpoint", "true"}));
+  INFO(later.said);
+  CHECK(later.status == 74);
+  CHECK_THAT(later.said, Catch::Contains("the best model of those that could be saved"));
+}
+
 TEST_CASE("where nothing is left to train nothing is set aside or cut") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
