@@ -50,6 +50,16 @@ void report_error(const Error& error) {
   });
 }
 
+/// What every rank may find before they have met, a wrong flag for one, is told by rank 0. The others wait so long for
+/// the end that follows from it, by a signal or the rendezvous, and end by that without a word. Where none comes, rank
+/// 0 has found nothing: its command line, host or files are others.
+constexpr std::chrono::seconds kRank0Words{2};
+
+void leave_words_to_rank_0() {
+  const auto rank = number_in_environment(env::kRank, 0);
+  if (rank && *rank > 0) std::this_thread::sleep_for(kRank0Words);
+}
+
 /// What the end of the job leaves to a line that is being written.
 constexpr std::chrono::milliseconds kEndGrace{200};
 
@@ -93,7 +103,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
 Result<std::string> read_settings(const std::string& path) {
   const auto bytes = read_whole_file(path, kMaxTrainFile, "a file of settings has a few kB");
   if (bytes) return std::string(as_text(*bytes));
-  Error error = bytes.error();
+  Error error = with_folder(bytes.error());
   error.what = "--config: " + error.what;
   if (error.hint.empty())
     error.hint = "every rank reads it: it has to be on each host, below the ranks' workdir or by its whole path";
@@ -110,7 +120,10 @@ Result<Ending> run(const TrainOptions& options) {
     return Ending::done;
   }
   auto device = choose_device(options.device);
-  if (!device) return device.error();
+  if (!device) {
+    leave_words_to_rank_0();
+    return device.error();
+  }
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
   tells_of_end = world->rank == 0 || options.replicas_speak;
@@ -118,7 +131,9 @@ Result<Ending> run(const TrainOptions& options) {
   if (hears_of_end) world->client->on_end(end_with_generation);
   auto ending = train(options, *world, *device, report_error,
                       [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
-  end_unless_done(ending, hears_of_end);  // of what failed before the first step, too: this rank has not left yet
+  // Of what failed before the first step, too: this rank has not left yet.
+  leave_words_to_rank_0();
+  end_unless_done(ending, hears_of_end);
   return ending;
 }
 
@@ -126,6 +141,7 @@ int run_program(const std::vector<std::string>& arguments) {
   const char* const mixed_precision = std::getenv(env::kMixedPrecision);
   auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
   if (!parsed) {
+    leave_words_to_rank_0();
     report_error(parsed.error());
     return exit_status(parsed.error());
   }

@@ -115,7 +115,23 @@ Result<void> ModelCheck::check_learnt() {
     job_.story.warn(fmt::format("{} of {} steps {} skipped, for {} gradient was not finite", job_.skipped, job_.step,
                                 job_.skipped == 1 ? "was" : "were", job_.skipped == 1 ? "its" : "their"));
   }
-  return ok;
+  return check_weights();
+}
+
+/// The same on all ranks, as the weights are. They may hide from the loss: oneDNN's relu makes 0 of what is no number.
+Result<void> ModelCheck::check_weights() {
+  const auto parameters = job_.backend.copy_parameters();
+  if (!parameters) return parameters.error();
+  std::string why;
+  if (const auto found = find_not_finite(job_.backend.model(), *parameters)) {
+    why = *found;
+  } else if (job_.last_test) {
+    const auto loss = value_in(*job_.last_test, "eval_loss");
+    if (loss && !std::isfinite(*loss)) why = fmt::format("their test loss is {}", word_for_loss(*loss));
+  }
+  if (why.empty()) return ok;
+  return told_once(job_.comm,
+                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.is_resumed()));
 }
 
 Result<void> ModelCheck::compare_ranks(std::uint64_t epoch) {

@@ -28,7 +28,8 @@ class ModelCheck {
   /// --predict, if it was given.
   Result<void> predict();
   /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt. Where
-  /// half precision's search for a scale took all steps, that is a warning.
+  /// half precision's search for a scale took all steps, that is a warning. Weights of no use at the end are an error,
+  /// whatever --on_nan says.
   Result<void> check_learnt();
   /// That the parameters are the same on all ranks, as they are if nothing is broken.
   Result<void> compare_ranks(std::uint64_t epoch);
@@ -39,6 +40,7 @@ class ModelCheck {
  private:
   Result<void> test(const std::string& when, bool may_stop);
   Result<void> judge(double loss);
+  Result<void> check_weights();
 
   TrainingJob& job_;
   std::optional<Error> missing_best_;

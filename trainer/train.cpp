@@ -79,7 +79,17 @@ class Training {
                    counted(job_.data.test.count(), "test image"), job_.data.description,
                    counted(length().steps, "step"), job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
+    warn_of_warmup();
     return begin_or_resume();
+  }
+
+  void warn_of_warmup() {
+    const std::uint64_t warmup = job_.schedule.warmup_steps;
+    const bool has_warmup = warmup > 0 && job_.options.lr_scheduler_type != SchedulerType::constant;
+    if (job_.world.rank != 0 || !has_warmup || warmup < length().steps) return;
+    job_.story.warn(fmt::format("--warmup_steps {}: the job has {}, and its learning rate never is --learning_rate {}",
+                                job_.options.warmup_steps, counted(length().steps, "step"),
+                                job_.options.learning_rate));
   }
 
   /// One rank need not look at its data for that.
@@ -365,7 +375,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Error&)>& tell,
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
-  if (!data) return data.error();
+  if (!data) return with_folder(data.error());
   auto locks = lock_output(options, world);
   if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());

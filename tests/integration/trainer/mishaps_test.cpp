@@ -257,7 +257,7 @@ TEST_CASE("a full disk costs the file of losses a line, and not the job") {
   CHECK(whole < 40);
 }
 
-TEST_CASE("where --predict cannot write is found before the first step") {
+TEST_CASE("where --predict and --loss_file cannot write is found before the first step") {
   const TemporaryFolder folder;
   const std::string there = folder.file("there");
   std::filesystem::create_directory(there);
@@ -270,6 +270,7 @@ TEST_CASE("where --predict cannot write is found before the first step") {
   };
   for (const Row& row : std::vector<Row>{
            {{"--predict", there}, 78, there + ": --predict: is a folder"},
+           {{"--loss_file", there}, 78, there + ": --loss_file: is a folder"},
            {{"--predict", there + "/no/x"}, 74, there + "/no/x: --predict: open: No such file or directory"},
            {{"--predict", folder.file("a"), "--loss_file", folder.file("b")},
             78,
@@ -361,6 +362,23 @@ TEST_CASE("a run that goes on with other data is warned") {
   CHECK(run.status == 0);
   CHECK_THAT(run.said, Catch::Contains("--data_dir is " + images + " and was drawn digits, the number of test images " +
                                        "is 100 and was 200"));
+}
+
+TEST_CASE("a rank whose command line is wrong and rank 0's is not is heard") {
+  auto environment = kAlone;
+  environment[llmlaunch::env::kRank] = "1";
+  ChildProcess run(command({"--learning_rat", "1"}), environment);
+  CHECK(run.wait() == 64);
+  CHECK(run.output() ==
+        "llmlaunch-train: error: unknown flag '--learning_rat'\n   hint: did you mean --learning_rate?\n");
+}
+
+TEST_CASE("a warm-up that no step of the job ends is warned of") {
+  const Ended run = ended(small({"--max_steps", "2", "--warmup_steps", "2"}));
+  INFO(run.said);
+  CHECK(run.status == 0);
+  CHECK_THAT(run.said, Catch::Contains("warning: --warmup_steps 2: the job has 2 steps, and its learning rate never is "
+                                       "--learning_rate 0.001\n"));
 }
 
 TEST_CASE("more threads than a rank can have are refused, whoever asks for them") {
