@@ -31,6 +31,7 @@
 #include "launcher/plan.hpp"
 #include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -318,6 +319,14 @@ Result<RunLock> lock_of(const RunOptions& options, const std::string& job_id) {
   return RunLock::take(options.config.value_or(default_config().value_or("")), job_id, head->environment);
 }
 
+/// The trainer's word typed wrong is a program that no host has.
+Error with_meant_word(Error error, const std::string& program) {
+  constexpr std::array<std::string_view, 1> kBuiltIn{kTrainWord};
+  if (error.code != Errc::no_program || nearest(program, kBuiltIn).empty()) return error;
+  error.hint = fmt::format("did you mean '{}', the built-in trainer?", kTrainWord);
+  return error;
+}
+
 }  // namespace
 
 int run_command(const RunOptions& options, const std::optional<std::string>& join_token) {
@@ -357,8 +366,9 @@ int run_command(const RunOptions& options, const std::optional<std::string>& joi
     return teller.failed(launcher::without_values(result.error(), plan->secrets),
                          number(exit_status_of(result.error())), &*plan);
   if (result->failure)
-    return teller.failed(launcher::without_values(*result->failure, plan->secrets), result->exit_status, &*plan,
-                         result->run_directory);
+    return teller.failed(
+        launcher::without_values(with_meant_word(*result->failure, options.command.front()), plan->secrets),
+        result->exit_status, &*plan, result->run_directory);
   return result->exit_status;
 }
 

@@ -74,13 +74,13 @@ echo
 echo "test accuracy ${accuracy:-unknown} % after one epoch on 2 hosts, status $status, training run $seconds s"
 if [[ $status -eq 0 ]]; then
   shown="${bin#"$PWD"/}"
+  run="$shown/llmlaunch run --config test-hosts/config.yaml"
+  width=$((${#run} + 13))  # of the longest of these, and two blanks
+  printf '\nWhat next:\n'
+  printf "  %-${width}s  %s\n" "scripts/test_hosts.sh up 2" "two hosts that stay, in ./test-hosts" \
+    "$run hostname" "any program, on every rank" "$run train --help" "the trainer's own flags" \
+    "scripts/test_hosts.sh down" "stops them"
   cat <<NEXT
-
-What next:
-  scripts/test_hosts.sh up 2                                             two hosts that stay, in ./test-hosts
-  $shown/llmlaunch run --config test-hosts/config.yaml hostname      any program, on every rank
-  $shown/llmlaunch run --config test-hosts/config.yaml train --help  the trainer's own flags
-  scripts/test_hosts.sh down
 Your own machines: put their names below llmlaunch.hosts in a copy of that file; README.md lists the keys.
 NEXT
 fi

@@ -3,6 +3,7 @@
 /// because ranks that differ would hang in a collective or train nonsense.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,13 +17,16 @@ namespace llmlaunch::trainer {
 /// on all ranks of one version of the program.
 using JobFacts = std::vector<std::pair<std::string, std::string>>;
 
+/// Texts of any length from all ranks; index = rank. Collective.
+Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine);
+
 /// The error names each fact that differs from rank 0's, with its value there and on the first rank that has another,
 /// by rank and host: "--learning_rate is 0.01 on rank 2 (gpu03) and 0.001 on rank 0 (gpu01)". `host` is this rank's
 /// own. Collective: all ranks find the same, and rank 0 tells it (`told_once`). `Errc::invalid_argument`.
 Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine);
 
-/// Of an error that every rank finds alike at the same place: rank 0 tells it, and the others wait until it has ended
-/// and end without words, as the error without `what` that they get here. Collective.
-Error told_once(Comm& comm, Error error);
+/// Of an error that every rank finds alike at the same place: the rank `by` tells it, and the others wait until it has
+/// ended and end without words, as the error without `what` that they get here. Collective.
+Error told_once(Comm& comm, Error error, std::uint32_t by = 0);
 
 }  // namespace llmlaunch::trainer

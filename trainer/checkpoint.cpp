@@ -252,7 +252,8 @@ Result<TrainingState> load_checkpoint(const std::string& folder) {
   const fs::path path(folder);
   std::error_code failed;
   const fs::file_status status = fs::status(path, failed);
-  if (status.type() == fs::file_type::not_found) return make_error(Errc::not_found, "no such checkpoint", folder);
+  if (status.type() == fs::file_type::not_found)
+    return with_folder(make_error(Errc::not_found, "no such checkpoint", folder));
   if (!fs::status_known(status)) return system_error(failed.value(), "stat", folder);  // it may be a good one
   if (!fs::is_directory(status)) return unusable(path, "is no checkpoint, which is a folder");
   std::error_code ignored;  // then reading says why

@@ -9,6 +9,7 @@
 
 #include "trainer/cpu_backend.hpp"
 #include "trainer/gloo_comm.hpp"
+#include "trainer/late_ranks.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
 #include "trainer/cuda/cuda_backend.hpp"
 #endif
@@ -50,25 +51,8 @@ Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& 
   return make_gloo_comm(*world.client, gloo);
 }
 
-}  // namespace
-
-Result<DevicePlan> choose_device(DeviceChoice choice) {
-  if (choice == DeviceChoice::cpu) return DevicePlan{.cuda = false, .nccl_version = 0, .why = "--use_cpu"};
-  if (choice == DeviceChoice::automatic && told_to_use_cpu()) {
-    return DevicePlan{.cuda = false, .nccl_version = 0, .why = "ACCELERATE_USE_CPU (use_cpu: true)"};
-  }
-  const auto nccl_version = usable_nccl();
-  if (nccl_version) return DevicePlan{.cuda = true, .nccl_version = *nccl_version, .why = {}};
-  Error error = nccl_version.error();
-  error.what = "no GPU: " + error.what;
-  if (choice == DeviceChoice::cuda) {
-    if (error.hint.empty()) error.hint = kDeviceHint;
-    return error;
-  }
-  return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
-}
-
-Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
+/// Without the words for who is late.
+Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
   const AdamWOptions adamw{.weight_decay = options.weight_decay,
                            .beta1 = options.adam_beta1,
                            .beta2 = options.adam_beta2,
@@ -99,6 +83,33 @@ Result<Engine> make_engine(const TrainOptions& options, World& world, [[maybe_un
   auto comm = make_cpu_comm(options, world);
   if (!comm) return comm.error();
   engine.comm = std::move(*comm);
+  return engine;
+}
+
+}  // namespace
+
+Result<DevicePlan> choose_device(DeviceChoice choice) {
+  if (choice == DeviceChoice::cpu) return DevicePlan{.cuda = false, .nccl_version = 0, .why = "--use_cpu"};
+  if (choice == DeviceChoice::automatic && told_to_use_cpu()) {
+    return DevicePlan{.cuda = false, .nccl_version = 0, .why = "ACCELERATE_USE_CPU (use_cpu: true)"};
+  }
+  const auto nccl_version = usable_nccl();
+  if (nccl_version) return DevicePlan{.cuda = true, .nccl_version = *nccl_version, .why = {}};
+  Error error = nccl_version.error();
+  error.what = "no GPU: " + error.what;
+  if (choice == DeviceChoice::cuda) {
+    if (error.hint.empty()) error.hint = kDeviceHint;
+    return error;
+  }
+  return DevicePlan{.cuda = false, .nccl_version = 0, .why = error.what};
+}
+
+Result<Engine> make_engine(const TrainOptions& options, World& world, const DevicePlan& plan) {
+  auto engine = make_device(options, world, plan);
+  if (!engine || world.world_size == 1) return engine;
+  auto comm = name_late_ranks(std::move(engine->comm), *world.client, world.host, timeout_of(options));
+  if (!comm) return comm.error();
+  engine->comm = std::move(*comm);
   return engine;
 }
 

@@ -8,6 +8,7 @@ add_library(llmlaunch_trainer_distributed STATIC
   ddp.cpp
   gloo_comm.cpp
   gloo_store.cpp
+  late_ranks.cpp
 )
 target_link_libraries(llmlaunch_trainer_distributed
   PUBLIC llmlaunch_rendezvous_client llmlaunch_base

@@ -51,8 +51,12 @@ Error divergence(std::string what, std::string where, bool resumed) {
                   : "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out"};
 }
 
+std::optional<std::string> find_not_finite(const Model& model, const std::vector<float>& parameters) {
+  return find_in(model, parameters, "");
+}
+
 std::optional<std::string> find_not_finite(const TrainingState& state) {
-  if (auto found = find_in(*state.model, state.parameters, "")) return found;
+  if (auto found = find_not_finite(*state.model, state.parameters)) return found;
   if (auto found = find_in(*state.model, state.first_moment, "AdamW's exp_avg of ")) return found;
   return find_in(*state.model, state.second_moment, "AdamW's exp_avg_sq of ");
 }

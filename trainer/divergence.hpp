@@ -17,7 +17,10 @@ const char* word_for_loss(double loss);
 /// that other words help.
 Error divergence(std::string what, std::string where, bool resumed);
 
-/// The first of a state's weights and moments that is not finite: "fc1.weight is not finite (its value 7 is nan)".
+/// The first of a model's weights that is not finite: "fc1.weight is not finite (its value 7 is nan)".
+std::optional<std::string> find_not_finite(const Model& model, const std::vector<float>& parameters);
+
+/// The first of a state's weights and moments that is not finite, in the same words.
 std::optional<std::string> find_not_finite(const TrainingState& state);
 
 }  // namespace llmlaunch::trainer

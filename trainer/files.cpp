@@ -44,6 +44,16 @@ Result<OpenFile> open_to_read(const std::string& path) {
 
 }  // namespace
 
+Error with_folder(Error error) {
+  std::error_code failed;
+  const std::filesystem::path folder = std::filesystem::current_path(failed);
+  const bool is_missing = error.code == Errc::not_found || error.code == std::errc::no_such_file_or_directory;
+  if (is_missing && !failed && !error.where.empty() && std::filesystem::path(error.where).is_relative()) {
+    error.what += fmt::format(" (looked for in {})", folder.string());
+  }
+  return error;
+}
+
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint) {
   const auto opened = open_to_read(path);
   if (!opened) return opened.error();

@@ -14,6 +14,9 @@ namespace llmlaunch::trainer {
 /// at once for a pipe or a device.
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint = {});
 
+/// Of a file or folder that is not there, by a path that is not absolute: with the folder in which it was looked for.
+Error with_folder(Error error);
+
 /// Writes a new file, or the contents of an old one anew. The system's error.
 Result<void> write_whole_file(const std::string& path, ByteView bytes);
 

@@ -130,7 +130,9 @@ std::optional<WrongWord> check_choice(std::string& word, const std::vector<std::
     word = lower;
     return std::nullopt;
   }
-  const std::string meant(nearest(lower, words));
+  // "cpu" is nearer to it by its letters.
+  const bool is_cuda = lower == "gpu" && std::find(words.begin(), words.end(), "cuda") != words.end();
+  const std::string meant(is_cuda ? "cuda" : nearest(lower, words));
   return WrongWord{fmt::format("{} is not one of {}", in_quotes(word), fmt::join(words, ", ")),
                    meant.empty() ? "" : fmt::format("did you mean {}?", meant)};
 }

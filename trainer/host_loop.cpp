@@ -52,7 +52,7 @@ Result<void> HostLoop::step(std::uint64_t epoch, std::uint64_t first, std::uint6
     --job_.step;  // it was not taken
     return ok;
   }
-  if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss, job_.world.rank);
+  if (job_.is_end(*loss)) return job_.diverged(job_.step, *loss);
   if (auto averaged = job_.reducer.finish_step(); !averaged) return averaged;
   const double learning_rate = job_.learning_rate(job_.step);
   const auto norm = change_weights(learning_rate);

@@ -33,6 +33,12 @@ std::string reports_of(const TrainOptions& o) {
   return o.report_tensorboard ? "tensorboard" : "none";
 }
 
+/// --tf32 says something beside narrower numbers, too: for what is left in fp32.
+std::string precision_of(const TrainOptions& o) {
+  const bool beside = o.tf32 && o.precision != Precision::tf32;
+  return fmt::format("{}{}", precision_name(o.precision), beside ? " and tf32" : "");
+}
+
 std::string given(const std::string& path) {
   return path.empty() ? "not given" : "given";
 }
@@ -64,7 +70,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"what the training images are", contents_of(o, data.train)},
       {"what the test images are", contents_of(o, data.test)},
       {"--model", o.model},
-      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_name(o.precision)},
+      {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_of(o)},
       {"--predict", given(o.predict)},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
@@ -122,7 +128,7 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"--warmup_steps", text_of(o.warmup_steps)},
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
-      {"the precision", precision_name(o.precision)},
+      {"the precision", precision_of(o)},
       {"--seed", text_of(o.seed)},
       {"--dropout", o.dropout ? "on" : "off"},
       {"--logging_strategy", word_for(o.logging_strategy)},

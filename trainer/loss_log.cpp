@@ -37,6 +37,10 @@ bool begins_with_loss(const std::string& path) {
 /// A name typed wrong must not cost somebody's file.
 Result<void> check_ours(const std::string& path) {
   std::error_code ignored;  // what cannot be looked at is found by the opening
+  if (std::filesystem::is_directory(path, ignored)) {
+    return make_error(Errc::invalid_config, "--loss_file: is a folder", path,
+                      "name a file; its folder has to be there");
+  }
   const bool has_content =
       std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
   if (!has_content || begins_with_loss(path)) return ok;

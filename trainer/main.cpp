@@ -1,5 +1,6 @@
 // llmlaunch-train: one rank of a training job, or the whole of a small one. Reads the command line and the environment,
 // joins the world, trains, and is the only place of the trainer that ends the process.
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -33,13 +34,30 @@ namespace {
 using namespace llmlaunch;
 using namespace llmlaunch::trainer;
 
+/// The job has saved what it has, for a signal: the end of the generation is no news then.
+std::atomic<bool> stopped{false};
+
+/// That the job has ended elsewhere is said by rank 0 for all: the rank that failed has its own words.
+std::atomic<bool> tells_of_end{true};
+
 /// One failure is one line: a lost rank and the end of the job that follows from it are told by whoever sees it first.
-/// Of an error without words rank 0 speaks, and nothing that follows from it is told here either.
+/// Of an error without words another rank speaks, and nothing that follows from it is told here either.
 void report_error(const Error& error) {
   static std::once_flag once;
   std::call_once(once, [&] {
-    if (!error.what.empty()) log_error("{}", to_string(error));
+    const bool is_told = error.code != Errc::generation_ended || tells_of_end;
+    if (is_told && !error.what.empty()) log_error("{}", to_string(error));
   });
+}
+
+/// What every rank may find before they have met, a wrong flag for one, is told by rank 0. The others wait so long for
+/// the end that follows from it, by a signal or the rendezvous, and end by that without a word. Where none comes, rank
+/// 0 has found nothing: its command line, host or files are others.
+constexpr std::chrono::seconds kRank0Words{2};
+
+void leave_words_to_rank_0() {
+  const auto rank = number_in_environment(env::kRank, 0);
+  if (rank && *rank > 0) std::this_thread::sleep_for(kRank0Words);
 }
 
 /// What the end of the job leaves to a line that is being written.
@@ -49,6 +67,7 @@ constexpr std::chrono::milliseconds kEndGrace{200};
 /// this one, the client's reader, ends the process, unless it is saving what it has. A checkpoint that is on its way is
 /// on the disk by then.
 void end_with_generation(const Error& reason) {
+  if (stopped) ::_exit(128 + noted_stop());
   wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
@@ -56,9 +75,11 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
-/// Who ends first is named as the reason. A rank that left its words to rank 0, or that only lost another one, waits
-/// so long for the end of the generation, which ends it, and which the launcher gives when it knows of that other one.
+/// Who ends first is named as the reason. A rank that left its words to another, that only lost one, or that stopped
+/// because another was told to, waits so long for the end of the generation, which ends it, and which the launcher
+/// gives when it knows of that other one.
 constexpr std::chrono::seconds kFirstWords{30};
+constexpr std::chrono::milliseconds kFirstStopped{500};
 constexpr std::chrono::seconds kLostRank{2};
 
 /// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
@@ -71,6 +92,9 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
     if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
     if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
     wait_while_writing();
+  } else {
+    stopped = true;
+    if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
   }
   ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
 }
@@ -79,7 +103,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
 Result<std::string> read_settings(const std::string& path) {
   const auto bytes = read_whole_file(path, kMaxTrainFile, "a file of settings has a few kB");
   if (bytes) return std::string(as_text(*bytes));
-  Error error = bytes.error();
+  Error error = with_folder(bytes.error());
   error.what = "--config: " + error.what;
   if (error.hint.empty())
     error.hint = "every rank reads it: it has to be on each host, below the ranks' workdir or by its whole path";
@@ -96,14 +120,20 @@ Result<Ending> run(const TrainOptions& options) {
     return Ending::done;
   }
   auto device = choose_device(options.device);
-  if (!device) return device.error();
+  if (!device) {
+    leave_words_to_rank_0();
+    return device.error();
+  }
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
+  tells_of_end = world->rank == 0 || options.replicas_speak;
   const bool hears_of_end = world->client != nullptr;
   if (hears_of_end) world->client->on_end(end_with_generation);
   auto ending = train(options, *world, *device, report_error,
                       [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
-  end_unless_done(ending, hears_of_end);  // of what failed before the first step, too: this rank has not left yet
+  // Of what failed before the first step, too: this rank has not left yet.
+  if (!ending) leave_words_to_rank_0();
+  end_unless_done(ending, hears_of_end);
   return ending;
 }
 
@@ -111,6 +141,7 @@ int run_program(const std::vector<std::string>& arguments) {
   const char* const mixed_precision = std::getenv(env::kMixedPrecision);
   auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
   if (!parsed) {
+    leave_words_to_rank_0();
     report_error(parsed.error());
     return exit_status(parsed.error());
   }

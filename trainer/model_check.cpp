@@ -62,17 +62,20 @@ Result<void> ModelCheck::test_and_keep(const std::string& when) {
   return ok;
 }
 
-Result<void> ModelCheck::test_best() {
+Result<void> ModelCheck::test_best(bool all_saved) {
   const auto& best = job_.story.course.best;
   if (job_.world.rank == 0 && !best) {
-    log_warning("--load_best_model_at_end: there is no checkpoint whose test gave a number");
+    log_warning("--load_best_model_at_end: {}", all_saved
+                                                    ? "there is no checkpoint whose test gave a number"
+                                                    : "no checkpoint of a test that gave a number could be saved");
   }
   const auto loaded = load_best(best, job_.comm, job_.backend, missing_best_);
   if (!loaded) return loaded.error();
   if (!*loaded) return ok;
   if (best) {
     weights_step_ = best->step;
-    job_.story.say("the best model is that of step {}: {}", best->step, best->checkpoint);
+    job_.story.say("the best model{} is that of step {}: {}", all_saved ? "" : " of those that could be saved",
+                   best->step, best->checkpoint);
   }
   return test("best model: ", false);  // everything is saved
 }
@@ -112,7 +115,23 @@ Result<void> ModelCheck::check_learnt() {
     job_.story.warn(fmt::format("{} of {} steps {} skipped, for {} gradient was not finite", job_.skipped, job_.step,
                                 job_.skipped == 1 ? "was" : "were", job_.skipped == 1 ? "its" : "their"));
   }
-  return ok;
+  return check_weights();
+}
+
+/// The same on all ranks, as the weights are. They may hide from the loss: oneDNN's relu makes 0 of what is no number.
+Result<void> ModelCheck::check_weights() {
+  const auto parameters = job_.backend.copy_parameters();
+  if (!parameters) return parameters.error();
+  std::string why;
+  if (const auto found = find_not_finite(job_.backend.model(), *parameters)) {
+    why = *found;
+  } else if (job_.last_test) {
+    const auto loss = value_in(*job_.last_test, "eval_loss");
+    if (loss && !std::isfinite(*loss)) why = fmt::format("their test loss is {}", word_for_loss(*loss));
+  }
+  if (why.empty()) return ok;
+  return told_once(job_.comm,
+                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.is_resumed()));
 }
 
 Result<void> ModelCheck::compare_ranks(std::uint64_t epoch) {

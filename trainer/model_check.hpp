@@ -22,12 +22,14 @@ class ModelCheck {
   Result<void> test(const std::string& when) { return test(when, job_.agenda.saves()); }
   /// As a test after a step, and its record is kept.
   Result<void> test_and_keep(const std::string& when);
-  /// Takes the best checkpoint's weights, where there is one, and tests them.
-  Result<void> test_best();
+  /// Takes the best checkpoint's weights, where there is one, and tests them. Where not all checkpoints could be saved,
+  /// it is the best of those that could.
+  Result<void> test_best(bool all_saved);
   /// --predict, if it was given.
   Result<void> predict();
   /// Tells how many steps --on_nan skip left out; that it were all of them is an error, for nothing was learnt. Where
-  /// half precision's search for a scale took all steps, that is a warning.
+  /// half precision's search for a scale took all steps, that is a warning. Weights of no use at the end are an error,
+  /// whatever --on_nan says.
   Result<void> check_learnt();
   /// That the parameters are the same on all ranks, as they are if nothing is broken.
   Result<void> compare_ranks(std::uint64_t epoch);
@@ -38,6 +40,7 @@ class ModelCheck {
  private:
   Result<void> test(const std::string& when, bool may_stop);
   Result<void> judge(double loss);
+  Result<void> check_weights();
 
   TrainingJob& job_;
   std::optional<Error> missing_best_;

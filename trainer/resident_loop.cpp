@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/agreement.hpp"
 #include "trainer/host_steps.hpp"
 #include "trainer/stop.hpp"
 
@@ -155,12 +156,13 @@ Result<std::optional<double>> ResidentLoop::norm_to_show() {
   return std::optional(*norm);
 }
 
+/// All ranks see all losses: the first whose loss ends the job says so.
 Result<double> ResidentLoop::mean_loss(std::uint64_t step, const std::vector<std::vector<double>>& said,
                                        std::size_t index) const {
   double sum = 0;
   for (std::uint32_t rank = 0; rank < job_.world.world_size; ++rank) {
     const double loss = said[rank][index];
-    if (job_.is_end(loss)) return job_.diverged(step, loss, rank);
+    if (job_.is_end(loss)) return told_once(job_.comm, job_.diverged(step, loss), rank);
     sum += loss;
   }
   return sum / job_.world.world_size;

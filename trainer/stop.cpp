@@ -49,7 +49,11 @@ WriteGate& write_gate() {
 /// On a thread of its own: a stderr that nobody reads must not keep the next Ctrl-C from being heard.
 void answer_interrupt() {
   try {
-    std::thread([] { log_info("Ctrl-C: the job is saved and ends; once more ends it at once"); }).detach();
+    std::thread([] {
+      // Behind the ^C that a terminal shows, which may be the line of progress.
+      if (::isatty(STDERR_FILENO) == 1 && ::write(STDERR_FILENO, "\n", 1) != 1) return;  // nobody reads it any more
+      log_info("Ctrl-C: the job is saved and ends; once more ends it at once");
+    }).detach();
   } catch (const std::system_error&) {  // no thread is left: then it goes without saying
   }
 }

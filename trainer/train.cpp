@@ -14,6 +14,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
@@ -78,7 +79,17 @@ class Training {
                    counted(job_.data.test.count(), "test image"), job_.data.description,
                    counted(length().steps, "step"), job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
+    warn_of_warmup();
     return begin_or_resume();
+  }
+
+  void warn_of_warmup() {
+    const std::uint64_t warmup = job_.schedule.warmup_steps;
+    const bool has_warmup = warmup > 0 && job_.options.lr_scheduler_type != SchedulerType::constant;
+    if (job_.world.rank != 0 || !has_warmup || warmup < length().steps) return;
+    job_.story.warn(fmt::format("--warmup_steps {}: the job has {}, and its learning rate never is --learning_rate {}",
+                                job_.options.warmup_steps, counted(length().steps, "step"),
+                                job_.options.learning_rate));
   }
 
   /// One rank need not look at its data for that.
@@ -204,9 +215,9 @@ class Training {
       if (*told) return stop(kept);
     }
     if (job_.options.load_best_model_at_end) {
-      if (auto tested = model_.test_best(); !tested) return tested.error();
+      if (auto tested = model_.test_best(kept.has_value()); !tested) return tested.error();
     }
-    if (job_.agenda.saves_best()) tell_what_was_saved();
+    if (job_.agenda.saves_best()) tell_what_was_saved(kept.has_value());
     if (auto predicted = model_.predict(); !predicted) return predicted.error();
     if (auto learnt = model_.check_learnt(); !learnt) return learnt.error();
     resident_loop_.close();
@@ -226,12 +237,14 @@ class Training {
   }
 
   /// The last step's weights go with the process, unless they are the best; with --load_best_model_at_end that is said.
-  void tell_what_was_saved() {
+  /// Where not `all` could be saved, the best one may be missing, and the job ends with the words for that.
+  void tell_what_was_saved(bool all) {
     const auto& best = job_.story.course.best;
     if (job_.world.rank != 0 || job_.options.load_best_model_at_end) return;
     if (best) {
-      job_.story.say("saved is the best model, that of step {}: {}", best->step, best->checkpoint);
-    } else {
+      job_.story.say("saved is the best model{}, that of step {}: {}", all ? "" : " of those that could be saved",
+                     best->step, best->checkpoint);
+    } else if (all) {
       job_.story.warn("--save_strategy best: no test gave a number, and no model is saved");
     }
   }
@@ -254,11 +267,31 @@ class Training {
 
   Result<Ending> stop(const Result<void>& kept) {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
-    if (auto met = job_.comm.barrier(); !met) return met.error();
+    const World& world = job_.world;
+    const std::string mine =
+        is_stop_noted() ? fmt::format("{} to rank {} on {}", name_of_stop(), world.rank, world.host) : std::string();
+    const auto told = gather_texts(job_.comm, mine);
+    if (!told) return told.error();
     if (!kept) return kept.error();
     if (auto reported = finish_reports(); !reported) return reported.error();
-    job_.story.say("stopped by {} after step {}/{}; {}", name_of_stop(), job_.step, length().steps, who_has_it());
+    job_.story.say("stopped by {} after step {}/{}; {}", who_was_told(*told), job_.step, length().steps, who_has_it());
+    // The launcher shows the last words of the rank that ends first.
+    if (world.rank != 0 && !mine.empty() && !is_stop_of_all(*told)) log_warning("stopped by {}", mine);
     return Ending::stopped;
+  }
+
+  /// As a launcher stops a job, which also tells of the end, and a scheduler.
+  bool is_stop_of_all(const std::vector<std::string>& told) const {
+    const bool has_ended = job_.world.client != nullptr && job_.world.client->ended();
+    return has_ended || std::find(told.begin(), told.end(), std::string()) == told.end();
+  }
+
+  std::string who_was_told(const std::vector<std::string>& told) const {
+    const auto was_told = [](const std::string& text) { return !text.empty(); };
+    const auto first = std::find_if(told.begin(), told.end(), was_told);
+    if (first == told.end() || is_stop_of_all(told)) return name_of_stop();
+    const auto others = std::count_if(first + 1, told.end(), was_told);
+    return others == 0 ? *first : fmt::format("{} and {}", *first, counted(others, "other"));
   }
 
   static const char* name_of_stop() {
@@ -342,7 +375,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Error&)>& tell,
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options);
-  if (!data) return data.error();
+  if (!data) return with_folder(data.error());
   auto locks = lock_output(options, world);
   if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());

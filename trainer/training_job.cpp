@@ -88,10 +88,10 @@ bool TrainingJob::is_end(double loss) const {
   return options.on_nan == OnNan::stop && !std::isfinite(loss);
 }
 
-Error TrainingJob::diverged(std::uint64_t in_step, double loss, std::uint32_t rank) const {
-  const std::string host = rank == world.rank ? " on " + world.host : std::string();
+Error TrainingJob::diverged(std::uint64_t in_step, double loss) const {
   return divergence(fmt::format("step {}: the loss is {}", in_step, word_for_loss(loss)),
-                    world.world_size == 1 ? std::string() : fmt::format("rank {}{}", rank, host), is_resumed());
+                    world.world_size == 1 ? std::string() : fmt::format("rank {} on {}", world.rank, world.host),
+                    is_resumed());
 }
 
 }  // namespace llmlaunch::trainer

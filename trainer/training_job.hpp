@@ -68,8 +68,8 @@ struct TrainingJob {
 
   /// Whether such a loss ends the job.
   bool is_end(double loss) const;
-  /// Before anybody's weights know of it: the average would carry it to all. Of another rank only the number is known.
-  Error diverged(std::uint64_t in_step, double loss, std::uint32_t rank) const;
+  /// On this rank, before anybody's weights know of it: the average would carry it to all.
+  Error diverged(std::uint64_t in_step, double loss) const;
 };
 
 }  // namespace llmlaunch::trainer

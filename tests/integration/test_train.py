@@ -173,8 +173,14 @@ def test_a_trainer_that_is_killed_is_named_and_the_other_stops(hosts):
 def test_a_wrong_flag_of_the_trainer_is_said_once_with_its_status(hosts):
     run = hosts.run("train", "--learning_rat", "1")
     assert run.status not in (0, None), str(run)
-    assert "--learning_rat" in run.out + run.err, str(run)
+    assert (run.out + run.err).count("unknown flag '--learning_rat'") == 2, str(run)  # rank 0's, and in llmlaunch's words
     hosts.nothing_left(run)
+
+
+def test_the_trainer_s_word_typed_wrong_is_a_program_that_is_nowhere(hosts):
+    run = hosts.run("trian")
+    assert run.status == 127, str(run)
+    assert "no program 'trian' in PATH" in run.err and "   hint: did you mean 'train', the built-in trainer?\n" in run.err, str(run)
 
 
 @pytest.mark.parametrize("question, answer", [("--help", "Trains a small network"), ("-h", "Trains a small network"),

@@ -30,6 +30,11 @@ TEST_CASE("what is written is read, up to a limit, and a disk without room is an
   const auto missing = read_whole_file(path, 9);
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code == std::errc::no_such_file_or_directory);
+  CHECK(with_folder(missing.error()).what == missing.error().what);  // by an absolute path
+  const auto here = read_whole_file("no-such-file", 9);
+  REQUIRE_FALSE(here);
+  CHECK(to_string(with_folder(here.error())) == "no-such-file: open: No such file or directory (looked for in " +
+                                                    std::filesystem::current_path().string() + ")");
   const auto full = write_whole_file("/dev/full", as_bytes("some bytes"));
   REQUIRE_FALSE(full);
   CHECK(full.error().code == std::errc::no_space_on_device);

@@ -101,6 +101,11 @@ TEST_CASE("every option that decides numbers, meetings or what is told makes two
       {{{"--ddp_timeout", "60"}}, [](TrainOptions& o) { o.ddp_timeout = 60; }},
       {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "bf16"}},
        [](TrainOptions& o) { o.precision = Precision::bf16; }},
+      {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "bf16 and tf32"}},
+       [](TrainOptions& o) {
+         o.precision = Precision::bf16;
+         o.tf32 = true;
+       }},
       {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "fp16"}},
        [](TrainOptions& o) { o.precision = Precision::fp16; }},
       {{{"the precision (--bf16, --fp16, --tf32, mixed_precision)", "tf32"}},

@@ -500,6 +500,12 @@ TEST_CASE("what cannot be understood is named") {
   }
 }
 
+TEST_CASE("a GPU is called cuda") {
+  const auto parsed = parse({"--device", "gpu"});
+  REQUIRE_FALSE(parsed);
+  CHECK(to_string(parsed.error()) == "--device: 'gpu' is not one of auto, cpu, cuda\n   hint: did you mean cuda?");
+}
+
 TEST_CASE("a wrong value is named with its flag, on one line") {
   for (const auto& [typed, flag, value] : std::vector<std::tuple<std::vector<std::string>, std::string, std::string>>{
            {{"--learning_rate", "fast"}, "--learning_rate", "fast"},

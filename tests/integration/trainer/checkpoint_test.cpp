@@ -142,7 +142,7 @@ TEST_CASE("killed and resumed, two ranks end with the bits of the run that nobod
   CHECK(losses_in(folder.file("losses")).size() == kSteps);  // each step once, in order
 }
 
-TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143") {
+TEST_CASE("a SIGTERM to one rank saves the state of all, which end with 143 and say whose it was") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
   const std::string undisturbed = last_hash(finished_on_two(job("8", {}, kManyEpochs)));
@@ -158,9 +158,10 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, and they end with 143")
       INFO(rank->output());
       CHECK(status == 128 + SIGTERM);
     }
-    CHECK_THAT(ranks[0]->output(),
-               Catch::Contains("stopped by SIGTERM after step ") && Catch::Contains(kOfSteps + "; " + output));
-    CHECK_THAT(ranks[1]->output(), Catch::Contains(kOfSteps + "; rank 0's checkpoint has it"));
+    CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM to rank 1 on beta after step ") &&
+                                       Catch::Contains(kOfSteps + "; " + output) && !Catch::Contains("warning"));
+    CHECK_THAT(ranks[1]->output(), Catch::Contains(kOfSteps + "; rank 0's checkpoint has it") &&
+                                       Catch::Contains("warning: stopped by SIGTERM to rank 1 on beta\n"));
   }
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
 }
@@ -216,7 +217,7 @@ TEST_CASE("a SIGTERM to one rank ends a long step of both, which then was not ta
     INFO(rank->output());
     CHECK(status == 128 + SIGTERM);
   }
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM after step 1/"));
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by SIGTERM to rank 1 on beta after step 1/"));
   CHECK(names_in(output) == std::vector<std::string>{"checkpoint-1"});
 }
 
@@ -591,9 +592,8 @@ TEST_CASE("a folder that cannot be made is found before the first step, and rank
   std::ofstream(file) << "no folder";
   ServedRendezvous served({"alpha", "beta"});
   Ranks ranks = start_ranks(served, 2, job("8", {"--output_dir", file}));
-  CHECK(ended_after_rank_0(served, ranks) == std::vector<int>{74, 75});  // whoever ends first is named
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
-  CHECK_THAT(ranks[1]->output(), !Catch::Contains("--output_dir"));
+  CHECK_THAT(told_by_rank_0(served, ranks, 74),
+             Catch::Contains("error: " + file + ": --output_dir: ") && !Catch::Contains("step 1/"));
 }
 
 TEST_CASE("a job whose steps are all done says so") {

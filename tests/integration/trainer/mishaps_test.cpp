@@ -180,22 +180,26 @@ TEST_CASE("a loss that is not a number ends a job in half precision, too, whatev
   CHECK_THAT(run.said, Catch::Contains("step 2: the loss is not a number") && !Catch::Contains("overflowed"));
 }
 
-TEST_CASE("a rank that stands still ends the others within --ddp_timeout, which name what they waited in") {
-  const ServedRendezvous served({"alpha", "beta"});
+TEST_CASE("a rank that stands still ends the others within --ddp_timeout, which name it and what they waited in") {
+  const ServedRendezvous served({"alpha", "beta", "gamma"});
   // It also holds for the collectives before the first step, where a busy machine may let a rank wait for the other.
   const std::string limit = LLMLAUNCH_SANITIZED ? "30" : "10";
   Ranks ranks =
-      start_ranks(served, 2, small({"--ddp_timeout", limit, "--logging_steps", "1", "--num_train_epochs", "100000"}));
+      start_ranks(served, 3, small({"--ddp_timeout", limit, "--logging_steps", "1", "--num_train_epochs", "100000"}));
   REQUIRE(ranks[0]->wait_for("step 2/"));
   ranks[1]->kill(SIGSTOP);
-  const int status = ranks[0]->wait();
-  INFO(ranks[0]->output());
-  CHECK(status == 69);
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("error: rank 0 on alpha: all-") &&
-                                     Catch::Contains(" bytes: not complete within " + limit +
-                                                     " s\n"
-                                                     "   hint: a rank hangs or its network "
-                                                     "is cut; --ddp_timeout sets the limit"));
+  // The first whose time is up closes its connections, and the other one loses it.
+  std::string said;
+  for (const std::size_t rank : {0U, 2U}) {
+    const int status = ranks[rank]->wait();
+    INFO(ranks[rank]->output());
+    CHECK(status == 69);
+    said += ranks[rank]->output();
+  }
+  CHECK_THAT(said,
+             Catch::Contains("error: rank ") && Catch::Contains(": all-") &&
+                 Catch::Contains(" bytes: not complete within " + limit + " s; rank 1 on beta had not come to it") &&
+                 Catch::Contains("   hint: a rank hangs or its network is cut; --ddp_timeout sets the limit"));
   ranks[1]->kill(SIGKILL);
   CHECK(ranks[1]->wait() == 128 + SIGKILL);
 }
@@ -253,7 +257,7 @@ TEST_CASE("a full disk costs the file of losses a line, and not the job") {
   CHECK(whole < 40);
 }
 
-TEST_CASE("where --predict cannot write is found before the first step") {
+TEST_CASE("where --predict and --loss_file cannot write is found before the first step") {
   const TemporaryFolder folder;
   const std::string there = folder.file("there");
   std::filesystem::create_directory(there);
@@ -266,6 +270,7 @@ TEST_CASE("where --predict cannot write is found before the first step") {
   };
   for (const Row& row : std::vector<Row>{
            {{"--predict", there}, 78, there + ": --predict: is a folder"},
+           {{"--loss_file", there}, 78, there + ": --loss_file: is a folder"},
            {{"--predict", there + "/no/x"}, 74, there + "/no/x: --predict: open: No such file or directory"},
            {{"--predict", folder.file("a"), "--loss_file", folder.file("b")},
             78,
@@ -291,6 +296,35 @@ TEST_CASE("checkpoints that cannot be written name the good one of an earlier ru
   CHECK(status == 74);
   CHECK_THAT(run.output(), Catch::Contains("1 of 1 checkpoint could not be written\n   hint: the last good one is " +
                                            output + "/checkpoint-5; see the warnings above"));
+}
+
+TEST_CASE("a model that a full disk kept is not the best of those that were tested, but of those that were saved") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const std::string load = GENERATE("false", "true");
+  const auto best = [&](const Words& more) {
+    Words words = small({"--output_dir", output, "--save_strategy", "best", "--eval_strategy", "steps", "--eval_steps",
+                         "1", "--metric_for_best_model", "loss", "--load_best_model_at_end", load});
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const auto on_full_disk = [](const Words& flags) {
+    Words words = {"/bin/sh", "-c", "ulimit -f 1000; trap '' XFSZ; exec \"$@\"", "sh"};
+    const Words program = command(flags);
+    words.insert(words.end(), program.begin(), program.end());
+    ChildProcess run(words, kAlone);
+    const int status = run.wait();
+    return Ended{status, run.output()};
+  };
+  const Ended none = on_full_disk(best({"--max_steps", "1"}));
+  INFO(none.said);
+  CHECK(none.status == 74);
+  CHECK_THAT(none.said, !Catch::Contains("no test gave") && !Catch::Contains("whose test gave"));
+  REQUIRE(ended(best({"--max_steps", "1"})).status == 0);
+  const Ended later = on_full_disk(best({"--max_steps", "2", "--resume_from_checkpoint", "true"}));
+  INFO(later.said);
+  CHECK(later.status == 74);
+  CHECK_THAT(later.said, Catch::Contains("the best model of those that could be saved"));
 }
 
 TEST_CASE("where nothing is left to train nothing is set aside or cut") {
@@ -328,6 +362,23 @@ TEST_CASE("a run that goes on with other data is warned") {
   CHECK(run.status == 0);
   CHECK_THAT(run.said, Catch::Contains("--data_dir is " + images + " and was drawn digits, the number of test images " +
                                        "is 100 and was 200"));
+}
+
+TEST_CASE("a rank whose command line is wrong and rank 0's is not is heard") {
+  auto environment = kAlone;
+  environment[llmlaunch::env::kRank] = "1";
+  ChildProcess run(command({"--learning_rat", "1"}), environment);
+  CHECK(run.wait() == 64);
+  CHECK(run.output() ==
+        "llmlaunch-train: error: unknown flag '--learning_rat'\n   hint: did you mean --learning_rate?\n");
+}
+
+TEST_CASE("a warm-up that no step of the job ends is warned of") {
+  const Ended run = ended(small({"--max_steps", "2", "--warmup_steps", "2"}));
+  INFO(run.said);
+  CHECK(run.status == 0);
+  CHECK_THAT(run.said, Catch::Contains("warning: --warmup_steps 2: the job has 2 steps, and its learning rate never is "
+                                       "--learning_rate 0.001\n"));
 }
 
 TEST_CASE("more threads than a rank can have are refused, whoever asks for them") {

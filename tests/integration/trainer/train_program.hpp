@@ -42,13 +42,18 @@ inline Ranks start_ranks(const ServedRendezvous& served, std::size_t count, cons
   return ranks;
 }
 
-/// The statuses of all ranks, where rank 0 is the one that speaks. As a launcher does, its end ends the generation of
-/// the others, which wait for that.
-inline std::vector<int> ended_after_rank_0(ServedRendezvous& served, Ranks& ranks) {
-  std::vector<int> statuses = {ranks.at(0)->wait()};
-  served.end_generation("rank 0 failed");
-  while (statuses.size() < ranks.size()) statuses.push_back(ranks[statuses.size()]->wait());
-  return statuses;
+/// What rank 0 said of an error that all ranks found, and that it ended with: the others wait, without a word, until
+/// a launcher ends the job.
+inline std::string told_by_rank_0(ServedRendezvous& served, const Ranks& ranks, int status) {
+  const int ended = ranks[0]->wait();
+  INFO(ranks[0]->output());
+  CHECK(ended == status);
+  served.end_generation("rank 0 exited with status " + std::to_string(ended));
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+    CHECK(ranks[rank]->wait() == 75);
+    CHECK_THAT(ranks[rank]->output(), !Catch::Contains("error"));
+  }
+  return ranks[0]->output();
 }
 
 class TemporaryFolder {
