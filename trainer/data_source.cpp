@@ -18,14 +18,14 @@ namespace {
 constexpr std::uint64_t kTrainDrawSeed = 1;
 constexpr std::uint64_t kTestDrawSeed = 2;
 
-Result<Dataset> load_some(const std::string& folder, Split split, std::uint64_t wanted, const char* flag) {
-  auto all = load_mnist(folder, split);
+Result<Dataset> load_some(const DataFiles& files, Split split, std::uint64_t wanted, const char* flag) {
+  auto all = load_dataset(files, split);
   if (!all || wanted == 0) return all;
   if (wanted > all->count()) {
     return make_error(Errc::invalid_config,
                       fmt::format("{} {}, but there {} only {}", flag, wanted, all->count() == 1 ? "is" : "are",
                                   counted(all->count(), "image")),
-                      folder);
+                      files.folder);
   }
   all->keep_first(wanted);
   return all;
@@ -53,13 +53,13 @@ Result<DataSource> load_data(const TrainOptions& options) {
     if (!drawn_test) return drawn_test.error();
     return DataSource{std::move(*drawn), std::move(*drawn_test), "drawn"};
   }
-  const auto folder = find_mnist_folder(options.data_dir);
-  if (!folder) return folder.error();
-  auto train = load_some(*folder, Split::train, options.train_samples, "--train_samples");
+  const auto files = find_data_files(options.data_dir, options.data_split);
+  if (!files) return files.error();
+  auto train = load_some(*files, Split::train, options.train_samples, "--train_samples");
   if (!train) return train.error();
-  auto test = load_some(*folder, Split::test, options.eval_samples, "--eval_samples");
+  auto test = load_some(*files, Split::test, options.eval_samples, "--eval_samples");
   if (!test) return test.error();
-  return DataSource{std::move(*train), std::move(*test), *folder};
+  return DataSource{std::move(*train), std::move(*test), files->description()};
 }
 
 Result<void> export_data(const TrainOptions& options) {

@@ -1,6 +1,6 @@
 /// \file
-/// Labelled images in memory, and MNIST's files as such. Used by the training loop on every rank; a dataset that is
-/// only read may be shared by threads.
+/// Labelled images in memory, read from the files of a data set or written as such. Used by the training loop on every
+/// rank; a dataset that is only read may be shared by threads.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/data_files.hpp"
 #include "trainer/idx.hpp"
 
 namespace llmlaunch::trainer {
@@ -23,18 +24,9 @@ struct Dataset {
   void keep_first(std::uint64_t wanted);
 };
 
-enum class Split { train, test };
-
-/// Where the files are that `given` means: in it, in its raw/, or in the raw/ of one of its folders, as torchvision
-/// leaves them (ROOT/MNIST/raw, ROOT/FashionMNIST/raw). The first of these that has one of the four wins.
-/// `Errc::not_found` names what was looked for, EMNIST or QMNIST where these are there, and PyTorch's own
-/// processed/training.pt where that alone is there; `Errc::invalid_config` names the folders where several would do.
-Result<std::string> find_mnist_folder(const std::string& given);
-
-/// Reads train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) from `folder`; also with a dot before
-/// "idx", also with .gz. The plain file wins. `Errc::not_found` names a missing folder or file, `Errc::invalid_config`
-/// a damaged one, with the value found and the one expected; a file that cannot be read gives the system's error.
-Result<Dataset> load_mnist(const std::string& folder, Split split);
+/// Reads both files of a split. `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one,
+/// with the value found and the one expected; a file that cannot be read gives the system's error.
+Result<Dataset> load_dataset(const DataFiles& files, Split split);
 
 /// Writes train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) into `folder`, which is made where it
 /// is missing: each under another name first, so that no half file has the final one. A file that is there already

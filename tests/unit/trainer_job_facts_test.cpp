@@ -58,6 +58,7 @@ Dataset images_of(std::vector<std::uint8_t> labels) {
 
 TEST_CASE("every option that decides numbers, meetings or what is told makes two jobs of ranks that differ in it") {
   const std::vector<std::pair<JobFacts, Change>> rows = {
+      {{{"--data_split", "digits"}}, [](TrainOptions& o) { o.data_split = "digits"; }},
       {{{"--model", "mlp"}}, [](TrainOptions& o) { o.model = "mlp"; }},
       {{{"--predict", "given"}}, [](TrainOptions& o) { o.predict = "x"; }},
       {{{"--per_device_train_batch_size", "7"}}, [](TrainOptions& o) { o.per_device_train_batch_size = 7; }},
@@ -119,6 +120,7 @@ TEST_CASE("without a warm-up the two constant schedules are one") {
 
 TEST_CASE("a job that goes on is warned of every option that changes what it does, but for those that others tell of") {
   const std::vector<std::pair<const char*, Change>> rows = {
+      {"--data_split", [](TrainOptions& o) { o.data_split = "digits"; }},
       {"--per_device_train_batch_size", [](TrainOptions& o) { o.per_device_train_batch_size = 7; }},
       {"--per_device_eval_batch_size", [](TrainOptions& o) { o.per_device_eval_batch_size = 8; }},
       {"--gradient_accumulation_steps", [](TrainOptions& o) { o.gradient_accumulation_steps = 2; }},
