@@ -44,7 +44,14 @@ RankFacts unpacked(std::string_view text) {
   return result;
 }
 
-/// Texts of any length from all ranks: the lengths first, then all as long as the longest.
+const std::string* value_of(const JobFacts& facts, const std::string& name) {
+  const auto found = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
+  return found == facts.end() ? nullptr : &found->second;
+}
+
+}  // namespace
+
+/// The lengths first, then all as long as the longest.
 Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine) {
   const std::uint64_t length = mine.size();
   const auto lengths = comm.all_gather(std::as_bytes(std::span(&length, 1)));
@@ -62,13 +69,6 @@ Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& min
   }
   return texts;
 }
-
-const std::string* value_of(const JobFacts& facts, const std::string& name) {
-  const auto found = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
-  return found == facts.end() ? nullptr : &found->second;
-}
-
-}  // namespace
 
 Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine) {
   const auto texts = gather_texts(comm, packed(host, mine));

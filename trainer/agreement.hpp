@@ -21,6 +21,9 @@ using JobFacts = std::vector<std::pair<std::string, std::string>>;
 /// own. Collective: all ranks find the same, and rank 0 tells it (`told_once`). `Errc::invalid_argument`.
 Result<void> check_same_job(Comm& comm, const std::string& host, const JobFacts& mine);
 
+/// A text of any length from every rank; index = rank. Collective.
+Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine);
+
 /// Of an error that every rank finds alike at the same place: rank 0 tells it, and the others wait until it has ended
 /// and end without words, as the error without `what` that they get here. Collective.
 Error told_once(Comm& comm, Error error);

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include <unistd.h>
-#include <zlib.h>
 
 #include "rendezvous/base/counted.hpp"
 #include "trainer/files.hpp"
@@ -45,24 +44,27 @@ void Dataset::keep_first(std::uint64_t wanted) {
   images.resize(kept * kImageValues);
 }
 
+Result<std::vector<std::uint8_t>> load_labels(const DataFiles& files, const SplitFiles& paths, std::uint64_t images) {
+  const auto file = load_file(paths.labels, kMaxLabelFileBytes);
+  if (!file) return file.error();
+  auto labels = files.labels == LabelFormat::bytes ? parse_idx_labels(*file, paths.labels)
+                                                   : parse_qmnist_labels(*file, paths.labels);
+  if (!labels || labels->size() == images) return labels;
+  return make_error(
+      Errc::invalid_config,
+      fmt::format("has {}, but {} has {}", counted(labels->size(), "label"), paths.images, counted(images, "image")),
+      paths.labels, "both files must be of the same set");
+}
+
 Result<Dataset> load_dataset(const DataFiles& files, Split split) {
   const auto paths = files_of(files, split);
   if (!paths) return paths.error();
   const auto image_file = load_file(paths->images, kMaxImageFileBytes);
   if (!image_file) return image_file.error();
-  const auto label_file = load_file(paths->labels, kMaxLabelFileBytes);
-  if (!label_file) return label_file.error();
   auto images = parse_idx_images(*image_file, paths->images);
   if (!images) return images.error();
-  auto labels = files.labels == LabelFormat::bytes ? parse_idx_labels(*label_file, paths->labels)
-                                                   : parse_qmnist_labels(*label_file, paths->labels);
+  auto labels = load_labels(files, *paths, images->size() / kImageValues);
   if (!labels) return labels.error();
-  if (images->size() != labels->size() * kImageValues) {
-    return make_error(Errc::invalid_config,
-                      fmt::format("has {}, but {} has {}", counted(labels->size(), "label"), paths->images,
-                                  counted(images->size() / kImageValues, "image")),
-                      paths->labels, "both files must be of the same set");
-  }
   return Dataset{std::move(*images), std::move(*labels)};
 }
 
@@ -83,18 +85,11 @@ Result<void> save_mnist(const std::string& folder, Split split, const Dataset& d
   return write_new_file(labels.string(), write_idx_labels(dataset.labels));
 }
 
-std::string checksum_of(const Dataset& dataset) {
-  uLong crc = ::crc32_z(0, dataset.images.data(), dataset.images.size());
-  crc = ::crc32_z(crc, dataset.labels.data(), dataset.labels.size());
-  return fmt::format("{:08x}", crc);
-}
-
 float normalised(std::uint8_t pixel) {
   return (static_cast<float>(pixel) / 255.0F - 0.1307F) / 0.3081F;
 }
 
-void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,
-                std::span<std::uint8_t> labels) {
+void normalise(std::span<const std::uint8_t> pixels, std::span<float> into) {
   static const auto kNormalised = [] {
     std::array<float, 256> table{};
     for (std::size_t pixel = 0; pixel < table.size(); ++pixel) {
@@ -102,12 +97,17 @@ void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, s
     }
     return table;
   }();
+  assert(pixels.size() == into.size());
+  std::transform(pixels.begin(), pixels.end(), into.begin(), [&](std::uint8_t pixel) { return kNormalised[pixel]; });
+}
+
+void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,
+                std::span<std::uint8_t> labels) {
   assert(images.size() == positions.size() * kImageValues && labels.size() == positions.size());
   for (std::size_t i = 0; i < positions.size(); ++i) {
     assert(positions[i] < from.count());
-    const std::uint8_t* pixels = from.images.data() + positions[i] * kImageValues;
-    std::transform(pixels, pixels + kImageValues, images.begin() + static_cast<std::ptrdiff_t>(i * kImageValues),
-                   [&](std::uint8_t pixel) { return kNormalised[pixel]; });
+    normalise(std::span(from.images).subspan(positions[i] * kImageValues, kImageValues),
+              images.subspan(i * kImageValues, kImageValues));
     labels[i] = from.labels[positions[i]];
   }
 }

@@ -28,17 +28,19 @@ struct Dataset {
 /// with the value found and the one expected; a file that cannot be read gives the system's error.
 Result<Dataset> load_dataset(const DataFiles& files, Split split);
 
+/// The labels of a split whose image file holds `images`.
+Result<std::vector<std::uint8_t>> load_labels(const DataFiles& files, const SplitFiles& paths, std::uint64_t images);
+
 /// Writes train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) into `folder`, which is made where it
 /// is missing: each under another name first, so that no half file has the final one. A file that is there already
 /// stays, and is the error.
 Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset);
 
-/// A CRC-32 over images and labels, "1c291ca3": what two hosts that name the same folder compare.
-std::string checksum_of(const Dataset& dataset);
-
 /// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081; in float, as
 /// torchvision's ToTensor and Normalize, and with the same bits.
 float normalised(std::uint8_t pixel);
+/// All of `pixels`, by the same numbers.
+void normalise(std::span<const std::uint8_t> pixels, std::span<float> into);
 
 /// The images and labels at `positions`, normalised. `images` has room for 784 values for each, `labels` for one.
 void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,

@@ -14,6 +14,9 @@ namespace llmlaunch::trainer {
 /// at once for a pipe or a device.
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint = {});
 
+/// A descriptor to read `path` with, a file or folder, which the caller closes; errors as read_whole_file's.
+Result<int> open_to_read(const std::string& path);
+
 /// Writes a new file, or the contents of an old one anew. The system's error.
 Result<void> write_whole_file(const std::string& path, ByteView bytes);
 
