@@ -38,14 +38,17 @@ add_library(llmlaunch_trainer_core STATIC
   cpu_kernels.cpp
   cpu_layers.cpp
   cpu_network.cpp
+  data_files.cpp
   dataset.cpp
   digits.cpp
   grad_scaler.cpp
   host_steps.cpp
   idx.cpp
+  image_source.cpp
   init.cpp
   sampler.cpp
   schedule.cpp
+  still_file.cpp
 )
 # oneDNN runs on GCC's OpenMP; it must be asked for its number of threads there, also by a program built with Clang.
 target_include_directories(llmlaunch_trainer_core SYSTEM PRIVATE ${DNNL_INCLUDE_DIR})

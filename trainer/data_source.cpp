@@ -1,4 +1,4 @@
-// Which images a job trains and is tested on; reading and drawing them is done in dataset.cpp and digits.cpp.
+// Which images a job trains and is tested on; reading and drawing them is done in image_source.cpp and digits.cpp.
 #include "trainer/data_source.hpp"
 
 #include <fmt/format.h>
@@ -17,19 +17,6 @@ namespace {
 // Fixed, so that every run and every rank draws the same; different, so that no test image was trained on.
 constexpr std::uint64_t kTrainDrawSeed = 1;
 constexpr std::uint64_t kTestDrawSeed = 2;
-
-Result<Dataset> load_some(const std::string& folder, Split split, std::uint64_t wanted, const char* flag) {
-  auto all = load_mnist(folder, split);
-  if (!all || wanted == 0) return all;
-  if (wanted > all->count()) {
-    return make_error(Errc::invalid_config,
-                      fmt::format("{} {}, but there {} only {}", flag, wanted, all->count() == 1 ? "is" : "are",
-                                  counted(all->count(), "image")),
-                      folder);
-  }
-  all->keep_first(wanted);
-  return all;
-}
 
 Result<Dataset> draw_some(std::uint64_t count, std::uint64_t seed, const char* flag) {
   try {
@@ -51,25 +38,27 @@ Result<DataSource> load_data(const TrainOptions& options) {
     if (!drawn) return drawn.error();
     auto drawn_test = draw_some(test, kTestDrawSeed, "--eval_samples");
     if (!drawn_test) return drawn_test.error();
-    return DataSource{std::move(*drawn), std::move(*drawn_test), "drawn"};
+    return DataSource{in_memory(std::move(*drawn)), in_memory(std::move(*drawn_test)), "drawn"};
   }
-  const auto folder = find_mnist_folder(options.data_dir);
-  if (!folder) return folder.error();
-  auto train = load_some(*folder, Split::train, options.train_samples, "--train_samples");
+  const auto files = find_data_files(options.data_dir, options.data_split);
+  if (!files) return files.error();
+  const bool exports = !options.export_dataset.empty();
+  auto train = (exports || options.cuda_graph ? load_images : open_images)(*files, Split::train, options.train_samples,
+                                                                           "--train_samples");
   if (!train) return train.error();
-  auto test = load_some(*folder, Split::test, options.eval_samples, "--eval_samples");
+  auto test = (exports ? load_images : open_images)(*files, Split::test, options.eval_samples, "--eval_samples");
   if (!test) return test.error();
-  return DataSource{std::move(*train), std::move(*test), *folder};
+  return DataSource{std::move(*train), std::move(*test), files->description()};
 }
 
 Result<void> export_data(const TrainOptions& options) {
   const auto data = load_data(options);
   if (!data) return data.error();
-  if (auto saved = save_mnist(options.export_dataset, Split::train, data->train); !saved) return saved;
-  if (auto saved = save_mnist(options.export_dataset, Split::test, data->test); !saved) return saved;
+  if (auto saved = save_mnist(options.export_dataset, Split::train, *data->train->whole()); !saved) return saved;
+  if (auto saved = save_mnist(options.export_dataset, Split::test, *data->test->whole()); !saved) return saved;
   write_output(stdout,
-               fmt::format("{} train and {} test images ({}) written to {}\n", data->train.count(), data->test.count(),
-                           data->description, options.export_dataset),
+               fmt::format("{} train and {} test images ({}) written to {}\n", data->train->count(),
+                           data->test->count(), data->description, options.export_dataset),
                true);
   return output_written();
 }

@@ -2,21 +2,25 @@
 /// The images of one job: MNIST's files, or digits that the trainer draws, cut to the number that the flags ask for.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "rendezvous/base/result.hpp"
-#include "trainer/dataset.hpp"
+#include "trainer/image_source.hpp"
 #include "trainer/options.hpp"
 
 namespace llmlaunch::trainer {
 
 struct DataSource {
-  Dataset train;
-  Dataset test;
+  std::shared_ptr<const ImageSource> train = in_memory({});
+  std::shared_ptr<const ImageSource> test = in_memory({});
   std::string description;  ///< the folder, "data/MNIST/raw", or "drawn"
+  /// Of images of files, once the ranks have agreed on them (data_checksum.hpp).
+  std::string train_checksum = {}, test_checksum = {};
 };
 
-/// `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.
+/// Images of plain files stay there, but for those that a device or an export wants as a whole. `Errc::not_found` names
+/// a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.
 Result<DataSource> load_data(const TrainOptions& options);
 
 /// --export_dataset: the same images as MNIST's four files, so that other programs train on what this one does. Says

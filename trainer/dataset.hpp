@@ -1,6 +1,6 @@
 /// \file
-/// Labelled images in memory, and MNIST's files as such. Used by the training loop on every rank; a dataset that is
-/// only read may be shared by threads.
+/// Labelled images in memory, read from the files of a data set or written as such. Used by the training loop on every
+/// rank; a dataset that is only read may be shared by threads.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rendezvous/base/result.hpp"
+#include "trainer/data_files.hpp"
 #include "trainer/idx.hpp"
 
 namespace llmlaunch::trainer {
@@ -23,30 +24,23 @@ struct Dataset {
   void keep_first(std::uint64_t wanted);
 };
 
-enum class Split { train, test };
+/// Reads both files of a split. `Errc::not_found` names a missing folder or file, `Errc::invalid_config` a damaged one,
+/// with the value found and the one expected; a file that cannot be read gives the system's error.
+Result<Dataset> load_dataset(const DataFiles& files, Split split);
 
-/// Where the files are that `given` means: in it, in its raw/, or in the raw/ of one of its folders, as torchvision
-/// leaves them (ROOT/MNIST/raw, ROOT/FashionMNIST/raw). The first of these that has one of the four wins.
-/// `Errc::not_found` names what was looked for, EMNIST or QMNIST where these are there, and PyTorch's own
-/// processed/training.pt where that alone is there; `Errc::invalid_config` names the folders where several would do.
-Result<std::string> find_mnist_folder(const std::string& given);
-
-/// Reads train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) from `folder`; also with a dot before
-/// "idx", also with .gz. The plain file wins. `Errc::not_found` names a missing folder or file, `Errc::invalid_config`
-/// a damaged one, with the value found and the one expected; a file that cannot be read gives the system's error.
-Result<Dataset> load_mnist(const std::string& folder, Split split);
+/// The labels of a split whose image file holds `images`.
+Result<std::vector<std::uint8_t>> load_labels(const DataFiles& files, const SplitFiles& paths, std::uint64_t images);
 
 /// Writes train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) into `folder`, which is made where it
 /// is missing: each under another name first, so that no half file has the final one. A file that is there already
 /// stays, and is the error.
 Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset);
 
-/// A CRC-32 over images and labels, "1c291ca3": what two hosts that name the same folder compare.
-std::string checksum_of(const Dataset& dataset);
-
 /// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081; in float, as
 /// torchvision's ToTensor and Normalize, and with the same bits.
 float normalised(std::uint8_t pixel);
+/// All of `pixels`, by the same numbers.
+void normalise(std::span<const std::uint8_t> pixels, std::span<float> into);
 
 /// The images and labels at `positions`, normalised. `images` has room for 784 values for each, `labels` for one.
 void fill_batch(const Dataset& from, std::span<const std::uint32_t> positions, std::span<float> images,

@@ -53,6 +53,7 @@ add_library(llmlaunch_trainer_job OBJECT
   agenda.cpp
   best_model.cpp
   checkpoint_keeper.cpp
+  data_checksum.cpp
   data_source.cpp
   evaluation.cpp
   host_loop.cpp
@@ -71,7 +72,8 @@ add_library(llmlaunch_trainer_job OBJECT
   world.cpp
 )
 target_link_libraries(llmlaunch_trainer_job
-  PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_files llmlaunch_trainer_options)
+  PUBLIC llmlaunch_trainer_core llmlaunch_trainer_distributed llmlaunch_trainer_files llmlaunch_trainer_options
+  PRIVATE ZLIB::ZLIB)
 target_precompile_headers(llmlaunch_trainer_job REUSE_FROM llmlaunch_base)
 
 add_library(llmlaunch_trainer_app STATIC device.cpp)

@@ -12,8 +12,8 @@
 
 namespace llmlaunch::trainer {
 
-Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size,
-                                           const std::function<bool()>& gives_up) {
+Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const ImageSource& images,
+                                           std::size_t batch_size, const std::function<bool()>& gives_up) {
   const auto begun = std::chrono::steady_clock::now();
   std::vector<std::uint32_t> mine;
   for (std::size_t i = comm.rank(); i < images.count(); i += comm.world_size()) {
@@ -30,7 +30,9 @@ Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const D
     const std::size_t count = std::min(batch_size, mine.size() - first);
     values.resize(count * kImageValues);
     labels.resize(count);
-    fill_batch(images, std::span(mine).subspan(first, count), values, labels);
+    if (auto filled = fill_batch(images, std::span(mine).subspan(first, count), values, labels); !filled) {
+      return filled.error();
+    }
     const auto result = backend.evaluate({.images = values, .labels = labels});
     if (!result) return result.error();
     mark_batch();

@@ -9,7 +9,7 @@
 #include "rendezvous/base/result.hpp"
 #include "trainer/backend.hpp"
 #include "trainer/comm.hpp"
-#include "trainer/dataset.hpp"
+#include "trainer/image_source.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -23,7 +23,7 @@ struct Evaluation {
 /// Every image once, dealt to the ranks like cards, `batch_size` at a time; none is repeated to make the shares equal.
 /// Nothing where a rank's `gives_up`, asked between batches, was true: that rank looks at no more of its own.
 /// Collective: all ranks get the same, but for the seconds.
-Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const Dataset& images, std::size_t batch_size,
-                                           const std::function<bool()>& gives_up);
+Result<std::optional<Evaluation>> evaluate(Backend& backend, Comm& comm, const ImageSource& images,
+                                           std::size_t batch_size, const std::function<bool()>& gives_up);
 
 }  // namespace llmlaunch::trainer

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "trainer/dataset.hpp"
+#include "trainer/image_source.hpp"
 #include "trainer/stop.hpp"
 
 namespace llmlaunch::trainer {
@@ -21,10 +21,10 @@ namespace {
 /// Of a step of many batches, on each rank: about a second on a core, and few ranks' words beside so much work.
 constexpr std::uint64_t kImagesBetweenLooks = 1024;
 
-void fill(const Dataset& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
+Result<void> fill(const ImageSource& from, std::span<const std::uint32_t> positions, FilledBatch& into) {
   into.images.resize(positions.size() * kImageValues);
   into.labels.resize(positions.size());
-  fill_batch(from, positions, into.images, into.labels);
+  return fill_batch(from, positions, into.images, into.labels);
 }
 
 }  // namespace
@@ -36,11 +36,10 @@ void HostLoop::load(std::uint64_t epoch, std::uint64_t first) {
       std::min(length.steps - job_.step, length.steps_per_epoch) * job_.options.gradient_accumulation_steps;
   const auto order = std::make_shared<const std::vector<std::uint32_t>>(job_.sampler.epoch(epoch));
   loader_.begin(first, std::min<std::uint64_t>(first + wanted, length.batches_per_epoch),
-                [order, &images = job_.data.train, size = std::size_t{job_.options.per_device_train_batch_size}](
+                [order, images = job_.data.train, size = std::size_t{job_.options.per_device_train_batch_size}](
                     std::uint64_t index, FilledBatch& into) -> Result<void> {
                   const std::size_t begin = index * size;
-                  fill(images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
-                  return ok;
+                  return fill(*images, std::span(*order).subspan(begin, std::min(size, order->size() - begin)), into);
                 });
 }
 

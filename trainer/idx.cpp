@@ -15,10 +15,11 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::uint32_t kImageMagic = 0x0803;  // bytes, three dimensions
-constexpr std::uint32_t kLabelMagic = 0x0801;  // bytes, one dimension
-constexpr std::size_t kImageHeader = 16;
+constexpr std::uint32_t kImageMagic = 0x0803;   // bytes, three dimensions
+constexpr std::uint32_t kLabelMagic = 0x0801;   // bytes, one dimension
+constexpr std::uint32_t kNumberMagic = 0x0c02;  // words of four bytes, two dimensions
 constexpr std::size_t kLabelHeader = 8;
+constexpr std::size_t kNumberHeader = 12;
 constexpr const char* kIdxHint = "fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
 
 Error damaged(const std::string& name, std::string what) {
@@ -41,7 +42,7 @@ void append(Bytes& file, std::span<const std::uint8_t> values) {
   file.insert(file.end(), bytes.begin(), bytes.end());
 }
 
-/// Checks magic and count; gives the count.
+/// Checks magic and count of a file that begins so; gives the count.
 Result<std::uint64_t> check_header(ByteView file, const std::string& name, std::uint32_t magic,
                                    std::size_t header_bytes, const char* item) {
   if (file.size() < header_bytes) {
@@ -61,19 +62,27 @@ Result<std::uint64_t> check_header(ByteView file, const std::string& name, std::
 }
 
 /// What follows the header must be `count` items, no more and no less.
-Result<void> check_length(ByteView file, const std::string& name, std::uint64_t count, const char* item,
+Result<void> check_length(std::uint64_t file_bytes, const std::string& name, std::uint64_t count, const char* item,
                           std::size_t header_bytes, std::size_t item_bytes) {
   const std::uint64_t expected = header_bytes + count * item_bytes;
-  if (file.size() < expected) {
-    return damaged(name, fmt::format("is truncated: {}, but {} need{} {}", counted(file.size(), "byte"),
+  if (file_bytes < expected) {
+    return damaged(name, fmt::format("is truncated: {}, but {} need{} {}", counted(file_bytes, "byte"),
                                      counted(count, item), count == 1 ? "s" : "", expected));
   }
-  if (file.size() > expected) {
+  if (file_bytes > expected) {
     return damaged(name,
-                   fmt::format("has {} after its {}: {} bytes instead of {}", counted(file.size() - expected, "byte"),
-                               counted(count, item), file.size(), expected));
+                   fmt::format("has {} after its {}: {} bytes instead of {}", counted(file_bytes - expected, "byte"),
+                               counted(count, item), file_bytes, expected));
   }
   return ok;
+}
+
+constexpr std::uint32_t kLastClass = 9;
+
+Error wrong_label(const std::string& name, std::uint64_t index, std::uint32_t label) {
+  return make_error(
+      Errc::invalid_config, fmt::format("label {} is {}; labels are 0 to {}", index, label, kLastClass), name,
+      "the networks here tell ten classes apart; sets with more (EMNIST's letters are 1 to 26) do not fit");
 }
 
 std::vector<std::uint8_t> contents(ByteView bytes) {
@@ -130,7 +139,7 @@ class Inflater {
 
 Bytes write_idx_images(std::span<const std::uint8_t> pixels) {
   Bytes file;
-  file.reserve(kImageHeader + pixels.size());
+  file.reserve(kImageHeaderBytes + pixels.size());
   const auto count = static_cast<std::uint32_t>(pixels.size() / kImageValues);
   for (const std::uint32_t value : {kImageMagic, count, std::uint32_t{kImageSide}, std::uint32_t{kImageSide}}) {
     append_word(file, value);
@@ -148,28 +157,50 @@ Bytes write_idx_labels(std::span<const std::uint8_t> labels) {
   return file;
 }
 
-Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name) {
-  const auto count = check_header(file, name, kImageMagic, kImageHeader, "image");
-  if (!count) return count.error();
-  const std::uint32_t rows = word(file, 8);
-  const std::uint32_t columns = word(file, 12);
+Result<std::uint64_t> check_idx_images(ByteView begin, std::uint64_t file_bytes, const std::string& name) {
+  const auto count = check_header(begin, name, kImageMagic, kImageHeaderBytes, "image");
+  if (!count) return count;
+  const std::uint32_t rows = word(begin, 8);
+  const std::uint32_t columns = word(begin, 12);
   if (rows != kImageSide || columns != kImageSide) {
     return damaged(name, fmt::format("holds images of {} x {}; networks here take 28 x 28", rows, columns));
   }
-  if (auto whole = check_length(file, name, *count, "image", kImageHeader, kImageValues); !whole) return whole.error();
-  return contents(file.subspan(kImageHeader));
+  auto whole = check_length(file_bytes, name, *count, "image", kImageHeaderBytes, kImageValues);
+  return whole ? count : whole.error();
+}
+
+Result<std::vector<std::uint8_t>> parse_idx_images(ByteView file, const std::string& name) {
+  const auto count = check_idx_images(file.subspan(0, std::min(file.size(), kImageHeaderBytes)), file.size(), name);
+  if (!count) return count.error();
+  return contents(file.subspan(kImageHeaderBytes));
 }
 
 Result<std::vector<std::uint8_t>> parse_idx_labels(ByteView file, const std::string& name) {
   const auto count = check_header(file, name, kLabelMagic, kLabelHeader, "label");
   if (!count) return count.error();
-  if (auto whole = check_length(file, name, *count, "label", kLabelHeader, 1); !whole) return whole.error();
+  if (auto whole = check_length(file.size(), name, *count, "label", kLabelHeader, 1); !whole) return whole.error();
   std::vector<std::uint8_t> labels = contents(file.subspan(kLabelHeader));
-  const auto wrong = std::find_if(labels.begin(), labels.end(), [](std::uint8_t label) { return label > 9; });
-  if (wrong != labels.end()) {
-    return make_error(
-        Errc::invalid_config, fmt::format("label {} is {}; labels are 0 to 9", wrong - labels.begin(), *wrong), name,
-        "the networks here tell ten classes apart; sets with more (EMNIST's letters are 1 to 26) do not fit");
+  const auto wrong = std::find_if(labels.begin(), labels.end(), [](std::uint8_t label) { return label > kLastClass; });
+  if (wrong != labels.end()) return wrong_label(name, static_cast<std::uint64_t>(wrong - labels.begin()), *wrong);
+  return labels;
+}
+
+Result<std::vector<std::uint8_t>> parse_qmnist_labels(ByteView file, const std::string& name) {
+  const auto count = check_header(file, name, kNumberMagic, kNumberHeader, "label");
+  if (!count) return count.error();
+  constexpr std::size_t kLabelBytes = kLabelNumbers * 4;
+  if (word(file, 8) != kLabelNumbers) {
+    return damaged(
+        name, fmt::format("has {} for each label; QMNIST has {}", counted(word(file, 8), "number"), kLabelNumbers));
+  }
+  if (auto whole = check_length(file.size(), name, *count, "label", kNumberHeader, kLabelBytes); !whole) {
+    return whole.error();
+  }
+  std::vector<std::uint8_t> labels(*count);
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const std::uint32_t label = word(file, kNumberHeader + i * kLabelBytes);
+    if (label > kLastClass) return wrong_label(name, i, label);
+    labels[i] = static_cast<std::uint8_t>(label);
   }
   return labels;
 }

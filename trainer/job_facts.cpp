@@ -43,11 +43,6 @@ std::string given(const std::string& path) {
   return path.empty() ? "not given" : "given";
 }
 
-/// Drawn digits follow from their number. Files may lie elsewhere on each host: what counts is what is in them.
-std::string contents_of(const TrainOptions& o, const Dataset& images) {
-  return o.data_dir.empty() ? "drawn" : "files with CRC-32 " + checksum_of(images);
-}
-
 template <class T>
 std::string text_of(const T& value) {
   return fmt::format("{}", value);
@@ -56,7 +51,7 @@ std::string text_of(const T& value) {
 }  // namespace
 
 // Left out, because they may differ from host to host and change neither a number nor when the ranks meet:
-//   paths         data_dir (its contents are compared), output_dir, logging_dir, and which file loss_file, predict and
+//   paths         data_dir (what is in it is compared), output_dir, logging_dir, and which file loss_file, predict and
 //                 resume_from_checkpoint name: rank 0 alone uses them
 //   this host's   threads, dataloader_num_workers, device (its communicator would find no other of its kind),
 //                 progress, replicas_speak (--log_level_replica), notes (what rank 0 says of its own file)
@@ -65,10 +60,10 @@ std::string text_of(const T& value) {
 JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   return {
       {"the program", fmt::format("llmlaunch-train {} of sources {}", LLMLAUNCH_VERSION, source_digest())},
-      {"the number of training images", text_of(data.train.count())},
-      {"the number of test images", text_of(data.test.count())},
-      {"what the training images are", contents_of(o, data.train)},
-      {"what the test images are", contents_of(o, data.test)},
+      {"the number of training images", text_of(data.train->count())},
+      {"the number of test images", text_of(data.test->count())},
+      {"what the images are", o.data_dir.empty() ? "drawn" : "files"},
+      {"--data_split", o.data_split.empty() ? "not given" : o.data_split},
       {"--model", o.model},
       {"the precision (--bf16, --fp16, --tf32, mixed_precision)", precision_of(o)},
       {"--predict", given(o.predict)},
@@ -109,6 +104,12 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   };
 }
 
+// Files may lie elsewhere on each host: what counts is what is in them.
+JobFacts content_facts(const DataSource& data) {
+  return {{"what the training images are", "files with CRC-32 " + data.train_checksum},
+          {"what the test images are", "files with CRC-32 " + data.test_checksum}};
+}
+
 // Left out, beside what the ranks need not agree on either:
 //   refused       model, data_seed, dataloader_drop_last: with others no job goes on
 //   the optimizer's  learning_rate, weight_decay, adam_*: changed_flags has them
@@ -120,7 +121,8 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
       {"the number of ranks", text_of(world_size)},
       {"the number of steps", text_of(steps)},
       {"--data_dir", o.data_dir.empty() ? "drawn digits" : o.data_dir},
-      {"the number of test images", text_of(data.test.count())},
+      {"--data_split", o.data_split.empty() ? "not given" : o.data_split},
+      {"the number of test images", text_of(data.test->count())},
       {"--per_device_train_batch_size", text_of(o.per_device_train_batch_size)},
       {"--per_device_eval_batch_size", text_of(o.per_device_eval_batch_size)},
       {"--gradient_accumulation_steps", text_of(o.gradient_accumulation_steps)},
@@ -145,8 +147,8 @@ FlagValues flags_to_keep(const TrainOptions& o, const DataSource& data, std::uin
   };
   // The same path may lead to other images by now. Drawn ones follow from their number.
   if (!o.data_dir.empty()) {
-    flags.emplace_back("the training images' CRC-32", checksum_of(data.train));
-    flags.emplace_back("the test images' CRC-32", checksum_of(data.test));
+    flags.emplace_back("the training images' CRC-32", data.train_checksum);
+    flags.emplace_back("the test images' CRC-32", data.test_checksum);
   }
   return flags;
 }

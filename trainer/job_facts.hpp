@@ -16,6 +16,8 @@ namespace llmlaunch::trainer {
 /// What must be the same everywhere for the ranks to be one job: whatever decides the numbers, when ranks meet, and
 /// what is told or kept of the job. job_facts.cpp says which options are left out, and why.
 JobFacts job_facts(const TrainOptions& options, const DataSource& data);
+/// The same of what is in the files of images, once their checksums are known. Drawn digits follow from their number.
+JobFacts content_facts(const DataSource& data);
 
 /// What changes a job's numbers, or what is told and kept of it, and is no part of the optimizer's state.
 FlagValues flags_to_keep(const TrainOptions& options, const DataSource& data, std::uint64_t steps,

@@ -26,7 +26,7 @@ constexpr std::size_t kShownHash = 16;
 
 Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
   const auto begun = Story::Clock::now();
-  const auto tested = evaluate(job_.backend, job_.comm, job_.data.test, job_.options.per_device_eval_batch_size,
+  const auto tested = evaluate(job_.backend, job_.comm, *job_.data.test, job_.options.per_device_eval_batch_size,
                                [may_stop] { return may_stop && is_stop_noted(); });
   if (!tested) return tested.error();
   if (!*tested) {
@@ -83,12 +83,12 @@ Result<void> ModelCheck::test_best(bool all_saved) {
 Result<void> ModelCheck::predict() {
   const std::string& path = job_.options.predict;
   if (path.empty()) return ok;
-  if (auto written = write_predictions(path, job_.data.test, job_.options.per_device_eval_batch_size,
+  if (auto written = write_predictions(path, *job_.data.test, job_.options.per_device_eval_batch_size,
                                        weights_step_.value_or(job_.step), job_.comm, job_.backend, mark_batch);
       !written) {
     return written;
   }
-  job_.story.say("logits of {} are in {}", counted(job_.data.test.count(), "test image"), path);
+  job_.story.say("logits of {} are in {}", counted(job_.data.test->count(), "test image"), path);
   return ok;
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "trainer/emnist_splits.hpp"
 #include "trainer/flag_maker.hpp"
 #include "trainer/model.hpp"
 #include "trainer/option_words.hpp"
@@ -39,8 +40,17 @@ constexpr const char* kFile = "the name of a file";
 
 void add_data_flags(FlagMaker& flags, TrainOptions& o) {
   const NumberRule count = whole_number(1, kMostCount);
-  flags.text("--data_dir", o.data_dir, kFolder,
-             "folder with MNIST's IDX files, plain or .gz, or torchvision's root of it; without it digits are drawn");
+  flags.text(
+      "--data_dir", o.data_dir, kFolder,
+      "folder with the IDX files of MNIST, FashionMNIST, KMNIST, QMNIST or EMNIST, plain or .gz, or torchvision's "
+      "root of it; without it digits are drawn");
+  std::map<std::string, std::string> splits;
+  for (const EmnistSplit& split : kEmnistSplits) splits[split.name] = split.name;
+  flags
+      .choice(
+          "--data_split", o.data_split, splits,
+          "which of EMNIST's splits, where data_dir has several; digits and mnist have ten classes, as the networks")
+      ->type_name("digits|mnist");
   flags.number("--train_samples", o.train_samples, count,
                fmt::format("use only so many training images; how many to draw (default {})", kDrawnTrainSamples),
                true);

@@ -12,6 +12,7 @@
 
 #include "rendezvous/base/env.hpp"
 #include "trainer/config_file.hpp"
+#include "trainer/emnist_splits.hpp"
 #include "trainer/file_settings.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/option_table.hpp"
@@ -74,6 +75,20 @@ Contradiction contradiction(const char* flag, const std::string& hint, std::stri
                             const Parts&... parts) {
   const auto said = [&](bool typed) { return fmt::format(fmt::runtime(sentence), spelt(parts, typed)...); };
   return {flag, said(true), said(false), hint};
+}
+
+Found check_data(const TrainOptions& o) {
+  if (o.data_split.empty()) return {};
+  const Name flag{"data_split"};
+  if (o.data_dir.empty()) {
+    return contradiction("data_split", "it is for EMNIST's files; drawn digits have no splits", "{} needs {}", flag,
+                         Name{"data_dir"});
+  }
+  const EmnistSplit* split = emnist_split(o.data_split);
+  if (split == nullptr || is_learnable(*split)) return {};
+  return contradiction("data_split", "digits and mnist have ten",
+                       "{} {}: it has {} classes, and the networks here tell ten apart", flag, split->name,
+                       split->classes);
 }
 
 constexpr const char* kLeaveOneOut = "leave one of them out";
@@ -283,6 +298,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
   note_unused_folder(table, from_file, o);
   note_no_warmup(o);
   note_unused_saving(o, said("metric_for_best_model"));
+  if (auto found = check_data(o)) return found;
   if (auto found = check_graph(o, words)) return found;
   if (auto found = check_folders(o, table)) return found;
   if (auto found = check_files(o)) return found;

@@ -46,6 +46,7 @@ enum class Progress { automatic, always, never };
 struct TrainOptions {
   std::string export_dataset;       ///< a folder: write the images there as MNIST's files, and do not train
   std::string data_dir;             ///< MNIST-format files; empty: digits that the trainer draws
+  std::string data_split;           ///< EMNIST's, where its folder has several; empty: the one that is there
   std::uint64_t train_samples = 0;  ///< 0: all of the files, or kDrawnTrainSamples
   std::uint64_t eval_samples = 0;   ///< 0: all of the files, or kDrawnEvalSamples
   std::uint32_t per_device_train_batch_size = 64;

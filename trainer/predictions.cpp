@@ -75,8 +75,9 @@ Result<void> prepare_predictions(const std::string& path, const std::string& oth
   return ok;
 }
 
-Result<void> write_predictions(const std::string& path, const Dataset& images, std::size_t at_once, std::uint64_t step,
-                               Comm& comm, Backend& backend, const std::function<void()>& after_batch) {
+Result<void> write_predictions(const std::string& path, const ImageSource& images, std::size_t at_once,
+                               std::uint64_t step, Comm& comm, Backend& backend,
+                               const std::function<void()>& after_batch) {
   const std::size_t ranks = comm.world_size();
   const std::size_t largest_share = (images.count() + ranks - 1) / ranks;  // dealt like cards: image i to rank i % n
   std::vector<float> all(images.count() * kClasses);
@@ -94,7 +95,7 @@ Result<void> write_predictions(const std::string& path, const Dataset& images, s
     if (!mine.empty()) {
       values.resize(mine.size() * kImageValues);
       labels.resize(mine.size());
-      fill_batch(images, mine, values, labels);
+      if (auto filled = fill_batch(images, mine, values, labels); !filled) return filled.error();
       auto said = backend.predict({.images = values, .labels = labels});
       if (!said) return said.error();
       logits = std::move(*said);
@@ -114,7 +115,8 @@ Result<void> write_predictions(const std::string& path, const Dataset& images, s
   }
   if (comm.rank() != 0) return ok;
   const std::uint64_t count = images.count();
-  const std::vector<TensorView> tensors = {{"logits", {count, kClasses}, all}, {"labels", {count}, {}, images.labels}};
+  const std::vector<TensorView> tensors = {{"logits", {count, kClasses}, all},
+                                           {"labels", {count}, {}, images.labels()}};
   return write_finished(
       path,
       write_safetensors(tensors, {{"format", "pt"}, {"model", backend.model().name}, {"step", std::to_string(step)}}));

@@ -15,7 +15,7 @@
 #include "rendezvous/base/result.hpp"
 #include "trainer/backend.hpp"
 #include "trainer/comm.hpp"
-#include "trainer/dataset.hpp"
+#include "trainer/image_source.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -25,7 +25,8 @@ Result<void> prepare_predictions(const std::string& path, const std::string& oth
 
 /// Every rank computes its share of `images`, `at_once` at a time, and rank 0 writes FILE, which has its name only when
 /// it is whole. `after_batch` is called after each batch. Collective.
-Result<void> write_predictions(const std::string& path, const Dataset& images, std::size_t at_once, std::uint64_t step,
-                               Comm& comm, Backend& backend, const std::function<void()>& after_batch);
+Result<void> write_predictions(const std::string& path, const ImageSource& images, std::size_t at_once,
+                               std::uint64_t step, Comm& comm, Backend& backend,
+                               const std::function<void()>& after_batch);
 
 }  // namespace llmlaunch::trainer

@@ -57,7 +57,7 @@ Result<void> ResidentLoop::train(std::uint64_t epoch, std::uint64_t first, std::
 }
 
 ResidentPlan ResidentLoop::plan() {
-  return {.images = &job_.data.train,
+  return {.images = job_.data.train->whole(),
           .batch_size = job_.options.per_device_train_batch_size,
           .most_positions = job_.sampler.size(),
           .most_steps = job_.length().steps_per_epoch,

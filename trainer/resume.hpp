@@ -27,7 +27,7 @@ struct RunFacts {
   SampleAccounting accounting;
   JobPlan plan;
   OptimizerNumbers optimizer;
-  FlagValues flags;
+  FlagValues flags;  ///< once the ranks have agreed
 };
 
 struct Start {

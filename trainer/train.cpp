@@ -21,6 +21,7 @@
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
+#include "trainer/data_checksum.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
@@ -73,10 +74,11 @@ class Training {
     const TrainOptions& options = job_.options;
     // What follows from flags and data is the same on all ranks only then.
     if (auto same = check_same(); !same) return same;
+    job_.run.flags = flags_to_keep(options, job_.data, length().steps, job_.world.world_size);
     if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
-    job_.story.say("{} train and {} ({}), {} of {} x {}{} images", job_.data.train.count(),
-                   counted(job_.data.test.count(), "test image"), job_.data.description,
+    job_.story.say("{} train and {} ({}), {} of {} x {}{} images", job_.data.train->count(),
+                   counted(job_.data.test->count(), "test image"), job_.data.description,
                    counted(length().steps, "step"), job_.world.world_size,
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
     warn_of_warmup();
@@ -92,10 +94,16 @@ class Training {
                                 job_.options.learning_rate));
   }
 
-  /// One rank need not look at its data for that.
-  Result<void> check_same() const {
-    if (job_.world.world_size == 1) return ok;
-    return check_same_job(job_.comm, job_.world.host, job_facts(job_.options, job_.data));
+  /// First what all know at once, then what is in the data, for which the ranks of a host read together.
+  Result<void> check_same() {
+    const bool alone = job_.world.world_size == 1;
+    if (!alone) {
+      if (auto same = check_same_job(job_.comm, job_.world.host, job_facts(job_.options, job_.data)); !same)
+        return same;
+    }
+    if (job_.options.data_dir.empty()) return ok;
+    if (auto read = checksum_data(job_.comm, job_.world, job_.data); !read) return read;
+    return alone ? Result<void>(ok) : check_same_job(job_.comm, job_.world.host, content_facts(job_.data));
   }
 
   Result<void> check_length() const {
@@ -104,8 +112,8 @@ class Training {
         job_.comm,
         make_error(Errc::invalid_argument,
                    fmt::format("no batch can be filled: {} for {} {} {} each, and a batch has {}",
-                               counted(job_.data.train.count(), "image"), counted(job_.world.world_size, "rank"),
-                               job_.data.train.count() == 1 ? "is" : "are", job_.sampler.size(),
+                               counted(job_.data.train->count(), "image"), counted(job_.world.world_size, "rank"),
+                               job_.data.train->count() == 1 ? "is" : "are", job_.sampler.size(),
                                job_.options.per_device_train_batch_size),
                    {}, "use fewer ranks, a smaller --per_device_train_batch_size, or no --dataloader_drop_last"));
   }

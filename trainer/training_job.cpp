@@ -15,7 +15,7 @@ namespace llmlaunch::trainer {
 namespace {
 
 DistributedSampler sampler_of(const TrainOptions& options, const World& world, const DataSource& data) {
-  return {data.train.count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
+  return {data.train->count(), world.world_size, world.rank, options.data_seed.value_or(options.seed),
           options.dataloader_drop_last ? Tail::drop : Tail::repeat};
 }
 
@@ -43,7 +43,7 @@ Schedule schedule_of(const TrainOptions& options, std::uint64_t steps) {
 
 RunFacts facts_of(const TrainOptions& options, const World& world, const DataSource& data, const Agenda& agenda) {
   const TrainingLength& length = agenda.length();
-  return {.accounting = {.images = data.train.count(),
+  return {.accounting = {.images = data.train->count(),
                          .images_per_step = std::uint64_t{world.world_size} * options.per_device_train_batch_size *
                                             options.gradient_accumulation_steps,
                          .steps_per_epoch = length.steps_per_epoch,
@@ -56,7 +56,7 @@ RunFacts facts_of(const TrainOptions& options, const World& world, const DataSou
                    .save_steps = agenda.save_steps(),
                    .train_batch_size = options.per_device_train_batch_size},
           .optimizer = optimizer_numbers(options),
-          .flags = flags_to_keep(options, data, length.steps, world.world_size)};
+          .flags = {}};
 }
 
 }  // namespace

@@ -32,23 +32,51 @@ void read_labels(ByteView file) {
   FUZZ_CHECK(!labels->empty() && std::all_of(labels->begin(), labels->end(), [](std::uint8_t l) { return l <= 9; }));
 }
 
+void read_qmnist_labels(ByteView file) {
+  const auto labels = parse_qmnist_labels(file, "file");
+  if (!labels) return check_error(labels);
+  FUZZ_CHECK(labels->size() * kLabelNumbers * 4 == file.size() - 12);
+  FUZZ_CHECK(!labels->empty() && std::all_of(labels->begin(), labels->end(), [](std::uint8_t l) { return l <= 9; }));
+}
+
+/// A file that is not read as a whole: its size is told in eight bytes before its first ones.
+void check_images(ByteView input) {
+  if (input.size() < 8) return;
+  std::uint64_t file_bytes = 0;
+  for (const std::byte byte : input.first(8)) file_bytes = file_bytes << 8U | std::to_integer<std::uint64_t>(byte);
+  const ByteView begin = input.subspan(8, std::min(input.size() - 8, kImageHeaderBytes));
+  if (begin.size() < kImageHeaderBytes) file_bytes = begin.size();
+  const auto count = check_idx_images(begin, file_bytes, "file");
+  if (!count) return check_error(count);
+  FUZZ_CHECK(*count > 0 && *count <= kMaxImages && file_bytes == kImageHeaderBytes + *count * kImageValues);
+}
+
+void read_plain(unsigned reader, ByteView file) {
+  switch (reader) {
+    case 0: return read_images(file);
+    case 1: return read_labels(file);
+    case 4: return read_qmnist_labels(file);
+    default: return check_images(file);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const ByteView file = std::as_bytes(std::span(data + 1, size - 1));
-  if (data[0] % 4 == 0) {
-    read_images(file);
-  } else if (data[0] % 4 == 1) {
-    read_labels(file);
-  } else {
-    const auto unpacked = unpack_gzip(file, kUnpackLimit, "file");
-    if (!unpacked) {
-      check_error(unpacked);
-      return 0;
-    }
-    FUZZ_CHECK(unpacked->size() <= kUnpackLimit);
-    data[0] % 4 == 2 ? read_images(*unpacked) : read_labels(*unpacked);
+  // 2 and 3 are 0 and 1 of packed files, and so are 6 and 7 of 4 and 5.
+  const unsigned reader = data[0] % 8;
+  if ((reader & 2U) == 0) {
+    read_plain(reader, file);
+    return 0;
   }
+  const auto unpacked = unpack_gzip(file, kUnpackLimit, "file");
+  if (!unpacked) {
+    check_error(unpacked);
+    return 0;
+  }
+  FUZZ_CHECK(unpacked->size() <= kUnpackLimit);
+  read_plain(reader - 2, *unpacked);
   return 0;
 }

@@ -26,6 +26,7 @@ llmlaunch_unit_test(trainer_core
     trainer_batch_loader_test.cpp
     trainer_cpu_backend_test.cpp
     trainer_cpu_kernels_test.cpp
+    trainer_data_files_test.cpp
     trainer_dataset_test.cpp
     trainer_digits_test.cpp
     trainer_host_steps_test.cpp

@@ -226,6 +226,15 @@ TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed
   CHECK(options("tf32: true\nmodel: mlp\ndataloader_num_workers: 2\n").tf32);
 }
 
+TEST_CASE("a split of EMNIST is a setting of the file, and one that cannot be learnt is told with its place") {
+  CHECK(options("train:\n  data_dir: x\n  data_split: digits\n").data_split == "digits");
+  const auto letters = parse("data_dir: x\ndata_split: letters\n");
+  REQUIRE_FALSE(letters);
+  CHECK(letters.error().where == "cfg.yaml:2:1");
+  CHECK_THAT(letters.error().what,
+             Catch::StartsWith("data_split letters: it has 26 classes, and the networks here tell ten apart"));
+}
+
 TEST_CASE("train: with nothing below has no keys") {
   CHECK(options("train:\n").seed == 0);
   CHECK(options("train: {}\n", {"--seed", "4"}).seed == 4);

@@ -129,6 +129,35 @@ TEST_CASE("every damage of a label file has its own words") {
         "(EMNIST's letters are 1 to 26) do not fit");
 }
 
+TEST_CASE("of QMNIST's eight numbers for each image the first is its class") {
+  const std::string first = word(7) + word(1) + std::string(24, '\xff'), second = word(0) + std::string(28, '\x01');
+  const auto file = [](std::uint32_t count, const std::string& numbers, std::uint32_t columns = 8,
+                       std::uint32_t magic = 0x0c02) { return word(magic) + word(count) + word(columns) + numbers; };
+  const auto labels = parse_qmnist_labels(as_bytes(file(2, first + second)), "labels");
+  REQUIRE(labels);
+  CHECK(*labels == std::vector<std::uint8_t>{7, 0});
+  const auto error = [](const std::string& bytes) {
+    const auto parsed = parse_qmnist_labels(as_bytes(bytes), "labels");
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Errc::invalid_config);
+    return to_string(parsed.error());
+  };
+  const std::vector<std::pair<std::string, std::string>> rows = {
+      {word(0x0c02) + word(1), "labels: is truncated: 8 bytes, but the header alone has 12"},
+      {file(2, first + second, 8, 0x0801), "labels: begins with 00000801; a file of labels begins with 00000c02"},
+      {file(2, first + second, 7), "labels: has 7 numbers for each label; QMNIST has 8"},
+      {file(0, ""), "labels: holds no labels: its header says 0"},
+      {file(1'000'001, first), "labels: claims 1000001 labels; the limit is 1000000"},
+      {file(2, first), "labels: is truncated: 44 bytes, but 2 labels need 76"},
+      {file(1, first + "x"), "labels: has 1 byte after its 1 label: 45 bytes instead of 44"},
+  };
+  for (const auto& [bytes, words] : rows) CHECK(error(bytes) == words + kDamagedHint);
+  CHECK_THAT(error(file(2, second + word(10) + std::string(28, '\0'))),
+             Catch::StartsWith("labels: label 1 is 10; labels are 0 to 9\n"));
+  CHECK_THAT(error(file(1, word(0xffffffff) + std::string(28, '\0'))),
+             Catch::StartsWith("labels: label 0 is 4294967295; labels are 0 to 9\n"));
+}
+
 TEST_CASE("gzip data is unpacked up to a limit, and its damage is told") {
   const std::string text = pixels(200);
   const std::string gzip = packed(text);
@@ -200,101 +229,48 @@ TEST_CASE("all four spellings of the names are found, plain and packed") {
       put("t10k-images" + separator + "idx3-ubyte", image_file(1, pixels(1)));
       put("t10k-labels" + separator + "idx1-ubyte", label_file(1, "\4"));
       CAPTURE(separator, gz);
-      const auto train = load_mnist(folder.path(), Split::train);
+      const auto train = load_dataset({folder.path()}, Split::train);
       REQUIRE(train);
       CHECK(train->labels == std::vector<std::uint8_t>{7, 1});
       CHECK(train->images.size() == 2 * kImageValues);
-      const auto test = load_mnist(folder.path(), Split::test);
+      const auto test = load_dataset({folder.path()}, Split::test);
       REQUIRE(test);
       CHECK(test->labels == std::vector<std::uint8_t>{4});
     }
   }
 }
 
-TEST_CASE("the folders that torchvision leaves are found from the root, the data set or raw") {
+TEST_CASE("QMNIST and a split of EMNIST are read by the names of their files, plain and packed") {
   const Folder folder;
-  const std::filesystem::path root(folder.path());
-  const auto put = [&](const std::string& name, const std::string& file = "t10k-labels-idx1-ubyte.gz") {
-    std::filesystem::create_directories(root / name);
-    folder.write(name + "/" + file, "x");
-  };
-  const auto found = [](const std::filesystem::path& given) {
-    const auto at = find_mnist_folder(given.string());
-    INFO((at ? *at : to_string(at.error())));
-    REQUIRE(at);
-    return *at;
-  };
-  const auto refused = [](const std::filesystem::path& given) {
-    const auto at = find_mnist_folder(given.string());
-    REQUIRE_FALSE(at);
-    return at.error();
-  };
-  const std::string raw = (root / "MNIST/raw").string();
-  std::filesystem::create_directories(root / "EMNIST/raw");
-  put("notes", "train.txt");
-  CHECK(refused(root).code == Errc::not_found);
-  CHECK(to_string(refused(root)) ==
-        folder.path() +
-            ": has neither train-images-idx3-ubyte nor train-images.idx3-ubyte, plain or .gz, also not in "
-            "raw/ or in a folder's raw/\n   hint: --data_dir wants MNIST's four IDX files, plain or .gz; "
-            "without it digits are drawn");
+  folder.write("qmnist-train-images-idx3-ubyte", image_file(2, pixels(2)));
+  folder.write("qmnist-train-labels-idx2-int.gz", packed(word(0x0c02) + word(2) + word(8) + word(3) +
+                                                         std::string(28, '\x05') + word(9) + std::string(28, '\x05')));
+  folder.write("qmnist-test-images-idx3-ubyte.gz", packed(image_file(1, pixels(1))));
+  folder.write("qmnist-test-labels-idx2-int", word(0x0c02) + word(1) + word(8) + word(1) + std::string(28, '\x05'));
+  const auto qmnist = find_data_files(folder.path());
+  REQUIRE(qmnist);
+  const auto train = load_dataset(*qmnist, Split::train);
+  REQUIRE(train);
+  CHECK(train->labels == std::vector<std::uint8_t>{3, 9});
+  CHECK(std::string(train->images.begin(), train->images.end()) == pixels(2));
+  const auto test = load_dataset(*qmnist, Split::test);
+  REQUIRE(test);
+  CHECK(test->labels == std::vector<std::uint8_t>{1});
 
-  for (const char* split : {"letters", "digits"}) {
-    put("EMNIST/raw", (std::string("emnist-") + split + "-train-images-idx3-ubyte.gz").c_str());
-  }
-  for (const auto& given : {root, root / "EMNIST", root / "EMNIST/raw"}) {
-    CHECK_THAT(to_string(refused(given)),
-               Catch::StartsWith((root / "EMNIST/raw").string() + ": holds EMNIST (digits, letters), which is not") &&
-                   Catch::Contains("link emnist-digits-train-images-idx3-ubyte as train-images-idx3-ubyte"));
-  }
-  std::filesystem::remove_all(root / "EMNIST");
-  put("QMNIST/raw", "qmnist-train-images-idx3-ubyte");
-  CHECK_THAT(to_string(refused(root)), Catch::StartsWith((root / "QMNIST/raw").string() + ": holds QMNIST, which"));
-  std::filesystem::remove_all(root / "QMNIST");
-
-  put("MNIST/processed", "training.pt");
-  for (const auto& given : {root, root / "MNIST"}) {
-    CHECK(refused(given).code == Errc::not_found);
-    CHECK(to_string(refused(given)) ==
-          (root / "MNIST/processed/training.pt").string() +
-              ": has no IDX files, only what PyTorch made of them and alone can read\n   hint: fetch them again: "
-              "torchvision.datasets.MNIST(root, download=True) leaves them in MNIST/raw");
-  }
-  put("MNIST/raw");
-  for (const auto& given : {root, root / "MNIST", root / "MNIST/raw"}) CHECK(found(given) == raw);
-
-  put("FashionMNIST/raw", "train-images.idx3-ubyte");
-  CHECK(refused(root).code == Errc::invalid_config);
-  CHECK(to_string(refused(root)) == folder.path() + ": holds 2 data sets: " + (root / "FashionMNIST/raw").string() +
-                                        ", " + raw + "\n   hint: name one of them in --data_dir");
-  CHECK(found(root / "FashionMNIST") == (root / "FashionMNIST/raw").string());
-  put(".", "train-labels-idx1-ubyte");
-  CHECK(found(root) == root.string());  // what lies there itself wins
-  CHECK(refused(root / "none").what == "no such folder");
-}
-
-TEST_CASE("a file where a folder is wanted is called one, and the folder of the four files is named") {
-  const Folder folder;
-  folder.write("notes", "x");
-  const auto said_of = [](const std::string& given) {
-    for (const auto& error : {find_mnist_folder(given).error(), load_mnist(given, Split::train).error()}) {
-      CHECK(error.code == Errc::not_found);
-      CHECK(error.where == given);
-    }
-    const Error error = find_mnist_folder(given).error();
-    return error.what + "; " + error.hint;
-  };
-  CHECK(said_of(folder.path() + "/notes") ==
-        "is a file, and a folder is wanted; --data_dir wants MNIST's four IDX files, plain or .gz; without it digits "
-        "are drawn");
-  folder.write("train-images-idx3-ubyte.gz", "x");
-  CHECK(said_of(folder.path() + "/train-images-idx3-ubyte.gz") ==
-        "is a file, and a folder is wanted; write --data_dir " + folder.path());
-  CHECK_THAT(said_of("/dev/null"), Catch::StartsWith("is no folder; --data_dir wants"));
+  folder.write("emnist-digits-train-images-idx3-ubyte", image_file(1, pixels(1)));
+  folder.write("emnist-digits-train-labels-idx1-ubyte.gz", packed(label_file(1, "\6")));
+  const auto emnist = find_data_files(folder.path(), "digits");
+  REQUIRE(emnist);
+  const auto digits = load_dataset(*emnist, Split::train);
+  REQUIRE(digits);
+  CHECK(digits->labels == std::vector<std::uint8_t>{6});
+  const auto none = load_dataset(*emnist, Split::test);
+  REQUIRE_FALSE(none);
+  CHECK_THAT(to_string(none.error()), Catch::StartsWith(folder.path() + ": has neither emnist-digits-test-images-"));
 }
 
 TEST_CASE("what is missing or does not belong together is named") {
-  const auto nothing = load_mnist("/no/such/folder", Split::train);
+  const auto nothing = load_dataset({"/no/such/folder"}, Split::train);
   REQUIRE_FALSE(nothing);
   CHECK(nothing.error().code == Errc::not_found);
   CHECK(to_string(nothing.error()) ==
@@ -303,7 +279,7 @@ TEST_CASE("what is missing or does not belong together is named") {
 
   const Folder folder;
   folder.write("train-images-idx3-ubyte", image_file(2, pixels(2)));
-  const auto half = load_mnist(folder.path(), Split::train);
+  const auto half = load_dataset({folder.path()}, Split::train);
   REQUIRE_FALSE(half);
   CHECK(half.error().code == Errc::not_found);
   CHECK_THAT(to_string(half.error()),
@@ -311,7 +287,7 @@ TEST_CASE("what is missing or does not belong together is named") {
                                ": has neither train-labels-idx1-ubyte nor train-labels.idx1-ubyte, plain or .gz\n"));
 
   folder.write("train-labels-idx1-ubyte", label_file(3, "\1\2\3"));
-  const auto unequal = load_mnist(folder.path(), Split::train);
+  const auto unequal = load_dataset({folder.path()}, Split::train);
   REQUIRE_FALSE(unequal);
   CHECK(unequal.error().code == Errc::invalid_config);
   CHECK(to_string(unequal.error()) == folder.path() + "/train-labels-idx1-ubyte: has 3 labels, but " + folder.path() +
@@ -321,7 +297,7 @@ TEST_CASE("what is missing or does not belong together is named") {
   const Folder strange;
   std::filesystem::create_directory(strange.path() + "/train-images-idx3-ubyte");
   strange.write("train-labels-idx1-ubyte", label_file(1, "\1"));
-  const auto directory = load_mnist(strange.path(), Split::train);
+  const auto directory = load_dataset({strange.path()}, Split::train);
   REQUIRE_FALSE(directory);
   CHECK(to_string(directory.error()) == strange.path() + "/train-images-idx3-ubyte: read: Is a directory");
 }
@@ -356,7 +332,7 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
   REQUIRE(save_mnist(target, Split::test, test));
   for (const auto& [split, expected] :
        std::vector<std::pair<Split, const Dataset*>>{{Split::train, &train}, {Split::test, &test}}) {
-    const auto read = load_mnist(target, split);
+    const auto read = load_dataset({target}, split);
     REQUIRE(read);
     CHECK(read->images == expected->images);
     CHECK(read->labels == expected->labels);
@@ -366,7 +342,7 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
   CHECK(to_string(again.error()) == target +
                                         "/train-images-idx3-ubyte: --export_dataset: create: File exists\n"
                                         "   hint: name a new folder, or remove the file");
-  CHECK(load_mnist(target, Split::train)->labels == train.labels);
+  CHECK(load_dataset({target}, Split::train)->labels == train.labels);
   CHECK(std::distance(std::filesystem::directory_iterator(target), {}) == 4);  // no half file stays
 }
 

@@ -87,6 +87,7 @@ TEST_CASE("digits mean decimal") {
 
 TEST_CASE("hyphens in values stay") {
   CHECK(options({"--data-dir", "my-data-dir"}).data_dir == "my-data-dir");
+  CHECK(options({"--data-dir", "x", "--data-split", "MNIST"}).data_split == "mnist");
   CHECK(options({"--loss-file=a-b/c-d"}).loss_file == "a-b/c-d");
 }
 
@@ -400,6 +401,15 @@ TEST_CASE("what cannot be understood is named") {
        "--predict and --loss_file name the same file, a/../x",
        "give each its own"},
       {{"--model", "resnet"}, "--model: 'resnet' is not one of basicnet, mlp", help},
+      {{"--data_split", "digits"},
+       "--data_split needs --data_dir",
+       "it is for EMNIST's files; drawn digits have no splits"},
+      {{"--data_dir", "x", "--data_split", "letters"},
+       "--data_split letters: it has 26 classes, and the networks here tell ten apart",
+       "digits and mnist have ten"},
+      {{"--data_dir", "x", "--data_split", "digit"},
+       "--data_split: 'digit' is not one of balanced, byclass, bymerge, digits, letters, mnist",
+       "did you mean digits?"},
       {{"--seed", "-3"}, "--seed: '-3' is not a whole number from 0 to 18446744073709551615", help},
       {{"--report_to", "json"}, "--report_to needs --output_dir or --logging_dir", ""},
       {{"--report_to", "none,json", "--logging_dir", "x"},
@@ -609,8 +619,8 @@ TEST_CASE("a number that is too large for what it counts is refused with the lim
 TEST_CASE("help names every flag and the exit statuses, and is an answer, not an error") {
   const auto parsed = parse({"--help"});
   REQUIRE(parsed);
-  for (const char* word : {"--data_dir", "--per_device_train_batch_size", "--max_steps", "--use_cpu", "--loss_file",
-                           "exit status", "128+n"}) {
+  for (const char* word : {"--data_dir", "--data_split digits|mnist", "--per_device_train_batch_size", "--max_steps",
+                           "--use_cpu", "--loss_file", "exit status", "128+n"}) {
     CHECK_THAT(parsed->answer, Catch::Contains(word));
   }
   const auto version = parse({"--version"});

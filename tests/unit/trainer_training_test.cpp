@@ -62,7 +62,7 @@ class SmallJob {
     options_.save_total_limit = 1;
     change(options_);
     world_.host = "alpha";
-    data_ = {draw_digits(64, 1), draw_digits(8, 2), "drawn"};
+    data_ = {in_memory(draw_digits(64, 1)), in_memory(draw_digits(8, 2)), "drawn"};
     job_ = std::make_unique<TrainingJob>(options_, world_, engine_, data_, losses_);
     load(initial_parameters(mlp(), 0));
   }
@@ -147,7 +147,7 @@ TEST_CASE("a step of several batches averages its gradient once, with the last o
   options.per_device_train_batch_size = 4;
   World world;
   world.world_size = 2;
-  DataSource data{draw_digits(64, 1), draw_digits(8, 2), "drawn"};
+  DataSource data{in_memory(draw_digits(64, 1)), in_memory(draw_digits(8, 2)), "drawn"};
   LossLog losses = no_losses();
   TrainingJob job(options, world, engine, data, losses);
   REQUIRE(engine.backend->load_parameters(initial_parameters(mlp(), 0)));
