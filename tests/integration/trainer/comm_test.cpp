@@ -80,7 +80,7 @@ TEST_CASE("every collective gives every rank the right numbers") {
   const auto answers = on_ranks<std::string>(served, kRanks, [](rendezvous::Client& client) -> std::string {
     const auto comm = must(make_gloo_comm(client, {}));
     if (comm->rank() != number(client.options().rank) || comm->world_size() != kRanks) return "wrong world";
-    if (comm->description() != "gloo on 127.0.0.1") return comm->description();
+    if (comm->description() != "shared memory, gloo on 127.0.0.1") return comm->description();
     const auto rank = static_cast<float>(comm->rank());
 
     // Two reductions in flight, finished by one wait; the second smaller than the number of ranks.
