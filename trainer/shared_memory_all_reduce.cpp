@@ -186,7 +186,7 @@ std::optional<AllReduceFailure> SharedMemoryAllReduce::compare_sizes(std::uint64
   for (std::uint32_t other = 0; other < world_size_; ++other) {
     if (other == rank_) continue;
     const std::uint64_t theirs = std::atomic_ref(control(other).values).load(std::memory_order_relaxed);
-    if (theirs != values) return AllReduceFailure{Errc::invalid_argument, {other}, theirs};
+    if (theirs != values) return AllReduceFailure{Errc::internal, {other}, theirs};
   }
   return {};
 }

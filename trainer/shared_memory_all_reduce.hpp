@@ -26,7 +26,7 @@ namespace llmlaunch::trainer {
 
 /// Why an all-reduce has no result.
 struct AllReduceFailure {
-  Errc code;                         ///< `closed`, `timed_out`; `invalid_argument`: other numbers of values
+  Errc code;                         ///< `closed`, `timed_out`; `internal`: other numbers of values
   std::vector<std::uint32_t> ranks;  ///< that were lost, or the one with another number
   std::uint64_t values = 0;          ///< that number
 };

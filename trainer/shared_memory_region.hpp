@@ -11,7 +11,7 @@
 
 namespace llmlaunch::trainer {
 
-/// A descriptor of `bytes` zeros, all of which are there: where memory or /dev/shm's limit is not enough, it is the
+/// A descriptor of `bytes` zeros, all of which are there: where memory is not enough, or a limit forbids it, it is the
 /// system's error now and no SIGBUS later.
 Result<UniqueFd> make_shared_memory(std::size_t bytes);
 
