@@ -6,6 +6,7 @@ set_target_properties(gloo PROPERTIES IMPORTED_GLOBAL TRUE)  # the tests look in
 add_library(llmlaunch_trainer_distributed STATIC
   agreement.cpp
   ddp.cpp
+  gloo_address.cpp
   gloo_comm.cpp
   gloo_store.cpp
   shared_memory_all_reduce.cpp

@@ -32,11 +32,4 @@ GlooOptions gloo_options_from_environment();
 /// did not come, an interface that is not there.
 Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options);
 
-/// An address of this network interface, IPv4 if it has one. `Errc::invalid_config` lists the interfaces that there
-/// are.
-Result<std::string> address_of_interface(const std::string& name);
-
-/// The address by which this host reaches `address`:`port`, as the kernel routes. Sends nothing.
-Result<std::string> local_address_towards(const std::string& address, std::uint16_t port);
-
 }  // namespace llmlaunch::trainer

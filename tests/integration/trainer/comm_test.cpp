@@ -12,6 +12,7 @@
 #include "rendezvous/base/env.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_processes.hpp"
+#include "trainer/gloo_address.hpp"
 #include "trainer/gloo_comm.hpp"
 #include "trainer/gloo_store.hpp"
 
