@@ -25,8 +25,9 @@
 
 namespace llmlaunch::trainer {
 
-/// The descriptors of one message: the kernel takes at most 253, and there is one for each rank and the memory.
-inline constexpr std::uint32_t kMaxSharedMemoryRanks = 128;
+/// Each gets a descriptor of every rank and of the memory, and a user's usual limit, 1024, holds for all that are on
+/// their way.
+inline constexpr std::uint32_t kMaxSharedMemoryRanks = 32;
 
 /// Where rank 0 listens, and what shows that the caller is of the job.
 struct SharedMemoryOffer {

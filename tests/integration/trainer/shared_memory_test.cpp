@@ -12,8 +12,10 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <random>
+#include <string>
 #include <thread>
 
 #include "tests/support/catch.hpp"
@@ -101,6 +103,14 @@ class TwoProcesses {
   pid_t child_ = -1;
   std::optional<SharedMemoryAllReduce> here_;
 };
+
+/// Of this process, mappings of shared memory.
+std::size_t mappings() {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) count += line.find("memfd:llmlaunch-train") != line.npos ? 1U : 0U;
+  return count;
+}
 
 std::size_t open_descriptors() {
   const std::filesystem::directory_iterator list("/proc/self/fd");
@@ -276,7 +286,20 @@ TEST_CASE("another user and another network namespace get no memory") {
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(status == 0);
-  CHECK(listener->admit(2, 4096).error().code == Errc::not_found);
+
+  // Whom the caller trusts does not trust the caller: whose user listens is kept from then.
+  REQUIRE(::seteuid(65534) == 0);
+  auto of_user = SharedMemoryListener::open();
+  REQUIRE(::seteuid(0) == 0);
+  REQUIRE(of_user);
+  const pid_t caller = ::fork();
+  if (caller == 0) {
+    if (::setuid(65534) != 0) ::_exit(1);
+    ::_exit(SharedMemoryCaller::call(of_user->offer(), 1) ? 0 : 2);
+  }
+  REQUIRE(::waitpid(caller, &status, 0) == caller);
+  CHECK(status == 0);
+  CHECK(of_user->admit(2, 4096).error().code == Errc::not_found);
 }
 
 TEST_CASE("memory of another size, or of one that may change, is refused") {
@@ -303,10 +326,11 @@ TEST_CASE("memory that is not to be had is an error at the start") {
   CHECK(memory.error().code == std::errc::file_too_large);
 }
 
-TEST_CASE("no descriptor stays open, whoever is turned away") {
+TEST_CASE("no descriptor and no mapping stays, whoever is turned away") {
   const std::size_t before = open_descriptors();
   {
     const Groups groups = groups_of(4);
+    CHECK(mappings() == 4);
     auto listener = SharedMemoryListener::open();
     REQUIRE(listener);
     const auto caller = SharedMemoryCaller::call(listener->offer(), 7);
@@ -314,6 +338,7 @@ TEST_CASE("no descriptor stays open, whoever is turned away") {
     CHECK_FALSE(listener->admit(2, 4096));
   }
   CHECK(open_descriptors() == before);
+  CHECK(mappings() == 0);
 }
 
 }  // namespace shared_memory_test
