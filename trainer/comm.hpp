@@ -1,6 +1,6 @@
 /// \file
 /// The one collective interface of the trainer: what DDP needs from a group of ranks, whoever moves the bytes. Bodies:
-/// `LocalComm` (one process), `GlooComm` (CPU, over TCP), `NcclComm` (GPU, trainer/cuda/).
+/// `LocalComm` (one process), `GlooComm` (CPU, over TCP and shared memory), `NcclComm` (GPU, trainer/cuda/).
 ///
 /// Rules for callers, as for every collective: each rank calls the same functions in the same order with the same
 /// sizes. One thread at a time. After the first error every further call gives that error again.

@@ -44,8 +44,7 @@ std::chrono::milliseconds timeout_of(const TrainOptions& options) {
 
 Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& world) {
   if (world.world_size == 1) return std::unique_ptr<Comm>(std::make_unique<LocalComm>());
-  GlooOptions gloo;
-  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface != nullptr) gloo.interface = interface;
+  GlooOptions gloo = gloo_options_from_environment();
   gloo.connect_timeout = std::min(world.client->options().timeout, timeout_of(options));
   gloo.timeout = timeout_of(options);
   return make_gloo_comm(*world.client, gloo);

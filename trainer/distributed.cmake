@@ -6,18 +6,22 @@ set_target_properties(gloo PROPERTIES IMPORTED_GLOBAL TRUE)  # the tests look in
 add_library(llmlaunch_trainer_distributed STATIC
   agreement.cpp
   ddp.cpp
+  gloo_address.cpp
   gloo_comm.cpp
   gloo_store.cpp
   late_ranks.cpp
+  shared_memory_all_reduce.cpp
+  shared_memory_bootstrap.cpp
+  shared_memory_region.cpp
 )
 target_link_libraries(llmlaunch_trainer_distributed
   PUBLIC llmlaunch_rendezvous_client llmlaunch_base
   PRIVATE gloo Threads::Threads)
 target_precompile_headers(llmlaunch_trainer_distributed REUSE_FROM llmlaunch_base)
 
-# Gloo adds by a template of its headers, which is vectorised only so.
-set_source_files_properties(gloo_comm.cpp PROPERTIES
-  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>"
+# Gloo adds by a template of its headers, which is vectorised only so, and so do we. Every machine's sums are the same bits.
+set_source_files_properties(gloo_comm.cpp shared_memory_all_reduce.cpp PROPERTIES
+  COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>;-ffp-contract=off"
   SKIP_PRECOMPILE_HEADERS ON  # which was compiled without it
   SKIP_UNITY_BUILD_INCLUSION ON)
 

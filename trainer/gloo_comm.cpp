@@ -1,6 +1,7 @@
 // Gloo behind `Comm`. Collectives run one after another on a thread of their own, so that a bucket is on its way while
 // the backward pass goes on; the other calls wait for their turn on the same thread. Gloo throws: this file is where
-// that ends, as an `Error` that names the lost rank and its host.
+// that ends, as an `Error` that names the lost rank and its host. Where all ranks are on one machine, the all-reduce
+// goes through memory that they share, and the rest still by Gloo.
 #include "trainer/gloo_comm.hpp"
 
 #include <fmt/format.h>
@@ -14,25 +15,34 @@
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
 
-#include <ifaddrs.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
+#include <array>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
+#include "rendezvous/base/env.hpp"
+#include "trainer/gloo_address.hpp"
 #include "trainer/gloo_store.hpp"
 #include "trainer/meeting.hpp"
+#include "trainer/shared_memory_all_reduce.hpp"
+#include "trainer/shared_memory_bootstrap.hpp"
 #include "trainer/worker.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr std::size_t kHostBytes = 256;  // a host name and its end, for the table of hosts
+/// What each rank tells all others first. Nothing in it but the name means: Gloo alone.
+struct Introduction {
+  std::array<char, 207> host{};    // and a zero; longer names are cut, in errors only
+  std::uint8_t shares_memory = 0;  // the version of what is in the memory, as ranks of two programs may meet here
+  SharedMemoryOffer offer;         // rank 0's
+};
+constexpr std::uint8_t kSharedMemoryVersion = 1;
+static_assert(std::is_trivially_copyable_v<Introduction> && sizeof(Introduction) == 256);
+
 // Fewer and larger than Gloo's own 1 MiB: each segment costs every rank a wake-up. Gloo makes at least two per rank.
 constexpr std::size_t kSegmentBytes = std::size_t{4} << 20;
 constexpr std::uint64_t kProbeSlot = ~std::uint64_t{0};  // Gloo's collectives use the lower 56 bits
@@ -46,28 +56,16 @@ std::string plain(std::string text) {
 class GlooComm final : public Comm {
  public:
   GlooComm(rendezvous::Client& client, std::shared_ptr<gloo::Context> mesh, std::string description,
-           std::chrono::milliseconds timeout)
-      : client_(client), mesh_(std::move(mesh)), description_(std::move(description)), timeout_(timeout) {}
+           std::chrono::milliseconds connect_timeout)
+      : client_(client), mesh_(std::move(mesh)), description_(std::move(description)), timeout_(connect_timeout) {}
 
   std::uint32_t rank() const override { return static_cast<std::uint32_t>(mesh_->rank); }
   std::uint32_t world_size() const override { return static_cast<std::uint32_t>(mesh_->size); }
   std::string description() const override { return description_; }
 
   Result<void> start_all_reduce_mean(std::span<float> values) override {
-    return worker_.start([this, values] {
-      return guarded("all-reduce", values.size_bytes(), [&] {
-        const float scale = 1.0F / static_cast<float>(mesh_->size);
-        for (float& value : values) value *= scale;
-        gloo::AllreduceOptions options(mesh_);
-        options.setOutput(values.data(), values.size());
-        options.setReduceFunction(
-            static_cast<void (*)(void*, const void*, const void*, std::size_t)>(&gloo::sum<float>));
-        options.setTag(tag_++);
-        options.setTimeout(timeout_);
-        options.setMaxSegmentSize(kSegmentBytes);
-        gloo::allreduce(options);
-      });
-    });
+    return worker_.start(
+        [this, values] { return shared_memory_ ? reduce_in_shared_memory(values) : reduce_by_gloo(values); });
   }
 
   Result<void> wait() override { return worker_.wait(); }
@@ -124,17 +122,91 @@ class GlooComm final : public Comm {
     return meet_at_end(client_, "gloo/finish", timeout_);
   }
 
-  /// Fills the table of hosts, for errors.
-  Result<void> exchange_hosts() {
-    Bytes mine(kHostBytes);
-    std::memcpy(mine.data(), client_.options().host.data(), std::min(client_.options().host.size(), kHostBytes - 1));
-    auto all = all_gather(mine);
+  /// Fills the table of hosts, for errors, and finds out whether all ranks can share memory. `timeout` is for every
+  /// collective after this.
+  Result<void> introduce(bool share_memory, std::chrono::milliseconds timeout) {
+    Introduction mine;
+    client_.options().host.copy(mine.host.data(), mine.host.size() - 1);
+    std::optional<SharedMemoryListener> listener;
+    if (share_memory && world_size() >= 2 && world_size() <= kMaxSharedMemoryRanks) {
+      mine.shares_memory = kSharedMemoryVersion;
+      if (rank() == 0) {
+        if (auto opened = SharedMemoryListener::open()) {
+          mine.offer = opened->offer();
+          listener = std::move(*opened);
+        } else {
+          mine.shares_memory = 0;
+        }
+      }
+    }
+    auto all = all_gather(std::as_bytes(std::span(&mine, 1)));
     if (!all) return all.error();
-    for (const Bytes& host : *all) hosts_.emplace_back(as_text(host).data());
+    bool all_share = mine.shares_memory != 0;
+    for (const Bytes& bytes : *all) {
+      Introduction other;
+      std::memcpy(&other, bytes.data(), sizeof other);
+      other.host.back() = '\0';
+      hosts_.emplace_back(other.host.data());
+      if (hosts_.size() == 1) mine.offer = other.offer;
+      all_share = all_share && other.shares_memory == mine.shares_memory;
+    }
+    if (all_share) {
+      if (auto shared = share_memory_with_all(listener, mine.offer); !shared) return shared;
+    }
+    timeout_ = timeout;
     return ok;
   }
 
  private:
+  /// Where a rank cannot, for whatever reason, none does.
+  Result<void> share_memory_with_all(std::optional<SharedMemoryListener>& listener, const SharedMemoryOffer& offer) {
+    const std::size_t bytes = SharedMemoryAllReduce::bytes(world_size());
+    Result<SharedMemoryCaller> caller = make_error(Errc::internal, "rank 0 does not call");
+    if (!listener) caller = SharedMemoryCaller::call(offer, rank());
+    const auto called = all_agree(listener || caller);
+    if (!called) return called.error();
+    if (!*called) return ok;
+    auto group = listener ? listener->admit(world_size(), bytes) : caller->receive(world_size(), bytes, timeout_);
+    const auto shared = all_agree(group.has_value());
+    if (!shared) return shared.error();
+    if (!*shared) return ok;
+    shared_memory_.emplace(std::move(*group), rank());
+    description_ = "shared memory, " + description_;
+    return ok;
+  }
+
+  Result<bool> all_agree(bool mine) {
+    const auto all = all_gather(as_bytes(mine ? "y" : "n"));
+    if (!all) return all.error();
+    return std::all_of(all->begin(), all->end(), [](const Bytes& answer) { return as_text(answer) == "y"; });
+  }
+
+  Result<void> reduce_by_gloo(std::span<float> values) {
+    return guarded("all-reduce", values.size_bytes(), [&] {
+      const float scale = 1.0F / static_cast<float>(mesh_->size);
+      for (float& value : values) value *= scale;
+      gloo::AllreduceOptions options(mesh_);
+      options.setOutput(values.data(), values.size());
+      options.setReduceFunction(static_cast<void (*)(void*, const void*, const void*, std::size_t)>(&gloo::sum<float>));
+      options.setTag(tag_++);
+      options.setTimeout(timeout_);
+      options.setMaxSegmentSize(kSegmentBytes);
+      gloo::allreduce(options);
+    });
+  }
+
+  Result<void> reduce_in_shared_memory(std::span<float> values) {
+    const auto failure = shared_memory_->mean(values, timeout_);
+    if (!failure) return ok;
+    const std::string what = described("all-reduce", values.size_bytes());
+    if (failure->code == Errc::timed_out) return late(what);
+    if (failure->code == Errc::closed) return lost(what, {failure->ranks.begin(), failure->ranks.end()});
+    return make_error(failure->code,
+                      fmt::format("{}: rank {} has {} bytes", what, named(static_cast<int>(failure->ranks.front())),
+                                  failure->values * sizeof(float)),
+                      where(), "the ranks must run the same program on the same data with the same flags");
+  }
+
   template <class Function>
   Result<void> in_turn(Function&& function) {
     if (auto started = worker_.start(std::forward<Function>(function)); !started) return started;
@@ -158,10 +230,26 @@ class GlooComm final : public Comm {
     return index < hosts_.size() ? fmt::format("{} on {}", peer, hosts_[index]) : std::to_string(peer);
   }
 
+  static std::string described(const char* collective, std::size_t bytes) {
+    return bytes > 0 ? fmt::format("{} of {} bytes", collective, bytes) : std::string(collective);
+  }
+
+  Error late(const std::string& what) const {
+    return make_error(Errc::timed_out,
+                      fmt::format("{}: not complete within {} s", what, static_cast<double>(timeout_.count()) / 1000),
+                      where(), "a rank hangs or its network is cut; --ddp_timeout sets the limit");
+  }
+
+  Error lost(const std::string& what, const std::vector<int>& peers) const {
+    std::string text;
+    for (const int peer : peers) text += fmt::format("{}{}", text.empty() ? "" : " and ", named(peer));
+    return make_error(Errc::closed, fmt::format("{}: lost rank {}", what, text), where());
+  }
+
   /// Peers whose connection has failed. Gloo's text names at best an address of one of them, often a port that nobody
   /// has seen before; but it refuses to use a failed connection again.
-  std::string lost_peers() {
-    std::string text;
+  std::vector<int> lost_peers() {
+    std::vector<int> peers;
     char byte = 0;
     const auto probe = mesh_->createUnboundBuffer(&byte, sizeof byte);
     for (int peer = 0; peer < mesh_->size; ++peer) {
@@ -169,24 +257,18 @@ class GlooComm final : public Comm {
       try {
         probe->recv(peer, kProbeSlot);
       } catch (const std::exception&) {
-        text += fmt::format("{}{}", text.empty() ? "" : " and ", named(peer));
+        peers.push_back(peer);
       }
     }
-    return text;
+    return peers;
   }
 
   Error explain(const char* collective, std::size_t bytes, const std::string& text) {
-    const std::string what = bytes > 0 ? fmt::format("{} of {} bytes", collective, bytes) : std::string(collective);
+    const std::string what = described(collective, bytes);
     // A time-out fails every connection, so that asking them would tell nothing.
-    if (text.find("imed out") != std::string::npos) {
-      return make_error(Errc::timed_out,
-                        fmt::format("{}: not complete within {} s", what, static_cast<double>(timeout_.count()) / 1000),
-                        where(), "a rank hangs or its network is cut; --ddp_timeout sets the limit");
-    }
-    const std::string lost = lost_peers();
-    return make_error(
-        Errc::closed,
-        lost.empty() ? fmt::format("{}: {}", what, plain(text)) : fmt::format("{}: lost rank {}", what, lost), where());
+    if (text.find("imed out") != std::string::npos) return late(what);
+    if (const auto peers = lost_peers(); !peers.empty()) return lost(what, peers);
+    return make_error(Errc::closed, fmt::format("{}: {}", what, plain(text)), where());
   }
 
   rendezvous::Client& client_;
@@ -195,6 +277,7 @@ class GlooComm final : public Comm {
   std::string description_;
   std::chrono::milliseconds timeout_;
   std::uint32_t tag_ = 0;
+  std::optional<SharedMemoryAllReduce> shared_memory_;
   Worker worker_;  // last: its thread uses all of the above
 };
 
@@ -220,58 +303,12 @@ Error connect_error(const rendezvous::Client& client, const std::string& place) 
 
 }  // namespace
 
-Result<std::string> local_address_towards(const std::string& address, std::uint16_t port) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_DGRAM;
-  addrinfo* list = nullptr;
-  const std::string place = fmt::format("{}:{}", address, port);
-  if (const int code = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &list); code != 0) {
-    return make_error(Errc::not_found, fmt::format("getaddrinfo: {}", ::gai_strerror(code)), place);
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(list, &::freeaddrinfo);
-  int failure = 0;
-  for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
-    const int fd = ::socket(entry->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_storage local{};
-    socklen_t length = sizeof local;
-    // Connecting a datagram socket sends nothing: it makes the kernel choose route and source address.
-    const bool found = fd >= 0 && ::connect(fd, entry->ai_addr, entry->ai_addrlen) == 0 &&
-                       ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) == 0;
-    failure = errno;
-    if (fd >= 0) ::close(fd);
-    char text[NI_MAXHOST] = {};
-    if (found && ::getnameinfo(reinterpret_cast<sockaddr*>(&local), length, text, sizeof text, nullptr, 0,
-                               NI_NUMERICHOST) == 0) {
-      return std::string(text);
-    }
-  }
-  return system_error(failure, "no route to the rendezvous", place);
-}
-
-Result<std::string> address_of_interface(const std::string& name) {
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return system_error(errno, "getifaddrs");
-  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, &::freeifaddrs);
-  std::string others;
-  std::string found;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    const int family = entry->ifa_addr == nullptr ? AF_UNSPEC : entry->ifa_addr->sa_family;
-    if (family != AF_INET && family != AF_INET6) continue;
-    if (entry->ifa_name != name) {
-      const std::string other = entry->ifa_name;
-      if (others.find(other) == std::string::npos) others += (others.empty() ? "" : ", ") + other;
-      continue;
-    }
-    const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-    char text[NI_MAXHOST] = {};
-    if (::getnameinfo(entry->ifa_addr, length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
-    if (family == AF_INET) return std::string(text);  // IPv4 first: an IPv6 address may be link-local only
-    if (found.empty()) found = text;
-  }
-  if (!found.empty()) return found;
-  return make_error(Errc::invalid_config,
-                    fmt::format("no network interface '{}' with an address (there are: {})", name, others), {},
-                    "GLOO_SOCKET_IFNAME names one; without it the interface that reaches the rendezvous is used");
+GlooOptions gloo_options_from_environment() {
+  GlooOptions options;
+  if (const char* interface = std::getenv(env::kGlooInterface); interface != nullptr) options.interface = interface;
+  const char* disabled = std::getenv(kSharedMemoryDisabled);
+  options.share_memory = disabled == nullptr || *disabled == '\0' || std::string_view(disabled) == "0";
+  return options;
 }
 
 Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options) {
@@ -294,8 +331,10 @@ Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const G
                                                             static_cast<int>(client.options().world_size));
     mesh->setTimeout(options.connect_timeout);
     mesh->connectFullMesh(store, device);
-    auto comm = std::make_unique<GlooComm>(client, mesh, fmt::format("gloo on {}", *address), options.timeout);
-    if (auto exchanged = comm->exchange_hosts(); !exchanged) return exchanged.error();
+    auto comm = std::make_unique<GlooComm>(client, mesh, fmt::format("gloo on {}", *address), options.connect_timeout);
+    if (auto introduced = comm->introduce(options.share_memory, options.timeout); !introduced) {
+      return introduced.error();
+    }
     return std::unique_ptr<Comm>(std::move(comm));
   } catch (const std::exception&) {
     return connect_error(client, *address);

@@ -1,5 +1,6 @@
 /// \file
-/// Collectives of CPU ranks: Gloo over TCP, its ranks found through the rendezvous.
+/// Collectives of CPU ranks: Gloo over TCP, its ranks found through the rendezvous; the all-reduce of ranks that are
+/// all on one machine through memory that they share.
 #pragma once
 
 #include <chrono>
@@ -11,24 +12,24 @@
 
 namespace llmlaunch::trainer {
 
+/// As NCCL_SHM_DISABLE: with 1, on any rank, the all-reduce goes over TCP, too.
+inline constexpr const char* kSharedMemoryDisabled = "LLMLAUNCH_SHM_DISABLE";
+
 struct GlooOptions {
   /// Network interface to bind to, as GLOO_SOCKET_IFNAME; empty: the one that reaches the rendezvous.
   std::string interface;
+  bool share_memory = true;  ///< where all ranks can
   /// Until every rank is connected with every other.
   std::chrono::milliseconds connect_timeout{300'000};
   /// For one collective; it is what notices a peer that hangs, or a cut cable. A peer that dies is noticed at once.
   std::chrono::milliseconds timeout{1'800'000};
 };
 
+/// `interface` and `share_memory` as the environment says.
+GlooOptions gloo_options_from_environment();
+
 /// Connects all ranks of the client's world. `client` must outlive the result. Errors name what is missing: a rank that
 /// did not come, an interface that is not there.
 Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options);
-
-/// An address of this network interface, IPv4 if it has one. `Errc::invalid_config` lists the interfaces that there
-/// are.
-Result<std::string> address_of_interface(const std::string& name);
-
-/// The address by which this host reaches `address`:`port`, as the kernel routes. Sends nothing.
-Result<std::string> local_address_towards(const std::string& address, std::uint16_t port);
 
 }  // namespace llmlaunch::trainer

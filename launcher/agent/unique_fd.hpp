@@ -1,34 +1,11 @@
 /// \file
-/// A file descriptor that is closed with its owner.
+/// `UniqueFd` as the launcher's and the agent's files know it.
 #pragma once
 
-#include <unistd.h>
-
-#include <utility>
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    if (this != &other) reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  ~UniqueFd() { reset(); }
-
-  int value() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  int release() { return std::exchange(fd_, -1); }
-  void reset(int fd = -1) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
-
- private:
-  int fd_ = -1;
-};
+using llmlaunch::UniqueFd;
 
 }  // namespace llmlaunch::launcher::agent

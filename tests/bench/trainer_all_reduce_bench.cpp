@@ -1,5 +1,6 @@
-// One rank of a world that averages BasicNet's gradient over Gloo, again and again: rank 0 prints the median time of
-// one. Started by llmlaunch run; tests/bench/bench_trainer.py does.
+// One rank of a world that averages BasicNet's gradient, again and again, as CPU ranks of the trainer do: rank 0
+// prints the median time of one. LLMLAUNCH_SHM_DISABLE=1 is Gloo over TCP. Started by llmlaunch run;
+// tests/bench/bench_trainer.py does.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,7 +42,7 @@ int main() {
     fmt::print(stderr, "start this with llmlaunch run and at least 2 ranks\n");
     return 64;
   }
-  const auto comm = must(make_gloo_comm(*world.client, {}));
+  const auto comm = must(make_gloo_comm(*world.client, gloo_options_from_environment()));
   std::vector<float> gradient(basic_net().values, 1.0F);
   std::vector<double> milliseconds;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {

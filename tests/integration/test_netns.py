@@ -78,6 +78,8 @@ def test_the_port_of_rank_0s_own_store_is_free_on_its_host(hosts):
 def test_training_crosses_the_bridge(hosts):
     run = hosts.run("train", "--max_steps", "4", timeout=300)
     assert run.status == 0, str(run)
+    # Machines share no memory, though here they are one.
+    assert re.search(r" ranks, gloo on 10\.", run.out), str(run)
     hosts.nothing_left(run)
 
 

@@ -1,15 +1,18 @@
 // Gloo's communicator and store over a real rendezvous: several ranks as threads of this process, each with its own
-// connections, as separate processes would have.
+// connections and memory, as separate processes would have.
 #include <gloo/common/error.h>
 
+#include <cstdlib>
 #include <functional>
 #include <future>
 #include <numeric>
+#include <random>
 #include <thread>
 
 #include "rendezvous/base/env.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_processes.hpp"
+#include "trainer/gloo_address.hpp"
 #include "trainer/gloo_comm.hpp"
 #include "trainer/gloo_store.hpp"
 
@@ -68,6 +71,13 @@ void must(const Result<void>& result) {
   if (!result) throw std::runtime_error(to_string(result.error()));
 }
 
+/// Of one rank alone: all do without.
+GlooOptions by_tcp() {
+  GlooOptions options;
+  options.share_memory = false;
+  return options;
+}
+
 std::vector<char> chars(std::string_view text) {
   return {text.begin(), text.end()};
 }
@@ -76,11 +86,15 @@ std::vector<char> chars(std::string_view text) {
 
 TEST_CASE("every collective gives every rank the right numbers") {
   constexpr std::size_t kRanks = 4;
+  // Any rank, the first or another, may keep all from sharing memory.
+  const std::size_t tcp_rank = GENERATE(0U, 2U, 99U);
+  const std::string description = tcp_rank < kRanks ? "gloo on 127.0.0.1" : "shared memory, gloo on 127.0.0.1";
   const test::ServedRendezvous served(hosts_of(kRanks));
-  const auto answers = on_ranks<std::string>(served, kRanks, [](rendezvous::Client& client) -> std::string {
-    const auto comm = must(make_gloo_comm(client, {}));
-    if (comm->rank() != number(client.options().rank) || comm->world_size() != kRanks) return "wrong world";
-    if (comm->description() != "gloo on 127.0.0.1") return comm->description();
+  const auto answers = on_ranks<std::string>(served, kRanks, [&](rendezvous::Client& client) -> std::string {
+    const std::size_t own_rank = number(client.options().rank);
+    const auto comm = must(make_gloo_comm(client, own_rank == tcp_rank ? by_tcp() : GlooOptions{}));
+    if (comm->rank() != own_rank || comm->world_size() != kRanks) return "wrong world";
+    if (comm->description() != description) return comm->description();
     const auto rank = static_cast<float>(comm->rank());
 
     // Two reductions in flight, finished by one wait; the second smaller than the number of ranks.
@@ -128,13 +142,64 @@ TEST_CASE("an empty gather and a world of one are no special case for the caller
   CHECK(as_text(alone.all_gather(as_bytes("x"))->at(0)) == "x");
 }
 
+TEST_CASE("two ranks get the same bits over TCP and through memory") {
+  std::vector<std::vector<std::vector<float>>> answers;
+  for (const bool share_memory : {true, false}) {
+    const test::ServedRendezvous served(hosts_of(2));
+    answers.push_back(on_ranks<std::vector<float>>(served, 2, [&](rendezvous::Client& client) {
+      const auto comm = must(make_gloo_comm(client, share_memory ? GlooOptions{} : by_tcp()));
+      std::mt19937 random(comm->rank());
+      std::vector<float> values(150'000);
+      for (float& value : values) value = static_cast<float>(random()) - 2e9F;
+      must(comm->start_all_reduce_mean(values));
+      must(comm->wait());
+      must(comm->finish());
+      return values;
+    }));
+  }
+  CHECK(answers[0] == answers[1]);
+  CHECK(answers[0][0] == answers[0][1]);
+}
+
+TEST_CASE("ranks that average other numbers of values are told of one another") {
+  const test::ServedRendezvous served(hosts_of(3));
+  const auto answers = on_ranks<std::string>(served, 3, [&](rendezvous::Client& client) -> std::string {
+    const auto comm = must(make_gloo_comm(client, {}));
+    std::vector<float> values(comm->rank() == 2 ? 11 : 10);
+    must(comm->start_all_reduce_mean(values));
+    return to_string(comm->wait().error());
+  });
+  CHECK(answers[0] ==
+        "rank 0 on host0: all-reduce of 40 bytes: rank 2 on host1 has 44 bytes\n"
+        "   hint: the ranks must run the same program on the same data with the same flags");
+  CHECK_THAT(answers[2], Catch::StartsWith("rank 2 on host1: all-reduce of 44 bytes: rank 0 on host0 has 40 bytes"));
+}
+
+TEST_CASE("LLMLAUNCH_SHM_DISABLE keeps the all-reduce on TCP, and GLOO_SOCKET_IFNAME names the interface") {
+  struct Row {
+    const char* value;
+    bool share_memory;
+  };
+  for (const Row& row : {Row{"", true}, Row{"0", true}, Row{"1", false}}) {
+    ::setenv("LLMLAUNCH_SHM_DISABLE", row.value, 1);
+    CHECK(gloo_options_from_environment().share_memory == row.share_memory);
+  }
+  ::unsetenv("LLMLAUNCH_SHM_DISABLE");
+  CHECK(gloo_options_from_environment().share_memory);
+  ::setenv("GLOO_SOCKET_IFNAME", "eth7", 1);
+  CHECK(gloo_options_from_environment().interface == "eth7");
+  ::unsetenv("GLOO_SOCKET_IFNAME");
+  CHECK(gloo_options_from_environment().interface.empty());
+}
+
 TEST_CASE("a rank that goes away is named, with its host, by those that wait for it") {
   constexpr std::size_t kRanks = 3;
+  const bool share_memory = GENERATE(true, false);
   const test::ServedRendezvous served(hosts_of(kRanks));
   std::promise<void> gone;
   const std::shared_future<void> is_gone = gone.get_future().share();
   const auto answers = on_ranks<std::string>(served, kRanks, [&](rendezvous::Client& client) -> std::string {
-    auto comm = must(make_gloo_comm(client, {}));
+    auto comm = must(make_gloo_comm(client, share_memory ? GlooOptions{} : by_tcp()));
     if (comm->rank() == 2) {
       comm.reset();
       gone.set_value();
@@ -161,11 +226,19 @@ TEST_CASE("a rank that goes away is named, with its host, by those that wait for
 
 TEST_CASE("a rank that never answers ends the wait after the time limit, also at the end of the job") {
   struct Row {
-    Result<void> (Comm::*wait)();
+    std::function<Result<void>(Comm&)> wait;
     const char* said;
   };
-  for (const Row& row : {Row{&Comm::barrier, "timed out: barrier: not complete within 0.1 s"},
-                         Row{&Comm::finish, "timed out: the end of the job: not all ranks came within 0.1 s"}}) {
+  const auto all_reduce = [](Comm& comm) {
+    std::vector<float> values(10);
+    must(comm.start_all_reduce_mean(values));
+    return comm.wait();
+  };
+  for (const Row& row :
+       {Row{all_reduce, "timed out: all-reduce of 40 bytes: not complete within 0.1 s"},
+        Row{[](Comm& comm) { return comm.barrier(); }, "timed out: barrier: not complete within 0.1 s"},
+        Row{[](Comm& comm) { return comm.finish(); },
+            "timed out: the end of the job: not all ranks came within 0.1 s"}}) {
     const test::ServedRendezvous served(hosts_of(2));
     std::promise<void> over;
     const std::shared_future<void> is_over = over.get_future().share();
@@ -179,7 +252,7 @@ TEST_CASE("a rank that never answers ends the wait after the time limit, also at
         static_cast<void>(is_over.wait_for(test::kPatience));  // for ever only if the other had no communicator
         return "silent";
       }
-      const auto done = ((**comm).*row.wait)();
+      const auto done = row.wait(**comm);
       over.set_value();
       if (done) return "no error";
       return (done.error().code == Errc::timed_out ? "timed out: " : "other: ") + done.error().what;
