@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -333,6 +334,22 @@ def on_terminal(*words):
     os.close(ours)
     assert process.wait(timeout=60) == 0, text
     return text.decode().replace("\r\n", "\n")
+
+
+def test_the_answer_to_ctrl_c_has_a_line_of_its_own(tmp_path):
+    ours, theirs = os.openpty()
+    with subprocess.Popen([*TRAIN, *JOB, "--max_steps", "1000000", "--output_dir", tmp_path], stdout=theirs, stderr=theirs,
+                          stdin=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        text = b""
+        while b"\rstep " not in text:
+            text += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        while b"ends it at once" not in text:
+            text += os.read(ours, 4096)
+        process.kill()
+    os.close(ours)
+    assert "\nllmlaunch-train: Ctrl-C: the job is saved" in text.decode().replace("\r\n", "\n"), text
 
 
 def test_progress_is_one_line_on_a_terminal_and_lines_elsewhere(tmp_path):
