@@ -70,10 +70,13 @@ const T& spelt(const T& other, bool) {
   return other;
 }
 
+template <class Part>
+using Spelt = decltype(spelt(std::declval<const Part&>(), true));
+
 template <class... Parts>
-Contradiction contradiction(const char* flag, const std::string& hint, std::string_view sentence,
+Contradiction contradiction(const char* flag, const std::string& hint, fmt::format_string<Spelt<Parts>...> sentence,
                             const Parts&... parts) {
-  const auto said = [&](bool typed) { return fmt::format(fmt::runtime(sentence), spelt(parts, typed)...); };
+  const auto said = [&](bool typed) { return fmt::format(sentence, spelt(parts, typed)...); };
   return {flag, said(true), said(false), hint};
 }
 

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -296,7 +297,7 @@ def test_a_checkpoint_that_was_not_written_is_not_the_best(tmp_path):
     done = alone(*JOB, "--num_train_epochs", "2", "--output_dir", tmp_path / "run", "--save_strategy", "epoch", "--eval_strategy", "epoch",
                  "--load_best_model_at_end", status=74, under=["/bin/bash", "-c", "ulimit -f 1000; exec \"$@\"", "bash"])
     assert done.stderr.count("write: File too large; training goes on") == 2, done.stderr
-    assert "warning: --load_best_model_at_end: there is no checkpoint whose test gave a number" in done.stderr, done.stderr
+    assert "warning: --load_best_model_at_end: no checkpoint of a test that gave a number could be saved" in done.stderr, done.stderr
     assert "2 of 2 checkpoints could not be written" in done.stderr and "best model" not in done.stdout, done.stderr
 
 
@@ -333,6 +334,22 @@ def on_terminal(*words):
     os.close(ours)
     assert process.wait(timeout=60) == 0, text
     return text.decode().replace("\r\n", "\n")
+
+
+def test_the_answer_to_ctrl_c_has_a_line_of_its_own(tmp_path):
+    ours, theirs = os.openpty()
+    with subprocess.Popen([*TRAIN, *JOB, "--max_steps", "1000000", "--output_dir", tmp_path], stdout=theirs, stderr=theirs,
+                          stdin=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        text = b""
+        while b"\rstep " not in text:
+            text += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        while b"ends it at once" not in text:
+            text += os.read(ours, 4096)
+        process.kill()
+    os.close(ours)
+    assert "\nllmlaunch-train: Ctrl-C: the job is saved" in text.decode().replace("\r\n", "\n"), text
 
 
 def test_progress_is_one_line_on_a_terminal_and_lines_elsewhere(tmp_path):

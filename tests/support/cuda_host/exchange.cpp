@@ -35,8 +35,8 @@ struct Exchange::Slot {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 Exchange::Exchange(const std::string& path, std::uint32_t rank, std::uint32_t ranks)
-    : path_(path), rank_(rank), ranks_(ranks), size_(kHead + ranks * (kHead + kMostBytes)) {
-  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    : rank_(rank), ranks_(ranks), size_(kHead + ranks * (kHead + kMostBytes)) {
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (file < 0) give_up(path.c_str());
   if (ftruncate(file, static_cast<off_t>(size_)) != 0) give_up("ftruncate");
   void* const mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -47,15 +47,17 @@ Exchange::Exchange(const std::string& path, std::uint32_t rank, std::uint32_t ra
 }
 
 Exchange::~Exchange() {
-  if (!is_removed_ && rank_ == 0) unlink(path_.c_str());
   munmap(memory_, size_);
 }
 
-bool Exchange::all_here() {
-  if (reinterpret_cast<Header*>(memory_)->here.load() < ranks_) return false;
-  if (!is_removed_ && rank_ == 0) unlink(path_.c_str());
-  is_removed_ = true;
-  return true;
+bool Exchange::all_here() const {
+  return reinterpret_cast<Header*>(memory_)->here.load() >= ranks_;
+}
+
+std::string Exchange::make_file() {
+  const int file = memfd_create("emulated-nccl", MFD_CLOEXEC);
+  if (file < 0) give_up("memfd_create");
+  return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file);
 }
 
 Exchange::Slot& Exchange::slot(std::uint32_t rank) const {

@@ -1,6 +1,6 @@
 /// \file
-/// Where ranks of the emulated NCCL, processes or threads of this machine, leave their numbers for each other: a file
-/// that all of them map, named by the communicator's id and removed as soon as all have come. Who waits looks again;
+/// Where ranks of the emulated NCCL, processes or threads of this machine, leave their numbers for each other: memory
+/// that all of them map, of which the communicator's id is the path. It goes with its processes. Who waits looks again;
 /// nobody notices that another has died, as NCCL does not.
 #pragma once
 
@@ -23,14 +23,17 @@ class Exchange {
   /// The largest message; the file has holes where nothing is written.
   static constexpr std::size_t kMostBytes = std::size_t{64} << 20U;
 
-  /// The file of this path, made by whoever comes first.
+  /// A path for all ranks, as long as this process lives.
+  static std::string make_file();
+
+  /// The file of this path.
   Exchange(const std::string& path, std::uint32_t rank, std::uint32_t ranks);
   ~Exchange();
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
   std::uint32_t ranks() const { return ranks_; }
-  bool all_here();
+  bool all_here() const;
 
   /// False while others have not read this rank's operation before.
   bool may_post() const;
@@ -49,12 +52,10 @@ class Exchange {
   struct Slot;
   Slot& slot(std::uint32_t rank) const;
 
-  std::string path_;
   std::uint32_t rank_, ranks_;
   std::size_t size_ = 0;
   std::byte* memory_ = nullptr;
   std::uint64_t posted_ = 0;
-  bool is_removed_ = false;
 };
 
 }  // namespace cuda_host

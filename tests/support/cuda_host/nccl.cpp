@@ -1,14 +1,11 @@
 // NCCL's functions that trainer/cuda/ calls, for non-blocking communicators: a call is often in progress still when it
 // returns, and only when ncclCommGetAsyncError says that it is done its work has been queued.
 #include <nccl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -166,11 +163,8 @@ ncclResult_t ncclGetVersion(int* version) {
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   if (const int code = injected_failure("ncclGetUniqueId"); code != 0) return static_cast<ncclResult_t>(code);
-  static std::atomic<int> made{0};
   std::memset(id, 0, sizeof *id);
-  std::error_code ignored;
-  const std::string folder = std::filesystem::temp_directory_path(ignored).string();
-  std::snprintf(id->internal, sizeof id->internal, "%s/emulated-nccl-%d-%d", folder.c_str(), getpid(), ++made);
+  std::snprintf(id->internal, sizeof id->internal, "%s", Exchange::make_file().c_str());
   return ncclSuccess;
 }
 
