@@ -11,6 +11,7 @@
 
 #include "rendezvous/base/env.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/file_size_limit.hpp"
 #include "tests/support/rank_processes.hpp"
 #include "trainer/gloo_address.hpp"
 #include "trainer/gloo_comm.hpp"
@@ -159,6 +160,20 @@ TEST_CASE("two ranks get the same bits over TCP and through memory") {
   }
   CHECK(answers[0] == answers[1]);
   CHECK(answers[0][0] == answers[0][1]);
+}
+
+TEST_CASE("where memory is not to be had, after all have called, the ranks stay with TCP") {
+  const test::ServedRendezvous served(hosts_of(3));
+  const test::FileSizeLimit limit(4096);
+  const auto answers = on_ranks<std::string>(served, 3, [&](rendezvous::Client& client) -> std::string {
+    const auto comm = must(make_gloo_comm(client, {}));
+    std::vector<float> values(1'000, static_cast<float>(comm->rank()));
+    must(comm->start_all_reduce_mean(values));
+    must(comm->wait());
+    must(comm->finish());
+    return values == std::vector<float>(1'000, 1) ? comm->description() : "wrong mean";
+  });
+  CHECK(answers == std::vector<std::string>(3, "gloo on 127.0.0.1"));
 }
 
 TEST_CASE("ranks that average other numbers of values are told of one another") {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include <thread>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/file_size_limit.hpp"
 #include "tests/support/rank_processes.hpp"
 #include "trainer/shared_memory_all_reduce.hpp"
 #include "trainer/shared_memory_bootstrap.hpp"
@@ -314,14 +314,8 @@ TEST_CASE("memory of another size, or of one that may change, is refused") {
 }
 
 TEST_CASE("memory that is not to be had is an error at the start") {
-  const auto before = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit limit{};
-  REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
-  const rlimit small{4096, limit.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const test::FileSizeLimit limit(4096);
   const auto memory = make_shared_memory(8192);
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  std::signal(SIGXFSZ, before);
   REQUIRE_FALSE(memory);
   CHECK(memory.error().code == std::errc::file_too_large);
 }
