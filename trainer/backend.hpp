@@ -104,9 +104,9 @@ class Backend {
                                                const GradientReady& ready) = 0;
   /// The gradient's norm over all parameters. Not finite when any of its values is not.
   virtual Result<double> gradient_norm() = 0;
-  /// Scales the gradient so that its norm over all parameters is at most `max_norm` (above 0), as PyTorch's
-  /// clip_grad_norm_. The norm that it had.
-  virtual Result<double> clip_gradient(double max_norm) = 0;
+  /// Scales the gradient, whose norm over all parameters is `norm`, so that it is at most `max_norm` (above 0), as
+  /// PyTorch's clip_grad_norm_.
+  virtual Result<void> clip_gradient(double norm, double max_norm) = 0;
   /// Multiplies the gradient by `factor`, 1 / what the loss was scaled by. The norm that it then has: not finite when
   /// any of its values is not.
   virtual Result<double> unscale_gradient(float factor) = 0;

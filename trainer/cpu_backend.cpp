@@ -141,11 +141,10 @@ class CpuBackend final : public Backend {
 
   Result<double> gradient_norm() override { return norm_of(gradient_); }
 
-  Result<double> clip_gradient(double max_norm) override {
-    const double norm = norm_of(gradient_);
+  Result<void> clip_gradient(double norm, double max_norm) override {
     const float factor = clip_factor(norm, max_norm);
     for (float& value : gradient_) value *= factor;
-    return norm;
+    return ok;
   }
 
   Result<double> unscale_gradient(float factor) override { return scale_by(gradient_, factor); }

@@ -100,7 +100,8 @@ Result<void> HostLoop::look_for_stop() {
 /// The gradient's norm, where it is known.
 Result<std::optional<double>> HostLoop::change_weights(double learning_rate) {
   const bool may_skip = job_.scales_loss || job_.options.on_nan == OnNan::skip;
-  auto norm = measure_gradient(may_skip);
+  const bool clips = job_.options.max_grad_norm > 0;
+  const auto norm = measure_gradient(may_skip || clips);
   if (!norm) return norm;
   const bool skipped = may_skip && !std::isfinite(norm->value());
   if (job_.scales_loss) note_step(job_.loss_scale, !skipped);
@@ -108,10 +109,10 @@ Result<std::optional<double>> HostLoop::change_weights(double learning_rate) {
     leave_out();
     return norm;
   }
-  if (job_.options.max_grad_norm > 0) {
-    const auto clipped = job_.backend.clip_gradient(job_.options.max_grad_norm);
-    if (!clipped) return clipped.error();
-    norm = *clipped;
+  if (clips) {
+    if (auto clipped = job_.backend.clip_gradient(norm->value(), job_.options.max_grad_norm); !clipped) {
+      return clipped.error();
+    }
   }
   auto changed = job_.backend.optimizer_step(job_.optimizer_step(job_.step), learning_rate);
   if (!changed) return changed.error();
@@ -120,8 +121,7 @@ Result<std::optional<double>> HostLoop::change_weights(double learning_rate) {
 
 /// The norm, where it is `wanted` or to be shown, of the gradient of the loss as it was before it was scaled.
 Result<std::optional<double>> HostLoop::measure_gradient(bool wanted) {
-  const bool shown =
-      job_.options.max_grad_norm == 0 && job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
+  const bool shown = job_.agenda.is_time_to_log(job_.step) && job_.story.keeps_records();
   if (!wanted && !shown) return std::optional<double>();
   const auto norm =
       job_.scales_loss ? job_.backend.unscale_gradient(unscaling(job_.loss_scale)) : job_.backend.gradient_norm();

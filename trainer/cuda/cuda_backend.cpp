@@ -124,12 +124,10 @@ class CudaBackend final : public Backend {
     return without_exceptions([&] { return norm(); });
   }
 
-  Result<double> clip_gradient(double max_norm) override {
+  Result<void> clip_gradient(double norm, double max_norm) override {
     return without_exceptions([&] {
-      const double before = norm();
-      scale(gradient_.data(), clip_factor(before, max_norm), model_.values, stream());
+      scale(gradient_.data(), clip_factor(norm, max_norm), model_.values, stream());
       CUDA_CHECK(cudaGetLastError());
-      return before;
     });
   }
 

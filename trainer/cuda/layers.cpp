@@ -63,7 +63,7 @@ class WeightedLayer : public CudaLayer {
     return 0;
   }
 
-  void finish_forward(const float* parameters) {
+  void finish_forward(const float* parameters) const {
     const std::size_t area = stage_.out.height * stage_.out.width;
     if (halves()) {
       add_bias_in_fp16(out_.data(), parameters + bias_, stage_.relu, batch_, stage_.out.channels, area,
@@ -75,7 +75,7 @@ class WeightedLayer : public CudaLayer {
     }
   }
 
-  void backward_bias(const float* out_gradient, float* gradient) {
+  void backward_bias(const float* out_gradient, float* gradient) const {
     sum_per_channel(gradient + bias_, out_gradient, batch_, stage_.out.channels, stage_.out.height * stage_.out.width,
                     context_.stream);
     if (halves()) round_to_fp16(gradient + bias_, stage_.out.channels, context_.stream);
