@@ -18,12 +18,12 @@ namespace {
 
 /// What a rank has read of a set.
 struct Part {
-  std::string file;  ///< ImageSource::identity; kNone: it shares none
+  std::string file;  ///< ImageSource::identity; kNoFile: it shares none
   std::size_t images = 0;
   std::uint32_t crc = 0;
 };
 
-constexpr const char* kNone = "-";
+constexpr const char* kNoFile = "-";
 
 /// What a rank says of itself and of both sets.
 struct Share {
@@ -33,13 +33,13 @@ struct Share {
   std::array<Part, 2> parts = {};
 };
 
-std::string packed(const Share& share) {
+std::string words_of(const Share& share) {
   std::string text = fmt::format("{} {}", share.local_rank, share.local_world_size);
   for (const Part& part : share.parts) text += fmt::format(" {} {} {}", part.file, part.images, part.crc);
   return text + " " + share.host;
 }
 
-Share unpacked(const std::string& text) {
+Share share_in(const std::string& text) {
   std::istringstream in(text);
   Share share;
   in >> share.local_rank >> share.local_world_size;
@@ -63,7 +63,7 @@ std::string with_labels(std::uint32_t pixels, const ImageSource& images) {
 Result<Part> part_of(const ImageSource& images, const World& world) {
   Part part{.file = images.identity()};
   if (part.file.empty() || world.local_world_size < 2 || world.local_rank >= world.local_world_size) {
-    return Part{.file = kNone};
+    return Part{.file = kNoFile};
   }
   const std::size_t first = images.count() * world.local_rank / world.local_world_size;
   part.images = images.count() * (world.local_rank + 1) / world.local_world_size - first;
@@ -76,7 +76,7 @@ Result<Part> part_of(const ImageSource& images, const World& world) {
 /// The CRC of all pixels, from the parts of this host's ranks; nothing where these are not all of one file.
 std::optional<std::uint32_t> from_parts(const std::vector<Share>& ranks, const Share& mine, std::size_t set,
                                         std::size_t images) {
-  if (mine.parts[set].file == kNone) return std::nullopt;
+  if (mine.parts[set].file == kNoFile) return std::nullopt;
   std::vector<const Part*> parts(mine.local_world_size, nullptr);
   for (const Share& rank : ranks) {
     if (rank.host != mine.host) continue;
@@ -110,10 +110,10 @@ Result<void> checksum_data(Comm& comm, const World& world, DataSource& data) {
     if (!part) return part.error();
     mine.parts[set] = std::move(*part);
   }
-  const auto texts = gather_texts(comm, packed(mine));
+  const auto texts = gather_texts(comm, words_of(mine));
   if (!texts) return texts.error();
   std::vector<Share> ranks;
-  for (const std::string& text : *texts) ranks.push_back(unpacked(text));
+  for (const std::string& text : *texts) ranks.push_back(share_in(text));
   const std::array checksums = {&data.train_checksum, &data.test_checksum};
   for (std::size_t set = 0; set < sets.size(); ++set) {
     if (const auto pixels = from_parts(ranks, mine, set, sets[set]->count())) {

@@ -17,8 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
-
 /// The spellings of "train-images-idx3-ubyte".
 std::array<std::string, 4> spellings(const std::string& subject, const std::string& kind) {
   return {subject + "-" + kind, subject + "." + kind, subject + "-" + kind + ".gz", subject + "." + kind + ".gz"};
@@ -44,7 +42,7 @@ Result<std::string> find_file(const std::string& folder, const std::array<std::s
     if (is_there(path)) return path.string();
   }
   return make_error(Errc::not_found, fmt::format("has neither {} nor {}, plain or .gz", names[0], names[1]), folder,
-                    kHint);
+                    kDataHint);
 }
 
 /// Whether one of the four files is there: then it is the set that is meant, and what it lacks is told.
@@ -94,11 +92,11 @@ std::vector<DataFiles> sets_in_raw(const fs::path& folder, const std::string& sp
 Result<void> check_folder(const fs::path& given) {
   std::error_code ignored;  // whatever it is, it is no folder to read from
   if (fs::is_directory(given, ignored)) return ok;
-  if (!is_there(given)) return make_error(Errc::not_found, "no such folder", given.string(), kHint);
+  if (!is_there(given)) return make_error(Errc::not_found, "no such folder", given.string(), kDataHint);
   const fs::path around = given.has_parent_path() ? given.parent_path() : ".";
   return make_error(
       Errc::not_found, fs::is_regular_file(given, ignored) ? "is a file, and a folder is wanted" : "is no folder",
-      given.string(), sets_in(around, {}).empty() ? kHint : fmt::format("write --data_dir {}", around.string()));
+      given.string(), sets_in(around, {}).empty() ? kDataHint : fmt::format("write --data_dir {}", around.string()));
 }
 
 /// The folders in `folder`, by name; none where it cannot be read, for then there is nothing to be found in them.
@@ -176,7 +174,7 @@ Error nothing_found(const fs::path& root, std::vector<fs::path> places, const st
   return make_error(
       Errc::not_found,
       fmt::format("has neither {} nor {}, plain or .gz, also not in raw/ or in a folder's raw/", names[0], names[1]),
-      root.string(), split.empty() ? kHint : "--data_split is for EMNIST alone; leave it out for other sets");
+      root.string(), split.empty() ? kDataHint : "--data_split is for EMNIST alone; leave it out for other sets");
 }
 
 }  // namespace

@@ -9,6 +9,10 @@
 
 namespace llmlaunch::trainer {
 
+/// What to do where files are missing or damaged.
+inline constexpr const char* kDataHint =
+    "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
+
 enum class Split { train, test };
 
 /// One byte for each label (idx1-ubyte), or QMNIST's eight numbers (idx2-int).

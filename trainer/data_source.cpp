@@ -30,7 +30,7 @@ Result<Dataset> draw_some(std::uint64_t count, std::uint64_t seed, const char* f
 
 }  // namespace
 
-Result<DataSource> load_data(const TrainOptions& options) {
+Result<DataSource> load_data(const TrainOptions& options, std::uint32_t world_size) {
   if (options.data_dir.empty()) {
     const std::uint64_t train = options.train_samples > 0 ? options.train_samples : kDrawnTrainSamples;
     const std::uint64_t test = options.eval_samples > 0 ? options.eval_samples : kDrawnEvalSamples;
@@ -42,17 +42,17 @@ Result<DataSource> load_data(const TrainOptions& options) {
   }
   const auto files = find_data_files(options.data_dir, options.data_split);
   if (!files) return files.error();
-  const bool exports = !options.export_dataset.empty();
-  auto train = (exports || options.cuda_graph ? load_images : open_images)(*files, Split::train, options.train_samples,
-                                                                           "--train_samples");
+  const bool alone = world_size == 1;
+  auto train = (alone || options.cuda_graph ? load_images : open_images)(*files, Split::train, options.train_samples,
+                                                                         "--train_samples");
   if (!train) return train.error();
-  auto test = (exports ? load_images : open_images)(*files, Split::test, options.eval_samples, "--eval_samples");
+  auto test = (alone ? load_images : open_images)(*files, Split::test, options.eval_samples, "--eval_samples");
   if (!test) return test.error();
   return DataSource{std::move(*train), std::move(*test), files->description()};
 }
 
 Result<void> export_data(const TrainOptions& options) {
-  const auto data = load_data(options);
+  const auto data = load_data(options, 1);
   if (!data) return data.error();
   if (auto saved = save_mnist(options.export_dataset, Split::train, *data->train->whole()); !saved) return saved;
   if (auto saved = save_mnist(options.export_dataset, Split::test, *data->test->whole()); !saved) return saved;

@@ -19,9 +19,10 @@ struct DataSource {
   std::string train_checksum = {}, test_checksum = {};
 };
 
-/// Images of plain files stay there, but for those that a device or an export wants as a whole. `Errc::not_found` names
-/// a missing folder or file, `Errc::invalid_config` a damaged one or more samples than it has.
-Result<DataSource> load_data(const TrainOptions& options);
+/// Images of plain files stay there, to be read as they are dealt, but for those that a device wants as a whole, and
+/// those of a process that is alone, whose share is all of them. `Errc::not_found` names a missing folder or file,
+/// `Errc::invalid_config` a damaged one or more samples than it has.
+Result<DataSource> load_data(const TrainOptions& options, std::uint32_t world_size);
 
 /// --export_dataset: the same images as MNIST's four files, so that other programs train on what this one does. Says
 /// what it wrote on stdout.

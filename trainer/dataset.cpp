@@ -19,8 +19,6 @@
 namespace llmlaunch::trainer {
 namespace {
 
-constexpr const char* kHint = "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
-
 /// Under another name first: no half file has the final one.
 Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
   const std::string part = path + ".part";
@@ -31,7 +29,7 @@ Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
 }
 
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {
-  auto bytes = read_whole_file(path, limit, kHint);
+  auto bytes = read_whole_file(path, limit, kDataHint);
   if (!bytes || !path.ends_with(".gz")) return bytes;
   return unpack_gzip(*bytes, limit, path);
 }

@@ -382,7 +382,7 @@ Error no_memory() {
 Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan& plan,
                      const std::function<void(const Error&)>& tell,
                      const std::function<void(const Result<Ending>&)>& at_end) {
-  auto data = load_data(options);
+  auto data = load_data(options, world.world_size);
   if (!data) return with_folder(data.error());
   auto locks = lock_output(options, world);
   if (!locks) return locks.error();

@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "tests/integration/trainer/train_program.hpp"
+#include "tests/support/bytes_read.hpp"
 #include "tests/support/catch.hpp"
 
 namespace train_test {
@@ -315,6 +317,99 @@ TEST_CASE("threads that fill batches ahead change no bit, on one rank and on two
   }
   CHECK(alone == std::vector<std::string>(3, alone[0]));
   CHECK(together == std::vector<std::string>(3, together[0]));
+}
+
+TEST_CASE("two ranks read half of the images each, once for the checksum and once in each epoch, and learn the same") {
+  constexpr int kTrain = 600, kTest = 100, kEpochs = 2, kImageBytes = 784;
+  const TemporaryFolder folder;
+  const Words sizes = {"--train_samples", std::to_string(kTrain), "--eval_samples", std::to_string(kTest)};
+  Words words = sizes;
+  words.insert(words.end(), {"--export_dataset", folder.file("images")});
+  REQUIRE(ChildProcess(command(words), kAlone).wait() == 0);
+  /// What each rank reads from files and connections; nothing where the kernel does not count it.
+  const auto read_with = [&](const Words& data, const std::string& losses) {
+    Words flags = {
+        "--model",     "mlp", "--per_device_train_batch_size", "100", "--num_train_epochs", std::to_string(kEpochs),
+        "--loss_file", losses};
+    flags.insert(flags.end(), data.begin(), data.end());
+    const ServedRendezvous served({"alpha", "alpha"});
+    Ranks ranks = start_ranks(served, 2, flags);
+    std::vector<std::int64_t> read;
+    for (auto& rank : ranks) {
+      const auto before = bytes_read();
+      REQUIRE(rank->wait() == 0);
+      if (before) read.push_back(*bytes_read() - *before);
+    }
+    return std::pair(read, parameter_hash(ranks[0]->output()));
+  };
+  const auto drawn = read_with(sizes, folder.file("drawn"));
+  const auto files = read_with({"--data_dir", folder.file("images")}, folder.file("files"));
+  CHECK(losses_in(folder.file("drawn")).size() == kEpochs * 3);
+  CHECK(losses_in(folder.file("drawn")) == losses_in(folder.file("files")));
+  CHECK(drawn.second == files.second);
+  if (drawn.first.empty()) {
+    WARN("skipped: this kernel does not count what is read (/proc/self/io)");
+    return;
+  }
+  // The checksum and the epochs of the training images; the checksum and the one test of the others.
+  constexpr double kShare = (kTrain * (1 + kEpochs) + kTest * 2) / 2.0 * kImageBytes;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    CAPTURE(rank);
+    CHECK(static_cast<double>(files.first[rank] - drawn.first[rank]) == Approx(kShare).epsilon(0.05));
+  }
+}
+
+TEST_CASE("hosts with other images are found before the first step, by checksum, rank and host") {
+  const TemporaryFolder folder;
+  for (const char* host : {"alpha", "beta"}) {
+    const Words words = {"--train_samples", "64", "--eval_samples", "8", "--export_dataset", folder.file(host)};
+    REQUIRE(ChildProcess(command(words), kAlone).wait() == 0);
+  }
+  std::fstream other(folder.file("beta") + "/train-images-idx3-ubyte", std::ios::in | std::ios::out | std::ios::binary);
+  other.seekp(5000).put('\x07');
+  other.close();
+  const ServedRendezvous served({"alpha", "alpha", "beta"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    const Words flags = {"--data_dir", folder.file(rank == 2 ? "beta" : "alpha"), "--model", "mlp"};
+    ranks.push_back(std::make_unique<ChildProcess>(command(flags), served.environment(rank)));
+  }
+  CHECK(ranks[0]->wait() == 78);  // the others wait for a launcher to end them
+  CHECK_THAT(ranks[0]->output(),
+             Catch::Matches("(.|\n)*error: the ranks are not of one job: what the training images are is files with "
+                            "CRC-32 [0-9a-f]{8} on rank 2 \\(beta\\) and files with CRC-32 [0-9a-f]{8} on rank 0 "
+                            "\\(alpha\\)\n(.|\n)*"));
+}
+
+TEST_CASE("images that are cut or written to while a job runs end it with the file's name") {
+  const TemporaryFolder folder;
+  const std::string images = folder.file("images") + "/train-images-idx3-ubyte";
+  const std::string test_images = folder.file("images") + "/t10k-images-idx3-ubyte";
+  const Words words = {"--train_samples", "64", "--eval_samples", "8", "--export_dataset", folder.file("images")};
+  REQUIRE(ChildProcess(command(words), kAlone).wait() == 0);
+  const auto said_after = [&](const Words& more, const std::function<void()>& change) {
+    Words flags = {"--data_dir", folder.file("images"), "--model", "mlp", "--logging_steps",
+                   "1",          "--num_train_epochs",  "1000000"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    const ServedRendezvous served({"alpha", "beta"});
+    Ranks ranks = start_ranks(served, 2, flags);
+    REQUIRE(ranks[0]->wait_for("step 2/"));
+    change();
+    const int status = ranks[0]->wait();
+    CHECK((status == 78 || status == 69));  // where the other rank was the first to see it
+    ranks[1]->wait();
+    return ranks[0]->output() + ranks[1]->output();
+  };
+  const auto touch = [](const std::string& file) {
+    std::filesystem::last_write_time(file, std::filesystem::last_write_time(file) + std::chrono::seconds(1));
+  };
+  CHECK_THAT(
+      said_after({}, [&] { touch(images); }),
+      Catch::Contains("error: " + images + ": was written to after the job had begun\n   hint: a job's images "));
+  CHECK_THAT(said_after({"--eval_strategy", "epoch"}, [&] { touch(test_images); }),
+             Catch::Contains("error: " + test_images + ": was written to after the job had begun\n"));
+  CHECK_THAT(said_after({"--dataloader_num_workers", "2"}, [&] { std::filesystem::resize_file(images, 1000); }),
+             Catch::Contains("error: " + images + ": has 1000 bytes now, and had 50192 when the job began\n"));
 }
 
 TEST_CASE("predictions are written under their name when they are whole, over older ones, and nothing else is left") {
