@@ -133,23 +133,24 @@ Result<void> Reports::begin_tensorboard(std::uint64_t first_step, std::span<cons
   for (const LogRecord& record : history) {
     if (record.step >= first_step) events += events_of(record, now);
   }
-  append(*tensorboard_, events);
+  append(*tensorboard_, tensorboard_tally_, events);
   return ok;
 }
 
 void Reports::add(const LogRecord& record) {
   const double now = now_in_seconds();
-  if (json_) append(*json_, metrics_line(record, now));
-  if (tensorboard_) append(*tensorboard_, events_of(record, now));
+  if (json_) append(*json_, json_tally_, metrics_line(record, now));
+  if (tensorboard_) append(*tensorboard_, tensorboard_tally_, events_of(record, now));
 }
 
-void Reports::append(AppendFile& file, const std::string& bytes) {
+void Reports::append(AppendFile& file, WriteTally& tally, const std::string& bytes) {
   const auto written = file.append(bytes);
-  if (tally_.add(written)) on_failure_(written.error());
+  if (tally.add(written)) on_failure_(written.error());
 }
 
 Result<void> Reports::finish() const {
-  return tally_.finish("record", "--report_to");
+  if (auto whole = json_tally_.finish("record", "--report_to"); !whole) return whole;
+  return tensorboard_tally_.finish("record", "--report_to");
 }
 
 }  // namespace llmlaunch::trainer

@@ -28,7 +28,7 @@ struct ReportFolders {
 
 class Reports {
  public:
-  /// `on_failure` is told of the first record that could not be written: training goes on without it.
+  /// `on_failure` is told of each file's first record that could not be written: training goes on without it.
   Reports(ReportFolders folders, std::function<void(const Error&)> on_failure);
 
   /// Makes folders and files, and keeps of metrics.jsonl what the first `steps_done` steps say. Where a job that starts
@@ -36,19 +36,19 @@ class Reports {
   /// an earlier run may have told of one; `history` has what else there is of that step.
   Result<void> begin(std::uint64_t steps_done, bool tests_again = false, std::span<const LogRecord> history = {});
   void add(const LogRecord& record);
-  /// How many records are missing: "2 of 40 records of --report_to could not be written".
+  /// How many records are missing in a file: "2 of 40 records of --report_to could not be written".
   Result<void> finish() const;
 
  private:
   Result<void> begin_json(std::uint64_t steps_done, bool tests_again);
   Result<void> begin_tensorboard(std::uint64_t first_step, std::span<const LogRecord> history);
-  void append(AppendFile& file, const std::string& bytes);
+  void append(AppendFile& file, WriteTally& tally, const std::string& bytes);
 
   ReportFolders folders_;
   std::function<void(const Error&)> on_failure_;
   std::optional<AppendFile> json_;
   std::optional<AppendFile> tensorboard_;
-  WriteTally tally_;
+  WriteTally json_tally_, tensorboard_tally_;
 };
 
 /// One line of metrics.jsonl, with its end.

@@ -204,6 +204,25 @@ TEST_CASE("a record that does not fit leaves the others whole, and is said once"
   CHECK(finished.error().what == "2 of 5 records of --report_to could not be written");
 }
 
+TEST_CASE("the records of each file are counted by themselves, and each file's first failure is told") {
+  const Folder folder;
+  std::vector<std::string> said;
+  Reports reports({.json = folder.path(), .tensorboard = folder / "runs"},
+                  [&](const Error& error) { said.push_back(to_string(error)); });
+  REQUIRE(reports.begin(0));
+  reports.add(record_of(1));
+  fs::remove(folder / "metrics.jsonl");
+  reports.add(record_of(2));
+  const auto finished = reports.finish();
+  REQUIRE_FALSE(finished);
+  CHECK(finished.error().what == "1 of 2 records of --report_to could not be written");
+  fs::remove_all(folder / "runs");
+  reports.add(record_of(3));
+  REQUIRE(said.size() == 2);
+  CHECK_THAT(said[0], Catch::Contains("metrics.jsonl"));
+  CHECK_THAT(said[1], Catch::Contains("runs/events.out.tfevents."));
+}
+
 TEST_CASE("a folder that cannot be made is an error at the start") {
   const Folder folder;
   std::ofstream(folder / "file") << "x";
