@@ -16,14 +16,15 @@
 namespace llmlaunch::trainer {
 namespace {
 
+/// Of a rank that reads all by itself.
+constexpr const char* kNoFile = "-";
+
 /// What a rank has read of a set.
 struct Part {
-  std::string file;  ///< ImageSource::identity; kNoFile: it shares none
+  std::string file = kNoFile;  ///< ImageSource::identity
   std::size_t images = 0;
   std::uint32_t crc = 0;
 };
-
-constexpr const char* kNoFile = "-";
 
 /// What a rank says of itself and of both sets.
 struct Share {
@@ -39,13 +40,15 @@ std::string words_of(const Share& share) {
   return text + " " + share.host;
 }
 
-Share share_in(const std::string& text) {
+Result<Share> share_in(const std::string& text) {
   std::istringstream in(text);
   Share share;
   in >> share.local_rank >> share.local_world_size;
   for (Part& part : share.parts) in >> part.file >> part.images >> part.crc;
+  if (!in || in.get() != ' ') {
+    return make_error(Errc::protocol, "a rank's words for its part of the data cannot be read: '" + text + "'");
+  }
   std::getline(in, share.host);
-  share.host.erase(0, 1);
   return share;
 }
 
@@ -59,18 +62,20 @@ std::string with_labels(std::uint32_t pixels, const ImageSource& images) {
   return fmt::format("{:08x}", joined(pixels, crc, labels.size()));
 }
 
+/// Where the part of a local rank begins, and that of the one before it ends.
+std::size_t begin_of_part(std::size_t images, std::size_t local_rank, std::size_t local_world_size) {
+  return images * local_rank / local_world_size;
+}
+
 /// This rank's part of the file, where its host has others.
 Result<Part> part_of(const ImageSource& images, const World& world) {
-  Part part{.file = images.identity()};
-  if (part.file.empty() || world.local_world_size < 2 || world.local_rank >= world.local_world_size) {
-    return Part{.file = kNoFile};
-  }
-  const std::size_t first = images.count() * world.local_rank / world.local_world_size;
-  part.images = images.count() * (world.local_rank + 1) / world.local_world_size - first;
-  const auto crc = images.checksum(first, part.images);
+  const std::string file = images.identity();
+  if (file.empty() || world.local_world_size < 2 || world.local_rank >= world.local_world_size) return Part{};
+  const std::size_t first = begin_of_part(images.count(), world.local_rank, world.local_world_size);
+  const std::size_t last = begin_of_part(images.count(), world.local_rank + 1, world.local_world_size);
+  const auto crc = images.checksum(first, last - first);
   if (!crc) return crc.error();
-  part.crc = *crc;
-  return part;
+  return Part{.file = file, .images = last - first, .crc = *crc};
 }
 
 /// The CRC of all pixels, from the parts of this host's ranks; nothing where these are not all of one file.
@@ -85,22 +90,15 @@ std::optional<std::uint32_t> from_parts(const std::vector<Share>& ranks, const S
     parts[rank.local_rank] = &rank.parts[set];
   }
   std::uint32_t crc = 0;
-  std::size_t together = 0;
-  for (const Part* part : parts) {
-    if (part == nullptr) return std::nullopt;
-    crc = joined(crc, part->crc, part->images * kImageValues);
-    together += part->images;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t count = begin_of_part(images, i + 1, parts.size()) - begin_of_part(images, i, parts.size());
+    if (parts[i] == nullptr || parts[i]->images != count) return std::nullopt;
+    crc = joined(crc, parts[i]->crc, count * kImageValues);
   }
-  return together == images ? std::optional(crc) : std::nullopt;
+  return crc;
 }
 
 }  // namespace
-
-Result<std::string> checksum_of(const ImageSource& images) {
-  const auto crc = images.checksum(0, images.count());
-  if (!crc) return crc.error();
-  return with_labels(*crc, images);
-}
 
 Result<void> checksum_data(Comm& comm, const World& world, DataSource& data) {
   const std::array sets = {data.train.get(), data.test.get()};
@@ -113,16 +111,21 @@ Result<void> checksum_data(Comm& comm, const World& world, DataSource& data) {
   const auto texts = gather_texts(comm, words_of(mine));
   if (!texts) return texts.error();
   std::vector<Share> ranks;
-  for (const std::string& text : *texts) ranks.push_back(share_in(text));
+  for (const std::string& text : *texts) {
+    auto share = share_in(text);
+    if (!share) return share.error();
+    ranks.push_back(std::move(*share));
+  }
   const std::array checksums = {&data.train_checksum, &data.test_checksum};
   for (std::size_t set = 0; set < sets.size(); ++set) {
-    if (const auto pixels = from_parts(ranks, mine, set, sets[set]->count())) {
-      *checksums[set] = with_labels(*pixels, *sets[set]);
-      continue;
+    auto pixels = from_parts(ranks, mine, set, sets[set]->count());
+    if (!pixels) {
+      const auto own = sets[set]->checksum(0, sets[set]->count());
+      if (!own) return own.error();
+      pixels = *own;
     }
-    auto own = checksum_of(*sets[set]);
-    if (!own) return own.error();
-    *checksums[set] = std::move(*own);
+    sets[set]->expect(*pixels);
+    *checksums[set] = with_labels(*pixels, *sets[set]);
   }
   return ok;
 }

@@ -13,11 +13,9 @@
 
 namespace llmlaunch::trainer {
 
-/// Of images and labels, as one file of both: "1c291ca3".
-Result<std::string> checksum_of(const ImageSource& images);
-
-/// Puts the checksums of both sets into `data`. The ranks of a host that have the same plain file open read a part
-/// each; who shares no file reads all. Collective.
+/// Puts the checksums of both sets into `data`, of images and labels as of one file: "1c291ca3". From then on a file
+/// that was touched is told from one that was changed (ImageSource::expect). The ranks of a host that have the same
+/// plain file open read a part each; who shares no file reads all. Collective.
 Result<void> checksum_data(Comm& comm, const World& world, DataSource& data);
 
 }  // namespace llmlaunch::trainer

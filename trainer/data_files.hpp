@@ -11,7 +11,7 @@ namespace llmlaunch::trainer {
 
 /// What to do where files are missing or damaged.
 inline constexpr const char* kDataHint =
-    "--data_dir wants MNIST's four IDX files, plain or .gz; without it digits are drawn";
+    "--data_dir wants the four IDX files of MNIST, QMNIST or EMNIST, plain or .gz; without it digits are drawn";
 
 enum class Split { train, test };
 

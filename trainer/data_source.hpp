@@ -12,8 +12,8 @@
 namespace llmlaunch::trainer {
 
 struct DataSource {
-  std::shared_ptr<const ImageSource> train = in_memory({});
-  std::shared_ptr<const ImageSource> test = in_memory({});
+  std::shared_ptr<ImageSource> train = in_memory({});
+  std::shared_ptr<ImageSource> test = in_memory({});
   std::string description;  ///< the folder, "data/MNIST/raw", or "drawn"
   /// Of images of files, once the ranks have agreed on them (data_checksum.hpp).
   std::string train_checksum = {}, test_checksum = {};

@@ -25,16 +25,14 @@ using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
 
 }  // namespace
 
-/// Only what has an end of its own: a pipe may wait for a writer forever, and a terminal for somebody who types.
-/// Opened without waiting, for a named pipe waits already there.
-Result<int> open_to_read(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (descriptor < 0) return system_error(errno, "open", path);
+// Only what has an end of its own: a pipe may wait for a writer forever, and a terminal for somebody who types. Opened
+// without waiting, for a named pipe waits already there.
+Result<UniqueFd> open_to_read(const std::string& path) {
+  UniqueFd descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!descriptor) return system_error(errno, "open", path);
   struct stat info {};
-  const int reason = ::fstat(descriptor, &info) == 0 ? 0 : errno;
-  if (reason == 0 && (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode))) return descriptor;  // reading tells of a folder
-  ::close(descriptor);
-  if (reason != 0) return system_error(reason, "stat", path);
+  if (::fstat(descriptor.value(), &info) != 0) return system_error(errno, "stat", path);
+  if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return descriptor;  // reading tells of a folder
   return make_error(Errc::invalid_config,
                     fmt::format("is a {} and not a file", S_ISFIFO(info.st_mode) ? "pipe" : "device"), path,
                     "write what it gives into a file, and name that");
@@ -51,14 +49,11 @@ Error with_folder(Error error) {
 }
 
 Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const std::string& hint) {
-  const auto descriptor = open_to_read(path);
+  auto descriptor = open_to_read(path);
   if (!descriptor) return descriptor.error();
-  const OpenFile file(::fdopen(*descriptor, "rb"));
-  if (!file) {
-    const int reason = errno;
-    ::close(*descriptor);
-    return system_error(reason, "open", path);
-  }
+  const OpenFile file(::fdopen(descriptor->value(), "rb"));
+  if (!file) return system_error(errno, "open", path);
+  static_cast<void>(descriptor->release());  // the stream's now
   Bytes bytes;
   std::array<std::byte, 65536> piece;
   for (;;) {

@@ -7,6 +7,7 @@
 
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -16,8 +17,9 @@ Result<Bytes> read_whole_file(const std::string& path, std::size_t limit, const 
 
 /// Of a file or folder that is not there, by a path that is not absolute: with the folder in which it was looked for.
 Error with_folder(Error error);
-/// A descriptor to read `path` with, a file or folder, which the caller closes; errors as read_whole_file's.
-Result<int> open_to_read(const std::string& path);
+
+/// A file or folder to read; errors as read_whole_file's.
+Result<UniqueFd> open_to_read(const std::string& path);
 
 /// Writes a new file, or the contents of an old one anew. The system's error.
 Result<void> write_whole_file(const std::string& path, ByteView bytes);

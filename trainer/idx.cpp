@@ -20,7 +20,7 @@ constexpr std::uint32_t kLabelMagic = 0x0801;   // bytes, one dimension
 constexpr std::uint32_t kNumberMagic = 0x0c02;  // words of four bytes, two dimensions
 constexpr std::size_t kLabelHeader = 8;
 constexpr std::size_t kNumberHeader = 12;
-constexpr const char* kIdxHint = "fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
+constexpr const char* kIdxHint = "fetch the file again; --data_dir wants IDX files of 28 x 28 images, plain or .gz";
 
 Error damaged(const std::string& name, std::string what) {
   return make_error(Errc::invalid_config, std::move(what), name, kIdxHint);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <optional>
 #include <utility>
 
 #include "rendezvous/base/counted.hpp"
@@ -32,6 +33,7 @@ class MemoryImages final : public ImageSource {
     return Pixels(images_.images.data() + position * kImageValues, kImageValues);
   }
   Result<void> check_unchanged() const override { return ok; }
+  void expect(std::uint32_t) override {}
   Result<std::uint32_t> checksum(std::size_t first, std::size_t count) const override {
     return crc_of(0, images_.images.data() + first * kImageValues, count * kImageValues);
   }
@@ -55,15 +57,18 @@ class FileImages final : public ImageSource {
     }
     return Pixels(room);
   }
-  Result<void> check_unchanged() const override { return file_->check_unchanged(); }
+  Result<void> check_unchanged() const override {
+    if (!expected_) return file_->check_unchanged();
+    return file_->check_unchanged([this]() -> Result<bool> {
+      const auto crc = crc_of_pixels(0, count());
+      if (!crc) return crc.error();
+      return *crc == *expected_;
+    });
+  }
+  void expect(std::uint32_t checksum) override { expected_ = checksum; }
   Result<std::uint32_t> checksum(std::size_t first, std::size_t count) const override {
-    std::uint32_t crc = 0;
-    std::vector<std::byte> piece(std::min(kPieceBytes, count * kImageValues));
-    for (std::uint64_t at = place_of(first), end = place_of(first + count); at < end; at += piece.size()) {
-      piece.resize(std::min<std::uint64_t>(piece.size(), end - at));
-      if (auto read = file_->read(at, piece); !read) return read.error();
-      crc = crc_of(crc, piece.data(), piece.size());
-    }
+    const auto crc = crc_of_pixels(first, count);
+    if (!crc) return crc;
     if (auto same = check_unchanged(); !same) return same.error();
     return crc;
   }
@@ -73,8 +78,20 @@ class FileImages final : public ImageSource {
  private:
   static std::uint64_t place_of(std::size_t image) { return kImageHeaderBytes + image * kImageValues; }
 
+  Result<std::uint32_t> crc_of_pixels(std::size_t first, std::size_t count) const {
+    std::uint32_t crc = 0;
+    std::vector<std::byte> piece(std::min(kPieceBytes, count * kImageValues));
+    for (std::uint64_t at = place_of(first), end = place_of(first + count); at < end; at += piece.size()) {
+      piece.resize(std::min<std::uint64_t>(piece.size(), end - at));
+      if (auto read = file_->read(at, piece); !read) return read.error();
+      crc = crc_of(crc, piece.data(), piece.size());
+    }
+    return crc;
+  }
+
   std::unique_ptr<const StillFile> file_;
   std::vector<std::uint8_t> labels_;
+  std::optional<std::uint32_t> expected_;
 };
 
 Result<void> check_wanted(std::uint64_t wanted, std::uint64_t there, const std::string& folder, const char* flag) {
@@ -87,12 +104,12 @@ Result<void> check_wanted(std::uint64_t wanted, std::uint64_t there, const std::
 
 }  // namespace
 
-std::shared_ptr<const ImageSource> in_memory(Dataset images) {
+std::shared_ptr<ImageSource> in_memory(Dataset images) {
   return std::make_shared<MemoryImages>(std::move(images));
 }
 
-Result<std::shared_ptr<const ImageSource>> load_images(const DataFiles& files, Split split, std::uint64_t wanted,
-                                                       const char* flag) {
+Result<std::shared_ptr<ImageSource>> load_images(const DataFiles& files, Split split, std::uint64_t wanted,
+                                                 const char* flag) {
   auto all = load_dataset(files, split);
   if (!all) return all.error();
   if (auto enough = check_wanted(wanted, all->count(), files.folder, flag); !enough) return enough.error();
@@ -100,8 +117,8 @@ Result<std::shared_ptr<const ImageSource>> load_images(const DataFiles& files, S
   return in_memory(std::move(*all));
 }
 
-Result<std::shared_ptr<const ImageSource>> open_images(const DataFiles& files, Split split, std::uint64_t wanted,
-                                                       const char* flag) {
+Result<std::shared_ptr<ImageSource>> open_images(const DataFiles& files, Split split, std::uint64_t wanted,
+                                                 const char* flag) {
   const auto paths = files_of(files, split);
   if (!paths) return paths.error();
   if (paths->images.ends_with(".gz")) return load_images(files, split, wanted, flag);
@@ -116,7 +133,7 @@ Result<std::shared_ptr<const ImageSource>> open_images(const DataFiles& files, S
   if (!labels) return labels.error();
   if (auto enough = check_wanted(wanted, *count, files.folder, flag); !enough) return enough.error();
   if (wanted > 0) labels->resize(wanted);
-  return std::make_shared<const FileImages>(std::move(*file), std::move(*labels));
+  return std::make_shared<FileImages>(std::move(*file), std::move(*labels));
 }
 
 Result<void> fill_batch(const ImageSource& from, std::span<const std::uint32_t> positions, std::span<float> images,

@@ -33,6 +33,9 @@ class ImageSource {
   virtual Result<Pixels> pixels(std::size_t position, Room& room) const = 0;
   /// Whether what was read so far are the images that were there when the job began. The error names the file.
   virtual Result<void> check_unchanged() const = 0;
+  /// What `checksum` gave of all pixels at the beginning. A file that is merely touched after this is read again, and
+  /// not taken for changed. Called before threads read.
+  virtual void expect(std::uint32_t checksum) = 0;
   /// A CRC-32 of the pixels of `count` images from `first` on.
   virtual Result<std::uint32_t> checksum(std::size_t first, std::size_t count) const = 0;
 
@@ -46,16 +49,16 @@ class ImageSource {
 };
 
 /// These very images.
-std::shared_ptr<const ImageSource> in_memory(Dataset images);
+std::shared_ptr<ImageSource> in_memory(Dataset images);
 
 /// The images of a split: of a plain file those that are asked for, by `pread`, which leaves them in the kernel's
 /// cache, one copy for all ranks of a host; of a packed one all, in memory. `wanted`: only the first so many, 0 for
 /// all; more than there are is `Errc::invalid_config`, which names `flag`. Errors as load_dataset's.
-Result<std::shared_ptr<const ImageSource>> open_images(const DataFiles& files, Split split, std::uint64_t wanted,
-                                                       const char* flag);
+Result<std::shared_ptr<ImageSource>> open_images(const DataFiles& files, Split split, std::uint64_t wanted,
+                                                 const char* flag);
 /// The same, all in memory.
-Result<std::shared_ptr<const ImageSource>> load_images(const DataFiles& files, Split split, std::uint64_t wanted,
-                                                       const char* flag);
+Result<std::shared_ptr<ImageSource>> load_images(const DataFiles& files, Split split, std::uint64_t wanted,
+                                                 const char* flag);
 
 /// The images and labels at `positions`, normalised, as of a Dataset. The error is that of the file, also where it was
 /// changed while it was read.

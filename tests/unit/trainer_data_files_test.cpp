@@ -54,7 +54,8 @@ TEST_CASE("the folders that torchvision leaves are found from the root, the data
   CHECK(to_string(refused(root.path())) ==
         root.path().string() +
             ": has neither train-images-idx3-ubyte nor train-images.idx3-ubyte, plain or .gz, also not in "
-            "raw/ or in a folder's raw/\n   hint: --data_dir wants MNIST's four IDX files, plain or .gz; "
+            "raw/ or in a folder's raw/\n   hint: --data_dir wants the four IDX files of MNIST, QMNIST or EMNIST, "
+            "plain or .gz; "
             "without it digits are drawn");
 
   root.put("MNIST/processed", "training.pt");
@@ -163,7 +164,8 @@ TEST_CASE("a file where a folder is wanted is called one, and the folder of the 
   };
   root.put(".", "notes");
   CHECK(said_of(root / "notes") ==
-        "is a file, and a folder is wanted; --data_dir wants MNIST's four IDX files, plain or .gz; without it digits "
+        "is a file, and a folder is wanted; --data_dir wants the four IDX files of MNIST, QMNIST or EMNIST, plain or "
+        ".gz; without it digits "
         "are drawn");
   root.put(".", "qmnist-train-images-idx3-ubyte.gz");
   CHECK(said_of(root / "qmnist-train-images-idx3-ubyte.gz") ==

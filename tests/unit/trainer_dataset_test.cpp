@@ -17,7 +17,7 @@ using namespace llmlaunch::trainer;
 namespace {
 
 constexpr const char* kDamagedHint =
-    "\n   hint: fetch the file again; --data_dir wants MNIST's four IDX files, plain or .gz";
+    "\n   hint: fetch the file again; --data_dir wants IDX files of 28 x 28 images, plain or .gz";
 
 std::string word(std::uint32_t value) {
   return {static_cast<char>(value >> 24U), static_cast<char>(value >> 16U), static_cast<char>(value >> 8U),
@@ -274,7 +274,8 @@ TEST_CASE("what is missing or does not belong together is named") {
   REQUIRE_FALSE(nothing);
   CHECK(nothing.error().code == Errc::not_found);
   CHECK(to_string(nothing.error()) ==
-        "/no/such/folder: no such folder\n   hint: --data_dir wants MNIST's four IDX files, plain or .gz; without it "
+        "/no/such/folder: no such folder\n   hint: --data_dir wants the four IDX files of MNIST, QMNIST or EMNIST, "
+        "plain or .gz; without it "
         "digits are drawn");
 
   const Folder folder;

@@ -21,7 +21,7 @@ using namespace llmlaunch::trainer;
 
 namespace {
 
-using Source = std::shared_ptr<const ImageSource>;
+using Source = std::shared_ptr<ImageSource>;
 
 /// Drawn digits as files.
 class Files {
@@ -142,6 +142,31 @@ TEST_CASE("a file that is cut or written to under way is told of before what was
   CHECK(error_of(*again, 3) == cut);   // also an image that is still there
   CHECK(error_of(*again, 10) == cut);  // and one that is not
   CHECK(error_of(*again, 5) == cut);
+}
+
+TEST_CASE("a file that was only touched, or copied once more, is the one that it was") {
+  const Files files(20);
+  const std::string path = files.images().string();
+  const std::string bytes = test::content_of(files.images());
+  const Source images = files.open(19);
+  images->expect(*images->checksum(0, 19));
+  const auto before = filled(*images, {3, 4});
+  REQUIRE(before);
+  for (int hours = 1; hours < 3; ++hours) {
+    std::ofstream(path) << bytes;
+    std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() + std::chrono::hours(hours));
+    const auto after = filled(*images, {3, 4});
+    REQUIRE(after);
+    CHECK(after->images == before->images);
+  }
+  std::string other = bytes;
+  ++other[kImageHeaderBytes + 18 * kImageValues];  // of an image that nobody has read
+  std::ofstream(path) << other;
+  const auto changed = filled(*images, {3});
+  REQUIRE_FALSE(changed);
+  CHECK(changed.error().what == "was written to after the job had begun");
+  std::ofstream(path) << bytes;
+  CHECK(filled(*images, {3}));
 }
 
 TEST_CASE("a file that is replaced by another one is read to the end") {
