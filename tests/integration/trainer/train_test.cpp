@@ -400,13 +400,13 @@ TEST_CASE("images that are cut or written to while a job runs end it with the fi
     ranks[1]->wait();
     return ranks[0]->output() + ranks[1]->output();
   };
-  const auto touch = [](const std::string& file) {
-    std::filesystem::last_write_time(file, std::filesystem::last_write_time(file) + std::chrono::seconds(1));
+  const auto draw_in = [](const std::string& file) {  // the background's first pixel
+    std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(16).put('\x7f');
   };
   CHECK_THAT(
-      said_after({}, [&] { touch(images); }),
+      said_after({}, [&] { draw_in(images); }),
       Catch::Contains("error: " + images + ": was written to after the job had begun\n   hint: a job's images "));
-  CHECK_THAT(said_after({"--eval_strategy", "epoch"}, [&] { touch(test_images); }),
+  CHECK_THAT(said_after({"--eval_strategy", "epoch"}, [&] { draw_in(test_images); }),
              Catch::Contains("error: " + test_images + ": was written to after the job had begun\n"));
   CHECK_THAT(said_after({"--dataloader_num_workers", "2"}, [&] { std::filesystem::resize_file(images, 1000); }),
              Catch::Contains("error: " + images + ": has 1000 bytes now, and had 50192 when the job began\n"));
