@@ -7,8 +7,8 @@
 #include <array>
 #include <cerrno>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/remote.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -21,7 +21,7 @@ constexpr std::size_t kMaxAgentBytes = 64u << 20;
 Result<AgentBinary> load_agent_binary(const std::string& path) {
   const char* hint = "llmlaunch-agent is built and installed beside llmlaunch";
   const std::string failed = "cannot read the agent's program " + path;
-  const agent::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info {};
   if (!fd || ::fstat(fd.value(), &info) != 0) return system_error(errno, failed, {}, hint);
   const auto size = static_cast<std::size_t>(info.st_size);

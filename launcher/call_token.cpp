@@ -14,7 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -62,7 +62,7 @@ Result<CallToken> CallToken::parse(std::string_view text, const std::string& whe
 }
 
 Result<CallToken> CallToken::read(const std::string& path, const std::string& where) {
-  const agent::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info {};
   if (!fd || ::fstat(fd.value(), &info) != 0) return token_file_error(errno, path, where);
   if (S_ISREG(info.st_mode) && others_may_read(info)) {

@@ -48,7 +48,7 @@ Error cannot_log(const std::string& where, int error) {
   return system_error(error, "cannot write events to " + where, {}, "--json-events names a file or a descriptor");
 }
 
-Result<agent::UniqueFd> open_descriptor(const std::string& number) {
+Result<UniqueFd> open_descriptor(const std::string& number) {
   const int fd = std::atoi(number.c_str());
   struct stat info {};
   const int flags = ::fcntl(fd, F_GETFL);
@@ -58,7 +58,7 @@ Result<agent::UniqueFd> open_descriptor(const std::string& number) {
                                   "name is ./{}",
                                   fd, fd, fd));
   }
-  agent::UniqueFd own;
+  UniqueFd own;
   if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode))
     own.reset(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   else
@@ -85,13 +85,13 @@ const char* stage_word(HostStage stage) {
   return "unknown";
 }
 
-Result<agent::UniqueFd> open_events(const std::string& where) {
+Result<UniqueFd> open_events(const std::string& where) {
   if (is_json_number(where)) return open_descriptor(where);
   struct stat info {};
   // Opened for reading as well, a FIFO is there without a reader, and outlives one.
   const bool fifo = ::stat(where.c_str(), &info) == 0 && S_ISFIFO(info.st_mode);
   const int flags = fifo ? O_RDWR : O_WRONLY | O_CREAT | O_TRUNC;
-  agent::UniqueFd fd(::open(where.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600));
+  UniqueFd fd(::open(where.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600));
   if (!fd) return cannot_log(where, errno);
   return fd;
 }

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/launch.hpp"
 #include "launcher/plan.hpp"
 #include "launcher/roll_call.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -27,7 +27,7 @@ const char* stage_word(HostStage stage);
 
 /// A file, a FIFO (nobody need read it yet) or the number of an open descriptor. A file is made with mode 0600 and
 /// begins anew. Errors: `Errc::usage` for a number that is not open, else what the system says.
-Result<agent::UniqueFd> open_events(const std::string& where);
+Result<UniqueFd> open_events(const std::string& where);
 
 class EventLog {
  public:
@@ -50,7 +50,7 @@ class EventLog {
 
  private:
   struct Target {
-    agent::UniqueFd fd;
+    UniqueFd fd;
     std::string name;
     bool is_socket = false;
     bool is_file = false;

@@ -5,8 +5,8 @@
 
 #include <string_view>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -25,7 +25,7 @@ class FdWriter {
 
   int fd_;
   int wake_;
-  agent::UniqueFd own_;  // the same file opened again, non-blocking
+  UniqueFd own_;  // the same file opened again, non-blocking
   bool is_socket_ = false;
   bool never_waits_ = false;  // a regular file
 };

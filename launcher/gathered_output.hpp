@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/types.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -57,7 +57,7 @@ class GatheredOutput {
   std::size_t memory_;
   std::size_t held_ = 0;
   std::vector<Stream> streams_;  // 2 per rank: stdout, stderr
-  agent::UniqueFd file_;
+  UniqueFd file_;
   std::uint64_t file_size_ = 0;
   bool incomplete_ = false;
 };

@@ -25,8 +25,8 @@ Result<void> write_text(int fd, std::string_view bytes, const std::string& path)
   return failed == 0 ? Result<void>(ok) : Result<void>(cannot("write", path, failed));
 }
 
-Result<agent::UniqueFd> create_file(const std::string& path) {
-  agent::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, kFileMode));
+Result<UniqueFd> create_file(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, kFileMode));
   if (!fd) return cannot("create", path, errno);
   return fd;
 }
@@ -35,7 +35,7 @@ Result<agent::UniqueFd> create_file(const std::string& path) {
 
 Result<void> replace_file(const std::string& path, std::string_view content) {
   const std::string beside = path + ".new";
-  const agent::UniqueFd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kFileMode));
+  const UniqueFd fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kFileMode));
   if (!fd) return cannot("create", beside, errno);
   Result<void> written = write_text(fd.value(), content, beside);
   // A crash of the machine must not leave an empty file under the final name.
@@ -95,7 +95,7 @@ Result<int> LogFiles::fd_of(std::uint64_t key) {
   }
   if (open_.size() >= kMaxOpenRankFiles) forget(open_.back().key);
   const std::string path = path_of(key);
-  agent::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
   if (!fd) return cannot("open", path, errno);
   open_.push_front({key, std::move(fd)});
   by_key_[key] = open_.begin();

@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_settings.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/types.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -57,7 +57,7 @@ class LogFiles {
  private:
   struct OpenFile {
     std::uint64_t key;
-    agent::UniqueFd fd;
+    UniqueFd fd;
   };
   LogFiles() = default;
   std::string path_of(std::uint64_t key) const;

@@ -13,9 +13,9 @@
 #include <optional>
 #include <system_error>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_files.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -104,7 +104,7 @@ Result<ObserverPass> parse_observer_pass(std::string_view text) {
 }
 
 Result<ObserverPass> read_observer_pass(const std::string& run_directory) {
-  const agent::UniqueFd directory(::open(run_directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd directory(::open(run_directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::string path = run_directory + "/" + kObserverPassFile;
   if (!directory) {
     const int refusal = errno;
@@ -123,7 +123,7 @@ Result<ObserverPass> read_observer_pass(const std::string& run_directory) {
   // First whose directory it is: in another's, the name may lead to what to open does harm.
   if (auto ours = check_owner(directory.value(), run_directory, S_IFDIR, S_IWGRP | S_IWOTH); !ours) return ours.error();
   constexpr int kWithoutWaiting = O_NONBLOCK;  // for a FIFO's writer
-  const agent::UniqueFd file(
+  const UniqueFd file(
       ::openat(directory.value(), kObserverPassFile, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | kWithoutWaiting));
   if (!file) {
     if (errno == ENOENT) return make_error(Errc::not_found, fmt::format("there is no {}", path));

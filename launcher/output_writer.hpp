@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/console.hpp"
 #include "launcher/fd_writer.hpp"
 #include "launcher/gathered_output.hpp"
@@ -26,6 +25,7 @@
 #include "launcher/log_files.hpp"
 #include "launcher/log_mux.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -124,7 +124,7 @@ class OutputWriter {
   NoReaderFunction on_no_reader_;
   GatheredOutput* gather_;
   SaidFunction on_said_;
-  agent::UniqueFd wake_;
+  UniqueFd wake_;
   Terminal out_;
   Terminal err_;
   std::string merged_;         // for merged.log

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/plan.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
@@ -26,7 +26,7 @@ class PushedFile {
 
  private:
   PushedFile() = default;
-  agent::UniqueFd fd_;
+  UniqueFd fd_;
   std::string path_;
   agent::FileSpec spec_;
 };

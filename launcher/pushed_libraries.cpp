@@ -16,12 +16,10 @@
 #include <cstring>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
-
-using agent::UniqueFd;
 
 // sonames of glibc on x86-64 and AArch64; it adds none any more, as all of it moved into libc.so.6.
 constexpr std::string_view kGlibc[] = {

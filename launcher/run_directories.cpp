@@ -44,14 +44,14 @@ struct OldRun {
   std::chrono::system_clock::time_point ended;
 };
 
-agent::UniqueFd hold(const std::string& directory) {
-  agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+UniqueFd hold(const std::string& directory) {
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd && ::flock(fd.value(), LOCK_SH | LOCK_NB) != 0) fd.reset();
   return fd;
 }
 
 bool nobody_holds(const std::string& directory) {
-  const agent::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   return fd && ::flock(fd.value(), LOCK_EX | LOCK_NB) == 0;
 }
 
@@ -85,7 +85,7 @@ Result<RunDirectory> make_run_directory(const std::string& log_dir, const std::s
     return system_error(refusal, fmt::format("cannot create {}", directory), {},
                         refusal == EEXIST ? "a run with this job id has been here; each run needs its own" : hint);
   }
-  agent::UniqueFd held = hold(directory);
+  UniqueFd held = hold(directory);
   return RunDirectory{std::move(directory), std::move(held)};
 }
 

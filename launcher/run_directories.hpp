@@ -8,16 +8,15 @@
 #include <string>
 #include <string_view>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/log_settings.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 
 struct RunDirectory {
   std::string path;  ///< absolute
-  agent::UniqueFd
-      held;  ///< tells other runs that this one goes on, while it is open; empty on a file system without locks
+  UniqueFd held;     ///< tells other runs that this one goes on, while it is open; empty on a file system without locks
 };
 /// Makes `<log_dir>/<job_id>`, and log_dir where it is missing. It is held before anything is in it, so that at no time
 /// it looks like that of a run that died. An existing run directory is never written into: Errc::io.

@@ -12,7 +12,7 @@
 #include <system_error>
 #include <thread>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -99,7 +99,7 @@ asio::awaitable<Result<std::vector<tcp::endpoint>>> TcpConnector::resolve(TcpTar
   const auto answer = std::make_shared<Answer>();
   try {
     // The end of the pipe says that the answer is there.
-    std::thread([answer, target, writing = agent::UniqueFd(ends[1])] {
+    std::thread([answer, target, writing = UniqueFd(ends[1])] {
       look_up(target.host, target.port, target.family, *answer);
     }).detach();
   } catch (const std::system_error& error) {

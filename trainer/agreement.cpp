@@ -13,6 +13,10 @@ namespace {
 constexpr char kBetween = '\x1f';  // a name and its value, and the host and the first name
 constexpr char kAfter = '\x1e';    // each value
 
+/// Of all ranks, in one gather: what job_facts says is 1.3 kB.
+constexpr std::size_t kFirstPiece = 2048;
+constexpr std::size_t kFirstText = kFirstPiece - sizeof(std::uint64_t);
+
 /// Differences that are told; more of them have one cause.
 constexpr std::size_t kShown = 4;
 
@@ -49,23 +53,42 @@ const std::string* value_of(const JobFacts& facts, const std::string& name) {
   return found == facts.end() ? nullptr : &found->second;
 }
 
+// Every rank finds it alike, so that none waits for another's second piece.
+Error too_long(std::size_t rank, std::uint64_t length) {
+  return make_error(
+      Errc::protocol,
+      fmt::format("rank {} has a text of {} bytes for the others, and {} are the most", rank, length, kMaxText), {},
+      "start all ranks with the same program");
+}
+
 }  // namespace
 
-// The lengths first, then all as long as the longest.
+// A piece of fixed size first: the length, and as much of the text as there is room for. Few texts need a second one.
 Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine) {
   const std::uint64_t length = mine.size();
-  const auto lengths = comm.all_gather(std::as_bytes(std::span(&length, 1)));
-  if (!lengths) return lengths.error();
-  std::vector<std::uint64_t> sizes(lengths->size());
-  for (std::size_t rank = 0; rank < sizes.size(); ++rank)
-    std::memcpy(&sizes[rank], (*lengths)[rank].data(), sizeof length);
-  std::string padded = mine;
-  padded.resize(*std::max_element(sizes.begin(), sizes.end()), '\0');
-  const auto all = comm.all_gather(as_bytes(padded));
-  if (!all) return all.error();
+  std::string piece(kFirstPiece, '\0');
+  std::memcpy(piece.data(), &length, sizeof length);
+  mine.copy(piece.data() + sizeof length, kFirstText);
+  const auto first = comm.all_gather(as_bytes(piece));
+  if (!first) return first.error();
+  std::vector<std::uint64_t> lengths(first->size());
+  for (std::size_t rank = 0; rank < lengths.size(); ++rank) {
+    std::memcpy(&lengths[rank], (*first)[rank].data(), sizeof length);
+    if (lengths[rank] > kMaxText) return too_long(rank, lengths[rank]);
+  }
   std::vector<std::string> texts;
-  for (std::size_t rank = 0; rank < sizes.size(); ++rank) {
-    texts.emplace_back(as_text((*all)[rank]).substr(0, sizes[rank]));
+  for (std::size_t rank = 0; rank < lengths.size(); ++rank) {
+    texts.emplace_back(
+        as_text((*first)[rank]).substr(sizeof length, std::min<std::uint64_t>(lengths[rank], kFirstText)));
+  }
+  const std::uint64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  if (longest <= kFirstText) return texts;
+  std::string rest = length > kFirstText ? mine.substr(kFirstText) : std::string();
+  rest.resize(longest - kFirstText, '\0');
+  const auto rests = comm.all_gather(as_bytes(rest));
+  if (!rests) return rests.error();
+  for (std::size_t rank = 0; rank < lengths.size(); ++rank) {
+    if (lengths[rank] > kFirstText) texts[rank] += as_text((*rests)[rank]).substr(0, lengths[rank] - kFirstText);
   }
   return texts;
 }

@@ -17,7 +17,10 @@ namespace llmlaunch::trainer {
 /// on all ranks of one version of the program.
 using JobFacts = std::vector<std::pair<std::string, std::string>>;
 
-/// Texts of any length from all ranks; index = rank. Collective.
+/// What a rank may say in one text: facts are some kB, and a length that is nonsense asks nobody for memory.
+inline constexpr std::uint64_t kMaxText = std::uint64_t{1} << 20;
+
+/// Texts from all ranks; index = rank. `Errc::protocol` names a rank whose text is longer than kMaxText. Collective.
 Result<std::vector<std::string>> gather_texts(Comm& comm, const std::string& mine);
 
 /// The error names each fact that differs from rank 0's, with its value there and on the first rank that has another,

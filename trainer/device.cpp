@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "trainer/cpu_backend.hpp"
-#include "trainer/gloo_comm.hpp"
+#include "trainer/gloo_options.hpp"
 #include "trainer/late_ranks.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
 #include "trainer/cuda/cuda_backend.hpp"
@@ -44,10 +44,11 @@ std::chrono::milliseconds timeout_of(const TrainOptions& options) {
 
 Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& world) {
   if (world.world_size == 1) return std::unique_ptr<Comm>(std::make_unique<LocalComm>());
-  GlooOptions gloo = gloo_options_from_environment();
-  gloo.connect_timeout = std::min(world.client->options().timeout, timeout_of(options));
-  gloo.timeout = timeout_of(options);
-  return make_gloo_comm(*world.client, gloo);
+  auto gloo = gloo_options_from_environment();
+  if (!gloo) return gloo.error();
+  gloo->connect_timeout = std::min(world.client->options().timeout, timeout_of(options));
+  gloo->timeout = timeout_of(options);
+  return make_gloo_comm(*world.client, *gloo);
 }
 
 /// Without the words for who is late.

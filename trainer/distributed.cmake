@@ -9,6 +9,7 @@ add_library(llmlaunch_trainer_distributed STATIC
   gloo_address.cpp
   gloo_comm.cpp
   gloo_store.cpp
+  introduction.cpp
   late_ranks.cpp
   shared_memory_all_reduce.cpp
   shared_memory_bootstrap.cpp
@@ -60,6 +61,7 @@ add_library(llmlaunch_trainer_job OBJECT
   data_checksum.cpp
   data_source.cpp
   evaluation.cpp
+  gloo_options.cpp
   host_loop.cpp
   job_facts.cpp
   loss_log.cpp

@@ -16,32 +16,19 @@
 #include <gloo/transport/unbound_buffer.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
-#include <type_traits>
 #include <utility>
 
-#include "rendezvous/base/env.hpp"
+#include "rendezvous/base/log.hpp"
 #include "trainer/gloo_address.hpp"
 #include "trainer/gloo_store.hpp"
+#include "trainer/introduction.hpp"
 #include "trainer/meeting.hpp"
 #include "trainer/shared_memory_all_reduce.hpp"
-#include "trainer/shared_memory_bootstrap.hpp"
 #include "trainer/worker.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
-
-/// What each rank tells all others first. Nothing in it but the name means: Gloo alone.
-struct Introduction {
-  std::array<char, 207> host{};    // and a zero; longer names are cut, in errors only
-  std::uint8_t shares_memory = 0;  // the version of what is in the memory, as ranks of two programs may meet here
-  SharedMemoryOffer offer;         // rank 0's
-};
-constexpr std::uint8_t kSharedMemoryVersion = 1;
-static_assert(std::is_trivially_copyable_v<Introduction> && sizeof(Introduction) == 256);
 
 // Fewer and larger than Gloo's own 1 MiB: each segment costs every rank a wake-up. Gloo makes at least two per rank.
 constexpr std::size_t kSegmentBytes = std::size_t{4} << 20;
@@ -122,65 +109,25 @@ class GlooComm final : public Comm {
     return meet_at_end(client_, "gloo/finish", timeout_);
   }
 
-  /// Fills the table of hosts, for errors, and finds out whether all ranks can share memory. `timeout` is for every
+  /// Fills the table of hosts, for errors, and gets memory where all ranks can share it. `timeout` is for every
   /// collective after this.
-  Result<void> introduce(bool share_memory, std::chrono::milliseconds timeout) {
-    Introduction mine;
-    client_.options().host.copy(mine.host.data(), mine.host.size() - 1);
-    std::optional<SharedMemoryListener> listener;
-    if (share_memory && world_size() >= 2 && world_size() <= kMaxSharedMemoryRanks) {
-      mine.shares_memory = kSharedMemoryVersion;
-      if (rank() == 0) {
-        if (auto opened = SharedMemoryListener::open()) {
-          mine.offer = opened->offer();
-          listener = std::move(*opened);
-        } else {
-          mine.shares_memory = 0;
-        }
-      }
-    }
-    auto all = all_gather(std::as_bytes(std::span(&mine, 1)));
-    if (!all) return all.error();
-    bool all_share = mine.shares_memory != 0;
-    for (const Bytes& bytes : *all) {
-      Introduction other;
-      std::memcpy(&other, bytes.data(), sizeof other);
-      other.host.back() = '\0';
-      hosts_.emplace_back(other.host.data());
-      if (hosts_.size() == 1) mine.offer = other.offer;
-      all_share = all_share && other.shares_memory == mine.shares_memory;
-    }
-    if (all_share) {
-      if (auto shared = share_memory_with_all(listener, mine.offer); !shared) return shared;
+  Result<void> meet(bool share, std::chrono::milliseconds timeout) {
+    auto introductions = introduce(*this, client_.options().host, share);
+    if (!introductions) return introductions.error();
+    hosts_ = introductions->hosts;
+    auto memory = share_memory(*this, std::move(*introductions), timeout_);
+    if (!memory) return memory.error();
+    if (memory->group) {
+      shared_memory_.emplace(std::move(*memory->group), rank());
+      description_ = "shared memory, " + description_;
+    } else if (rank() == 0 && !memory->why_not.empty()) {
+      log_info("gradients are averaged over TCP and not in shared memory: {}", memory->why_not);
     }
     timeout_ = timeout;
     return ok;
   }
 
  private:
-  /// Where a rank cannot, for whatever reason, none does.
-  Result<void> share_memory_with_all(std::optional<SharedMemoryListener>& listener, const SharedMemoryOffer& offer) {
-    const std::size_t bytes = SharedMemoryAllReduce::bytes(world_size());
-    Result<SharedMemoryCaller> caller = make_error(Errc::internal, "rank 0 does not call");
-    if (!listener) caller = SharedMemoryCaller::call(offer, rank());
-    const auto called = all_agree(listener || caller);
-    if (!called) return called.error();
-    if (!*called) return ok;
-    auto group = listener ? listener->admit(world_size(), bytes) : caller->receive(world_size(), bytes, timeout_);
-    const auto shared = all_agree(group.has_value());
-    if (!shared) return shared.error();
-    if (!*shared) return ok;
-    shared_memory_.emplace(std::move(*group), rank());
-    description_ = "shared memory, " + description_;
-    return ok;
-  }
-
-  Result<bool> all_agree(bool mine) {
-    const auto all = all_gather(as_bytes(mine ? "y" : "n"));
-    if (!all) return all.error();
-    return std::all_of(all->begin(), all->end(), [](const Bytes& answer) { return as_text(answer) == "y"; });
-  }
-
   Result<void> reduce_by_gloo(std::span<float> values) {
     return guarded("all-reduce", values.size_bytes(), [&] {
       const float scale = 1.0F / static_cast<float>(mesh_->size);
@@ -303,14 +250,6 @@ Error connect_error(const rendezvous::Client& client, const std::string& place) 
 
 }  // namespace
 
-GlooOptions gloo_options_from_environment() {
-  GlooOptions options;
-  if (const char* interface = std::getenv(env::kGlooInterface); interface != nullptr) options.interface = interface;
-  const char* disabled = std::getenv(kSharedMemoryDisabled);
-  options.share_memory = disabled == nullptr || *disabled == '\0' || std::string_view(disabled) == "0";
-  return options;
-}
-
 Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const GlooOptions& options) {
   // GLOO_SOCKET_IFNAME may be a list, one device each; one is enough here. Gloo is told an address and not a name: its
   // own search for the name leaks, and on failure it does not say which names there are.
@@ -332,8 +271,8 @@ Result<std::unique_ptr<Comm>> make_gloo_comm(rendezvous::Client& client, const G
     mesh->setTimeout(options.connect_timeout);
     mesh->connectFullMesh(store, device);
     auto comm = std::make_unique<GlooComm>(client, mesh, fmt::format("gloo on {}", *address), options.connect_timeout);
-    if (auto introduced = comm->introduce(options.share_memory, options.timeout); !introduced) {
-      return introduced.error();
+    if (auto met = comm->meet(options.share_memory, options.timeout); !met) {
+      return met.error();
     }
     return std::unique_ptr<Comm>(std::move(comm));
   } catch (const std::exception&) {

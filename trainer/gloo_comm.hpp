@@ -12,21 +12,15 @@
 
 namespace llmlaunch::trainer {
 
-/// As NCCL_SHM_DISABLE: with 1, on any rank, the all-reduce goes over TCP, too.
-inline constexpr const char* kSharedMemoryDisabled = "LLMLAUNCH_SHM_DISABLE";
-
 struct GlooOptions {
   /// Network interface to bind to, as GLOO_SOCKET_IFNAME; empty: the one that reaches the rendezvous.
   std::string interface;
-  bool share_memory = true;  ///< where all ranks can
+  bool share_memory = true;  ///< where all ranks can; where one cannot, rank 0 logs why
   /// Until every rank is connected with every other.
   std::chrono::milliseconds connect_timeout{300'000};
   /// For one collective; it is what notices a peer that hangs, or a cut cable. A peer that dies is noticed at once.
   std::chrono::milliseconds timeout{1'800'000};
 };
-
-/// `interface` and `share_memory` as the environment says.
-GlooOptions gloo_options_from_environment();
 
 /// Connects all ranks of the client's world. `client` must outlive the result. Errors name what is missing: a rank that
 /// did not come, an interface that is not there.

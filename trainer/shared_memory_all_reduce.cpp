@@ -25,6 +25,9 @@ constexpr std::size_t kBlockFloats = 2048;  // what is added up at once: stays i
 // How late a waiting rank sees that another one is gone. The kernel wakes it when there is something to do.
 constexpr std::chrono::milliseconds kLookAround{20};
 
+// A lock would be this process's own, and others would not see it.
+static_assert(std::atomic_ref<std::uint32_t>::is_always_lock_free &&
+              std::atomic_ref<std::uint64_t>::is_always_lock_free);
 static_assert((kSlots & (kSlots - 1)) == 0 && kSlots >= 4);
 
 std::size_t rounded_up(std::size_t value, std::size_t step) {

@@ -49,8 +49,9 @@ class SharedMemoryListener {
 
   const SharedMemoryOffer& offer() const { return offer_; }
 
-  /// After all other ranks have called; never waits. Callers of another user or without the secret are turned away. An
-  /// error where a rank is missing or memory is not to be had: then nobody gets any.
+  /// After all other ranks have called; never waits. Callers of another user or without the secret are turned away.
+  /// Where a rank is missing or memory is not to be had, an error, and nobody gets any. Where it cannot be sent to a
+  /// rank, an error, too, and some have it by then: the ranks have to tell each other how it went before they use it.
   Result<SharedMemoryGroup> admit(std::uint32_t world_size, std::size_t bytes);
 
  private:

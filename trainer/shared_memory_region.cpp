@@ -10,12 +10,25 @@
 namespace llmlaunch::trainer {
 namespace {
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
+#endif
+
 constexpr int kFixedSize = F_SEAL_SHRINK | F_SEAL_GROW;
+
+/// Nobody runs it as a program, and where vm.memfd_noexec is 2, this has to be said; older kernels do not know the
+/// word.
+UniqueFd create_memfd() {
+  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  UniqueFd fd(::memfd_create("llmlaunch-train", kFlags | MFD_NOEXEC_SEAL));
+  if (!fd && errno == EINVAL) fd.reset(::memfd_create("llmlaunch-train", kFlags));
+  return fd;
+}
 
 }  // namespace
 
 Result<UniqueFd> make_shared_memory(std::size_t bytes) {
-  UniqueFd fd(::memfd_create("llmlaunch-train", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd fd = create_memfd();
   if (!fd) return system_error(errno, "memfd_create");
   int failed = 0;
   do failed = ::posix_fallocate(fd.value(), 0, static_cast<off_t>(bytes));

@@ -11,8 +11,9 @@
 
 namespace llmlaunch::trainer {
 
-/// A descriptor of `bytes` zeros, all of which are there: where memory is not enough, or a limit forbids it, it is the
-/// system's error now and no SIGBUS later.
+/// A descriptor of `bytes` zeros, all of which are there: where memory is not enough, or a limit of the process forbids
+/// it, it is the system's error now and no SIGBUS later. A cgroup's limit of memory is none: it ends a process (OOM
+/// killer), here or, as for all memory, whenever the group needs more.
 Result<UniqueFd> make_shared_memory(std::size_t bytes);
 
 /// Such memory in this process's address space. The descriptor may be closed meanwhile.

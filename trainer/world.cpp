@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
+#include "trainer/flag_values.hpp"
 #include "trainer/options.hpp"
 
 namespace llmlaunch::trainer {
@@ -38,6 +40,15 @@ Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fall
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (code == std::errc() && end == text.data() + text.size()) return number;
   return make_error(Errc::invalid_config, fmt::format("environment variable {} is '{}', not a number", name, text));
+}
+
+Result<bool> switch_in_environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return false;
+  const auto truth = truth_in(value);
+  if (truth) return *truth;
+  return make_error(Errc::invalid_config, fmt::format("environment variable {} is '{}', not {}", name,
+                                                      cut_text(value, kShownWord), kTakesTruth));
 }
 
 Result<std::uint32_t> default_threads(std::uint32_t local_world_size) {

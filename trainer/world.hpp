@@ -28,6 +28,10 @@ Result<World> join_world(int nccl_version);
 /// A whole number in an environment variable; `fallback` when it is not set or empty. `Errc::invalid_config` otherwise.
 Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fallback);
 
+/// A switch in an environment variable, in the words that flags take; off when it is not set or empty.
+/// `Errc::invalid_config` for other words.
+Result<bool> switch_in_environment(const char* name);
+
 /// How many compute threads a rank should use: OMP_NUM_THREADS when set, else the cores that this process may use
 /// shared by the host's ranks, at least one.
 Result<std::uint32_t> default_threads(std::uint32_t local_world_size);

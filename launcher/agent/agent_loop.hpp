@@ -23,8 +23,8 @@
 #include "launcher/agent/rank_input.hpp"
 #include "launcher/agent/setup_process.hpp"
 #include "launcher/agent/setup_script.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/frame.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

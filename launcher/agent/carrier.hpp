@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "launcher/agent/protocol.hpp"
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

@@ -18,7 +18,7 @@
 
 #include "launcher/agent/exec_spec.hpp"
 #include "launcher/agent/small_file.hpp"
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 #include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::agent {

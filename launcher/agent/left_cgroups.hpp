@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

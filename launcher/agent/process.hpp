@@ -10,8 +10,8 @@
 
 #include "launcher/agent/cpu_topology.hpp"
 #include "launcher/agent/rank_limits.hpp"
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

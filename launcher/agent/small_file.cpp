@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/frame.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::agent {
 

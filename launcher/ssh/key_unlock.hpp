@@ -6,11 +6,11 @@
 #include <memory>
 #include <string>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/ssh/libssh.hpp"
 #include "launcher/ssh/places.hpp"
 #include "rendezvous/asio.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 
@@ -39,7 +39,7 @@ class KeyUnlock {
   asio::thread_pool& threads_;
   Places line_{1};
   const bool* canceled_ = nullptr;  // of who asks
-  agent::UniqueFd stop_;            // an eventfd
+  UniqueFd stop_;                   // an eventfd
 };
 
 }  // namespace llmlaunch::launcher::ssh

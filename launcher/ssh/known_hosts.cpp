@@ -11,9 +11,9 @@
 #include <cerrno>
 #include <unordered_map>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/ssh/known_hosts_lines.hpp"
 #include "launcher/ssh/ssh_pattern.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -83,7 +83,7 @@ KnownHosts::KnownHosts() : lines_(std::make_shared<KnownHostsLines>()) {}
 Result<KnownHosts> KnownHosts::load(const std::vector<std::string>& files) {
   KnownHosts hosts;
   for (const std::string& path : files) {
-    const agent::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat info {};
     if (!fd && (errno == ENOENT || errno == ENOTDIR)) continue;
     const char* hint = "make it readable, or name other files in llmlaunch.ssh.known_hosts_files";

@@ -9,9 +9,9 @@
 #include <chrono>
 #include <thread>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/ssh/known_hosts.hpp"
 #include "launcher/ssh/known_hosts_lines.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -26,11 +26,11 @@ Error failed(const char* call, const std::string& file) {
   return system_error(errno, std::string("the accepted host key cannot be recorded: ") + call, file, kHint);
 }
 
-Result<agent::UniqueFd> open_locked(const std::string& file) {
+Result<UniqueFd> open_locked(const std::string& file) {
   const std::size_t slash = file.rfind('/');
   if (slash != std::string::npos && slash > 0)
     ::mkdir(file.substr(0, slash).c_str(), 0700);  // open says if it is missing
-  agent::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!fd) return failed("open", file);
   for (const auto give_up = std::chrono::steady_clock::now() + kLockPatience;;) {
     if (::flock(fd.value(), LOCK_EX | LOCK_NB) == 0) return fd;
@@ -75,7 +75,7 @@ Result<HostKeyAnswer> append_host_key(const std::string& file, const std::string
                                       bool hashed) {
   Result<std::string> line = known_line(name, key, hashed);
   if (!line) return line.error();
-  Result<agent::UniqueFd> fd = open_locked(file);
+  Result<UniqueFd> fd = open_locked(file);
   if (!fd) return fd.error();
   Result<std::string> text = read_text(fd->value(), file);
   if (!text) return text.error();

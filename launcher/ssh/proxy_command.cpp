@@ -12,11 +12,11 @@
 #include <cstdlib>
 #include <utility>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/descriptor_limit.hpp"
 #include "launcher/line_cutter.hpp"
 #include "launcher/ssh/transport.hpp"
 #include "rendezvous/base/child_signals.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -58,11 +58,11 @@ Result<ProxyCommand::Started> ProxyCommand::start(asio::any_io_executor executor
                                                   Noise noise) {
   auto pair = make_socket_pair(executor);
   if (!pair) return pair.error();
-  const agent::UniqueFd theirs(pair->theirs);
+  const UniqueFd theirs(pair->theirs);
   int errors[2];
   if (::pipe2(errors, O_CLOEXEC) != 0) return system_error(errno, "pipe for a ProxyCommand");
   asio::posix::stream_descriptor said(executor, errors[0]);
-  const agent::UniqueFd saying(errors[1]);
+  const UniqueFd saying(errors[1]);
   const char* own = std::getenv("SHELL");
   const std::string shell = own != nullptr && *own == '/' ? own : "/bin/sh";
   const std::string line = "exec " + command;

@@ -7,8 +7,8 @@
 
 #include <cerrno>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/ssh/ssh_config_lines.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -27,7 +27,7 @@ Result<std::string> read_all(int fd, const std::string& path) {
 
 // Nothing for a file that is not there, and for a directory, which ssh reads as empty.
 Result<std::optional<std::string>> read_file(const std::string& path, bool check_owner) {
-  const agent::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info {};
   if (!fd && (errno == ENOENT || errno == ENOTDIR)) return std::optional<std::string>();
   if (!fd || ::fstat(fd.value(), &info) != 0)

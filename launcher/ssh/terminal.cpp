@@ -16,14 +16,12 @@
 #include <cstdint>
 #include <optional>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 #include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
-
-using agent::UniqueFd;
 
 // How often it is looked at whether the terminal is as we want it.
 constexpr std::chrono::milliseconds kGlance{200};

@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 
 namespace llmlaunch::launcher::ssh {
 
@@ -35,7 +35,7 @@ Result<SocketPair> make_socket_pair(const asio::any_io_executor& executor) {
 
 std::string own_far_address() {
   constexpr const char* kDocumentation = "192.0.2.1";  // RFC 5737: belongs to nobody, so the default route leads there
-  const agent::UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_in there{}, here{};
   there.sin_family = AF_INET;
   there.sin_port = htons(9);

@@ -54,6 +54,8 @@ inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in th
 /// Columns for a line of progress: somebody sees what ranks write on a terminal, where a line that they draw again
 /// stays one. Not set where nobody does.
 inline constexpr const char* kColumns = "LLMLAUNCH_COLUMNS";
+/// Nobody sets it but the user, as NCCL_SHM_DISABLE: with true, on any rank, the trainer's CPU ranks average over TCP.
+inline constexpr const char* kShmDisable = "LLMLAUNCH_SHM_DISABLE";
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";

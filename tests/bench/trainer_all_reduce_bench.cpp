@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "trainer/backend.hpp"
-#include "trainer/gloo_comm.hpp"
+#include "trainer/gloo_options.hpp"
 #include "trainer/world.hpp"
 
 namespace {
@@ -42,7 +42,7 @@ int main() {
     fmt::print(stderr, "start this with llmlaunch run and at least 2 ranks\n");
     return 64;
   }
-  const auto comm = must(make_gloo_comm(*world.client, gloo_options_from_environment()));
+  const auto comm = must(make_gloo_comm(*world.client, must(gloo_options_from_environment())));
   std::vector<float> gradient(basic_net().values, 1.0F);
   std::vector<double> milliseconds;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "launcher/agent/unique_fd.hpp"
 #include "launcher/launch.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 #include "tests/support/fake_remote_shell.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -48,12 +48,12 @@ struct FakeJob {
   std::string out() const { return test::content_of(top.path / "out"); }
   std::string err() const { return test::content_of(top.path / "err"); }
 
-  static launcher::agent::UniqueFd new_file(const std::filesystem::path& path) {
-    return launcher::agent::UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  static UniqueFd new_file(const std::filesystem::path& path) {
+    return UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   }
 
   test::TemporaryDirectory top;
-  launcher::agent::UniqueFd out_file = new_file(top.path / "out"), err_file = new_file(top.path / "err");
+  UniqueFd out_file = new_file(top.path / "out"), err_file = new_file(top.path / "err");
   launcher::LaunchPlan plan;
   launcher::LaunchOptions options;
   std::vector<std::shared_ptr<FakeAgent>> agents;

@@ -65,7 +65,7 @@ struct Channel {
       text.append(piece, 0, static_cast<std::size_t>(got));
     return text;
   }
-  agent::UniqueFd reader, writer;
+  UniqueFd reader, writer;
 };
 
 struct Credit {

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "launcher/agent/unique_fd.hpp"
+#include "rendezvous/base/unique_fd.hpp"
 #include "tests/support/catch.hpp"
 
 namespace launcher_ssh_session_test {
@@ -36,13 +36,13 @@ Result<void> run(asio::io_context& io, asio::awaitable<Result<void>> body) {
 /// A session whose other end is ours.
 struct Pair {
   std::shared_ptr<Session> session;
-  agent::UniqueFd peer;
+  UniqueFd peer;
 };
 
 Pair pair(asio::io_context& io) {
   auto sockets = make_socket_pair(io.get_executor());
   REQUIRE(sockets);
-  agent::UniqueFd peer(sockets->theirs);
+  UniqueFd peer(sockets->theirs);
   auto made = Session::make(Transport{std::move(sockets->ours), "10.0.0.1", "10.0.0.2", "10.0.0.2"},
                             SessionOptions{"me", "host", "ssh-ed25519"});
   REQUIRE(made);

@@ -15,7 +15,7 @@ llmlaunch_unit_test(trainer_files
   LIBRARIES llmlaunch_trainer_files nlohmann_json::nlohmann_json OpenSSL::Crypto)
 llmlaunch_unit_test(trainer_app
   SOURCES trainer_agenda_test.cpp trainer_data_checksum_test.cpp trainer_data_source_test.cpp
-          trainer_job_facts_test.cpp trainer_loss_log_test.cpp trainer_progress_test.cpp
+          trainer_gloo_options_test.cpp trainer_job_facts_test.cpp trainer_loss_log_test.cpp trainer_progress_test.cpp
           trainer_training_test.cpp
   LIBRARIES llmlaunch_trainer_app)
 add_test(NAME unit_trainer_source_digest

@@ -27,7 +27,7 @@ class ToldComm final : public Comm {
   Result<void> finish() override { return ok; }
   Result<std::vector<Bytes>> all_gather(ByteView mine) override {
     std::vector<Bytes> all = {Bytes(mine.begin(), mine.end())};
-    for (const std::string& text : calls_[call_]) {
+    for (const std::string& text : calls_.at(call_)) {
       const ByteView bytes = as_bytes(text);
       all.emplace_back(bytes.begin(), bytes.end());
       all.back().resize(mine.size());
@@ -41,18 +41,18 @@ class ToldComm final : public Comm {
   std::size_t call_ = 0;
 };
 
-std::string length_of(const std::string& text) {
-  const std::uint64_t size = text.size();
-  std::string bytes(sizeof size, '\0');
-  std::memcpy(bytes.data(), &size, sizeof size);
-  return bytes;
+/// A rank's first piece: the text's length, and what has room beside it.
+std::string piece_of(std::uint64_t length, const std::string& text) {
+  std::string bytes(sizeof length, '\0');
+  std::memcpy(bytes.data(), &length, sizeof length);
+  return bytes + text.substr(0, 2040);
 }
 
 /// What the other ranks' texts lead to on rank 0 of host "alpha" with these facts.
 Result<void> checked(const JobFacts& mine, const std::vector<std::string>& others) {
-  std::vector<std::string> lengths;
-  for (const std::string& text : others) lengths.push_back(length_of(text));
-  ToldComm comm({lengths, others});
+  std::vector<std::string> pieces;
+  for (const std::string& text : others) pieces.push_back(piece_of(text.size(), text));
+  ToldComm comm({pieces});
   return check_same_job(comm, "alpha", mine);
 }
 
@@ -62,6 +62,27 @@ const std::string kSame =
     "1\x1e--max_steps\x1f-1\x1e";
 
 }  // namespace
+
+TEST_CASE("texts are gathered at once, and those that have no room in the first piece in a second one") {
+  const std::string text = std::string(2040, 'x') + "end";
+  ToldComm comm({{piece_of(text.size(), text), piece_of(1, "y"), piece_of(2040, text)}, {"end", "", ""}});
+  const auto texts = gather_texts(comm, "mine");
+  REQUIRE(texts);
+  CHECK(*texts == std::vector<std::string>{"mine", text, "y", text.substr(0, 2040)});
+  ToldComm of_short({{piece_of(0, "")}, {"more"}});
+  CHECK(*gather_texts(of_short, text) == std::vector<std::string>{text, ""});
+}
+
+TEST_CASE("a rank that says to have a text beyond the limit is named") {
+  for (const std::uint64_t length : {kMaxText + 1, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    ToldComm comm({{piece_of(1, "y"), piece_of(length, "")}});
+    const auto texts = gather_texts(comm, "mine");
+    REQUIRE_FALSE(texts);
+    CHECK(texts.error().code == Errc::protocol);
+    CHECK(texts.error().what ==
+          "rank 2 has a text of " + std::to_string(length) + " bytes for the others, and 1048576 are the most");
+  }
+}
 
 TEST_CASE("ranks that say the same are one job, whatever their hosts") {
   CHECK(checked(kFacts, {kSame, kSame}));

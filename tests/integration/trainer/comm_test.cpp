@@ -2,20 +2,21 @@
 // connections and memory, as separate processes would have.
 #include <gloo/common/error.h>
 
-#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <future>
 #include <numeric>
 #include <random>
 #include <thread>
 
-#include "rendezvous/base/env.hpp"
+#include "rendezvous/base/log.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/file_size_limit.hpp"
 #include "tests/support/rank_processes.hpp"
 #include "trainer/gloo_address.hpp"
 #include "trainer/gloo_comm.hpp"
 #include "trainer/gloo_store.hpp"
+#include "trainer/introduction.hpp"
 
 namespace comm_test {
 
@@ -79,6 +80,57 @@ GlooOptions by_tcp() {
   return options;
 }
 
+/// What is logged while this is there; read it when no rank runs any more.
+class LogLines {
+ public:
+  LogLines() {
+    set_log_sink([this](LogLevel, std::string_view line) { lines_.emplace_back(line); });
+  }
+  ~LogLines() { set_log_sink({}); }
+  LogLines(const LogLines&) = delete;
+  LogLines& operator=(const LogLines&) = delete;
+  const std::vector<std::string>& lines() const { return lines_; }
+
+ private:
+  std::vector<std::string> lines_;
+};
+
+/// A world of ranks that all say what this one says, or what `change` makes of it.
+class EchoComm final : public Comm {
+ public:
+  explicit EchoComm(std::uint32_t world_size, std::function<void(Introduction&)> change = {})
+      : world_size_(world_size), change_(std::move(change)) {}
+  std::uint32_t rank() const override { return 0; }
+  std::uint32_t world_size() const override { return world_size_; }
+  std::string description() const override { return "echo"; }
+  Result<void> start_all_reduce_mean(std::span<float>) override { return ok; }
+  Result<void> wait() override { return ok; }
+  Result<void> broadcast(std::span<float>) override { return ok; }
+  Result<void> barrier() override { return ok; }
+  Result<void> finish() override { return ok; }
+  Result<std::vector<Bytes>> all_gather(ByteView mine) override {
+    std::vector<Bytes> all(world_size_, Bytes(mine.begin(), mine.end()));
+    if (gathers_++ == 0 && change_) {
+      Introduction other;
+      std::memcpy(&other, all.back().data(), sizeof other);
+      change_(other);
+      std::memcpy(all.back().data(), &other, sizeof other);
+    }
+    return all;
+  }
+  int gathers() const { return gathers_; }
+
+ private:
+  std::uint32_t world_size_;
+  std::function<void(Introduction&)> change_;
+  int gathers_ = 0;
+};
+
+std::string why_not(EchoComm& comm) {
+  const auto memory = share_memory(comm, must(introduce(comm, "alpha", true)), test::kPatience);
+  return memory && !memory->group ? memory->why_not : "no reason";
+}
+
 std::vector<char> chars(std::string_view text) {
   return {text.begin(), text.end()};
 }
@@ -89,6 +141,7 @@ TEST_CASE("every collective gives every rank the right numbers") {
   constexpr std::size_t kRanks = 4;
   // Any rank, the first or another, may keep all from sharing memory.
   const std::size_t tcp_rank = GENERATE(0U, 2U, 99U);
+  const LogLines log;
   const std::string description = tcp_rank < kRanks ? "gloo on 127.0.0.1" : "shared memory, gloo on 127.0.0.1";
   const test::ServedRendezvous served(hosts_of(kRanks));
   const auto answers = on_ranks<std::string>(served, kRanks, [&](rendezvous::Client& client) -> std::string {
@@ -124,6 +177,7 @@ TEST_CASE("every collective gives every rank the right numbers") {
     return "right";
   });
   CHECK(answers == std::vector<std::string>(kRanks, "right"));
+  CHECK(log.lines().empty());
 }
 
 TEST_CASE("an empty gather and a world of one are no special case for the caller") {
@@ -162,7 +216,8 @@ TEST_CASE("two ranks get the same bits over TCP and through memory") {
   CHECK(answers[0][0] == answers[0][1]);
 }
 
-TEST_CASE("where memory is not to be had, after all have called, the ranks stay with TCP") {
+TEST_CASE("where memory is not to be had, after all have called, the ranks stay with TCP, and rank 0 says why") {
+  const LogLines log;
   const test::ServedRendezvous served(hosts_of(3));
   const test::FileSizeLimit limit(4096);
   const auto answers = on_ranks<std::string>(served, 3, [&](rendezvous::Client& client) -> std::string {
@@ -174,6 +229,27 @@ TEST_CASE("where memory is not to be had, after all have called, the ranks stay 
     return values == std::vector<float>(1'000, 1) ? comm->description() : "wrong mean";
   });
   CHECK(answers == std::vector<std::string>(3, "gloo on 127.0.0.1"));
+  CHECK(log.lines() == std::vector<std::string>{"gradients are averaged over TCP and not in shared memory: rank 0 on "
+                                                "host0: fallocate of shared memory: File too large"});
+}
+
+TEST_CASE("no more ranks try to share memory than may") {
+  EchoComm most(kMaxSharedMemoryRanks);
+  CHECK(why_not(most) == "rank 0 on alpha: rank 1 has not called");  // an echo does not
+  CHECK(most.gathers() == 3);
+  EchoComm more(kMaxSharedMemoryRanks + 1);
+  CHECK(why_not(more) == "there are 33 ranks, and 32 share it at most");
+  CHECK(more.gathers() == 1);
+}
+
+TEST_CASE("ranks of several machines, or one of which is told not to, share no memory without a word and a try") {
+  for (const auto& change : std::vector<std::function<void(Introduction&)>>{
+           [](Introduction& other) { other.machine[0] ^= 1; }, [](Introduction& other) { other.shares_memory = 0; },
+           [](Introduction& other) { ++other.shares_memory; }}) {
+    EchoComm comm(2, change);
+    CHECK(why_not(comm).empty());
+    CHECK(comm.gathers() == 1);
+  }
 }
 
 TEST_CASE("ranks that average other numbers of values are told of one another") {
@@ -188,23 +264,6 @@ TEST_CASE("ranks that average other numbers of values are told of one another") 
         "rank 0 on host0: all-reduce of 40 bytes: rank 2 on host1 has 44 bytes\n"
         "   hint: the ranks must run the same program on the same data with the same flags");
   CHECK_THAT(answers[2], Catch::StartsWith("rank 2 on host1: all-reduce of 44 bytes: rank 0 on host0 has 40 bytes"));
-}
-
-TEST_CASE("LLMLAUNCH_SHM_DISABLE keeps the all-reduce on TCP, and GLOO_SOCKET_IFNAME names the interface") {
-  struct Row {
-    const char* value;
-    bool share_memory;
-  };
-  for (const Row& row : {Row{"", true}, Row{"0", true}, Row{"1", false}}) {
-    ::setenv("LLMLAUNCH_SHM_DISABLE", row.value, 1);
-    CHECK(gloo_options_from_environment().share_memory == row.share_memory);
-  }
-  ::unsetenv("LLMLAUNCH_SHM_DISABLE");
-  CHECK(gloo_options_from_environment().share_memory);
-  ::setenv("GLOO_SOCKET_IFNAME", "eth7", 1);
-  CHECK(gloo_options_from_environment().interface == "eth7");
-  ::unsetenv("GLOO_SOCKET_IFNAME");
-  CHECK(gloo_options_from_environment().interface.empty());
 }
 
 TEST_CASE("a rank that goes away is named, with its host, by those that wait for it") {

@@ -391,4 +391,18 @@ TEST_CASE("more threads than a rank can have are refused, whoever asks for them"
                              "threads at most"));
 }
 
+TEST_CASE("a switch in the environment that is none is a wrong configuration, told once") {
+  ServedRendezvous served({"alpha", "beta"});
+  Ranks ranks;
+  for (const std::size_t rank : {0U, 1U}) {
+    auto environment = served.environment(rank);
+    environment[llmlaunch::env::kShmDisable] = "maybe";
+    ranks.push_back(std::make_unique<ChildProcess>(command(small({})), environment));
+  }
+  CHECK_THAT(
+      told_by_rank_0(served, ranks, 78),
+      Catch::EndsWith("llmlaunch-train: error: environment variable LLMLAUNCH_SHM_DISABLE is 'maybe', not true or "
+                      "false (also yes, no, on, off, 1, 0)\n"));
+}
+
 }  // namespace mishaps_test
