@@ -13,6 +13,7 @@ add_library(llmlaunch_trainer_distributed STATIC
   shared_memory_all_reduce.cpp
   shared_memory_bootstrap.cpp
   shared_memory_region.cpp
+  wait_watch.cpp
 )
 target_link_libraries(llmlaunch_trainer_distributed
   PUBLIC llmlaunch_rendezvous_client llmlaunch_base
