@@ -131,7 +131,11 @@ class WatchedComm final : public Comm {
     waits_.start();
     return comm_->start_all_reduce_mean(values);
   }
-  Result<void> join() override { return comm_->join(); }
+  Result<void> join() override {
+    if (!comm_->join_waits()) return comm_->join();
+    return watched([&] { return comm_->join(); });
+  }
+  bool join_waits() const override { return comm_->join_waits(); }
   Result<void> wait() override {
     return watched([&] { return comm_->wait(); });
   }
