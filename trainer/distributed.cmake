@@ -30,6 +30,7 @@ set_source_files_properties(gloo_comm.cpp shared_memory_all_reduce.cpp PROPERTIE
 add_library(llmlaunch_trainer_options STATIC
   config_file.cpp
   exit_status.cpp
+  failure_pauses.cpp
   file_settings.cpp
   flag_maker.cpp
   flag_values.cpp
