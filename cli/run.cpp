@@ -22,6 +22,7 @@
 #include "cli/head.hpp"
 #include "cli/host_choice.hpp"
 #include "cli/machines_text.hpp"
+#include "cli/meant_trainer.hpp"
 #include "cli/python_command.hpp"
 #include "cli/report.hpp"
 #include "cli/run_lock.hpp"
@@ -31,12 +32,10 @@
 #include "launcher/plan.hpp"
 #include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
-#include "rendezvous/base/nearest.hpp"
 
 namespace llmlaunch::cli {
 namespace {
 
-constexpr const char* kTrainWord = "train";
 constexpr const char* kTrainer = "llmlaunch-train";
 
 /// The file that was named, else accelerate's default, else nothing: this machine.
@@ -319,14 +318,6 @@ Result<RunLock> lock_of(const RunOptions& options, const std::string& job_id) {
   return RunLock::take(options.config.value_or(default_config().value_or("")), job_id, head->environment);
 }
 
-/// The trainer's word typed wrong is a program that no host has.
-Error with_meant_word(Error error, const std::string& program) {
-  constexpr std::array<std::string_view, 1> kBuiltIn{kTrainWord};
-  if (error.code != Errc::no_program || nearest(program, kBuiltIn).empty()) return error;
-  error.hint = fmt::format("did you mean '{}', the built-in trainer?", kTrainWord);
-  return error;
-}
-
 }  // namespace
 
 int run_command(const RunOptions& options, const std::optional<std::string>& join_token) {
@@ -367,7 +358,7 @@ int run_command(const RunOptions& options, const std::optional<std::string>& joi
                          number(exit_status_of(result.error())), &*plan);
   if (result->failure)
     return teller.failed(
-        launcher::without_values(with_meant_word(*result->failure, options.command.front()), plan->secrets),
+        launcher::without_values(with_meant_trainer(*result->failure, options.command.front()), plan->secrets),
         result->exit_status, &*plan, result->run_directory);
   return result->exit_status;
 }

@@ -42,6 +42,10 @@ class Comm {
   /// into a CUDA graph, as `start_all_reduce_mean`.
   virtual Result<void> join() { return wait(); }
 
+  /// Whether `join` keeps the host until all ranks have come, equally often on each. Where it does not, ranks may
+  /// differ in how often they call it.
+  virtual bool join_waits() const { return true; }
+
   /// Until the device has done all that was queued on it, watching the other ranks as `wait` does.
   virtual Result<void> drain() { return wait(); }
 

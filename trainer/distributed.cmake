@@ -14,6 +14,7 @@ add_library(llmlaunch_trainer_distributed STATIC
   shared_memory_all_reduce.cpp
   shared_memory_bootstrap.cpp
   shared_memory_region.cpp
+  wait_watch.cpp
 )
 target_link_libraries(llmlaunch_trainer_distributed
   PUBLIC llmlaunch_rendezvous_client llmlaunch_base
@@ -30,6 +31,7 @@ set_source_files_properties(gloo_comm.cpp shared_memory_all_reduce.cpp PROPERTIE
 add_library(llmlaunch_trainer_options STATIC
   config_file.cpp
   exit_status.cpp
+  failure_pauses.cpp
   file_settings.cpp
   flag_maker.cpp
   flag_values.cpp

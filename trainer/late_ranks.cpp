@@ -1,50 +1,38 @@
-// A thread that looks at the clock, and at the store when a wait is long. All ranks make the same calls in the same
-// order, so that the number of a call is the same on each; those that only start something do not count, for a step
-// that a device did not take may have started less on one rank than on others.
+// The thread and the store of `WaitWatch`, and the communicator that tells it of its calls.
 #include "trainer/late_ranks.hpp"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "trainer/agreement.hpp"
+#include "trainer/wait_watch.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// Between two looks at the clock.
-constexpr milliseconds kMostBetween{1000};
-/// A wait that is worth a word to the store, where the limit is not short.
-constexpr milliseconds kLongWait{5000};
-/// Ranks that are named; of more there is the number.
-constexpr std::size_t kNamed = 4;
-
-std::string prefix_of(std::uint64_t call) {
-  return fmt::format("trainer/waits/{}/", call);
+std::string waits_key(std::uint64_t call) {
+  return fmt::format("trainer/waits/{}", call);
+}
+std::string answer_key(std::uint64_t call) {
+  return fmt::format("trainer/late/{}", call);
 }
 
-class Waits {
+class WatchThread {
  public:
-  Waits(rendezvous::Client& client, std::vector<std::string> hosts, milliseconds limit)
-      : client_(client),
-        hosts_(std::move(hosts)),
-        between_(std::clamp(limit / 20, milliseconds(1), kMostBetween)),
-        long_(std::min(kLongWait, limit / 4)),
-        ask_after_(limit / 10 * 9),
-        thread_([this] { run(); }) {}
+  WatchThread(rendezvous::Client& client, std::vector<std::string> hosts, milliseconds limit)
+      : client_(client), watch_(number(client.options().rank), std::move(hosts), limit), thread_([this] { run(); }) {}
 
-  ~Waits() {
+  ~WatchThread() {
     {
       const std::lock_guard lock(mutex_);
       ended_ = true;
@@ -52,98 +40,80 @@ class Waits {
     changed_.notify_all();
     thread_.join();
   }
-  Waits(const Waits&) = delete;
-  Waits& operator=(const Waits&) = delete;
+  WatchThread(const WatchThread&) = delete;
+  WatchThread& operator=(const WatchThread&) = delete;
 
-  /// The limit of what the next call waits for runs from now.
   void start() {
     const std::lock_guard lock(mutex_);
-    if (!started_) started_ = Clock::now();
+    watch_.on_start(now());
   }
   void enter() {
     const std::lock_guard lock(mutex_);
-    ++call_;
-    waits_since_ = Clock::now();
-    if (!started_) started_ = waits_since_;
+    watch_.on_enter(now());
   }
-  /// What is known of who did not come.
   std::string leave() {
     const std::lock_guard lock(mutex_);
-    waits_since_.reset();
-    started_.reset();
-    return std::exchange(late_, {});
+    return watch_.on_leave();
   }
 
  private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  static WaitWatch::Time now() { return std::chrono::steady_clock::now(); }
+
   void run() {
-    std::unique_lock lock(mutex_);
-    while (!changed_.wait_for(lock, between_, [this] { return ended_; })) {
-      if (noted_ && (!waits_since_ || *noted_ != call_)) {
-        const std::uint64_t old = *std::exchange(noted_, std::nullopt);
-        lock.unlock();
-        static_cast<void>(client_.remove(key_of(old)));  // one that stays is of a call that is over
-        lock.lock();
-      } else if (!noted_ && waits_since_ && Clock::now() >= *waits_since_ + long_) {
-        const std::uint64_t call = call_;
-        lock.unlock();
-        const auto put = client_.put(key_of(call), {});
-        lock.lock();
-        if (!put) return;  // then nobody is named, and the limit holds all the same
-        noted_ = call;
-      } else if (noted_ && asked_ != *noted_ && Clock::now() >= *started_ + ask_after_) {
-        asked_ = *noted_;
-        lock.unlock();
-        const auto late = who_is_late(asked_);
-        lock.lock();
-        if (waits_since_ && call_ == asked_) late_ = late;
+    Lock lock(mutex_);
+    while (!watch_.is_useless() && !changed_.wait_for(lock, watch_.tick(), [this] { return ended_; })) {
+      while (std::visit([&](const auto& action) { return take(lock, action); }, watch_.on_tick(now()))) {
       }
     }
   }
 
-  std::string key_of(std::uint64_t call) const {
-    return prefix_of(call) + std::to_string(number(client_.options().rank));
+  /// The store may take its time.
+  template <class Request>
+  static std::invoke_result_t<Request> unlocked(Lock& lock, Request&& request) {
+    lock.unlock();
+    auto answer = request();
+    lock.lock();
+    return answer;
   }
 
-  /// Empty: it cannot be known.
-  std::string who_is_late(std::uint64_t call) const {
-    const std::string prefix = prefix_of(call);
-    std::set<std::string> here;
-    for (std::string after;;) {
-      auto page = client_.list(prefix, after);
-      if (!page || page->keys.empty()) return {};
-      after = page->keys.back();
-      here.insert(page->keys.begin(), page->keys.end());
-      if (!page->more) break;
-    }
-    std::vector<std::size_t> late;
-    for (std::size_t rank = 0; rank < hosts_.size(); ++rank) {
-      if (!here.contains(prefix + std::to_string(rank))) late.push_back(rank);
-    }
-    if (late.empty()) return "all ranks wait in it";
-    const double seconds = std::chrono::duration<double>(ask_after_ - long_).count();
-    return fmt::format("{} had not come to it within {:.3g} s", named(late), seconds);
+  // Each gives what the outcome gives.
+  static bool take(Lock&, WaitWatch::Rest) { return false; }
+  bool take(Lock& lock, const WaitWatch::Note& note) {
+    const auto length = unlocked(lock, [&] { return client_.append(waits_key(note.call), as_bytes(note.text)); });
+    return watch_.on_noted(note, length, now());
   }
-
-  std::string named(const std::vector<std::size_t>& ranks) const {
-    std::string text = ranks.size() == 1 ? "rank " : "ranks ";
-    for (std::size_t i = 0; i < std::min(ranks.size(), kNamed); ++i) {
-      text += fmt::format("{}{} on {}", i == 0 ? "" : ", ", ranks[i], hosts_[ranks[i]]);
-    }
-    return ranks.size() > kNamed ? text + fmt::format(" and {} more", ranks.size() - kNamed) : text;
+  bool take(Lock& lock, const WaitWatch::Hear& hear) {
+    const auto compared =
+        unlocked(lock, [&] { return client_.compare_and_set(answer_key(hear.call), std::nullopt, {}); });
+    if (!compared) return watch_.on_heard(compared.error());
+    return watch_.on_heard(WaitWatch::Heard{.created = compared->swapped,
+                                            .answer = std::string(compared->found ? as_text(*compared->found) : "")});
+  }
+  bool take(Lock& lock, const WaitWatch::Ask& ask) {
+    const auto found = unlocked(lock, [&] { return client_.peek(waits_key(ask.call)); });
+    if (!found) return watch_.on_asked(found.error());
+    return watch_.on_asked(*found ? std::optional(std::string(as_text(**found))) : std::nullopt);
+  }
+  bool take(Lock& lock, const WaitWatch::Tell& tell) {
+    return watch_.on_told(unlocked(lock, [&] { return client_.put(answer_key(tell.call), as_bytes(tell.answer)); }));
+  }
+  /// A key that stays is of a call that is over.
+  bool take(Lock& lock, const WaitWatch::Forget& forget) {
+    unlocked(lock, [&] {
+      if (forget.who_waits) static_cast<void>(client_.remove(waits_key(forget.call)));
+      if (forget.answer) static_cast<void>(client_.remove(answer_key(forget.call)));
+      return ok;
+    });
+    return true;
   }
 
   rendezvous::Client& client_;
-  const std::vector<std::string> hosts_;
-  const milliseconds between_, long_, ask_after_;
+  WaitWatch watch_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ended_ = false;
-  std::uint64_t call_ = 0;
-  std::optional<Clock::time_point> waits_since_;  // in that call
-  std::optional<Clock::time_point> started_;      // what that call, or the next one, waits for
-  std::optional<std::uint64_t> noted_;            // the call that the store knows of
-  std::uint64_t asked_ = 0;                       // the last call of which the others were asked
-  std::string late_;
   std::thread thread_;  // last: it uses all of the above
 };
 
@@ -161,7 +131,11 @@ class WatchedComm final : public Comm {
     waits_.start();
     return comm_->start_all_reduce_mean(values);
   }
-  Result<void> join() override { return comm_->join(); }
+  Result<void> join() override {
+    if (!comm_->join_waits()) return comm_->join();
+    return watched([&] { return comm_->join(); });
+  }
+  bool join_waits() const override { return comm_->join_waits(); }
   Result<void> wait() override {
     return watched([&] { return comm_->wait(); });
   }
@@ -194,7 +168,7 @@ class WatchedComm final : public Comm {
   }
 
   std::unique_ptr<Comm> comm_;
-  Waits waits_;
+  WatchThread waits_;
 };
 
 }  // namespace

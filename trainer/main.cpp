@@ -22,6 +22,7 @@
 #include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
 #include "trainer/exit_status.hpp"
+#include "trainer/failure_pauses.hpp"
 #include "trainer/files.hpp"
 #include "trainer/options.hpp"
 #include "trainer/output.hpp"
@@ -50,16 +51,6 @@ void report_error(const Error& error) {
   });
 }
 
-/// What every rank may find before they have met, a wrong flag for one, is told by rank 0. The others wait so long for
-/// the end that follows from it, by a signal or the rendezvous, and end by that without a word. Where none comes, rank
-/// 0 has found nothing: its command line, host or files are others.
-constexpr std::chrono::seconds kRank0Words{2};
-
-void leave_words_to_rank_0() {
-  const auto rank = number_in_environment(env::kRank, 0);
-  if (rank && *rank > 0) std::this_thread::sleep_for(kRank0Words);
-}
-
 /// What the end of the job leaves to a line that is being written.
 constexpr std::chrono::milliseconds kEndGrace{200};
 
@@ -75,28 +66,35 @@ void end_with_generation(const Error& reason) {
   ::_exit(exit_status(reason));
 }
 
-/// Who ends first is named as the reason. A rank that left its words to another, that only lost one, or that stopped
-/// because another was told to, waits so long for the end of the generation, which ends it, and which the launcher
-/// gives when it knows of that other one.
-constexpr std::chrono::seconds kFirstWords{30};
+/// A rank that stopped because another was told to lets that one be the first.
 constexpr std::chrono::milliseconds kFirstStopped{500};
-constexpr std::chrono::seconds kLostRank{2};
 
-/// Ends the process unless the job is done. Not by returning: destructors and exit handlers would wait for ranks that
-/// are gone, and close connections before this rank has said why, so that the others' words for it would come first.
+/// Ends the process, after waiting for the end that the launcher gives to all. Not by returning: destructors and exit
+/// handlers would wait for ranks that are gone, and close connections before this rank has said why, so that the
+/// others' words for it would come first.
+[[noreturn]] void end_with(const Error& error, bool hears_of_end, bool has_started) {
+  const auto rank = number_in_environment(env::kRank, 0);
+  const auto pauses = FailurePauses::of(error, rank ? *rank : 0, hears_of_end, has_started);
+  std::this_thread::sleep_for(pauses.before_words);
+  report_error(error);
+  std::this_thread::sleep_for(pauses.after_words);
+  wait_while_writing();
+  ::_exit(exit_status(error));
+}
+
+/// The same, of a job that has begun to train, unless it is done.
 void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
-  if (ending && *ending == Ending::done) return;
-  if (!ending) {
-    const Error& error = ending.error();
-    report_error(error);
-    if (hears_of_end && error.what.empty()) std::this_thread::sleep_for(kFirstWords);
-    if (hears_of_end && error.code == Errc::closed) std::this_thread::sleep_for(kLostRank);
-    wait_while_writing();
-  } else {
-    stopped = true;
-    if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
-  }
-  ::_exit(ending ? 128 + noted_stop() : exit_status(ending.error()));
+  if (!ending) end_with(ending.error(), hears_of_end, true);
+  if (*ending == Ending::done) return;
+  stopped = true;
+  if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
+  ::_exit(128 + noted_stop());
+}
+
+/// Before there is a connection to it: whether a launcher has started this rank, and ends it when another one fails.
+bool is_launched() {
+  const char* const rendezvous = std::getenv(env::kRendezvous);
+  return rendezvous != nullptr && *rendezvous != '\0';
 }
 
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.
@@ -111,19 +109,17 @@ Result<std::string> read_settings(const std::string& path) {
   return error;
 }
 
-Result<Ending> run(const TrainOptions& options) {
+/// Returns where the job is done.
+Result<void> run(const TrainOptions& options) {
   if (!options.export_dataset.empty()) {
     const auto rank = number_in_environment("RANK", 0);
     if (!rank) return rank.error();
-    if (*rank > 0) return Ending::done;  // one of the job's ranks is enough
+    if (*rank > 0) return ok;  // one of the job's ranks is enough
     if (auto exported = export_data(options); !exported) return exported.error();
-    return Ending::done;
+    return ok;
   }
   auto device = choose_device(options.device);
-  if (!device) {
-    leave_words_to_rank_0();
-    return device.error();
-  }
+  if (!device) end_with(device.error(), is_launched(), false);
   auto world = join_world(device->nccl_version);
   if (!world) return world.error();
   tells_of_end = world->rank == 0 || options.replicas_speak;
@@ -132,19 +128,14 @@ Result<Ending> run(const TrainOptions& options) {
   auto ending = train(options, *world, *device, report_error,
                       [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
   // Of what failed before the first step, too: this rank has not left yet.
-  if (!ending) leave_words_to_rank_0();
-  end_unless_done(ending, hears_of_end);
-  return ending;
+  if (!ending) end_with(ending.error(), hears_of_end, false);
+  return ok;
 }
 
 int run_program(const std::vector<std::string>& arguments) {
   const char* const mixed_precision = std::getenv(env::kMixedPrecision);
   auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
-  if (!parsed) {
-    leave_words_to_rank_0();
-    report_error(parsed.error());
-    return exit_status(parsed.error());
-  }
+  if (!parsed) end_with(parsed.error(), is_launched(), false);
   if (!parsed->answer.empty()) {
     write_output(stdout, parsed->answer, true);
     const auto told = output_written();
@@ -153,7 +144,7 @@ int run_program(const std::vector<std::string>& arguments) {
     return exit_status(told.error());
   }
   if (const char* const home = std::getenv("HOME"); home != nullptr) expand_home(parsed->options, home);
-  end_unless_done(run(parsed->options), false);
+  if (const auto done = run(parsed->options); !done) end_with(done.error(), false, false);
   return kDone;
 }
 

@@ -96,8 +96,11 @@ void add_optimizer_flags(FlagMaker& flags, TrainOptions& o) {
   flags.number("--max_grad_norm", o.max_grad_norm, number_from(0),
                "scale the averaged gradient down to this norm where it is larger; 0: never (Hugging Face: 1)");
   flags
-      .choice("--on_nan", o.on_nan, all_words<OnNan>(),
-              "a loss that is not a number: stop the job, skip steps whose gradient is not finite, or continue")
+      .choice(
+          "--on_nan", o.on_nan, all_words<OnNan>(),
+          "a loss that is not a number: stop the job with 65, skip steps whose gradient is not finite, or continue; "
+          "these two end with 65 as well where the last test's loss or a weight is no number, or all steps were "
+          "skipped")
       ->default_str(word_for(o.on_nan));
   flags.seed("--seed", o.seed, "of the weights, dropout and the order of the images (Hugging Face: 42)")
       ->capture_default_str();

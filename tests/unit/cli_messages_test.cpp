@@ -1,6 +1,7 @@
 // What a new user mistypes or mistakes, and the answer.
 #include "cli/exec.hpp"
 #include "cli/hosts.hpp"
+#include "cli/meant_trainer.hpp"
 #include "launcher/config.hpp"
 #include "launcher/file_kind.hpp"
 #include "launcher/hostfile.hpp"
@@ -103,6 +104,21 @@ TEST_CASE("an empty name of a configuration is refused by hosts, too") {
   const auto options = parse_options({"hosts", "-c", "", "n1"});
   REQUIRE_FALSE(options);
   CHECK(to_string(options.error()) == "--config is empty\n   hint: llmlaunch hosts --help lists the options");
+}
+
+TEST_CASE("the trainer's word typed wrong has its answer behind the agent's, and another program has not") {
+  const auto hint = [](const char* program, Errc code = Errc::no_program, const char* agents = "install it") {
+    return with_meant_trainer(make_error(code, "no program", {}, agents), program).hint;
+  };
+  for (const char* word : {"trian", "tran", "trainn", "traim", "trai"}) {
+    CHECK(hint(word) == "install it; or did you mean 'train', the built-in trainer?");
+  }
+  CHECK(hint("trian", Errc::no_program, "") == "did you mean 'train', the built-in trainer?");
+  for (const char* word :
+       {"train", "./train", "t/rain", "bin/train", "brain", "drain", "trainer", "strain", "tail", ""}) {
+    CHECK(hint(word) == "install it");
+  }
+  CHECK(hint("trian", Errc::not_executable) == "install it");
 }
 
 }  // namespace cli_messages_test

@@ -105,6 +105,8 @@ class NcclComm final : public Comm {
     });
   }
 
+  bool join_waits() const override { return false; }
+
   Result<void> drain() override {
     return tried([&] {
       after_compute();

@@ -2,6 +2,8 @@
 // connections and memory, as separate processes would have.
 #include <gloo/common/error.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <future>
@@ -17,6 +19,7 @@
 #include "trainer/gloo_comm.hpp"
 #include "trainer/gloo_store.hpp"
 #include "trainer/introduction.hpp"
+#include "trainer/late_ranks.hpp"
 
 namespace comm_test {
 
@@ -333,6 +336,35 @@ TEST_CASE("a rank that never answers ends the wait after the time limit, also at
     });
     CHECK(answers[0] == row.said);
   }
+}
+
+TEST_CASE("a rank that never answers is named, also where a step is waited for that a device would have queued") {
+  constexpr std::size_t kRanks = 3;
+  const auto wait = GENERATE(&Comm::wait, &Comm::join);
+  const test::ServedRendezvous served(hosts_of(kRanks));
+  std::promise<void> over;
+  const std::shared_future<void> is_over = over.get_future().share();
+  std::atomic<int> timed_out = 0;
+  const auto answers = on_ranks<std::string>(served, kRanks, [&](rendezvous::Client& client) -> std::string {
+    GlooOptions options;
+    options.timeout = 1s;
+    options.connect_timeout = test::kPatience;
+    // Its limit is near when theirs is not.
+    auto comm = must(name_late_ranks(must(make_gloo_comm(client, options)), client, client.options().host, 300ms));
+    std::vector<float> values(10);
+    std::string said = "silent";
+    if (comm->rank() != 2) {
+      must(comm->start_all_reduce_mean(values));
+      const auto done = (*comm.*wait)();
+      said = done ? "no error" : done.error().what;
+      if (++timed_out == 2) over.set_value();
+    }
+    static_cast<void>(is_over.wait_for(test::kPatience));
+    return said;
+  });
+  CHECK(answers[0] ==
+        "all-reduce of 40 bytes: not complete within 1 s; rank 2 on host1 had not come to it within 0.23 s");
+  CHECK(answers[1] == answers[0]);
 }
 
 TEST_CASE("a rank that never comes ends the connecting with the rendezvous's own words") {
