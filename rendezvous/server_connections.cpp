@@ -243,6 +243,7 @@ void Server::Impl::arm_tick() {
   const auto next = world.next_deadline();
   if (!next || closed) {
     tick.cancel();
+    tick_armed = false;  // its handler only hears that it was cancelled
     return;
   }
   if (tick_armed && tick.expiry() <= *next) return;  // early is harmless, and cheaper than anew for each message

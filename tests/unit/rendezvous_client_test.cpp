@@ -279,6 +279,21 @@ TEST_CASE("waits run out with the names of what is missing") {
         "rendezvous: ranks 1 (gpu02), 2 (gpu03) have not joined within 2 s");
 }
 
+TEST_CASE("a deadline that nobody waits for any more takes no later one with it") {
+  ServedRendezvous served(ServedRendezvous::world_of(1));
+  auto client = Client::join(served.client(0));
+  REQUIRE(client);
+  for (int i = 0; i < 5; ++i) {
+    const std::string key = "early" + std::to_string(i);
+    auto early = std::async(std::launch::async, [&] { return text_of((*client)->get(key, seconds(1))); });
+    served.pass(milliseconds(10));  // so that in some of them the key comes while it is waited for
+    REQUIRE((*client)->set(key, as_bytes("v")));
+    CHECK(early.get() == "ok");
+  }
+  CHECK(text_of((*client)->get("late", milliseconds(1200))) ==
+        "rendezvous " + served.address() + ": key 'late' was not set within 1.2 s");
+}
+
 TEST_CASE("the end of the generation reaches all waiters, once") {
   constexpr std::uint32_t kRanks = 4;
   ServedRendezvous served(ServedRendezvous::world_of(kRanks));
