@@ -73,6 +73,7 @@ add_library(llmlaunch_trainer_job OBJECT
   progress.cpp
   resident_loop.cpp
   resume.cpp
+  same_program.cpp
   stop.cpp
   story.cpp
   train.cpp

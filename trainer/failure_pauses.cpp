@@ -10,7 +10,7 @@ using std::chrono::seconds;
 /// told by rank 0. Where no end follows from its words, this rank's are others: its command line, host or files are.
 constexpr seconds kRank0Words{2};
 /// A rank that left its words to another waits for the end of that one.
-constexpr seconds kFirstWords{30};
+constexpr seconds kFirstWords{10};
 /// One that only lost another lets that one's end be the first.
 constexpr seconds kLostRank{2};
 

@@ -8,8 +8,16 @@
 namespace llmlaunch::trainer {
 namespace {
 
+[[noreturn]] void refuse(Error error) {
+  if (error.code == Errc::timed_out && error.hint.empty()) {
+    error.hint =
+        "gloo/N is where rank N listens: that rank has joined the job, and then stopped or hangs; see its host";
+  }
+  throw GlooStoreError(std::move(error));
+}
+
 void check_store(const Result<void>& result) {
-  if (!result) throw GlooStoreError(result.error());
+  if (!result) refuse(result.error());
 }
 
 }  // namespace
@@ -23,7 +31,7 @@ void GlooStore::set(const std::string& key, const std::vector<char>& data) {
 
 std::vector<char> GlooStore::get(const std::string& key) {
   const auto value = client_.get(full(key), timeout_);
-  if (!value) throw GlooStoreError(value.error());
+  if (!value) refuse(value.error());
   const std::string_view text = as_text(*value);
   return {text.begin(), text.end()};
 }

@@ -9,7 +9,6 @@
 
 #include "trainer/best_model.hpp"
 #include "trainer/option_words.hpp"
-#include "trainer/source_digest.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -59,7 +58,6 @@ std::string text_of(const T& value) {
 // train_samples and eval_samples are in the number of images, bf16, fp16 and tf32 in the precision.
 JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
   return {
-      {"the program", fmt::format("llmlaunch-train {} of sources {}", LLMLAUNCH_VERSION, source_digest())},
       {"the number of training images", text_of(data.train->count())},
       {"the number of test images", text_of(data.test->count())},
       {"what the images are", o.data_dir.empty() ? "drawn" : "files"},

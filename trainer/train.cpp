@@ -34,6 +34,7 @@
 #include "trainer/predictions.hpp"
 #include "trainer/resident_loop.hpp"
 #include "trainer/resume.hpp"
+#include "trainer/same_program.hpp"
 #include "trainer/stop.hpp"
 #include "trainer/training_job.hpp"
 
@@ -75,6 +76,7 @@ class Training {
     // What follows from flags and data is the same on all ranks only then.
     if (auto same = check_same(); !same) return same;
     job_.run.flags = flags_to_keep(options, job_.data, length().steps, job_.world.world_size);
+    keep_order_of_sums();
     if (auto enough = check_length(); !enough) return enough;
     const std::uint32_t batches = options.gradient_accumulation_steps;
     job_.story.say("{} train and {} ({}), {} of {} x {}{} images", job_.data.train->count(),
@@ -83,6 +85,14 @@ class Training {
                    batches == 1 ? "" : fmt::format("{} x ", batches), options.per_device_train_batch_size);
     warn_of_warmup();
     return begin_or_resume();
+  }
+
+  /// What no flag says, and what a sum's last bits depend on: threads, and from three ranks on who adds them up.
+  void keep_order_of_sums() {
+    job_.run.flags.emplace_back("the device", job_.backend.description());
+    if (job_.world.world_size < 3) return;
+    const std::string text = job_.comm.description();  // "shared memory, gloo on 10.0.0.7"
+    job_.run.flags.emplace_back("what averages", text.substr(0, text.find(" on ")));
   }
 
   void warn_of_warmup() {
@@ -390,6 +400,11 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
   if (!losses) return losses.error();
   if (world.rank == 0 && !options.predict.empty()) {
     if (auto good = prepare_predictions(options.predict, options.loss_file); !good) return good.error();
+  }
+  if (world.world_size > 1) {
+    const auto limit =
+        std::min<std::chrono::milliseconds>(world.client->options().timeout, std::chrono::seconds(options.ddp_timeout));
+    if (auto same = check_same_program(world, limit); !same) return same.error();
   }
   auto engine = make_engine(options, world, plan);
   if (!engine) return engine.error();

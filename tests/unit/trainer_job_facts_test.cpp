@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/support/catch.hpp"
+#include "trainer/same_program.hpp"
 #include "trainer/source_digest.hpp"
 
 namespace trainer_job_facts_test {
@@ -199,8 +200,7 @@ TEST_CASE("images of files count by what is in them, wherever they lie, and draw
 
 TEST_CASE("a program of the same version and of other sources is another") {
   CHECK_THAT(std::string(source_digest()), Catch::Matches("[0-9a-f]{12}"));
-  CHECK(value_of(job_facts({}, {}), "the program") ==
-        "llmlaunch-train " LLMLAUNCH_VERSION " of sources " + std::string(source_digest()));
+  CHECK(this_program() == "llmlaunch-train " LLMLAUNCH_VERSION " of sources " + std::string(source_digest()));
 }
 
 }  // namespace trainer_job_facts_test

@@ -503,6 +503,8 @@ TEST_CASE("the MLP, too, goes on to the bits of the run that nobody disturbed") 
 }
 
 TEST_CASE("three ranks, whose sums depend on how they are cut, have the same bits each time, also when they go on") {
+  const bool share = GENERATE(true, false);
+  REQUIRE(::setenv(env::kShmDisable, share ? "0" : "1", 1) == 0);
   const TemporaryFolder folder;
   const std::vector<std::string> hosts = {"alpha", "beta", "gamma"};
   const Words saving = {"--model", "mlp", "--output_dir", folder.file("run"), "--save_strategy", "epoch"};
@@ -510,8 +512,17 @@ TEST_CASE("three ranks, whose sums depend on how they are cut, have the same bit
   if (!LLMLAUNCH_SANITIZED) CHECK(last_hash(finished_on(hosts, job("8", {"--model", "mlp"}))) == undisturbed);
   std::filesystem::remove_all(folder.file("run/checkpoint-16"));
   const std::string said = finished_on(hosts, job("8", with(saving, {"--resume_from_checkpoint", "true"})));
-  CHECK_THAT(said, Catch::Contains("goes on after step 8"));
+  CHECK_THAT(said, Catch::Contains("goes on after step 8") && !Catch::Contains("warning") &&
+                       Catch::Contains(share ? "shared memory, gloo on" : "3 ranks, gloo on"));
   CHECK(last_hash(said) == undisturbed);
+  // What may change the last bits is told.
+  REQUIRE(::setenv(env::kShmDisable, share ? "1" : "0", 1) == 0);
+  const Words more = with(saving, {"--resume_from_checkpoint", "true", "--threads", "2"});
+  CHECK_THAT(finished_on(hosts, with(job("8", more), {"--num_train_epochs", "3"})),
+             Catch::Contains(", 2 threads) and was cpu (oneDNN") &&
+                 Catch::Contains(share ? "what averages is gloo and was shared memory, gloo"
+                                       : "what averages is shared memory, gloo and was gloo"));
+  REQUIRE(::unsetenv(env::kShmDisable) == 0);
 }
 
 TEST_CASE("what a job cannot go on from is one message and a status") {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "rendezvous/client.hpp"
 #include "tests/integration/trainer/train_program.hpp"
 #include "tests/support/bytes_read.hpp"
 #include "tests/support/catch.hpp"
@@ -504,6 +505,26 @@ TEST_CASE("ranks with other flags are found before the first step, by name, valu
                  Catch::Contains(
                      "the ranks are not of one job: the number of training images is 32 on rank 2 (beta) and 64 on "
                      "rank 0 (alpha); --learning_rate is 0.01 on rank 2 (beta) and 0.001 on rank 0 (alpha)"));
+}
+
+TEST_CASE("a rank of another build is found before the ranks connect") {
+  const ServedRendezvous served({"alpha", "beta"});
+  rendezvous::ClientOptions other;
+  other.address = "127.0.0.1";
+  other.port = served.port();
+  other.job_id = served.job_id();
+  other.token = served.token();
+  other.world_size = 2;
+  other.host = "alpha";
+  const auto rank_0 = rendezvous::Client::join(other);
+  REQUIRE(rank_0);
+  REQUIRE((*rank_0)->set("trainer/program", as_bytes("llmlaunch-train 9.9 of sources 0123456789ab\nalpha")));
+  ChildProcess rank_1(command({}), served.environment(1));
+  CHECK(rank_1.wait() == 78);
+  CHECK_THAT(rank_1.output(), Catch::Matches("(.|\n)*error: the ranks are not of one job: the program is "
+                                             "llmlaunch-train [0-9.]+ of sources [0-9a-f]{12} on rank 1 \\(beta\\) "
+                                             "and llmlaunch-train 9.9 of sources 0123456789ab on rank 0 \\(alpha\\)\n"
+                                             "   hint: start all ranks with the same program\n"));
 }
 
 TEST_CASE("ranks with different models are found, too, though their gradients have other sizes") {
