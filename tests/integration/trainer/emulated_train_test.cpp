@@ -274,6 +274,37 @@ TEST_CASE("a rank whose device or NCCL fails says so, and the others end with th
   }
 }
 
+TEST_CASE("where one rank cannot capture, all take the ordinary steps, to the ordinary bits") {
+  const Words flags = {"--model",
+                       "mlp",
+                       "--train_samples",
+                       "32",
+                       "--eval_samples",
+                       "4",
+                       "--per_device_train_batch_size",
+                       "4",
+                       "--num_train_epochs",
+                       "1"};
+  const auto plain = ended_ranks(on_device(flags), {});
+  REQUIRE(plain[0].status == 0);
+  for (const auto& [rules, said] : {
+           std::pair{"cudaEventRecord:14=900@1", "cudaEventRecord(event_, "},
+           std::pair{"cudaStreamBeginCapture:1=801@1", "cudaStreamBeginCapture(stream, "},
+           std::pair{"cudaStreamEndCapture:1=900@1", "cudaStreamEndCapture(stream, "},
+           std::pair{"cudaGraphInstantiate:1=801@1", "cudaGraphInstantiateWithFlags("},
+       }) {
+    CAPTURE(rules);
+    const auto ranks = ended_ranks(on_device(with(flags, {"--cuda_graph"})), {{"LLMLAUNCH_CUDA_HOST_FAIL", rules}});
+    INFO(ranks[0].said << ranks[1].said);
+    CHECK(ranks[0].status == 0);
+    CHECK(ranks[1].status == 0);
+    CHECK_THAT(ranks[1].said,
+               Catch::Contains("warning: --cuda_graph: rank 1 on alpha, device 1: ") && Catch::Contains(said));
+    CHECK_THAT(ranks[0].said, Catch::Contains("--cuda_graph: 1 of 2 ranks cannot; every step is started by the host"));
+    CHECK(last_hash(ranks[0].said) == last_hash(plain[0].said));
+  }
+}
+
 TEST_CASE("a stop, which ends the generation as well, leaves ranks on devices the time to save") {
   const TemporaryFolder folder;
   const std::string graph = GENERATE("false", "true");
