@@ -143,6 +143,16 @@ TEST_CASE("the device's losses are the CPU's, with dropout, in each precision") 
   CHECK(tf32 > 1e-6);
 }
 
+TEST_CASE("TF32 beside bfloat16 changes no number") {
+  const Words flags = {"--train_samples", "8", "--eval_samples", "4", "--per_device_train_batch_size", "4", "--bf16"};
+  const Ended without = ended(on_device(flags));
+  const Ended beside = ended(on_device(with(flags, {"--tf32"})));
+  INFO(without.said << beside.said);
+  REQUIRE(without.status == 0);
+  REQUIRE(beside.status == 0);
+  CHECK(last_hash(beside.said) == last_hash(without.said));
+}
+
 TEST_CASE("accumulated and clipped gradients are the CPU's") {
   const Words flags = job("mlp", {"--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7"}, "8", "3");
   CHECK(difference_from_cpu(flags, flags) <= 1e-5);
