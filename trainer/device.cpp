@@ -67,7 +67,7 @@ Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_un
     return cuda::make_engine(world, *model, adamw, dropout, options.precision, timeout_of(options));
   }
 #endif
-  // TF32 beside narrower numbers is for what is left in fp32, which a CPU has not either.
+  // Beside narrower numbers, too, where it would change none: a CPU has no TF32.
   const auto math = cpu_math(options.tf32 ? Precision::tf32 : options.precision);
   if (!math) return math.error();
   Engine engine;

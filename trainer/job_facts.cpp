@@ -32,7 +32,7 @@ std::string reports_of(const TrainOptions& o) {
   return o.report_tensorboard ? "tensorboard" : "none";
 }
 
-/// --tf32 says something beside narrower numbers, too: for what is left in fp32.
+/// As it was said: --tf32 beside narrower numbers changes none, and a CPU refuses it.
 std::string precision_of(const TrainOptions& o) {
   const bool beside = o.tf32 && o.precision != Precision::tf32;
   return fmt::format("{}{}", precision_name(o.precision), beside ? " and tf32" : "");

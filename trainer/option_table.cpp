@@ -189,10 +189,12 @@ void add_model_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   std::map<std::string, std::string> names;
   for (const Model* model : all_models()) names[model->name] = model->name;
   flags.choice("--model", o.model, names, "the network that is trained")->default_str(all_models().front()->name);
-  flags.on_off("--bf16", words.bf16,
-               "convolutions and matrix products of bfloat16 numbers, sums and weights in fp32 (default: as "
-               "mixed_precision in the YAML)");
-  flags.on_off("--tf32", o.tf32, "the same of TF32 numbers, on a GPU from Ampere on");
+  flags.on_off(
+      "--bf16", words.bf16,
+      "convolutions and matrix products of bfloat16 numbers, on a GPU convolutions of TF32 ones, sums and weights "
+      "in fp32 (default: as mixed_precision in the YAML)");
+  flags.on_off("--tf32", o.tf32,
+               "the same of TF32 numbers, on a GPU from Ampere on; beside --bf16 and --fp16 it changes nothing");
   flags.on_off(
       "--fp16", words.fp16,
       "the same of half precision, as torch.autocast's, with torch.amp.GradScaler's scaled losses: a step whose "

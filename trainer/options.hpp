@@ -91,7 +91,7 @@ struct TrainOptions {
   std::uint32_t ddp_timeout = 1800;          ///< seconds for one collective
   std::string model = "basicnet";            ///< one of model.hpp's
   Precision precision = Precision::fp32;     ///< of --bf16, --fp16, --tf32, or what mixed_precision asks for
-  bool tf32 = false;                         ///< --tf32, also beside narrower numbers: for what is left in fp32
+  bool tf32 = false;                         ///< --tf32, also beside narrower numbers, where it changes none
   bool cuda_graph = false;                   ///< steps that the device takes by itself (resident.hpp)
   std::uint32_t dataloader_num_workers = 0;  ///< threads that fill batches ahead; 0: the training thread does
   std::string predict;                       ///< rank 0 writes the test images' logits here at the end

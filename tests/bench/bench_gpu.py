@@ -1,10 +1,11 @@
 """llmlaunch-train beside PyTorch on one GPU, in one run: BasicNet's samples per second at batch 64, with and
-without --cuda_graph, against eager PyTorch, torch.compile and PyTorch with CUDA graphs, and the time until 99 % of the drawn test digits are right.
+without --cuda_graph, against eager PyTorch, torch.compile and PyTorch with CUDA graphs, each in fp32, TF32 and bfloat16 and compared
+with its own kind, and the time until 99 % of the drawn test digits are right.
 
-    bench_gpu.py --bin BIN_DIR --python PYTHON_WITH_TORCH [--repeat 5] [--steps 3000] [--device cuda]
+    bench_gpu.py --bin BIN_DIR --python PYTHON_WITH_TORCH [--repeat 5] [--steps 3000] [--precisions fp32 tf32 bf16] [--device cuda]
 
 Prints rows "name | value" as scripts/gpu_check.sh shows them; the speed is that of the last third of the steps. Without
---python the peers are left out. --device cpu tries the script itself, with few steps.
+--python the peers are left out. --device cpu tries the script itself, with few steps; a CPU has no TF32.
 """
 import argparse
 import os
@@ -21,6 +22,8 @@ VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "grap
 OURS = "llmlaunch-train"
 OUR_GRAPH = "llmlaunch-train, CUDA graph"
 BATCH = 64
+IMAGES = 187 * BATCH  # full batches alone: the peers take no others
+REFUSED = "every step is started by the host"  # what llmlaunch-train says when a device refuses the graph
 
 
 def lines_of(argv):
@@ -37,19 +40,21 @@ def lines_of(argv):
 class Bench:
     def __init__(self, options, folder):
         self.options, self.data = options, pathlib.Path(folder) / "digits"
-        lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data])
+        lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data, "--train_samples", IMAGES])
 
-    def argv(self, who, steps, logging):
+    def argv(self, who, precision, steps, logging):
         if who in (OURS, OUR_GRAPH):
             return [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
                     "--max_steps", steps, "--logging_steps", logging, "--logging_first_step", "--cuda_graph",
-                    "true" if who == OUR_GRAPH else "false"]
-        return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, self.options.device]
+                    "true" if who == OUR_GRAPH else "false", *([] if precision == "fp32" else ["--" + precision])]
+        return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, precision, self.options.device]
 
-    def speed(self, who):
+    def speed(self, who, precision):
         logging = max(1, self.options.steps // 3)
-        found = re.findall(r"\((\d+) samples/s\)", "".join(line for _, line in lines_of(self.argv(who, 3 * logging, logging))))
-        return int(found[-1])
+        said = "".join(line for _, line in lines_of(self.argv(who, precision, 3 * logging, logging)))
+        if REFUSED in said:
+            sys.exit(f"{who}, {precision}: there was no graph to measure:\n{said}")
+        return int(re.findall(r"\((\d+) samples/s\)", said)[-1])
 
     def seconds_to_99(self):
         """From the start of the program, its test passes included."""
@@ -62,6 +67,23 @@ class Bench:
         return None
 
 
+def compare(bench, options, precision, peers):
+    """The rows of one precision: speeds, ours as the time of a step, and its ratios to the peers of the same precision."""
+    found = {who: [] for who in [OURS, OUR_GRAPH, *peers]}
+    for _ in range(options.repeat):
+        for who, speeds in found.items():
+            speeds.append(bench.speed(who, precision))
+    medians = {who: statistics.median(speeds) for who, speeds in found.items()}
+    for who, speeds in found.items():
+        print(f"{precision}: {VARIANTS.get(who, who)}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})")
+    for who in (OURS, OUR_GRAPH):
+        print(f"{precision}: {who}, step | {1e6 * BATCH / medians[who]:.1f} us at batch {BATCH}")
+    best = max(peers, key=medians.get, default=None)
+    for who in (OURS, OUR_GRAPH) if peers else ():
+        print(f"{precision}: {who} / PyTorch | eager {medians[who] / medians['eager']:.2f}, "
+              f"the best ({best}) {medians[who] / medians[best]:.2f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=lambda text: pathlib.Path(text).resolve(), required=True)
@@ -69,25 +91,15 @@ def main():
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "tf32", "bf16"))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
+    precisions = options.precisions or (["fp32", "tf32", "bf16"] if options.device == "cuda" else ["fp32"])
     peers = [variant for variant in VARIANTS if options.python and not (variant == "graph" and options.device == "cpu")]
     with tempfile.TemporaryDirectory(prefix="llmlaunch-bench-") as folder:
         bench = Bench(options, folder)
-        found = {who: [] for who in [OURS, OUR_GRAPH, *peers]}
-        for _ in range(options.repeat):
-            for who, speeds in found.items():
-                speeds.append(bench.speed(who))
-        medians = {who: statistics.median(speeds) for who, speeds in found.items()}
-        for who, speeds in found.items():
-            print(f"{VARIANTS.get(who, who)}, batch {BATCH}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})", flush=True)
-        for who in (OURS, OUR_GRAPH):
-            print(f"{who}: step time, batch {BATCH} | {1e6 * BATCH / medians[who]:.1f} us")
-        if peers:
-            best = max(peers, key=medians.get)
-            for who in (OURS, OUR_GRAPH):
-                print(f"{who}: ratio to PyTorch eager | {medians[who] / medians['eager']:.2f}")
-                print(f"{who}: ratio to the best PyTorch ({best}) | {medians[who] / medians[best]:.2f}")
+        for precision in precisions:
+            compare(bench, options, precision, peers)
         times = [bench.seconds_to_99() for _ in range(options.repeat)]
         if None in times:
             print(f"start to 99 % of the drawn digits | not reached in {options.epochs} epochs")

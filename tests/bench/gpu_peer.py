@@ -1,10 +1,11 @@
 """BasicNet in PyTorch on one GPU, as bench_gpu.py measures it beside llmlaunch-train: images resident in its memory and
 normalised beforehand, batches by one index operation there, no wait for the device but at each logged step.
 
-    gpu_peer.py VARIANT DATA BATCH STEPS LOGGING_STEPS [DEVICE]
+    gpu_peer.py VARIANT DATA BATCH STEPS LOGGING_STEPS PRECISION [DEVICE]
 
 VARIANT: eager; compile: torch.compile of model and loss, fused AdamW; graph: the whole step, AdamW too, as one CUDA graph.
-DEVICE: cuda (default), or cpu, which has no graph. Prints what llmlaunch-train prints.
+PRECISION: fp32; tf32: of convolutions and matrix products; bf16: torch.autocast's. DEVICE: cuda (default), or cpu, which has
+no graph. Prints what llmlaunch-train prints.
 """
 import pathlib
 import sys
@@ -22,7 +23,7 @@ WARM_UP = 3  # steps before a capture, on a stream of their own, as torch.cuda.g
 class Steps:
     """One training step on batch number `i`, eager or compiled."""
 
-    def __init__(self, variant, data, batch, device):
+    def __init__(self, variant, data, batch, precision, device):
         images = idx(data / "train-images-idx3-ubyte", 16).view(-1, 1, 28, 28).to(torch.float32).div(255)
         self.images = images.sub_(0.1307).div_(0.3081).to(device)
         self.labels = idx(data / "train-labels-idx1-ubyte", 8).to(torch.int64).to(device)
@@ -33,7 +34,13 @@ class Steps:
         gpu = device == "cuda"
         better = variant != "eager" and gpu
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=better or None, capturable=better)
-        self.loss_of = lambda images, labels: F.nll_loss(self.model(images), labels)
+
+        def loss_of(images, labels):
+            # Nothing is to be kept from a graph's capture for the next pass; here each weight is cast once a pass anyway.
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+                return F.nll_loss(self.model(images), labels)
+
+        self.loss_of = loss_of
         if variant == "compile":
             self.loss_of = torch.compile(self.loss_of)
 
@@ -53,8 +60,8 @@ class Steps:
 
 
 class CapturedSteps(Steps):
-    def __init__(self, data, batch):
-        super().__init__("graph", data, batch, "cuda")
+    def __init__(self, data, batch, precision):
+        super().__init__("graph", data, batch, precision, "cuda")
         self.input = self.chosen(0).clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -75,8 +82,11 @@ class CapturedSteps(Steps):
 def main():
     variant, data = sys.argv[1], pathlib.Path(sys.argv[2])
     batch, steps, logging_steps = (int(word) for word in sys.argv[3:6])
-    device = sys.argv[6] if len(sys.argv) > 6 else "cuda"
-    step_of = CapturedSteps(data, batch) if variant == "graph" else Steps(variant, data, batch, device)
+    precision = sys.argv[6]
+    device = sys.argv[7] if len(sys.argv) > 7 else "cuda"
+    # Said in any case: by itself PyTorch takes TF32 for convolutions and not for matrix products.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    step_of = CapturedSteps(data, batch, precision) if variant == "graph" else Steps(variant, data, batch, precision, device)
     begin, since = time.perf_counter(), 0
     for step in range(1, steps + 1):
         loss = step_of(step - 1)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """llmlaunch-train's losses of 100 steps on a GPU beside PyTorch's on the same one: the same weights, images and order, without
-dropout, for each model, in fp32 with steps started by the host and as a CUDA graph, and with --fp16 beside torch.autocast and
-GradScaler.
+dropout, for each model, in fp32, TF32 and bfloat16 with steps started by the host and as a CUDA graph, and with --fp16 beside torch.autocast
+and GradScaler.
 
-    pytorch_curves.py --bin BIN_DIR [--python PYTHON_WITH_TORCH] [--steps 100] [--device cuda]
+    pytorch_curves.py --bin BIN_DIR [--python PYTHON_WITH_TORCH] [--steps 100] [--device cuda] [--precisions fp32 tf32 bf16 fp16]
 
 Exit status: 0 as near as they should be, 1 not, 77 there is no GPU, or no PyTorch for it. --device cpu tries the script itself,
 and --device emulated the trainer's CUDA code on the device that the processor plays, beside PyTorch on the CPU.
@@ -26,6 +26,15 @@ BOUND = 1e-4
 # Half precision rounds a sum that was added up in another order to the neighbour here and there, 2^-11 away. On a CPU up to 1.6e-3
 # is seen; cuDNN's result is rounded before and after its bias is added, too, so much more is allowed.
 FP16_BOUND = 16 * 2 ** -11
+# The same for numbers of as many digits: both sides multiply TF32 numbers. The emulated device is 5.0e-3 from PyTorch's fp32.
+TF32_BOUND = 16 * 2 ** -11
+# torch.autocast rounds what a layer gives to bfloat16, 2^-8 away, and multiplies it in convolutions, too; --bf16 rounds what cuBLAS
+# multiplies, and cuDNN's convolutions are of TF32. On the emulated device 8.7e-3 (mlp) and 2.4e-2 (basicnet) is seen.
+BF16_BOUND = 16 * 2 ** -8
+# What a run is: its flags, --cuda_graph's values, and the bound.
+PRECISIONS = {"fp32": ([], ("false", "true"), BOUND), "tf32": (["--tf32"], ("false", "true"), TF32_BOUND),
+              "bf16": (["--bf16"], ("false", "true"), BF16_BOUND), "fp16": (["--fp16"], ("false",), FP16_BOUND)}
+REFUSED = "every step is started by the host"  # what llmlaunch-train says when a device refuses the graph
 
 
 def skip(reason):
@@ -37,6 +46,8 @@ def run(argv, **environment):
     ended = subprocess.run([str(word) for word in argv], env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         sys.exit(f"{' '.join(str(word) for word in argv)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    if REFUSED in ended.stdout:
+        sys.exit(f"{' '.join(str(word) for word in argv)} had no graph:\n{ended.stdout}{ended.stderr}")
 
 
 def curve(file):
@@ -74,6 +85,7 @@ def main():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--device", choices=("cuda", "cpu", "emulated"), default="cuda")
     parser.add_argument("--models", nargs="+", default=["basicnet", "mlp"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS)
     options = parser.parse_args()
     emulated = options.device == "emulated"
     torch_device = "cpu" if emulated else options.device
@@ -89,20 +101,23 @@ def main():
     python = usable_python(options.python, torch_device)
     if python is None:
         skip(f"no Python whose PyTorch has {torch_device}; --python names one")
+    # A CPU has no TF32, and the emulated device is dear: what differs by precision is looked at elsewhere there.
+    precisions = options.precisions or (list(PRECISIONS) if options.device == "cuda" else ["fp32", "fp16"])
     good = True
     with tempfile.TemporaryDirectory(prefix="llmlaunch-curves-") as name:
         folder = pathlib.Path(name)
         run([train[0], "--export_dataset", folder / "digits", "--train_samples", IMAGES, "--eval_samples", 20])
         for model in options.models:
-            for precision, graphs, bound in ([], ("false", "true"), BOUND), (["--fp16"], ("false",), FP16_BOUND):
+            for precision in precisions:
+                flags, graphs, bound = PRECISIONS[precision]
                 run([python, SCRIPT, "--data", folder / "digits", "--batch", 16, "--steps", options.steps, "--model", model, "--device",
-                     torch_device, *precision, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
+                     torch_device, *flags, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
                     MASTER_PORT="0")
                 theirs = curve(folder / "theirs")
                 for graph in graphs:
                     run([*train, "--data_dir", folder / "digits", "--per_device_train_batch_size", 16, "--max_steps", options.steps,
-                         "--dropout", "off", "--model", model, *precision, "--cuda_graph", graph, "--loss_file", folder / "ours"], **alone)
-                    name = f"{model}, {' '.join(precision) or 'fp32'}, CUDA graph {graph}"
+                         "--dropout", "off", "--model", model, *flags, "--cuda_graph", graph, "--loss_file", folder / "ours"], **alone)
+                    name = f"{model}, {precision}, CUDA graph {graph}"
                     good = compare(name, curve(folder / "ours"), theirs, options.steps, bound) and good
     return 0 if good else 1
 

@@ -2,6 +2,9 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "trainer/cuda/kernels.hpp"
@@ -189,13 +192,19 @@ __global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float*
   }
 }
 
-/// One block per channel: each thread adds every kThreads-th value, then the threads' sums are added as a tree.
-__global__ void sum_per_channel_kernel(float* sums, const float* values, std::size_t batch, std::size_t channels,
-                                       std::size_t area) {
+/// One block per part of a channel: each thread adds every kThreads-th value, then the threads' sums are added as a
+/// tree. `Index` holds the number of all values.
+template <class Index>
+__global__ void sum_parts_kernel(float* sums, const float* values, Index batch, Index channels, Index area,
+                                 Index parts) {
   __shared__ float partial[kThreads];
-  const std::size_t channel = blockIdx.x;
+  const Index channel = blockIdx.x / parts;
+  const Index count = batch * area;
+  const Index length = (count + parts - 1) / parts;
+  const Index first = blockIdx.x % parts * length;
+  const Index last = first + length < count ? first + length : count;
   float sum = 0.0F;
-  for (std::size_t i = threadIdx.x; i < batch * area; i += kThreads) {
+  for (Index i = first + threadIdx.x; i < last; i += kThreads) {
     sum += values[(i / area * channels + channel) * area + i % area];
   }
   partial[threadIdx.x] = sum;
@@ -204,7 +213,15 @@ __global__ void sum_per_channel_kernel(float* sums, const float* values, std::si
     if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
     __syncthreads();
   }
-  if (threadIdx.x == 0) sums[channel] = partial[0];
+  if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
+}
+
+__global__ void add_parts_kernel(float* sums, const float* of_parts, std::size_t channels, std::size_t parts) {
+  const std::size_t channel = element();
+  if (channel >= channels) return;
+  float sum = 0.0F;
+  for (std::size_t part = 0; part < parts; ++part) sum += of_parts[channel * parts + part];
+  sums[channel] = sum;
 }
 
 __device__ void adamw_value(float& parameter, float& first_moment, float& second_moment, float g,
@@ -346,10 +363,27 @@ void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const f
          classes, scale, keep);
 }
 
-void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
-                     cudaStream_t stream) {
-  launch(sum_per_channel_kernel, static_cast<unsigned>(channels), kThreads, stream, sums, values, batch, channels,
-         area);
+std::size_t parts_per_channel(std::size_t batch, std::size_t area) {
+  // A block has 16 values for each of its threads; more parts than these fill no GPU better.
+  constexpr std::size_t kLength = 16 * kThreads;
+  constexpr std::size_t kMost = 16;
+  return std::clamp<std::size_t>((batch * area + kLength - 1) / kLength, 1, kMost);
+}
+
+void sum_per_channel(float* sums, float* of_parts, const float* values, std::size_t batch, std::size_t channels,
+                     std::size_t area, cudaStream_t stream) {
+  const std::size_t parts = parts_per_channel(batch, area);
+  const auto blocks = static_cast<unsigned>(channels * parts);
+  float* const first = parts == 1 ? sums : of_parts;
+  // Divisions by 64 bits take several times as long. A thread's index goes beyond the last value by less than kThreads.
+  if (batch * channels * area <= std::numeric_limits<std::uint32_t>::max() - kThreads) {
+    launch(sum_parts_kernel<std::uint32_t>, blocks, kThreads, stream, first, values, static_cast<std::uint32_t>(batch),
+           static_cast<std::uint32_t>(channels), static_cast<std::uint32_t>(area), static_cast<std::uint32_t>(parts));
+  } else {
+    launch(sum_parts_kernel<std::uint64_t>, blocks, kThreads, stream, first, values, std::uint64_t{batch},
+           std::uint64_t{channels}, std::uint64_t{area}, std::uint64_t{parts});
+  }
+  if (parts > 1) launch(add_parts_kernel, blocks_for(channels), kThreads, stream, sums, of_parts, channels, parts);
 }
 
 void adamw(const AdamWArrays& arrays, const AdamWStep& step, cudaStream_t stream) {

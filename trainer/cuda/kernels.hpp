@@ -83,9 +83,12 @@ void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const f
                   const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
                   const KeptLosses& keep, cudaStream_t stream);
 
-/// sums[c] = Σ over b and area of values (B, C, area).
-void sum_per_channel(float* sums, const float* values, std::size_t batch, std::size_t channels, std::size_t area,
-                     cudaStream_t stream);
+/// A channel's values are added up in so many parts, each by a block, so that few channels keep all of a GPU busy.
+std::size_t parts_per_channel(std::size_t batch, std::size_t area);
+/// sums[c] = Σ over b and area of values (B, C, area), in an order that B and area alone say. Where there are several
+/// parts `of_parts` holds (C, parts) values.
+void sum_per_channel(float* sums, float* of_parts, const float* values, std::size_t batch, std::size_t channels,
+                     std::size_t area, cudaStream_t stream);
 
 /// values[i] += more[i].
 void add(float* values, const float* more, std::size_t count, cudaStream_t stream);

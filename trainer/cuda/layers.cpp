@@ -56,6 +56,8 @@ class WeightedLayer : public CudaLayer {
   std::size_t resize(std::size_t batch) override {
     batch_ = batch;
     out_.reserve(batch * stage_.out.count());
+    const std::size_t parts = parts_per_channel(batch, area());
+    if (parts > 1) bias_parts_.reserve(parts * stage_.out.channels);
     if (!halves()) return 0;
     half_in_.reserve(batch * stage_.in.count());
     half_weight_.reserve(weights_);
@@ -64,24 +66,24 @@ class WeightedLayer : public CudaLayer {
   }
 
   void finish_forward(const float* parameters) const {
-    const std::size_t area = stage_.out.height * stage_.out.width;
     if (halves()) {
-      add_bias_in_fp16(out_.data(), parameters + bias_, stage_.relu, batch_, stage_.out.channels, area,
+      add_bias_in_fp16(out_.data(), parameters + bias_, stage_.relu, batch_, stage_.out.channels, area(),
                        context_.stream);
     } else if (stage_.relu) {
-      add_bias_relu(out_.data(), parameters + bias_, batch_, stage_.out.channels, area, context_.stream);
+      add_bias_relu(out_.data(), parameters + bias_, batch_, stage_.out.channels, area(), context_.stream);
     } else {
-      add_bias(out_.data(), parameters + bias_, batch_, stage_.out.channels, area, context_.stream);
+      add_bias(out_.data(), parameters + bias_, batch_, stage_.out.channels, area(), context_.stream);
     }
   }
 
   void backward_bias(const float* out_gradient, float* gradient) const {
-    sum_per_channel(gradient + bias_, out_gradient, batch_, stage_.out.channels, stage_.out.height * stage_.out.width,
+    sum_per_channel(gradient + bias_, bias_parts_.data(), out_gradient, batch_, stage_.out.channels, area(),
                     context_.stream);
     if (halves()) round_to_fp16(gradient + bias_, stage_.out.channels, context_.stream);
   }
 
   bool halves() const { return context_.precision == Precision::fp16; }
+  std::size_t area() const { return stage_.out.height * stage_.out.width; }
 
   /// What is to be multiplied: the values, or, for fp16, their halves in `own`.
   const void* operand(const DeviceArray<__half>& own, const float* values, std::size_t count) const {
@@ -106,6 +108,7 @@ class WeightedLayer : public CudaLayer {
   DeviceArray<float> out_;
   DeviceArray<__half> half_in_, half_weight_, half_out_;  // fp16's; the last one's gradient from the way back on
   DeviceArray<float> in_gradient_;                        // from the first backward pass on
+  DeviceArray<float> bias_parts_;                         // of the bias's gradient, where it is added up in several
 };
 
 class ConvolutionLayer final : public WeightedLayer {

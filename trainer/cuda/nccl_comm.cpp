@@ -168,22 +168,32 @@ class NcclComm final : public Comm {
   }
 
  private:
-  /// Runs one operation; its failure aborts the communicator and is the answer from then on.
+  /// Runs one operation; its failure aborts the communicator and is the answer from then on. Not so a call of CUDA's
+  /// that is refused in a capture: NCCL had no part in it and nothing has run, so that the ranks can agree to go
+  /// without.
   template <class Function>
   Result<void> tried(Function&& function) {
     if (failure_) return *failure_;
+    bool is_sound = false;
     Result<void> done = [&]() -> Result<void> {
       try {
         return function();
       } catch (const DeviceError& e) {
+        is_sound = e.error().code == Errc::unsupported && is_capturing();
         return e.error();
       }
     }();
-    if (!done) {
+    if (!done && !is_sound) {
       failure_ = done.error();
       abort();
     }
     return done;
+  }
+
+  /// Also once the capture has failed, until it ends.
+  bool is_capturing() const {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    return cudaStreamIsCapturing(compute_, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
   }
 
   /// What is queued on the compute stream comes before what is queued on ours from now on.

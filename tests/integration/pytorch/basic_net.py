@@ -2,7 +2,7 @@
 writes the mean of the ranks' losses of each step, a line of JSON each, as llmlaunch-train's --loss_file does, and with --fp16 says
 which steps GradScaler left out.
 
-    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16 | --fp16] [--accumulate 1] [--clip 0] [--warmup 0]
+    basic_net.py --data DIR --batch 16 --steps 100 --losses FILE [--model mlp] [--bf16 | --fp16 | --tf32] [--accumulate 1] [--clip 0] [--warmup 0]
                  [--lr 0.001] [--beta1 0.9] [--beta2 0.999] [--epsilon 1e-8] [--weight_decay 0.01] [--seed 0] [--data_seed SEED]
                  [--bucket_cap MIB] [--drop_last] [--device cuda]
 """
@@ -84,11 +84,12 @@ def main():
     narrow = parser.add_mutually_exclusive_group()
     narrow.add_argument("--bf16", action="store_true")
     narrow.add_argument("--fp16", action="store_true")
+    narrow.add_argument("--tf32", action="store_true")
     parser.add_argument("--drop_last", action="store_true")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    # Plain fp32, as llmlaunch-train's: by itself PyTorch's convolutions take TF32.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    # Said in any case, as llmlaunch-train's: by itself PyTorch takes TF32 for convolutions and not for matrix products.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.tf32
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     ranks, rank = dist.get_world_size(), dist.get_rank()

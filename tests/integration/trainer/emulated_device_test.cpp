@@ -196,8 +196,32 @@ TEST_CASE("threads of a block meet at its barriers") {
   const DeviceArray<float> values(2 * kChannels * kArea);
   const DeviceArray<float> sums(kChannels);
   upload(values, std::vector<float>(values.size(), 2));
-  cuda::sum_per_channel(sums.data(), values.data(), 2, kChannels, kArea, nullptr);
+  REQUIRE(cuda::parts_per_channel(2, kArea) == 1);
+  cuda::sum_per_channel(sums.data(), nullptr, values.data(), 2, kChannels, kArea, nullptr);
   for (const float sum : host_copy(sums)) CHECK(sum == 2 * 2 * kArea);
+}
+
+TEST_CASE("a channel's sum is that of its parts, of which the last may be shorter") {
+  constexpr std::size_t kBatch = 3;
+  constexpr std::size_t kChannels = 2;
+  constexpr std::size_t kArea = 4099;
+  constexpr std::size_t kParts = 4;
+  REQUIRE(cuda::parts_per_channel(kBatch, kArea) == kParts);
+  const auto host = random_values(kBatch * kChannels * kArea, 7);
+  const DeviceArray<float> values(host.size());
+  const DeviceArray<float> sums(kChannels);
+  const DeviceArray<float> of_parts(kParts * kChannels);
+  upload(values, host);
+  cuda::sum_per_channel(sums.data(), of_parts.data(), values.data(), kBatch, kChannels, kArea, nullptr);
+  const auto found = host_copy(sums);
+  for (std::size_t channel = 0; channel < kChannels; ++channel) {
+    double sum = 0;
+    for (std::size_t i = 0; i < kBatch * kArea; ++i) {
+      sum += host[(i / kArea * kChannels + channel) * kArea + i % kArea];
+    }
+    CHECK(found[channel] == Approx(sum).margin(1e-3));
+  }
+  CHECK(cuda::parts_per_channel(4096, 576) == 16);  // no more than that
 }
 
 TEST_CASE("a launch without blocks is the last error") {

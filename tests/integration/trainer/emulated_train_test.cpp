@@ -143,6 +143,16 @@ TEST_CASE("the device's losses are the CPU's, with dropout, in each precision") 
   CHECK(tf32 > 1e-6);
 }
 
+TEST_CASE("TF32 beside bfloat16 changes no number") {
+  const Words flags = {"--train_samples", "8", "--eval_samples", "4", "--per_device_train_batch_size", "4", "--bf16"};
+  const Ended without = ended(on_device(flags));
+  const Ended beside = ended(on_device(with(flags, {"--tf32"})));
+  INFO(without.said << beside.said);
+  REQUIRE(without.status == 0);
+  REQUIRE(beside.status == 0);
+  CHECK(last_hash(beside.said) == last_hash(without.said));
+}
+
 TEST_CASE("accumulated and clipped gradients are the CPU's") {
   const Words flags = job("mlp", {"--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7"}, "8", "3");
   CHECK(difference_from_cpu(flags, flags) <= 1e-5);
@@ -271,6 +281,37 @@ TEST_CASE("a rank whose device or NCCL fails says so, and the others end with th
     CHECK(other == 75);
     CHECK_THAT(ranks[1]->output(),
                Catch::Contains("llmlaunch-train: error: rank 1 on alpha, device 1: ") && Catch::Contains(said));
+  }
+}
+
+TEST_CASE("where one rank cannot capture, all take the ordinary steps, to the ordinary bits") {
+  const Words flags = {"--model",
+                       "mlp",
+                       "--train_samples",
+                       "32",
+                       "--eval_samples",
+                       "4",
+                       "--per_device_train_batch_size",
+                       "4",
+                       "--num_train_epochs",
+                       "1"};
+  const auto plain = ended_ranks(on_device(flags), {});
+  REQUIRE(plain[0].status == 0);
+  for (const auto& [rules, said] : {
+           std::pair{"cudaEventRecord:14=900@1", "cudaEventRecord(event_, "},
+           std::pair{"cudaStreamBeginCapture:1=801@1", "cudaStreamBeginCapture(stream, "},
+           std::pair{"cudaStreamEndCapture:1=900@1", "cudaStreamEndCapture(stream, "},
+           std::pair{"cudaGraphInstantiate:1=801@1", "cudaGraphInstantiateWithFlags("},
+       }) {
+    CAPTURE(rules);
+    const auto ranks = ended_ranks(on_device(with(flags, {"--cuda_graph"})), {{"LLMLAUNCH_CUDA_HOST_FAIL", rules}});
+    INFO(ranks[0].said << ranks[1].said);
+    CHECK(ranks[0].status == 0);
+    CHECK(ranks[1].status == 0);
+    CHECK_THAT(ranks[1].said,
+               Catch::Contains("warning: --cuda_graph: rank 1 on alpha, device 1: ") && Catch::Contains(said));
+    CHECK_THAT(ranks[0].said, Catch::Contains("--cuda_graph: 1 of 2 ranks cannot; every step is started by the host"));
+    CHECK(last_hash(ranks[0].said) == last_hash(plain[0].said));
   }
 }
 

@@ -323,12 +323,28 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mo
   });
 }
 
-cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
-  return call("cudaStreamEndCapture", [&] {
+cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
+  return call("cudaStreamIsCapturing", [&] {
     const Lock lock(device_mutex());
-    CUstream_st* const stream = find_stream(handle);
-    return stream == nullptr ? cudaErrorInvalidResourceHandle : end_capture(*stream, graph);
+    const auto [stream, error] = usable(handle);
+    if (error != cudaSuccess) return error;
+    *status = stream->capture == nullptr  ? cudaStreamCaptureStatusNone
+              : stream->capture->is_valid ? cudaStreamCaptureStatusActive
+                                          : cudaStreamCaptureStatusInvalidated;
+    return cudaSuccess;
   });
+}
+
+/// The capture is over also when a test wants this to fail.
+cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
+  const Lock lock(device_mutex());
+  CUstream_st* const stream = find_stream(handle);
+  if (const int code = injected_failure("cudaStreamEndCapture"); code != 0) {
+    if (stream != nullptr && end_capture(*stream, graph) == cudaSuccess) delete *graph;
+    *graph = nullptr;
+    return answer(static_cast<cudaError_t>(code));
+  }
+  return answer(stream == nullptr ? cudaErrorInvalidResourceHandle : end_capture(*stream, graph));
 }
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
