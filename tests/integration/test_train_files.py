@@ -175,6 +175,14 @@ def test_a_job_that_lost_reports_and_is_stopped_tells_where_its_checkpoint_is(tm
     assert "whole" not in err and "error" not in err, err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_job_that_does_not_save_says_so_when_it_is_stopped(number):
+    job = started()
+    job.send_signal(number)
+    assert job.communicate(timeout=60)[1] == f"llmlaunch-train: warning: stopped by {number.name}; nothing was saved\n"
+    assert job.returncode == 128 + number
+
+
 def test_a_job_that_took_the_folder_meanwhile_keeps_it(tmp_path):
     output = tmp_path / "run"
     words = ["--output_dir", output, "--save_steps", "20", "--save_total_limit", "1"]
