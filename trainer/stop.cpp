@@ -2,17 +2,22 @@
 // pointer for their own ends, and a handler's frame would be written over their data.
 #include "trainer/stop.hpp"
 
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <system_error>
 #include <thread>
 
+#include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/write_gate.hpp"
 
@@ -34,6 +39,8 @@ constexpr auto kOneStop = 100ms;
 
 std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> noting_sigint{false};
+std::atomic<bool> job_saves{false};
+std::atomic<bool> end_is_known{false};
 std::atomic<int> stop_noted{0};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
@@ -58,6 +65,41 @@ void answer_interrupt() {
   }
 }
 
+/// False when `limit` passed and `happened` never held.
+template <class Condition>
+bool wait_until(Condition happened, std::chrono::steady_clock::duration limit) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!happened()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(kLook);
+  }
+  return true;
+}
+
+/// A launcher that stops a job tells of the end as well, to all ranks, which then need not tell it.
+constexpr auto kNewsWait = 100ms;
+
+const char* name_of(int signal) {
+  return signal == SIGINT ? "SIGINT" : signal == SIGHUP ? "SIGHUP" : "SIGTERM";
+}
+
+/// Past the logger, whose lock may be held by a thread that hangs; and never waits for a reader of stderr.
+void tell_of_stop(int signal) {
+  const char* const rendezvous = std::getenv(env::kRendezvous);
+  if (rendezvous != nullptr && *rendezvous != '\0' && wait_until([] { return end_is_known.load(); }, kNewsWait)) return;
+  pollfd room{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (::poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0) return;
+  std::array<char, 160> line{};
+  // Behind the ^C that a terminal shows, which may be the line of progress.
+  const int size =
+      std::snprintf(line.data(), line.size(), "%sllmlaunch-train: warning: stopped by %s%s; %s\n",
+                    ::isatty(STDERR_FILENO) == 1 ? "\n" : "", stop_noted == 0 ? "" : "a second ", name_of(signal),
+                    stop_noted != 0 ? "no checkpoint was waited for"
+                    : job_saves     ? "what came after the last checkpoint is not saved"
+                                    : "nothing was saved");
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(size));
+}
+
 void take_signals(sigset_t signals) {
   std::chrono::steady_clock::time_point noted_at;
   for (;;) {
@@ -73,19 +115,9 @@ void take_signals(sigset_t signals) {
       }
       if (now < noted_at + kOneStop) continue;
     }
+    tell_of_stop(signal);
     ::_exit(128 + signal);
   }
-}
-
-/// False when `limit` passed and `happened` never held.
-template <class Condition>
-bool wait_until(Condition happened, std::chrono::steady_clock::duration limit) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!happened()) {
-    if (std::chrono::steady_clock::now() >= end) return false;
-    std::this_thread::sleep_for(kLook);
-  }
-  return true;
 }
 
 }  // namespace
@@ -107,6 +139,7 @@ void take_stop_signals() {
 }
 
 void note_first_stop(bool on, bool from_keyboard) {
+  if (on) job_saves = true;
   noting_sigterm = on;
   noting_sigint = on && from_keyboard;
 }
@@ -145,6 +178,7 @@ void wait_while_writing() {
 }
 
 void wait_while_saving() {
+  end_is_known = true;
   if (!noting_sigterm || !wait_until(is_stop_noted, kSignalWait)) return;
   for (;;) {
     const std::uint64_t seen = batches_marked;

@@ -273,6 +273,13 @@ class Training {
     return job_.losses.finish();
   }
 
+  /// Of a job that was stopped, which ends by the signal and with the name of its checkpoint.
+  void warn_of_lost_reports() {
+    for (const auto& written : {job_.story.finish(), job_.losses.finish()}) {
+      if (!written) job_.story.warn(fmt::format("{}: {}", written.error().where, written.error().what));
+    }
+  }
+
   /// The end that a signal asked for: what is done is kept.
   Result<Ending> save_and_stop() {
     mark_saving();
@@ -291,7 +298,7 @@ class Training {
     const auto told = gather_texts(job_.comm, mine);
     if (!told) return told.error();
     if (!kept) return kept.error();
-    if (auto reported = finish_reports(); !reported) return reported.error();
+    warn_of_lost_reports();
     job_.story.say("stopped by {} after step {}/{}; {}", who_was_told(*told), job_.step, length().steps, who_has_it());
     // The launcher shows the last words of the rank that ends first.
     if (world.rank != 0 && !mine.empty() && !is_stop_of_all(*told)) log_warning("stopped by {}", mine);

@@ -151,11 +151,36 @@ def test_a_folder_that_is_removed_under_way(tmp_path):
     second = alone(*SMALL, "--output_dir", output, "--resume_from_checkpoint", "true", status=75)
     assert f"another job is at work here: pid {first.pid} on " in second.stderr
     lines += end(first).splitlines()
-    assert first.returncode == 74, lines
+    assert first.returncode in (74, 143), lines
     assert sum("was removed while it is written; training goes on" in line for line in lines) == 2, lines
     # A checkpoint that was being written counts first.
-    assert re.search(r"error: .*: [0-9]+ of [0-9]+ (records of --report_to|checkpoints) could not be written", lines[-2]), lines
+    lost = r"error: .*: [0-9]+ of [0-9]+ checkpoints|warning: .*: [0-9]+ of [0-9]+ lines of --loss_file"
+    assert re.search(f"({lost}) could not be written", "\n".join(lines[-2:])), lines
     assert not losses.exists() and list(output.glob("checkpoint-*"))
+
+
+def test_a_job_that_lost_reports_and_is_stopped_tells_where_its_checkpoint_is(tmp_path):
+    output, losses = tmp_path / "run", tmp_path / "losses"
+    job = started("--output_dir", output, "--save_steps", "1000000", "--report_to", "json", "--loss_file", losses, logging="1")
+    losses.unlink()
+    shutil.rmtree(output)
+    said_on_stderr(job, f"{losses}: --loss_file: was removed", f"{output}/metrics.jsonl: was removed")
+    job.terminate()
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 143, err
+    checkpoint, = output.glob("checkpoint-*")
+    assert f"stopped by SIGTERM after step {checkpoint.name[11:]}/1000000; {checkpoint} has it\n" in out, out[-200:]
+    assert re.search(f"warning: {output}/metrics.jsonl: [0-9]+ of [0-9]+ records of --report_to could not be written\n", err), err
+    assert re.search(f"warning: {losses}: [0-9]+ of [0-9]+ lines of --loss_file could not be written\n", err), err
+    assert "whole" not in err and "error" not in err, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_job_that_does_not_save_says_so_when_it_is_stopped(number):
+    job = started()
+    job.send_signal(number)
+    assert job.communicate(timeout=60)[1] == f"llmlaunch-train: warning: stopped by {number.name}; nothing was saved\n"
+    assert job.returncode == 128 + number
 
 
 def test_a_job_that_took_the_folder_meanwhile_keeps_it(tmp_path):
