@@ -24,9 +24,9 @@ TEST_CASE("a failing rank waits once at most, and not where nobody ends the job"
                                          {lost, 0, true, false, 0s, 2s},
                                          {lost, 1, true, false, 2s, 0s},
                                          {lost, 1, true, true, 0s, 2s},
-                                         {wordless, 0, true, false, 0s, 30s},
-                                         {wordless, 1, true, false, 0s, 30s},
-                                         {wordless, 1, true, true, 0s, 30s},
+                                         {wordless, 0, true, false, 0s, 10s},
+                                         {wordless, 1, true, false, 0s, 10s},
+                                         {wordless, 1, true, true, 0s, 10s},
                                          {own, 1, false, false, 0s, 0s},
                                          {lost, 1, false, false, 0s, 0s},
                                          {wordless, 1, false, true, 0s, 0s}}) {
