@@ -88,6 +88,8 @@ class Backend {
 
   virtual Result<void> load_parameters(std::span<const float> host) = 0;
   virtual Result<std::vector<float>> copy_parameters() = 0;
+  /// Waits for all that was asked for. On a CPU a call returns when it is done.
+  virtual Result<void> synchronize() { return ok; }
 
   /// AdamW's memory, model().values each: 0 at the start.
   struct Moments {

@@ -134,11 +134,12 @@ Result<void> ModelCheck::check_weights() {
                    divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.is_resumed()));
 }
 
-/// The hash is none of the training's time. The copy is: it waits for what the device has not done yet.
+/// Copy and hash are none of the training's time; what the device has not done yet is.
 Result<void> ModelCheck::compare_ranks(std::uint64_t epoch) {
+  if (auto done = job_.backend.synchronize(); !done) return done;
+  const auto begun = Story::Clock::now();
   const auto parameters = job_.backend.copy_parameters();
   if (!parameters) return parameters.error();
-  const auto begun = Story::Clock::now();
   const auto hash = digest(std::as_bytes(std::span(*parameters)));
   if (!hash) return hash.error();
   job_.story.leave_out(Story::Clock::now() - begun);

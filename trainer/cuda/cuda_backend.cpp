@@ -81,6 +81,10 @@ class CudaBackend final : public Backend {
     });
   }
 
+  Result<void> synchronize() override {
+    return without_exceptions([&] { CUDA_CHECK(cudaStreamSynchronize(stream())); });
+  }
+
   Result<void> load_moments(const Moments& host) override {
     for (const auto* moment : {&host.first, &host.second}) {
       if (auto fits = check_size(*moment); !fits) return fits;
