@@ -123,6 +123,10 @@ Result<Entries> entries_of(const std::string& output_dir) {
     if (!name.ends_with(kReplaced)) continue;
     if (const auto step = step_of(name.substr(0, name.size() - kReplaced.size()))) replaced[*step] = at->path();
   }
+  std::error_code ignored;  // then it is no file
+  if (failed == std::errc::not_a_directory && fs::is_regular_file(output_dir, ignored)) {
+    return Error{failed, "--output_dir: is a file, and a folder is wanted", output_dir, "name another one"};
+  }
   if (failed) return system_error(failed.value(), "--output_dir: read", output_dir);
   // One that was to be replaced, and then the new one did not get its name.
   for (const auto& [step, path] : replaced) {
@@ -244,7 +248,7 @@ Result<void> prepare_output(const std::string& output_dir) {
   if (auto made = make_output(output_dir); !made) return made;
   std::error_code failed;
   fs::create_directory(probe, failed);
-  if (failed) return system_error(failed.value(), "--output_dir: mkdir", output_dir);
+  if (failed) return system_error(failed.value(), "--output_dir: make a folder in it", output_dir);
   return remove_folder(probe);
 }
 

@@ -1,10 +1,13 @@
 // Finds the files of a data set. Called once by each rank, for --data_dir.
 #include "trainer/data_files.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -31,16 +34,32 @@ std::array<std::string, 4> label_names(const DataFiles& files, Split split) {
                    files.labels == LabelFormat::bytes ? "idx1-ubyte" : "idx2-int");
 }
 
+/// Also a link that leads nowhere.
 bool is_there(const fs::path& path) {
   std::error_code ignored;  // a file that exists but cannot be read is told by the reading
-  return fs::exists(path, ignored);
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+/// What the system says of a path that is there, and where that leads.
+Error not_reached(const fs::path& path, std::error_code why) {
+  Error error = system_error(why.value(), "open", path.string());
+  std::error_code ignored;  // then it is no link
+  if (const fs::path target = fs::read_symlink(path, ignored); !target.empty()) {
+    error.what += fmt::format(" (it is a link to {})", target.string());
+  }
+  return error;
 }
 
 Result<std::string> find_file(const std::string& folder, const std::array<std::string, 4>& names) {
+  std::optional<Error> unreached;
   for (const std::string& name : names) {
     const fs::path path = fs::path(folder) / name;
-    if (is_there(path)) return path.string();
+    if (!is_there(path)) continue;
+    std::error_code failed;
+    if (fs::exists(fs::status(path, failed))) return path.string();
+    if (!unreached) unreached = not_reached(path, failed);
   }
+  if (unreached) return *unreached;
   return make_error(Errc::not_found, fmt::format("has neither {} nor {}, plain or .gz", names[0], names[1]), folder,
                     kDataHint);
 }
@@ -90,9 +109,12 @@ std::vector<DataFiles> sets_in_raw(const fs::path& folder, const std::string& sp
 
 /// That a folder is given, whatever is in it. Of one of the files in it that is said.
 Result<void> check_folder(const fs::path& given) {
-  std::error_code ignored;  // whatever it is, it is no folder to read from
-  if (fs::is_directory(given, ignored)) return ok;
-  if (!is_there(given)) return make_error(Errc::not_found, "no such folder", given.string(), kDataHint);
+  std::error_code failed;
+  if (fs::is_directory(given, failed)) return ok;
+  const bool is_missing = failed == std::errc::no_such_file_or_directory || failed == std::errc::not_a_directory;
+  if (failed && (!is_missing || is_there(given))) return not_reached(given, failed);
+  std::error_code ignored;  // then it is no file
+  if (is_missing) return make_error(Errc::not_found, "no such folder", given.string(), kDataHint);
   const fs::path around = given.has_parent_path() ? given.parent_path() : ".";
   return make_error(
       Errc::not_found, fs::is_regular_file(given, ignored) ? "is a file, and a folder is wanted" : "is no folder",
@@ -156,9 +178,37 @@ std::optional<Error> other_split_in(const fs::path& folder, const std::string& w
                     folder.string(), "EMNIST's splits digits and mnist have ten");
 }
 
+/// Why one may not look into a folder; 0: one may, or there is none.
+int closed_by(const fs::path& folder) {
+  if (::faccessat(AT_FDCWD, folder.c_str(), R_OK | X_OK, AT_EACCESS) == 0) return 0;
+  return errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+}
+
+/// What may be in a folder that cannot be read nobody knows.
+std::optional<Error> closed_folder(const fs::path& root) {
+  for (const fs::path& folder : {root, root / "raw", root / "raw" / "gzip"}) {
+    if (const int reason = closed_by(folder); reason != 0) {
+      return system_error(reason, "read", folder.string(), "the data's folder has to be readable for this user");
+    }
+  }
+  return std::nullopt;
+}
+
+/// ", and FOLDER cannot be read: Permission denied", of the first such one.
+std::string closed_below(const std::vector<fs::path>& inside) {
+  for (const fs::path& folder : inside) {
+    if (const auto closed = closed_folder(folder)) {
+      return fmt::format(", and {} cannot be read: {}", closed->where, closed->code.message());
+    }
+  }
+  return {};
+}
+
 /// Why nothing was found.
-Error nothing_found(const fs::path& root, std::vector<fs::path> places, const std::string& split) {
-  places.insert(places.begin(), root);
+Error nothing_found(const fs::path& root, const std::vector<fs::path>& inside, const std::string& split) {
+  if (auto closed = closed_folder(root)) return *closed;
+  std::vector<fs::path> places = {root};
+  places.insert(places.end(), inside.begin(), inside.end());
   for (const fs::path& folder : places) {
     for (const fs::path& files : {folder, folder / "raw", folder / "raw" / "gzip"}) {
       if (auto other = other_split_in(files, split)) return *other;
@@ -171,10 +221,11 @@ Error nothing_found(const fs::path& root, std::vector<fs::path> places, const st
                       "fetch them again: torchvision.datasets.MNIST(root, download=True) leaves them in MNIST/raw");
   }
   const auto names = image_names(split.empty() ? DataFiles() : emnist_in(root, split), Split::train);
-  return make_error(
-      Errc::not_found,
-      fmt::format("has neither {} nor {}, plain or .gz, also not in raw/ or in a folder's raw/", names[0], names[1]),
-      root.string(), split.empty() ? kDataHint : "--data_split is for EMNIST alone; leave it out for other sets");
+  return make_error(Errc::not_found,
+                    fmt::format("has neither {} nor {}, plain or .gz, also not in raw/ or in a folder's raw/{}",
+                                names[0], names[1], closed_below(inside)),
+                    root.string(),
+                    split.empty() ? kDataHint : "--data_split is for EMNIST alone; leave it out for other sets");
 }
 
 }  // namespace

@@ -248,6 +248,22 @@ TEST_CASE("what cannot be written is told, leaves nothing and harms nothing") {
   CHECK(load_checkpoint((output / "checkpoint-1").string()));
 }
 
+TEST_CASE("an output_dir that is a file, or in which nothing can be made, is told so") {
+  const Output output;
+  std::ofstream(output / "file") << "no folder";
+  const std::string file = (output / "file").string();
+  CHECK(to_string(newest_checkpoint_name(file).error()) ==
+        file + ": --output_dir: is a file, and a folder is wanted\n   hint: name another one");
+  const bool is_root = ::geteuid() == 0;  // which may write everywhere
+  fs::permissions(output.path(), fs::perms(0555));
+  if (is_root) REQUIRE(::seteuid(65534) == 0);
+  const auto prepared = prepare_output(output.path());
+  if (is_root) REQUIRE(::seteuid(0) == 0);
+  fs::permissions(output.path(), fs::perms(0755));
+  REQUIRE_FALSE(prepared);
+  CHECK(to_string(prepared.error()) == output.path() + ": --output_dir: make a folder in it: Permission denied");
+}
+
 TEST_CASE("the writer keeps as many as it is told, in the background, and counts what failed") {
   const Output output;
   std::vector<std::string> told;

@@ -1,8 +1,11 @@
 // Which files a folder means: MNIST's names, QMNIST's and EMNIST's, and what is said where none or several are there.
 #include "trainer/data_files.hpp"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.hpp"
@@ -171,6 +174,50 @@ TEST_CASE("a file where a folder is wanted is called one, and the folder of the 
   CHECK(said_of(root / "qmnist-train-images-idx3-ubyte.gz") ==
         "is a file, and a folder is wanted; write --data_dir " + root.path().string());
   CHECK_THAT(said_of("/dev/null"), Catch::StartsWith("is no folder; --data_dir wants"));
+}
+
+TEST_CASE("what this user may not read is not called missing, and a link that leads nowhere is named with its end") {
+  const Root root;
+  fs::permissions(root.path(), fs::perms::owner_all | fs::perms(055));
+  root.put("closed/MNIST/raw");
+  root.put("parent/MNIST/raw");
+  root.put("mixed/notes", "text");
+  const auto close = [&](const std::string& folder) { fs::permissions(root.path() / folder, fs::perms::none); };
+  for (const char* folder : {"closed", "parent/MNIST/raw", "mixed/notes"}) close(folder);
+  {
+    // Nothing is closed to root.
+    const bool is_root = ::geteuid() == 0;
+    if (is_root) REQUIRE(::seteuid(65534) == 0);
+    const auto files = [&](const char* folder) { return find_data_files(root / folder); };
+    const auto closed = files("closed"), below = files("closed/MNIST"), parent = files("parent"),
+               itself = files("parent/MNIST"), mixed = files("mixed");
+    if (is_root) REQUIRE(::seteuid(0) == 0);
+    CHECK(closed.error().code == std::errc::permission_denied);
+    CHECK_THAT(to_string(closed.error()), Catch::StartsWith(root / "closed" + ": read: Permission denied\n"));
+    CHECK(to_string(below.error()) == root / "closed/MNIST" + ": open: Permission denied");
+    CHECK_THAT(to_string(itself.error()), Catch::StartsWith(root / "parent/MNIST/raw" + ": read: Permission denied\n"));
+    for (const auto& [found_in, what] : {std::pair(&parent, "parent/MNIST/raw"), std::pair(&mixed, "mixed/notes")}) {
+      CHECK(found_in->error().code == Errc::not_found);
+      CHECK_THAT(found_in->error().what,
+                 Catch::EndsWith("a folder's raw/, and " + root / what + " cannot be read: Permission denied"));
+    }
+  }
+  for (const char* folder : {"closed", "parent/MNIST/raw", "mixed/notes"}) {
+    fs::permissions(root.path() / folder, fs::perms::owner_all);
+  }
+
+  root.put("linked");
+  fs::create_symlink("/none/images", root.path() / "linked/train-images-idx3-ubyte");
+  fs::create_symlink("/none", root.path() / "gone");
+  CHECK(found(root / "linked") == root / "linked");
+  const Error linked = files_of({root / "linked"}, Split::train).error();
+  CHECK(linked.code == std::errc::no_such_file_or_directory);
+  CHECK(to_string(linked) ==
+        root / "linked/train-images-idx3-ubyte" + ": open: No such file or directory (it is a link to /none/images)");
+  CHECK(to_string(refused(root / "gone")) ==
+        root / "gone" + ": open: No such file or directory (it is a link to /none)");
+  root.put("linked", "train-images-idx3-ubyte.gz");  // the one that can be read
+  CHECK(files_of({root / "linked"}, Split::train).error().what.starts_with("has neither train-labels"));
 }
 
 }  // namespace trainer_data_files_test
