@@ -383,6 +383,13 @@ Result<OutputLocks> lock_output(const TrainOptions& options, const World& world)
   const std::string& output = options.output_dir;
   const std::string& logging = options.logging_dir;
   const bool reports = options.report_json || options.report_tensorboard;
+  // A job that cannot begin leaves no new folder behind; resume says why.
+  std::error_code failed;
+  const std::string& checkpoint = options.resume_from_checkpoint;
+  const bool is_named = !checkpoint.empty() && checkpoint != kLastCheckpoint;
+  if (is_named && std::filesystem::status(checkpoint, failed).type() == std::filesystem::file_type::not_found) {
+    return locks;
+  }
   // Who needs a folder says why there is none.
   if (!output.empty()) {
     if (options.save_strategy != SaveStrategy::no || (reports && logging.empty())) (void)make_folders(output);
