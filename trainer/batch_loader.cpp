@@ -30,7 +30,7 @@ Result<std::unique_ptr<BatchLoader>> BatchLoader::make(std::uint32_t workers) {
     return make_error(Errc::out_of_resources,
                       fmt::format("--dataloader_num_workers: thread {} of {} cannot be started: {}",
                                   loader->threads_.size() + 1, workers, e.what()),
-                      {}, "use fewer, or see ulimit -u and the cgroup's pids.max");
+                      {}, "use fewer, or see ulimit -u, ulimit -v and the cgroup's pids.max");
   }
   return loader;
 }

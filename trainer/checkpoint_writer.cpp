@@ -41,7 +41,7 @@ bool CheckpointWriter::save(TrainingState state) {
     not_begun_ = true;
     failed(make_error(Errc::out_of_resources,
                       fmt::format("no thread can be started to write it: {}", e.code().message()), folder,
-                      "see ulimit -u and the cgroup's pids.max"));
+                      "see ulimit -u, ulimit -v and the cgroup's pids.max"));
   }
   return !not_begun_;
 }

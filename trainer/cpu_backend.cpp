@@ -31,6 +31,12 @@ constexpr std::size_t kKeptSizes = 4;
 template <class Body>
 auto without_exceptions(const Model& model, std::size_t count, Body&& body) -> Result<std::invoke_result_t<Body>> {
   const auto no_memory = [&] {
+    if (count == 0) {
+      return make_error(Errc::out_of_resources,
+                        fmt::format("no memory for {}: parameters, gradient and AdamW's moments take {} bytes",
+                                    model.title, 4 * model.values * sizeof(float)),
+                        {}, "'ulimit -v' and the cgroup's memory.max set how much there may be");
+    }
     return make_error(Errc::out_of_resources,
                       fmt::format("no memory for {} with a batch of {} images", model.title, count), {},
                       "use a smaller --per_device_train_batch_size");

@@ -204,9 +204,27 @@ std::string closed_below(const std::vector<fs::path>& inside) {
   return {};
 }
 
+/// Where the files are, if one folder below. They are not taken from there, where anything may lie: only a raw/ is sure
+/// to be a data set's.
+std::optional<Error> sets_below(const fs::path& root, const std::vector<fs::path>& inside, const std::string& split) {
+  std::vector<std::string> folders;
+  std::vector<std::string> flags;
+  for (const fs::path& folder : inside) {
+    const auto sets = sets_in(folder, split);
+    if (!sets.empty()) folders.push_back(folder.string());
+    for (const DataFiles& set : sets) {
+      flags.push_back("--data_dir " + set.folder + (set.split.empty() ? "" : " --data_split " + set.split));
+    }
+  }
+  if (folders.empty()) return std::nullopt;
+  return make_error(Errc::not_found, fmt::format("the files lie in {}", fmt::join(folders, " and in ")), root.string(),
+                    fmt::format("write {}", fmt::join(flags, ", or ")));
+}
+
 /// Why nothing was found.
 Error nothing_found(const fs::path& root, const std::vector<fs::path>& inside, const std::string& split) {
   if (auto closed = closed_folder(root)) return *closed;
+  if (auto below = sets_below(root, inside, split)) return *below;
   std::vector<fs::path> places = {root};
   places.insert(places.end(), inside.begin(), inside.end());
   for (const fs::path& folder : places) {

@@ -43,6 +43,19 @@ std::string ranks_that_would_do(const Dealing& then) {
   return fmt::format("{}", fmt::join(good, ", "));
 }
 
+/// "2 ranks, or with ", where so many would do with the flags as they are.
+std::string hint_of_ranks(const Dealing& then, const Dealing& now) {
+  SampleAccounting same_step = now.accounting;
+  same_step.images_per_step = then.accounting.images_per_step;
+  same_step.steps_per_epoch = then.accounting.steps_per_epoch;  // follows from it
+  const std::uint64_t of_a_rank = now.ranks == 0 ? 0 : now.accounting.images_per_step / now.ranks;
+  if (!difference(then.accounting, same_step).empty() || of_a_rank == 0) return {};
+  const std::uint64_t ranks = then.accounting.images_per_step / of_a_rank;
+  if (ranks == 0 || ranks > kMostRanks || ranks * of_a_rank != then.accounting.images_per_step) return {};
+  if (Dealing{then.accounting, static_cast<std::uint32_t>(ranks)}.places() != then.places()) return {};
+  return fmt::format("{}, or with ", counted(ranks, "rank"));
+}
+
 }  // namespace
 
 std::uint64_t Dealing::places() const {
@@ -54,10 +67,11 @@ std::uint64_t Dealing::places() const {
 Result<void> check_dealing(const Dealing& then, const Dealing& now, const std::string& checkpoint) {
   if (const std::string changed = difference(then.accounting, now.accounting); !changed.empty()) {
     return make_error(Errc::invalid_argument, changed + ", so that images would be seen twice or never", checkpoint,
-                      fmt::format("go on with the same data, --data_seed {} and {} per step (ranks x "
+                      fmt::format("go on with {}the same data, --data_seed {} and {} per step (ranks x "
                                   "--per_device_train_batch_size x --gradient_accumulation_steps), or start anew in "
                                   "another --output_dir",
-                                  then.accounting.data_seed, counted(then.accounting.images_per_step, "image")));
+                                  hint_of_ranks(then, now), then.accounting.data_seed,
+                                  counted(then.accounting.images_per_step, "image")));
   }
   if (then.places() == now.places()) return ok;
   return make_error(

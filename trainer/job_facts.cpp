@@ -81,7 +81,7 @@ JobFacts job_facts(const TrainOptions& o, const DataSource& data) {
       {"--max_grad_norm", text_of(o.max_grad_norm)},
       {"--on_nan", word_for(o.on_nan)},
       {"--seed", text_of(o.seed)},
-      {"--data_seed", text_of(o.data_seed.value_or(o.seed))},
+      {"--data_seed", o.data_seed.value_or(o.seed) == o.seed ? "as --seed" : text_of(*o.data_seed)},
       {"--dropout", o.dropout ? "on" : "off"},
       {"--logging_strategy", word_for(o.logging_strategy)},
       {"--logging_steps", text_of(o.logging_steps)},

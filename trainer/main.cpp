@@ -160,8 +160,10 @@ int main(int argc, char** argv) {
     report_error(no_memory());
     ::_exit(kNoResources);
   } catch (const std::system_error& failed) {
-    report_error(make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()),
-                            {}, "'ulimit -u' and the cgroup's pids.max set how many there may be"));
+    report_error(
+        make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()), {},
+                   "'ulimit -u' and the cgroup's pids.max set how many there may be, and 'ulimit -v' the memory "
+                   "for their stacks"));
     ::_exit(kNoResources);
   }
 }

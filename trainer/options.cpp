@@ -126,6 +126,10 @@ Found check_saves_best(const TrainOptions& o) {
   const auto needs = [](const char* other, const char* which, const char* hint) {
     return contradiction("save_strategy", hint, "{} best needs {}{}", Name{"save_strategy"}, Name{other}, which);
   };
+  if (o.eval_strategy == IntervalStrategy::no && !o.metric_for_best_model) {
+    return contradiction("save_strategy", "that is loss or accuracy", "{} best needs {} steps or epoch, and {}",
+                         Name{"save_strategy"}, Name{"eval_strategy"}, Name{"metric_for_best_model"});
+  }
   if (o.eval_strategy == IntervalStrategy::no) return needs("eval_strategy", " steps or epoch", "");
   if (!o.metric_for_best_model) return needs("metric_for_best_model", "", "it is loss or accuracy");
   return {};

@@ -113,7 +113,29 @@ class Training {
     }
     if (job_.options.data_dir.empty()) return ok;
     if (auto read = checksum_data(job_.comm, job_.world, job_.data); !read) return read;
-    return alone ? Result<void>(ok) : check_same_job(job_.comm, job_.world.host, content_facts(job_.data));
+    return alone ? Result<void>(ok) : check_same_content();
+  }
+
+  /// Where the files lie is no difference, and leads to one.
+  Result<void> check_same_content() {
+    const auto places = gather_texts(job_.comm, job_.data.description);
+    if (!places) return places.error();
+    auto same = check_same_job(job_.comm, job_.world.host, content_facts(job_.data));
+    if (same || same.error().code != Errc::invalid_argument || same.error().what.empty()) return same;
+    Error error = same.error();
+    error.what += fmt::format("; the files are those of {}", told_places(*places));
+    return error;
+  }
+
+  /// "/a on rank 0 and /b on rank 2": each one with the first rank that has it.
+  static std::string told_places(const std::vector<std::string>& places) {
+    constexpr std::size_t kShown = 4;
+    std::vector<std::string> told;
+    for (auto place = places.begin(); place != places.end() && told.size() < kShown; ++place) {
+      if (std::find(places.begin(), place, *place) != place) continue;
+      told.push_back(fmt::format("{} on rank {}", *place, place - places.begin()));
+    }
+    return fmt::format("{}", fmt::join(told, " and "));
   }
 
   Result<void> check_length() const {
@@ -371,6 +393,13 @@ Result<OutputLocks> lock_output(const TrainOptions& options, const World& world)
   const std::string& output = options.output_dir;
   const std::string& logging = options.logging_dir;
   const bool reports = options.report_json || options.report_tensorboard;
+  // A job that cannot begin leaves no new folder behind; resume says why.
+  std::error_code failed;
+  const std::string& checkpoint = options.resume_from_checkpoint;
+  const bool is_named = !checkpoint.empty() && checkpoint != kLastCheckpoint;
+  if (is_named && std::filesystem::status(checkpoint, failed).type() == std::filesystem::file_type::not_found) {
+    return locks;
+  }
   // Who needs a folder says why there is none.
   if (!output.empty()) {
     if (options.save_strategy != SaveStrategy::no || (reports && logging.empty())) (void)make_folders(output);

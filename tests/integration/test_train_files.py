@@ -175,6 +175,12 @@ def test_a_job_that_lost_reports_and_is_stopped_tells_where_its_checkpoint_is(tm
     assert "whole" not in err and "error" not in err, err
 
 
+def test_a_checkpoint_that_is_not_there_leaves_no_new_folder_behind(tmp_path):
+    done = alone(*SMALL, "--resume_from_checkpoint", tmp_path / "none", "--output_dir", tmp_path / "run", status=66)
+    assert f"error: {tmp_path}/none: no such checkpoint\n" in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_job_that_does_not_save_says_so_when_it_is_stopped(number):
     job = started()

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/sanitized.hpp"
 #include "trainer/cpu_kernels.hpp"
 #include "trainer/init.hpp"
 #include "trainer/random.hpp"
@@ -392,5 +393,19 @@ TEST_CASE("what cannot be computed is refused in words") {
   REQUIRE_FALSE(threads);
   CHECK(threads.error().code == Errc::invalid_argument);
 }
+
+#if !LLMLAUNCH_SANITIZED
+// Sanitizers end the process where memory is asked for that is not there.
+TEST_CASE("parameters for which there is no memory are told, and no batch") {
+  Model large = basic_net();
+  large.values = std::size_t{1} << 50U;
+  const auto none = make_cpu_backend(large, {}, {}, 1);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == Errc::out_of_resources);
+  CHECK(to_string(none.error()) ==
+        "no memory for BasicNet: parameters, gradient and AdamW's moments take 18014398509481984 bytes\n   hint: "
+        "'ulimit -v' and the cgroup's memory.max set how much there may be");
+}
+#endif
 
 }  // namespace trainer_cpu_backend_test

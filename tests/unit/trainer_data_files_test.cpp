@@ -176,6 +176,25 @@ TEST_CASE("a file where a folder is wanted is called one, and the folder of the 
   CHECK_THAT(said_of("/dev/null"), Catch::StartsWith("is no folder; --data_dir wants"));
 }
 
+TEST_CASE("files that lie one folder below, and not in its raw, are told with the flags for them") {
+  const Root root;
+  const std::string emnist = root / "EMNIST";
+  for (const char* split : {"digits", "mnist", "letters"}) {
+    root.put("EMNIST", std::string("emnist-") + split + "-train-images-idx3-ubyte");
+  }
+  const std::string lie = root.path().string() + ": the files lie in " + emnist + "\n   hint: write ";
+  const std::string digits = "--data_dir " + emnist + " --data_split digits";
+  CHECK(to_string(refused(root.path(), "digits")) == lie + digits);
+  CHECK(to_string(refused(root.path())) == lie + digits + ", or --data_dir " + emnist + " --data_split mnist");
+  root.remove("EMNIST");
+  root.put("a");
+  root.put("b", "qmnist-test-labels-idx2-int");
+  CHECK(refused(root.path()).code == Errc::not_found);
+  CHECK(to_string(refused(root.path())) == root.path().string() + ": the files lie in " + root / "a" + " and in " +
+                                               root / "b" + "\n   hint: write --data_dir " + root / "a" +
+                                               ", or --data_dir " + root / "b");
+}
+
 TEST_CASE("what this user may not read is not called missing, and a link that leads nowhere is named with its end") {
   const Root root;
   fs::permissions(root.path(), fs::perms::owner_all | fs::perms(055));

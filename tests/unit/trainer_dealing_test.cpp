@@ -40,6 +40,18 @@ TEST_CASE("another number of ranks goes on only where it deals the images alike"
   CHECK(dropped.error().hint == "with 32 images per step these numbers of ranks go on from it: 2, 4, 8, 16, 32");
 }
 
+TEST_CASE("where the number of ranks alone is another one, that which would do is named") {
+  Dealing now = dealing_of(640, 4);
+  now.accounting.images_per_step = 64;  // 16 of each rank
+  now.accounting.steps_per_epoch = 10;
+  const std::string hint = check_dealing(dealing_of(640, 2), now, "c").error().hint;
+  CHECK_THAT(hint, Catch::StartsWith("go on with 2 ranks, or with the same data, --data_seed 3 and 32 images "));
+  CHECK_THAT(check_dealing(dealing_of(641, 1), now, "c").error().hint, Catch::StartsWith("go on with the same data"));
+  CHECK_THAT(check_dealing(dealing_of(640, 2, true), now, "c").error().hint, Catch::StartsWith("go on with the same "));
+  now.accounting.images_per_step = 4 * 24;  // no number of ranks has 32 of them
+  CHECK_THAT(check_dealing(dealing_of(640, 2), now, "c").error().hint, Catch::StartsWith("go on with the same data"));
+}
+
 TEST_CASE("other numbers than the ranks' are named first") {
   Dealing now = dealing_of(641, 2);
   now.accounting.data_seed = 9;

@@ -71,7 +71,7 @@ TEST_CASE("every option that decides numbers, meetings or what is told makes two
       {{{"--adam_epsilon", "0.5"}}, [](TrainOptions& o) { o.adam_epsilon = 0.5; }},
       {{{"--max_grad_norm", "1"}}, [](TrainOptions& o) { o.max_grad_norm = 1; }},
       {{{"--on_nan", "skip"}}, [](TrainOptions& o) { o.on_nan = OnNan::skip; }},
-      {{{"--seed", "4"}, {"--data_seed", "4"}}, [](TrainOptions& o) { o.seed = 4; }},
+      {{{"--seed", "4"}}, [](TrainOptions& o) { o.seed = 4; }},
       {{{"--data_seed", "4"}}, [](TrainOptions& o) { o.data_seed = 4; }},
       {{{"--dropout", "off"}}, [](TrainOptions& o) { o.dropout = false; }},
       {{{"--logging_strategy", "epoch"}}, [](TrainOptions& o) { o.logging_strategy = IntervalStrategy::epoch; }},

@@ -519,7 +519,7 @@ TEST_CASE("three ranks, whose sums depend on how they are cut, have the same bit
   // What may change the last bits is told.
   REQUIRE(::setenv(env::kShmDisable, share ? "1" : "0", 1) == 0);
   const Words more = with(saving, {"--resume_from_checkpoint", "true", "--threads", "2"});
-  CHECK_THAT(finished_on(hosts, with(job("8", more), {"--num_train_epochs", "3"})),
+  CHECK_THAT(finished_on(hosts, job("8", more, "3")),
              Catch::Contains(", 2 threads) and was cpu (oneDNN") &&
                  Catch::Contains(share ? "what averages is gloo and was shared memory, gloo"
                                        : "what averages is shared memory, gloo and was gloo"));

@@ -160,6 +160,18 @@ TEST_CASE("memory that ends later is a message and 71, too") {
   CHECK(status == 71);
   CHECK_THAT(run.output(), Catch::Contains("memory"));
 }
+
+TEST_CASE("a thread for whose stack there is no room names the limit of memory, too") {
+  Words words = {"/bin/sh", "-c", "ulimit -s 4000000; ulimit -v 900000; exec \"$@\"", "sh"};
+  const Words program = command({"--max_steps", "1"});
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 71);
+  CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: a thread cannot be made: ") &&
+                               Catch::Contains("'ulimit -u'") && Catch::Contains("'ulimit -v'"));
+}
 #endif
 
 TEST_CASE("a loss that is not a number leaves the checkpoint before it whole") {

@@ -381,7 +381,8 @@ TEST_CASE("hosts with other images are found before the first step, by checksum,
   CHECK_THAT(ranks[0]->output(),
              Catch::Matches("(.|\n)*error: the ranks are not of one job: what the training images are is files with "
                             "CRC-32 [0-9a-f]{8} on rank 2 \\(beta\\) and files with CRC-32 [0-9a-f]{8} on rank 0 "
-                            "\\(alpha\\)\n(.|\n)*"));
+                            "\\(alpha\\); the files are those of " +
+                            folder.file("alpha") + " on rank 0 and " + folder.file("beta") + " on rank 2\n(.|\n)*"));
 }
 
 TEST_CASE("images that are cut or written to while a job runs end it with the file's name") {
