@@ -111,12 +111,14 @@ def main():
     parser.add_argument("--bin", type=lambda text: pathlib.Path(text).resolve(), default=pathlib.Path("build/release/bin").resolve())
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--all-reduce-only", action="store_true")
     options = parser.parse_args()
     names = ("llmlaunch-train", "PyTorch")
     with tempfile.TemporaryDirectory(prefix="llmlaunch-bench-") as folder:
         bench = Bench(options, pathlib.Path(folder))
-        print("| case | program | samples/s | start to first step, s | MiB |\n|---|---|---|---|---|")
-        for case, ranks, threads in CASES:
+        if not options.all_reduce_only:
+            print("| case | program | samples/s | start to first step, s | MiB |\n|---|---|---|---|---|")
+        for case, ranks, threads in [] if options.all_reduce_only else CASES:
             found = {name: [] for name in names}
             for _ in range(options.repeat):
                 for name in names:
