@@ -42,9 +42,9 @@ class RankMemory(threading.Thread):
     def mib(self, ranks):
         self.over.set()
         self.join()
-        if len(self.kib) != ranks:
+        if len(self.kib) < ranks:
             sys.exit(f"{ranks} ranks were {len(self.kib)} processes")
-        return sum(self.kib.values()) / 1024
+        return sum(sorted(self.kib.values())[-ranks:]) / 1024  # without what a rank was for a moment before its exec
 
 
 class Bench:
