@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/gathering_comm.hpp"
 
 namespace trainer_agreement_test {
 
@@ -14,17 +15,10 @@ using namespace llmlaunch::trainer;
 namespace {
 
 /// One rank of a world whose other ranks say what they are told: by number of the call, then by rank.
-class ToldComm final : public Comm {
+class ToldComm final : public GatheringComm {
  public:
   explicit ToldComm(std::vector<std::vector<std::string>> calls) : calls_(std::move(calls)) {}
-  std::uint32_t rank() const override { return 0; }
   std::uint32_t world_size() const override { return static_cast<std::uint32_t>(calls_.front().size() + 1); }
-  std::string description() const override { return "told"; }
-  Result<void> start_all_reduce_mean(std::span<float>) override { return ok; }
-  Result<void> wait() override { return ok; }
-  Result<void> broadcast(std::span<float>) override { return ok; }
-  Result<void> barrier() override { return ok; }
-  Result<void> finish() override { return ok; }
   Result<std::vector<Bytes>> all_gather(ByteView mine) override {
     std::vector<Bytes> all = {Bytes(mine.begin(), mine.end())};
     for (const std::string& text : calls_.at(call_)) {

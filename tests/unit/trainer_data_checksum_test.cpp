@@ -10,6 +10,7 @@
 
 #include "tests/support/bytes_read.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/gathering_comm.hpp"
 #include "tests/support/temporary_directory.hpp"
 #include "trainer/digits.hpp"
 
@@ -48,17 +49,11 @@ class Table {
   std::size_t arrived_ = 0, rounds_ = 0;
 };
 
-class ThreadComm final : public Comm {
+class ThreadComm final : public GatheringComm {
  public:
   ThreadComm(Table& table, std::uint32_t rank) : table_(table), rank_(rank) {}
   std::uint32_t rank() const override { return rank_; }
   std::uint32_t world_size() const override { return static_cast<std::uint32_t>(table_.ranks()); }
-  std::string description() const override { return "threads"; }
-  Result<void> start_all_reduce_mean(std::span<float>) override { return ok; }
-  Result<void> wait() override { return ok; }
-  Result<void> broadcast(std::span<float>) override { return ok; }
-  Result<void> barrier() override { return ok; }
-  Result<void> finish() override { return ok; }
   Result<std::vector<Bytes>> all_gather(ByteView mine) override { return table_.gather(rank_, mine); }
 
  private:

@@ -14,6 +14,7 @@
 #include "rendezvous/base/log.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/file_size_limit.hpp"
+#include "tests/support/gathering_comm.hpp"
 #include "tests/support/rank_processes.hpp"
 #include "trainer/gloo_address.hpp"
 #include "trainer/gloo_comm.hpp"
@@ -99,18 +100,11 @@ class LogLines {
 };
 
 /// A world of ranks that all say what this one says, or what `change` makes of it.
-class EchoComm final : public Comm {
+class EchoComm final : public GatheringComm {
  public:
   explicit EchoComm(std::uint32_t world_size, std::function<void(Introduction&)> change = {})
       : world_size_(world_size), change_(std::move(change)) {}
-  std::uint32_t rank() const override { return 0; }
   std::uint32_t world_size() const override { return world_size_; }
-  std::string description() const override { return "echo"; }
-  Result<void> start_all_reduce_mean(std::span<float>) override { return ok; }
-  Result<void> wait() override { return ok; }
-  Result<void> broadcast(std::span<float>) override { return ok; }
-  Result<void> barrier() override { return ok; }
-  Result<void> finish() override { return ok; }
   Result<std::vector<Bytes>> all_gather(ByteView mine) override {
     std::vector<Bytes> all(world_size_, Bytes(mine.begin(), mine.end()));
     if (gathers_++ == 0 && change_) {
