@@ -91,12 +91,6 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
   ::_exit(128 + noted_stop());
 }
 
-/// Before there is a connection to it: whether a launcher has started this rank, and ends it when another one fails.
-bool is_launched() {
-  const char* const rendezvous = std::getenv(env::kRendezvous);
-  return rendezvous != nullptr && *rendezvous != '\0';
-}
-
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.
 Result<std::string> read_settings(const std::string& path) {
   const auto bytes = read_whole_file(path, kMaxTrainFile, "a file of settings has a few kB");
@@ -125,6 +119,7 @@ Result<void> run(const TrainOptions& options) {
   tells_of_end = world->rank == 0 || options.replicas_speak;
   const bool hears_of_end = world->client != nullptr;
   if (hears_of_end) world->client->on_end(end_with_generation);
+  mark_joined();
   auto ending = train(options, *world, *device, report_error,
                       [&](const Result<Ending>& how) { end_unless_done(how, hears_of_end); });
   // Of what failed before the first step, too: this rank has not left yet.

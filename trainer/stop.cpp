@@ -13,12 +13,11 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <system_error>
 #include <thread>
 
-#include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
+#include "trainer/world.hpp"
 #include "trainer/write_gate.hpp"
 
 namespace llmlaunch::trainer {
@@ -40,6 +39,7 @@ constexpr auto kOneStop = 100ms;
 std::atomic<bool> noting_sigterm{false};
 std::atomic<bool> noting_sigint{false};
 std::atomic<bool> job_saves{false};
+std::atomic<bool> joined{false};
 std::atomic<bool> end_is_known{false};
 std::atomic<int> stop_noted{0};
 std::atomic<bool> saving_now{false};
@@ -85,8 +85,7 @@ const char* name_of(int signal) {
 
 /// Past the logger, whose lock may be held by a thread that hangs; and never waits for a reader of stderr.
 void tell_of_stop(int signal) {
-  const char* const rendezvous = std::getenv(env::kRendezvous);
-  if (rendezvous != nullptr && *rendezvous != '\0' && wait_until([] { return end_is_known.load(); }, kNewsWait)) return;
+  if (is_launched() && (!joined || wait_until([] { return end_is_known.load(); }, kNewsWait))) return;
   pollfd room{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (::poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0) return;
   std::array<char, 160> line{};
@@ -142,6 +141,10 @@ void note_first_stop(bool on, bool from_keyboard) {
   if (on) job_saves = true;
   noting_sigterm = on;
   noting_sigint = on && from_keyboard;
+}
+
+void mark_joined() {
+  joined = true;
 }
 
 bool is_stop_noted() {

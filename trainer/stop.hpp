@@ -16,6 +16,10 @@ void take_stop_signals();
 /// at once. One that was noted stays so.
 void note_first_stop(bool on, bool from_keyboard = false);
 
+/// A rank that a launcher has started hears of the job's end from now on. Before that a signal ends it without a word:
+/// it has done nothing yet, and the launcher may have sent it because of another rank.
+void mark_joined();
+
 /// Whether one was noted.
 bool is_stop_noted();
 /// Which one it was. Where only another rank noted one, that was a SIGTERM.

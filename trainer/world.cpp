@@ -32,6 +32,11 @@ std::uint32_t usable_cores() {
 
 }  // namespace
 
+bool is_launched() {
+  const char* const rendezvous = std::getenv(env::kRendezvous);
+  return rendezvous != nullptr && *rendezvous != '\0';
+}
+
 Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fallback) {
   const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0') return fallback;

@@ -25,6 +25,9 @@ struct World {
 /// what is missing or wrong, other errors are the rendezvous's.
 Result<World> join_world(int nccl_version);
 
+/// Before there is a connection to it: whether a launcher has started this rank, and ends it when another one fails.
+bool is_launched();
+
 /// A whole number in an environment variable; `fallback` when it is not set or empty. `Errc::invalid_config` otherwise.
 Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fallback);
 

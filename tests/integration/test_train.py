@@ -177,6 +177,7 @@ def test_a_wrong_flag_of_the_trainer_is_said_once_with_its_status(hosts):
     assert headline(run).startswith("llmlaunch: error: rank 0 "), str(run)
     times = (run.out + run.err).count("unknown flag '--learning_rat'")
     assert times == 2 or (SCALE > 1 and times == 3), str(run)  # rank 0's line, and the headline's; the other waits 2 s
+    assert "stopped by SIGTERM" not in run.out + run.err, str(run)
     hosts.nothing_left(run)
 
 
