@@ -3,10 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string_view>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -20,11 +24,42 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::string waits_key(std::uint64_t call) {
-  return fmt::format("trainer/waits/{}", call);
-}
+constexpr std::string_view kWaits = "trainer/waits/";
+
 std::string answer_key(std::uint64_t call) {
   return fmt::format("trainer/late/{}", call);
+}
+
+/// Text that is no number is not of this program.
+std::optional<std::uint64_t> number_in(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::optional<WaitWatch::Waiter> waiter_in(std::string_view key) {
+  const std::string_view text = key.substr(std::min(kWaits.size(), key.size()));
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  const auto rank = number_in(text.substr(0, slash));
+  const auto call = number_in(text.substr(std::min(slash + 1, text.size())));
+  if (!rank || !call) return std::nullopt;
+  return WaitWatch::Waiter{.rank = *rank, .call = *call};
+}
+
+Result<std::vector<WaitWatch::Waiter>> who_waits(rendezvous::Client& client) {
+  std::vector<WaitWatch::Waiter> waiters;
+  std::string last;
+  for (bool more = true; more;) {
+    const auto page = client.list(kWaits, last);
+    if (!page) return page.error();
+    for (const std::string& key : page->keys) {
+      if (const auto waiter = waiter_in(key)) waiters.push_back(*waiter);
+    }
+    more = page->more && !page->keys.empty();
+    if (more) last = page->keys.back();
+  }
+  return waiters;
 }
 
 class WatchThread {
@@ -57,6 +92,10 @@ class WatchThread {
   }
 
  private:
+  std::string waits_key(std::uint64_t call) const {
+    return fmt::format("{}{}/{}", kWaits, number(client_.options().rank), call);
+  }
+
   using Lock = std::unique_lock<std::mutex>;
 
   static WaitWatch::Time now() { return std::chrono::steady_clock::now(); }
@@ -81,8 +120,8 @@ class WatchThread {
   // Each gives what the outcome gives.
   static bool take(Lock&, WaitWatch::Rest) { return false; }
   bool take(Lock& lock, const WaitWatch::Note& note) {
-    const auto length = unlocked(lock, [&] { return client_.append(waits_key(note.call), as_bytes(note.text)); });
-    return watch_.on_noted(note, length, now());
+    const auto noted = unlocked(lock, [&] { return client_.put(waits_key(note.call), {}); });
+    return watch_.on_noted(note.call, noted, now());
   }
   bool take(Lock& lock, const WaitWatch::Hear& hear) {
     const auto compared =
@@ -91,18 +130,16 @@ class WatchThread {
     return watch_.on_heard(WaitWatch::Heard{.created = compared->swapped,
                                             .answer = std::string(compared->found ? as_text(*compared->found) : "")});
   }
-  bool take(Lock& lock, const WaitWatch::Ask& ask) {
-    const auto found = unlocked(lock, [&] { return client_.peek(waits_key(ask.call)); });
-    if (!found) return watch_.on_asked(found.error());
-    return watch_.on_asked(*found ? std::optional(std::string(as_text(**found))) : std::nullopt);
+  bool take(Lock& lock, WaitWatch::Ask) {
+    return watch_.on_asked(unlocked(lock, [&] { return who_waits(client_); }));
   }
   bool take(Lock& lock, const WaitWatch::Tell& tell) {
     return watch_.on_told(unlocked(lock, [&] { return client_.put(answer_key(tell.call), as_bytes(tell.answer)); }));
   }
-  /// A key that stays is of a call that is over.
+  /// What stays because the store does not answer names nobody who is not late.
   bool take(Lock& lock, const WaitWatch::Forget& forget) {
     unlocked(lock, [&] {
-      if (forget.who_waits) static_cast<void>(client_.remove(waits_key(forget.call)));
+      static_cast<void>(client_.remove(waits_key(forget.call)));
       if (forget.answer) static_cast<void>(client_.remove(answer_key(forget.call)));
       return ok;
     });

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -22,19 +21,6 @@ constexpr milliseconds kLongWait{30'000};
 constexpr milliseconds kMostLeft{30'000};
 /// Ranks that are named; of more there is the number.
 constexpr std::size_t kNamed = 4;
-
-/// The number of each rank that waits, by rank.
-std::vector<bool> waiting(std::string_view text, std::size_t ranks) {
-  std::vector<bool> here(ranks);
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(' '), text.size());
-    std::size_t rank = ranks;
-    std::from_chars(text.data(), text.data() + end, rank);
-    if (rank < ranks) here[rank] = true;
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return here;
-}
 
 /// Not more than it was.
 std::string seconds_text(milliseconds time) {
@@ -59,7 +45,6 @@ void WaitWatch::on_start(Time now) {
 void WaitWatch::on_enter(Time now) {
   ++call_;
   waits_since_ = now;
-  note_again_.reset();
   on_start(now);
 }
 
@@ -71,7 +56,6 @@ std::string WaitWatch::on_leave() {
 
 /// Where the limit is half gone already, who asks may do so before this wait is long.
 WaitWatch::Time WaitWatch::note_at() const {
-  if (note_again_) return *note_again_;
   return std::min(*waits_since_ + long_, std::max(*waits_since_, *started_ + half_));
 }
 
@@ -79,13 +63,16 @@ WaitWatch::Action WaitWatch::on_tick(Time now) {
   if (is_useless_) return Rest{};
   if (noted_ && is_over(noted_->call)) {
     const Noted old = *std::exchange(noted_, std::nullopt);
-    if (old.is_first || old.asks) return Forget{old.call, old.is_first, old.asks};
+    return Forget{old.call, old.asks};
   }
   if (!waits_since_) return Rest{};
-  if (!noted_) return now < note_at() ? Action(Rest{}) : Note{call_, fmt::format("{} ", rank_)};
+  if (!noted_ || noted_->note_again) {
+    const Time due = noted_ ? *noted_->note_again : note_at();
+    return now < due ? Action(Rest{}) : Note{call_};
+  }
   if (noted_->is_answered || now < *started_ + ask_after_) return Rest{};
   if (!noted_->asks) return Hear{call_};
-  return noted_->answer.empty() ? Action(Ask{call_}) : Tell{call_, noted_->answer};
+  return noted_->answer.empty() ? Action(Ask{}) : Tell{call_, noted_->answer};
 }
 
 bool WaitWatch::fails(const Error& error) {
@@ -93,14 +80,11 @@ bool WaitWatch::fails(const Error& error) {
   return false;
 }
 
-bool WaitWatch::on_noted(const Note& note, const Result<std::uint64_t>& length, Time now) {
-  if (!length) {
-    if (!is_over(note.call)) note_again_ = now + long_;
-    return fails(length.error());
-  }
-  const bool was_tried = !is_over(note.call) && note_again_;
-  noted_ = Noted{.call = note.call, .is_first = was_tried || *length == note.text.size(), .answer = {}};
-  return true;
+bool WaitWatch::on_noted(std::uint64_t call, const Result<void>& noted, Time now) {
+  noted_ = Noted{.call = call, .note_again = std::nullopt, .answer = {}};
+  if (noted) return true;
+  noted_->note_again = now + long_;
+  return fails(noted.error());
 }
 
 bool WaitWatch::on_heard(const Result<Heard>& heard) {
@@ -112,11 +96,11 @@ bool WaitWatch::on_heard(const Result<Heard>& heard) {
   return false;
 }
 
-bool WaitWatch::on_asked(const Result<std::optional<std::string>>& who_waits) {
-  if (!who_waits) return fails(who_waits.error());
-  noted_->answer = answer_to(who_waits->value_or(""));
+bool WaitWatch::on_asked(const Result<std::vector<Waiter>>& waiters) {
+  if (!waiters) return fails(waiters.error());
+  noted_->answer = answer_to(*waiters);
   know(noted_->answer);
-  return !noted_->answer.empty();
+  return true;
 }
 
 bool WaitWatch::on_told(const Result<void>& told) {
@@ -129,15 +113,20 @@ void WaitWatch::know(const std::string& answer) {
   if (!is_over(noted_->call)) late_ = answer;
 }
 
-/// Empty: it cannot be known. Where this rank is not among those that wait, the key is gone: others are further.
-std::string WaitWatch::answer_to(std::string_view who_waits) const {
-  const std::vector<bool> here = waiting(who_waits, hosts_.size());
-  if (!here[rank_]) return {};
-  std::vector<std::size_t> late;
-  for (std::size_t rank = 0; rank < here.size(); ++rank) {
-    if (!here[rank]) late.push_back(rank);
+std::string WaitWatch::answer_to(const std::vector<Waiter>& waiters) const {
+  std::vector<bool> waits(hosts_.size());
+  waits[rank_] = true;
+  bool elsewhere = false;
+  for (const Waiter& waiter : waiters) {
+    if (waiter.rank >= waits.size()) continue;
+    waits[waiter.rank] = true;
+    elsewhere = elsewhere || waiter.call != noted_->call;
   }
-  if (late.empty()) return "all ranks wait in it";
+  std::vector<std::size_t> late;
+  for (std::size_t rank = 0; rank < waits.size(); ++rank) {
+    if (!waits[rank]) late.push_back(rank);
+  }
+  if (late.empty()) return elsewhere ? "all ranks wait, not all in the same collective" : "all ranks wait in it";
   return fmt::format("{} had not come to it within {} s", named(late), seconds_text(ask_after_ - long_ - tick_));
 }
 

@@ -2,11 +2,13 @@
 /// Who did not come to a collective that takes longer than its limit, decided without clock, thread and store: calls
 /// and the time come in, requests to the job's store go out. `late_ranks` carries them out.
 ///
-/// Each call that waits has a number, the same on all ranks. Of a call there are two keys at most:
+/// Each call that waits has a number, the same on all ranks, which need not be in the same one: a rank that has what it
+/// waited for goes on to the next call, while another still waits in the last one for a rank that does not come. So it
+/// is late who waits nowhere. Keys:
 ///
-///     who waits   every rank that has waited long appends its number; who was the first removes the key
-///     the answer  created empty by the first rank whose limit is near, which reads who waits and writes who does not;
-///                 the others read that, and so the traffic of n ranks is that of n short requests
+///     waits    one per rank that has waited long, which names the call; removed when that is over
+///     answer   one per call, created empty by the first rank whose limit is near, which reads all that wait and writes
+///              who does not; the others read that, and so the traffic of n ranks is that of n short requests
 #pragma once
 
 #include <chrono>
@@ -14,7 +16,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -28,28 +29,25 @@ class WaitWatch {
   using Duration = std::chrono::milliseconds;
 
   struct Rest {};
-  /// Append `text` to who waits.
+  /// Write down that this rank waits.
   struct Note {
     std::uint64_t call;
-    std::string text;
   };
   /// Create the answer, empty, or read it.
   struct Hear {
     std::uint64_t call;
   };
   /// Read who waits.
-  struct Ask {
-    std::uint64_t call;
-  };
+  struct Ask {};
   /// Write the answer.
   struct Tell {
     std::uint64_t call;
     std::string answer;
   };
-  /// Remove what this rank created of a call that is over.
+  /// Remove that this rank waits, and the answer where it is this rank's: the call is over.
   struct Forget {
     std::uint64_t call;
-    bool who_waits, answer;
+    bool answer;
   };
   using Action = std::variant<Rest, Note, Hear, Ask, Tell, Forget>;
 
@@ -57,6 +55,10 @@ class WaitWatch {
   struct Heard {
     bool created = false;
     std::string answer;  ///< not created: empty while the rank that created it still asks
+  };
+  /// What `Ask` found, of each rank that waits.
+  struct Waiter {
+    std::uint64_t rank, call;
   };
 
   /// `hosts`: of each rank. `limit`: of one collective.
@@ -77,18 +79,17 @@ class WaitWatch {
   Action on_tick(Time now);
 
   // Outcomes. True: the next tick is due at once.
-  /// `length`: of who waits, with this rank.
-  bool on_noted(const Note& note, const Result<std::uint64_t>& length, Time now);
+  bool on_noted(std::uint64_t call, const Result<void>& noted, Time now);
   bool on_heard(const Result<Heard>& heard);
-  /// Nothing: the key is not there.
-  bool on_asked(const Result<std::optional<std::string>>& who_waits);
+  bool on_asked(const Result<std::vector<Waiter>>& waiters);
   bool on_told(const Result<void>& told);
 
  private:
   /// A call that the store knows of from this rank.
   struct Noted {
     std::uint64_t call;
-    bool is_first = false, asks = false, is_answered = false;
+    std::optional<Time> note_again;  // the request has failed, and may have come to the store all the same
+    bool asks = false, is_answered = false;
     std::string answer;
   };
 
@@ -96,7 +97,7 @@ class WaitWatch {
   bool is_over(std::uint64_t call) const { return !waits_since_ || call != call_; }
   bool fails(const Error& error);
   void know(const std::string& answer);
-  std::string answer_to(std::string_view who_waits) const;
+  std::string answer_to(const std::vector<Waiter>& waiters) const;
   std::string named(const std::vector<std::size_t>& ranks) const;
 
   const std::uint32_t rank_;
@@ -106,7 +107,6 @@ class WaitWatch {
   std::uint64_t call_ = 0;
   std::optional<Time> waits_since_;  // in that call
   std::optional<Time> started_;      // what that call, or the next one, waits for
-  std::optional<Time> note_again_;   // a note of that call has failed, and may have come to the store all the same
   std::optional<Noted> noted_;
   std::string late_;
 };
