@@ -53,7 +53,8 @@ inline constexpr std::chrono::milliseconds kStopMargin{5'000};
 /// sshd drops connections at random above MaxStartups (10 by default); each try halves what is left.
 inline constexpr int kMaxOpenAttempts = 6;
 inline constexpr std::chrono::milliseconds kFirstRetryDelay{200};
-/// A tick that comes this much late means that the head itself slept: silence is then nobody's fault.
+/// A tick that comes this much late, or by half of `timeouts.head`, means that the head itself slept: silence is then
+/// nobody's fault.
 inline constexpr std::chrono::milliseconds kSleptThrough{2'000};
 /// Between attempts to reach a host again whose connection was cut; doubled each time up to the second.
 inline constexpr std::chrono::milliseconds kFirstReopenDelay{100};

@@ -105,7 +105,8 @@ Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
   Actions actions;
   if (finished_) return actions;
   const auto stood = now - last_tick_;
-  if (stood > kSleptThrough) {
+  const auto half_head = timeouts_.head.count() > 0 ? timeouts_.head / 2 : kSleptThrough;
+  if (stood >= std::min(kSleptThrough, half_head)) {
     shift_deadlines(stood);
     say_that_it_stood(stood, actions);
   }

@@ -228,6 +228,20 @@ TEST_CASE("when the head itself slept, silence is nobody's fault, and it is said
   CHECK(job.of<EndGeneration>(job.all).empty());
 }
 
+TEST_CASE("hosts that soon end their ranks do so while the head sleeps for a moment, which it says") {
+  LaunchPlan plan = plan_of(2, 1);
+  plan.timeouts.head = 3s;
+  Bench job(plan);
+  job.running();
+  job.tick(1400ms);
+  CHECK(job.of<Say>(job.last).empty());
+  job.tick(1900ms);  // what they heard last may be a second older
+  REQUIRE(job.of<Say>(job.last).size() == 1);
+  CHECK(job.of<Say>(job.last)[0].text ==
+        "llmlaunch itself stood still for 1.9 s; hosts end their ranks when they hear nothing for 3 s "
+        "(llmlaunch.timeouts.head)");
+}
+
 TEST_CASE("output that waited on a host is taken to its end, however long that takes after its ranks") {
   LaunchPlan plan = plan_of(2, 1);
   plan.timeouts.grace = 1s;
