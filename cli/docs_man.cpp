@@ -30,7 +30,9 @@ constexpr std::array<Entry, 10> kStatus{{
     {"78", "The configuration is wrong."},
     {"124", "A time limit passed."},
     {"126, 127", "The program may not be executed, or does not exist."},
-    {"130, 143, 129, 131", "Ended by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT."},
+    {"130, 143, 129, 131",
+     "Ended by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT. 130 is what a shell says: it ends by SIGINT itself, so that Ctrl-C "
+     "also ends a loop around it."},
 }};
 
 constexpr std::array<Entry, 5> kEnvironment{{

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -21,6 +22,7 @@
 #include "cli/version.hpp"
 #include "cli/wizard.hpp"
 #include "rendezvous/base/result.hpp"
+#include "rendezvous/base/signal_end.hpp"
 
 namespace {
 
@@ -74,7 +76,10 @@ int main(int argc, char** argv) {
       cli::report_error(held.error());
       return cli::number(ExitStatus::internal);
     }
-    return run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+    const int status = run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+    if (status != cli::number(ExitStatus::interrupted)) return status;
+    std::fflush(nullptr);
+    end_by_signal(SIGINT);
   } catch (const std::exception& caught) {
     cli::report_error(make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()));
     return cli::number(ExitStatus::internal);

@@ -18,6 +18,7 @@
 
 #include "rendezvous/base/env.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/signal_end.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
@@ -58,7 +59,7 @@ constexpr std::chrono::milliseconds kEndGrace{200};
 /// this one, the client's reader, ends the process, unless it is saving what it has. A checkpoint that is on its way is
 /// on the disk by then.
 void end_with_generation(const Error& reason) {
-  if (stopped) ::_exit(128 + noted_stop());
+  if (stopped) end_by_signal(noted_stop());
   wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
@@ -88,7 +89,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
   if (*ending == Ending::done) return;
   stopped = true;
   if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
-  ::_exit(128 + noted_stop());
+  end_by_signal(noted_stop());
 }
 
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/signal_end.hpp"
 #include "trainer/world.hpp"
 #include "trainer/write_gate.hpp"
 
@@ -115,7 +116,7 @@ void take_signals(sigset_t signals) {
       if (now < noted_at + kOneStop) continue;
     }
     tell_of_stop(signal);
-    ::_exit(128 + signal);
+    end_by_signal(signal);
   }
 }
 

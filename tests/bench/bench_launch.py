@@ -206,7 +206,7 @@ def bench_stop(hosts, repeat):
         process.wait()
         left = [pid for pid in os.listdir("/proc") if pid.isdigit() and marked(pid, mark)]
         seconds.append(time.monotonic() - pressed)
-        if left or process.returncode != 130:
+        if left or process.returncode != -signal.SIGINT:
             raise SystemExit(f"bench_launch: status {process.returncode}, left {left}")
     raw = " ".join(f"{value:.3f}" for value in seconds)
     print(f"{task:<22} everything gone after {statistics.median(seconds):.3f} s   raw {raw}", flush=True)

@@ -163,7 +163,9 @@ class Run:
 
     @property
     def status(self):
-        return self.process.returncode
+        """As a shell tells it."""
+        ended = self.process.returncode
+        return ended if ended is None or ended >= 0 else 128 - ended
 
     def __str__(self):
         def clipped(text):

@@ -384,7 +384,7 @@ def test_kill_9_of_the_head_leaves_no_rank_on_any_host(hosts):
     run = staying(hosts, config=hosts.config(change))
     os.kill(run.pid, signal.SIGKILL)
     run.finish(30)
-    assert run.status == -signal.SIGKILL
+    assert run.status == 128 + signal.SIGKILL
     hosts.nothing_left(run, within=15)
 
 

@@ -269,7 +269,7 @@ def test_ctrl_c_before_anything_ends_by_the_signal_with_the_terminal_as_it_was(h
     run = hosts.start("true", options=["--ask-pass"], terminal=terminal)
     terminal.asks("Password for all hosts: ")
     terminal.type("\x03")
-    assert run.finish().status == -2, str(run)
+    assert run.finish().status == 130, str(run)
     assert terminal.echoes()
 
 

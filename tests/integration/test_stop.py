@@ -128,6 +128,18 @@ def test_a_head_that_stands_still_for_too_long_finds_its_ranks_ended_and_says_wh
     hosts.nothing_left(run)
 
 
+# --- Ctrl-C in a shell -----------------------------------------------------------------------------------------------
+def test_ctrl_c_ends_the_loop_that_a_job_is_in(hosts, terminal):
+    """To a shell a child that exits with 130 has dealt with Ctrl-C itself: it would start the next job."""
+    run = hosts.start("sh", "-c", "echo rank is up; exec sleep 600", terminal=terminal,
+                      under=("bash", "-c", 'for i in 1 2 3; do "$@"; done; echo the loop went on', "bash"))
+    run.said("rank is up")
+    terminal.type("\x03")
+    run.finish(60)
+    assert run.status == 130 and "went on" not in run.out and run.err.count("error: interrupted by SIGINT") == 1, str(run)
+    hosts.nothing_left(run)
+
+
 # --- a terminal that is closed ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shell", [False, True], ids=["alone", "below a shell"])
 def test_a_terminal_that_is_closed_ends_the_job(hosts, shell):
@@ -151,7 +163,7 @@ def test_a_terminal_that_is_closed_ends_the_job(hosts, shell):
     hosts.nothing_left(run, within=10)
     record = json.loads((hosts.run_directory() / "job.json").read_text())
     assert record["exit_status"] == 129, record
-    assert run.status == (-signal.SIGHUP if shell else 129), str(run)
+    assert run.status == 129, str(run)
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------

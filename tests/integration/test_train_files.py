@@ -175,6 +175,16 @@ def test_a_job_that_lost_reports_and_is_stopped_tells_where_its_checkpoint_is(tm
     assert "whole" not in err and "error" not in err, err
 
 
+@pytest.mark.parametrize("more", [[], ["--output_dir", "run"]], ids=["nothing saved", "saved"])
+def test_ctrl_c_ends_the_loop_that_a_job_is_in(tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    loop = started(*more, under=["setsid", "bash", "-c", 'for i in 1 2 3; do "$@"; done; echo the loop went on', "bash"])
+    os.killpg(loop.pid, signal.SIGINT)
+    out, err = loop.communicate(timeout=60)
+    assert loop.returncode == -signal.SIGINT, err
+    assert "went on" not in out and "step 1/" not in out and (not more or "stopped by Ctrl-C after step" in out), out
+
+
 def test_a_checkpoint_that_is_not_there_leaves_no_new_folder_behind(tmp_path):
     done = alone(*SMALL, "--resume_from_checkpoint", tmp_path / "none", "--output_dir", tmp_path / "run", status=66)
     assert f"error: {tmp_path}/none: no such checkpoint\n" in done.stderr, done.stderr
