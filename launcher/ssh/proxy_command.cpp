@@ -93,6 +93,7 @@ asio::awaitable<void> ProxyCommand::follow_errors(std::shared_ptr<ProxyCommand> 
     lines.feed(std::string_view(piece).substr(0, size), show);
   }
   lines.flush(show);
+  self->has_said_all_ = true;
 }
 
 // Leaves it a zombie, so that its group still is what its number says.
@@ -104,8 +105,17 @@ bool ProxyCommand::has_ended() {
   return true;
 }
 
+// Its words come with its end, and may be taken later. Whoever else has its stderr may keep it open.
 asio::awaitable<std::optional<int>> ProxyCommand::await_end() {
-  return await_end_within(kPatience);
+  const auto self = shared_from_this();
+  const auto status = co_await await_end_within(kPatience);
+  asio::steady_timer glance(executor_);
+  const auto until = std::chrono::steady_clock::now() + kFarewell;
+  while (status && !has_said_all_ && std::chrono::steady_clock::now() < until) {
+    glance.expires_after(kExitGlance);
+    co_await glance.async_wait(await_tuple);
+  }
+  co_return status;
 }
 
 asio::awaitable<std::optional<int>> ProxyCommand::await_end_within(std::chrono::milliseconds patience) {

@@ -33,7 +33,7 @@ class ProxyCommand : public std::enable_shared_from_this<ProxyCommand> {
   ProxyCommand(const ProxyCommand&) = delete;
   ProxyCommand& operator=(const ProxyCommand&) = delete;
 
-  /// Its exit status, 128+n after a signal; nothing when it still runs after a second.
+  /// Its exit status, 128+n after a signal, once its words are told; nothing when it still runs after a second.
   asio::awaitable<std::optional<int>> await_end();
 
   /// For when its stdin has ended: half a second to go by itself, then SIGTERM to its group, SIGKILL a second later.
@@ -52,6 +52,7 @@ class ProxyCommand : public std::enable_shared_from_this<ProxyCommand> {
   pid_t pid_;  // -1: its status was taken, and the number may be another's
   std::optional<int> status_;
   Noise noise_;
+  bool has_said_all_ = false;
   bool closed_ = false;
 };
 
