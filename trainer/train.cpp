@@ -296,10 +296,8 @@ class Training {
   }
 
   /// Of a job that was stopped, which ends by the signal and with the name of its checkpoint.
-  void warn_of_lost_reports() {
-    for (const auto& written : {job_.story.finish(), job_.losses.finish()}) {
-      if (!written) job_.story.warn(fmt::format("{}: {}", written.error().where, written.error().what));
-    }
+  void warn_of_loss(const Result<void>& written) {
+    if (!written) job_.story.warn(fmt::format("{}: {}", written.error().where, written.error().what));
   }
 
   /// The end that a signal asked for: what is done is kept.
@@ -319,9 +317,15 @@ class Training {
         is_stop_noted() ? fmt::format("{} to rank {} on {}", name_of_stop(), world.rank, world.host) : std::string();
     const auto told = gather_texts(job_.comm, mine);
     if (!told) return told.error();
-    if (!kept) return kept.error();
-    warn_of_lost_reports();
-    job_.story.say("stopped by {} after step {}/{}; {}", who_was_told(*told), job_.step, length().steps, who_has_it());
+    const std::string stopped =
+        fmt::format("stopped by {} after step {}/{}", who_was_told(*told), job_.step, length().steps);
+    if (!kept && !checkpoints_.has_saved()) {
+      Error unsaved = kept.error();
+      unsaved.what = fmt::format("{}; {}", stopped, unsaved.what);
+      return unsaved;
+    }
+    for (const auto& written : {kept, job_.story.finish(), job_.losses.finish()}) warn_of_loss(written);
+    job_.story.say("{}; {}", stopped, who_has_it());
     // The launcher shows the last words of the rank that ends first.
     if (world.rank != 0 && !mine.empty() && !is_stop_of_all(*told)) log_warning("stopped by {}", mine);
     return Ending::stopped;

@@ -2,6 +2,7 @@
 removes."""
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -173,6 +174,31 @@ def test_a_job_that_lost_reports_and_is_stopped_tells_where_its_checkpoint_is(tm
     assert re.search(f"warning: {output}/metrics.jsonl: [0-9]+ of [0-9]+ records of --report_to could not be written\n", err), err
     assert re.search(f"warning: {losses}: [0-9]+ of [0-9]+ lines of --loss_file could not be written\n", err), err
     assert "whole" not in err and "error" not in err, err
+
+
+def test_a_stopped_job_that_is_saved_ends_by_the_signal_though_an_earlier_checkpoint_failed(tmp_path):
+    output = tmp_path / "run"
+    job = started("--output_dir", output, "--save_strategy", "steps", "--save_steps", "1")
+    resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    said_on_stderr(job, "File too large; training goes on")
+    resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    job.terminate()
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 143, err
+    step = re.search(f"stopped by SIGTERM after step ([0-9]+)/1000000; {output}/checkpoint-([0-9]+) has it\n", out)
+    assert step and step.group(1) == step.group(2), out[-200:]
+    assert re.search(f"warning: {output}: [0-9]+ of [0-9]+ checkpoints could not be written\n", err) and "error" not in err, err
+
+
+def test_a_stopped_job_that_cannot_be_saved_says_both(tmp_path):
+    output = tmp_path / "run"
+    job = started("--output_dir", output, "--save_steps", "1000000")
+    resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    job.terminate()
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 74, err
+    assert re.search(f"error: {output}: stopped by SIGTERM after step [0-9]+/1000000; 1 of 1 checkpoint could not be "
+                     "written\n   hint: none is on the disk", err), err
 
 
 @pytest.mark.parametrize("more", [[], ["--output_dir", "run"]], ids=["nothing saved", "saved"])
