@@ -171,7 +171,11 @@ Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name
 /// A file of a checkpoint: one that is missing is damage, one that cannot be read now is not.
 Result<Bytes> read_part(const fs::path& file, std::size_t limit) {
   auto bytes = read_whole_file(file.string(), limit);
-  if (bytes || bytes.error().code != std::errc::no_such_file_or_directory) return bytes;
+  if (bytes) return bytes;
+  const std::error_code code = bytes.error().code;
+  if (code == std::errc::is_a_directory) return unusable(file, "is a folder and not a file");
+  if (code == std::errc::too_many_symbolic_link_levels) return unusable(file, "is a link that leads to itself");
+  if (code != std::errc::no_such_file_or_directory) return bytes;
   const bool last = file.filename() == kChecksums;
   return unusable(
       file, last ? "is missing, which is written last: it was copied in part, or is another program's" : "is missing");

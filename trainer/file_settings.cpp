@@ -68,7 +68,9 @@ class Applying {
     if (setting.value.kind == Kind::null) return ok;
     // transformers 4 writes no_cuda: false beside use_cpu.
     if (!present.empty() && setting.value.kind == Kind::scalar && asks_for_nothing({}, setting.value.text)) return ok;
+    if (is_idle(setting)) return ok;
     if (const auto [other, added] = applied_.places.emplace(name, setting.place); !added) {
+      if (is_said_alike(name, setting)) return ok;
       return file_.error_at(setting.place, fmt::format("'{}' is given twice", name),
                             fmt::format("first on line {}", other->second.line));
     }
@@ -117,6 +119,36 @@ class Applying {
   Error wrong_type(const std::string& name, const FileValue& value, const char* expected) const {
     return file_.error_at(value.place, fmt::format("{}: {} is expected, and this is {}", name, expected,
                                                    value.kind == Kind::null ? "null" : shown_value(value)));
+  }
+
+  const FileSetting* setting_of(std::string_view key) const {
+    const auto& all = file_.settings();
+    const auto found = std::find_if(all.begin(), all.end(), [&](const FileSetting& one) { return one.key == key; });
+    return found == all.end() ? nullptr : &*found;
+  }
+
+  /// transformers 4 writes what was asked for by an old name under both names: no_cuda: true beside use_cpu: true.
+  bool is_said_alike(const std::string& name, const FileSetting& setting) const {
+    const auto& all = file_.settings();
+    return std::all_of(all.begin(), all.end(), [&](const FileSetting& other) {
+      if (other.key != name && present_name(other.key) != name) return true;
+      if (other.value.kind == Kind::null) return true;
+      if (other.value.kind != Kind::scalar || setting.value.kind != Kind::scalar) return false;
+      const auto truth = truth_in(other.value.text);
+      return other.value.text == setting.value.text || (truth && truth == truth_in(setting.value.text));
+    });
+  }
+
+  /// Hugging Face's Trainer takes 0 where the strategy beside it looks at no steps: logging_strategy: epoch and
+  /// logging_steps: 0.
+  bool is_idle(const FileSetting& setting) const {
+    if (setting.key != "logging_steps" && setting.key != "save_steps") return false;
+    if (setting.value.kind != Kind::scalar || setting.value.quoted || number_in(setting.value.text) != 0) return false;
+    const FileSetting* strategy = setting_of(setting.key == "save_steps" ? "save_strategy" : "logging_strategy");
+    if (strategy == nullptr || strategy->value.kind != Kind::scalar) return false;
+    std::string word = strategy->value.text;
+    std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+    return word == "no" || word == "epoch" || word == "best";
   }
 
   static bool asks(const FileValue& value) {

@@ -235,7 +235,8 @@ std::string_view present_name(std::string_view name) {
 
 bool is_other_report(std::string_view word) {
   return is_one_of(word,
-                   "azure_ml|clearml|codecarbon|comet_ml|dagshub|dvclive|flyte|mlflow|neptune|swanlab|trackio|wandb");
+                   "azure_ml|clearml|codecarbon|comet_ml|dagshub|dvclive|flyte|kubeflow|mlflow|neptune|swanlab|trackio|"
+                   "wandb");
 }
 
 bool asks_for_nothing(const KnownArgument& argument, std::string_view text) {

@@ -34,6 +34,8 @@ class HelpLayout final : public CLI::Formatter {
 constexpr double kMostSteps = 1e12;
 constexpr double kMostBucketMib = 1e6;
 constexpr double kMostCount = 1e9;
+/// Files that want no limit have 180000000; of so many seconds the nanoseconds fit every clock.
+constexpr double kMostSeconds = 1e9;
 
 constexpr const char* kFolder = "the name of a folder";
 constexpr const char* kFile = "the name of a file";
@@ -179,7 +181,7 @@ void add_device_flags(FlagMaker& flags, TrainOptions& o, OptionWords& words) {
   flags.on_off("--use_cpu", words.use_cpu, "the same as --device cpu");
   flags.number("--ddp_bucket_cap_mb", o.ddp_bucket_cap_mb, number_above_0(kMostBucketMib),
                "gradient buckets hold so many MiB (default: 25, the first one 1)", true);
-  flags.number("--ddp_timeout", o.ddp_timeout, whole_number(1, 30 * 24 * 3600), "seconds that one collective may take");
+  flags.number("--ddp_timeout", o.ddp_timeout, whole_number(1, kMostSeconds), "seconds that one collective may take");
   flags.number("--threads", o.threads, whole_number(1, kMostThreads),
                "compute threads of this rank (default: OMP_NUM_THREADS, else the host's cores shared by its ranks)",
                true);

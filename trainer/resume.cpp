@@ -211,7 +211,7 @@ Result<TrainingState> state_after(const Steps& steps, const TrainOptions& option
   state.step = steps.done;
   state.skipped = steps.skipped;
   state.loss_scale = steps.loss_scale;
-  state.epoch = static_cast<double>(steps.done) / static_cast<double>(run.accounting.steps_per_epoch);
+  state.epoch = epochs_after(run.length, steps.done);
   state.seed = options.seed;
   state.world_size = comm.world_size();
   state.accounting = run.accounting;

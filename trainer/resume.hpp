@@ -13,6 +13,7 @@
 #include "trainer/checkpoint.hpp"
 #include "trainer/comm.hpp"
 #include "trainer/options.hpp"
+#include "trainer/schedule.hpp"
 
 namespace llmlaunch::trainer {
 
@@ -25,6 +26,7 @@ struct Steps {
 /// What one run is, beside the weights: what checkpoints keep of it.
 struct RunFacts {
   SampleAccounting accounting;
+  TrainingLength length;
   JobPlan plan;
   OptimizerNumbers optimizer;
   FlagValues flags;  ///< once the ranks have agreed

@@ -31,6 +31,7 @@ std::uint64_t counted_steps(double wish, std::uint64_t all) {
 
 TrainingLength training_length(const LengthWishes& wishes) {
   TrainingLength length;
+  length.accumulation = wishes.accumulation;
   const auto in_pieces = [](std::uint64_t count, std::uint64_t piece) { return (count + piece - 1) / piece; };
   length.batches_per_epoch = wishes.drop_last ? wishes.images_per_rank / wishes.batch_size
                                               : in_pieces(wishes.images_per_rank, wishes.batch_size);
@@ -44,6 +45,12 @@ TrainingLength training_length(const LengthWishes& wishes) {
   length.steps = static_cast<std::uint64_t>(std::ceil(wishes.epochs * static_cast<double>(length.steps_per_epoch)));
   length.epochs = static_cast<std::uint64_t>(std::ceil(wishes.epochs));
   return length;
+}
+
+double epochs_after(const TrainingLength& length, std::uint64_t step) {
+  const std::uint64_t epoch = step / length.steps_per_epoch;
+  const std::uint64_t batches = step % length.steps_per_epoch * length.accumulation;
+  return static_cast<double>(epoch) + static_cast<double>(batches) / static_cast<double>(length.batches_per_epoch);
 }
 
 }  // namespace llmlaunch::trainer

@@ -33,6 +33,7 @@ struct LengthWishes {
 /// What follows from it. A step is one change of the weights.
 struct TrainingLength {
   std::uint64_t batches_per_epoch = 0;
+  std::uint64_t accumulation = 1;  ///< batches that make one step, but for an epoch's last
   std::uint64_t steps_per_epoch = 0;
   std::uint64_t steps = 0;
   std::uint64_t epochs = 0;  ///< begun, if not ended
@@ -44,5 +45,9 @@ std::uint64_t counted_steps(double wish, std::uint64_t all);
 /// An epoch's last step takes the batches that are left, be they fewer. Part of an epoch is
 /// so many steps, rounded up, as Hugging Face counts. All 0 where there is no batch at all.
 TrainingLength training_length(const LengthWishes& wishes);
+
+/// The passes that are done after a step, with the part of the last in batches, as Hugging Face's Trainer counts: an
+/// epoch's last step may have fewer of them than the others.
+double epochs_after(const TrainingLength& length, std::uint64_t step);
 
 }  // namespace llmlaunch::trainer

@@ -88,7 +88,7 @@ void Story::keep(LogRecord record) {
 }
 
 double Story::epochs_after(std::uint64_t step) const {
-  return static_cast<double>(step) / static_cast<double>(length_.steps_per_epoch);
+  return trainer::epochs_after(length_, step);
 }
 
 }  // namespace llmlaunch::trainer

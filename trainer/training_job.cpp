@@ -49,6 +49,7 @@ RunFacts facts_of(const TrainOptions& options, const World& world, const DataSou
                          .steps_per_epoch = length.steps_per_epoch,
                          .data_seed = options.data_seed.value_or(options.seed),
                          .drop_last = options.dataloader_drop_last},
+          .length = length,
           .plan = {.max_steps = length.steps,
                    .num_train_epochs = length.epochs,
                    .logging_steps = agenda.logging_steps(),

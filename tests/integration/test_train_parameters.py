@@ -180,6 +180,8 @@ BESTS = {"all stay": BEST, "one stays": {**BEST, "save_total_limit": 1}, "two st
          "the greatest loss": {**BEST, **LOADED, "greater_is_better": True},
          "by epochs": {**BEST, "eval_strategy": "epoch", "max_steps": 150, "learning_rate": 0.001, "greater_is_better": True}}
 CASES = {"lines": LINES, "no first line": {**LINES, "logging_first_step": False},
+         # Of an epoch's 63 batches three are left for its 16th step.
+         "accumulated": {**LINES, "gradient_accumulation_steps": 4},
          **{schedule: {**WARMED, "lr_scheduler_type": schedule} for schedule in SCHEDULES},
          "whole": WHOLE, "resumed": {**CHANGED, "resume_from_checkpoint": "whole/checkpoint-10"}, "changed": CHANGED,
          **BESTS, "best of nothing": {key: value for key, value in BEST.items() if key != "metric_for_best_model"}}
@@ -239,7 +241,7 @@ def same_lines(mine, reference, key, also=()):
             assert mine[step][name] == pytest.approx(record[name], rel=1e-4), f"{name} of step {step}"
 
 
-@pytest.mark.parametrize("case", ["lines", "no first line"])
+@pytest.mark.parametrize("case", ["lines", "no first line", "accumulated"])
 def test_lines_and_tests_are_those_of_hugging_face(pair, case):
     reference = pair.theirs[case]["log_history"]
     said = pair.ours(case).stdout

@@ -87,6 +87,24 @@ def test_a_job_by_the_file_that_training_arguments_writes(hosts, python, tmp_pat
     hosts.nothing_left(run)
 
 
+REPORTS = """
+import json
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+print(json.dumps(sorted(INTEGRATION_TO_CALLBACK)))
+"""
+
+
+def test_every_report_of_hugging_face_s_is_known(python, tmp_path):
+    """Those that are not the trainer's are left out, for a file may have them for other programs."""
+    words = asked(python, REPORTS)
+    file = tmp_path / "args.json"
+    file.write_text(json.dumps({"report_to": words, "output_dir": str(tmp_path / "run"), "save_strategy": "no"}))
+    done = alone("--config", file, "--train_samples", "20", "--eval_samples", "20", "--model", "mlp")
+    others = ", ".join(f"report_to {word}" for word in words if word != "tensorboard")
+    assert done.stderr == f"llmlaunch-train: warning: {file}: left out, for the trainer has no such thing: {others}\n"
+    assert list((tmp_path / "run" / "runs").iterdir())
+
+
 def test_ranks_whose_files_differ_are_not_of_one_job(hosts, tmp_path):
     def change(data):
         for host in data["llmlaunch"]["hosts"]:

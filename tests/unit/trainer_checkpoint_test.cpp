@@ -146,6 +146,16 @@ TEST_CASE("a damaged or half checkpoint is named, and the one before it is used"
     expected = (newest / "checksums.json").string() +
                ": is missing, which is written last: it was copied in part, or is another program's";
   }
+  SECTION("a folder for a file") {
+    fs::remove(newest / "optimizer.safetensors");
+    fs::create_directory(newest / "optimizer.safetensors");
+    expected = (newest / "optimizer.safetensors").string() + ": is a folder and not a file";
+  }
+  SECTION("a link to itself") {
+    fs::remove(newest / "checksums.json");
+    fs::create_symlink("checksums.json", newest / "checksums.json");
+    expected = (newest / "checksums.json").string() + ": is a link that leads to itself";
+  }
   SECTION("checksums that are none") {
     std::ofstream(newest / "checksums.json") << "{}";
     expected = (newest / "model.safetensors").string() + ": has no checksum in checksums.json";
@@ -232,10 +242,10 @@ TEST_CASE("a checkpoint that cannot be read now is no damaged one") {
   saved(output, 1);
   const fs::path newest = saved(output, 2);
   fs::remove(newest / "model.safetensors");
-  fs::create_directory(newest / "model.safetensors");  // to read it fails with EISDIR
+  fs::create_symlink("/proc/self/mem", newest / "model.safetensors");  // address 0 is nobody's: EIO, as of a disk
   const auto found = find_last_checkpoint(output.path());
   REQUIRE_FALSE(found);
-  CHECK(found.error().code == std::errc::is_a_directory);
+  CHECK(found.error().code == std::errc::io_error);
 }
 
 TEST_CASE("what cannot be written is told, leaves nothing and harms nothing") {

@@ -203,6 +203,8 @@ TEST_CASE("report_to as one text is a list of one") {
   CHECK(wandb.notes ==
         std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: report_to wandb"});
   CHECK(options("report_to: json,wandb\nlogging_dir: x\n").report_json);
+  // transformers adds it by itself to what is asked for, in a job of Kubeflow's.
+  CHECK(options(R"({"report_to": ["tensorboard", "kubeflow"], "output_dir": "x"})").report_tensorboard);
 }
 
 TEST_CASE("a file's bf16: true is said, and its false says nothing against mixed_precision") {
@@ -251,6 +253,24 @@ TEST_CASE("other versions' names mean the same") {
   CHECK(options("metric_for_best_model: eval_accuracy\n").metric_for_best_model == Metric::accuracy);
 }
 
+TEST_CASE("what is said alike by an old name and the present one, as transformers 4 writes it, is said once") {
+  CHECK(options("evaluation_strategy: epoch\neval_strategy: epoch\n").eval_strategy == IntervalStrategy::epoch);
+  CHECK(options(R"({"eval_strategy": "steps", "evaluation_strategy": "steps", "eval_steps": 7})").eval_steps == 7);
+  CHECK(options(R"({"no_cuda": true, "use_cpu": true})").device == DeviceChoice::cpu);
+  CHECK(options("no_cuda: yes\nuse_cpu: true\n", {"--device", "auto"}).device == DeviceChoice::automatic);
+}
+
+TEST_CASE("a number of steps that is 0 says nothing where its strategy looks at no steps") {
+  CHECK(options("logging_strategy: epoch\nlogging_steps: 0\n").logging_steps == TrainOptions().logging_steps);
+  CHECK(options("logging_steps: 0.0\nlogging_strategy: 'NO'\n").logging_strategy == IntervalStrategy::no);
+  CHECK(options("save_strategy: no\nsave_steps: 0\n").save_steps == TrainOptions().save_steps);
+  CHECK(options("save_steps: 0\nsave_strategy: epoch\noutput_dir: x\n").save_strategy == SaveStrategy::epoch);
+}
+
+TEST_CASE("a limit of many years, which files have that want none, is taken") {
+  CHECK(options(R"({"ddp_timeout": 180000000})").ddp_timeout == 180000000);
+}
+
 TEST_CASE("what is wrong in a file is one message with place, line and caret") {
   struct Row {
     std::string text, where, what;
@@ -264,8 +284,10 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
        "unknown key 'config'\n    1 | config: x\n      | ^ llmlaunch-train --help lists the flags, which are the keys"},
       {"fp1: true\n", "cfg.yaml:1:1", "unknown key 'fp1'\n    1 | fp1: true\n      | ^ did you mean 'fp16'?"},
       {"seed: 1\nseed: 2\n", "cfg.yaml:2:1", "key 'seed' is given twice, first on line 1\n    2 | seed: 2\n      | ^"},
-      {"eval_strategy: epoch\nevaluation_strategy: epoch\n", "cfg.yaml:2:1",
-       "'eval_strategy' is given twice\n    2 | evaluation_strategy: epoch\n      | ^ first on line 1"},
+      {"eval_strategy: epoch\nevaluation_strategy: steps\n", "cfg.yaml:2:1",
+       "'eval_strategy' is given twice\n    2 | evaluation_strategy: steps\n      | ^ first on line 1"},
+      {"logging_strategy: steps\nlogging_steps: 0\n", "cfg.yaml:2:16", "logging_steps: '0' is not a whole number"},
+      {"save_steps: 0\n", "cfg.yaml:1:13", "save_steps: '0' is not a whole number"},
       {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: 'fast' is not a number from 0\n"},
       {"warmup_ratio: abc\n", "cfg.yaml:1:15",
        "warmup_ratio: a number from 0 and below 1 is expected, and this is abc"},

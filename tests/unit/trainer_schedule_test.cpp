@@ -65,4 +65,16 @@ TEST_CASE("steps and epochs follow from images, batches and accumulation") {
   }
 }
 
+TEST_CASE("the part of an epoch that is done is counted in batches, of which its last step may have fewer") {
+  const TrainingLength length = training_length({.images_per_rank = 124, .batch_size = 10, .accumulation = 4});
+  REQUIRE(length.batches_per_epoch == 13);
+  REQUIRE(length.steps_per_epoch == 4);
+  CHECK(epochs_after(length, 0) == 0);
+  CHECK(epochs_after(length, 1) == 4.0 / 13);
+  CHECK(epochs_after(length, 3) == 12.0 / 13);
+  CHECK(epochs_after(length, 4) == 1);
+  CHECK(epochs_after(length, 6) == 1 + 8.0 / 13);
+  CHECK(epochs_after(training_length({.images_per_rank = 30, .batch_size = 10, .accumulation = 40}), 3) == 3);
+}
+
 }  // namespace trainer_schedule_test
