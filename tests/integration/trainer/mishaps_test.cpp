@@ -277,6 +277,8 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
   std::filesystem::create_directory(there);
   std::ofstream(folder.file("a")) << "";
   std::filesystem::create_symlink(folder.file("a"), folder.file("b"));
+  const std::string pipe = folder.file("pipe");  // in whose place the file would come, as in that of /dev/null
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   struct Row {
     Words flags;
     int status;
@@ -286,6 +288,7 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
            {{"--predict", there}, 78, there + ": --predict: is a folder"},
            {{"--loss_file", there}, 78, there + ": --loss_file: is a folder"},
            {{"--predict", there + "/no/x"}, 74, there + "/no/x: --predict: open: No such file or directory"},
+           {{"--predict", pipe}, 78, pipe + ": --predict: is a pipe and not a file"},
            {{"--predict", folder.file("a"), "--loss_file", folder.file("b")},
             78,
             "--predict and --loss_file name the same file"},
@@ -295,6 +298,7 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
     CHECK(run.status == row.status);
     CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
+  CHECK(std::filesystem::is_fifo(pipe));
 }
 
 TEST_CASE("checkpoints that cannot be written name the good one of an earlier run") {
