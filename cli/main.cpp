@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "cli/config_check.hpp"
@@ -66,6 +67,15 @@ int run(const std::vector<std::string>& words) {
   return cli::number(ExitStatus::internal);
 }
 
+Error error_of(const std::exception& caught) {
+  const auto* const failed = dynamic_cast<const std::system_error*>(&caught);
+  if (failed != nullptr && failed->code() == std::errc::resource_unavailable_try_again) {
+    return make_error(Errc::out_of_resources, "a thread cannot be made: " + failed->code().message(), {},
+                      "see ulimit -u, ulimit -v and the cgroup's pids.max on this machine");
+  }
+  return make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -76,7 +86,6 @@ int main(int argc, char** argv) {
     }
     return run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
   } catch (const std::exception& caught) {
-    cli::report_error(make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()));
-    return cli::number(ExitStatus::internal);
+    return cli::fail(error_of(caught));
   }
 }

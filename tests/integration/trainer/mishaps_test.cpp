@@ -172,6 +172,19 @@ TEST_CASE("a thread for whose stack there is no room names the limit of memory, 
   CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: a thread cannot be made: ") &&
                                Catch::Contains("'ulimit -u'") && Catch::Contains("'ulimit -v'"));
 }
+
+// OpenMP would end the process itself, with 1.
+TEST_CASE("compute threads for which there is no room are a message and 71") {
+  Words words = {"/bin/sh", "-c", "ulimit -s 100000; ulimit -v 3000000; exec \"$@\"", "sh"};
+  const Words program = command({"--threads", "64", "--model", "mlp", "--max_steps", "1"});
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 71);
+  CHECK_THAT(run.output(), Catch::Contains("llmlaunch-train: error: compute thread ") &&
+                               Catch::Contains(" of 64 cannot be started: ") && Catch::Contains("--threads"));
+}
 #endif
 
 TEST_CASE("a loss that is not a number leaves the checkpoint before it whole") {
