@@ -1,6 +1,7 @@
 // What happens to people: the same line twice at once, a stdout that takes nothing, more images than memory, a flag
 // whose variable is not set, a checkpoint on its way when the loss breaks. Each has its words and its status.
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -312,6 +313,20 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
     CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
   }
   CHECK(std::filesystem::is_fifo(pipe));
+}
+
+TEST_CASE("without HOME ~ is where the user database has it, and no folder of that name") {
+  const passwd* const entry = ::getpwuid(::getuid());
+  if (entry == nullptr || entry->pw_dir == nullptr || *entry->pw_dir == '\0') return;
+  for (const std::string home : {"-u HOME", "HOME="}) {
+    Words words = {"/bin/sh", "-c", "exec env " + home + " \"$@\"", "sh"};
+    const Words program = command(small({"--data_dir", "~/llmlaunch-no-such-folder"}));
+    words.insert(words.end(), program.begin(), program.end());
+    ChildProcess run(words, kAlone);
+    CHECK(run.wait() == 66);
+    CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: " + std::string(entry->pw_dir) +
+                                               "/llmlaunch-no-such-folder: no such folder"));
+  }
 }
 
 TEST_CASE("checkpoints that cannot be written name the good one of an earlier run") {
