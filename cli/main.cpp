@@ -36,11 +36,12 @@ int print(const std::string& text, std::FILE* to, ExitStatus status) {
 
 // Started with one of them closed (`2>&-`), the next file or socket would get its number, and what is said its bytes.
 Result<void> hold_standard_descriptors() {
-  int fd = 0;
-  do fd = ::open("/dev/null", O_RDWR);  // each gets the lowest free number
-  while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd < 0) return system_error(errno, "open /dev/null");
-  ::close(fd);
+  for (int number = STDIN_FILENO; number <= STDERR_FILENO; ++number) {
+    if (::fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
+    // It gets the lowest free number, this one. A stdout for reading only: a text for it must not seem written.
+    if (::open("/dev/null", number == STDOUT_FILENO ? O_RDONLY : O_RDWR) < 0)
+      return system_error(errno, "open /dev/null");
+  }
   return ok;
 }
 

@@ -277,6 +277,13 @@ def test_stdout_and_stderr_of_a_rank_stay_apart_and_complete(hosts):
     hosts.nothing_left(run)
 
 
+def test_a_text_for_a_stdout_that_is_closed_is_not_taken_for_written():
+    for words in (["version"], ["--help"], ["hosts", "n[1-3]"]):
+        ended = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', str(BIN / "llmlaunch"), *words],
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert ended.returncode == 74 and "stdout: Bad file descriptor" in ended.stderr, ended
+
+
 @pytest.mark.skipif(SCALE > 1, reason="sanitizers keep shadow memory, more than the limit")
 def test_a_thread_that_cannot_be_made_is_no_defect_of_llmlaunch(tmp_path):
     """Stacks for which there is no room; `ulimit -u` says the same to those who are not root."""
