@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "cli/config_check.hpp"
@@ -37,11 +38,12 @@ int print(const std::string& text, std::FILE* to, ExitStatus status) {
 
 // Started with one of them closed (`2>&-`), the next file or socket would get its number, and what is said its bytes.
 Result<void> hold_standard_descriptors() {
-  int fd = 0;
-  do fd = ::open("/dev/null", O_RDWR);  // each gets the lowest free number
-  while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd < 0) return system_error(errno, "open /dev/null");
-  ::close(fd);
+  for (int number = STDIN_FILENO; number <= STDERR_FILENO; ++number) {
+    if (::fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
+    // It gets the lowest free number, this one. A stdout for reading only: a text for it must not seem written.
+    if (::open("/dev/null", number == STDOUT_FILENO ? O_RDONLY : O_RDWR) < 0)
+      return system_error(errno, "open /dev/null");
+  }
   return ok;
 }
 
@@ -68,6 +70,15 @@ int run(const std::vector<std::string>& words) {
   return cli::number(ExitStatus::internal);
 }
 
+Error error_of(const std::exception& caught) {
+  const auto* const failed = dynamic_cast<const std::system_error*>(&caught);
+  if (failed != nullptr && failed->code() == std::errc::resource_unavailable_try_again) {
+    return make_error(Errc::out_of_resources, "a thread cannot be made: " + failed->code().message(), {},
+                      "see ulimit -u, ulimit -v and the cgroup's pids.max on this machine");
+  }
+  return make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,7 +92,6 @@ int main(int argc, char** argv) {
     std::fflush(nullptr);
     end_by_signal(SIGINT);
   } catch (const std::exception& caught) {
-    cli::report_error(make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what()));
-    return cli::number(ExitStatus::internal);
+    return cli::fail(error_of(caught));
   }
 }

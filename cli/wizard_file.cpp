@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "rendezvous/base/replaceable.hpp"
 #include "rendezvous/base/write_all.hpp"
 
 namespace llmlaunch::cli {
@@ -68,8 +69,10 @@ Result<void> write_whole_file(const std::string& path, const std::string& text, 
     return make_error(Errc::io, "the configuration could not be written to stdout");
   }
   if (!overwrite && file_exists(path)) return is_there(path);
+  const auto taken = replaceable_name(path);
+  if (!taken) return taken.error();
   std::error_code failed;
-  const fs::path target = fs::is_symlink(path, failed) ? fs::weakly_canonical(path, failed) : fs::path(path);
+  const fs::path target = *taken;
   if (make_directories && target.has_parent_path()) fs::create_directories(target.parent_path(), failed);
   const std::string name = target.string(), beside = fmt::format("{}.tmp.{}", name, ::getpid());
   auto written = write_new(beside, name, text);

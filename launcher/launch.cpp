@@ -112,7 +112,11 @@ Result<JobResult> run_job(const LaunchPlan& plan, const LaunchOptions& options) 
   if (!pushed) return pushed.error();
   if (!options.timeline.empty()) {  // a place that cannot be written is known before the job, not after it
     const Timeline nothing(plan.job_id, {}, std::chrono::steady_clock::now());
-    if (auto written = write_timeline(options.timeline, nothing); !written) return written.error();
+    if (auto written = write_timeline(options.timeline, nothing); !written) {
+      Error error = written.error();
+      error.what = "--timeline: " + error.what;
+      return error;
+    }
   }
   if (!options.json_events.empty())  // the same
     if (auto place = open_events(options.json_events); !place) return place.error();

@@ -77,7 +77,12 @@ Result<LocalChild> fork_local_agent(const std::string& path) {
   const pid_t pid = ::vfork();
   if (pid == 0) become_agent(path.c_str(), channel[1], errors[1], report[1]);
   ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
-  if (pid < 0) return fail("vfork");
+  if (pid < 0) {
+    Error error = fail("vfork");
+    if (error.code == std::errc::resource_unavailable_try_again)
+      error.hint = "too many processes of this user on this machine? See ulimit -u and the cgroup's pids.max";
+    return error;
+  }
   close_all({channel[1], errors[1], report[1]});
   const std::optional<std::string> failure = failure_of(report[0]);
   ::close(report[0]);

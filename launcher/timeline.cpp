@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/log_files.hpp"
+#include "rendezvous/base/replaceable.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -183,8 +184,12 @@ TimelinePaths timeline_paths(const std::string& file) {
 
 Result<void> write_timeline(const std::string& file, const Timeline& timeline) {
   const TimelinePaths paths = timeline_paths(file);
-  if (auto written = replace_file(paths.trace, timeline_trace(timeline)); !written) return written;
-  return replace_file(paths.table, timeline_table(timeline));
+  const auto trace = replaceable_name(paths.trace);
+  if (!trace) return trace.error();
+  const auto table = replaceable_name(paths.table);
+  if (!table) return table.error();
+  if (auto written = replace_file(*trace, timeline_trace(timeline)); !written) return written;
+  return replace_file(*table, timeline_table(timeline));
 }
 
 }  // namespace llmlaunch::launcher

@@ -38,6 +38,7 @@ add_library(llmlaunch_trainer_core STATIC
   cpu_kernels.cpp
   cpu_layers.cpp
   cpu_network.cpp
+  compute_threads.cpp
   data_files.cpp
   dataset.cpp
   digits.cpp

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "trainer/compute_threads.hpp"
 #include "trainer/cpu_kernels.hpp"
 #include "trainer/cpu_network.hpp"
 
@@ -124,6 +125,7 @@ class CpuBackend final : public Backend {
   Result<BatchResult> forward_backward(const Batch& batch, const GradientUse& use,
                                        const GradientReady& ready) override {
     if (auto good = check(batch); !good) return good.error();
+    if (auto made = try_threads(); !made) return made.error();
     const GradientReady add_and_report = [&](std::size_t index) -> Result<void> {
       const Parameter& tensor = model_.parameters[index];
       for (std::size_t i = tensor.first; i < tensor.first + tensor.count; ++i) gradient_[i] += fresh_[i];
@@ -188,6 +190,7 @@ class CpuBackend final : public Backend {
   Result<void> forward_in_pieces(const Batch& batch,
                                  const std::function<void(const BatchResult&, const CpuNetwork&)>& use) {
     if (auto good = check(batch); !good) return good;
+    if (auto made = try_threads(); !made) return made;
     const auto done = without_exceptions(model_, batch.labels.size(), [&] {
       for (std::size_t first = 0; first < batch.labels.size(); first += kEvaluationPiece) {
         const std::size_t count = std::min(kEvaluationPiece, batch.labels.size() - first);
@@ -200,6 +203,14 @@ class CpuBackend final : public Backend {
     });
     if (!done) return done.error();
     return ok;
+  }
+
+  /// Before the first pass, when all other threads of the rank are there.
+  Result<void> try_threads() {
+    if (threads_tried_) return ok;
+    auto made = try_compute_threads(threads_);
+    threads_tried_ = made.has_value();
+    return made;
   }
 
   /// OpenMP keeps its number of threads per calling thread, and oneDNN plans for it when it makes a primitive.
@@ -215,6 +226,7 @@ class CpuBackend final : public Backend {
   AdamWOptions adamw_;
   DropoutOptions dropout_;
   std::uint32_t threads_;
+  bool threads_tried_ = false;
   CpuDevice device_;
   std::vector<float> parameters_, gradient_, first_moment_, second_moment_;
   std::vector<float> fresh_;  // of the pass that is to be added; empty until one is

@@ -56,8 +56,14 @@ Result<std::string> find_file(const std::string& folder, const std::array<std::s
     const fs::path path = fs::path(folder) / name;
     if (!is_there(path)) continue;
     std::error_code failed;
-    if (fs::exists(fs::status(path, failed))) return path.string();
-    if (!unreached) unreached = not_reached(path, failed);
+    const fs::file_status found = fs::status(path, failed);
+    // Some archives unpack each file into a folder of its name, beside the file or alone.
+    if (fs::exists(found) && !fs::is_directory(found)) return path.string();
+    if (unreached) continue;
+    unreached = fs::is_directory(found)
+                    ? make_error(Errc::invalid_config, "is a folder, and a file is wanted", path.string(),
+                                 "move the file that is in it to where the folder is")
+                    : not_reached(path, failed);
   }
   if (unreached) return *unreached;
   return make_error(Errc::not_found, fmt::format("has neither {} nor {}, plain or .gz", names[0], names[1]), folder,

@@ -102,7 +102,14 @@ Result<void> make_folders(const std::string& path) {
     if (auto made = make_folders(parent.string()); !made) return made;
   }
   // Another process may have made it meanwhile, and need not have synced it yet.
-  if (!fs::create_directory(folder, failed) && failed) return system_error(failed.value(), "mkdir", folder.string());
+  if (!fs::create_directory(folder, failed) && failed) {
+    if (failed == std::errc::file_exists && fs::is_symlink(folder, ignored)) {
+      return Error{failed,
+                   fmt::format("is a link to {}, which is not there", fs::read_symlink(folder, ignored).string()),
+                   folder.string(), "make that folder, or mount what has it, or name another one"};
+    }
+    return system_error(failed.value(), "mkdir", folder.string());
+  }
   auto synced = sync_to_disk(parent.string());
   if (!synced && synced.error().code == std::errc::permission_denied) return ok;
   return synced;

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
@@ -241,6 +242,10 @@ Error connect_error(const rendezvous::Client& client, const std::string& place) 
     Error error = e.error();
     error.where = error.where.empty() ? where : fmt::format("{}: {}", where, error.where);
     return error;
+  } catch (const std::system_error& e) {  // Gloo's thread, or ours; its sockets have exceptions of their own
+    return make_error(Errc::out_of_resources,
+                      fmt::format("a thread to connect the ranks with cannot be started: {}", e.code().message()),
+                      where, "see ulimit -u, ulimit -v and the cgroup's pids.max on this host");
   } catch (const std::exception& e) {
     return make_error(Errc::unreachable,
                       fmt::format("cannot connect the ranks by Gloo on {}: {}", place, plain(e.what())), where,

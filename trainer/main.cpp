@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include "rendezvous/base/env.hpp"
@@ -65,6 +66,13 @@ void end_with_generation(const Error& reason) {
   std::this_thread::sleep_for(kEndGrace);
   wait_while_writing();
   ::_exit(exit_status(reason));
+}
+
+/// As a shell has it; services and `env -i` may have no HOME. Empty where nobody knows.
+std::string home_directory() {
+  if (const char* const home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
+  const passwd* const entry = ::getpwuid(::getuid());
+  return entry == nullptr || entry->pw_dir == nullptr ? "" : entry->pw_dir;
 }
 
 /// A rank that stopped because another was told to lets that one be the first.
@@ -139,7 +147,8 @@ int run_program(const std::vector<std::string>& arguments) {
     report_error(told.error());
     return exit_status(told.error());
   }
-  if (const char* const home = std::getenv("HOME"); home != nullptr) expand_home(parsed->options, home);
+  if (const auto home = expand_home(parsed->options, home_directory()); !home)
+    end_with(home.error(), is_launched(), false);
   if (const auto done = run(parsed->options); !done) end_with(done.error(), false, false);
   return kDone;
 }

@@ -316,12 +316,18 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
 
 }  // namespace
 
-void expand_home(TrainOptions& options, const std::string& home) {
-  if (home.empty()) return;
+Result<void> expand_home(TrainOptions& options, const std::string& home) {
   for (std::string* path : {&options.export_dataset, &options.data_dir, &options.output_dir, &options.logging_dir,
                             &options.loss_file, &options.predict, &options.resume_from_checkpoint}) {
-    if (*path == "~" || path->starts_with("~/")) path->replace(0, 1, home);
+    if (*path != "~" && !path->starts_with("~/")) continue;
+    if (home.empty()) {
+      return make_error(Errc::invalid_config,
+                        "nobody knows where ~ is: HOME is not set, and the user database has none", *path,
+                        "write the path in full, or set HOME");
+    }
+    path->replace(0, 1, home);
   }
+  return ok;
 }
 
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,

@@ -115,8 +115,9 @@ struct ParsedOptions {
 };
 
 /// "~" and "~/runs" as a shell has them, in every path: it does not where it reads --output_dir=~/runs, and a file of
-/// settings has no shell. `home` empty: they stay.
-void expand_home(TrainOptions& options, const std::string& home);
+/// settings has no shell. `Errc::invalid_config` for such a path where `home` is empty: a folder with that name would
+/// be the way to lose the real one.
+Result<void> expand_home(TrainOptions& options, const std::string& home);
 
 /// The text of the file of settings; the error names it.
 using ReadText = std::function<Result<std::string>(const std::string& path)>;

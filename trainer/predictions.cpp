@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "rendezvous/base/replaceable.hpp"
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
 
@@ -30,12 +31,14 @@ Error named(Error error, const std::string& path) {
 
 /// Under another name first: no half file has the final one.
 Result<void> write_finished(const std::string& path, const Bytes& bytes) {
-  const std::string part = unfinished_name(path);
+  const auto name = replaceable_name(path);
+  if (!name) return named(name.error(), path);
+  const std::string part = unfinished_name(*name);
   auto written = write_whole_file(part, bytes);
   if (written) written = sync_to_disk(part);
-  if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
+  if (written && std::rename(part.c_str(), name->c_str()) != 0) written = system_error(errno, "rename", part);
   if (written) {
-    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    const std::filesystem::path folder = std::filesystem::path(*name).parent_path();
     written = sync_to_disk(folder.empty() ? "." : folder.string());
     return written ? written : named(written.error(), path);
   }
@@ -69,7 +72,9 @@ Result<void> prepare_predictions(const std::string& path, const std::string& oth
     return make_error(Errc::invalid_config, "--predict: is there already, and is no file of logits", path,
                       "name another one, or remove it");
   }
-  const std::string part = unfinished_name(path);
+  const auto name = replaceable_name(path);
+  if (!name) return named(name.error(), path);
+  const std::string part = unfinished_name(*name);
   if (auto written = write_whole_file(part, {}); !written) return named(written.error(), path);
   ::unlink(part.c_str());
   return ok;

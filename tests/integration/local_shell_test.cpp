@@ -1,15 +1,21 @@
 // The RemoteShell that forks the agent on this machine: opens, carries bytes both ways, shows noise, leaves no zombie.
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <exception>
 #include <fstream>
 
 #include "launcher/agent/protocol.hpp"
+#include "launcher/local_child.hpp"
 #include "launcher/remote.hpp"
 #include "tests/support/agent_driver.hpp"
 #include "tests/support/catch.hpp"
@@ -109,6 +115,29 @@ asio::awaitable<void> run_job(std::shared_ptr<RemoteShell> shell, Bytes& all) {
 }
 
 }  // namespace
+
+// A filter of system calls plays the limit, which does not hold for root.
+TEST_CASE("an agent for which there is no process names the limits") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_vfork, 0, 1),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    const sock_fprog program{static_cast<unsigned short>(std::size(filter)), filter};
+    constexpr int kNoFilterHere = 77;
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      ::_exit(kNoFilterHere);
+    const auto started = fork_local_agent("/bin/true");
+    ::_exit(!started && started.error().hint.find("ulimit -u") != std::string::npos ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  const int ended = WEXITSTATUS(status);
+  CHECK((ended == 0 || ended == 77));
+}
 
 TEST_CASE("a local shell runs a job on the real agent and leaves no process behind") {
   asio::io_context context;

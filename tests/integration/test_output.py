@@ -277,6 +277,24 @@ def test_stdout_and_stderr_of_a_rank_stay_apart_and_complete(hosts):
     hosts.nothing_left(run)
 
 
+def test_a_text_for_a_stdout_that_is_closed_is_not_taken_for_written():
+    for words in (["version"], ["--help"], ["hosts", "n[1-3]"]):
+        ended = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', str(BIN / "llmlaunch"), *words],
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert ended.returncode == 74 and "stdout: Bad file descriptor" in ended.stderr, ended
+
+
+@pytest.mark.skipif(SCALE > 1, reason="sanitizers keep shadow memory, more than the limit")
+def test_a_thread_that_cannot_be_made_is_no_defect_of_llmlaunch(tmp_path):
+    """Stacks for which there is no room; `ulimit -u` says the same to those who are not root."""
+    limits = 'ulimit -s 4000000; ulimit -v 900000; exec "$0" "$@"'
+    ended = subprocess.run(["sh", "-c", limits, str(BIN / "llmlaunch"), "run", "-n", "1", "--log-dir", str(tmp_path),
+                            "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 69, ended
+    assert "llmlaunch: error: a thread cannot be made: Resource temporarily unavailable\n   hint: see ulimit -u" \
+        in ended.stderr, ended
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
 def test_with_standard_descriptors_closed_the_files_hold_each_line_once_and_nothing_else(closed, tmp_path):
     """merged.log would get the number of stderr, and with it what llmlaunch says and every line of stderr again."""

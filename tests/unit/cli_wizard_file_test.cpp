@@ -67,6 +67,21 @@ const std::vector<Refused> kNothing = {{SYS_link, EPERM}, {SYS_linkat, EPERM}, {
 
 }  // namespace
 
+TEST_CASE("with --force a pipe or device is no file to overwrite, and a link to a file that is not there stays") {
+  const TemporaryDirectory top;
+  const fs::path pipe = top.path / "pipe", link = top.path / "link";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  const auto refused = write_whole_file(pipe.string(), "text", true, false);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().where == pipe.string());
+  CHECK(refused.error().what == "is a pipe and not a file");
+  CHECK(fs::is_fifo(pipe));
+  fs::create_symlink("far", link);
+  REQUIRE(write_whole_file(link.string(), "text", true, false));
+  CHECK(fs::is_symlink(link));
+  CHECK(content_of(top.path / "far") == "text");
+}
+
 TEST_CASE("a new file is written where there are no hard links, and one that is there stays") {
   const std::vector<Refused> calls = GENERATE(std::vector<Refused>{}, kNoLinks, kNothing);
   const TemporaryDirectory top;

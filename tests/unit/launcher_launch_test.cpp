@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <openssl/sha.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -151,7 +152,14 @@ TEST_CASE("the timeline of a job is written, and a place that cannot be written 
   bench.options.timeline = "/proc/no/t.txt";
   const auto refused = run_job(bench.plan, bench.options);
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().what.find("cannot create /proc/no/t.json.new: ") == 0);
+  CHECK(refused.error().what.find("--timeline: cannot create /proc/no/t.json.new: ") == 0);
+  const std::string pipe = (bench.top.path / "pipe").string();
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  bench.options.timeline = pipe;
+  const auto replaced = run_job(bench.plan, bench.options);
+  REQUIRE_FALSE(replaced);
+  CHECK(replaced.error().what == "--timeline: is a pipe and not a file");
+  CHECK(std::filesystem::is_fifo(pipe));
   CHECK(bench.agents[0]->opened == 0);
 }
 

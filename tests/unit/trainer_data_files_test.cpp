@@ -195,6 +195,23 @@ TEST_CASE("files that lie one folder below, and not in its raw, are told with th
                                                ", or --data_dir " + root / "b");
 }
 
+TEST_CASE("a folder with the name of a file is passed by for another spelling of it, and is named where it is alone") {
+  const Root root;
+  root.put("set/train-images-idx3-ubyte", "train-images-idx3-ubyte");
+  root.put("set/train-labels-idx1-ubyte", "train-labels-idx1-ubyte");
+  CHECK(found(root / "set") == root / "set");
+  const Error folder = files_of({root / "set"}, Split::train).error();
+  CHECK(folder.code == Errc::invalid_config);
+  CHECK(to_string(folder) == root / "set/train-images-idx3-ubyte" + ": is a folder, and a file is wanted\n" +
+                                 "   hint: move the file that is in it to where the folder is");
+  root.put("set", "train-images.idx3-ubyte");
+  root.put("set", "train-labels-idx1-ubyte.gz");
+  const auto files = files_of({root / "set"}, Split::train);
+  REQUIRE(files);
+  CHECK(files->images == root / "set/train-images.idx3-ubyte");
+  CHECK(files->labels == root / "set/train-labels-idx1-ubyte.gz");
+}
+
 TEST_CASE("what this user may not read is not called missing, and a link that leads nowhere is named with its end") {
   const Root root;
   fs::permissions(root.path(), fs::perms::owner_all | fs::perms(055));

@@ -53,6 +53,13 @@ TEST_CASE("missing folders are made, however they are named, and what cannot be 
   const auto in_a_file = make_folders(file + "/x");
   REQUIRE_FALSE(in_a_file);
   CHECK(to_string(in_a_file.error()) == file + ": mkdir: File exists");
+  const std::string link = (folder.path / "link").string();
+  fs::create_symlink("not/mounted", link);
+  const auto nowhere = make_folders(link + "/x");
+  REQUIRE_FALSE(nowhere);
+  CHECK(to_string(nowhere.error()) == link +
+                                          ": is a link to not/mounted, which is not there\n"
+                                          "   hint: make that folder, or mount what has it, or name another one");
 }
 
 TEST_CASE("what may never end is refused at once, and not read") {

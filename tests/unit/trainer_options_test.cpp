@@ -50,6 +50,22 @@ TEST_CASE("without flags it is the example") {
   CHECK(o.data_dir.empty());
 }
 
+TEST_CASE("HOME takes the place of ~ in every path, and where nobody knows it ~ is an error") {
+  TrainOptions o = options({"--output_dir=~/runs", "--data_dir", "~", "--predict", "/x/~", "--loss_file", "~you/x"});
+  TrainOptions lost = o;
+  REQUIRE(expand_home(o, "/home/me"));
+  CHECK(o.output_dir == "/home/me/runs");
+  CHECK(o.data_dir == "/home/me");
+  CHECK(o.predict == "/x/~");
+  CHECK(o.loss_file == "~you/x");
+  const auto refused = expand_home(lost, "");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == Errc::invalid_config);
+  CHECK(refused.error().where == "~");
+  TrainOptions full = options({"--output_dir", "/runs"});
+  CHECK(expand_home(full, ""));
+}
+
 TEST_CASE("flags are the same with hyphens and underscores, with a space or an equals sign") {
   for (const std::vector<std::string>& typed : std::vector<std::vector<std::string>>{
            {"--per_device_train_batch_size", "8"},

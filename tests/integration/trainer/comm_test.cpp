@@ -1,6 +1,7 @@
 // Gloo's communicator and store over a real rendezvous: several ranks as threads of this process, each with its own
 // connections and memory, as separate processes would have.
 #include <gloo/common/error.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -370,6 +371,24 @@ TEST_CASE("a rank that never comes ends the connecting with the rendezvous's own
   REQUIRE_FALSE(comm);
   CHECK(comm.error().code == Errc::timed_out);
   CHECK_THAT(comm.error().where, Catch::StartsWith("rank 0 on host0"));
+}
+
+TEST_CASE("a thread that cannot be started while the ranks connect is not called a fault of the network") {
+  const test::ServedRendezvous served(hosts_of(2));
+  auto client = must(rendezvous::Client::join(client_options(served, 0, 2)));
+  pthread_attr_t before, huge;
+  REQUIRE(::pthread_getattr_default_np(&before) == 0);
+  REQUIRE(::pthread_attr_init(&huge) == 0);
+  REQUIRE(::pthread_attr_setstacksize(&huge, std::size_t{1} << 50U) == 0);  // more than there are addresses
+  REQUIRE(::pthread_setattr_default_np(&huge) == 0);
+  const auto comm = make_gloo_comm(*client, {});
+  REQUIRE(::pthread_setattr_default_np(&before) == 0);
+  ::pthread_attr_destroy(&huge);
+  ::pthread_attr_destroy(&before);
+  REQUIRE_FALSE(comm);
+  CHECK(comm.error().code == Errc::out_of_resources);
+  CHECK_THAT(to_string(comm.error()), Catch::StartsWith("rank 0 on host0: a thread to connect the ranks with cannot") &&
+                                          Catch::Contains("ulimit -u"));
 }
 
 TEST_CASE("an interface that is not there is named") {

@@ -1,6 +1,7 @@
 // What happens to people: the same line twice at once, a stdout that takes nothing, more images than memory, a flag
 // whose variable is not set, a checkpoint on its way when the loss breaks. Each has its words and its status.
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -172,6 +173,19 @@ TEST_CASE("a thread for whose stack there is no room names the limit of memory, 
   CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: a thread cannot be made: ") &&
                                Catch::Contains("'ulimit -u'") && Catch::Contains("'ulimit -v'"));
 }
+
+// OpenMP would end the process itself, with 1.
+TEST_CASE("compute threads for which there is no room are a message and 71") {
+  Words words = {"/bin/sh", "-c", "ulimit -s 100000; ulimit -v 3000000; exec \"$@\"", "sh"};
+  const Words program = command({"--threads", "64", "--model", "mlp", "--max_steps", "1"});
+  words.insert(words.end(), program.begin(), program.end());
+  ChildProcess run(words, kAlone);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 71);
+  CHECK_THAT(run.output(), Catch::Contains("llmlaunch-train: error: compute thread ") &&
+                               Catch::Contains(" of 64 cannot be started: ") && Catch::Contains("--threads"));
+}
 #endif
 
 TEST_CASE("a loss that is not a number leaves the checkpoint before it whole") {
@@ -277,6 +291,8 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
   std::filesystem::create_directory(there);
   std::ofstream(folder.file("a")) << "";
   std::filesystem::create_symlink(folder.file("a"), folder.file("b"));
+  const std::string pipe = folder.file("pipe");  // in whose place the file would come, as in that of /dev/null
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   struct Row {
     Words flags;
     int status;
@@ -286,6 +302,7 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
            {{"--predict", there}, 78, there + ": --predict: is a folder"},
            {{"--loss_file", there}, 78, there + ": --loss_file: is a folder"},
            {{"--predict", there + "/no/x"}, 74, there + "/no/x: --predict: open: No such file or directory"},
+           {{"--predict", pipe}, 78, pipe + ": --predict: is a pipe and not a file"},
            {{"--predict", folder.file("a"), "--loss_file", folder.file("b")},
             78,
             "--predict and --loss_file name the same file"},
@@ -294,6 +311,21 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
     INFO(run.said);
     CHECK(run.status == row.status);
     CHECK_THAT(run.said, Catch::StartsWith("llmlaunch-train: error: ") && Catch::Contains(row.said));
+  }
+  CHECK(std::filesystem::is_fifo(pipe));
+}
+
+TEST_CASE("without HOME ~ is where the user database has it, and no folder of that name") {
+  const passwd* const entry = ::getpwuid(::getuid());
+  if (entry == nullptr || entry->pw_dir == nullptr || *entry->pw_dir == '\0') return;
+  for (const std::string home : {"-u HOME", "HOME="}) {
+    Words words = {"/bin/sh", "-c", "exec env " + home + " \"$@\"", "sh"};
+    const Words program = command(small({"--data_dir", "~/llmlaunch-no-such-folder"}));
+    words.insert(words.end(), program.begin(), program.end());
+    ChildProcess run(words, kAlone);
+    CHECK(run.wait() == 66);
+    CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: " + std::string(entry->pw_dir) +
+                                               "/llmlaunch-no-such-folder: no such folder"));
   }
 }
 

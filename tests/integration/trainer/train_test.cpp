@@ -433,6 +433,13 @@ TEST_CASE("predictions are written under their name when they are whole, over ol
                                    R"("labels":{"dtype":"U8","shape":[5],"data_offsets":[200,205]}})"));
   CHECK(text.size() % 8 == (200 + 5) % 8);
   CHECK_FALSE(std::filesystem::exists(file + ".llmlaunch-part"));
+  const std::string link = folder.file("link");
+  std::filesystem::create_symlink("far", link);
+  REQUIRE(ChildProcess(command({"--train_samples", "32", "--eval_samples", "5", "--model", "mlp", "--predict", link}),
+                       kAlone)
+              .wait() == 0);
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(std::filesystem::is_regular_file(folder.file("far")));
 }
 
 TEST_CASE("a loss that is not a number ends the job, with step and rank, or is skipped, or not") {
