@@ -53,7 +53,7 @@ suite() {
   # The sanitizers' answer to a finding is a status that no test takes for its own.
   ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}" \
     TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}" \
-    ctest --preset "$1" -L 'unit|fuzz|integration' --parallel "$((2 * jobs))" \
+    ctest --preset "$1" -L 'unit|fuzz|integration' --parallel "$((3 * jobs))" \
     --output-junit "$PWD/build/$1/test-results/ctest.xml"
 }
 
