@@ -28,27 +28,27 @@ def curve(file, steps):
     return [row["loss"] for row in rows]
 
 
-@pytest.mark.parametrize("ranks, steps, bound, ours, theirs", [
-    (1, 100, 1e-5, [], []),
-    (2, 100, 1e-5, [], []),
-    (4, 100, 1e-5, [], []),
-    (1, 100, 1e-5, ["--model", "mlp"], ["--model", "mlp"]),
-    (2, 100, 1e-5, ["--model", "mlp"], ["--model", "mlp"]),
+@pytest.mark.parametrize("ranks, batch, steps, bound, ours, theirs", [
+    (1, 8, 100, 1e-5, [], []),
+    (2, 8, 100, 1e-5, [], []),
+    (4, 16, 100, 1e-5, [], []),
+    (1, 16, 100, 1e-5, ["--model", "mlp"], ["--model", "mlp"]),
+    (2, 16, 100, 1e-5, ["--model", "mlp"], ["--model", "mlp"]),
     # A third of a gradient is rounded, and AdamW makes a whole step of the rounding error of one that is nearly 0.
-    (2, 40, 1e-4, ["--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7", "--dataloader_drop_last"],
+    (2, 16, 40, 1e-4, ["--gradient_accumulation_steps", "3", "--max_grad_norm", "0.7", "--dataloader_drop_last"],
      ["--accumulate", "3", "--clip", "0.7", "--drop_last"]),
     # Of an epoch's 32 batches two are left for its last step, the second of them with 6 images.
-    (2, 40, 1e-5, ["--gradient_accumulation_steps", "3"], ["--accumulate", "3"]),
-    (1, 40, 1e-5, ["--lr_scheduler_type", "linear", "--warmup_steps", "10", "--seed", "5"], ["--warmup", "10", "--seed", "5"]),
+    (2, 16, 40, 1e-5, ["--gradient_accumulation_steps", "3"], ["--accumulate", "3"]),
+    (1, 16, 40, 1e-5, ["--lr_scheduler_type", "linear", "--warmup_steps", "10", "--seed", "5"], ["--warmup", "10", "--seed", "5"]),
 ], ids=["1 rank", "2 ranks", "4 ranks", "mlp, 1 rank", "mlp, 2 ranks", "accumulation and clipping", "accumulation of what is left", "schedule and seed"])
-def test_losses_are_those_of_pytorch(hosts, python, images, ranks, steps, bound, ours, theirs):  # noqa: F811
+def test_losses_are_those_of_pytorch(hosts, python, images, ranks, batch, steps, bound, ours, theirs):  # noqa: F811
     where = config(hosts, slots=(ranks + 1) // 2, only=["test01"] if ranks == 1 else None)
     curves = {}
     for name, program, words in (
-            ("ours", ["train", "--use_cpu", "--data_dir", str(images), "--per_device_train_batch_size", "16", "--max_steps",
-                      str(steps), "--dropout", "off", "--loss_file"], ours),
-            ("theirs", [python, str(SCRIPTS / "basic_net.py"), "--data", str(images), "--batch", "16", "--steps", str(steps),
-                        "--losses"], theirs)):
+            ("ours", ["train", "--use_cpu", "--data_dir", str(images), "--per_device_train_batch_size", str(batch),
+                      "--max_steps", str(steps), "--dropout", "off", "--loss_file"], ours),
+            ("theirs", [python, str(SCRIPTS / "basic_net.py"), "--data", str(images), "--batch", str(batch), "--steps",
+                        str(steps), "--losses"], theirs)):
         file = hosts.head / f"losses-{name}"
         run = hosts.run(*program, str(file), *words, config=where, timeout=300)
         assert run.status == 0, str(run)
