@@ -31,7 +31,7 @@ std::string answer_key(std::uint64_t call) {
 }
 
 /// Text that is no number is not of this program.
-std::optional<std::uint64_t> number_in(std::string_view text) {
+std::optional<std::uint64_t> rank_or_call_in(std::string_view text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
@@ -41,8 +41,8 @@ std::optional<std::uint64_t> number_in(std::string_view text) {
 std::optional<WaitWatch::Waiter> waiter_in(std::string_view key) {
   const std::string_view text = key.substr(std::min(kWaits.size(), key.size()));
   const std::size_t slash = std::min(text.find('/'), text.size());
-  const auto rank = number_in(text.substr(0, slash));
-  const auto call = number_in(text.substr(std::min(slash + 1, text.size())));
+  const auto rank = rank_or_call_in(text.substr(0, slash));
+  const auto call = rank_or_call_in(text.substr(std::min(slash + 1, text.size())));
   if (!rank || !call) return std::nullopt;
   return WaitWatch::Waiter{.rank = *rank, .call = *call};
 }
