@@ -142,6 +142,12 @@ Result<void> remove_folder(const fs::path& folder) {
   return ok;
 }
 
+/// Hugging Face's Trainer has the same names for its folders.
+bool is_ours(const fs::path& checkpoint) {
+  std::error_code ignored;  // what cannot be looked at is not removed
+  return fs::exists(checkpoint / kChecksums, ignored) || fs::exists(checkpoint / kOwnState, ignored);
+}
+
 Result<void> make_output(const std::string& output_dir) {
   auto made = make_folders(output_dir);
   if (made) return made;
@@ -349,8 +355,10 @@ Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limi
   for (const fs::path& folder : entries->useless) {
     if (auto removed = remove_folder(folder); !removed) return removed;
   }
-  const auto& all = entries->checkpoints;
-  if (limit == 0 || all.size() <= limit) return ok;
+  if (limit == 0) return ok;
+  auto all = entries->checkpoints;
+  std::erase_if(all, [](const auto& one) { return !is_ours(one.second); });
+  if (all.size() <= limit) return ok;
   const std::uint64_t newest = all.rbegin()->first;
   const bool best_is_older = best && *best != newest && all.contains(*best);
   std::size_t left = all.size();

@@ -88,7 +88,7 @@ Result<std::string> newest_checkpoint_name(const std::string& output_dir);
 Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, std::uint64_t step);
 
 /// Removes the oldest checkpoints until `limit` are left (0: none is removed), and what a broken-off save left behind.
-/// The newest and that of step `best` stay in any case.
+/// The newest and that of step `best` stay in any case, and so does another program's, which does not count.
 Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limit,
                                std::optional<std::uint64_t> best = std::nullopt);
 

@@ -102,6 +102,12 @@ Result<void> Reports::begin_json(std::uint64_t steps_done, bool tests_again) {
   if (std::filesystem::is_regular_file(path, ignored)) {
     const auto before = read_whole_file(path, kMaxStepLines);
     if (!before) return before.error();
+    // Only the start of a first line, too: its job was killed then.
+    const std::string_view start = as_text(*before).substr(0, kStepLineStart.size());
+    if (!kStepLineStart.starts_with(start)) {
+      return make_error(Errc::invalid_config, "--report_to json: is there already, and is no file of records", path,
+                        "name another --logging_dir, or remove it");
+    }
     kept = kept_step_lines(as_text(*before), steps_done, tests_again);
     if (as_text(*before).starts_with(kept)) same = kept.size();
     const std::size_t lines = count_step_lines(as_text(*before));

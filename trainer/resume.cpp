@@ -119,6 +119,36 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
                     "--resume_from_checkpoint true goes on from it; another --output_dir starts anew");
 }
 
+/// What a rank tells the others of its output_dir: the newest checkpoint there. Nothing where --resume_from_checkpoint
+/// is not true, or nothing can be seen.
+std::string newest_here(const TrainOptions& options) {
+  if (options.resume_from_checkpoint != kLastCheckpoint || options.output_dir.empty()) return {};
+  return newest_checkpoint_name(options.output_dir).value_or("");
+}
+
+/// The order of the hosts is that of the ranks. Rank 0 may be on another host than in the run before, with an
+/// output_dir of its own: then what the job has learnt is not to be left behind in silence.
+/// `told`: of each rank, its host, a line's end and `newest_here`.
+Result<void> check_whose(const TrainOptions& options, const std::vector<std::string>& told) {
+  const auto parts = [&](std::size_t rank) {
+    const std::size_t end = told[rank].find('\n');
+    return std::pair(told[rank].substr(0, end), end == std::string::npos ? "" : told[rank].substr(end + 1));
+  };
+  const auto [own_host, own] = parts(0);
+  for (std::size_t rank = 1; rank < told.size(); ++rank) {
+    const auto [host, other] = parts(rank);
+    if (other.empty() || !own.empty()) continue;
+    return make_error(Errc::invalid_argument,
+                      fmt::format("has no checkpoint on {}, where rank 0 is now, and {} is on {} (rank {})", own_host,
+                                  other, host, rank),
+                      options.output_dir,
+                      fmt::format("list {} first, for rank 0 reads and writes them; or copy that folder to {}; or "
+                                  "start anew in another --output_dir",
+                                  host, own_host));
+  }
+  return ok;
+}
+
 Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, std::uint32_t ranks, Backend& backend,
                              const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
@@ -169,12 +199,16 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
 
 }  // namespace
 
-Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
-                          const std::function<void(const std::string&)>& say, Course& course) {
+Result<Start> start_state(const TrainOptions& options, const std::string& host, const RunFacts& run, Comm& comm,
+                          Backend& backend, const std::function<void(const std::string&)>& say, Course& course) {
+  const auto told = gather_texts(comm, host + "\n" + newest_here(options));
+  if (!told) return told.error();
   Start start;
   Error refusal = make_error(Errc::canceled, {});
   if (comm.rank() == 0) {
-    const auto loaded = load_on_rank_0(options, run, comm.world_size(), backend, say, course);
+    auto whose = check_whose(options, *told);
+    const auto loaded =
+        whose ? load_on_rank_0(options, run, comm.world_size(), backend, say, course) : Result<Start>(whose.error());
     if (loaded) {
       start = *loaded;
     } else {

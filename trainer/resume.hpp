@@ -43,10 +43,11 @@ struct Start {
 /// checkpoint that --resume_from_checkpoint means. `say` is told, on rank 0, where the job goes on, and of damaged
 /// checkpoints that were passed over; `course` gets, there, what was logged so far. Flags that differ from the
 /// checkpoint's are warned of. Errors of rank 0: a checkpoint that cannot be read or whose images are dealt otherwise
-/// than `run` says; an output_dir that has checkpoints of another job, also beside a checkpoint that lies elsewhere.
-/// Rank 0 tells them (`told_once`). Collective.
-Result<Start> start_state(const TrainOptions& options, const RunFacts& run, Comm& comm, Backend& backend,
-                          const std::function<void(const std::string&)>& say, Course& course);
+/// than `run` says; an output_dir that has checkpoints of another job, also beside a checkpoint that lies elsewhere;
+/// none in its own output_dir where that of another rank, on another host, has some. Rank 0 tells them (`told_once`).
+/// `host`: this rank's. Collective.
+Result<Start> start_state(const TrainOptions& options, const std::string& host, const RunFacts& run, Comm& comm,
+                          Backend& backend, const std::function<void(const std::string&)>& say, Course& course);
 
 /// A copy of everything, for a checkpoint.
 Result<TrainingState> state_after(const Steps& steps, const TrainOptions& options, const RunFacts& run,

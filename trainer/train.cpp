@@ -153,7 +153,7 @@ class Training {
   /// Rank 0's weights to all, as DDP does, though every rank could draw the same.
   Result<void> begin_or_resume() {
     const auto begun = start_state(
-        job_.options, job_.run, job_.comm, job_.backend,
+        job_.options, job_.world.host, job_.run, job_.comm, job_.backend,
         [this](const std::string& line) { job_.story.say("{}", line); }, job_.story.course);
     if (!begun) return begun.error();
     job_.run.optimizer = begun->optimizer;

@@ -207,6 +207,18 @@ TEST_CASE("old ones go, and what a broken-off save left; never the newest") {
   CHECK(output.names() == std::vector<std::string>{"checkpoint-30", "logs"});
 }
 
+TEST_CASE("a checkpoint of another program is not removed, and does not count as one that is kept") {
+  const Output output;
+  fs::create_directory(output / "checkpoint-5");
+  std::ofstream(output / "checkpoint-5/pytorch_model.bin") << "x";
+  for (const std::uint64_t step : {2U, 10U, 30U}) saved(output, step);
+  fs::remove(output / "checkpoint-2/checksums.json");  // damaged, and ours
+  REQUIRE(prune_checkpoints(output.path(), 2));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-10", "checkpoint-30", "checkpoint-5"});
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-30", "checkpoint-5"});
+}
+
 TEST_CASE("those of a course that is left are set aside, so that the newest is the last one written") {
   const Output output;
   saved(output, 200);

@@ -223,6 +223,27 @@ TEST_CASE("the records of each file are counted by themselves, and each file's f
   CHECK_THAT(said[1], Catch::Contains("runs/events.out.tfevents."));
 }
 
+TEST_CASE("a file of another program with the name of ours is refused, and left as it is") {
+  const Folder folder;
+  const std::string path = folder / "metrics.jsonl";
+  for (const char* text : {"{\"my\": \"own\"}\n", "\n"}) {
+    std::ofstream(path) << text;
+    for (const std::uint64_t steps_done : {0, 3}) {
+      Reports reports({.json = folder.path(), .tensorboard = {}}, [](const Error&) {});
+      const auto begun = reports.begin(steps_done);
+      REQUIRE_FALSE(begun);
+      CHECK(to_string(begun.error()) == path + ": --report_to json: is there already, and is no file of records\n" +
+                                            "   hint: name another --logging_dir, or remove it");
+      CHECK(contents(path) == text);
+    }
+  }
+  for (const char* text : {"", "{\"st"}) {  // of a job that was killed
+    std::ofstream(path) << text;
+    Reports reports({.json = folder.path(), .tensorboard = {}}, [](const Error&) {});
+    CHECK(reports.begin(0));
+  }
+}
+
 TEST_CASE("a folder that cannot be made is an error at the start") {
   const Folder folder;
   std::ofstream(folder / "file") << "x";

@@ -274,7 +274,7 @@ TEST_CASE("a job of one rank does not go on where three dealt the images, for th
   resuming.resume_from_checkpoint = kLastCheckpoint;
   const auto start = [&] {
     return start_state(
-        resuming, job.run, job.comm, job.backend, [](const std::string&) {}, job.story.course);
+        resuming, "gpu01", job.run, job.comm, job.backend, [](const std::string&) {}, job.story.course);
   };
   const auto refused = start();
   REQUIRE_FALSE(refused);

@@ -595,6 +595,29 @@ TEST_CASE("what a job cannot go on from is one message and a status") {
              Catch::Contains("no checkpoint yet: training starts anew"));
 }
 
+TEST_CASE("a job whose rank 0 is on another host than before does not start anew beside its checkpoints") {
+  // Each host has a home of its own, and the second one the checkpoints.
+  const TemporaryFolder folder;
+  for (const char* home : {"a", "b"}) std::filesystem::create_directory(folder.file(home));
+  const Words first = {"--output_dir", folder.file("b/run"), "--save_strategy", "epoch", "--max_steps", "2"};
+  finished_alone(with(job("16", first), {"--model", "mlp"}));
+  ServedRendezvous served({"gpu01", "gpu02"});
+  Ranks ranks;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    auto environment = served.environment(rank);
+    environment["HOME"] = folder.file(rank == 0 ? "a" : "b");
+    ranks.push_back(std::make_unique<ChildProcess>(
+        command(with(job("8", {"--output_dir", "~/run", "--save_strategy", "epoch", "--max_steps", "4"}),
+                     {"--model", "mlp", "--resume_from_checkpoint", "true"})),
+        environment));
+  }
+  const std::string said = told_by_rank_0(served, ranks, 78);
+  CHECK_THAT(said, Catch::Contains("error: " + folder.file("a/run") + ": has no checkpoint on gpu01, where rank 0 is " +
+                                   "now, and " + folder.file("b/run/checkpoint-2") + " is on gpu02 (rank 1)\n" +
+                                   "   hint: list gpu02 first"));
+  CHECK_FALSE(std::filesystem::exists(folder.file("a/run/checkpoint-4")));
+}
+
 TEST_CASE("a folder that cannot be made is found before the first step, and rank 0's words come first") {
   const TemporaryFolder folder;
   const std::string file = folder.file("a-file");
