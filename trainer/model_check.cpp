@@ -35,6 +35,7 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
   }
   const Evaluation& found = **tested;
   const double accuracy = found.correct / found.count;
+  const double in_a_step = static_cast<double>(job_.options.per_device_eval_batch_size) * job_.world.world_size;
   job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found.correct, found.count,
                  shown_number(found.loss));
   job_.last_test = LogRecord{.step = job_.step,
@@ -42,7 +43,8 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
                              .values = {{"eval_loss", found.loss},
                                         {"eval_accuracy", accuracy},
                                         {"eval_runtime", found.seconds},
-                                        {"eval_samples_per_second", found.count / found.seconds}}};
+                                        {"eval_samples_per_second", found.count / found.seconds},
+                                        {"eval_steps_per_second", std::ceil(found.count / in_a_step) / found.seconds}}};
   job_.story.leave_out(Story::Clock::now() - begun);
   return judge(found.loss);
 }
