@@ -53,7 +53,7 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
 Result<void> ModelCheck::judge(double loss) {
   if (std::isfinite(loss)) return ok;
   const std::string what = fmt::format("after step {}: the test loss is {}", job_.step, word_for_loss(loss));
-  if (job_.is_end(loss)) return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+  if (job_.is_end(loss)) return told_once(job_.comm, divergence(what, {}, job_.as_diverged()));
   if (job_.world.rank == 0) job_.story.warn(what + "; these weights are of no use");
   return ok;
 }
@@ -102,7 +102,7 @@ Result<void> ModelCheck::check_learnt() {
         job_.step == 1
             ? "the only step was skipped, for its gradient was not finite: nothing was learnt"
             : fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
-    return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+    return told_once(job_.comm, divergence(what, {}, job_.as_diverged()));
   }
   const std::uint64_t overflowed = job_.loss_scale.skipped;
   if (job_.world.rank == 0 && job_.step > 0 && overflowed >= job_.step) {
@@ -133,7 +133,7 @@ Result<void> ModelCheck::check_weights() {
   }
   if (why.empty()) return ok;
   return told_once(job_.comm,
-                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.is_resumed()));
+                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.as_diverged()));
 }
 
 /// Copy and hash are none of the training's time; what the device has not done yet is.
