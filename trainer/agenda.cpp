@@ -4,6 +4,12 @@
 #include <fmt/format.h>
 
 namespace llmlaunch::trainer {
+namespace {
+
+/// transformers.TrainerState.eval_steps, where nothing sets it.
+constexpr std::uint64_t kEvalStepsOfAnyState = 500;
+
+}  // namespace
 
 bool Agenda::is_time_to_log(std::uint64_t step) const {
   if (step == 1 && options_.logging_first_step) return true;
@@ -39,7 +45,8 @@ bool Agenda::is_anything_due(std::uint64_t step) const {
 }
 
 std::uint64_t Agenda::eval_steps() const {
-  return counted_steps(options_.eval_steps > 0 ? options_.eval_steps : options_.logging_steps, length_.steps);
+  if (options_.eval_steps > 0) return counted_steps(options_.eval_steps, length_.steps);
+  return options_.eval_strategy == IntervalStrategy::steps ? logging_steps() : kEvalStepsOfAnyState;
 }
 
 bool Agenda::is_step_of_test(std::uint64_t step) const {

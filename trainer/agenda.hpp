@@ -35,7 +35,8 @@ class Agenda {
   /// How often, in steps: a share of all steps is counted, as in Hugging Face's TrainerState.
   std::uint64_t logging_steps() const { return counted_steps(options_.logging_steps, length_.steps); }
   std::uint64_t save_steps() const { return counted_steps(options_.save_steps, length_.steps); }
-  /// As Hugging Face's Trainer: --eval_steps, or where it is not given --logging_steps.
+  /// As Hugging Face's Trainer: --eval_steps, or where it is not given --logging_steps; without --eval_strategy steps
+  /// what a TrainerState has from the start.
   std::uint64_t eval_steps() const;
 
  private:

@@ -75,7 +75,7 @@ Result<void> CheckpointKeeper::refuse(const std::string& found) {
                                        good.empty() ? "this run has written none" : "the last good one is " + good);
   if (job_.options.on_nan == OnNan::stop) {
     return divergence(what, job_.world.world_size == 1 ? std::string() : "rank 0 on " + job_.world.host,
-                      job_.is_resumed());
+                      job_.as_diverged());
   }
   job_.story.warn(what);
   return ok;

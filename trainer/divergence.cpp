@@ -44,11 +44,13 @@ const char* word_for_loss(double loss) {
   return std::isnan(loss) ? "not a number" : "infinite";
 }
 
-Error divergence(std::string what, std::string where, bool resumed) {
-  return {std::make_error_code(std::errc::argument_out_of_domain), std::move(what), std::move(where),
-          resumed ? "the learning rate is the checkpoint's, whatever --learning_rate says: go on from an earlier "
-                    "checkpoint, with --max_grad_norm 1 or --on_nan skip"
-                  : "a lower --learning_rate or --max_grad_norm 1 may help; --on_nan skip leaves such steps out"};
+Error divergence(std::string what, std::string where, DivergedJob job) {
+  std::string hint = job.resumed
+                         ? "the learning rate is the checkpoint's, whatever --learning_rate says: go on from an "
+                           "earlier checkpoint, with --max_grad_norm 1"
+                         : "a lower --learning_rate or --max_grad_norm 1 may help";
+  if (!job.skips) hint += job.resumed ? " or --on_nan skip" : "; --on_nan skip leaves such steps out";
+  return {std::make_error_code(std::errc::argument_out_of_domain), std::move(what), std::move(where), std::move(hint)};
 }
 
 std::optional<std::string> find_not_finite(const Model& model, const std::vector<float>& parameters) {

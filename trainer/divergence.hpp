@@ -13,9 +13,15 @@ namespace llmlaunch::trainer {
 /// "not a number" or "infinite".
 const char* word_for_loss(double loss);
 
-/// The error that ends a job with status 65. `resumed`: it goes on from a checkpoint, whose learning rate it has, so
-/// that other words help.
-Error divergence(std::string what, std::string where, bool resumed);
+/// What may help a job that ends so: not what it does already, and for one that goes on from a checkpoint, whose
+/// learning rate it has, other words.
+struct DivergedJob {
+  bool resumed = false;
+  bool skips = false;  ///< --on_nan skip
+};
+
+/// The error that ends a job with status 65.
+Error divergence(std::string what, std::string where, DivergedJob job);
 
 /// The first of a model's weights that is not finite: "fc1.weight is not finite (its value 7 is nan)".
 std::optional<std::string> find_not_finite(const Model& model, const std::vector<float>& parameters);

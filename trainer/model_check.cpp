@@ -35,6 +35,7 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
   }
   const Evaluation& found = **tested;
   const double accuracy = found.correct / found.count;
+  const double in_a_step = static_cast<double>(job_.options.per_device_eval_batch_size) * job_.world.world_size;
   job_.story.say("{}test accuracy {:.2f} % ({:.0f}/{:.0f}), loss {}", when, 100 * accuracy, found.correct, found.count,
                  shown_number(found.loss));
   job_.last_test = LogRecord{.step = job_.step,
@@ -42,7 +43,8 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
                              .values = {{"eval_loss", found.loss},
                                         {"eval_accuracy", accuracy},
                                         {"eval_runtime", found.seconds},
-                                        {"eval_samples_per_second", found.count / found.seconds}}};
+                                        {"eval_samples_per_second", found.count / found.seconds},
+                                        {"eval_steps_per_second", std::ceil(found.count / in_a_step) / found.seconds}}};
   job_.story.leave_out(Story::Clock::now() - begun);
   return judge(found.loss);
 }
@@ -51,7 +53,7 @@ Result<void> ModelCheck::test(const std::string& when, bool may_stop) {
 Result<void> ModelCheck::judge(double loss) {
   if (std::isfinite(loss)) return ok;
   const std::string what = fmt::format("after step {}: the test loss is {}", job_.step, word_for_loss(loss));
-  if (job_.is_end(loss)) return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+  if (job_.is_end(loss)) return told_once(job_.comm, divergence(what, {}, job_.as_diverged()));
   if (job_.world.rank == 0) job_.story.warn(what + "; these weights are of no use");
   return ok;
 }
@@ -100,7 +102,7 @@ Result<void> ModelCheck::check_learnt() {
         job_.step == 1
             ? "the only step was skipped, for its gradient was not finite: nothing was learnt"
             : fmt::format("all {} steps were skipped, for no gradient was finite: nothing was learnt", job_.step);
-    return told_once(job_.comm, divergence(what, {}, job_.is_resumed()));
+    return told_once(job_.comm, divergence(what, {}, job_.as_diverged()));
   }
   const std::uint64_t overflowed = job_.loss_scale.skipped;
   if (job_.world.rank == 0 && job_.step > 0 && overflowed >= job_.step) {
@@ -131,7 +133,7 @@ Result<void> ModelCheck::check_weights() {
   }
   if (why.empty()) return ok;
   return told_once(job_.comm,
-                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.is_resumed()));
+                   divergence(fmt::format("the job ends with weights of no use: {}", why), {}, job_.as_diverged()));
 }
 
 /// Copy and hash are none of the training's time; what the device has not done yet is.

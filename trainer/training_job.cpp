@@ -92,7 +92,7 @@ bool TrainingJob::is_end(double loss) const {
 Error TrainingJob::diverged(std::uint64_t in_step, double loss) const {
   return divergence(fmt::format("step {}: the loss is {}", in_step, word_for_loss(loss)),
                     world.world_size == 1 ? std::string() : fmt::format("rank {} on {}", world.rank, world.host),
-                    is_resumed());
+                    as_diverged());
 }
 
 }  // namespace llmlaunch::trainer

@@ -12,6 +12,7 @@
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/device.hpp"
+#include "trainer/divergence.hpp"
 #include "trainer/grad_scaler.hpp"
 #include "trainer/loss_log.hpp"
 #include "trainer/options.hpp"
@@ -65,6 +66,8 @@ struct TrainingJob {
   std::uint64_t optimizer_step(std::uint64_t of_step) const { return of_step - skipped - loss_scale.skipped; }
 
   bool is_resumed() const { return steps_before > 0; }
+  /// For the error of numbers that are none.
+  DivergedJob as_diverged() const { return {.resumed = is_resumed(), .skips = options.on_nan == OnNan::skip}; }
 
   /// Whether such a loss ends the job.
   bool is_end(double loss) const;

@@ -182,6 +182,8 @@ BESTS = {"all stay": BEST, "one stays": {**BEST, "save_total_limit": 1}, "two st
 CASES = {"lines": LINES, "no first line": {**LINES, "logging_first_step": False},
          # Of an epoch's 63 batches three are left for its 16th step.
          "accumulated": {**LINES, "gradient_accumulation_steps": 4},
+         "state": {**LINES, "save_strategy": "steps", "save_steps": 0.4, "gradient_accumulation_steps": 4, "max_steps": 18},
+         "state without tests": {**WARMED, "save_strategy": "steps", "save_steps": 4, "logging_steps": 0.3},
          **{schedule: {**WARMED, "lr_scheduler_type": schedule} for schedule in SCHEDULES},
          "whole": WHOLE, "resumed": {**CHANGED, "resume_from_checkpoint": "whole/checkpoint-10"}, "changed": CHANGED,
          **BESTS, "best of nothing": {key: value for key, value in BEST.items() if key != "metric_for_best_model"}}
@@ -250,6 +252,24 @@ def test_lines_and_tests_are_those_of_hugging_face(pair, case):
     first = CASES[case]["logging_first_step"]
     assert list(lines_with("loss", pair.ours_told(case))) == [*([1] if first else []), 6, 12, 18, 24, 30]
     assert ("step 1/30 loss" in said) == first, said
+
+
+@pytest.mark.parametrize("case", ["state", "state without tests"])
+def test_the_state_is_the_one_that_hugging_face_writes(pair, case):
+    """By name and number, but for what only one of them knows: its flops, and how fast it was."""
+    pair.ours(case)
+    for folder in (pair.folder / "theirs" / case).glob("checkpoint-*"):
+        mine, reference = (json.loads((pair.folder / whose / case / folder.name / "trainer_state.json").read_text())
+                           for whose in ("ours", "theirs"))
+        assert mine.keys() == reference.keys()
+        told, expected = ([{key for key in record if key != "samples_per_second"} for record in state.pop("log_history")]
+                          for state in (mine, reference))
+        # Ours has a line and a test of the last step in any case.
+        told = told[:len(expected)] if mine["global_step"] == mine["max_steps"] else told
+        assert told == expected, folder
+        for key in ("total_flos", "stateful_callbacks"):
+            del mine[key], reference[key]
+        assert mine == pytest.approx(reference), folder
 
 
 @pytest.mark.parametrize("case", SCHEDULES)

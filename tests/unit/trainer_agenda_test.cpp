@@ -57,6 +57,8 @@ TEST_CASE("below 1 numbers of steps are shares of all, rounded up") {
   CHECK(agenda.save_steps() == 1);
   CHECK(agenda.eval_steps() == 6);
   options.eval_steps = 0;
+  CHECK(agenda.eval_steps() == 500);  // that of any TrainerState, for no test looks at it
+  options.eval_strategy = IntervalStrategy::steps;
   CHECK(agenda.eval_steps() == 4);
   options.logging_steps = 1e-9;
   CHECK(agenda.logging_steps() == 1);

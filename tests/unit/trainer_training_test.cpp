@@ -322,6 +322,11 @@ TEST_CASE("steps that were skipped are counted, and a job of nothing else has le
   REQUIRE_FALSE(nothing);
   CHECK(exit_status(nothing.error()) == kDiverged);
   CHECK(nothing.error().what == "all 20 steps were skipped, for no gradient was finite: nothing was learnt");
+  CHECK(nothing.error().hint == "a lower --learning_rate or --max_grad_norm 1 may help");  // it skips already
+  small.job().steps_before = 5;
+  CHECK_THAT(model.check_learnt().error().hint,
+             Catch::EndsWith("go on from an earlier checkpoint, with --max_grad_norm 1"));
+  small.job().steps_before = 0;
   small.job().step = small.job().skipped = 1;
   CHECK(model.check_learnt().error().what ==
         "the only step was skipped, for its gradient was not finite: nothing was learnt");

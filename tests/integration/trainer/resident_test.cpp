@@ -75,7 +75,8 @@ std::string bytes_of(const std::string& path) {
 nlohmann::json history_in(const std::string& path) {
   auto records = nlohmann::json::parse(bytes_of(path)).at("log_history");
   for (auto& record : records) {
-    for (const char* speed : {"eval_runtime", "eval_samples_per_second", "samples_per_second"}) record.erase(speed);
+    for (const char* speed : {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "samples_per_second"})
+      record.erase(speed);
   }
   return records;
 }
