@@ -73,7 +73,9 @@ Result<void> save_mnist(const std::string& folder, Split split, const Dataset& d
   const std::string set = split == Split::train ? "train" : "t10k";
   const std::filesystem::path images = std::filesystem::path(folder) / (set + "-images-idx3-ubyte");
   const std::filesystem::path labels = std::filesystem::path(folder) / (set + "-labels-idx1-ubyte");
-  for (const auto& path : {images, labels}) {
+  // The packed ones, too: they would never be read again, for plain files come first.
+  const auto packed = [](const std::filesystem::path& path) { return std::filesystem::path(path.string() + ".gz"); };
+  for (const auto& path : {images, labels, packed(images), packed(labels)}) {
     std::error_code ignored;  // what cannot be looked at cannot be written either, and that is told
     if (std::filesystem::exists(path, ignored)) {
       return system_error(EEXIST, "--export_dataset: create", path.string(), "name a new folder, or remove the file");

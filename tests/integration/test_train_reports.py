@@ -265,7 +265,7 @@ def test_tensorboard_reads_the_event_files_of_a_resumed_run(python, tmp_path):
                 expected.setdefault(tag, []).append([record["step"], value, record["time"]])
     assert set(scalars) == set(expected) == {
         "train/epoch", "train/loss", "train/grad_norm", "train/learning_rate", "train/samples_per_second", "eval/loss",
-        "eval/accuracy", "eval/runtime", "eval/samples_per_second"}
+        "eval/accuracy", "eval/runtime", "eval/samples_per_second", "eval/steps_per_second"}
     for tag, rows in expected.items():
         assert [row[0] for row in scalars[tag]] == [row[0] for row in rows], tag
         for mine, theirs in zip(rows, scalars[tag]):

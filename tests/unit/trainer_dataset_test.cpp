@@ -345,6 +345,14 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
                                         "   hint: name a new folder, or remove the file");
   CHECK(load_dataset({target}, Split::train)->labels == train.labels);
   CHECK(std::distance(std::filesystem::directory_iterator(target), {}) == 4);  // no half file stays
+  // Plain files beside packed ones would be read in their place.
+  const std::string packed = folder.path() + "/packed";
+  std::filesystem::create_directory(packed);
+  std::ofstream(packed + "/t10k-labels-idx1-ubyte.gz") << "somebody's";
+  const auto beside = save_mnist(packed, Split::test, test);
+  REQUIRE_FALSE(beside);
+  CHECK(beside.error().where == packed + "/t10k-labels-idx1-ubyte.gz");
+  CHECK(std::distance(std::filesystem::directory_iterator(packed), {}) == 1);
 }
 
 }  // namespace trainer_dataset_test
