@@ -315,6 +315,16 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
   CHECK(std::filesystem::is_fifo(pipe));
 }
 
+TEST_CASE("of OpenMP's list of numbers of threads, one for each level, the first counts") {
+  auto environment = kAlone;
+  environment[llmlaunch::env::kOmpNumThreads] = "1,4";
+  ChildProcess run(command({"--train_samples", "64", "--eval_samples", "10", "--model", "mlp"}), environment);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 0);
+  CHECK_THAT(run.output(), Catch::Contains(", 1 thread"));
+}
+
 TEST_CASE("without HOME ~ is where the user database has it, and no folder of that name") {
   const passwd* const entry = ::getpwuid(::getuid());
   if (entry == nullptr || entry->pw_dir == nullptr || *entry->pw_dir == '\0') return;
