@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "rendezvous/base/log.hpp"
+#include "trainer/unfinished.hpp"
 #include "trainer/world.hpp"
 #include "trainer/write_gate.hpp"
 
@@ -114,6 +115,7 @@ void take_signals(sigset_t signals) {
       }
       if (now < noted_at + kOneStop) continue;
     }
+    remove_unfinished();
     tell_of_stop(signal);
     ::_exit(128 + signal);
   }

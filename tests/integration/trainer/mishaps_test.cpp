@@ -405,6 +405,20 @@ TEST_CASE("where nothing is left to train nothing is set aside or cut") {
   CHECK(losses_in(losses).size() == 40);
 }
 
+TEST_CASE("a signal while images are exported leaves no part of a file") {
+  const TemporaryFolder folder;
+  const std::string images = folder.file("images"), part = images + "/train-images-idx3-ubyte.part";
+  const std::filesystem::path whole = images + "/train-images-idx3-ubyte";
+  // 235 MB, so that there is time between the file's first byte and its last.
+  ChildProcess run(command({"--train_samples", LLMLAUNCH_SANITIZED ? "50000" : "300000", "--export_dataset", images}),
+                   kAlone);
+  run.wait_until([&] { return std::filesystem::exists(part) || std::filesystem::exists(whole); });
+  run.kill(SIGTERM);
+  CHECK(run.wait() == 143);
+  CHECK_FALSE(std::filesystem::exists(part));
+  CHECK_FALSE(std::filesystem::exists(images + "/train-labels-idx1-ubyte.part"));
+}
+
 TEST_CASE("a run that goes on with other data is warned") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
