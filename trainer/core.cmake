@@ -26,6 +26,7 @@ add_library(llmlaunch_trainer_files STATIC
   safetensors.cpp
   step_lines.cpp
   trainer_state.cpp
+  unfinished.cpp
 )
 target_link_libraries(llmlaunch_trainer_files
   PUBLIC llmlaunch_trainer_models llmlaunch_base

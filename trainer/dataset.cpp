@@ -7,25 +7,21 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <utility>
 
-#include <unistd.h>
-
 #include "rendezvous/base/counted.hpp"
 #include "trainer/files.hpp"
+#include "trainer/unfinished.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
 
 /// Under another name first: no half file has the final one.
 Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
-  const std::string part = path + ".part";
-  auto written = write_whole_file(part, bytes);
-  if (written && std::rename(part.c_str(), path.c_str()) != 0) written = system_error(errno, "rename", part);
-  if (!written) ::unlink(part.c_str());
-  return written;
+  Unfinished part(path + ".part");
+  if (auto written = write_whole_file(part.path(), bytes); !written) return written;
+  return part.finish(path);
 }
 
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {

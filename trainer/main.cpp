@@ -30,6 +30,7 @@
 #include "trainer/output.hpp"
 #include "trainer/stop.hpp"
 #include "trainer/train.hpp"
+#include "trainer/unfinished.hpp"
 #include "trainer/world.hpp"
 
 namespace {
@@ -65,6 +66,7 @@ void end_with_generation(const Error& reason) {
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
   wait_while_writing();
+  remove_unfinished();
   ::_exit(exit_status(reason));
 }
 

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +13,7 @@
 #include "rendezvous/base/replaceable.hpp"
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
+#include "trainer/unfinished.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -33,17 +32,13 @@ Error named(Error error, const std::string& path) {
 Result<void> write_finished(const std::string& path, const Bytes& bytes) {
   const auto name = replaceable_name(path);
   if (!name) return named(name.error(), path);
-  const std::string part = unfinished_name(*name);
-  auto written = write_whole_file(part, bytes);
-  if (written) written = sync_to_disk(part);
-  if (written && std::rename(part.c_str(), name->c_str()) != 0) written = system_error(errno, "rename", part);
-  if (written) {
-    const std::filesystem::path folder = std::filesystem::path(*name).parent_path();
-    written = sync_to_disk(folder.empty() ? "." : folder.string());
-    return written ? written : named(written.error(), path);
-  }
-  ::unlink(part.c_str());
-  return named(written.error(), path);
+  Unfinished part(unfinished_name(*name));
+  auto written = write_whole_file(part.path(), bytes);
+  if (written) written = sync_to_disk(part.path());
+  if (written) written = part.finish(*name);
+  const std::filesystem::path folder = std::filesystem::path(*name).parent_path();
+  if (written) written = sync_to_disk(folder.empty() ? "." : folder.string());
+  return written ? written : named(written.error(), path);
 }
 
 /// Whether a file begins as ours do: safetensors with our two names in its header.

@@ -18,6 +18,7 @@
 
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/signal_end.hpp"
+#include "trainer/unfinished.hpp"
 #include "trainer/world.hpp"
 #include "trainer/write_gate.hpp"
 
@@ -115,6 +116,7 @@ void take_signals(sigset_t signals) {
       }
       if (now < noted_at + kOneStop) continue;
     }
+    remove_unfinished();
     tell_of_stop(signal);
     end_by_signal(signal);
   }

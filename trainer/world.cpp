@@ -30,6 +30,22 @@ std::uint32_t usable_cores() {
   return static_cast<std::uint32_t>(CPU_COUNT(&cores));
 }
 
+/// `text` is what counts of the variable's `value`.
+Result<std::uint32_t> number_in_text(const char* name, std::string_view value, std::string_view text) {
+  std::uint32_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code == std::errc() && end == text.data() + text.size()) return number;
+  return make_error(Errc::invalid_config, fmt::format("environment variable {} is '{}', not a number", name, value));
+}
+
+/// OpenMP's list has a number for each level of nesting, and here is one level. 0 where nothing is said.
+Result<std::uint32_t> threads_in_environment() {
+  const char* const value = std::getenv(env::kOmpNumThreads);
+  if (value == nullptr || *value == '\0') return 0;
+  const std::string_view text(value);
+  return number_in_text(env::kOmpNumThreads, text, text.substr(0, text.find(',')));
+}
+
 }  // namespace
 
 bool is_launched() {
@@ -40,11 +56,7 @@ bool is_launched() {
 Result<std::uint32_t> number_in_environment(const char* name, std::uint32_t fallback) {
   const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0') return fallback;
-  const std::string_view text(value);
-  std::uint32_t number = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (code == std::errc() && end == text.data() + text.size()) return number;
-  return make_error(Errc::invalid_config, fmt::format("environment variable {} is '{}', not a number", name, text));
+  return number_in_text(name, value, value);
 }
 
 Result<bool> switch_in_environment(const char* name) {
@@ -57,7 +69,7 @@ Result<bool> switch_in_environment(const char* name) {
 }
 
 Result<std::uint32_t> default_threads(std::uint32_t local_world_size) {
-  const auto chosen = number_in_environment(env::kOmpNumThreads, 0);
+  const auto chosen = threads_in_environment();
   if (chosen && *chosen > kMostThreads) {
     return make_error(Errc::invalid_config,
                       fmt::format("environment variable {} is {}, and a rank takes {} threads at most",

@@ -300,7 +300,9 @@ TEST_CASE("what is missing or does not belong together is named") {
   strange.write("train-labels-idx1-ubyte", label_file(1, "\1"));
   const auto directory = load_dataset({strange.path()}, Split::train);
   REQUIRE_FALSE(directory);
-  CHECK(to_string(directory.error()) == strange.path() + "/train-images-idx3-ubyte: read: Is a directory");
+  CHECK(to_string(directory.error()) == strange.path() +
+                                            "/train-images-idx3-ubyte: is a folder, and a file is wanted\n"
+                                            "   hint: move the file that is in it to where the folder is");
 }
 
 TEST_CASE("a batch is the images at its positions, normalised as MNIST is") {

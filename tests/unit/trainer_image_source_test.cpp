@@ -194,7 +194,7 @@ TEST_CASE("an image file that is not whole is refused when it is opened, with th
   const Files files(3);
   std::filesystem::remove(files.images());
   std::filesystem::create_directory(files.images());
-  CHECK(files.refused().what == "read: Is a directory");
+  CHECK(files.refused().what == "is a folder, and a file is wanted");
 }
 
 }  // namespace trainer_image_source_test

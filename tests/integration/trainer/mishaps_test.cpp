@@ -315,6 +315,16 @@ TEST_CASE("where --predict and --loss_file cannot write is found before the firs
   CHECK(std::filesystem::is_fifo(pipe));
 }
 
+TEST_CASE("of OpenMP's list of numbers of threads, one for each level, the first counts") {
+  auto environment = kAlone;
+  environment[llmlaunch::env::kOmpNumThreads] = "1,4";
+  ChildProcess run(command({"--train_samples", "64", "--eval_samples", "10", "--model", "mlp"}), environment);
+  const int status = run.wait();
+  INFO(run.output());
+  CHECK(status == 0);
+  CHECK_THAT(run.output(), Catch::Contains(", 1 thread"));
+}
+
 TEST_CASE("without HOME ~ is where the user database has it, and no folder of that name") {
   const passwd* const entry = ::getpwuid(::getuid());
   if (entry == nullptr || entry->pw_dir == nullptr || *entry->pw_dir == '\0') return;
@@ -393,6 +403,20 @@ TEST_CASE("where nothing is left to train nothing is set aside or cut") {
   CHECK_FALSE(std::filesystem::exists(output + "/checkpoint-40.set-aside"));
   CHECK(text_in(output + "/metrics.jsonl") == metrics);
   CHECK(losses_in(losses).size() == 40);
+}
+
+TEST_CASE("a signal while images are exported leaves no part of a file") {
+  const TemporaryFolder folder;
+  const std::string images = folder.file("images"), part = images + "/train-images-idx3-ubyte.part";
+  const std::filesystem::path whole = images + "/train-images-idx3-ubyte";
+  // 235 MB, so that there is time between the file's first byte and its last.
+  ChildProcess run(command({"--train_samples", LLMLAUNCH_SANITIZED ? "50000" : "300000", "--export_dataset", images}),
+                   kAlone);
+  run.wait_until([&] { return std::filesystem::exists(part) || std::filesystem::exists(whole); });
+  run.kill(SIGTERM);
+  CHECK(run.wait() == 143);
+  CHECK_FALSE(std::filesystem::exists(part));
+  CHECK_FALSE(std::filesystem::exists(images + "/train-labels-idx1-ubyte.part"));
 }
 
 TEST_CASE("a run that goes on with other data is warned") {

@@ -1,0 +1,53 @@
+// The files that are not whole yet. Called by who writes one, and at the end of the process.
+#include "trainer/unfinished.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace llmlaunch::trainer {
+namespace {
+
+struct UnfinishedPaths {
+  std::mutex mutex;
+  std::set<std::string> paths;
+};
+
+/// Never destroyed: threads use it while the process ends.
+UnfinishedPaths& unfinished_paths() {
+  static auto* const all = new UnfinishedPaths;
+  return *all;
+}
+
+}  // namespace
+
+Unfinished::Unfinished(std::string path) : path_(std::move(path)) {
+  const std::lock_guard lock(unfinished_paths().mutex);
+  unfinished_paths().paths.insert(path_);
+}
+
+Result<void> Unfinished::finish(const std::string& name) {
+  if (std::rename(path_.c_str(), name.c_str()) != 0) return system_error(errno, "rename", path_);
+  finished_ = true;
+  return ok;
+}
+
+Unfinished::~Unfinished() {
+  if (!finished_) ::unlink(path_.c_str());
+  const std::lock_guard lock(unfinished_paths().mutex);
+  unfinished_paths().paths.erase(path_);
+}
+
+void remove_unfinished() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    unfinished_paths().mutex.lock();  // for good
+    for (const std::string& path : unfinished_paths().paths) ::unlink(path.c_str());
+  });
+}
+
+}  // namespace llmlaunch::trainer
