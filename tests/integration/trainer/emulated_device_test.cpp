@@ -19,6 +19,7 @@
 #include "trainer/cuda/cuda_backend.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
+#include "trainer/dataset.hpp"
 #include "trainer/init.hpp"
 
 namespace emulated_device_test {
@@ -188,6 +189,44 @@ TEST_CASE("what a capture forbids fails and ends it") {
   CHECK(cudaStreamEndCapture(first.handle, &graph) == cudaErrorStreamCaptureUnjoined);
   cudaGetLastError();
   CHECK(cudaStreamSynchronize(first.handle) == cudaSuccess);
+}
+
+TEST_CASE("what nobody has used before may have to be loaded, which ends a capture") {
+  const DeviceArray<double> sums(cuda::kSquareSums);
+  const DeviceArray<float> values(1);
+  const Stream stream;
+  for (const bool again : {false, true}) {
+    cudaGraph_t graph = nullptr;
+    REQUIRE(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    cuda::sum_squares(sums.data(), values.data(), 1, stream.handle);
+    CHECK(cudaGetLastError() == (again ? cudaSuccess : cudaErrorStreamCaptureUnsupported));
+    CHECK((cudaStreamEndCapture(stream.handle, &graph) == cudaSuccess) == again);
+    cudaGetLastError();
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cuda::sum_squares(sums.data(), values.data(), 1, stream.handle);
+  }
+}
+
+TEST_CASE("a process that has taken no step can capture one, and its weights stay what they were") {
+  const auto gpu = cuda::make_cuda_backend({}, mlp(), {}, {.on = true, .seed = 5});
+  REQUIRE(gpu);
+  const auto weights = initial_parameters(mlp(), 1);
+  REQUIRE((*gpu)->load_parameters(weights));
+  Dataset images;
+  images.images.assign(4 * 28 * 28, 7);
+  images.labels.assign(4, 1);
+  const auto steps = (*gpu)->make_resident({.images = &images,
+                                            .batch_size = 4,
+                                            .most_positions = 4,
+                                            .most_steps = 1,
+                                            .ready = [](std::size_t) { return Result<void>(ok); },
+                                            .averaged = [] { return Result<void>(ok); },
+                                            .drained = [] { return Result<void>(ok); }});
+  INFO((steps ? std::string() : to_string(steps.error())));
+  CHECK(steps);
+  const auto kept = (*gpu)->copy_parameters();
+  REQUIRE(kept);
+  CHECK(*kept == weights);
 }
 
 TEST_CASE("threads of a block meet at its barriers") {

@@ -148,6 +148,10 @@ ncclResult_t start(const char* name, ncclComm_t comm, Kind kind, const void* fro
   return sooner_or_later(*comm, [comm, collective, stream] {
     CUstream_st* const found = find_stream(stream);
     if (found == nullptr) return ncclUnhandledCudaError;
+    // Ranks connect as an algorithm wants it, which a message's kind and size decide.
+    const std::string what = "NCCL's collective " + std::to_string(collective.operation.kind) + " of " +
+                             std::to_string(collective.operation.bytes) + " bytes";
+    if (refuse_first_use(*found, what) != cudaSuccess) return ncclUnhandledCudaError;
     return queue(*found, work_of(comm->shared, collective)) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
   });
 }
