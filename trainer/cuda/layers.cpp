@@ -18,12 +18,12 @@ int narrow(std::size_t value) {
 
 cublasComputeType_t compute_type(Precision precision) {
   switch (precision) {
-    case Precision::fp32: return CUBLAS_COMPUTE_32F_PEDANTIC;  // no TF32, as PyTorch's default for matrix products
+    case Precision::fp32: return CUBLAS_COMPUTE_32F;  // no TF32 unless asked for, as PyTorch's for matrix products
     case Precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
     case Precision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
     case Precision::fp16: return CUBLAS_COMPUTE_32F;  // of halves
   }
-  return CUBLAS_COMPUTE_32F_PEDANTIC;
+  return CUBLAS_COMPUTE_32F;
 }
 
 /// One of the operands of a product, row-major.
