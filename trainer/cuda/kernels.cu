@@ -46,16 +46,49 @@ __device__ float above_0(float value) {
   return value < 0.0F ? 0.0F : value;
 }
 
-__global__ void add_bias_relu_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
-                                     std::size_t area) {
-  const std::size_t i = element();
-  if (i < count) values[i] = above_0(values[i] + bias[i / area % channels]);
+/// Values that a thread takes at once, by one load of 16 bytes.
+constexpr std::size_t kAtOnce = 4;
+
+/// Whether 32 bits hold the number of every value, and of every thread behind the last. Divisions by 64 bits take
+/// several times as long.
+bool is_short(std::size_t count) {
+  return count <= std::numeric_limits<std::uint32_t>::max() - kThreads;
 }
 
+template <bool kRelu>
+__device__ float with_bias(float value, float bias) {
+  return kRelu ? above_0(value + bias) : value + bias;
+}
+
+template <bool kRelu>
 __global__ void add_bias_kernel(float* values, const float* bias, std::size_t count, std::size_t channels,
                                 std::size_t area) {
   const std::size_t i = element();
-  if (i < count) values[i] += bias[i / area % channels];
+  if (i < count) values[i] = with_bias<kRelu>(values[i], bias[i / area % channels]);
+}
+
+/// The same for areas of a multiple of 4 values: a thread's four have one bias.
+template <bool kRelu>
+__global__ void add_bias_to_fours_kernel(float4* values, const float* bias, std::uint32_t count, std::uint32_t channels,
+                                         std::uint32_t area) {
+  const auto i = static_cast<std::uint32_t>(element());
+  if (i >= count) return;
+  const float b = bias[i / area % channels];
+  const float4 v = values[i];
+  values[i] = {with_bias<kRelu>(v.x, b), with_bias<kRelu>(v.y, b), with_bias<kRelu>(v.z, b), with_bias<kRelu>(v.w, b)};
+}
+
+template <bool kRelu>
+void queue_add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
+                    cudaStream_t stream) {
+  const std::size_t count = batch * channels * area;
+  if (area % kAtOnce == 0 && is_short(count)) {
+    const auto fours = static_cast<std::uint32_t>(count / kAtOnce);
+    launch(add_bias_to_fours_kernel<kRelu>, blocks_for(fours), kThreads, stream, reinterpret_cast<float4*>(values),
+           bias, fours, static_cast<std::uint32_t>(channels), static_cast<std::uint32_t>(area / kAtOnce));
+  } else {
+    launch(add_bias_kernel<kRelu>, blocks_for(count), kThreads, stream, values, bias, count, channels, area);
+  }
 }
 
 __global__ void relu_kernel(float* values, std::size_t count) {
@@ -63,39 +96,79 @@ __global__ void relu_kernel(float* values, std::size_t count) {
   if (i < count) values[i] = above_0(values[i]);
 }
 
-__global__ void relu_backward_kernel(float* gradient, const float* output, float factor, std::size_t count) {
-  const std::size_t i = element();
-  if (i < count) gradient[i] = output[i] > 0.0F ? gradient[i] * factor : 0.0F;
+/// What a gate lets through.
+__device__ float passed(float gradient, float output, float factor) {
+  return output > 0.0F ? gradient * factor : 0.0F;
 }
 
-__global__ void max_pool_kernel(float* out, std::uint8_t* taken, const float* in, std::size_t count,
-                                std::size_t out_height, std::size_t out_width) {
+__global__ void relu_backward_kernel(float* gradient, const float* output, float factor, std::size_t count) {
+  const std::size_t i = element();
+  if (i < count) gradient[i] = passed(gradient[i], output[i], factor);
+}
+
+__global__ void relu_backward_fours_kernel(float4* gradient, const float4* output, float factor, std::size_t count) {
   const std::size_t i = element();
   if (i >= count) return;
-  const std::size_t x = i % out_width;
-  const std::size_t y = i / out_width % out_height;
-  const std::size_t image = i / (out_width * out_height);
-  const std::size_t width = 2 * out_width;
-  const float* corner = in + (image * 2 * out_height + 2 * y) * width + 2 * x;
-  const float four[4] = {corner[0], corner[1], corner[width], corner[width + 1]};
-  std::uint8_t best = 0;
-  for (std::uint8_t k = 1; k < 4; ++k) {
-    if (four[k] > four[best] || isnan(four[k])) best = k;
+  const float4 g = gradient[i];
+  const float4 o = output[i];
+  gradient[i] = {passed(g.x, o.x, factor), passed(g.y, o.y, factor), passed(g.z, o.z, factor),
+                 passed(g.w, o.w, factor)};
+}
+
+/// Where a window of 2 × 2 begins, by the number of its output.
+template <class Index>
+struct Window {
+  std::size_t corner, width;
+  Index plane;
+  __device__ Window(Index i, Index out_height, Index out_width) : width(std::size_t{2} * out_width) {
+    const Index row = i / out_width;
+    plane = row / out_height;
+    corner = std::size_t{2} * row * width + std::size_t{2} * (i % out_width);
   }
-  out[i] = four[best];
+};
+
+// Two values beside one another, from an even place on.
+__device__ float2 two(const float* values, std::size_t first) {
+  return *reinterpret_cast<const float2*>(values + first);
+}
+__device__ void put_two(float* values, std::size_t first, float2 both) {
+  *reinterpret_cast<float2*>(values + first) = both;
+}
+
+template <class Index>
+__global__ void max_pool_kernel(float* out, std::uint8_t* taken, const float* in, const float* bias, Index count,
+                                Index channels, Index out_height, Index out_width) {
+  const auto i = static_cast<Index>(element());
+  if (i >= count) return;
+  const Window<Index> window(i, out_height, out_width);
+  const float2 upper = two(in, window.corner);
+  const float2 lower = two(in, window.corner + window.width);
+  float four[4] = {upper.x, upper.y, lower.x, lower.y};
+  if (bias != nullptr) {
+    const float b = bias[window.plane % channels];
+    for (float& value : four) value = with_bias<true>(value, b);
+  }
+  std::uint8_t best = 0;
+  float most = four[0];
+  for (std::uint8_t k = 1; k < 4; ++k) {
+    if (!(four[k] > most) && !isnan(four[k])) continue;
+    best = k;
+    most = four[k];
+  }
+  out[i] = most;
   taken[i] = best;
 }
 
+template <class Index>
 __global__ void max_pool_backward_kernel(float* in_gradient, const float* out_gradient, const std::uint8_t* taken,
-                                         std::size_t count, std::size_t out_height, std::size_t out_width) {
-  const std::size_t i = element();
+                                         Gate gate, Index count, Index out_height, Index out_width) {
+  const auto i = static_cast<Index>(element());
   if (i >= count) return;
-  const std::size_t x = i % out_width;
-  const std::size_t y = i / out_width % out_height;
-  const std::size_t image = i / (out_width * out_height);
-  const std::size_t width = 2 * out_width;
-  float* corner = in_gradient + (image * 2 * out_height + 2 * y) * width + 2 * x;
-  for (unsigned k = 0; k < 4; ++k) corner[k / 2 * width + k % 2] = taken[i] == k ? out_gradient[i] : 0.0F;
+  const Window<Index> window(i, out_height, out_width);
+  const float g = gate.output == nullptr ? out_gradient[i] : passed(out_gradient[i], gate.output[i], gate.factor);
+  const std::uint8_t k = taken[i];
+  put_two(in_gradient, window.corner, {k == 0 ? g : 0.0F, k == 1 ? g : 0.0F});
+  put_two(in_gradient, window.corner + window.width, {k == 2 ? g : 0.0F, k == 3 ? g : 0.0F});
 }
 
 /// One thread per four values, which one block of the generator serves.
@@ -106,7 +179,13 @@ __global__ void dropout_kernel(float* values, std::size_t blocks, std::size_t bl
   const std::uint64_t first_sample = masks.current == nullptr ? masks.first_sample : masks.current->first_sample;
   const MaskKey key{masks.seed, first_sample + i / blocks_per_sample * masks.stride, masks.layer};
   const PhiloxBlock words = mask_block(key, static_cast<std::uint32_t>(i % blocks_per_sample));
-  for (std::size_t w = 0; w < 4; ++w) values[4 * i + w] *= is_dropped(words.word[w], p) ? 0.0F : factor;
+  float4& four = *reinterpret_cast<float4*>(values + kAtOnce * i);
+  float4 v = four;
+  v.x *= is_dropped(words.word[0], p) ? 0.0F : factor;
+  v.y *= is_dropped(words.word[1], p) ? 0.0F : factor;
+  v.z *= is_dropped(words.word[2], p) ? 0.0F : factor;
+  v.w *= is_dropped(words.word[3], p) ? 0.0F : factor;
+  four = v;
 }
 
 __global__ void add_kernel(float* values, const float* more, std::size_t count) {
@@ -234,8 +313,6 @@ __device__ void adamw_value(float& parameter, float& first_moment, float& second
   parameter = p - step.step_size * m / (sqrtf(v) / step.root_correction + step.epsilon);
 }
 
-constexpr std::size_t kAtOnce = 4;
-
 /// A thread for four values, one load of 16 bytes from each array; the last may have fewer. One kernel for both ways to
 /// the step's numbers, so that both round alike.
 __global__ void adamw_kernel(AdamWArrays arrays, AdamWStep given, const StepNumbers* current, const int* halted) {
@@ -284,14 +361,12 @@ void gather(float* images, std::uint8_t* labels, const ResidentImages& from, con
 
 void add_bias_relu(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
                    cudaStream_t stream) {
-  const std::size_t count = batch * channels * area;
-  launch(add_bias_relu_kernel, blocks_for(count), kThreads, stream, values, bias, count, channels, area);
+  queue_add_bias<true>(values, bias, batch, channels, area, stream);
 }
 
 void add_bias(float* values, const float* bias, std::size_t batch, std::size_t channels, std::size_t area,
               cudaStream_t stream) {
-  const std::size_t count = batch * channels * area;
-  launch(add_bias_kernel, blocks_for(count), kThreads, stream, values, bias, count, channels, area);
+  queue_add_bias<false>(values, bias, batch, channels, area, stream);
 }
 
 void relu(float* values, std::size_t count, cudaStream_t stream) {
@@ -299,20 +374,49 @@ void relu(float* values, std::size_t count, cudaStream_t stream) {
 }
 
 void relu_backward(float* gradient, const float* output, float factor, std::size_t count, cudaStream_t stream) {
-  launch(relu_backward_kernel, blocks_for(count), kThreads, stream, gradient, output, factor, count);
+  if (count % kAtOnce == 0) {
+    const std::size_t fours = count / kAtOnce;
+    launch(relu_backward_fours_kernel, blocks_for(fours), kThreads, stream, reinterpret_cast<float4*>(gradient),
+           reinterpret_cast<const float4*>(output), factor, fours);
+  } else {
+    launch(relu_backward_kernel, blocks_for(count), kThreads, stream, gradient, output, factor, count);
+  }
 }
 
-void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
-              std::size_t width, cudaStream_t stream) {
-  const std::size_t count = images * (height / 2) * (width / 2);
-  launch(max_pool_kernel, blocks_for(count), kThreads, stream, out, taken, in, count, height / 2, width / 2);
+namespace {
+
+template <class Index>
+void queue_max_pool(float* out, std::uint8_t* taken, const float* in, const float* bias, std::size_t count,
+                    const PoolShape& shape, cudaStream_t stream) {
+  launch(max_pool_kernel<Index>, blocks_for(count), kThreads, stream, out, taken, in, bias, static_cast<Index>(count),
+         static_cast<Index>(shape.channels), static_cast<Index>(shape.height / 2), static_cast<Index>(shape.width / 2));
 }
 
-void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
-                       std::size_t height, std::size_t width, cudaStream_t stream) {
-  const std::size_t count = images * (height / 2) * (width / 2);
-  launch(max_pool_backward_kernel, blocks_for(count), kThreads, stream, in_gradient, out_gradient, taken, count,
-         height / 2, width / 2);
+template <class Index>
+void queue_max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, const Gate& gate,
+                             std::size_t count, const PoolShape& shape, cudaStream_t stream) {
+  launch(max_pool_backward_kernel<Index>, blocks_for(count), kThreads, stream, in_gradient, out_gradient, taken, gate,
+         static_cast<Index>(count), static_cast<Index>(shape.height / 2), static_cast<Index>(shape.width / 2));
+}
+
+std::size_t outputs(std::size_t batch, const PoolShape& shape) {
+  return batch * shape.channels * (shape.height / 2) * (shape.width / 2);
+}
+
+}  // namespace
+
+void max_pool(float* out, std::uint8_t* taken, const float* in, const float* bias, std::size_t batch,
+              const PoolShape& shape, cudaStream_t stream) {
+  const std::size_t count = outputs(batch, shape);
+  const auto queue = is_short(count) ? queue_max_pool<std::uint32_t> : queue_max_pool<std::uint64_t>;
+  queue(out, taken, in, bias, count, shape, stream);
+}
+
+void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, const Gate& gate,
+                       std::size_t batch, const PoolShape& shape, cudaStream_t stream) {
+  const std::size_t count = outputs(batch, shape);
+  const auto queue = is_short(count) ? queue_max_pool_backward<std::uint32_t> : queue_max_pool_backward<std::uint64_t>;
+  queue(in_gradient, out_gradient, taken, gate, count, shape, stream);
 }
 
 void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
@@ -375,8 +479,7 @@ void sum_per_channel(float* sums, float* of_parts, const float* values, std::siz
   const std::size_t parts = parts_per_channel(batch, area);
   const auto blocks = static_cast<unsigned>(channels * parts);
   float* const first = parts == 1 ? sums : of_parts;
-  // Divisions by 64 bits take several times as long. A thread's index goes beyond the last value by less than kThreads.
-  if (batch * channels * area <= std::numeric_limits<std::uint32_t>::max() - kThreads) {
+  if (is_short(batch * channels * area)) {
     launch(sum_parts_kernel<std::uint32_t>, blocks, kThreads, stream, first, values, static_cast<std::uint32_t>(batch),
            static_cast<std::uint32_t>(channels), static_cast<std::uint32_t>(area), static_cast<std::uint32_t>(parts));
   } else {

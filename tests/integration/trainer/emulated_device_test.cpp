@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -261,6 +262,65 @@ TEST_CASE("a channel's sum is that of its parts, of which the last may be shorte
     CHECK(found[channel] == Approx(sum).margin(1e-3));
   }
   CHECK(cuda::parts_per_channel(4096, 576) == 16);  // no more than that
+}
+
+TEST_CASE("a bias and a relu have the same bits in the pool behind them as before it, and so has its gate") {
+  constexpr std::size_t kBatch = 3, kChannels = 5, kHeight = 6, kWidth = 10, kArea = kHeight * kWidth;
+  constexpr cuda::PoolShape kShape = {.channels = kChannels, .height = kHeight, .width = kWidth};
+  auto host = random_values(kBatch * kChannels * kArea, 8);
+  host[7] = NAN;
+  const DeviceArray<float> in(host.size());
+  const DeviceArray<float> bias(kChannels);
+  const DeviceArray<float> gradient(host.size() / 4);
+  const DeviceArray<float> in_gradient(host.size());
+  struct Pooled {
+    DeviceArray<float> out{kBatch * kChannels * kArea / 4};
+    DeviceArray<std::uint8_t> taken{kBatch * kChannels * kArea / 4};
+  } before, inside;
+  upload(in, host);
+  upload(bias, random_values(kChannels, 9));
+  cuda::max_pool(inside.out.data(), inside.taken.data(), in.data(), bias.data(), kBatch, kShape, nullptr);
+  const auto raw = host_copy(in);
+  CHECK(std::memcmp(raw.data(), host.data(), host.size() * sizeof(float)) == 0);
+  cuda::add_bias_relu(in.data(), bias.data(), kBatch, kChannels, kArea, nullptr);
+  cuda::max_pool(before.out.data(), before.taken.data(), in.data(), nullptr, kBatch, kShape, nullptr);
+  const auto expected = host_copy(before.out);
+  const auto found = host_copy(inside.out);
+  CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+  CHECK(host_copy(inside.taken) == host_copy(before.taken));
+
+  upload(gradient, random_values(gradient.size(), 10));
+  const cuda::Gate gate = {.output = before.out.data(), .factor = 1.25F};
+  cuda::max_pool_backward(in_gradient.data(), gradient.data(), before.taken.data(), gate, kBatch, kShape, nullptr);
+  const auto gated = host_copy(in_gradient);
+  cuda::relu_backward(gradient.data(), before.out.data(), 1.25F, gradient.size(), nullptr);
+  cuda::max_pool_backward(in_gradient.data(), gradient.data(), before.taken.data(), {}, kBatch, kShape, nullptr);
+  CHECK(gated == host_copy(in_gradient));
+  CHECK(std::count(gated.begin(), gated.end(), 0.0F) > static_cast<std::ptrdiff_t>(gated.size() / 4 * 3));
+}
+
+TEST_CASE("a bias is added by four values at once and one by one, and so is a gradient gated") {
+  const std::size_t area = GENERATE(12, 15, 1);
+  const bool relu = GENERATE(false, true);
+  CAPTURE(area, relu);
+  constexpr std::size_t kBatch = 2, kChannels = 3;
+  const auto host = random_values(kBatch * kChannels * area, 11);
+  const auto more = random_values(kChannels, 12);
+  const DeviceArray<float> values(host.size());
+  const DeviceArray<float> bias(kChannels);
+  upload(values, host);
+  upload(bias, more);
+  (relu ? cuda::add_bias_relu : cuda::add_bias)(values.data(), bias.data(), kBatch, kChannels, area, nullptr);
+  const auto sums = host_copy(values);
+  const DeviceArray<float> gradient(host.size());
+  upload(gradient, host);
+  cuda::relu_backward(gradient.data(), values.data(), 2.0F, host.size(), nullptr);
+  const auto passed = host_copy(gradient);
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    const float sum = host[i] + more[i / area % kChannels];
+    CHECK(sums[i] == (relu ? std::max(sum, 0.0F) : sum));
+    CHECK(passed[i] == (sums[i] > 0 ? 2 * host[i] : 0.0F));
+  }
 }
 
 TEST_CASE("a launch without blocks is the last error") {

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "rendezvous/base/env.hpp"
 #include "tests/integration/trainer/train_program.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -175,6 +176,22 @@ TEST_CASE("a graph's job is the ordinary one, bit for bit, in every order of the
       CHECK(bytes_of(name) == bytes_of(folder.file(model + "0false")));
     }
   }
+}
+
+TEST_CASE("a graph on one stream has the bits of one on two, and its switch is one of the flags' words") {
+  const Words flags = with(job("mlp", {}, "8", "1"), {"--cuda_graph"});
+  const Ended two = ended(on_device(flags), seed(4));
+  Environment environment = seed(4);
+  environment[env::kGraphOneStream] = "true";
+  const Ended one = ended(on_device(flags), environment);
+  INFO(two.said << one.said);
+  REQUIRE(two.status == 0);
+  REQUIRE(one.status == 0);
+  CHECK(last_hash(one.said) == last_hash(two.said));
+  environment[env::kGraphOneStream] = "perhaps";
+  const Ended wrong = ended(on_device(flags), environment);
+  CHECK(wrong.status == 78);
+  CHECK_THAT(wrong.said, Catch::Contains("environment variable LLMLAUNCH_GRAPH_ONE_STREAM is 'perhaps', not true or "));
 }
 
 TEST_CASE("a job on the device goes on from its checkpoint to the bits of the undisturbed one") {
