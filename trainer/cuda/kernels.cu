@@ -96,6 +96,48 @@ __global__ void relu_kernel(float* values, std::size_t count) {
   if (i < count) values[i] = above_0(values[i]);
 }
 
+constexpr unsigned kSide = 3;              // of the kernels that images are convolved with
+constexpr unsigned kTaps = kSide * kSide;  // its weights
+constexpr unsigned kChannelsAtOnce = 8;    // of one block
+constexpr unsigned kSide28 = 28;           // of an image
+constexpr unsigned kPlaces = kSide28 - kSide + 1;
+constexpr unsigned kPlaneArea = kPlaces * kPlaces;
+
+__device__ void load_image(float* image, const float* from) {
+  for (unsigned i = threadIdx.x; i < kPixels; i += kThreads) image[i] = from[i];
+}
+
+/// The nine pixels under the kernel at place p, in the order of its weights.
+__device__ void load_taps(float (&taps)[kTaps], const float* image, unsigned p) {
+  const float* const corner = image + p / kPlaces * kSide28 + p % kPlaces;
+  for (unsigned t = 0; t < kTaps; ++t) taps[t] = corner[t / kSide * kSide28 + t % kSide];
+}
+
+/// One block per image and kChannelsAtOnce channels.
+__global__ void convolve_images_kernel(float* out, const float* images, const float* weight, const float* bias,
+                                       bool relu, unsigned channels) {
+  __shared__ float image[kPixels];
+  __shared__ float weights[kChannelsAtOnce * kTaps];
+  const unsigned groups = (channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
+  const std::size_t b = blockIdx.x / groups;
+  const unsigned first = blockIdx.x % groups * kChannelsAtOnce;
+  const unsigned here = channels - first < kChannelsAtOnce ? channels - first : kChannelsAtOnce;
+  load_image(image, images + b * kPixels);
+  if (threadIdx.x < here * kTaps) weights[threadIdx.x] = weight[first * kTaps + threadIdx.x];
+  __syncthreads();
+  float* const to = out + (b * channels + first) * kPlaneArea;
+  for (unsigned p = threadIdx.x; p < kPlaneArea; p += kThreads) {
+    float taps[kTaps];
+    load_taps(taps, image, p);
+    for (unsigned c = 0; c < here; ++c) {
+      float sum = 0.0F;
+      for (unsigned t = 0; t < kTaps; ++t) sum += taps[t] * weights[c * kTaps + t];
+      if (bias != nullptr) sum += bias[first + c];
+      to[c * kPlaneArea + p] = relu ? above_0(sum) : sum;
+    }
+  }
+}
+
 /// What a gate lets through.
 __device__ float passed(float gradient, float output, float factor) {
   return output > 0.0F ? gradient * factor : 0.0F;
@@ -295,6 +337,43 @@ __global__ void sum_parts_kernel(float* sums, const float* values, Index batch, 
   if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
 }
 
+/// One block per channel and part of the images: sums of the channel's nine weights and of its bias, each of them its
+/// part's place in a row of of_parts (weights of all channels, then biases; parts).
+__global__ void convolve_images_backward_kernel(float* of_parts, const float* images, const float* gradient, Gate gate,
+                                                unsigned batch, unsigned channels, unsigned parts) {
+  constexpr unsigned kSums = kTaps + 1;
+  __shared__ float image[kPixels];
+  __shared__ float partial[kSums][kThreads];
+  const unsigned channel = blockIdx.x / parts;
+  const unsigned part = blockIdx.x % parts;
+  float sums[kSums] = {};
+  for (unsigned b = part; b < batch; b += parts) {
+    __syncthreads();  // nobody reads the image before any more
+    load_image(image, images + static_cast<std::size_t>(b) * kPixels);
+    __syncthreads();
+    const std::size_t plane = (static_cast<std::size_t>(b) * channels + channel) * kPlaneArea;
+    for (unsigned p = threadIdx.x; p < kPlaneArea; p += kThreads) {
+      const float given = gradient[plane + p];
+      const float g = gate.output == nullptr ? given : passed(given, gate.output[plane + p], gate.factor);
+      float taps[kTaps];
+      load_taps(taps, image, p);
+      for (unsigned t = 0; t < kTaps; ++t) sums[t] += g * taps[t];
+      sums[kTaps] += g;
+    }
+  }
+  for (unsigned s = 0; s < kSums; ++s) partial[s][threadIdx.x] = sums[s];
+  __syncthreads();
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) {
+      for (unsigned s = 0; s < kSums; ++s) partial[s][threadIdx.x] += partial[s][threadIdx.x + half];
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x >= kSums) return;
+  const unsigned row = threadIdx.x < kTaps ? channel * kTaps + threadIdx.x : channels * kTaps + channel;
+  of_parts[row * parts + part] = partial[threadIdx.x][0];
+}
+
 __global__ void add_parts_kernel(float* sums, const float* of_parts, std::size_t channels, std::size_t parts) {
   const std::size_t channel = element();
   if (channel >= channels) return;
@@ -487,6 +566,27 @@ void sum_per_channel(float* sums, float* of_parts, const float* values, std::siz
            std::uint64_t{channels}, std::uint64_t{area}, std::uint64_t{parts});
   }
   if (parts > 1) launch(add_parts_kernel, blocks_for(channels), kThreads, stream, sums, of_parts, channels, parts);
+}
+
+void convolve_images(float* out, const float* images, const float* weight, const float* bias, bool relu,
+                     std::size_t batch, std::size_t channels, cudaStream_t stream) {
+  const std::size_t groups = (channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
+  launch(convolve_images_kernel, static_cast<unsigned>(batch * groups), kThreads, stream, out, images, weight, bias,
+         relu, static_cast<unsigned>(channels));
+}
+
+std::size_t image_parts(std::size_t batch) {
+  constexpr std::size_t kMost = 16;  // with 32 channels some blocks for each of a large GPU's processors
+  return std::min(batch, kMost);
+}
+
+void convolve_images_backward(float* sums, float* of_parts, const float* images, const float* gradient,
+                              const Gate& gate, std::size_t batch, std::size_t channels, cudaStream_t stream) {
+  const std::size_t parts = image_parts(batch);
+  const std::size_t rows = channels * (kTaps + 1);
+  launch(convolve_images_backward_kernel, static_cast<unsigned>(channels * parts), kThreads, stream, of_parts, images,
+         gradient, gate, static_cast<unsigned>(batch), static_cast<unsigned>(channels), static_cast<unsigned>(parts));
+  launch(add_parts_kernel, blocks_for(rows), kThreads, stream, sums, of_parts, rows, parts);
 }
 
 void adamw(const AdamWArrays& arrays, const AdamWStep& step, cudaStream_t stream) {

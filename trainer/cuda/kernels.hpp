@@ -72,6 +72,17 @@ void max_pool(float* out, std::uint8_t* taken, const float* in, const float* bia
 void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, const Gate& gate,
                        std::size_t batch, const PoolShape& shape, cudaStream_t stream);
 
+/// images (B, 1, 28, 28) and weight (C, 1, 3, 3) → out (B, C, 26, 26), plus `bias` unless that is null, and clipped
+/// below 0 if `relu`. cuDNN would make a product of matrices of it, of which one has 9 rows; this reads each image
+/// once, and rounds no operand.
+void convolve_images(float* out, const float* images, const float* weight, const float* bias, bool relu,
+                     std::size_t batch, std::size_t channels, cudaStream_t stream);
+/// The gradients of its weights (C, 3, 3), and behind them those of its biases (C), into `sums`, for what of the
+/// `gradient` of `out` passes the gate. `of_parts` holds (10 C, image_parts(B)) values.
+std::size_t image_parts(std::size_t batch);
+void convolve_images_backward(float* sums, float* of_parts, const float* images, const float* gradient,
+                              const Gate& gate, std::size_t batch, std::size_t channels, cudaStream_t stream);
+
 /// The masks of philox.hpp for the samples first_sample, first_sample + stride, …; unless null, current->first_sample
 /// counts instead.
 struct MaskSeries {

@@ -152,7 +152,7 @@ class ConvolutionLayer final : public WeightedLayer {
     return out_.data();
   }
 
-  void backward_weight(const float* in, const float* out_gradient, float* gradient) override {
+  void backward_weight(const float* in, const float* out_gradient, float* gradient, const CudaPass&) override {
     const Product weight_gradient = product(half_product_, gradient + weight_, weights_);
     convolution_.backward_weight(context_.cudnn, weight_gradient.given, operand_again(half_in_, in),
                                  out_gradient_operand(out_gradient), context_.workspace.data(),
@@ -190,6 +190,44 @@ class ConvolutionLayer final : public WeightedLayer {
   DeviceArray<__half> half_product_;  // on the way back
 };
 
+/// Whether the stage at `place` convolves the images themselves by a kernel that is made for it.
+bool convolves_images(const CudaContext& context, const Model& model, std::size_t place) {
+  const Stage& stage = model.stages[place];
+  return context.precision != Precision::fp16 && stage.kind == Stage::Kind::convolution && stage.weight == 0 &&
+         stage.in == kImageExtent && stage.kernel == 3;
+}
+
+/// The first convolution. Its gate is in the sums: nobody else wants what passes it.
+class ImageConvolutionLayer final : public WeightedLayer {
+ public:
+  ImageConvolutionLayer(CudaContext& context, const Model& model, std::size_t place)
+      : WeightedLayer(context, model, place) {}
+
+  std::size_t resize(std::size_t batch) override {
+    parts_.reserve((weights_ + stage_.out.channels) * image_parts(batch));
+    return WeightedLayer::resize(batch);
+  }
+
+  float* forward(float* in, const CudaPass& pass) override {
+    convolve_images(out_.data(), in, pass.parameters + weight_, pool_adds_bias_ ? nullptr : pass.parameters + bias_,
+                    stage_.relu && !pool_adds_bias_, batch_, stage_.out.channels, context_.stream);
+    return out_.data();
+  }
+
+  bool takes_gate() const override { return true; }
+
+  void backward_weight(const float* in, const float* out_gradient, float* gradient, const CudaPass& pass) override {
+    convolve_images_backward(gradient + weight_, parts_.data(), in, out_gradient, pass.gate, batch_,
+                             stage_.out.channels, context_.stream);
+  }
+
+  /// The images need none.
+  float* backward_input(float* out_gradient, const CudaPass&, CudaContext&) override { return out_gradient; }
+
+ private:
+  DeviceArray<float> parts_;
+};
+
 class LinearLayer final : public WeightedLayer {
  public:
   LinearLayer(CudaContext& context, const Model& model, std::size_t place) : WeightedLayer(context, model, place) {}
@@ -203,7 +241,7 @@ class LinearLayer final : public WeightedLayer {
     return out_.data();
   }
 
-  void backward_weight(const float* in, const float* out_gradient, float* gradient) override {
+  void backward_weight(const float* in, const float* out_gradient, float* gradient, const CudaPass&) override {
     const std::size_t from = stage_.in.count();
     const std::size_t to = stage_.out.count();
     multiply(context_, gradient + weight_, {out_gradient_operand(out_gradient), to, true},
@@ -242,6 +280,8 @@ class MaxPoolLayer final : public CudaLayer {
              context_.stream);
     return out_.data();
   }
+
+  bool takes_gate() const override { return true; }
 
   float* backward_input(float* out_gradient, const CudaPass& pass, CudaContext& on) override {
     in_gradient_.reserve(batch_ * stage_.in.count());
@@ -326,7 +366,11 @@ void CudaContext::open(cudaStream_t on, Precision of) {
 std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& model, std::size_t place) {
   const Stage& stage = model.stages[place];
   switch (stage.kind) {
-    case Stage::Kind::convolution: return std::make_unique<ConvolutionLayer>(context, model, place);
+    case Stage::Kind::convolution:
+      if (convolves_images(context, model, place)) {
+        return std::make_unique<ImageConvolutionLayer>(context, model, place);
+      }
+      return std::make_unique<ConvolutionLayer>(context, model, place);
     case Stage::Kind::linear: return std::make_unique<LinearLayer>(context, model, place);
     case Stage::Kind::max_pool: return std::make_unique<MaxPoolLayer>(context, model, place);
     case Stage::Kind::dropout: return std::make_unique<DropoutLayer>(context, stage);

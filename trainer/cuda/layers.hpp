@@ -48,7 +48,7 @@ struct CudaPass {
   SampleNumbers samples;
   DropoutChoice dropout;
   const StepNumbers* current = nullptr;  ///< unless null, the first sample's number is there
-  Gate gate = {};                        ///< backwards: what a pool's gradient passes, by the pool's doing
+  Gate gate = {};                        ///< backwards: for the layer that `takes_gate`
 };
 
 /// A stage of a model. It owns what it computes.
@@ -63,12 +63,14 @@ class CudaLayer {
     batch_ = batch;
     return 0;
   }
+  /// Whether the way back begins with the pass's gate, which then nobody else applies to the gradient.
+  virtual bool takes_gate() const { return false; }
   /// The output. Dropout and relu work in place: theirs is `in`.
   virtual float* forward(float* in, const CudaPass& pass) = 0;
   /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is that before the layer's
   /// relu, for fp16 of halves. After the `forward` of the same pass.
   virtual void backward_weight([[maybe_unused]] const float* in, [[maybe_unused]] const float* out_gradient,
-                               [[maybe_unused]] float* gradient) {}
+                               [[maybe_unused]] float* gradient, [[maybe_unused]] const CudaPass& pass) {}
   /// The gradient of the input, queued on the stream of `on`, which is the layer's own context or another one; may be
   /// `out_gradient`, changed. After the `backward_weight` of the same pass, of which nothing is needed but for fp16.
   virtual float* backward_input(float* out_gradient, const CudaPass& pass, CudaContext& on) = 0;

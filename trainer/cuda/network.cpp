@@ -18,6 +18,11 @@ Network::Network(cudaStream_t stream, const Model& model, Precision precision, G
   values_.resize(layers_.size() + 1);
 }
 
+Network::~Network() {
+  if (branch_) cudaStreamSynchronize(branch_->stream.handle());
+  cudaStreamSynchronize(context_.stream);
+}
+
 void Network::resize(std::size_t batch) {
   if (batch == batch_) return;
   // Growing frees memory that queued work may still use.
@@ -70,7 +75,7 @@ void Network::backward(float* gradient, const std::function<void(std::size_t)>& 
     const Stage& stage = model_.stages[i];
     if (stage.gate) {
       const Gate gate = {.output = values_[i + 1], .factor = pass_.dropout.on ? stage.gate_factor : 1.0F};
-      if (is_pools_gate(i)) {
+      if (leaves_gate(i)) {
         pass_.gate = gate;
       } else {
         relu_backward(out_gradient, gate.output, gate.factor, batch_ * stage.out.count(), chain.stream);
@@ -82,23 +87,23 @@ void Network::backward(float* gradient, const std::function<void(std::size_t)>& 
       }
       // At the last of them the chain is at its end, and joined.
       if (branch_) branch_->event.order(chain.stream, context_.stream);
-      layers_[i]->backward_weight(values_[i], out_gradient, gradient);
+      layers_[i]->backward_weight(values_[i], out_gradient, gradient, pass_);
       // Bias before weight, as automatic differentiation finishes them.
       ready(stage.weight + 1);
       ready(stage.weight);
       if (stage.weight == 0) break;  // the images need no gradient
     }
     out_gradient = layers_[i]->backward_input(out_gradient, pass_, chain);
-    if (stage.kind == Stage::Kind::max_pool) pass_.gate = {};
+    if (layers_[i]->takes_gate()) pass_.gate = {};
   }
   CUDA_CHECK(cudaGetLastError());
 }
 
-/// Whether what lies between the gate of stage `i` and the layer before its run begins with a pool backwards, but for
-/// what lets a gradient as it is. The values are the same, flat or not.
-bool Network::is_pools_gate(std::size_t i) const {
+/// Whether the first layer backwards from stage `i`, its gate's, that does not leave a gradient as it is takes the
+/// gate. The values are the same, flat or not.
+bool Network::leaves_gate(std::size_t i) const {
   while (i > 0 && (model_.stages[i].kind == Stage::Kind::dropout || model_.stages[i].kind == Stage::Kind::flatten)) --i;
-  return model_.stages[i].kind == Stage::Kind::max_pool;
+  return layers_[i]->takes_gate();
 }
 
 Network::Results Network::results() {

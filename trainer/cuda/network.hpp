@@ -24,6 +24,8 @@ class Network {
   /// `model` outlives the network. With two streams `backward` queues the gradients of weights on `stream`, and what
   /// leads to the next of them, the longest way through it, on one of its own; fp16 always has one.
   Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams = GraphStreams::one);
+  /// Waits: what was queued before a call that failed still works on the arrays, the caller's, too.
+  ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
@@ -57,7 +59,7 @@ class Network {
 
   void resize(std::size_t batch);
   void pass_layers(std::optional<float> scale, const KeptLosses& keep);
-  bool is_pools_gate(std::size_t i) const;
+  bool leaves_gate(std::size_t i) const;
 
   CudaContext context_;
   std::unique_ptr<Branch> branch_;

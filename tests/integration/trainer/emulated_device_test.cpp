@@ -299,6 +299,48 @@ TEST_CASE("a bias and a relu have the same bits in the pool behind them as befor
   CHECK(std::count(gated.begin(), gated.end(), 0.0F) > static_cast<std::ptrdiff_t>(gated.size() / 4 * 3));
 }
 
+TEST_CASE("images are convolved, and the gradients of weights and biases taken, by their definitions") {
+  constexpr std::size_t kBatch = 18, kChannels = 11, kSide = 28, kOut = 26, kArea = kOut * kOut;  // more than 16 parts
+  REQUIRE(cuda::image_parts(kBatch) < kBatch);
+  const bool with_bias = GENERATE(false, true);
+  const auto images = random_values(kBatch * kSide * kSide, 13);
+  const auto weight = random_values(kChannels * 9, 14);
+  const auto bias = random_values(kChannels, 15);
+  const auto gradient = random_values(kBatch * kChannels * kArea, 16);
+  const DeviceArray<float> device_images(images.size()), device_weight(weight.size()), device_bias(bias.size());
+  const DeviceArray<float> out(gradient.size()), device_gradient(gradient.size());
+  const DeviceArray<float> sums(kChannels * 10), of_parts(kChannels * 10 * cuda::image_parts(kBatch));
+  upload(device_images, images);
+  upload(device_weight, weight);
+  upload(device_bias, bias);
+  upload(device_gradient, gradient);
+  cuda::convolve_images(out.data(), device_images.data(), device_weight.data(),
+                        with_bias ? device_bias.data() : nullptr, with_bias, kBatch, kChannels, nullptr);
+  cuda::convolve_images_backward(sums.data(), of_parts.data(), device_images.data(), device_gradient.data(),
+                                 {.output = with_bias ? out.data() : nullptr, .factor = 0.5F}, kBatch, kChannels,
+                                 nullptr);
+  const auto found = host_copy(out);
+  const auto found_sums = host_copy(sums);
+  std::vector<double> expected_sums(kChannels * 10);
+  for (std::size_t b = 0; b < kBatch; ++b) {
+    for (std::size_t c = 0; c < kChannels; ++c) {
+      for (std::size_t p = 0; p < kArea; ++p) {
+        const std::size_t at = (b * kChannels + c) * kArea + p;
+        const double passed = !with_bias ? gradient[at] : found[at] > 0 ? gradient[at] * 0.5 : 0;
+        double sum = with_bias ? bias[c] : 0;
+        for (std::size_t t = 0; t < 9; ++t) {
+          const double pixel = images[b * kSide * kSide + (p / kOut + t / 3) * kSide + p % kOut + t % 3];
+          sum += pixel * weight[c * 9 + t];
+          expected_sums[c * 9 + t] += pixel * passed;
+        }
+        expected_sums[kChannels * 9 + c] += passed;
+        REQUIRE(found[at] == Approx(with_bias ? std::max(sum, 0.0) : sum).margin(1e-5));
+      }
+    }
+  }
+  for (std::size_t i = 0; i < expected_sums.size(); ++i) CHECK(found_sums[i] == Approx(expected_sums[i]).margin(1e-3));
+}
+
 TEST_CASE("a bias is added by four values at once and one by one, and so is a gradient gated") {
   const std::size_t area = GENERATE(12, 15, 1);
   const bool relu = GENERATE(false, true);

@@ -211,7 +211,9 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   if (const int code = injected_failure("ncclCommFinalize"); code != 0) return static_cast<ncclResult_t>(code);
   const Lock lock(device_mutex());
-  return sooner_or_later(*comm, [] { return ncclSuccess; });
+  // The real one waits until no graph has work of the communicator any more, and with nobody to destroy it for ever.
+  comm->pending = [comm] { return comm->shared.use_count() == 1 ? ncclSuccess : ncclInProgress; };
+  return ncclInProgress;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
