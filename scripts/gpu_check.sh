@@ -15,7 +15,7 @@
 #   LLMLAUNCH_PRECISIONS="tf32 bf16"    what is measured (default: fp32 tf32 bf16)
 #   LLMLAUNCH_CHECK_SECONDS=N           a check that has not ended by then has failed (600)
 #
-# Time: the build, 4 minutes on 16 cores; then some minutes of checks; then 18 programs of 5 to 60 s for each of N, most of
+# Time: the build, 4 minutes on 16 cores; then some minutes of checks; then 21 programs of 5 to 60 s for each of N, most of
 # it PyTorch's own start and torch.compile: half an hour for 3. It is an estimate: no GPU has been at hand.
 #
 # Prints a table, each row when it is known. Exit status: 0 all passed, 1 something failed, 64 a wrong argument, 69 the build

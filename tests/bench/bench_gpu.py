@@ -22,6 +22,8 @@ VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "grap
             "compiled_graph": "PyTorch, compiled, CUDA graph"}
 OURS = "llmlaunch-train"
 OUR_GRAPH = "llmlaunch-train, CUDA graph"
+OUR_STREAM = "llmlaunch-train, CUDA graph, one stream"  # without gradients of weights beside those of inputs
+OURS_ALL = (OURS, OUR_GRAPH, OUR_STREAM)
 BATCH = 64
 IMAGES = 187 * BATCH  # full batches alone: the peers take no others
 REFUSED = "every step is started by the host"  # what llmlaunch-train says when a device refuses the graph
@@ -31,11 +33,12 @@ class Failed(Exception):
     """A program that did not end well: its command, its status and what it said."""
 
 
-def lines_of(argv):
+def lines_of(argv, **environment):
     """(seconds since the start, line) of a program that must end well."""
     begin = time.perf_counter()
+    alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
     process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")})
+                               env={**alone, **environment})
     lines = [(time.perf_counter() - begin, line) for line in process.stdout]
     if process.wait() != 0:
         raise Failed(f"{' '.join(str(word) for word in argv)} ended with {process.returncode}:\n{''.join(line for _, line in lines)}")
@@ -48,15 +51,16 @@ class Bench:
         lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data, "--train_samples", IMAGES])
 
     def argv(self, who, precision, steps, logging):
-        if who in (OURS, OUR_GRAPH):
+        if who in OURS_ALL:
             return [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
                     "--max_steps", steps, "--logging_steps", logging, "--logging_first_step", "--cuda_graph",
-                    "true" if who == OUR_GRAPH else "false", *([] if precision == "fp32" else ["--" + precision])]
+                    "false" if who == OURS else "true", *([] if precision == "fp32" else ["--" + precision])]
         return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, precision, self.options.device]
 
     def speed(self, who, precision):
         logging = max(1, self.options.steps // 3)
-        said = "".join(line for _, line in lines_of(self.argv(who, precision, 3 * logging, logging)))
+        said = "".join(line for _, line in lines_of(self.argv(who, precision, 3 * logging, logging),
+                                                    LLMLAUNCH_GRAPH_ONE_STREAM="true" if who == OUR_STREAM else "false"))
         if REFUSED in said:
             raise Failed(f"{who}, {precision}: there was no graph to measure:\n{said}")
         found = int(re.findall(r"\((\d+) samples/s\)", said)[-1])
@@ -76,7 +80,7 @@ class Bench:
 
 def compare(bench, options, precision, peers):
     """The rows of one precision: speeds, ours as the time of a step, and its ratios to the peers of the same precision."""
-    found = {who: [] for who in [OURS, OUR_GRAPH, *peers]}
+    found = {who: [] for who in [*OURS_ALL, *peers]}
     for _ in range(options.repeat):
         for who in list(found):
             try:
@@ -92,10 +96,10 @@ def compare(bench, options, precision, peers):
     medians = {who: statistics.median(speeds) for who, speeds in found.items()}
     for who, speeds in found.items():
         print(f"{precision}: {VARIANTS.get(who, who)}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})")
-    for who in (OURS, OUR_GRAPH):
+    for who in OURS_ALL:
         print(f"{precision}: {who}, step | {1e6 * BATCH / medians[who]:.1f} us at batch {BATCH}", flush=True)
     best = max(peers, key=medians.get, default=None)
-    for who in (OURS, OUR_GRAPH) if peers else ():
+    for who in OURS_ALL if peers else ():
         eager = f"eager {medians[who] / medians['eager']:.2f}, " if "eager" in peers else ""
         print(f"{precision}: {who} / PyTorch | {eager}the best ({best}) {medians[who] / medians[best]:.2f}", flush=True)
 
