@@ -99,8 +99,8 @@ __global__ void relu_kernel(float* values, std::size_t count) {
 constexpr unsigned kSide = 3;              // of the kernels that images are convolved with
 constexpr unsigned kTaps = kSide * kSide;  // its weights
 constexpr unsigned kChannelsAtOnce = 8;    // of one block
-constexpr unsigned kSide28 = 28;           // of an image
-constexpr unsigned kPlaces = kSide28 - kSide + 1;
+constexpr unsigned kImageSide = 28;
+constexpr unsigned kPlaces = kImageSide - kSide + 1;
 constexpr unsigned kPlaneArea = kPlaces * kPlaces;
 
 __device__ void load_image(float* image, const float* from) {
@@ -109,8 +109,8 @@ __device__ void load_image(float* image, const float* from) {
 
 /// The nine pixels under the kernel at place p, in the order of its weights.
 __device__ void load_taps(float (&taps)[kTaps], const float* image, unsigned p) {
-  const float* const corner = image + p / kPlaces * kSide28 + p % kPlaces;
-  for (unsigned t = 0; t < kTaps; ++t) taps[t] = corner[t / kSide * kSide28 + t % kSide];
+  const float* const corner = image + p / kPlaces * kImageSide + p % kPlaces;
+  for (unsigned t = 0; t < kTaps; ++t) taps[t] = corner[t / kSide * kImageSide + t % kSide];
 }
 
 /// One block per image and kChannelsAtOnce channels.
@@ -214,8 +214,8 @@ __global__ void max_pool_backward_kernel(float* in_gradient, const float* out_gr
 }
 
 /// One thread per four values, which one block of the generator serves.
-__global__ void dropout_kernel(float* values, std::size_t blocks, std::size_t blocks_per_sample, float p, float factor,
-                               MaskSeries masks) {
+__global__ void dropout_kernel(float* values, const float* bias, std::size_t blocks, std::size_t blocks_per_sample,
+                               float p, float factor, MaskSeries masks) {
   const std::size_t i = element();
   if (i >= blocks) return;
   const std::uint64_t first_sample = masks.current == nullptr ? masks.first_sample : masks.current->first_sample;
@@ -223,6 +223,11 @@ __global__ void dropout_kernel(float* values, std::size_t blocks, std::size_t bl
   const PhiloxBlock words = mask_block(key, static_cast<std::uint32_t>(i % blocks_per_sample));
   float4& four = *reinterpret_cast<float4*>(values + kAtOnce * i);
   float4 v = four;
+  if (bias != nullptr) {
+    const float* const b = bias + kAtOnce * (i % blocks_per_sample);
+    v = {with_bias<true>(v.x, b[0]), with_bias<true>(v.y, b[1]), with_bias<true>(v.z, b[2]),
+         with_bias<true>(v.w, b[3])};
+  }
   v.x *= is_dropped(words.word[0], p) ? 0.0F : factor;
   v.y *= is_dropped(words.word[1], p) ? 0.0F : factor;
   v.z *= is_dropped(words.word[2], p) ? 0.0F : factor;
@@ -498,10 +503,10 @@ void max_pool_backward(float* in_gradient, const float* out_gradient, const std:
   queue(in_gradient, out_gradient, taken, gate, count, shape, stream);
 }
 
-void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
-             cudaStream_t stream) {
+void dropout(float* values, const float* bias, std::size_t batch, std::size_t features, float p,
+             const MaskSeries& masks, cudaStream_t stream) {
   const std::size_t blocks = batch * (features / 4);
-  launch(dropout_kernel, blocks_for(blocks), kThreads, stream, values, blocks, features / 4, p, 1.0F / (1.0F - p),
+  launch(dropout_kernel, blocks_for(blocks), kThreads, stream, values, bias, blocks, features / 4, p, 1.0F / (1.0F - p),
          masks);
 }
 

@@ -90,9 +90,10 @@ struct MaskSeries {
   std::uint32_t layer;
   const StepNumbers* current = nullptr;
 };
-/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p).
-void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
-             cudaStream_t stream);
+/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p). With
+/// `bias` (features), unless null, that is added before, and the sum clipped below 0.
+void dropout(float* values, const float* bias, std::size_t batch, std::size_t features, float p,
+             const MaskSeries& masks, cudaStream_t stream);
 
 /// Where the losses of many steps wait: kept[current->slot × B + b]. `halted`, unless null, becomes 1 with the first
 /// that is not finite.

@@ -47,12 +47,21 @@ void multiply(const CudaContext& context, float* out, const Operand& a, const Op
                compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
 }
 
-/// Whether the stage at `place` is followed by a pool that adds its bias and clips: then nobody else wants what lies
-/// between, which is the largest array of all. Backwards the pool's gate does what the relu's would.
-bool is_pooled(const CudaContext& context, const Model& model, std::size_t place) {
-  return context.precision != Precision::fp16 && model.stages[place].kind == Stage::Kind::convolution &&
-         model.stages[place].relu && place + 1 < model.stages.size() &&
-         model.stages[place + 1].kind == Stage::Kind::max_pool;
+/// Whether the stage behind that at `place` adds its bias and clips, on its own way over the values: a pool behind a
+/// convolution, a dropout behind a linear layer. Nobody else wants what lies between. Backwards the gate of their run
+/// does what the relu's would.
+bool leaves_bias(const CudaContext& context, const Model& model, std::size_t place) {
+  if (context.precision == Precision::fp16 || !model.stages[place].relu || place + 1 == model.stages.size())
+    return false;
+  const Stage::Kind next = model.stages[place + 1].kind;
+  return model.stages[place].kind == Stage::Kind::convolution ? next == Stage::Kind::max_pool
+                                                              : next == Stage::Kind::dropout;
+}
+
+/// Where the bias is that the stage at `place` adds for the one before, if it does.
+std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place) {
+  if (place == 0 || !leaves_bias(context, model, place - 1)) return {};
+  return model.parameters[model.stages[place - 1].weight + 1].first;
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -63,7 +72,7 @@ class WeightedLayer : public CudaLayer {
         weight_(model.parameters[stage_.weight].first),
         bias_(model.parameters[stage_.weight + 1].first),
         weights_(model.parameters[stage_.weight].count),
-        pool_adds_bias_(is_pooled(context, model, place)) {}
+        leaves_bias_(leaves_bias(context, model, place)) {}
 
   std::size_t resize(std::size_t batch) override {
     batch_ = batch;
@@ -78,7 +87,7 @@ class WeightedLayer : public CudaLayer {
   }
 
   void finish_forward(const float* parameters) const {
-    if (pool_adds_bias_) {
+    if (leaves_bias_) {
       return;
     } else if (halves()) {
       add_bias_in_fp16(out_.data(), parameters + bias_, stage_.relu, batch_, stage_.out.channels, area(),
@@ -119,7 +128,7 @@ class WeightedLayer : public CudaLayer {
 
   std::size_t weight_, bias_;
   std::size_t weights_;  // how many
-  bool pool_adds_bias_;
+  bool leaves_bias_;
   DeviceArray<float> out_;
   DeviceArray<__half> half_in_, half_weight_, half_out_;  // fp16's; the last one's gradient from the way back on
   DeviceArray<float> in_gradient_;                        // from the first backward pass on
@@ -209,8 +218,8 @@ class ImageConvolutionLayer final : public WeightedLayer {
   }
 
   float* forward(float* in, const CudaPass& pass) override {
-    convolve_images(out_.data(), in, pass.parameters + weight_, pool_adds_bias_ ? nullptr : pass.parameters + bias_,
-                    stage_.relu && !pool_adds_bias_, batch_, stage_.out.channels, context_.stream);
+    convolve_images(out_.data(), in, pass.parameters + weight_, leaves_bias_ ? nullptr : pass.parameters + bias_,
+                    stage_.relu && !leaves_bias_, batch_, stage_.out.channels, context_.stream);
     return out_.data();
   }
 
@@ -263,11 +272,8 @@ class LinearLayer final : public WeightedLayer {
 
 class MaxPoolLayer final : public CudaLayer {
  public:
-  MaxPoolLayer(CudaContext& context, const Model& model, std::size_t place) : CudaLayer(context, model.stages[place]) {
-    if (place > 0 && is_pooled(context, model, place - 1)) {
-      bias_ = model.parameters[model.stages[place - 1].weight + 1].first;
-    }
-  }
+  MaxPoolLayer(CudaContext& context, const Model& model, std::size_t place)
+      : CudaLayer(context, model.stages[place]), bias_(bias_before(context, model, place)) {}
 
   std::size_t resize(std::size_t batch) override {
     out_.reserve(batch * stage_.out.count());
@@ -302,28 +308,35 @@ class MaxPoolLayer final : public CudaLayer {
 
 class DropoutLayer final : public CudaLayer {
  public:
-  DropoutLayer(CudaContext& context, const Stage& stage) : CudaLayer(context, stage) {}
+  DropoutLayer(CudaContext& context, const Model& model, std::size_t place)
+      : CudaLayer(context, model.stages[place]), bias_(bias_before(context, model, place)) {}
 
   float* forward(float* in, const CudaPass& pass) override {
-    apply(in, pass, context_.stream);
+    const float* const bias = bias_ ? pass.parameters + *bias_ : nullptr;
+    if (pass.dropout.on) {
+      apply(in, bias, pass, context_.stream);
+    } else if (bias != nullptr) {
+      add_bias_relu(in, bias, batch_, stage_.out.count(), 1, context_.stream);
+    }
     return in;
   }
 
   float* backward_input(float* out_gradient, const CudaPass& pass, CudaContext& on) override {
-    if (!stage_.behind_relu) apply(out_gradient, pass, on.stream);  // the same masks again
+    if (!stage_.behind_relu && pass.dropout.on) apply(out_gradient, nullptr, pass, on.stream);  // the same masks again
     return out_gradient;
   }
 
  private:
-  void apply(float* values, const CudaPass& pass, cudaStream_t stream) const {
-    if (!pass.dropout.on) return;
+  void apply(float* values, const float* bias, const CudaPass& pass, cudaStream_t stream) const {
     const MaskSeries masks = {.seed = pass.dropout.seed,
                               .first_sample = pass.samples.first,
                               .stride = pass.samples.stride,
                               .layer = stage_.mask,
                               .current = pass.current};
-    dropout(values, batch_, stage_.out.count(), stage_.p, masks, stream);
+    dropout(values, bias, batch_, stage_.out.count(), stage_.p, masks, stream);
   }
+
+  std::optional<std::size_t> bias_;  // where that of the layer before is, if it is added here
 };
 
 /// One that is no part of a layer before it. Backwards it is its run's gate.
@@ -373,7 +386,7 @@ std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& mo
       return std::make_unique<ConvolutionLayer>(context, model, place);
     case Stage::Kind::linear: return std::make_unique<LinearLayer>(context, model, place);
     case Stage::Kind::max_pool: return std::make_unique<MaxPoolLayer>(context, model, place);
-    case Stage::Kind::dropout: return std::make_unique<DropoutLayer>(context, stage);
+    case Stage::Kind::dropout: return std::make_unique<DropoutLayer>(context, model, place);
     case Stage::Kind::relu: return std::make_unique<ReluLayer>(context, stage);
     case Stage::Kind::flatten: return std::make_unique<FlattenLayer>(context, stage);
   }

@@ -341,6 +341,22 @@ TEST_CASE("images are convolved, and the gradients of weights and biases taken, 
   for (std::size_t i = 0; i < expected_sums.size(); ++i) CHECK(found_sums[i] == Approx(expected_sums[i]).margin(1e-3));
 }
 
+TEST_CASE("a bias and a relu have the same bits in the dropout behind them as before it") {
+  constexpr std::size_t kBatch = 3, kFeatures = 20;
+  constexpr cuda::MaskSeries kMasks = {.seed = 3, .first_sample = 40, .stride = 2, .layer = 1};
+  const DeviceArray<float> before(kBatch * kFeatures), inside(kBatch * kFeatures), bias(kFeatures);
+  const auto host = random_values(before.size(), 17);
+  upload(before, host);
+  upload(inside, host);
+  upload(bias, random_values(kFeatures, 18));
+  cuda::add_bias_relu(before.data(), bias.data(), kBatch, kFeatures, 1, nullptr);
+  cuda::dropout(before.data(), nullptr, kBatch, kFeatures, 0.5F, kMasks, nullptr);
+  cuda::dropout(inside.data(), bias.data(), kBatch, kFeatures, 0.5F, kMasks, nullptr);
+  const auto found = host_copy(inside);
+  CHECK(found == host_copy(before));
+  CHECK(std::count(found.begin(), found.end(), 0.0F) > static_cast<std::ptrdiff_t>(found.size() / 2));
+}
+
 TEST_CASE("a bias is added by four values at once and one by one, and so is a gradient gated") {
   const std::size_t area = GENERATE(12, 15, 1);
   const bool relu = GENERATE(false, true);

@@ -284,7 +284,7 @@ TEST_CASE("a rank whose device or NCCL fails says so, and the others end with th
            Row{"ncclAllGather:2=5@1", 78, "two ranks of one host may have the same GPU"},
            Row{"async:60=6@1", 69,
                "remote process exited or there was a network error: an error that a test asked for"},
-           Row{"work:300=700@1", 69, "cudaErrorIllegalAddress"},
+           Row{"work:220=700@1", 69, "cudaErrorIllegalAddress"},
            Row{"cudaMalloc:20=2@1", 71, "the GPU's memory is full"},
        }) {
     CAPTURE(graph, rules);
