@@ -103,5 +103,11 @@ if [[ ! -e /usr/sbin/policy-rc.d && ! -d /run/systemd/system ]]; then
   trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
 fi
 "${as_root[@]}" apt-get update -qq
+# Ubuntu 24.04 and Debian 13 have a newer Boost alone, under its plain name.
+for i in "${!missing[@]}"; do
+  if [[ ${missing[i]} == libboost1.81-dev ]] && ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then
+    missing[i]=libboost-dev
+  fi
+done
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 echo "install_deps: done"

@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/env.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/gloo_options.hpp"
 #include "trainer/late_ranks.hpp"
+#include "trainer/world.hpp"
 #ifdef LLMLAUNCH_CUDA_BACKEND
 #include "trainer/cuda/cuda_backend.hpp"
 #endif
@@ -64,7 +66,10 @@ Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_un
   }
 #ifdef LLMLAUNCH_CUDA_BACKEND
   if (plan.cuda) {
-    return cuda::make_engine(world, *model, adamw, dropout, options.precision, timeout_of(options));
+    const auto one_stream = switch_in_environment(env::kGraphOneStream);
+    if (!one_stream) return one_stream.error();
+    return cuda::make_engine(world, *model, adamw, dropout, options.precision,
+                             *one_stream ? cuda::GraphStreams::one : cuda::GraphStreams::two, timeout_of(options));
   }
 #endif
   // Beside narrower numbers, too, where it would change none: a CPU has no TF32.

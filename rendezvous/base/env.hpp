@@ -56,6 +56,8 @@ inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in th
 inline constexpr const char* kColumns = "LLMLAUNCH_COLUMNS";
 /// Nobody sets it but the user, as NCCL_SHM_DISABLE: with true, on any rank, the trainer's CPU ranks average over TCP.
 inline constexpr const char* kShmDisable = "LLMLAUNCH_SHM_DISABLE";
+/// The same for comparisons: with true a GPU's steps as a graph have one piece of work after another.
+inline constexpr const char* kGraphOneStream = "LLMLAUNCH_GRAPH_ONE_STREAM";
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";

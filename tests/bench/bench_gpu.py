@@ -1,11 +1,11 @@
 """llmlaunch-train beside PyTorch on one GPU, in one run: BasicNet's samples per second at batch 64, with and
-without --cuda_graph, against eager PyTorch, torch.compile and PyTorch with CUDA graphs, each in fp32, TF32 and bfloat16 and compared
-with its own kind, and the time until 99 % of the drawn test digits are right.
+without --cuda_graph, against eager PyTorch, torch.compile, PyTorch's CUDA graph, and one of compiled kernels, each in fp32, TF32 and
+bfloat16 and compared with its own kind, and the time until 99 % of the drawn test digits are right.
 
     bench_gpu.py --bin BIN_DIR --python PYTHON_WITH_TORCH [--repeat 5] [--steps 3000] [--precisions fp32 tf32 bf16] [--device cuda]
 
-Prints rows "name | value" as scripts/gpu_check.sh shows them; the speed is that of the last third of the steps. Without
---python the peers are left out. --device cpu tries the script itself, with few steps; a CPU has no TF32.
+Prints rows "name | value" as scripts/gpu_check.sh shows them, and each program's speed on stderr as soon as it is known; the speed is
+that of the last third of the steps. Without --python the peers are left out, and one that ends with an error is a row. --device cpu tries the script itself, with few steps; a CPU has no TF32.
 """
 import argparse
 import os
@@ -18,22 +18,30 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "graph": "PyTorch, CUDA graph"}
+VARIANTS = {"eager": "PyTorch eager", "compile": "PyTorch, torch.compile", "graph": "PyTorch, CUDA graph",
+            "compiled_graph": "PyTorch, compiled, CUDA graph"}
 OURS = "llmlaunch-train"
 OUR_GRAPH = "llmlaunch-train, CUDA graph"
+OUR_STREAM = "llmlaunch-train, CUDA graph, one stream"  # without gradients of weights beside those of inputs
+OURS_ALL = (OURS, OUR_GRAPH, OUR_STREAM)
 BATCH = 64
 IMAGES = 187 * BATCH  # full batches alone: the peers take no others
 REFUSED = "every step is started by the host"  # what llmlaunch-train says when a device refuses the graph
 
 
-def lines_of(argv):
+class Failed(Exception):
+    """A program that did not end well: its command, its status and what it said."""
+
+
+def lines_of(argv, **environment):
     """(seconds since the start, line) of a program that must end well."""
     begin = time.perf_counter()
+    alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
     process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")})
+                               env={**alone, **environment})
     lines = [(time.perf_counter() - begin, line) for line in process.stdout]
     if process.wait() != 0:
-        sys.exit(f"{' '.join(str(word) for word in argv)} ended with {process.returncode}:\n{''.join(line for _, line in lines)}")
+        raise Failed(f"{' '.join(str(word) for word in argv)} ended with {process.returncode}:\n{''.join(line for _, line in lines)}")
     return lines
 
 
@@ -43,18 +51,21 @@ class Bench:
         lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data, "--train_samples", IMAGES])
 
     def argv(self, who, precision, steps, logging):
-        if who in (OURS, OUR_GRAPH):
+        if who in OURS_ALL:
             return [self.options.bin / "llmlaunch-train", "--device", self.options.device, "--data_dir", self.data,
                     "--max_steps", steps, "--logging_steps", logging, "--logging_first_step", "--cuda_graph",
-                    "true" if who == OUR_GRAPH else "false", *([] if precision == "fp32" else ["--" + precision])]
+                    "false" if who == OURS else "true", *([] if precision == "fp32" else ["--" + precision])]
         return [self.options.python, HERE / "gpu_peer.py", who, self.data, BATCH, steps, logging, precision, self.options.device]
 
     def speed(self, who, precision):
         logging = max(1, self.options.steps // 3)
-        said = "".join(line for _, line in lines_of(self.argv(who, precision, 3 * logging, logging)))
+        said = "".join(line for _, line in lines_of(self.argv(who, precision, 3 * logging, logging),
+                                                    LLMLAUNCH_GRAPH_ONE_STREAM="true" if who == OUR_STREAM else "false"))
         if REFUSED in said:
-            sys.exit(f"{who}, {precision}: there was no graph to measure:\n{said}")
-        return int(re.findall(r"\((\d+) samples/s\)", said)[-1])
+            raise Failed(f"{who}, {precision}: there was no graph to measure:\n{said}")
+        found = int(re.findall(r"\((\d+) samples/s\)", said)[-1])
+        print(f"{precision}: {who}: {found} samples/s", file=sys.stderr, flush=True)
+        return found
 
     def seconds_to_99(self):
         """From the start of the program, its test passes included."""
@@ -69,19 +80,28 @@ class Bench:
 
 def compare(bench, options, precision, peers):
     """The rows of one precision: speeds, ours as the time of a step, and its ratios to the peers of the same precision."""
-    found = {who: [] for who in [OURS, OUR_GRAPH, *peers]}
+    found = {who: [] for who in [*OURS_ALL, *peers]}
     for _ in range(options.repeat):
-        for who, speeds in found.items():
-            speeds.append(bench.speed(who, precision))
+        for who in list(found):
+            try:
+                found[who].append(bench.speed(who, precision))
+            except Failed as failure:
+                if who not in peers:
+                    raise
+                # One that this PyTorch cannot says nothing of the others.
+                print(failure, file=sys.stderr)
+                print(f"{precision}: {VARIANTS[who]}, samples/s | failed: {str(failure).strip().splitlines()[-1]}", flush=True)
+                del found[who]
+    peers = [who for who in peers if who in found]
     medians = {who: statistics.median(speeds) for who, speeds in found.items()}
     for who, speeds in found.items():
         print(f"{precision}: {VARIANTS.get(who, who)}, samples/s | {medians[who]:.0f} ({' '.join(map(str, speeds))})")
-    for who in (OURS, OUR_GRAPH):
-        print(f"{precision}: {who}, step | {1e6 * BATCH / medians[who]:.1f} us at batch {BATCH}")
+    for who in OURS_ALL:
+        print(f"{precision}: {who}, step | {1e6 * BATCH / medians[who]:.1f} us at batch {BATCH}", flush=True)
     best = max(peers, key=medians.get, default=None)
-    for who in (OURS, OUR_GRAPH) if peers else ():
-        print(f"{precision}: {who} / PyTorch | eager {medians[who] / medians['eager']:.2f}, "
-              f"the best ({best}) {medians[who] / medians[best]:.2f}", flush=True)
+    for who in OURS_ALL if peers else ():
+        eager = f"eager {medians[who] / medians['eager']:.2f}, " if "eager" in peers else ""
+        print(f"{precision}: {who} / PyTorch | {eager}the best ({best}) {medians[who] / medians[best]:.2f}", flush=True)
 
 
 def main():
@@ -95,7 +115,7 @@ def main():
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
     precisions = options.precisions or (["fp32", "tf32", "bf16"] if options.device == "cuda" else ["fp32"])
-    peers = [variant for variant in VARIANTS if options.python and not (variant == "graph" and options.device == "cpu")]
+    peers = [variant for variant in VARIANTS if options.python and not ("graph" in variant and options.device == "cpu")]
     with tempfile.TemporaryDirectory(prefix="llmlaunch-bench-") as folder:
         bench = Bench(options, folder)
         for precision in precisions:
@@ -108,4 +128,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as failure:
+        sys.exit(str(failure))

@@ -1,5 +1,5 @@
-"""scripts/gpu_check.sh without a GPU: what it says of a machine that cannot build, and of a graph that a device refuses. The driver,
-the toolkit and the programs are stubs here."""
+"""scripts/gpu_check.sh without a GPU: what it says of a machine that cannot build, of programs that were built elsewhere, of checks that
+hang and of a graph that a device refuses. The driver, the toolkit and the programs are stubs here."""
 import os
 import subprocess
 
@@ -49,7 +49,11 @@ def check(tmp_path):
     stub(tools / "ninja")
     stub(tools / "dpkg-query", "echo installed")
     stub(toolkit / "nvcc")
-    for name in "unit_trainer_libraries", "gpu_backend_test", "example_nccl_all_reduce", "llmlaunch":
+    (tmp_path / "wheels/nvidia/nccl/lib").mkdir(parents=True)
+    (tmp_path / "wheels/nvidia/nccl/lib/libnccl.so.2").touch()
+    stub(programs / "gpu_backend_test", '[ -z "$STUB_HANGS" ] || exec sleep 600')
+    stub(programs / "unit_trainer_libraries", '[ -z "$STUB_WHEELS" ] || case $LD_LIBRARY_PATH in *wheels/nvidia/nccl/lib) ;; *) exit 1 ;; esac')
+    for name in "example_nccl_all_reduce", "llmlaunch":
         stub(programs / name)
     stub(programs / "llmlaunch-train", TRAIN)
 
@@ -96,6 +100,77 @@ def test_a_graph_passes_and_is_measured_in_each_precision(check):
 
 
 def test_a_wrong_argument_is_refused(check):
-    for words in ["--repeat", "0"], ["--repet"]:
+    for words in ["--repeat", "0"], ["--repet"], ["--only", "speed,all"], ["--pack", "--repeat"]:
         status, _, err = check(*words)
-        assert status == 64 and "usage: scripts/gpu_check.sh [--repeat N] [BUILD_DIR]" in err, err
+        assert status == 64 and "usage: scripts/gpu_check.sh [--repeat N] [--only PARTS] [--pack FILE] [BUILD_DIR]" in err, err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs")
+def test_where_nothing_can_be_installed_what_is_missing_is_said(check, tmp_path):
+    for name, text in ("dpkg-query", "exit 1"), ("apt-get", "exit 100"):
+        (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    status, _, err = check(STUB_MISSING="Gloo\n")
+    assert status == 69 and "error: the build needs what is not here: Gloo\n" in err, err
+
+
+def test_programs_that_were_built_elsewhere_need_no_build(check, tmp_path):
+    (tmp_path / "build" / "packed").touch()
+    status, out, err = check("--only", "checks", CUDA_HOME="/nowhere", STUB_MISSING="Gloo\n", STUB_CMAKE_VERSION="3.0")
+    assert status == 0 and "one epoch on one GPU" in out and "speed" not in out, out + err
+
+
+def test_what_is_packed_are_the_programs_and_libraries_that_another_machine_may_lack(check, tmp_path):
+    for name in "llmlaunch-agent", "nccl_all_reduce_bench":
+        (tmp_path / "build/bin" / name).touch()
+    (tmp_path / "libdnnl.so.2").touch()
+    (tmp_path / "tools/ldd").write_text(f"""#!/bin/sh
+echo "\tlibdnnl.so.2 => {tmp_path}/libdnnl.so.2 (0x1)"
+echo "\tlibc.so.6 => /lib/libc.so.6 (0x2)"
+echo "\tlibnccl.so.2 => /usr/lib/libnccl.so.2 (0x3)"
+""")
+    (tmp_path / "tools/strip").write_text("#!/bin/sh\n")
+    for name in "ldd", "strip":
+        (tmp_path / "tools" / name).chmod(0o755)
+    (tmp_path / "tools/nvidia-smi").unlink()  # no GPU is needed
+    status, out, err = check("--pack", str(tmp_path / "packed.tar.gz"))
+    assert status == 0 and "packed.tar.gz: " in out, out + err
+    names = subprocess.run(["tar", "-tzf", tmp_path / "packed.tar.gz"], capture_output=True, text=True, check=True).stdout.split()
+    assert "./packed" in names and "./bin/llmlaunch-train" in names and "./bin/nccl_all_reduce_bench" in names, names
+    assert [name for name in names if name.startswith("./lib/")] == ["./lib/", "./lib/libdnnl.so.2"], names
+
+
+def test_the_libraries_of_a_pythons_wheels_are_found(check, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh
+[ "$1" != -c ] || exit 1
+echo {tmp_path}/wheels/nvidia/nccl/lib
+""")
+    python.chmod(0o755)
+    status, out, err = check("--only", "checks", STUB_WHEELS="1", LLMLAUNCH_PYTHON=str(python))
+    assert status == 0, out + err
+
+
+def test_a_check_that_hangs_is_a_row_and_the_others_follow(check):
+    status, out, err = check("--only", "checks", STUB_HANGS="1", LLMLAUNCH_CHECK_SECONDS="1")
+    rows = {line[:48].rstrip(): line[49:] for line in out.splitlines()}
+    assert status == 1 and rows["CUDA backend against the CPU's"] == "FAILED   no end within 1 s", out + err
+    assert rows["the same as a CUDA graph"].startswith("passed"), out + err
+
+
+def test_a_peer_that_fails_is_a_row_and_no_error(tmp_path):
+    train, peer = tmp_path / "llmlaunch-train", tmp_path / "python"
+    train.write_text("#!/bin/sh\n" + TRAIN)
+    peer.write_text("""#!/bin/sh
+case $2 in
+  compile) echo "no compiler"; exit 1 ;;
+  *) echo "step 1/1 loss 1.0000 (50 samples/s)" ;;
+esac
+""")
+    for program in train, peer:
+        program.chmod(0o755)
+    ended = subprocess.run(["python3", ROOT / "tests/bench/bench_gpu.py", "--bin", tmp_path, "--python", peer, "--repeat", "1",
+                            "--precisions", "tf32"], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "tf32: PyTorch, torch.compile, samples/s | failed: no compiler\n" in ended.stdout
+    assert "tf32: llmlaunch-train / PyTorch | eager 2.00, the best (eager) 2.00\n" in ended.stdout

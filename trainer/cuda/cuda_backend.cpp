@@ -17,31 +17,20 @@
 #include "trainer/cuda/nccl_comm.hpp"
 #include "trainer/cuda/network.hpp"
 #include "trainer/cuda/step_graph.hpp"
+#include "trainer/cuda/stream.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
 
-/// A stream that goes with its owner.
-class Stream {
- public:
-  Stream() { CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  cudaStream_t handle() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-              Precision precision)
+              Precision precision, GraphStreams graph_streams)
       : model_(model),
         adamw_(adamw),
         dropout_(dropout),
         precision_(precision),
+        graph_streams_(graph_streams),
         parameters_(model.values),
         gradient_(model.values),
         first_moment_(model.values),
@@ -170,6 +159,7 @@ class CudaBackend final : public Backend {
     return make_step_graph({.stream = stream(),
                             .model = &model_,
                             .precision = precision_,
+                            .streams = graph_streams_,
                             .adamw = adamw_,
                             .dropout = {.on = dropout_.on, .seed = dropout_.seed},
                             .arrays = arrays(),
@@ -229,6 +219,7 @@ class CudaBackend final : public Backend {
   AdamWOptions adamw_;
   DropoutOptions dropout_;
   Precision precision_;
+  GraphStreams graph_streams_;
   std::string description_;
   Stream stream_;
   DeviceArray<float> parameters_, gradient_, first_moment_, second_moment_;
@@ -278,14 +269,15 @@ Result<void> check_precision(int device, Precision precision) {
 }
 
 Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const Model& model, const AdamWOptions& adamw,
-                                                  const DropoutOptions& dropout, Precision precision) {
+                                                  const DropoutOptions& dropout, Precision precision,
+                                                  GraphStreams graph_streams) {
   const auto device = device_of(world);
   if (!device) return device.error();
   if (auto can = check_precision(*device, precision); !can) return can.error();
   set_identity({.rank = world.rank, .host = world.host, .device = *device});
   return without_exceptions([&] {
     CUDA_CHECK(cudaSetDevice(*device));
-    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision);
+    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision, graph_streams);
   });
 }
 
@@ -307,8 +299,9 @@ Result<int> probe() {
 }
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
-                                                   const DropoutOptions& dropout, Precision precision) {
-  auto backend = make_backend(world, model, adamw, dropout, precision);
+                                                   const DropoutOptions& dropout, Precision precision,
+                                                   GraphStreams graph_streams) {
+  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams);
   if (!backend) return backend.error();
   return std::unique_ptr<Backend>(std::move(*backend));
 }
@@ -321,8 +314,9 @@ Result<void> copy_to_host(std::span<float> host, std::span<const float> device) 
 }
 
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           Precision precision, std::chrono::milliseconds collective_timeout) {
-  auto backend = make_backend(world, model, adamw, dropout, precision);
+                           Precision precision, GraphStreams graph_streams,
+                           std::chrono::milliseconds collective_timeout) {
+  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams);
   if (!backend) return backend.error();
   Engine engine;
   if (world.world_size == 1) {

@@ -8,6 +8,7 @@
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/backend.hpp"
+#include "trainer/cuda/graph_streams.hpp"
 #include "trainer/device.hpp"
 #include "trainer/world.hpp"
 
@@ -20,14 +21,15 @@ Result<int> probe();
 /// A backend on the GPU with number `local_rank`, or on the only visible one. `model` outlives it. `Errc::unsupported`
 /// when there are fewer.
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
-                                                   const DropoutOptions& dropout,
-                                                   Precision precision = Precision::fp32);
+                                                   const DropoutOptions& dropout, Precision precision = Precision::fp32,
+                                                   GraphStreams graph_streams = GraphStreams::two);
 
 /// Values of a backend's flat arrays, for a look at them. Equal sizes.
 Result<void> copy_to_host(std::span<float> host, std::span<const float> device);
 
 /// The same with the communicator for the world: NCCL, or none for one process. Only after a successful `probe`.
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           Precision precision, std::chrono::milliseconds collective_timeout);
+                           Precision precision, GraphStreams graph_streams,
+                           std::chrono::milliseconds collective_timeout);
 
 }  // namespace llmlaunch::trainer::cuda

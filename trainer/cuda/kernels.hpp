@@ -1,6 +1,7 @@
 /// \file
 /// The GPU kernels between the libraries' big operations, as plain functions that queue one kernel on a stream. fp32,
-/// (B, C, H, W) as on the CPU. Every sum has a fixed order, so that a run repeats bit for bit.
+/// (B, C, H, W) as on the CPU. Arrays of activations and gradients begin at addresses that 16 divides. Every sum has a
+/// fixed order, so that a run repeats bit for bit.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -52,12 +53,35 @@ void relu(float* values, std::size_t count, cudaStream_t stream);
 /// dropout (factor 1 / (1 - p)) when `output` is what dropout left.
 void relu_backward(float* gradient, const float* output, float factor, std::size_t count, cudaStream_t stream);
 
-/// in (N, H, W), H and W even → out (N, H/2, W/2), and which of the four was taken: the first of equals.
-void max_pool(float* out, std::uint8_t* taken, const float* in, std::size_t images, std::size_t height,
-              std::size_t width, cudaStream_t stream);
-/// The gradient of max_pool's input: out_gradient where it was taken, else 0.
-void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, std::size_t images,
-                       std::size_t height, std::size_t width, cudaStream_t stream);
+/// What a gradient passes: output[i] > 0, where it is multiplied by `factor`, else it is 0. None where `output` is
+/// null.
+struct Gate {
+  const float* output = nullptr;
+  float factor = 1;
+};
+
+/// One image of a pool's input, height and width even.
+struct PoolShape {
+  std::size_t channels, height, width;
+};
+/// in (B, C, H, W) → out (B, C, H/2, W/2), and which of the four was taken: the first of equals. With `bias`, unless
+/// null, that of its channel is added to each value before, and the sum clipped below 0; `in` stays what it is.
+void max_pool(float* out, std::uint8_t* taken, const float* in, const float* bias, std::size_t batch,
+              const PoolShape& shape, cudaStream_t stream);
+/// The gradient of max_pool's input: what of out_gradient passes the gate, where it was taken, else 0.
+void max_pool_backward(float* in_gradient, const float* out_gradient, const std::uint8_t* taken, const Gate& gate,
+                       std::size_t batch, const PoolShape& shape, cudaStream_t stream);
+
+/// images (B, 1, 28, 28) and weight (C, 1, 3, 3) → out (B, C, 26, 26), plus `bias` unless that is null, and clipped
+/// below 0 if `relu`. cuDNN would make a product of matrices of it, of which one has 9 rows; this reads each image
+/// once, and rounds no operand.
+void convolve_images(float* out, const float* images, const float* weight, const float* bias, bool relu,
+                     std::size_t batch, std::size_t channels, cudaStream_t stream);
+/// The gradients of its weights (C, 3, 3), and behind them those of its biases (C), into `sums`, for what of the
+/// `gradient` of `out` passes the gate. `of_parts` holds (10 C, image_parts(B)) values.
+std::size_t image_parts(std::size_t batch);
+void convolve_images_backward(float* sums, float* of_parts, const float* images, const float* gradient,
+                              const Gate& gate, std::size_t batch, std::size_t channels, cudaStream_t stream);
 
 /// The masks of philox.hpp for the samples first_sample, first_sample + stride, …; unless null, current->first_sample
 /// counts instead.
@@ -66,9 +90,10 @@ struct MaskSeries {
   std::uint32_t layer;
   const StepNumbers* current = nullptr;
 };
-/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p).
-void dropout(float* values, std::size_t batch, std::size_t features, float p, const MaskSeries& masks,
-             cudaStream_t stream);
+/// values (batch, features), features a multiple of 4: keeps each value with probability 1 - p, times 1 / (1 - p). With
+/// `bias` (features), unless null, that is added before, and the sum clipped below 0.
+void dropout(float* values, const float* bias, std::size_t batch, std::size_t features, float p,
+             const MaskSeries& masks, cudaStream_t stream);
 
 /// Where the losses of many steps wait: kept[current->slot × B + b]. `halted`, unless null, becomes 1 with the first
 /// that is not finite.

@@ -27,11 +27,19 @@ struct DropoutChoice {
 
 /// What the layers of a network share. The handles work on `stream`.
 struct CudaContext {
+  CudaContext() = default;
+  ~CudaContext();
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+  /// Makes the handles. Once.
+  void open(cudaStream_t on, Precision of);
+
   cudaStream_t stream = nullptr;
   cublasHandle_t cublas = nullptr;
   cudnnHandle_t cudnn = nullptr;
   Precision precision = Precision::fp32;
-  DeviceArray<std::byte> workspace;  // one for all: their work is queued one after another
+  DeviceArray<std::byte> workspace;          // one for all: their work is queued one after another
+  DeviceArray<std::byte> product_workspace;  // cuBLAS's
 };
 
 /// What the layers of one pass share.
@@ -40,6 +48,7 @@ struct CudaPass {
   SampleNumbers samples;
   DropoutChoice dropout;
   const StepNumbers* current = nullptr;  ///< unless null, the first sample's number is there
+  Gate gate = {};                        ///< backwards: for the layer that `takes_gate`
 };
 
 /// A stage of a model. It owns what it computes.
@@ -54,14 +63,17 @@ class CudaLayer {
     batch_ = batch;
     return 0;
   }
+  /// Whether the way back begins with the pass's gate, which then nobody else applies to the gradient.
+  virtual bool takes_gate() const { return false; }
   /// The output. Dropout and relu work in place: theirs is `in`.
   virtual float* forward(float* in, const CudaPass& pass) = 0;
   /// Weight and bias of the flat `gradient`; layers without them do nothing. `out_gradient` is that before the layer's
   /// relu, for fp16 of halves. After the `forward` of the same pass.
   virtual void backward_weight([[maybe_unused]] const float* in, [[maybe_unused]] const float* out_gradient,
-                               [[maybe_unused]] float* gradient) {}
-  /// The gradient of the input; may be `out_gradient`, changed. After the `backward_weight` of the same pass.
-  virtual float* backward_input(float* out_gradient, const CudaPass& pass) = 0;
+                               [[maybe_unused]] float* gradient, [[maybe_unused]] const CudaPass& pass) {}
+  /// The gradient of the input, queued on the stream of `on`, which is the layer's own context or another one; may be
+  /// `out_gradient`, changed. After the `backward_weight` of the same pass, of which nothing is needed but for fp16.
+  virtual float* backward_input(float* out_gradient, const CudaPass& pass, CudaContext& on) = 0;
 
  protected:
   CudaLayer(CudaContext& context, const Stage& stage) : context_(context), stage_(stage) {}
@@ -71,7 +83,7 @@ class CudaLayer {
   std::size_t batch_ = 0;
 };
 
-/// `context` and `model` outlive the layer.
-std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& model, const Stage& stage);
+/// That of the model's stage number `place`. `context` and `model` outlive the layer.
+std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& model, std::size_t place);
 
 }  // namespace llmlaunch::trainer::cuda

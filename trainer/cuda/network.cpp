@@ -1,4 +1,4 @@
-// The stages of a model in order, and back. Every call queues work on one stream; only `results` waits.
+// The stages of a model in order, and back. Every call queues work; only `results` and `logits` wait.
 #include "trainer/cuda/network.hpp"
 
 #include <algorithm>
@@ -7,32 +7,20 @@
 #include "trainer/cuda/kernels.hpp"
 
 namespace llmlaunch::trainer::cuda {
-namespace {
 
-/// What NVIDIA recommends from Hopper on.
-constexpr std::size_t kProductWorkspace = std::size_t{32} << 20U;
-
-}  // namespace
-
-// The destructor runs for what the other constructor has made, also when one of these calls fails.
-Network::Network(cudaStream_t stream, const Model& model, Precision precision) : Network(model) {
-  context_.stream = stream;
-  context_.precision = precision;
-  CUBLAS_CHECK(cublasCreate_v2, &context_.cublas);
-  CUBLAS_CHECK(cublasSetStream_v2, context_.cublas, stream);
-  // Its own would be allocated inside a graph that is being captured, and its size decides what is chosen.
-  product_workspace_.reserve(kProductWorkspace);
-  CUBLAS_CHECK(cublasSetWorkspace_v2, context_.cublas, product_workspace_.data(), kProductWorkspace);
-  CUDNN_CHECK(cudnnCreate, &context_.cudnn);
-  CUDNN_CHECK(cudnnSetStream, context_.cudnn, stream);
-  for (const Stage& stage : model.stages) layers_.push_back(make_cuda_layer(context_, model, stage));
+Network::Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams) : model_(model) {
+  context_.open(stream, precision);
+  if (streams == GraphStreams::two && precision != Precision::fp16) {
+    branch_ = std::make_unique<Branch>();
+    branch_->context.open(branch_->stream.handle(), precision);
+  }
+  for (std::size_t i = 0; i < model.stages.size(); ++i) layers_.push_back(make_cuda_layer(context_, model, i));
   values_.resize(layers_.size() + 1);
 }
 
 Network::~Network() {
-  layers_.clear();
-  if (context_.cudnn != nullptr) cudnn().cudnnDestroy(context_.cudnn);
-  if (context_.cublas != nullptr) cublas().cublasDestroy_v2(context_.cublas);
+  if (branch_) cudaStreamSynchronize(branch_->stream.handle());
+  cudaStreamSynchronize(context_.stream);
 }
 
 void Network::resize(std::size_t batch) {
@@ -48,6 +36,7 @@ void Network::resize(std::size_t batch) {
   std::size_t workspace = 0;
   for (const auto& layer : layers_) workspace = std::max(workspace, layer->resize(batch));
   context_.workspace.reserve(workspace);
+  if (branch_) branch_->context.workspace.reserve(workspace);
 }
 
 void Network::forward(const float* parameters, const Batch& batch, DropoutChoice dropout, std::optional<float> scale) {
@@ -80,25 +69,41 @@ void Network::pass_layers(std::optional<float> scale, const KeptLosses& keep) {
 
 void Network::backward(float* gradient, const std::function<void(std::size_t)>& ready) {
   float* out_gradient = grad_logits_.data();
+  CudaContext& chain = branch_ ? branch_->context : context_;
+  if (branch_) branch_->event.order(context_.stream, chain.stream);
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const Stage& stage = model_.stages[i];
     if (stage.gate) {
-      relu_backward(out_gradient, values_[i + 1], pass_.dropout.on ? stage.gate_factor : 1.0F,
-                    batch_ * stage.out.count(), context_.stream);
+      const Gate gate = {.output = values_[i + 1], .factor = pass_.dropout.on ? stage.gate_factor : 1.0F};
+      if (leaves_gate(i)) {
+        pass_.gate = gate;
+      } else {
+        relu_backward(out_gradient, gate.output, gate.factor, batch_ * stage.out.count(), chain.stream);
+      }
     }
     if (stage.has_parameters()) {
       if (context_.precision == Precision::fp16) {
         round_to_fp16(out_gradient, batch_ * stage.out.count(), context_.stream);
       }
-      layers_[i]->backward_weight(values_[i], out_gradient, gradient);
+      // At the last of them the chain is at its end, and joined.
+      if (branch_) branch_->event.order(chain.stream, context_.stream);
+      layers_[i]->backward_weight(values_[i], out_gradient, gradient, pass_);
       // Bias before weight, as automatic differentiation finishes them.
       ready(stage.weight + 1);
       ready(stage.weight);
       if (stage.weight == 0) break;  // the images need no gradient
     }
-    out_gradient = layers_[i]->backward_input(out_gradient, pass_);
+    out_gradient = layers_[i]->backward_input(out_gradient, pass_, chain);
+    if (layers_[i]->takes_gate()) pass_.gate = {};
   }
   CUDA_CHECK(cudaGetLastError());
+}
+
+/// Whether the first layer backwards from stage `i`, its gate's, that does not leave a gradient as it is takes the
+/// gate. The values are the same, flat or not.
+bool Network::leaves_gate(std::size_t i) const {
+  while (i > 0 && (model_.stages[i].kind == Stage::Kind::dropout || model_.stages[i].kind == Stage::Kind::flatten)) --i;
+  return layers_[i]->takes_gate();
 }
 
 Network::Results Network::results() {

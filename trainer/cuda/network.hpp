@@ -1,6 +1,6 @@
 /// \file
-/// A model's forward and backward pass on one GPU, queued on one stream: its layers in a row. Knows nothing of steps,
-/// ranks or data files; `CudaBackend` is its only user.
+/// A model's forward and backward pass on one GPU, queued on one stream or two: its layers in a row. Knows nothing of
+/// steps, ranks or data files; `CudaBackend` is its only user.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +13,18 @@
 
 #include "trainer/backend.hpp"
 #include "trainer/cuda/device_array.hpp"
+#include "trainer/cuda/graph_streams.hpp"
 #include "trainer/cuda/layers.hpp"
+#include "trainer/cuda/stream.hpp"
 
 namespace llmlaunch::trainer::cuda {
 
 class Network {
  public:
-  /// `model` outlives the network.
-  Network(cudaStream_t stream, const Model& model, Precision precision);
+  /// `model` outlives the network. With two streams `backward` queues the gradients of weights on `stream`, and what
+  /// leads to the next of them, the longest way through it, on one of its own; fp16 always has one.
+  Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams = GraphStreams::one);
+  /// Waits: what was queued before a call that failed still works on the arrays, the caller's, too.
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
@@ -46,15 +50,22 @@ class Network {
   std::vector<float> logits();
 
  private:
-  explicit Network(const Model& model) : model_(model) {}
+  /// A second stream, and the order between both.
+  struct Branch {
+    Stream stream;
+    Event event;
+    CudaContext context;
+  };
+
   void resize(std::size_t batch);
   void pass_layers(std::optional<float> scale, const KeptLosses& keep);
+  bool leaves_gate(std::size_t i) const;
 
   CudaContext context_;
+  std::unique_ptr<Branch> branch_;
   const Model& model_;
   CudaPass pass_;  // the last forward's
   std::size_t batch_ = 0;
-  DeviceArray<std::byte> product_workspace_;        // cuBLAS's
   std::vector<std::unique_ptr<CudaLayer>> layers_;  // one for each stage of the model
   std::vector<float*> values_;                      // the images, then what each layer gave
   DeviceArray<float> images_, losses_, grad_logits_;

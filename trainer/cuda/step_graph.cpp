@@ -71,7 +71,7 @@ class StepGraph final : public ResidentSteps {
         next_(1),
         halted_(1),
         kept_(kStepsInFlight * plan.batch_size),
-        net_(ground.stream, *ground.model, ground.precision) {
+        net_(ground.stream, *ground.model, ground.precision, ground.streams) {
     upload(pixels_, plan.images->images);
     upload(labels_, plan.images->labels);
     std::array<float, kBytes> numbers{};
@@ -79,14 +79,16 @@ class StepGraph final : public ResidentSteps {
       numbers[byte] = trainer::normalised(static_cast<std::uint8_t>(byte));
     }
     upload(normalised_, numbers);
-    // A step on image 0 that changes no weight: it lets all libraries allocate and load what they need, which a capture
-    // does not allow.
+    // A step on image 0 that is halted and changes no weight: it lets the driver load each kernel and the libraries
+    // allocate what they need, which a capture may not allow.
     clear(order_);
     clear(steps_);
     clear(next_);
-    clear(halted_);
+    CUDA_CHECK(cudaMemsetAsync(halted_.data(), 1, sizeof(int), stream()));
     next_step(current_.data(), steps_.data(), next_.data(), stream());
     queue_passes([](std::size_t) { return Result<void>(ok); });
+    adamw(ground_.arrays, current_.data(), halted_.data(), stream());
+    CUDA_CHECK(cudaGetLastError());
     CUDA_CHECK(cudaStreamSynchronize(stream()));
     clear(halted_);
     CUDA_CHECK(cudaStreamSynchronize(stream()));

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "trainer/backend.hpp"
+#include "trainer/cuda/graph_streams.hpp"
 #include "trainer/cuda/kernels.hpp"
 #include "trainer/cuda/layers.hpp"
 
@@ -23,6 +24,7 @@ struct StepGround {
   cudaStream_t stream = nullptr;
   const Model* model = nullptr;
   Precision precision = Precision::fp32;
+  GraphStreams streams = GraphStreams::two;
   AdamWOptions adamw;
   DropoutChoice dropout;
   AdamWArrays arrays;

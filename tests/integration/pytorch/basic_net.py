@@ -103,7 +103,9 @@ def main():
     loader = DataLoader(dataset, batch_size=options.batch, sampler=sampler, drop_last=options.drop_last)
 
     torch.manual_seed(options.seed)
-    model = nn.parallel.DistributedDataParallel(MODELS[options.model]().to(options.device), bucket_cap_mb=options.bucket_cap)
+    model = MODELS[options.model]().to(options.device)
+    if ranks > 1 or options.device == "cpu":  # one process on a GPU needs no Gloo that knows its memory
+        model = nn.parallel.DistributedDataParallel(model, bucket_cap_mb=options.bucket_cap)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(options.beta1, options.beta2), eps=options.epsilon,
                                   weight_decay=options.weight_decay)
     # From 0 up in a straight line, then down to 0 at the last step.

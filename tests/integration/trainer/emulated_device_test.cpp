@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -19,6 +20,7 @@
 #include "trainer/cuda/cuda_backend.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
+#include "trainer/dataset.hpp"
 #include "trainer/init.hpp"
 
 namespace emulated_device_test {
@@ -190,6 +192,44 @@ TEST_CASE("what a capture forbids fails and ends it") {
   CHECK(cudaStreamSynchronize(first.handle) == cudaSuccess);
 }
 
+TEST_CASE("what nobody has used before may have to be loaded, which ends a capture") {
+  const DeviceArray<double> sums(cuda::kSquareSums);
+  const DeviceArray<float> values(1);
+  const Stream stream;
+  for (const bool again : {false, true}) {
+    cudaGraph_t graph = nullptr;
+    REQUIRE(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    cuda::sum_squares(sums.data(), values.data(), 1, stream.handle);
+    CHECK(cudaGetLastError() == (again ? cudaSuccess : cudaErrorStreamCaptureUnsupported));
+    CHECK((cudaStreamEndCapture(stream.handle, &graph) == cudaSuccess) == again);
+    cudaGetLastError();
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cuda::sum_squares(sums.data(), values.data(), 1, stream.handle);
+  }
+}
+
+TEST_CASE("a process that has taken no step can capture one, and its weights stay what they were") {
+  const auto gpu = cuda::make_cuda_backend({}, mlp(), {}, {.on = true, .seed = 5});
+  REQUIRE(gpu);
+  const auto weights = initial_parameters(mlp(), 1);
+  REQUIRE((*gpu)->load_parameters(weights));
+  Dataset images;
+  images.images.assign(4 * 28 * 28, 7);
+  images.labels.assign(4, 1);
+  const auto steps = (*gpu)->make_resident({.images = &images,
+                                            .batch_size = 4,
+                                            .most_positions = 4,
+                                            .most_steps = 1,
+                                            .ready = [](std::size_t) { return Result<void>(ok); },
+                                            .averaged = [] { return Result<void>(ok); },
+                                            .drained = [] { return Result<void>(ok); }});
+  INFO((steps ? std::string() : to_string(steps.error())));
+  CHECK(steps);
+  const auto kept = (*gpu)->copy_parameters();
+  REQUIRE(kept);
+  CHECK(*kept == weights);
+}
+
 TEST_CASE("threads of a block meet at its barriers") {
   constexpr std::size_t kChannels = 3;
   constexpr std::size_t kArea = 500;
@@ -222,6 +262,123 @@ TEST_CASE("a channel's sum is that of its parts, of which the last may be shorte
     CHECK(found[channel] == Approx(sum).margin(1e-3));
   }
   CHECK(cuda::parts_per_channel(4096, 576) == 16);  // no more than that
+}
+
+TEST_CASE("a bias and a relu have the same bits in the pool behind them as before it, and so has its gate") {
+  constexpr std::size_t kBatch = 3, kChannels = 5, kHeight = 6, kWidth = 10, kArea = kHeight * kWidth;
+  constexpr cuda::PoolShape kShape = {.channels = kChannels, .height = kHeight, .width = kWidth};
+  auto host = random_values(kBatch * kChannels * kArea, 8);
+  host[7] = NAN;
+  const DeviceArray<float> in(host.size());
+  const DeviceArray<float> bias(kChannels);
+  const DeviceArray<float> gradient(host.size() / 4);
+  const DeviceArray<float> in_gradient(host.size());
+  struct Pooled {
+    DeviceArray<float> out{kBatch * kChannels * kArea / 4};
+    DeviceArray<std::uint8_t> taken{kBatch * kChannels * kArea / 4};
+  } before, inside;
+  upload(in, host);
+  upload(bias, random_values(kChannels, 9));
+  cuda::max_pool(inside.out.data(), inside.taken.data(), in.data(), bias.data(), kBatch, kShape, nullptr);
+  const auto raw = host_copy(in);
+  CHECK(std::memcmp(raw.data(), host.data(), host.size() * sizeof(float)) == 0);
+  cuda::add_bias_relu(in.data(), bias.data(), kBatch, kChannels, kArea, nullptr);
+  cuda::max_pool(before.out.data(), before.taken.data(), in.data(), nullptr, kBatch, kShape, nullptr);
+  const auto expected = host_copy(before.out);
+  const auto found = host_copy(inside.out);
+  CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+  CHECK(host_copy(inside.taken) == host_copy(before.taken));
+
+  upload(gradient, random_values(gradient.size(), 10));
+  const cuda::Gate gate = {.output = before.out.data(), .factor = 1.25F};
+  cuda::max_pool_backward(in_gradient.data(), gradient.data(), before.taken.data(), gate, kBatch, kShape, nullptr);
+  const auto gated = host_copy(in_gradient);
+  cuda::relu_backward(gradient.data(), before.out.data(), 1.25F, gradient.size(), nullptr);
+  cuda::max_pool_backward(in_gradient.data(), gradient.data(), before.taken.data(), {}, kBatch, kShape, nullptr);
+  CHECK(gated == host_copy(in_gradient));
+  CHECK(std::count(gated.begin(), gated.end(), 0.0F) > static_cast<std::ptrdiff_t>(gated.size() / 4 * 3));
+}
+
+TEST_CASE("images are convolved, and the gradients of weights and biases taken, by their definitions") {
+  constexpr std::size_t kBatch = 18, kChannels = 11, kSide = 28, kOut = 26, kArea = kOut * kOut;  // more than 16 parts
+  REQUIRE(cuda::image_parts(kBatch) < kBatch);
+  const bool with_bias = GENERATE(false, true);
+  const auto images = random_values(kBatch * kSide * kSide, 13);
+  const auto weight = random_values(kChannels * 9, 14);
+  const auto bias = random_values(kChannels, 15);
+  const auto gradient = random_values(kBatch * kChannels * kArea, 16);
+  const DeviceArray<float> device_images(images.size()), device_weight(weight.size()), device_bias(bias.size());
+  const DeviceArray<float> out(gradient.size()), device_gradient(gradient.size());
+  const DeviceArray<float> sums(kChannels * 10), of_parts(kChannels * 10 * cuda::image_parts(kBatch));
+  upload(device_images, images);
+  upload(device_weight, weight);
+  upload(device_bias, bias);
+  upload(device_gradient, gradient);
+  cuda::convolve_images(out.data(), device_images.data(), device_weight.data(),
+                        with_bias ? device_bias.data() : nullptr, with_bias, kBatch, kChannels, nullptr);
+  cuda::convolve_images_backward(sums.data(), of_parts.data(), device_images.data(), device_gradient.data(),
+                                 {.output = with_bias ? out.data() : nullptr, .factor = 0.5F}, kBatch, kChannels,
+                                 nullptr);
+  const auto found = host_copy(out);
+  const auto found_sums = host_copy(sums);
+  std::vector<double> expected_sums(kChannels * 10);
+  for (std::size_t b = 0; b < kBatch; ++b) {
+    for (std::size_t c = 0; c < kChannels; ++c) {
+      for (std::size_t p = 0; p < kArea; ++p) {
+        const std::size_t at = (b * kChannels + c) * kArea + p;
+        const double passed = !with_bias ? gradient[at] : found[at] > 0 ? gradient[at] * 0.5 : 0;
+        double sum = with_bias ? bias[c] : 0;
+        for (std::size_t t = 0; t < 9; ++t) {
+          const double pixel = images[b * kSide * kSide + (p / kOut + t / 3) * kSide + p % kOut + t % 3];
+          sum += pixel * weight[c * 9 + t];
+          expected_sums[c * 9 + t] += pixel * passed;
+        }
+        expected_sums[kChannels * 9 + c] += passed;
+        REQUIRE(found[at] == Approx(with_bias ? std::max(sum, 0.0) : sum).margin(1e-5));
+      }
+    }
+  }
+  for (std::size_t i = 0; i < expected_sums.size(); ++i) CHECK(found_sums[i] == Approx(expected_sums[i]).margin(1e-3));
+}
+
+TEST_CASE("a bias and a relu have the same bits in the dropout behind them as before it") {
+  constexpr std::size_t kBatch = 3, kFeatures = 20;
+  constexpr cuda::MaskSeries kMasks = {.seed = 3, .first_sample = 40, .stride = 2, .layer = 1};
+  const DeviceArray<float> before(kBatch * kFeatures), inside(kBatch * kFeatures), bias(kFeatures);
+  const auto host = random_values(before.size(), 17);
+  upload(before, host);
+  upload(inside, host);
+  upload(bias, random_values(kFeatures, 18));
+  cuda::add_bias_relu(before.data(), bias.data(), kBatch, kFeatures, 1, nullptr);
+  cuda::dropout(before.data(), nullptr, kBatch, kFeatures, 0.5F, kMasks, nullptr);
+  cuda::dropout(inside.data(), bias.data(), kBatch, kFeatures, 0.5F, kMasks, nullptr);
+  const auto found = host_copy(inside);
+  CHECK(found == host_copy(before));
+  CHECK(std::count(found.begin(), found.end(), 0.0F) > static_cast<std::ptrdiff_t>(found.size() / 2));
+}
+
+TEST_CASE("a bias is added by four values at once and one by one, and so is a gradient gated") {
+  const std::size_t area = GENERATE(12, 15, 1);
+  const bool relu = GENERATE(false, true);
+  CAPTURE(area, relu);
+  constexpr std::size_t kBatch = 2, kChannels = 3;
+  const auto host = random_values(kBatch * kChannels * area, 11);
+  const auto more = random_values(kChannels, 12);
+  const DeviceArray<float> values(host.size());
+  const DeviceArray<float> bias(kChannels);
+  upload(values, host);
+  upload(bias, more);
+  (relu ? cuda::add_bias_relu : cuda::add_bias)(values.data(), bias.data(), kBatch, kChannels, area, nullptr);
+  const auto sums = host_copy(values);
+  const DeviceArray<float> gradient(host.size());
+  upload(gradient, host);
+  cuda::relu_backward(gradient.data(), values.data(), 2.0F, host.size(), nullptr);
+  const auto passed = host_copy(gradient);
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    const float sum = host[i] + more[i / area % kChannels];
+    CHECK(sums[i] == (relu ? std::max(sum, 0.0F) : sum));
+    CHECK(passed[i] == (sums[i] > 0 ? 2 * host[i] : 0.0F));
+  }
 }
 
 TEST_CASE("a launch without blocks is the last error") {

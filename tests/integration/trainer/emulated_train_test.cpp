@@ -9,6 +9,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "rendezvous/base/env.hpp"
 #include "tests/integration/trainer/train_program.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -177,6 +178,22 @@ TEST_CASE("a graph's job is the ordinary one, bit for bit, in every order of the
   }
 }
 
+TEST_CASE("a graph on one stream has the bits of one on two, and its switch is one of the flags' words") {
+  const Words flags = with(job("mlp", {}, "8", "1"), {"--cuda_graph"});
+  const Ended two = ended(on_device(flags), seed(4));
+  Environment environment = seed(4);
+  environment[env::kGraphOneStream] = "true";
+  const Ended one = ended(on_device(flags), environment);
+  INFO(two.said << one.said);
+  REQUIRE(two.status == 0);
+  REQUIRE(one.status == 0);
+  CHECK(last_hash(one.said) == last_hash(two.said));
+  environment[env::kGraphOneStream] = "perhaps";
+  const Ended wrong = ended(on_device(flags), environment);
+  CHECK(wrong.status == 78);
+  CHECK_THAT(wrong.said, Catch::Contains("environment variable LLMLAUNCH_GRAPH_ONE_STREAM is 'perhaps', not true or "));
+}
+
 TEST_CASE("a job on the device goes on from its checkpoint to the bits of the undisturbed one") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
@@ -267,7 +284,7 @@ TEST_CASE("a rank whose device or NCCL fails says so, and the others end with th
            Row{"ncclAllGather:2=5@1", 78, "two ranks of one host may have the same GPU"},
            Row{"async:60=6@1", 69,
                "remote process exited or there was a network error: an error that a test asked for"},
-           Row{"work:300=700@1", 69, "cudaErrorIllegalAddress"},
+           Row{"work:220=700@1", 69, "cudaErrorIllegalAddress"},
            Row{"cudaMalloc:20=2@1", 71, "the GPU's memory is full"},
        }) {
     CAPTURE(graph, rules);
@@ -298,7 +315,9 @@ TEST_CASE("where one rank cannot capture, all take the ordinary steps, to the or
   const auto plain = ended_ranks(on_device(flags), {});
   REQUIRE(plain[0].status == 0);
   for (const auto& [rules, said] : {
-           std::pair{"cudaEventRecord:14=900@1", "cudaEventRecord(event_, "},
+           std::pair{"cudaEventRecord:14=900@1", "cudaEventRecord(event_, first)"},  // in the step before the capture
+           std::pair{"cudaEventRecord:19=900@1", "cudaEventRecord(event_, compute_)"},
+           std::pair{"cudaEventRecord:20=900@1", "cudaEventRecord(event_, first)"},  // a collective has been captured
            std::pair{"cudaStreamBeginCapture:1=801@1", "cudaStreamBeginCapture(stream, "},
            std::pair{"cudaStreamEndCapture:1=900@1", "cudaStreamEndCapture(stream, "},
            std::pair{"cudaGraphInstantiate:1=801@1", "cudaGraphInstantiateWithFlags("},

@@ -263,7 +263,7 @@ void run_grid(unsigned blocks, unsigned threads, const Threads& run) {
 
 }  // namespace
 
-void queue_grid(unsigned blocks, unsigned threads, cudaStream_t stream, Threads run) {
+void queue_grid(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, Threads run) {
   if (const int code = injected_failure("launch"); code != 0) {
     note_error(static_cast<cudaError_t>(code));
     return;
@@ -272,7 +272,19 @@ void queue_grid(unsigned blocks, unsigned threads, cudaStream_t stream, Threads 
     note_error(cudaErrorInvalidConfiguration);
     return;
   }
-  note_error(queue(stream, {"a kernel", [blocks, threads, run = std::move(run)]() -> std::function<bool()> {
+  const Lock lock(device_mutex());
+  CUstream_st* const found = find_stream(stream);
+  if (found == nullptr) {
+    note_error(cudaErrorInvalidResourceHandle);
+    return;
+  }
+  char kind[40];
+  std::snprintf(kind, sizeof kind, "the kernel at %p", kernel);
+  if (const cudaError_t refused = refuse_first_use(*found, kind); refused != cudaSuccess) {
+    note_error(refused);
+    return;
+  }
+  note_error(queue(*found, {"a kernel", [blocks, threads, run = std::move(run)]() -> std::function<bool()> {
                               run_grid(blocks, threads, run);
                               return nullptr;
                             }}));

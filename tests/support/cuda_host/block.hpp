@@ -27,13 +27,14 @@ extern constinit thread_local Place place;
 using Threads = std::function<void(unsigned first, unsigned count, bool is_backwards)>;
 
 /// Queues the grid on the stream. An error is the thread's last one, as after <<<>>>.
-void queue_grid(unsigned blocks, unsigned threads, cudaStream_t stream, Threads run);
+/// `kernel` tells one from another.
+void queue_grid(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, Threads run);
 
 /// What <<<blocks, threads, 0, stream>>> is to nvcc; trainer/cuda/launch.cuh calls it.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, cudaStream_t stream,
             const Arguments&... arguments) {
-  queue_grid(blocks, threads, stream,
+  queue_grid(reinterpret_cast<const void*>(kernel), blocks, threads, stream,
              [kernel, given = std::tuple<Parameters...>(arguments...)](unsigned first, unsigned count, bool backwards) {
                for (unsigned i = 0; i < count; ++i) {
                  place.thread.x = first + (backwards ? count - 1 - i : i);

@@ -1,6 +1,8 @@
 // cuBLAS's functions that trainer/cuda/ calls: handles, and cublasGemmEx of floats or halves into floats.
 #include <cublas_v2.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <vector>
 
 #include "tests/support/cuda_host/memory.hpp"
@@ -115,6 +117,10 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cub
   if (stream == nullptr) return CUBLAS_STATUS_EXECUTION_FAILED;
   // It would allocate one, as a node of the graph.
   if (handle->workspace == nullptr && stream->capture != nullptr) return CUBLAS_STATUS_ALLOC_FAILED;
+  char kind[120];
+  std::snprintf(kind, sizeof kind, "cublasGemmEx of %d, %d, %d, %d%d, type %d, compute %d", m, n, k, transa, transb,
+                type_a, compute);
+  if (refuse_first_use(*stream, kind) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
   const cublasContext given = *handle;
   const auto product = [=]() -> std::function<bool()> {
     if (given.workspace != nullptr) scribble(given.workspace, given.workspace_bytes);

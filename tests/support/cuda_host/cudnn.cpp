@@ -2,7 +2,9 @@
 // for each image.
 #include <cudnn.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdio>
 #include <vector>
 
 #include "tests/support/cuda_host/memory.hpp"
@@ -153,11 +155,18 @@ cudnnStatus_t queue_convolution(const char* name, cudnnHandle_t handle, const Co
       !is_device_memory(out, c.batch * c.out_image() * c.value_bytes())) {
     return CUDNN_STATUS_EXECUTION_FAILED;
   }
-  const cudaError_t queued = queue(handle->stream, {name, [=]() -> std::function<bool()> {
-                                                      scribble(workspace, workspace_bytes);
-                                                      function();
-                                                      return nullptr;
-                                                    }});
+  const Lock lock(device_mutex());
+  CUstream_st* const stream = find_stream(handle->stream);
+  if (stream == nullptr) return CUDNN_STATUS_EXECUTION_FAILED;
+  char kind[120];
+  std::snprintf(kind, sizeof kind, "%s of %zu × %zu × %zu × %zu to %zu, half %d", name, c.batch, c.in_channels,
+                c.height, c.width, c.out_channels, c.is_half);
+  if (refuse_first_use(*stream, kind) != cudaSuccess) return CUDNN_STATUS_EXECUTION_FAILED;
+  const cudaError_t queued = queue(*stream, {name, [=]() -> std::function<bool()> {
+                                               scribble(workspace, workspace_bytes);
+                                               function();
+                                               return nullptr;
+                                             }});
   return queued == cudaSuccess ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_EXECUTION_FAILED;
 }
 

@@ -148,6 +148,10 @@ ncclResult_t start(const char* name, ncclComm_t comm, Kind kind, const void* fro
   return sooner_or_later(*comm, [comm, collective, stream] {
     CUstream_st* const found = find_stream(stream);
     if (found == nullptr) return ncclUnhandledCudaError;
+    // Ranks connect as an algorithm wants it, which a message's kind and size decide.
+    const std::string what = "NCCL's collective " + std::to_string(collective.operation.kind) + " of " +
+                             std::to_string(collective.operation.bytes) + " bytes";
+    if (refuse_first_use(*found, what) != cudaSuccess) return ncclUnhandledCudaError;
     return queue(*found, work_of(comm->shared, collective)) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
   });
 }
@@ -207,7 +211,9 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   if (const int code = injected_failure("ncclCommFinalize"); code != 0) return static_cast<ncclResult_t>(code);
   const Lock lock(device_mutex());
-  return sooner_or_later(*comm, [] { return ncclSuccess; });
+  // The real one waits until no graph has work of the communicator any more, and with nobody to destroy it for ever.
+  comm->pending = [comm] { return comm->shared.use_count() == 1 ? ncclSuccess : ncclInProgress; };
+  return ncclInProgress;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {

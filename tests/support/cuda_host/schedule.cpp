@@ -31,6 +31,7 @@ struct State {
   std::map<int, std::size_t> open;   // by device: queued and not done
   std::vector<std::shared_ptr<Capture>> captures;
   std::map<int, cudaError_t> failures;
+  std::set<std::string> used;  // kinds of work
   std::mt19937_64 bits{settings().seed};
   std::uint64_t waits = 0;
   // Out of 16: how often work runs that the wait does not need, and how often work runs as soon as it is queued.
@@ -383,6 +384,17 @@ cudaError_t refuse_unsafe_call() {
     is_refused = true;
   }
   return is_refused ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
+cudaError_t refuse_first_use(CUstream_st& stream, const std::string& kind) {
+  if (stream.capture == nullptr) {
+    state().used.insert(kind);
+    return cudaSuccess;
+  }
+  if (state().used.count(kind) > 0) return cudaSuccess;
+  std::fprintf(stderr, "emulated device: %s is used in a capture for the first time\n", kind.c_str());
+  stream.capture->is_valid = false;
+  return cudaErrorStreamCaptureUnsupported;
 }
 
 void invalidate(CUstream_st& stream) {

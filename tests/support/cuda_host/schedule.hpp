@@ -114,6 +114,10 @@ cudaError_t launch_graph(CUgraphExec_st& graph, CUstream_st& stream);
 
 /// The error of a call that a capture forbids, which ends that capture; else success.
 cudaError_t refuse_unsafe_call();
+/// The same for work of a kind, a kernel or a library's call of certain sizes, that nobody has queued outside of a
+/// capture before: its code may have to be loaded, and memory allocated for it, which a driver may refuse in a capture.
+/// Not for work without a name.
+cudaError_t refuse_first_use(CUstream_st& stream, const std::string& kind);
 void invalidate(CUstream_st& stream);
 
 /// Until this is done (null: it is), or the device has failed. Releases the lock while others must come first.
