@@ -57,11 +57,18 @@ void report_error(const Error& error) {
 /// What the end of the job leaves to a line that is being written.
 constexpr std::chrono::milliseconds kEndGrace{200};
 
-/// The rendezvous says that this generation is over. The main thread may hang in a collective that will never end, so
-/// this one, the client's reader, ends the process, unless it is saving what it has. A checkpoint that is on its way is
-/// on the disk by then.
+/// Where nobody was told to stop but the launcher is gone, that is the reason.
+[[noreturn]] void end_as_stopped() {
+  if (is_launcher_lost()) ::_exit(kUnavailable);
+  end_by_signal(noted_stop());
+}
+
+/// The rendezvous says that this generation is over, or is lost with its launcher, whose ranks all save then. The main
+/// thread may hang in a collective that will never end, so this one, the client's reader, ends the process, unless it
+/// is saving what it has. A checkpoint that is on its way is on the disk by then.
 void end_with_generation(const Error& reason) {
-  if (stopped) end_by_signal(noted_stop());
+  if (reason.code != Errc::generation_ended) note_lost_launcher();
+  if (stopped) end_as_stopped();
   wait_while_saving();
   report_error(reason);
   std::this_thread::sleep_for(kEndGrace);
@@ -99,7 +106,7 @@ void end_unless_done(const Result<Ending>& ending, bool hears_of_end) {
   if (*ending == Ending::done) return;
   stopped = true;
   if (hears_of_end && !is_stop_noted()) std::this_thread::sleep_for(kFirstStopped);
-  end_by_signal(noted_stop());
+  end_as_stopped();
 }
 
 /// The file that --config names. One that is not there is a wrong configuration, as it is for llmlaunch.

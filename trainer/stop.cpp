@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/signal_end.hpp"
@@ -44,6 +45,7 @@ std::atomic<bool> job_saves{false};
 std::atomic<bool> joined{false};
 std::atomic<bool> end_is_known{false};
 std::atomic<int> stop_noted{0};
+std::atomic<bool> launcher_lost{false};
 std::atomic<bool> saving_now{false};
 std::atomic<std::uint64_t> batches_marked{0};
 std::atomic<std::chrono::steady_clock::rep> last_batch{0};
@@ -103,12 +105,13 @@ void tell_of_stop(int signal) {
 
 void take_signals(sigset_t signals) {
   std::chrono::steady_clock::time_point noted_at;
+  bool is_first = true;
   for (;;) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
     if (signal == SIGINT ? noting_sigint : noting_sigterm) {
       const auto now = std::chrono::steady_clock::now();
-      if (stop_noted == 0) {
+      if (std::exchange(is_first, false)) {
         noted_at = now;
         stop_noted = signal;
         if (signal == SIGINT) answer_interrupt();
@@ -148,6 +151,16 @@ void note_first_stop(bool on, bool from_keyboard) {
 
 void mark_joined() {
   joined = true;
+}
+
+void note_lost_launcher() {
+  launcher_lost = true;
+  int none = 0;
+  if (noting_sigterm) stop_noted.compare_exchange_strong(none, SIGTERM);
+}
+
+bool is_launcher_lost() {
+  return launcher_lost;
 }
 
 bool is_stop_noted() {

@@ -20,6 +20,11 @@ void note_first_stop(bool on, bool from_keyboard = false);
 /// it has done nothing yet, and the launcher may have sent it because of another rank.
 void mark_joined();
 
+/// The launcher is gone, and sends no SIGTERM any more: where one would be noted, this is noted in its place. A SIGTERM
+/// that comes from elsewhere all the same is the first.
+void note_lost_launcher();
+bool is_launcher_lost();
+
 /// Whether one was noted.
 bool is_stop_noted();
 /// Which one it was. Where only another rank noted one, that was a SIGTERM.

@@ -313,8 +313,9 @@ class Training {
   Result<Ending> stop(const Result<void>& kept) {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     const World& world = job_.world;
-    const std::string mine =
-        is_stop_noted() ? fmt::format("{} to rank {} on {}", name_of_stop(), world.rank, world.host) : std::string();
+    const std::string mine = is_stop_noted() ? fmt::format("{} {} rank {} on {}", name_of_stop(),
+                                                           is_launcher_lost() ? "by" : "to", world.rank, world.host)
+                                             : std::string();
     const auto told = gather_texts(job_.comm, mine);
     if (!told) return told.error();
     const std::string stopped =
@@ -346,6 +347,7 @@ class Training {
   }
 
   static const char* name_of_stop() {
+    if (is_launcher_lost()) return "the loss of the launcher";
     switch (noted_stop()) {
       case SIGINT: return "Ctrl-C";
       case SIGHUP: return "SIGHUP";

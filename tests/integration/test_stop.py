@@ -128,6 +128,19 @@ def test_a_head_that_stands_still_for_too_long_finds_its_ranks_ended_and_says_wh
     hosts.nothing_left(run)
 
 
+def test_a_head_that_is_killed_leaves_the_trainer_s_checkpoint(hosts, tmp_path):
+    """Nobody tells the ranks to stop for as long as the hosts wait for their head; they have lost it at once."""
+    output = tmp_path / "run"
+    run = hosts.start("train", "--use_cpu", "--num_train_epochs", "1000", "--logging_steps", "1", "--output_dir", str(output),
+                      config=hosts.config(patient(head=5, grace=60)))
+    run.said("step 2/", timeout=120)
+    os.kill(run.pid, signal.SIGKILL)
+    wait_until(lambda: not hosts.processes(), f"the end of all processes on the hosts\n{run}", 120)
+    saved, = output.glob("checkpoint-*")
+    assert (saved / "checksums.json").exists() and not saved.name.endswith("unfinished"), saved
+    hosts.nothing_left(run)
+
+
 # --- Ctrl-C in a shell -----------------------------------------------------------------------------------------------
 def test_ctrl_c_ends_the_loop_that_a_job_is_in(hosts, terminal):
     """To a shell a child that exits with 130 has dealt with Ctrl-C itself: it would start the next job."""

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <thread>
 
 #include "tests/integration/trainer/train_program.hpp"
@@ -166,6 +167,26 @@ TEST_CASE("a SIGTERM to one rank saves the state of all, which end with 143 and 
                                        Catch::Contains("warning: stopped by SIGTERM to rank 1 on beta\n"));
   }
   CHECK(last_hash(finished_on_two(with(saving, {"--resume_from_checkpoint", "true"}))) == undisturbed);
+}
+
+TEST_CASE("ranks whose launcher is gone save the state of all") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  auto served = std::make_unique<ServedRendezvous>(std::vector<std::string>{"alpha", "beta"});
+  Ranks ranks = start_ranks(*served, 2, job("8", {"--output_dir", output, "--save_strategy", "epoch"}, kManyEpochs));
+  REQUIRE(ranks[0]->wait_for("step 2" + kOfSteps));
+  served.reset();
+  for (auto& rank : ranks) {
+    const int status = rank->wait();
+    INFO(rank->output());
+    CHECK(status == 69);
+  }
+  const auto saved = names_in(output);
+  REQUIRE_FALSE(saved.empty());
+  INFO(ranks[0]->output());
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by the loss of the launcher after step ") &&
+                                     Catch::Contains("/checkpoint-") && Catch::Contains(" has it\n"));
+  CHECK_FALSE(std::filesystem::exists(output + "/" + saved.front() + ".unfinished"));
 }
 
 TEST_CASE("a SIGTERM ends a test that takes longer than the launcher waits, and what was learnt is saved before it") {
