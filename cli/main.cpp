@@ -88,7 +88,8 @@ int main(int argc, char** argv) {
       return cli::number(ExitStatus::internal);
     }
     const int status = run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
-    if (status != cli::number(ExitStatus::interrupted)) return status;
+    // A rank's own 130 stays one.
+    if (status != cli::number(ExitStatus::interrupted) || !cli::was_interrupted()) return status;
     std::fflush(nullptr);
     end_by_signal(SIGINT);
   } catch (const std::exception& caught) {

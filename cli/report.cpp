@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
 #include <string_view>
 
@@ -23,6 +24,7 @@ constexpr std::string_view kPlain = "\x1b[0m";
 constexpr int kInterruptedPatienceMs = 1'000;
 
 launcher::ColorWhen chosen = launcher::ColorWhen::automatic;
+bool interrupted = false;
 
 }  // namespace
 
@@ -56,7 +58,12 @@ bool wants_colour(int fd) {
   return can_redraw(fd);
 }
 
+bool was_interrupted() {
+  return interrupted;
+}
+
 void report_error(const Error& error) {
+  interrupted = interrupted || error.code == Errc::interrupted || signal_of(error.code) == SIGINT;
   const std::string text = format_error(error, wants_colour(STDERR_FILENO));
   std::string_view rest = text;
   while (!rest.empty()) {

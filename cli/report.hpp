@@ -27,6 +27,9 @@ bool can_redraw(int fd);
 /// Prints to stderr, in one write.
 void report_error(const Error& error);
 
+/// Whether one of the errors that were printed was the end of this program itself by SIGINT.
+bool was_interrupted();
+
 /// For errors met before a job ran; a job's own status comes with its result.
 ExitStatus exit_status_of(const Error& error);
 

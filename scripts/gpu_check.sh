@@ -177,6 +177,7 @@ readonly limit=${LLMLAUNCH_CHECK_SECONDS:-600}
 check() {
   local name=$1 file=$work/$2 code=0
   shift 2
+  local began=$SECONDS
   timeout -k 10 "$limit" "$@" >"$file" 2>&1 </dev/null || code=$?
   if [[ $code -eq 0 ]] && grep -q "$refusal" "$file"; then
     fail "$name" "$(grep -h -- '--cuda_graph: ' "$file" | head -1)"
@@ -186,7 +187,7 @@ check() {
     0) row "$name" passed "$(grep -E 'measured:|largest relative|test accuracy|the sum is' "$file" | tail -1)" ;;
     77) row "$name" skipped "$(tail -1 "$file")" ;;
     *)
-      fail "$name" "$([[ $code -eq 124 || $code -eq 137 ]] && echo "no end within $limit s" || echo "status $code")"
+      fail "$name" "$([[ ($code -eq 124 || $code -eq 137) && $((SECONDS - began)) -ge $limit ]] && echo "no end within $limit s" || echo "status $code")"
       cat "$file" >&2
       ;;
   esac

@@ -73,8 +73,14 @@ if ! command -v apt-get >/dev/null; then
   exit 69
 fi
 
+# Ubuntu 24.04 and Debian 13 have a newer Boost alone, under its plain name.
+new_enough_boost() { dpkg --compare-versions "${1:-0}" ge 1.81; }
+
 missing=()
 for package in "${packages[@]}"; do
+  if [[ $package == libboost1.81-dev ]] && new_enough_boost "$(dpkg-query -W -f='${Version}' libboost-dev 2>/dev/null)"; then
+    continue
+  fi
   if [[ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]]; then
     missing+=("$package")
   fi
@@ -103,9 +109,9 @@ if [[ ! -e /usr/sbin/policy-rc.d && ! -d /run/systemd/system ]]; then
   trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
 fi
 "${as_root[@]}" apt-get update -qq
-# Ubuntu 24.04 and Debian 13 have a newer Boost alone, under its plain name.
 for i in "${!missing[@]}"; do
-  if [[ ${missing[i]} == libboost1.81-dev ]] && ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then
+  if [[ ${missing[i]} == libboost1.81-dev ]] && ! apt-cache show libboost1.81-dev >/dev/null 2>&1 &&
+    new_enough_boost "$(apt-cache show libboost-dev 2>/dev/null | sed -n 's/^Version: //p' | head -1)"; then
     missing[i]=libboost-dev
   fi
 done

@@ -142,12 +142,6 @@ Result<void> remove_folder(const fs::path& folder) {
   return ok;
 }
 
-/// Hugging Face's Trainer has the same names for its folders.
-bool is_ours(const fs::path& checkpoint) {
-  std::error_code ignored;  // what cannot be looked at is not removed
-  return fs::exists(checkpoint / kChecksums, ignored) || fs::exists(checkpoint / kOwnState, ignored);
-}
-
 Result<void> make_output(const std::string& output_dir) {
   auto made = make_folders(output_dir);
   if (made) return made;
@@ -324,6 +318,11 @@ Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& o
   return std::optional<FoundCheckpoint>();
 }
 
+bool is_own_checkpoint(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / kChecksums, ignored) || fs::exists(folder / kOwnState, ignored);
+}
+
 Result<std::string> newest_checkpoint_name(const std::string& output_dir) {
   const auto entries = entries_of(output_dir);
   if (!entries) return entries.error();
@@ -335,6 +334,7 @@ Result<std::vector<std::string>> set_aside_later(const std::string& output_dir, 
   if (!entries) return entries.error();
   std::vector<std::string> moved;
   for (auto at = entries->checkpoints.upper_bound(step); at != entries->checkpoints.end(); ++at) {
+    if (!is_own_checkpoint(at->second)) continue;
     const fs::path aside = fs::path(output_dir) / fmt::format("{}{}{}", kPrefix, at->first, kSetAside);
     std::error_code ignored;  // what cannot be looked at cannot be removed, which is told
     const bool was_there = fs::exists(aside, ignored);
@@ -357,7 +357,7 @@ Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limi
   }
   if (limit == 0) return ok;
   auto all = entries->checkpoints;
-  std::erase_if(all, [](const auto& one) { return !is_ours(one.second); });
+  std::erase_if(all, [](const auto& one) { return !is_own_checkpoint(one.second); });
   if (all.size() <= limit) return ok;
   const std::uint64_t newest = all.rbegin()->first;
   const bool best_is_older = best && *best != newest && all.contains(*best);

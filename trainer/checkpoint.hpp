@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -81,6 +82,10 @@ Result<std::optional<FoundCheckpoint>> find_last_checkpoint(const std::string& o
 
 /// The folder of the newest checkpoint, whole or not; empty when there is none.
 Result<std::string> newest_checkpoint_name(const std::string& output_dir);
+
+/// Whether a folder has what this program writes beside the weights: Hugging Face's Trainer has the same names for its
+/// checkpoints. One that cannot be looked at is not its own.
+bool is_own_checkpoint(const std::filesystem::path& folder);
 
 /// Gives those of later steps than `step` another name, under which they count no more (checkpoint-300.set-aside), and
 /// tells it: they belong to a course of the job that is left, or are damaged, and would be taken for the newest. One

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -18,6 +19,7 @@ Result<void> try_compute_threads(std::uint32_t threads) {
   std::vector<std::atomic<pid_t>> ids(threads);
   std::atomic<bool> all_there = false;
   Result<void> tried = ok;
+  made.reserve(threads);
   try {
     while (made.size() + 1 < threads) {
       made.emplace_back([&all_there, &id = ids[made.size()]] {
@@ -30,6 +32,10 @@ Result<void> try_compute_threads(std::uint32_t threads) {
         Errc::out_of_resources,
         fmt::format("compute thread {} of {} cannot be started: {}", made.size() + 2, threads, e.code().message()), {},
         "use fewer (--threads, OMP_NUM_THREADS), or see ulimit -u, ulimit -v and the cgroup's pids.max");
+  } catch (const std::bad_alloc&) {  // for what is said first to a thread
+    tried = make_error(Errc::out_of_resources,
+                       fmt::format("there is no memory for compute thread {} of {}", made.size() + 2, threads), {},
+                       "use fewer (--threads, OMP_NUM_THREADS), or see ulimit -v");
   }
   all_there = true;
   all_there.notify_all();

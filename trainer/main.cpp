@@ -57,17 +57,16 @@ void report_error(const Error& error) {
 /// What the end of the job leaves to a line that is being written.
 constexpr std::chrono::milliseconds kEndGrace{200};
 
-/// Where nobody was told to stop but the launcher is gone, that is the reason.
 [[noreturn]] void end_as_stopped() {
   if (is_launcher_lost()) ::_exit(kUnavailable);
   end_by_signal(noted_stop());
 }
 
-/// The rendezvous says that this generation is over, or is lost with its launcher, whose ranks all save then. The main
-/// thread may hang in a collective that will never end, so this one, the client's reader, ends the process, unless it
-/// is saving what it has. A checkpoint that is on its way is on the disk by then.
+/// The rendezvous says that this generation is over, or the connection to it is lost. The main thread may hang in a
+/// collective that will never end, so this one, the client's reader, ends the process, unless it is saving what it has,
+/// as it does where the launcher is gone. A checkpoint that is on its way is on the disk by then.
 void end_with_generation(const Error& reason) {
-  if (reason.code != Errc::generation_ended) note_lost_launcher();
+  if (reason.code != Errc::generation_ended && note_lost_launcher()) report_error(reason);
   if (stopped) end_as_stopped();
   wait_while_saving();
   report_error(reason);

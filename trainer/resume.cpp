@@ -123,7 +123,8 @@ Result<std::optional<FoundCheckpoint>> wanted_checkpoint(const TrainOptions& opt
 /// is not true, or nothing can be seen.
 std::string newest_here(const TrainOptions& options) {
   if (options.resume_from_checkpoint != kLastCheckpoint || options.output_dir.empty()) return {};
-  return newest_checkpoint_name(options.output_dir).value_or("");
+  const std::string newest = newest_checkpoint_name(options.output_dir).value_or("");
+  return is_own_checkpoint(newest) ? newest : std::string();
 }
 
 /// The order of the hosts is that of the ranks. Rank 0 may be on another host than in the run before, with an

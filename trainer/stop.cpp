@@ -153,10 +153,11 @@ void mark_joined() {
   joined = true;
 }
 
-void note_lost_launcher() {
-  launcher_lost = true;
+bool note_lost_launcher() {
   int none = 0;
-  if (noting_sigterm) stop_noted.compare_exchange_strong(none, SIGTERM);
+  if (!noting_sigterm || !stop_noted.compare_exchange_strong(none, SIGTERM)) return false;
+  launcher_lost = true;
+  return true;
 }
 
 bool is_launcher_lost() {

@@ -20,9 +20,10 @@ void note_first_stop(bool on, bool from_keyboard = false);
 /// it has done nothing yet, and the launcher may have sent it because of another rank.
 void mark_joined();
 
-/// The launcher is gone, and sends no SIGTERM any more: where one would be noted, this is noted in its place. A SIGTERM
-/// that comes from elsewhere all the same is the first.
-void note_lost_launcher();
+/// The connection to the launcher is lost, which then may send no SIGTERM any more: where one would be noted, and none
+/// was, this is noted in its place, and true. A SIGTERM that comes all the same is the first.
+bool note_lost_launcher();
+/// Whether that is what was noted.
 bool is_launcher_lost();
 
 /// Whether one was noted.

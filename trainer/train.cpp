@@ -314,7 +314,7 @@ class Training {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
     const World& world = job_.world;
     const std::string mine = is_stop_noted() ? fmt::format("{} {} rank {} on {}", name_of_stop(),
-                                                           is_launcher_lost() ? "by" : "to", world.rank, world.host)
+                                                           is_launcher_lost() ? "of" : "to", world.rank, world.host)
                                              : std::string();
     const auto told = gather_texts(job_.comm, mine);
     if (!told) return told.error();
@@ -347,7 +347,7 @@ class Training {
   }
 
   static const char* name_of_stop() {
-    if (is_launcher_lost()) return "the loss of the launcher";
+    if (is_launcher_lost()) return "the lost connection to the launcher";
     switch (noted_stop()) {
       case SIGINT: return "Ctrl-C";
       case SIGHUP: return "SIGHUP";

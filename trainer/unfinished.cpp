@@ -4,9 +4,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <future>
+#include <memory>
 #include <mutex>
 #include <set>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace llmlaunch::trainer {
@@ -16,6 +21,9 @@ struct UnfinishedPaths {
   std::mutex mutex;
   std::set<std::string> paths;
 };
+
+/// A file system that hangs keeps nobody's Ctrl-C.
+constexpr std::chrono::seconds kUnlinkWait{1};
 
 /// Never destroyed: threads use it while the process ends.
 UnfinishedPaths& unfinished_paths() {
@@ -45,8 +53,18 @@ Unfinished::~Unfinished() {
 void remove_unfinished() {
   static std::once_flag once;
   std::call_once(once, [] {
-    unfinished_paths().mutex.lock();  // for good
-    for (const std::string& path : unfinished_paths().paths) ::unlink(path.c_str());
+    auto removed = std::make_shared<std::promise<void>>();
+    const auto ended = removed->get_future();
+    try {
+      std::thread([removed = std::move(removed)] {
+        unfinished_paths().mutex.lock();  // for good
+        for (const std::string& path : unfinished_paths().paths) ::unlink(path.c_str());
+        removed->set_value();
+      }).detach();
+    } catch (const std::system_error&) {  // no thread is left; a file that stays has a name that says what it is
+      return;
+    }
+    ended.wait_for(kUnlinkWait);
   });
 }
 

@@ -167,6 +167,12 @@ class Run:
         ended = self.process.returncode
         return ended if ended is None or ended >= 0 else 128 - ended
 
+    @property
+    def ended_by(self):
+        """The signal that it died of; None: it ended with its status."""
+        ended = self.process.returncode
+        return signal.Signals(-ended) if ended is not None and ended < 0 else None
+
     def __str__(self):
         def clipped(text):
             return text if len(text) < 6000 else text[:3000] + "\n  [ … ]\n" + text[-3000:]

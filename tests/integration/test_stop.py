@@ -153,6 +153,11 @@ def test_ctrl_c_ends_the_loop_that_a_job_is_in(hosts, terminal):
     hosts.nothing_left(run)
 
 
+def test_a_status_of_130_that_is_a_rank_s_own_is_one(hosts):
+    run = hosts.run("sh", "-c", "exit 130")
+    assert run.status == 130 and run.ended_by is None and "rank" in headline(run), str(run)
+
+
 # --- a terminal that is closed ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shell", [False, True], ids=["alone", "below a shell"])
 def test_a_terminal_that_is_closed_ends_the_job(hosts, shell):
@@ -176,7 +181,7 @@ def test_a_terminal_that_is_closed_ends_the_job(hosts, shell):
     hosts.nothing_left(run, within=10)
     record = json.loads((hosts.run_directory() / "job.json").read_text())
     assert record["exit_status"] == 129, record
-    assert run.status == 129, str(run)
+    assert run.status == 129 and run.ended_by == (signal.SIGHUP if shell else None), str(run)
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------

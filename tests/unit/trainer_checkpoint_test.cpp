@@ -231,6 +231,9 @@ TEST_CASE("those of a course that is left are set aside, so that the newest is t
   CHECK(output.names() == std::vector<std::string>{"checkpoint-250", "checkpoint-300.set-aside"});
   CHECK((*find_last_checkpoint(output.path()))->state.step == 250);
   CHECK(set_aside_later(output.path(), 250)->empty());
+  fs::create_directory(output / "checkpoint-500");  // another program's
+  CHECK(set_aside_later(output.path(), 250)->empty());
+  fs::remove(output / "checkpoint-500");
   // Once more: one that has the name goes, not unsaid.
   REQUIRE(save_checkpoint(output.path(), state_of(300)));
   CHECK(*set_aside_later(output.path(), 250) ==

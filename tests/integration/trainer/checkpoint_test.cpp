@@ -184,9 +184,44 @@ TEST_CASE("ranks whose launcher is gone save the state of all") {
   const auto saved = names_in(output);
   REQUIRE_FALSE(saved.empty());
   INFO(ranks[0]->output());
-  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by the loss of the launcher after step ") &&
+  CHECK_THAT(ranks[0]->output(), Catch::Contains("stopped by the lost connection to the launcher after step ") &&
                                      Catch::Contains("/checkpoint-") && Catch::Contains(" has it\n"));
   CHECK_FALSE(std::filesystem::exists(output + "/" + saved.front() + ".unfinished"));
+}
+
+/// Carries one connection to the port that is its argument, and says where it waits for it.
+constexpr const char* kRelay = R"(
+import socket, sys, threading
+door = socket.create_server(('127.0.0.1', 0))
+print(f'port {door.getsockname()[1]}.', flush=True)
+near, far = door.accept()[0], socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+def carry(taker, giver):
+    while piece := taker.recv(65536):
+        giver.sendall(piece)
+threading.Thread(target=carry, args=(far, near), daemon=True).start()
+carry(near, far)
+)";
+
+TEST_CASE("one rank that loses its connection to the launcher says so, and the state of all is saved") {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("run");
+  const ServedRendezvous served({"alpha", "beta"});
+  ChildProcess relay({"/usr/bin/python3", "-c", kRelay, std::to_string(served.port())});
+  REQUIRE(relay.wait_for("."));
+  const std::string port = relay.output().substr(5, relay.output().find('.') - 5);
+  const Words words = command(job("8", {"--output_dir", output, "--save_strategy", "epoch"}, kManyEpochs));
+  auto behind = served.environment(1);
+  behind["LLMLAUNCH_RENDEZVOUS"] = "127.0.0.1:" + port;
+  ChildProcess first(words, served.environment(0)), second(words, behind);
+  REQUIRE(first.wait_for("step 2" + kOfSteps));
+  relay.kill(SIGKILL);
+  CHECK(second.wait() == 69);
+  CHECK(first.wait() == 143);
+  INFO(first.output() << second.output());
+  CHECK_THAT(second.output(), Catch::Contains("llmlaunch-train: error: ") && Catch::Contains("127.0.0.1:" + port));
+  CHECK_THAT(first.output(),
+             Catch::Contains("stopped by the lost connection to the launcher of rank 1 on beta after step ") &&
+                 Catch::Contains("/checkpoint-") && Catch::Contains(" has it\n"));
 }
 
 TEST_CASE("a SIGTERM ends a test that takes longer than the launcher waits, and what was learnt is saved before it") {

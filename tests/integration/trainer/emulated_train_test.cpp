@@ -315,9 +315,9 @@ TEST_CASE("where one rank cannot capture, all take the ordinary steps, to the or
   const auto plain = ended_ranks(on_device(flags), {});
   REQUIRE(plain[0].status == 0);
   for (const auto& [rules, said] : {
-           std::pair{"cudaEventRecord:14=900@1", "cudaEventRecord(event_, first)"},  // in the step before the capture
-           std::pair{"cudaEventRecord:19=900@1", "cudaEventRecord(event_, compute_)"},
-           std::pair{"cudaEventRecord:20=900@1", "cudaEventRecord(event_, first)"},  // a collective has been captured
+           std::pair{"cudaEventRecord:15=900@1", "cudaEventRecord(event_, first)"},  // in the step before the capture
+           std::pair{"cudaEventRecord:20=900@1", "cudaEventRecord(event_, compute_)"},
+           std::pair{"cudaEventRecord:21=900@1", "cudaEventRecord(event_, first)"},  // a collective has been captured
            std::pair{"cudaStreamBeginCapture:1=801@1", "cudaStreamBeginCapture(stream, "},
            std::pair{"cudaStreamEndCapture:1=900@1", "cudaStreamEndCapture(stream, "},
            std::pair{"cudaGraphInstantiate:1=801@1", "cudaGraphInstantiateWithFlags("},
