@@ -1,8 +1,6 @@
 // Logits of the test images, gathered from all ranks into one file. Called at the end of a job.
 #include "trainer/predictions.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -69,9 +67,8 @@ Result<void> prepare_predictions(const std::string& path, const std::string& oth
   }
   const auto name = replaceable_name(path);
   if (!name) return named(name.error(), path);
-  const std::string part = unfinished_name(*name);
-  if (auto written = write_whole_file(part, {}); !written) return named(written.error(), path);
-  ::unlink(part.c_str());
+  const Unfinished part(unfinished_name(*name));
+  if (auto written = write_whole_file(part.path(), {}); !written) return named(written.error(), path);
   return ok;
 }
 

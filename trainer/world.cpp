@@ -42,8 +42,14 @@ Result<std::uint32_t> number_in_text(const char* name, std::string_view value, s
 Result<std::uint32_t> threads_in_environment() {
   const char* const value = std::getenv(env::kOmpNumThreads);
   if (value == nullptr || *value == '\0') return 0;
-  const std::string_view text(value);
-  return number_in_text(env::kOmpNumThreads, text, text.substr(0, text.find(',')));
+  const std::string_view list(value);
+  std::string_view rest = list;
+  const auto threads = number_in_text(env::kOmpNumThreads, list, rest.substr(0, rest.find(',')));
+  while (threads && rest.find(',') != std::string_view::npos) {
+    rest.remove_prefix(rest.find(',') + 1);
+    if (auto deeper = number_in_text(env::kOmpNumThreads, list, rest.substr(0, rest.find(','))); !deeper) return deeper;
+  }
+  return threads;
 }
 
 }  // namespace

@@ -121,8 +121,13 @@ TEST_CASE("an agent for which there is no process names the limits") {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+#ifdef SYS_vfork
+    constexpr unsigned kForks = SYS_vfork;
+#else
+    constexpr unsigned kForks = SYS_clone;
+#endif
     sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-                            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_vfork, 0, 1),
+                            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kForks, 0, 1),
                             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
                             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     const sock_fprog program{static_cast<unsigned short>(std::size(filter)), filter};
@@ -135,8 +140,11 @@ TEST_CASE("an agent for which there is no process names the limits") {
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);
   REQUIRE(WIFEXITED(status));
-  const int ended = WEXITSTATUS(status);
-  CHECK((ended == 0 || ended == 77));
+  if (WEXITSTATUS(status) == 77) {
+    WARN("not run: no filter of system calls may be set here");
+    return;
+  }
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("a local shell runs a job on the real agent and leaves no process behind") {

@@ -459,6 +459,13 @@ TEST_CASE("more threads than a rank can have are refused, whoever asks for them"
   CHECK_THAT(run.output(),
              Catch::Contains("error: environment variable OMP_NUM_THREADS is 99999, and a rank takes 4096 "
                              "threads at most"));
+  for (const char* const no_list : {"4,", "4,abc"}) {
+    environment[llmlaunch::env::kOmpNumThreads] = no_list;
+    ChildProcess listed(command({"--train_samples", "64", "--max_steps", "1"}), environment);
+    CHECK(listed.wait() == 78);
+    CHECK_THAT(listed.output(),
+               Catch::Contains("environment variable OMP_NUM_THREADS is '" + std::string(no_list) + "', not a number"));
+  }
 }
 
 TEST_CASE("a switch in the environment that is none is a wrong configuration, told once") {
