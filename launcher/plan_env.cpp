@@ -125,7 +125,9 @@ EnvList forwarded(const Config& config, const HeadFacts& head, std::vector<std::
       return pattern.starts_with('!') && fnmatch(pattern.c_str() + 1, name.c_str(), 0) == 0;
     });
   };
-  for (const auto& pattern : config.forward_env) {
+  std::vector<std::string> patterns = {std::string(env::kTrainPrefix) + '*'};  // flags of the trainer in another place
+  patterns.insert(patterns.end(), config.forward_env.begin(), config.forward_env.end());
+  for (const auto& pattern : patterns) {
     if (pattern.starts_with('!')) continue;
     bool found = false;
     for (const auto& [name, value] : head.environment) {

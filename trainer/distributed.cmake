@@ -40,6 +40,7 @@ add_library(llmlaunch_trainer_options STATIC
   options.cpp
   shown_line.cpp
   unknown_flag.cpp
+  variable_settings.cpp
 )
 target_link_libraries(llmlaunch_trainer_options PUBLIC llmlaunch_base PRIVATE llmlaunch_trainer_models CLI11::CLI11 yaml-cpp)
 target_compile_options(llmlaunch_trainer_options PRIVATE $<$<CONFIG:Release>:-O1>)

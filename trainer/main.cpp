@@ -31,6 +31,7 @@
 #include "trainer/stop.hpp"
 #include "trainer/train.hpp"
 #include "trainer/unfinished.hpp"
+#include "trainer/variable_settings.hpp"
 #include "trainer/world.hpp"
 
 namespace {
@@ -146,7 +147,8 @@ Result<void> run(const TrainOptions& options) {
 
 int run_program(const std::vector<std::string>& arguments) {
   const char* const mixed_precision = std::getenv(env::kMixedPrecision);
-  auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision);
+  auto parsed = parse_options(arguments, read_settings, mixed_precision == nullptr ? "" : mixed_precision,
+                              variable_settings(environ));
   if (!parsed) end_with(parsed.error(), is_launched(), false);
   if (!parsed->answer.empty()) {
     write_output(stdout, parsed->answer, true);

@@ -217,7 +217,8 @@ rank of many and finds the others through the environment.
 
 FILE has the flags' names as keys, at its top or below one key train:, as YAML or as the JSON that Hugging Face's
 TrainingArguments.to_json_string() writes. A name alone that ends in .json, .yaml or .yml is the same as --config.
-Flags win over the file, and the file over the defaults. Every rank reads it, so that it has to be on every host.
+Flags win over variables (LLMLAUNCH_TRAIN_LEARNING_RATE is --learning_rate), these over the file, and the file over
+the defaults. Every rank reads the file, so that it has to be on every host.
 
 exit status: 0 done, 64 wrong flag, 65 loss or weights are no numbers, or nothing was learnt, 66 data not found, 69 another rank, the rendezvous or the GPU is not available,
 70 internal error, 71 no memory, 74 a file cannot be read or written (also a checkpoint, a report, the file of losses or stdout: training went on without it),

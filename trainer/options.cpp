@@ -1,5 +1,5 @@
-// What was asked for: the file that the command line names, then the command line, then what they say together. The
-// table of flags is in option_table.cpp.
+// What was asked for: the file that the command line names, variables, the command line, and what they say together.
+// The table of flags is in option_table.cpp.
 #include "trainer/options.hpp"
 
 #include <fmt/format.h>
@@ -19,6 +19,7 @@
 #include "trainer/option_words.hpp"
 #include "trainer/step_lines.hpp"
 #include "trainer/unknown_flag.hpp"
+#include "trainer/variable_settings.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -242,10 +243,16 @@ Found take_words(const OptionWords& words, TrainOptions& o) {
   return {};
 }
 
+/// What was said beneath the command line.
+struct Beneath {
+  const AppliedFile& file;
+  const VariableSettings& variables;
+  bool has(const std::string& option) const { return variables.contains(option) || file.places.contains(option); }
+};
+
 /// transformers 4 writes a logging_dir into every file, beside report_to.
-void note_unused_folder(const OptionTable& table, const AppliedFile& from_file, TrainOptions& o) {
-  const bool meant =
-      table.has("logging_dir") || (from_file.places.contains("logging_dir") && !from_file.places.contains("report_to"));
+void note_unused_folder(const OptionTable& table, const Beneath& beneath, TrainOptions& o) {
+  const bool meant = table.has("logging_dir") || (beneath.has("logging_dir") && !beneath.has("report_to"));
   if (!meant || o.report_json || o.report_tensorboard) return;
   o.notes.push_back(fmt::format("--logging_dir: nothing is written to {}; --report_to json or tensorboard asks for it",
                                 o.logging_dir));
@@ -280,13 +287,13 @@ void note_no_warmup(TrainOptions& o) {
                   o.warmup_steps));
 }
 
-Found settle(const OptionTable& table, const AppliedFile& from_file, const std::string& mixed_precision,
-             OptionWords& words, TrainOptions& o) {
-  const auto said = [&](const char* flag) { return table.has(flag) || from_file.places.contains(flag); };
+Found settle(const OptionTable& table, const Beneath& beneath, const std::string& mixed_precision, OptionWords& words,
+             TrainOptions& o) {
+  const auto said = [&](const char* flag) { return table.has(flag) || beneath.has(flag); };
   // A device or a precision that is typed wins over a file's other word for it.
   if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
   if (table.has("progress") && !table.has("disable_tqdm")) words.disable_tqdm.reset();
-  if (table.has("use_cpu") && !table.has("device") && from_file.places.contains("device")) {
+  if (table.has("use_cpu") && !table.has("device") && beneath.has("device")) {
     o.device = DeviceChoice::automatic;
   }
   if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
@@ -302,7 +309,7 @@ Found settle(const OptionTable& table, const AppliedFile& from_file, const std::
     if (truth == false) resume.clear();
   }
   if (o.load_best_model_at_end && !o.metric_for_best_model) o.metric_for_best_model = Metric::loss;
-  note_unused_folder(table, from_file, o);
+  note_unused_folder(table, beneath, o);
   note_no_warmup(o);
   note_unused_saving(o, said("metric_for_best_model"));
   if (auto found = check_data(o)) return found;
@@ -331,7 +338,7 @@ Result<void> expand_home(TrainOptions& options, const std::string& home) {
 }
 
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
-                                    const std::string& mixed_precision) {
+                                    const std::string& mixed_precision, const VariableSettings& variables) {
   ParsedOptions parsed;
   std::string file_name;
   {
@@ -347,7 +354,8 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     }
     const auto named = file_of_settings(table, *typed, typed_words.config, arguments);
     if (!named) return named.error();
-    file_name = *named;
+    const auto variable = variables.find("config");
+    file_name = named->empty() && variable != variables.end() ? variable->second : *named;
   }
   OptionWords words;
   OptionTable table(parsed.options, words);
@@ -367,13 +375,19 @@ Result<ParsedOptions> parse_options(std::span<const std::string> arguments, cons
     if (words.fp16 == false) words.fp16.reset();
     if (!from_file.note.empty()) parsed.options.notes.push_back(from_file.note);
   }
+  if (auto applied = apply_variables(variables, table); !applied) return applied.error();
   if (const auto typed = table.parse(arguments); !typed) return typed.error();
-  const auto found = settle(table, from_file, mixed_precision, words, parsed.options);
+  const Beneath beneath{.file = from_file, .variables = variables};
+  const auto found = settle(table, beneath, mixed_precision, words, parsed.options);
   if (!found) return parsed;
-  const auto place = from_file.places.find(found->flag);
-  if (place == from_file.places.end() || table.has(found->flag)) {
+  if (table.has(found->flag) || !beneath.has(found->flag)) {
     return make_error(Errc::usage, found->typed, {}, found->hint);
   }
+  if (variables.contains(found->flag)) {
+    return make_error(Errc::invalid_config, found->in_file, "environment variable " + variable_of(found->flag),
+                      found->hint);
+  }
+  const auto place = from_file.places.find(found->flag);
   return file->error_at(place->second, found->in_file, found->hint);
 }
 

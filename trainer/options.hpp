@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -119,14 +120,18 @@ struct ParsedOptions {
 /// be the way to lose the real one.
 Result<void> expand_home(TrainOptions& options, const std::string& home);
 
+/// Texts of variables by the options that they stand for: "learning_rate" (variable_settings.hpp).
+using VariableSettings = std::map<std::string, std::string>;
+
 /// The text of the file of settings; the error names it.
 using ReadText = std::function<Result<std::string>(const std::string& path)>;
 
 /// `arguments` without the program's name. Hyphens and underscores in flags are the same. `Errc::usage` names the flag
 /// and its value, and the flag that was probably meant; `Errc::invalid_config` the same of a file that --config names,
-/// which is read by `read`, with its place. Flags win over the file. `mixed_precision` is accelerate's, as its launcher
+/// which is read by `read`, with its place, or of one of `variables`. Flags win over these, and these over the file.
+/// `mixed_precision` is accelerate's, as its launcher
 /// leaves it in the environment (env::kMixedPrecision): it counts where neither --bf16 nor --fp16 is said.
 Result<ParsedOptions> parse_options(std::span<const std::string> arguments, const ReadText& read,
-                                    const std::string& mixed_precision = {});
+                                    const std::string& mixed_precision = {}, const VariableSettings& variables = {});
 
 }  // namespace llmlaunch::trainer

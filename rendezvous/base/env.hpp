@@ -54,6 +54,8 @@ inline constexpr const char* kHost = "LLMLAUNCH_HOST";  // the host's name in th
 /// Columns for a line of progress: somebody sees what ranks write on a terminal, where a line that they draw again
 /// stays one. Not set where nobody does.
 inline constexpr const char* kColumns = "LLMLAUNCH_COLUMNS";
+/// In front of an option of llmlaunch-train, in capitals. Nobody sets them but the user.
+inline constexpr const char* kTrainPrefix = "LLMLAUNCH_TRAIN_";
 /// Nobody sets it but the user, as NCCL_SHM_DISABLE: with true, on any rank, the trainer's CPU ranks average over TCP.
 inline constexpr const char* kShmDisable = "LLMLAUNCH_SHM_DISABLE";
 /// The same for comparisons: with true a GPU's steps as a graph have one piece of work after another.

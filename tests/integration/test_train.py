@@ -171,6 +171,17 @@ def test_a_trainer_that_is_killed_is_named_and_the_other_stops(hosts):
     hosts.nothing_left(run)
 
 
+def test_variables_where_llmlaunch_runs_are_flags_of_all_ranks(hosts):
+    short = ["train", "--use_cpu", "--train_samples", "256", "--eval_samples", "64", "--logging_steps", "1"]
+    run = hosts.run(*short, env={"LLMLAUNCH_TRAIN_MAX_STEPS": "2", "LLMLAUNCH_TRAIN_LOGGING_STEPS": "100"})
+    assert run.status == 0 and "step 1/2" in run.out and "step 2/2" in run.out, str(run)
+    run = hosts.run(*short, env={"LLMLAUNCH_TRAIN_MAX_STEP": "2"})
+    assert run.status == 78, str(run)
+    assert "environment variable LLMLAUNCH_TRAIN_MAX_STEP: is no option of the trainer" in run.err, str(run)
+    assert "did you mean LLMLAUNCH_TRAIN_MAX_STEPS?" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
 def test_a_wrong_flag_of_the_trainer_is_said_once_with_its_status(hosts):
     run = hosts.run("train", "--learning_rat", "1")
     assert run.status not in (0, None), str(run)

@@ -476,6 +476,17 @@ TEST_CASE("forward_env picks names and patterns, and says which name is not ther
                             "cfg.yaml:2:3: forward_env names RANK, which llmlaunch sets for each rank itself"});
 }
 
+TEST_CASE(
+    "options of the trainer that stand in the head's environment are those of all ranks, unless they are denied") {
+  const EnvList head{{"LLMLAUNCH_TRAIN_SEED", "7"}, {"LLMLAUNCH_TRAIN_BF16", "true"}, {"LLMLAUNCH_LOG_DIR", "logs"}};
+  const LaunchPlan plan = planned("llmlaunch:\n  forward_env: [HF_*, '!LLMLAUNCH_TRAIN_B*']\n", head_with(head));
+  CHECK(value(plan.hosts[0].env, "LLMLAUNCH_TRAIN_SEED") == "7");
+  for (const char* name : {"LLMLAUNCH_TRAIN_BF16", "LLMLAUNCH_LOG_DIR"}) {
+    CHECK(value(plan.hosts[0].env, name) == "(none)");
+  }
+  CHECK(plan.notes.empty());
+}
+
 TEST_CASE("what forward_env denies is not forwarded, wherever the denial stands") {
   const EnvList head{{"HF_HOME", "/hf"}, {"HF_TOKEN", "hf_secret"}, {"HF_API_KEY", "k"}, {"A", "1"}};
   const LaunchPlan plan = planned("llmlaunch: {forward_env: ['!HF_TOKEN', 'HF_*', '!*_KEY', A]}", head_with(head));
