@@ -22,7 +22,7 @@ std::string in_case(std::string_view text, int (*change)(int)) {
 }
 
 /// A list's words as a flag has them: "json,tensorboard" and "json tensorboard".
-std::vector<std::string> words_of(const std::string& text) {
+std::vector<std::string> list_words(const std::string& text) {
   std::vector<std::string> words(1);
   for (const char c : text) {
     if (c != ',' && c != ' ') {
@@ -69,7 +69,7 @@ Result<void> apply_variables(const VariableSettings& variables, OptionTable& tab
       return wrong_variable(option, "is no option of the trainer",
                             meant.empty() ? "--help lists them" : fmt::format("did you mean {}?", variable_of(meant)));
     }
-    const std::vector<std::string> words = *kind == FlagKind::list ? words_of(text) : std::vector<std::string>{text};
+    const std::vector<std::string> words = *kind == FlagKind::list ? list_words(text) : std::vector<std::string>{text};
     if (auto set = table.set(option, words); !set) return wrong_variable(option, set.error().what, set.error().hint);
   }
   return ok;
