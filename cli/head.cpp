@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <netdb.h>
-#include <pwd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "rendezvous/base/env.hpp"
+#include "rendezvous/base/home.hpp"
 #include "rendezvous/base/own_addresses.hpp"
 
 extern char** environ;
@@ -42,13 +42,6 @@ Result<std::string> new_job_id() {
   if (!::localtime_r(&now, &parts)) return system_error(errno, "localtime");
   return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:08x}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                      parts.tm_hour, parts.tm_min, parts.tm_sec, chance);
-}
-
-// cron, systemd and containers may start a program without HOME; the password file knows it.
-std::string home_directory() {
-  if (std::string home = variable("HOME"); !home.empty()) return home;
-  const passwd* entry = ::getpwuid(::getuid());
-  return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
 }
 
 bool is_file(const std::string& path) {

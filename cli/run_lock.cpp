@@ -6,16 +6,18 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>
 #include <ctime>
 #include <filesystem>
+
+#include "rendezvous/base/home.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -23,10 +25,9 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string home_of(const launcher::EnvList& environment) {
-  for (const auto& [name, value] : environment)
-    if (name == "HOME" && !value.empty()) return value;
-  const passwd* entry = ::getpwuid(::getuid());
-  return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "";
+  const auto home =
+      std::find_if(environment.begin(), environment.end(), [](const auto& entry) { return entry.first == "HOME"; });
+  return home_directory(home == environment.end() ? std::string() : home->second);
 }
 
 /// FNV-1a: the same for every build and machine.

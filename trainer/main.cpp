@@ -14,10 +14,10 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <pwd.h>
 #include <unistd.h>
 
 #include "rendezvous/base/env.hpp"
+#include "rendezvous/base/home.hpp"
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/signal_end.hpp"
 #include "trainer/config_file.hpp"
@@ -75,13 +75,6 @@ void end_with_generation(const Error& reason) {
   wait_while_writing();
   remove_unfinished();
   ::_exit(exit_status(reason));
-}
-
-/// As a shell has it; services and `env -i` may have no HOME. Empty where nobody knows.
-std::string home_directory() {
-  if (const char* const home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
-  const passwd* const entry = ::getpwuid(::getuid());
-  return entry == nullptr || entry->pw_dir == nullptr ? "" : entry->pw_dir;
 }
 
 /// A rank that stopped because another was told to lets that one be the first.

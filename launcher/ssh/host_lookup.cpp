@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/home.hpp"
+
 extern char** environ;
 
 namespace llmlaunch::launcher::ssh {
@@ -24,15 +26,11 @@ EnvList own_environment() {
 
 }  // namespace
 
-// Cron and containers may lack HOME or USER; the password file knows both.
+// Cron and containers may lack USER; the password file knows it.
 LocalUser local_user() {
   LocalUser user;
-  const char* home = std::getenv("HOME");
-  if (home != nullptr) user.home = home;
-  if (const passwd* entry = ::getpwuid(::getuid()); entry != nullptr) {
-    user.name = entry->pw_name;
-    if (user.home.empty()) user.home = entry->pw_dir;
-  }
+  user.home = home_directory();
+  if (const passwd* entry = ::getpwuid(::getuid()); entry != nullptr) user.name = entry->pw_name;
   user.environment = own_environment();
   return user;
 }
