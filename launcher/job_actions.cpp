@@ -57,6 +57,8 @@ void Job::carry_out(Action& action) {
   } else if (const auto* ended = std::get_if<EndGeneration>(&action)) {
     events_.stopping(ended->reason);
     if (server_) server_->end_generation(ended->reason);
+  } else if (const auto* gone = std::get_if<NoteEnded>(&action)) {
+    if (server_) server_->note_ended(gone->rank);
   } else if (const auto* words = std::get_if<Say>(&action)) {
     say(words->level, words->text);
   } else if (std::holds_alternative<CallRoll>(action)) {

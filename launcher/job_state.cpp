@@ -304,7 +304,11 @@ Actions JobState::on_exited(HostIndex host, const agent::Exited& exited, TimePoi
   rank_ended(exited.rank, now);
   Actions actions;
   const bool well = !exited.stopped && !exited.signaled && exited.value == 0;
-  if (!well && !each_host()) stop(Cause{Cause::Kind::rank, exited.rank, host, 0, {}, 0}, actions, now);
+  if (each_host()) return actions;
+  if (well)
+    actions.push_back(NoteEnded{Rank{exited.rank}});
+  else
+    stop(Cause{Cause::Kind::rank, exited.rank, host, 0, {}, 0}, actions, now);
   return actions;
 }
 

@@ -136,6 +136,9 @@ struct EndOutput {
 struct EndGeneration {  ///< of the rendezvous: nobody waits for ranks that will not come
   std::string reason;
 };
+struct NoteEnded {  ///< for the rendezvous: the rank ended well, and will not come any more
+  Rank rank;
+};
 struct Say {
   LogLevel level;
   std::string text;
@@ -146,8 +149,9 @@ struct StopSelf {       ///< as SIGTSTP does by default; answer: on_continued, w
 struct CallRoll {};         ///< to be said, where no terminal shows it: who keeps the job from starting or ending
 struct AbandonTerminal {};  ///< what it does not take at once is not shown; files get everything
 struct Finish {};           ///< nothing is left to be done; the last action
-using Action = std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput,
-                            Carry, EndOutput, EndGeneration, Say, CallRoll, StopSelf, AbandonTerminal, Finish>;
+using Action =
+    std::variant<OpenHost, CloseHost, ReopenHost, SendPrepare, SendFile, SendGo, SendMessage, WriteOutput, Carry,
+                 EndOutput, EndGeneration, NoteEnded, Say, CallRoll, StopSelf, AbandonTerminal, Finish>;
 using Actions = std::vector<Action>;
 
 /// The last bytes of a stream.

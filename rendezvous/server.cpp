@@ -120,6 +120,10 @@ std::uint16_t Server::port() const {
   return error ? 0 : local.port();
 }
 
+void Server::note_ended(Rank rank) {
+  impl_->carry_out(impl_->world.on_rank_ended(rank));
+}
+
 void Server::end_generation(std::string reason) {
   if (impl_->store) impl_->store->end(reason);
   impl_->carry_out(impl_->world.end_generation(std::move(reason), steady_clock::now()));

@@ -76,6 +76,9 @@ class Server {
   /// Who may use the TCPStore dialect. Before, and without `ServerOptions::tcpstore`, nobody may.
   void admit_store_clients(AddressList addresses);
 
+  /// The process of this rank has ended well: where it had not joined, nobody waits for it until the join deadline.
+  void note_ended(Rank rank);
+
   /// Pushes the end to every client, refuses all later requests of this generation. TCPStore clients, whose dialect has
   /// no word for it, lose their connections.
   void end_generation(std::string reason);

@@ -110,6 +110,8 @@ void WorldState::on(PeerId id, Peer& peer, Barrier& message, TimePoint now) {
 // False when it may not be held: then it has been answered.
 bool WorldState::hold(PeerId id, Peer& peer, std::uint32_t request, std::optional<std::uint32_t> timeout_ms,
                       std::size_t bytes, Subject subject, TimePoint now) {
+  const bool hopes = peer.hello.rank != kNoRank && !std::holds_alternative<ForChanges>(subject);
+  if (hopes && !ended_unjoined_.empty()) give_up_on_ended();
   std::optional<Error> error = failed_;
   if (!error && (peer.open.size() >= kMaxOpenRequests || peer.open_bytes + bytes > kMaxOpenRequestBytes)) {
     error = make_error(

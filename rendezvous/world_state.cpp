@@ -80,6 +80,16 @@ Actions WorldState::on_tick(TimePoint now) {
   return take_actions();
 }
 
+Actions WorldState::on_rank_ended(Rank rank) {
+  if (slots_[number(rank)].presence != Presence::absent || end_reason_) return {};
+  ended_unjoined_.insert(rank);
+  const auto waits = [](const auto& open) {
+    return open.second.rank != kNoRank && !std::holds_alternative<ForChanges>(open.second.subject);
+  };
+  if (std::any_of(open_.begin(), open_.end(), waits)) give_up_on_ended();
+  return take_actions();
+}
+
 Actions WorldState::end_generation(std::string reason, TimePoint) {
   if (end_reason_) return {};
   end_reason_ = std::move(reason);
@@ -152,6 +162,7 @@ void WorldState::admit(PeerId id, Peer& peer, TimePoint now) {
     nccl_version_ = hello.nccl_version;
   }
   Slot& slot = slots_[number(hello.rank)];
+  ended_unjoined_.erase(hello.rank);  // another process of it lives
   if (slot.presence == Presence::absent)
     ++joined_;
   else
@@ -274,6 +285,15 @@ void WorldState::miss_join_deadline() {
   give_up(make_error(Errc::timed_out,
                      fmt::format("{} {} not joined within {}", name_ranks(missing, options_.hosts),
                                  missing.size() == 1 ? "has" : "have", name_duration(options_.join_timeout))));
+}
+
+void WorldState::give_up_on_ended() {
+  const std::vector<Rank> ended(ended_unjoined_.begin(), ended_unjoined_.end());
+  give_up(make_error(Errc::closed,
+                     fmt::format("{} {} ended without having joined", name_ranks(ended, options_.hosts),
+                                 ended.size() == 1 ? "has" : "have"),
+                     {},
+                     "it ended with status 0: does it run the same program with the same arguments as the others?"));
 }
 
 // The world will not be whole: tells those who wait, and from now on those who would.

@@ -82,6 +82,9 @@ class WorldState {
   Actions on_pytorch_change(const std::string& key, const SharedBytes& value);
   bool watches_pytorch() const { return !watches_[1].empty(); }
   Actions on_tick(TimePoint now);
+  /// The launcher saw this rank's process end, and well. One that had not joined will not: whoever waits for anything
+  /// then is told, and not only at the join deadline.
+  Actions on_rank_ended(Rank rank);
   /// Ends the generation: open requests fail, every admitted peer is told, later requests are refused. Once.
   Actions end_generation(std::string reason, TimePoint now);
 
@@ -162,6 +165,7 @@ class WorldState {
   void reject(PeerId id, const Error& error);
   void remove(PeerId id, Presence presence, const Error& reason);
   void miss_join_deadline();
+  void give_up_on_ended();
   void give_up(const Error& error);
   std::vector<Rank> missing_ranks() const;
   std::string served_host(Rank rank) const { return options_.hosts[number(rank)]; }
@@ -215,6 +219,7 @@ class WorldState {
   std::uint32_t gone_ = 0;  // ranks left or lost now
   std::size_t observers_ = 0;
   bool complete_ = false;  // all ranks have joined
+  std::set<Rank> ended_unjoined_;
   std::optional<TimePoint> join_deadline_;
   std::optional<Error> failed_;  // why this generation cannot succeed
   std::optional<std::string> end_reason_;

@@ -71,6 +71,7 @@ class Harness {
     const auto value = std::make_shared<const Bytes>(number % 64, std::byte{'v'});
     apply(world_.on_pytorch_change(std::string(1 + number % 3, 'k'), number % 5 == 0 ? nullptr : value));
   }
+  void rank_ended(std::uint32_t rank) { apply(world_.on_rank_ended(Rank{rank})); }
   void end() { apply(world_.end_generation("over", now_)); }
   void advance(std::uint32_t ms) {
     now_ += milliseconds(ms);
@@ -147,6 +148,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
           harness.end();
         else
           harness.slow_watcher(slot, argument);
+        if (argument % 16 == 7) harness.rank_ended(argument / 16 % 3U);
         harness.pytorch_change(argument);
         break;
       default: {

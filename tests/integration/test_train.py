@@ -171,6 +171,17 @@ def test_a_trainer_that_is_killed_is_named_and_the_other_stops(hosts):
     hosts.nothing_left(run)
 
 
+@pytest.mark.parametrize("early", [0, 1])
+def test_a_rank_that_ends_well_before_it_joins_is_not_waited_for(hosts, early):
+    """Until timeouts.rendezvous it was, 300 s."""
+    other = f'if [ "$RANK" = {early} ]; then exit 0; fi; exec "$@"'
+    run = hosts.run("sh", "-c", other, "sh", str(BIN / "llmlaunch-train"), "--use_cpu", timeout=120)
+    assert run.status == 69, str(run)
+    said = f"rank {early} (test0{early + 1}) has ended without having joined"
+    assert run.err.count(said) == 3 and "it ended with status 0: does it run the same program" in run.err, str(run)
+    hosts.nothing_left(run)
+
+
 def test_variables_where_llmlaunch_runs_are_flags_of_all_ranks(hosts):
     short = ["train", "--use_cpu", "--train_samples", "256", "--eval_samples", "64", "--logging_steps", "1"]
     run = hosts.run(*short, env={"LLMLAUNCH_TRAIN_MAX_STEPS": "2", "LLMLAUNCH_TRAIN_LOGGING_STEPS": "100"})

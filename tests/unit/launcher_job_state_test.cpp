@@ -25,6 +25,8 @@ TEST_CASE("a job whose ranks all end with 0 finishes with 0 when every host is d
   CHECK(job.status() == 0);
   CHECK_FALSE(job.state.result().failure);
   CHECK(job.of<EndGeneration>(job.all).empty());
+  REQUIRE(job.of<NoteEnded>(job.all).size() == 4);
+  for (std::uint32_t rank = 0; rank < 4; ++rank) CHECK(job.of<NoteEnded>(job.all)[rank].rank == Rank{rank});
   for (const RankEnd& end : job.state.result().ranks) CHECK(end.kind == RankEnd::Kind::exited);
 }
 
@@ -40,6 +42,7 @@ TEST_CASE("the first failing rank is the headline; the others are stopped and co
   CHECK(stops[0].second.grace_ms == 10'000);
   REQUIRE(job.of<EndGeneration>(job.last).size() == 1);
   CHECK(job.of<EndGeneration>(job.last)[0].reason == "rank 1 (gpu01, pid 4001) exited with status 3");
+  CHECK(job.of<NoteEnded>(job.last).empty());
   job.exited(2, 77);  // its peer is gone; it says so before the stop reaches it
   job.killed(0, SIGTERM, false, true);
   job.killed(3, SIGTERM, false, true);

@@ -154,6 +154,41 @@ TEST_CASE("at the join deadline every waiter gets the missing ranks with their h
   CHECK_FALSE(world.state.next_deadline());
 }
 
+TEST_CASE("who waits for a rank that ended before it joined is told at once") {
+  const std::string ended =
+      "the other side closed the connection: ranks 1 (gpu01), 3 (gpu02) have ended without having joined | ";
+  const std::string hint =
+      "it ended with status 0: does it run the same program with the same arguments as the others?";
+  World world;
+  world.enter(0);
+  world.enter(2);
+  world.look_in(9);
+  world.say(9, Get{1, "k", 600'000});
+  world.say(1, Watch{1, false, "k", Keyspace::native});
+  CHECK(shown(world.state.on_rank_ended(Rank{1})).empty());  // nobody waits for more than a change
+  CHECK(shown(world.state.on_rank_ended(Rank{3})).empty());
+  CHECK(shown(world.state.on_rank_ended(Rank{2})).empty());
+  CHECK(world.say(1, Set{2, "k", bytes_of("v")}) == Lines{"1: done 2", "9: value 1 v", "1: change 1 k=v"});
+  CHECK(world.say(3, Barrier{1, "start", 600'000}).back() == "3: failure 1 " + ended + hint);
+  CHECK(world.say(3, Get{2, "other", 1000}) == Lines{"3: failure 2 " + ended + hint});
+}
+
+TEST_CASE("who waited already when a rank ended before it joined is told, and a rank that joined is no such one") {
+  World world({"gpu01", "gpu02"});
+  world.enter(0);
+  world.say(1, Barrier{1, "start", 600'000});
+  CHECK(shown(world.state.on_rank_ended(Rank{1})) ==
+        Lines{"1: failure 1 the other side closed the connection: rank 1 (gpu02) has ended without having joined | it "
+              "ended with status "
+              "0: does it run the same program with the same arguments as the others?",
+              "fail rank 1 (gpu02) has ended without having joined"});
+  World whole({"gpu01", "gpu02"});
+  whole.enter_all();
+  whole.say(1, Get{1, "k", 600'000});
+  CHECK(whole.say(2, Leave{}) == Lines{"2: close"});
+  CHECK(shown(whole.state.on_rank_ended(Rank{1})).empty());
+}
+
 TEST_CASE("different NCCL versions are reported with both hosts, to all who wait") {
   World world;
   Hello first = world.hello(0);
