@@ -25,7 +25,7 @@ bool Agenda::is_time_to_save(std::uint64_t step) const {
   switch (options_.save_strategy) {
     case SaveStrategy::no:
     case SaveStrategy::best: return false;
-    case SaveStrategy::steps: return step % save_steps() == 0 || is_last(step);
+    case SaveStrategy::steps: return (save_steps() > 0 && step % save_steps() == 0) || is_last(step);
     case SaveStrategy::epoch: return ends_epoch(step);
   }
   return false;

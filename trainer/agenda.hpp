@@ -34,6 +34,7 @@ class Agenda {
   bool saves() const { return options_.save_strategy != SaveStrategy::no; }
   /// How often, in steps: a share of all steps is counted, as in Hugging Face's TrainerState.
   std::uint64_t logging_steps() const { return counted_steps(options_.logging_steps, length_.steps); }
+  /// 0: only the last step is saved.
   std::uint64_t save_steps() const { return counted_steps(options_.save_steps, length_.steps); }
   /// As Hugging Face's Trainer: --eval_steps, or where it is not given --logging_steps; without --eval_strategy steps
   /// what a TrainerState has from the start.

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "rendezvous/base/cut_text.hpp"
@@ -121,12 +122,6 @@ class Applying {
                                                    value.kind == Kind::null ? "null" : shown_value(value)));
   }
 
-  const FileSetting* setting_of(std::string_view key) const {
-    const auto& all = file_.settings();
-    const auto found = std::find_if(all.begin(), all.end(), [&](const FileSetting& one) { return one.key == key; });
-    return found == all.end() ? nullptr : &*found;
-  }
-
   /// transformers 4 writes what was asked for by an old name under both names: no_cuda: true beside use_cpu: true.
   bool is_said_alike(const std::string& name, const FileSetting& setting) const {
     const auto& all = file_.settings();
@@ -139,14 +134,19 @@ class Applying {
     });
   }
 
-  /// Hugging Face's Trainer takes 0 where the strategy beside it looks at no steps: logging_strategy: epoch and
-  /// logging_steps: 0.
+  /// Hugging Face's Trainer takes 0 and less where the strategy beside it looks at no steps: logging_strategy: epoch
+  /// and logging_steps: 0.
   bool is_idle(const FileSetting& setting) const {
-    if (setting.key != "logging_steps" && setting.key != "save_steps") return false;
-    if (setting.value.kind != Kind::scalar || setting.value.quoted || number_in(setting.value.text) != 0) return false;
-    const FileSetting* strategy = setting_of(setting.key == "save_steps" ? "save_strategy" : "logging_strategy");
-    if (strategy == nullptr || strategy->value.kind != Kind::scalar) return false;
-    std::string word = strategy->value.text;
+    if (setting.key != "logging_steps" && setting.key != "save_steps" && setting.key != "eval_steps") return false;
+    if (setting.value.kind != Kind::scalar || setting.value.quoted) return false;
+    const auto steps = number_in(setting.value.text);
+    if (!steps || *steps > 0) return false;
+    std::string word = setting.key == "eval_steps" ? std::string("no") : "steps";
+    const std::string strategy = setting.key.substr(0, setting.key.find('_')) + "_strategy";
+    for (const FileSetting& other : file_.settings()) {
+      if (other.key != strategy && present_name(other.key) != strategy) continue;
+      if (other.value.kind == Kind::scalar) word = other.value.text;
+    }
     std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
     return word == "no" || word == "epoch" || word == "best";
   }
@@ -169,14 +169,17 @@ class Applying {
     if (setting.value.kind == Kind::null) return ok;
     const auto share =
         setting.value.kind == Kind::scalar && !setting.value.quoted ? number_in(setting.value.text) : std::nullopt;
-    if (!share || *share < 0 || *share >= 1) {
-      return file_.error_at(setting.value.place,
-                            fmt::format("warmup_ratio: a number from 0 and below 1 is expected, and this is {}",
-                                        shown_value(setting.value)));
+    if (!share || *share < 0 || *share > 1) {
+      return file_.error_at(
+          setting.value.place,
+          fmt::format("warmup_ratio: a number from 0 to 1 is expected, and this is {}", shown_value(setting.value)));
     }
     if (!ratio_wins_) return ok;
     applied_.places["warmup_steps"] = setting.place;
-    return set("warmup_steps", FlagKind::number, setting.value);
+    FileValue value = setting.value;
+    // All steps: 1 would be one step. The share is rounded up to steps.
+    if (*share == 1) value.text = fmt::format("{}", std::nextafter(1.0, 0.0));
+    return set("warmup_steps", FlagKind::number, value);
   }
 
   Result<void> apply_known(const KnownArgument& known, const FileSetting& setting) {

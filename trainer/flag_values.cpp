@@ -100,6 +100,10 @@ std::optional<bool> truth_in(std::string_view text) {
 std::optional<WrongWord> check_number(std::string& word, const NumberRule& rule) {
   const auto value = number_in(word);
   if (!value) return wrong_number(word, rule.takes);
+  if (rule.negative_is_0 && *value < 0 && is_whole(*value)) {
+    word = "0";
+    return std::nullopt;
+  }
   const bool small = rule.above_least ? *value <= rule.least : *value < rule.least;
   const bool large = rule.below_most ? *value >= rule.most : *value > rule.most;
   const bool broken = !is_whole(*value) && (rule.whole || (rule.whole_from_1 && *value > 1));

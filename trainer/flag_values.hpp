@@ -38,6 +38,7 @@ struct NumberRule {
   bool whole_from_1 = false;  ///< from 1 on no fractions
   bool whole = false;         ///< no fractions at all
   std::optional<double> also = {};
+  bool negative_is_0 = false;  ///< as Hugging Face's Trainer takes limits
   std::string hint_at_0 = {};  ///< for who writes 0 where it is not taken
 };
 

@@ -158,10 +158,12 @@ void add_checkpoint_flags(FlagMaker& flags, TrainOptions& o) {
                "when to write a checkpoint; also at a SIGTERM or Ctrl-C, and with steps after the last one. best: "
                "after each test that beats those before by metric_for_best_model, and at no other step (default: steps "
                "with --output_dir, else no; Hugging Face: steps)");
-  flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, false),
-               "with --save_strategy steps: every so many, or such a share of all");
-  flags.number("--save_total_limit", o.save_total_limit, whole_number(0, kMostCount),
-               "keep so many checkpoints, the newest and the best (default, and 0: all)", true);
+  flags.number("--save_steps", o.save_steps, steps_or_share(kMostCount, true),
+               "with --save_strategy steps: every so many, or such a share of all; 0: after the last step alone");
+  NumberRule limit = whole_number(0, kMostCount);
+  limit.negative_is_0 = true;
+  flags.number("--save_total_limit", o.save_total_limit, limit,
+               "keep so many checkpoints, the newest and the best (default, and 0 or below: all)", true);
   flags.text("--resume_from_checkpoint", o.resume_from_checkpoint, "the folder of a checkpoint, or true",
              "go on from this checkpoint; true: from the newest in output_dir, and from the start where there is none");
   flags.on_off(

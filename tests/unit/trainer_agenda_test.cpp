@@ -75,6 +75,10 @@ TEST_CASE("checkpoints are due by steps or by epochs, and always after the last 
   CHECK_FALSE(agenda.saves());
   options.save_strategy = SaveStrategy::steps;
   CHECK(steps_where(is_due) == Steps{3, 6, 9, 10});
+  options.save_steps = 0;
+  CHECK(agenda.save_steps() == 0);  // as Hugging Face's TrainerState has it
+  CHECK(steps_where(is_due) == Steps{10});
+  options.save_steps = 3;
   options.save_strategy = SaveStrategy::epoch;
   CHECK(steps_where(is_due) == Steps{5, 10});
   CHECK(agenda.saves());

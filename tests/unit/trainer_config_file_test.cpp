@@ -1,4 +1,7 @@
 // Files of settings: the flags' names as keys, Hugging Face's own JSON, and the words for what is wrong in them.
+#include <fmt/format.h>
+
+#include <cmath>
 #include <fstream>
 #include <iterator>
 
@@ -260,7 +263,20 @@ TEST_CASE("what is said alike by an old name and the present one, as transformer
   CHECK(options("no_cuda: yes\nuse_cpu: true\n", {"--device", "auto"}).device == DeviceChoice::automatic);
 }
 
+TEST_CASE("Hugging Face's words for all steps, for no limit and for the last step alone") {
+  const TrainOptions warm = options("warmup_ratio: 1.0\nwarmup_steps: 0\n");
+  CHECK(warm.warmup_steps < 1);  // 1 would be one step; a share of steps is rounded up
+  for (const double steps : {1., 3., 64., 1e6, 1e12}) CHECK(std::ceil(warm.warmup_steps * steps) == steps);
+  for (const char* all : {"-1", "0", "-5"}) {
+    CHECK(options(fmt::format("save_total_limit: {}\n", all)).save_total_limit == 0);
+    CHECK(options("save_total_limit: 3\n", {"--save_total_limit", all}).save_total_limit == 0);
+  }
+  CHECK(options("save_strategy: steps\nsave_steps: 0\noutput_dir: x\n").save_steps == 0);
+}
+
 TEST_CASE("a number of steps that is 0 says nothing where its strategy looks at no steps") {
+  CHECK(options("eval_steps: -1\neval_strategy: epoch\n").eval_steps == TrainOptions().eval_steps);
+  CHECK(options("eval_steps: -1\nevaluation_strategy: 'no'\n").eval_steps == TrainOptions().eval_steps);
   CHECK(options("logging_strategy: epoch\nlogging_steps: 0\n").logging_steps == TrainOptions().logging_steps);
   CHECK(options("logging_steps: 0.0\nlogging_strategy: 'NO'\n").logging_strategy == IntervalStrategy::no);
   CHECK(options("save_strategy: no\nsave_steps: 0\n").save_steps == TrainOptions().save_steps);
@@ -287,12 +303,12 @@ TEST_CASE("what is wrong in a file is one message with place, line and caret") {
       {"eval_strategy: epoch\nevaluation_strategy: steps\n", "cfg.yaml:2:1",
        "'eval_strategy' is given twice\n    2 | evaluation_strategy: steps\n      | ^ first on line 1"},
       {"logging_strategy: steps\nlogging_steps: 0\n", "cfg.yaml:2:16", "logging_steps: '0' is not a whole number"},
-      {"save_steps: 0\n", "cfg.yaml:1:13", "save_steps: '0' is not a whole number"},
+      {"save_steps: -1\n", "cfg.yaml:1:13", "save_steps: '-1' is not a whole number"},
+      {"eval_strategy: steps\neval_steps: -1\n", "cfg.yaml:2:13", "eval_steps: '-1' is not a whole number"},
       {"learning_rate: fast\n", "cfg.yaml:1:16", "learning_rate: 'fast' is not a number from 0\n"},
-      {"warmup_ratio: abc\n", "cfg.yaml:1:15",
-       "warmup_ratio: a number from 0 and below 1 is expected, and this is abc"},
+      {"warmup_ratio: abc\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0 to 1 is expected, and this is abc"},
       {"warmup_ratio: 0.1x\nwarmup_steps: 5\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
-      {"warmup_ratio: 1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
+      {"warmup_ratio: 1.1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
       {"warmup_ratio: -0.1\n", "cfg.yaml:1:15", "warmup_ratio: a number from 0"},
       {"warmup_ratio: 0.1\nwarmup_steps: ten\n", "cfg.yaml:2:15",
        "warmup_steps: 'ten' is not a whole number from 0 to"},

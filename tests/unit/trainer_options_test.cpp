@@ -455,7 +455,7 @@ TEST_CASE("what cannot be understood is named") {
        ""},
       {{"--num_train_epochs", "0"}, "--num_train_epochs: '0' is not a number above 0 and up to 1000000000", help},
       {{"--save_steps", "1.5"},
-       "--save_steps: '1.5' is not a whole number from 1 to 1000000000, or below 1 a share of all steps",
+       "--save_steps: '1.5' is not a whole number from 0 to 1000000000, or below 1 a share of all steps",
        help},
       {{"--config", ""}, "--config needs the name of a file", unset},
       {{"--config", "--seed", "3"},
