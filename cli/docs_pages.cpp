@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -19,6 +18,7 @@
 #include "cli/option_values.hpp"
 #include "cli/report.hpp"
 #include "rendezvous/base/nearest.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -49,9 +49,8 @@ Result<std::string> page_date() {
   std::time_t seconds = std::time(nullptr);
   if (const char* given = std::getenv("SOURCE_DATE_EPOCH"); given != nullptr && *given != '\0') {
     const std::string_view text(given);
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-    if (failed != std::errc{} || end != text.data() + text.size() || seconds < 0)
-      return usage(fmt::format("SOURCE_DATE_EPOCH must be a number of seconds, not '{}'", text), "");
+    seconds = parse_whole<std::time_t>(text).value_or(-1);
+    if (seconds < 0) return usage(fmt::format("SOURCE_DATE_EPOCH must be a number of seconds, not '{}'", text), "");
   }
   std::tm parts{};
   if (!::gmtime_r(&seconds, &parts))

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 #include <utility>
 
 #include "cli/option_values.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -173,13 +173,6 @@ Error refuse(const ForeignUse& use, std::string_view must_be) {
   return usage(fmt::format("{} must be {}, not '{}'", use.option, must_be, use.value), lists_options("llmlaunch run"));
 }
 
-std::optional<std::uint32_t> whole_number(std::string_view text) {
-  std::uint32_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
-
 void note_no_effect(const ForeignUse& use, std::string_view why, RunOptions& options) {
   options.notes.push_back(fmt::format("{} has no effect: {}", use.option, why));
 }
@@ -190,8 +183,9 @@ void set_key(const ForeignUse& use, std::string key, std::string value, RunOptio
 
 Result<void> take_nnodes(const ForeignUse& use, RunOptions& options) {
   const auto colon = use.value.find(':');
-  const auto first = whole_number(std::string_view(use.value).substr(0, colon));
-  const auto last = colon == use.value.npos ? first : whole_number(std::string_view(use.value).substr(colon + 1));
+  const auto first = parse_whole<std::uint32_t>(std::string_view(use.value).substr(0, colon));
+  const auto last =
+      colon == use.value.npos ? first : parse_whole<std::uint32_t>(std::string_view(use.value).substr(colon + 1));
   if (!first || !last || *first == 0 || *last < *first) return refuse(use, "a number of machines, or MIN:MAX");
   set_key(use, "num_machines", fmt::format("{}", *last), options);
   if (*first != *last)
@@ -263,8 +257,8 @@ Result<void> take_stream_choice(const ForeignUse& use, RunOptions& options) {
     const std::string_view one = std::string_view(use.value).substr(start, end - start);
     start = end + 1;
     const auto colon = one.find(':');
-    const auto what = whole_number(colon == one.npos ? one : one.substr(colon + 1));
-    if (!what || *what > 3 || (colon != one.npos && !whole_number(one.substr(0, colon))))
+    const auto what = parse_whole<std::uint32_t>(colon == one.npos ? one : one.substr(colon + 1));
+    if (!what || *what > 3 || (colon != one.npos && !parse_whole<std::uint32_t>(one.substr(0, colon))))
       return refuse(use, "0, 1, 2 or 3, or such as 0:3,1:0");
   }
   // Both streams of all ranks on the console and in files is what --tee 3 asks for, and more than all else does.
@@ -300,7 +294,7 @@ Result<void> apply_special(const ForeignUse& use, RunOptions& options) {
   }
   if (use.name == "--tee" || use.name == "--redirects") return take_stream_choice(use, options);
   if (use.name == "--max-restarts") {
-    const auto count = whole_number(use.value);
+    const auto count = parse_whole<std::uint32_t>(use.value);
     if (!count) return refuse(use, "a number");
     if (*count > 0) note_no_effect(use, "a failed rank ends the job", options);
     return ok;
@@ -341,7 +335,7 @@ Result<void> apply_one(const ForeignUse& use, RunOptions& options) {
       set_key(use, std::string(flag->target), flag->text.empty() ? "true" : std::string(flag->text), options);
       return ok;
     case Does::variable:
-      if (use.name == "--num-cpu-threads-per-process" && whole_number(use.value).value_or(0) == 0)
+      if (use.name == "--num-cpu-threads-per-process" && parse_whole<std::uint32_t>(use.value).value_or(0) == 0)
         return refuse(use, "a number from 1");
       options.env.insert(options.env.begin(), fmt::format("{}={}", flag->target, use.value));
       return ok;

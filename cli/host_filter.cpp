@@ -4,12 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "cli/option_values.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -125,10 +125,8 @@ Result<std::vector<HostConfig>> not_excluded(const Config& config, const std::st
 }
 
 std::optional<std::size_t> place(std::string_view text) {
-  std::size_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc{} || end != text.data() + text.size() || value == 0) return std::nullopt;
-  return value;
+  const auto value = parse_whole<std::size_t>(text);
+  return value == 0 ? std::nullopt : value;
 }
 
 Result<std::vector<HostConfig>> by_place(std::vector<HostConfig> hosts, const std::string& word) {

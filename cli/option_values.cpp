@@ -2,20 +2,18 @@
 #include "cli/option_values.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 #include "launcher/config.hpp"
 #include "rendezvous/base/cut_text.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 
 Result<std::optional<std::uint32_t>> count_value(const CLI::App& command, const char* name, const std::string& text,
                                                  std::uint32_t most) {
   if (command.count(name) == 0) return std::optional<std::uint32_t>{};
-  std::uint32_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool decimal = failed == std::errc{} && end == text.data() + text.size() && !text.starts_with('0');
-  if (decimal && value <= most) return std::optional{value};
+  const auto value = text.starts_with('0') ? std::nullopt : parse_whole<std::uint32_t>(text);
+  if (value && *value <= most) return value;
   return usage(fmt::format("{} must be a number from 1 to {}, not '{}'", name, most, text), lists_options(command));
 }
 

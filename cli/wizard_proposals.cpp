@@ -3,11 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include "cli/wizard_questions.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -19,10 +19,8 @@ using launcher::InterfaceFacts;
 constexpr std::uint32_t kMostSlots = 4096;
 
 std::optional<std::uint32_t> slots_of(std::string_view text) {
-  std::uint32_t slots = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), slots);
-  if (failed != std::errc{} || end != text.data() + text.size() || slots < 1 || slots > kMostSlots) return std::nullopt;
-  return slots;
+  const auto slots = parse_whole<std::uint32_t>(text);
+  return slots && *slots >= 1 && *slots <= kMostSlots ? slots : std::nullopt;
 }
 
 /// A device that is up and has an address: what NCCL could use.

@@ -6,7 +6,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::cli {
 namespace {
@@ -37,10 +38,8 @@ std::vector<std::string> parts_of(const std::string& text, char separator) {
 }
 
 std::optional<std::uint16_t> port_of(const std::string& text) {
-  unsigned port = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (failed != std::errc{} || end != text.data() + text.size() || port < 1 || port > 65535) return std::nullopt;
-  return static_cast<std::uint16_t>(port);
+  const auto port = parse_whole<std::uint16_t>(text);
+  return port == 0 ? std::nullopt : port;
 }
 
 bool is_one_word(const std::string& text) {

@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "launcher/config_schema.hpp"
 #include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -58,12 +58,9 @@ void ConfigCheck::fail(ConfigMark mark, std::string_view what, std::string_view 
 }
 
 std::optional<std::int64_t> parse_integer(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   const auto digits = text.starts_with('-') ? text.substr(1) : text;
   const bool octal_look = digits.size() > 1 && digits.front() == '0';  // 010 is 8 to some readers of YAML, 10 to others
-  if (failed != std::errc{} || end != text.data() + text.size() || octal_look) return std::nullopt;
-  return value;
+  return octal_look ? std::nullopt : parse_whole<std::int64_t>(text);
 }
 
 MapReader::MapReader(ConfigCheck& check, const YamlNode& mapping, std::string path, std::vector<std::string_view> known)

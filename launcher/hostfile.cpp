@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <unordered_map>
 
 #include "launcher/file_kind.hpp"
 #include "launcher/host_scan.hpp"
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -28,13 +28,6 @@ struct HostfileLine {
 
 bool is_line_blank(char c) {
   return c == ' ' || c == '\t' || c == '\r';
-}
-
-std::optional<std::uint32_t> count_in(std::string_view text) {
-  std::uint32_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || failed != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 std::vector<Word> words_in(std::string_view line) {
@@ -96,7 +89,7 @@ class Reader {
 
 Result<std::uint32_t> Reader::count(const HostfileLine& line, const Word& word, std::string_view key,
                                     std::string_view text, std::uint32_t most) const {
-  const auto value = count_in(text);
+  const auto value = parse_whole<std::uint32_t>(text);
   if (value && *value >= 1 && *value <= most) return *value;
   return wrong(line, word, fmt::format("{} must be a number from 1 to {}, not '{}'", key, most, shown_short(text)));
 }
@@ -160,7 +153,7 @@ Result<void> Reader::pairs(const std::vector<HostfileLine>& lines) {
   std::vector<std::pair<const HostfileLine*, Word>> words;
   for (const HostfileLine& line : lines)
     for (const Word& word : line.words) words.emplace_back(&line, word);
-  const bool paired = words.size() > 1 && count_in(words[1].second.text).has_value();
+  const bool paired = words.size() > 1 && parse_whole<std::uint32_t>(words[1].second.text).has_value();
   for (std::size_t i = 0; i < words.size(); ++i) {
     const auto& [line, word] = words[i];
     HostConfig shared;
@@ -250,10 +243,10 @@ HostfileFormat guess_hostfile_format(std::string_view text) {
   for (const HostfileLine& line : lines) {
     const std::string_view first = line.words.front().text;
     const auto colon = first.rfind(':');
-    const bool counted =
-        colon != first.npos && count_in(first.substr(colon + 1)) && first.find(':') == colon && !is_ipv6_literal(first);
+    const bool counted = colon != first.npos && parse_whole<std::uint32_t>(first.substr(colon + 1)) &&
+                         first.find(':') == colon && !is_ipv6_literal(first);
     if (counted || (line.words.size() > 1 && has_key(line.words[1], "user="))) return HostfileFormat::mpich;
-    if (line.words.size() > 1 && count_in(line.words[1].text)) return HostfileFormat::lsf;
+    if (line.words.size() > 1 && parse_whole<std::uint32_t>(line.words[1].text)) return HostfileFormat::lsf;
     if (line.words.size() > 1 && line.words[1].text.find('=') != std::string_view::npos) return HostfileFormat::openmpi;
     repeated |= ++seen[first] > 1;
   }
@@ -300,13 +293,13 @@ Result<std::vector<std::uint32_t>> slurm_tasks(std::string_view text, std::size_
     rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);
     std::uint32_t times = 1;
     if (const auto open = piece.find("(x"); open != piece.npos && piece.ends_with(')')) {
-      const auto number = count_in(piece.substr(open + 2, piece.size() - open - 3));
+      const auto number = parse_whole<std::uint32_t>(piece.substr(open + 2, piece.size() - open - 3));
       if (!number) return bad();
       if (*number > nodes) return speaks_of("more");
       times = *number;
       piece = piece.substr(0, open);
     }
-    const auto number = count_in(piece);
+    const auto number = parse_whole<std::uint32_t>(piece);
     if (!number || *number < 1 || *number > kMaxHostSlots) return bad();
     if (tasks.size() + times > nodes) return speaks_of("more");
     tasks.insert(tasks.end(), times, *number);

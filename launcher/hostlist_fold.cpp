@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "launcher/hostlist.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -184,10 +185,8 @@ Result<std::vector<int>> parse_axes(std::string_view text) {
   while (true) {
     const auto comma = text.find(',');
     const std::string_view piece = text.substr(0, comma);
-    int axis = 0;
-    const auto [end, failed] = std::from_chars(piece.data(), piece.data() + piece.size(), axis);
-    const bool whole = failed == std::errc{} && end == piece.data() + piece.size();
-    if (!whole || axis == 0 || axis > kMaxAxes || axis < -kMaxAxes)
+    const int axis = parse_whole<int>(piece).value_or(0);
+    if (axis == 0 || axis > kMaxAxes || axis < -kMaxAxes)
       return make_error(Errc::invalid_argument, fmt::format("'{}' is no axis", piece.substr(0, 20)), {},
                         "1 is the first index of a name, -1 the last one; 1,2 are two of them");
     axes.push_back(axis);

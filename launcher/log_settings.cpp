@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "rendezvous/base/nearest.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -43,17 +43,10 @@ Result<PrefixField> field_named(std::string_view name) {
       meant.empty() ? "{{ and }} stand for braces" : fmt::format("did you mean '{{{}}}'?", meant));
 }
 
-std::optional<std::uint64_t> number_of(std::string_view digits) {
-  std::uint64_t value = 0;
-  const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (failed != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
-  return value;
-}
-
 std::optional<RankRange> range_of(std::string_view piece) {
   const auto dash = piece.find('-');
-  const auto first = number_of(piece.substr(0, dash));
-  const auto last = dash == piece.npos ? first : number_of(piece.substr(dash + 1));
+  const auto first = parse_whole<std::uint64_t>(piece.substr(0, dash));
+  const auto last = dash == piece.npos ? first : parse_whole<std::uint64_t>(piece.substr(dash + 1));
   if (!first || !last || *last < *first || *last > UINT32_MAX) return std::nullopt;
   return RankRange{static_cast<std::uint32_t>(*first), static_cast<std::uint32_t>(*last)};
 }
@@ -144,9 +137,8 @@ Result<void> check_ranks(const std::vector<RankRange>& ranks, std::uint32_t worl
 std::optional<RunsKept> parse_runs_kept(std::string_view text) {
   const std::string_view digits = text.substr(0, text.find_first_not_of("0123456789"));
   const std::string_view unit = text.substr(digits.size());
-  std::uint32_t value = 0;
-  const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (failed != std::errc{} || value == 0) return std::nullopt;
+  const std::uint32_t value = parse_whole<std::uint32_t>(digits).value_or(0);
+  if (value == 0) return std::nullopt;
   if (unit.empty()) return RunsKept{value, std::nullopt};
   constexpr std::uint32_t kMostDays = 36'500;
   if (unit == "d" && value <= kMostDays) return RunsKept{std::nullopt, std::chrono::hours(24) * std::int64_t{value}};
@@ -157,7 +149,7 @@ std::optional<RunsKept> parse_runs_kept(std::string_view text) {
 std::optional<std::uint64_t> parse_bytes(std::string_view text) {
   constexpr std::uint64_t kMost = 1'000'000'000'000'000'000;
   const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const auto number = number_of(text.substr(0, digits));
+  const auto number = parse_whole<std::uint64_t>(text.substr(0, digits));
   std::string_view unit = text.substr(digits);
   if (unit.starts_with(' ')) unit.remove_prefix(1);
   std::uint64_t factor = unit.empty() && digits == text.size() ? 1 : 0;
@@ -170,7 +162,7 @@ std::optional<std::uint64_t> parse_bytes(std::string_view text) {
 }
 
 std::optional<std::uint32_t> parse_updates(std::string_view text) {
-  const auto number = number_of(text);
+  const auto number = parse_whole<std::uint64_t>(text);
   if (!number || *number > kMaxUpdatesPerSecond) return std::nullopt;
   return static_cast<std::uint32_t>(*number);
 }

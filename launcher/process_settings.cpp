@@ -5,20 +5,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <csignal>
 #include <cstring>
 
+#include "rendezvous/base/whole_number.hpp"
+
 namespace llmlaunch::launcher {
 namespace {
-
-template <class Number>
-std::optional<Number> number_in(std::string_view text, int base) {
-  Number value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  if (failed != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 /// RTMIN, RTMIN+3, RTMAX-1, as kill(1) writes them.
 std::optional<int> real_time_signal(std::string_view name) {
@@ -28,13 +21,13 @@ std::optional<int> real_time_signal(std::string_view name) {
   std::string_view rest = name.substr(5);
   if (rest.empty()) return base;
   if (rest.front() != (from_least ? '+' : '-')) return std::nullopt;
-  const auto distance = number_in<unsigned>(rest.substr(1), 10);
+  const auto distance = parse_whole<unsigned>(rest.substr(1));
   if (!distance || *distance > static_cast<unsigned>(SIGRTMAX - SIGRTMIN)) return std::nullopt;
   return from_least ? base + static_cast<int>(*distance) : base - static_cast<int>(*distance);
 }
 
 std::optional<int> signal_number(std::string_view text) {
-  if (const auto number = number_in<int>(text, 10)) return *number > 0 && *number <= SIGRTMAX ? number : std::nullopt;
+  if (const auto number = parse_whole<int>(text)) return *number > 0 && *number <= SIGRTMAX ? number : std::nullopt;
   std::string name(text);
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
   if (name.starts_with("SIG")) name.erase(0, 3);
@@ -95,13 +88,13 @@ std::optional<std::uint64_t> parse_limit(std::string_view text, bool is_size) {
       text.remove_suffix(1);
     }
   }
-  const auto number = number_in<std::uint64_t>(text, 10);
+  const auto number = parse_whole<std::uint64_t>(text);
   if (!number || *number > (agent::kUnlimited >> shift) - 1) return std::nullopt;
   return *number << shift;
 }
 
 std::optional<std::uint32_t> parse_umask(std::string_view text) {
-  const auto mask = number_in<std::uint32_t>(text, 8);
+  const auto mask = parse_whole<std::uint32_t>(text, 8);
   if (!mask || *mask > 0777 || text.size() > 4) return std::nullopt;
   return mask;
 }

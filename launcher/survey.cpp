@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher {
 namespace {
@@ -25,11 +26,7 @@ std::string field(std::string_view text) {
 }
 
 std::optional<std::uint64_t> whole_number(std::string_view text) {
-  text = trimmed(text);
-  std::uint64_t value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  return parse_whole<std::uint64_t>(trimmed(text));
 }
 
 std::vector<std::string_view> fields_of(std::string_view line, char separator) {

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
+#include "rendezvous/base/whole_number.hpp"
 #include "rendezvous/wording.hpp"
 
 namespace llmlaunch::rendezvous {
@@ -125,11 +125,12 @@ Result<std::int64_t> Store::add(std::string_view key, std::int64_t delta, Rank b
   std::int64_t old_value = 0;
   if (const SharedBytes value = find(key)) {
     const std::string_view text = as_text(*value);
-    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), old_value);
-    if (code != std::errc() || end != text.data() + text.size()) {
+    const auto number = parse_whole<std::int64_t>(text);
+    if (!number) {
       return make_error(Errc::invalid_argument,
                         fmt::format("cannot add to key {}: its value {} is not a number", quoted(key), quoted(text)));
     }
+    old_value = *number;
   }
   std::int64_t sum = 0;
   if (__builtin_add_overflow(old_value, delta, &sum)) {

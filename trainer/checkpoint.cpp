@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -16,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "rendezvous/base/whole_number.hpp"
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
 #include "trainer/trainer_state.hpp"
@@ -98,11 +98,7 @@ Result<void> write_all(const fs::path& folder, const TrainingState& state) {
 /// The step in the name of a checkpoint.
 std::optional<std::uint64_t> step_of(const std::string& name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
-  std::uint64_t step = 0;
-  const char* const end = name.data() + name.size();
-  const auto [rest, failed] = std::from_chars(name.data() + kPrefix.size(), end, step);
-  if (failed != std::errc() || rest != end) return std::nullopt;
-  return step;
+  return parse_whole<std::uint64_t>(std::string_view(name).substr(kPrefix.size()));
 }
 
 struct Entries {

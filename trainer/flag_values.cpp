@@ -10,6 +10,7 @@
 
 #include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/nearest.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -120,11 +121,9 @@ std::optional<WrongWord> check_number(std::string& word, const NumberRule& rule)
 }
 
 std::optional<WrongWord> check_whole_64(std::string& word) {
-  std::uint64_t value = 0;
-  const char* const end = word.data() + word.size();
-  const auto [stop, failed] = std::from_chars(word.data(), end, value);
-  if (failed != std::errc() || stop != end) return wrong_number(word, kTakesWhole64);
-  word = fmt::format("{}", value);
+  const auto value = parse_whole<std::uint64_t>(word);
+  if (!value) return wrong_number(word, kTakesWhole64);
+  word = fmt::format("{}", *value);
   return std::nullopt;
 }
 

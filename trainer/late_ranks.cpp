@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "rendezvous/base/whole_number.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/wait_watch.hpp"
 
@@ -30,19 +30,12 @@ std::string answer_key(std::uint64_t call) {
   return fmt::format("trainer/late/{}", call);
 }
 
-/// Text that is no number is not of this program.
-std::optional<std::uint64_t> decimal(std::string_view text) {
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
-
+/// A key whose text is no number is not of this program.
 std::optional<WaitWatch::Waiter> waiter_in(std::string_view key) {
   const std::string_view text = key.substr(std::min(kWaits.size(), key.size()));
   const std::size_t slash = std::min(text.find('/'), text.size());
-  const auto rank = decimal(text.substr(0, slash));
-  const auto call = decimal(text.substr(std::min(slash + 1, text.size())));
+  const auto rank = parse_whole<std::uint64_t>(text.substr(0, slash));
+  const auto call = parse_whole<std::uint64_t>(text.substr(std::min(slash + 1, text.size())));
   if (!rank || !call) return std::nullopt;
   return WaitWatch::Waiter{.rank = *rank, .call = *call};
 }

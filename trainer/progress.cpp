@@ -8,13 +8,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
 
 #include "rendezvous/base/env.hpp"
+#include "rendezvous/base/whole_number.hpp"
 #include "trainer/output.hpp"
 
 namespace llmlaunch::trainer {
@@ -86,11 +86,7 @@ bool redraws_progress(Progress wanted, std::FILE* out, std::size_t columns) {
 
 std::size_t columns_from_launcher() {
   const char* const text = std::getenv(env::kColumns);
-  if (text == nullptr) return 0;
-  std::size_t columns = 0;
-  const char* const end = text + std::strlen(text);
-  const auto [rest, error] = std::from_chars(text, end, columns);
-  return error == std::errc() && rest == end ? columns : 0;
+  return text == nullptr ? 0 : parse_whole<std::size_t>(text).value_or(0);
 }
 
 std::string shown_number(double value) {

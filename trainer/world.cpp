@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <string_view>
 
 #include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
+#include "rendezvous/base/whole_number.hpp"
 #include "trainer/flag_values.hpp"
 #include "trainer/options.hpp"
 
@@ -32,9 +32,7 @@ std::uint32_t usable_cores() {
 
 /// `text` is what counts of the variable's `value`.
 Result<std::uint32_t> number_in_text(const char* name, std::string_view value, std::string_view text) {
-  std::uint32_t number = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (code == std::errc() && end == text.data() + text.size()) return number;
+  if (const auto number = parse_whole<std::uint32_t>(text)) return *number;
   return make_error(Errc::invalid_config, fmt::format("environment variable {} is '{}', not a number", name, value));
 }
 

@@ -10,10 +10,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <memory>
 #include <variant>
+
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -72,10 +73,7 @@ std::optional<uid_t> owner_in_line(std::string_view line, std::uint32_t address,
   const std::uint32_t own = htonl(INADDR_LOOPBACK);
   if (!is(words[1], hex(address, 8) + ":" + hex(peer_port, 4)) || !is(words[2], hex(own, 8) + ":" + hex(port, 4)))
     return std::nullopt;
-  uid_t uid = 0;
-  const auto [end, failed] = std::from_chars(words[7].data(), words[7].data() + words[7].size(), uid);
-  if (failed != std::errc{} || end != words[7].data() + words[7].size()) return std::nullopt;
-  return uid;
+  return parse_whole<uid_t>(words[7]);
 }
 
 Result<std::uint16_t> Carrier::listen(std::size_t most_connections) {

@@ -2,9 +2,10 @@
 #include "launcher/agent/cpu_bind.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <numeric>
+
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -127,11 +128,7 @@ std::optional<unsigned> gpu_of_rank(const std::string* visible_devices, unsigned
   }
   const std::size_t index = devices.size() == 1 ? 0 : local;
   if (index >= devices.size()) return std::nullopt;
-  unsigned number = 0;
-  const char* const end = devices[index].data() + devices[index].size();
-  const auto [last, failed] = std::from_chars(devices[index].data(), end, number);
-  if (failed != std::errc{} || last != end) return std::nullopt;
-  return number;
+  return parse_whole<unsigned>(devices[index]);
 }
 
 Result<Binding> bind_ranks(CpuBind policy, const CpuTopology& topology,

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "launcher/agent/small_file.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -34,20 +35,19 @@ std::vector<std::string> names_in(const fs::path& directory) {
 }
 
 /// "node12" → 12.
-bool number_after(std::string_view prefix, std::string_view name, unsigned& number) {
-  if (!name.starts_with(prefix)) return false;
-  name.remove_prefix(prefix.size());
-  const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), number);
-  return failed == std::errc{} && end == name.data() + name.size() && number < kMaxCpus;
+std::optional<unsigned> number_after(std::string_view prefix, std::string_view name) {
+  if (!name.starts_with(prefix)) return std::nullopt;
+  const auto number = parse_whole<unsigned>(name.substr(prefix.size()));
+  return number && *number < kMaxCpus ? number : std::nullopt;
 }
 
 std::map<unsigned, unsigned> node_of_each_cpu(const fs::path& sys) {
   std::map<unsigned, unsigned> nodes;
   for (const std::string& name : names_in(sys / "devices/system/node")) {
-    unsigned node = 0;
-    if (!number_after("node", name, node)) continue;
+    const auto node = number_after("node", name);
+    if (!node) continue;
     for (const unsigned cpu : parse_cpu_list(file_text(sys / "devices/system/node" / name / "cpulist")))
-      nodes[cpu] = node;
+      nodes[cpu] = *node;
   }
   return nodes;
 }
@@ -70,10 +70,7 @@ std::vector<int> nodes_of_gpus(const fs::path& sys) {
     const std::string kind = file_text(devices / name / "class");
     const bool gpu = kind.starts_with("0x0300") || kind.starts_with("0x0302");
     if (!gpu || file_text(devices / name / "vendor") != "0x10de") continue;
-    const std::string text = file_text(devices / name / "numa_node");
-    int node = -1;
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), node);
-    nodes.push_back(failed == std::errc{} && end == text.data() + text.size() ? node : -1);
+    nodes.push_back(parse_whole<int>(file_text(devices / name / "numa_node")).value_or(-1));
   }
   return nodes;
 }

@@ -6,6 +6,7 @@
 #include "launcher/proxy_jump.hpp"
 #include "launcher/ssh/ssh_config_lines.hpp"
 #include "launcher/ssh/ssh_pattern.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -207,17 +208,13 @@ std::optional<bool> parse_flag(std::string_view text) {
 }
 
 std::optional<std::uint16_t> parse_port(std::string_view text) {
-  std::uint16_t port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc() || end != text.data() + text.size() || port == 0) return std::nullopt;
-  return port;
+  const auto port = parse_whole<std::uint16_t>(text);
+  return port == 0 ? std::nullopt : port;
 }
 
 std::optional<int> parse_count(std::string_view text) {
-  int count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error != std::errc() || end != text.data() + text.size() || count < 0) return std::nullopt;
-  return count;
+  const auto count = parse_whole<int>(text);
+  return count && *count < 0 ? std::nullopt : count;
 }
 
 std::optional<StrictHostKeyChecking> parse_checking(std::string_view text) {
