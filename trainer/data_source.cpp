@@ -54,8 +54,9 @@ Result<DataSource> load_data(const TrainOptions& options, std::uint32_t world_si
 Result<void> export_data(const TrainOptions& options) {
   const auto data = load_data(options, 1);
   if (!data) return data.error();
-  if (auto saved = save_mnist(options.export_dataset, Split::train, *data->train->whole()); !saved) return saved;
-  if (auto saved = save_mnist(options.export_dataset, Split::test, *data->test->whole()); !saved) return saved;
+  const auto saved =
+      save_mnist(options.export_dataset, {{Split::train, data->train->whole()}, {Split::test, data->test->whole()}});
+  if (!saved) return saved;
   write_output(stdout,
                fmt::format("{} train and {} test images ({}) written to {}\n", data->train->count(),
                            data->test->count(), data->description, options.export_dataset),

@@ -8,6 +8,7 @@
 #include <cassert>
 #include <cerrno>
 #include <filesystem>
+#include <memory>
 #include <utility>
 
 #include "rendezvous/base/counted.hpp"
@@ -17,11 +18,18 @@
 namespace llmlaunch::trainer {
 namespace {
 
-/// Under another name first: no half file has the final one.
-Result<void> write_new_file(const std::string& path, const Bytes& bytes) {
-  Unfinished part(path + ".part");
-  if (auto written = write_whole_file(part.path(), bytes); !written) return written;
-  return part.finish(path);
+constexpr const char* kImages = "images-idx3-ubyte";
+constexpr const char* kLabels = "labels-idx1-ubyte";
+
+/// What is there already stays. The packed ones count, too: they would never be read again, for plain files come first.
+Result<void> check_absent(const std::string& path) {
+  for (const std::string& name : {path, path + ".gz"}) {
+    std::error_code ignored;  // what cannot be looked at cannot be written either, and that is told
+    if (std::filesystem::exists(name, ignored)) {
+      return system_error(EEXIST, "--export_dataset: create", name, "name a new folder, or remove the file");
+    }
+  }
+  return ok;
 }
 
 Result<Bytes> load_file(const std::string& path, std::size_t limit) {
@@ -62,23 +70,32 @@ Result<Dataset> load_dataset(const DataFiles& files, Split split) {
   return Dataset{std::move(*images), std::move(*labels)};
 }
 
-Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset) {
+Result<void> save_mnist(const std::string& folder, const std::vector<LabelledSplit>& splits) {
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   if (failed) return system_error(failed.value(), "--export_dataset: mkdir", folder);
-  const std::string set = split == Split::train ? "train" : "t10k";
-  const std::filesystem::path images = std::filesystem::path(folder) / (set + "-images-idx3-ubyte");
-  const std::filesystem::path labels = std::filesystem::path(folder) / (set + "-labels-idx1-ubyte");
-  // The packed ones, too: they would never be read again, for plain files come first.
-  const auto packed = [](const std::filesystem::path& path) { return std::filesystem::path(path.string() + ".gz"); };
-  for (const auto& path : {images, labels, packed(images), packed(labels)}) {
-    std::error_code ignored;  // what cannot be looked at cannot be written either, and that is told
-    if (std::filesystem::exists(path, ignored)) {
-      return system_error(EEXIST, "--export_dataset: create", path.string(), "name a new folder, or remove the file");
+  const auto path_of = [&](Split split, const char* what) {
+    const std::string set = split == Split::train ? "train" : "t10k";
+    return (std::filesystem::path(folder) / fmt::format("{}-{}", set, what)).string();
+  };
+  for (const auto& [split, dataset] : splits) {
+    for (const char* what : {kImages, kLabels}) {
+      if (auto absent = check_absent(path_of(split, what)); !absent) return absent;
     }
   }
-  if (auto written = write_new_file(images.string(), write_idx_images(dataset.images)); !written) return written;
-  return write_new_file(labels.string(), write_idx_labels(dataset.labels));
+  std::vector<std::unique_ptr<Unfinished>> parts;
+  std::vector<Unfinished::Named> files;
+  for (const auto& [split, dataset] : splits) {
+    for (const char* what : {kImages, kLabels}) {
+      const std::string path = path_of(split, what);
+      parts.push_back(std::make_unique<Unfinished>(path + ".part"));
+      files.push_back({parts.back().get(), path});
+      const Bytes bytes = what == kImages ? write_idx_images(dataset->images) : write_idx_labels(dataset->labels);
+      if (auto written = write_whole_file(parts.back()->path(), bytes); !written) return written;
+    }
+  }
+  // Half a set could be neither read nor written again.
+  return Unfinished::finish_together(files);
 }
 
 float normalised(std::uint8_t pixel) {

@@ -31,10 +31,15 @@ Result<Dataset> load_dataset(const DataFiles& files, Split split);
 /// The labels of a split whose image file holds `images`.
 Result<std::vector<std::uint8_t>> load_labels(const DataFiles& files, const SplitFiles& paths, std::uint64_t images);
 
+struct LabelledSplit {
+  Split split{};
+  const Dataset* dataset = nullptr;
+};
+
 /// Writes train-images-idx3-ubyte and train-labels-idx1-ubyte (t10k-… for `test`) into `folder`, which is made where it
-/// is missing: each under another name first, so that no half file has the final one. A file that is there already
-/// stays, and is the error.
-Result<void> save_mnist(const std::string& folder, Split split, const Dataset& dataset);
+/// is missing. All are written under other names first: a disk that is full or a stop leaves no half file, and not one
+/// split without the other. A file that is there already stays, and is the error.
+Result<void> save_mnist(const std::string& folder, const std::vector<LabelledSplit>& splits);
 
 /// A byte as the network sees it: scaled to 0 … 1, then MNIST's mean .1307 and deviation .3081; in float, as
 /// torchvision's ToTensor and Normalize, and with the same bits.

@@ -39,8 +39,18 @@ Unfinished::Unfinished(std::string path) : path_(std::move(path)) {
 }
 
 Result<void> Unfinished::finish(const std::string& name) {
-  if (std::rename(path_.c_str(), name.c_str()) != 0) return system_error(errno, "rename", path_);
-  finished_ = true;
+  return finish_together({{this, name}});
+}
+
+Result<void> Unfinished::finish_together(const std::vector<Named>& all) {
+  const std::lock_guard lock(unfinished_paths().mutex);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (std::rename(all[i].file->path_.c_str(), all[i].name.c_str()) == 0) continue;
+    const Error error = system_error(errno, "rename", all[i].file->path_);
+    for (std::size_t done = 0; done < i; ++done) ::unlink(all[done].name.c_str());
+    return error;
+  }
+  for (const Named& one : all) one.file->finished_ = true;
   return ok;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "rendezvous/base/result.hpp"
 
@@ -20,6 +21,12 @@ class Unfinished {
   const std::string& path() const { return path_; }
   /// Gives the file its final name.
   Result<void> finish(const std::string& name);
+  struct Named {
+    Unfinished* file = nullptr;
+    std::string name;
+  };
+  /// Gives all of them their names, or none. The end of the process does not come between.
+  static Result<void> finish_together(const std::vector<Named>& all);
 
  private:
   std::string path_;

@@ -68,8 +68,8 @@ class Folder {
   explicit Folder(const std::function<void(Dataset&)>& change = [](Dataset&) {}) {
     Dataset train = draw_digits(kTrain, 1);
     change(train);
-    REQUIRE(save_mnist(directory_.str(), Split::train, train));
-    REQUIRE(save_mnist(directory_.str(), Split::test, draw_digits(kTest, 2)));
+    const Dataset test = draw_digits(kTest, 2);
+    REQUIRE(save_mnist(directory_.str(), {{Split::train, &train}, {Split::test, &test}}));
   }
   std::filesystem::path path() const { return directory_.path; }
   DataSource source(bool whole = false) const {

@@ -12,8 +12,8 @@ using namespace llmlaunch::trainer;
 
 TEST_CASE("a rank of several leaves images in their files, but for those that a device wants as a whole") {
   const test::TemporaryDirectory folder;
-  REQUIRE(save_mnist(folder.str(), Split::train, draw_digits(5, 1)));
-  REQUIRE(save_mnist(folder.str(), Split::test, draw_digits(3, 2)));
+  const Dataset train = draw_digits(5, 1), test = draw_digits(3, 2);
+  REQUIRE(save_mnist(folder.str(), {{Split::train, &train}, {Split::test, &test}}));
   TrainOptions options;
   options.data_dir = folder.str();
   options.train_samples = 4;

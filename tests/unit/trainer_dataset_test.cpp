@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "tests/support/catch.hpp"
+#include "trainer/unfinished.hpp"
 
 namespace trainer_dataset_test {
 
@@ -331,8 +332,7 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
   const Dataset train{{std::vector<std::uint8_t>(3 * kImageValues, 7)}, {4, 0, 9}};
   Dataset test{{std::vector<std::uint8_t>(kImageValues, 0)}, {1}};
   test.images[5] = 255;
-  REQUIRE(save_mnist(target, Split::train, train));
-  REQUIRE(save_mnist(target, Split::test, test));
+  REQUIRE(save_mnist(target, {{Split::train, &train}, {Split::test, &test}}));
   for (const auto& [split, expected] :
        std::vector<std::pair<Split, const Dataset*>>{{Split::train, &train}, {Split::test, &test}}) {
     const auto read = load_dataset({target}, split);
@@ -340,7 +340,7 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
     CHECK(read->images == expected->images);
     CHECK(read->labels == expected->labels);
   }
-  const auto again = save_mnist(target, Split::train, test);
+  const auto again = save_mnist(target, {{Split::train, &test}});
   REQUIRE_FALSE(again);
   CHECK(to_string(again.error()) == target +
                                         "/train-images-idx3-ubyte: --export_dataset: create: File exists\n"
@@ -351,10 +351,32 @@ TEST_CASE("a set that is written is read again as it was, by both names' rules, 
   const std::string packed = folder.path() + "/packed";
   std::filesystem::create_directory(packed);
   std::ofstream(packed + "/t10k-labels-idx1-ubyte.gz") << "somebody's";
-  const auto beside = save_mnist(packed, Split::test, test);
+  const auto beside = save_mnist(packed, {{Split::train, &train}, {Split::test, &test}});
   REQUIRE_FALSE(beside);
   CHECK(beside.error().where == packed + "/t10k-labels-idx1-ubyte.gz");
   CHECK(std::distance(std::filesystem::directory_iterator(packed), {}) == 1);
+}
+
+TEST_CASE("of files that belong together none has its name when one cannot have it") {
+  const Folder folder;
+  const std::string first = folder.path() + "/first", second = folder.path() + "/missing/second";
+  {
+    Unfinished one(first + ".part"), other(folder.path() + "/second.part");
+    for (const Unfinished* part : {&one, &other}) std::ofstream(part->path()) << "whole";
+    const auto named = Unfinished::finish_together({{&one, first}, {&other, second}});
+    REQUIRE_FALSE(named);
+    CHECK(to_string(named.error()) == other.path() + ": rename: No such file or directory");
+  }
+  CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("a set of which the last file cannot be written is not there at all") {
+  const Folder folder;
+  const Dataset train{{std::vector<std::uint8_t>(kImageValues, 7)}, {4}};
+  std::filesystem::create_directory(folder.path() + "/t10k-labels-idx1-ubyte.part");
+  const auto saved = save_mnist(folder.path(), {{Split::train, &train}, {Split::test, &train}});
+  REQUIRE_FALSE(saved);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
 }
 
 }  // namespace trainer_dataset_test

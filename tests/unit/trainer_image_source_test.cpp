@@ -26,7 +26,10 @@ using Source = std::shared_ptr<ImageSource>;
 /// Drawn digits as files.
 class Files {
  public:
-  explicit Files(std::uint64_t count) { REQUIRE(save_mnist(directory_.str(), Split::train, draw_digits(count, 1))); }
+  explicit Files(std::uint64_t count) {
+    const Dataset drawn = draw_digits(count, 1);
+    REQUIRE(save_mnist(directory_.str(), {{Split::train, &drawn}}));
+  }
   DataFiles files() const { return {.folder = directory_.str()}; }
   std::filesystem::path images() const { return directory_.path / "train-images-idx3-ubyte"; }
   Source open(std::uint64_t wanted = 0) const { return checked(open_images(files(), Split::train, wanted, "--n")); }
