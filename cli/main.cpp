@@ -24,6 +24,7 @@
 #include "cli/wizard.hpp"
 #include "rendezvous/base/result.hpp"
 #include "rendezvous/base/signal_end.hpp"
+#include "rendezvous/base/thread_limits.hpp"
 
 namespace {
 
@@ -74,7 +75,7 @@ Error error_of(const std::exception& caught) {
   const auto* const failed = dynamic_cast<const std::system_error*>(&caught);
   if (failed != nullptr && failed->code() == std::errc::resource_unavailable_try_again) {
     return make_error(Errc::out_of_resources, "a thread cannot be made: " + failed->code().message(), {},
-                      "see ulimit -u, ulimit -v and the cgroup's pids.max on this machine");
+                      kSeeThreadLimits);
   }
   return make_error(Errc::internal, std::string("a defect of llmlaunch: ") + caught.what());
 }

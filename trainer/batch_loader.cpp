@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "rendezvous/base/thread_limits.hpp"
+
 namespace llmlaunch::trainer {
 namespace {
 
@@ -30,7 +32,7 @@ Result<std::unique_ptr<BatchLoader>> BatchLoader::make(std::uint32_t workers) {
     return make_error(Errc::out_of_resources,
                       fmt::format("--dataloader_num_workers: thread {} of {} cannot be started: {}",
                                   loader->threads_.size() + 1, workers, e.what()),
-                      {}, "use fewer, or see ulimit -u, ulimit -v and the cgroup's pids.max");
+                      {}, fmt::format("use fewer, or {}", kSeeThreadLimits));
   }
   return loader;
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "rendezvous/base/counted.hpp"
+#include "rendezvous/base/thread_limits.hpp"
 
 namespace llmlaunch::trainer {
 namespace {
@@ -41,7 +42,7 @@ bool CheckpointWriter::save(TrainingState state) {
     not_begun_ = true;
     failed(make_error(Errc::out_of_resources,
                       fmt::format("no thread can be started to write it: {}", e.code().message()), folder,
-                      "see ulimit -u, ulimit -v and the cgroup's pids.max"));
+                      kSeeThreadLimits));
   }
   return !not_begun_;
 }

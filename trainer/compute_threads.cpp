@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "rendezvous/base/thread_limits.hpp"
+
 namespace llmlaunch::trainer {
 
 Result<void> try_compute_threads(std::uint32_t threads) {
@@ -31,7 +33,7 @@ Result<void> try_compute_threads(std::uint32_t threads) {
     tried = make_error(
         Errc::out_of_resources,
         fmt::format("compute thread {} of {} cannot be started: {}", made.size() + 2, threads, e.code().message()), {},
-        "use fewer (--threads, OMP_NUM_THREADS), or see ulimit -u, ulimit -v and the cgroup's pids.max");
+        fmt::format("use fewer (--threads, OMP_NUM_THREADS), or {}", kSeeThreadLimits));
   } catch (const std::bad_alloc&) {  // for what is said first to a thread
     tried = make_error(Errc::out_of_resources,
                        fmt::format("there is no memory for compute thread {} of {}", made.size() + 2, threads), {},

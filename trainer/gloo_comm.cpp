@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/thread_limits.hpp"
 #include "trainer/gloo_address.hpp"
 #include "trainer/gloo_store.hpp"
 #include "trainer/introduction.hpp"
@@ -245,7 +246,7 @@ Error connect_error(const rendezvous::Client& client, const std::string& place) 
   } catch (const std::system_error& e) {  // Gloo's thread, or ours; its sockets have exceptions of their own
     return make_error(Errc::out_of_resources,
                       fmt::format("a thread to connect the ranks with cannot be started: {}", e.code().message()),
-                      where, "see ulimit -u, ulimit -v and the cgroup's pids.max on this host");
+                      where, kSeeThreadLimits);
   } catch (const std::exception& e) {
     return make_error(Errc::unreachable,
                       fmt::format("cannot connect the ranks by Gloo on {}: {}", place, plain(e.what())), where,

@@ -20,6 +20,7 @@
 #include "rendezvous/base/home.hpp"
 #include "rendezvous/base/log.hpp"
 #include "rendezvous/base/signal_end.hpp"
+#include "rendezvous/base/thread_limits.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/device.hpp"
@@ -168,10 +169,8 @@ int main(int argc, char** argv) {
     report_error(no_memory());
     ::_exit(kNoResources);
   } catch (const std::system_error& failed) {
-    report_error(
-        make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()), {},
-                   "'ulimit -u' and the cgroup's pids.max set how many there may be, and 'ulimit -v' the memory "
-                   "for their stacks"));
+    report_error(make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()),
+                            {}, kSeeThreadLimits));
     ::_exit(kNoResources);
   }
 }

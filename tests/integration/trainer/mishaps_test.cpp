@@ -171,7 +171,7 @@ TEST_CASE("a thread for whose stack there is no room names the limit of memory, 
   INFO(run.output());
   CHECK(status == 71);
   CHECK_THAT(run.output(), Catch::StartsWith("llmlaunch-train: error: a thread cannot be made: ") &&
-                               Catch::Contains("'ulimit -u'") && Catch::Contains("'ulimit -v'"));
+                               Catch::Contains("ulimit -u") && Catch::Contains("ulimit -v"));
 }
 
 // OpenMP would end the process itself, with 1.
