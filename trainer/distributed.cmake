@@ -70,12 +70,15 @@ add_library(llmlaunch_trainer_job OBJECT
   loss_log.cpp
   model_check.cpp
   output.cpp
+  output_folders.cpp
   predictions.cpp
   progress.cpp
   resident_loop.cpp
   resume.cpp
+  same_everywhere.cpp
   same_program.cpp
   stop.cpp
+  stop_story.cpp
   story.cpp
   train.cpp
   training_job.cpp

@@ -7,21 +7,16 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
-#include <filesystem>
 #include <new>
 #include <string>
-#include <system_error>
 #include <utility>
-#include <vector>
 
 #include "rendezvous/base/counted.hpp"
 #include "rendezvous/base/log.hpp"
 #include "trainer/agreement.hpp"
 #include "trainer/batch_loader.hpp"
 #include "trainer/checkpoint_keeper.hpp"
-#include "trainer/data_checksum.hpp"
 #include "trainer/data_source.hpp"
 #include "trainer/ddp.hpp"
 #include "trainer/files.hpp"
@@ -30,12 +25,15 @@
 #include "trainer/loss_log.hpp"
 #include "trainer/model_check.hpp"
 #include "trainer/output.hpp"
+#include "trainer/output_folders.hpp"
 #include "trainer/output_lock.hpp"
 #include "trainer/predictions.hpp"
 #include "trainer/resident_loop.hpp"
 #include "trainer/resume.hpp"
+#include "trainer/same_everywhere.hpp"
 #include "trainer/same_program.hpp"
 #include "trainer/stop.hpp"
+#include "trainer/stop_story.hpp"
 #include "trainer/training_job.hpp"
 
 namespace llmlaunch::trainer {
@@ -74,7 +72,7 @@ class Training {
   Result<void> start() {
     const TrainOptions& options = job_.options;
     // What follows from flags and data is the same on all ranks only then.
-    if (auto same = check_same(); !same) return same;
+    if (auto same = check_same_everywhere(job_); !same) return same;
     job_.run.flags = flags_to_keep(options, job_.data, length().steps, job_.world.world_size);
     keep_order_of_sums();
     if (auto enough = check_length(); !enough) return enough;
@@ -102,40 +100,6 @@ class Training {
     job_.story.warn(fmt::format("--warmup_steps {}: the job has {}, and its learning rate never is --learning_rate {}",
                                 job_.options.warmup_steps, counted(length().steps, "step"),
                                 job_.options.learning_rate));
-  }
-
-  /// First what all know at once, then what is in the data, for which the ranks of a host read together.
-  Result<void> check_same() {
-    const bool alone = job_.world.world_size == 1;
-    if (!alone) {
-      if (auto same = check_same_job(job_.comm, job_.world.host, job_facts(job_.options, job_.data)); !same)
-        return same;
-    }
-    if (job_.options.data_dir.empty()) return ok;
-    if (auto read = checksum_data(job_.comm, job_.world, job_.data); !read) return read;
-    return alone ? Result<void>(ok) : check_same_content();
-  }
-
-  /// Where the files lie is no difference, and leads to one.
-  Result<void> check_same_content() {
-    const auto places = gather_texts(job_.comm, job_.data.description);
-    if (!places) return places.error();
-    auto same = check_same_job(job_.comm, job_.world.host, content_facts(job_.data));
-    if (same || same.error().code != Errc::invalid_argument || same.error().what.empty()) return same;
-    Error error = same.error();
-    error.what += fmt::format("; the files are those of {}", told_places(*places));
-    return error;
-  }
-
-  /// "/a on rank 0 and /b on rank 2": each one with the first rank that has it.
-  static std::string told_places(const std::vector<std::string>& places) {
-    constexpr std::size_t kShown = 4;
-    std::vector<std::string> told;
-    for (auto place = places.begin(); place != places.end() && told.size() < kShown; ++place) {
-      if (std::find(places.begin(), place, *place) != place) continue;
-      told.push_back(fmt::format("{} on rank {}", *place, place - places.begin()));
-    }
-    return fmt::format("{}", fmt::join(told, " and "));
   }
 
   Result<void> check_length() const {
@@ -312,14 +276,9 @@ class Training {
 
   Result<Ending> stop(const Result<void>& kept) {
     // Nobody leaves before the file is there: the first rank that goes ends the job.
-    const World& world = job_.world;
-    const std::string mine = is_stop_noted() ? fmt::format("{} {} rank {} on {}", name_of_stop(),
-                                                           is_launcher_lost() ? "of" : "to", world.rank, world.host)
-                                             : std::string();
-    const auto told = gather_texts(job_.comm, mine);
+    const auto told = who_was_told_to_stop(job_.world, job_.comm);
     if (!told) return told.error();
-    const std::string stopped =
-        fmt::format("stopped by {} after step {}/{}", who_was_told(*told), job_.step, length().steps);
+    const std::string stopped = fmt::format("stopped by {} after step {}/{}", told->by, job_.step, length().steps);
     if (!kept && !checkpoints_.has_saved()) {
       Error unsaved = kept.error();
       unsaved.what = fmt::format("{}; {}", stopped, unsaved.what);
@@ -328,31 +287,8 @@ class Training {
     for (const auto& written : {kept, job_.story.finish(), job_.losses.finish()}) warn_of_loss(written);
     job_.story.say("{}; {}", stopped, who_has_it());
     // The launcher shows the last words of the rank that ends first.
-    if (world.rank != 0 && !mine.empty() && !is_stop_of_all(*told)) log_warning("stopped by {}", mine);
+    if (job_.world.rank != 0 && !told->me_alone.empty()) log_warning("stopped by {}", told->me_alone);
     return Ending::stopped;
-  }
-
-  /// As a launcher stops a job, which also tells of the end, and a scheduler.
-  bool is_stop_of_all(const std::vector<std::string>& told) const {
-    const bool has_ended = job_.world.client != nullptr && job_.world.client->ended();
-    return has_ended || std::find(told.begin(), told.end(), std::string()) == told.end();
-  }
-
-  std::string who_was_told(const std::vector<std::string>& told) const {
-    const auto was_told = [](const std::string& text) { return !text.empty(); };
-    const auto first = std::find_if(told.begin(), told.end(), was_told);
-    if (first == told.end() || is_stop_of_all(told)) return name_of_stop();
-    const auto others = std::count_if(first + 1, told.end(), was_told);
-    return others == 0 ? *first : fmt::format("{} and {}", *first, counted(others, "other"));
-  }
-
-  static const char* name_of_stop() {
-    if (is_launcher_lost()) return "the lost connection to the launcher";
-    switch (noted_stop()) {
-      case SIGINT: return "Ctrl-C";
-      case SIGHUP: return "SIGHUP";
-      default: return "SIGTERM";
-    }
   }
 
   std::string who_has_it() const {
@@ -389,40 +325,6 @@ Result<Ending> run_to_end(Training& training) {
   return ending;
 }
 
-/// Of output_dir and logging_dir.
-using OutputLocks = std::array<OutputLock, 2>;
-
-/// Where rank 0 makes files in a folder, nobody else does meanwhile.
-Result<OutputLocks> lock_output(const TrainOptions& options, const World& world) {
-  OutputLocks locks;
-  if (world.rank != 0) return locks;
-  const std::string& output = options.output_dir;
-  const std::string& logging = options.logging_dir;
-  const bool reports = options.report_json || options.report_tensorboard;
-  // A job that cannot begin leaves no new folder behind; resume says why.
-  std::error_code failed;
-  const std::string& checkpoint = options.resume_from_checkpoint;
-  const bool is_named = !checkpoint.empty() && checkpoint != kLastCheckpoint;
-  if (is_named && std::filesystem::status(checkpoint, failed).type() == std::filesystem::file_type::not_found) {
-    return locks;
-  }
-  // Who needs a folder says why there is none.
-  if (!output.empty()) {
-    if (options.save_strategy != SaveStrategy::no || (reports && logging.empty())) (void)make_folders(output);
-    auto lock = OutputLock::take(output, world.host, "--output_dir");
-    if (!lock) return lock.error();
-    locks[0] = std::move(*lock);
-  }
-  if (logging.empty() || !reports) return locks;
-  (void)make_folders(logging);
-  std::error_code ignored;  // then they are not the same
-  if (std::filesystem::equivalent(logging, output, ignored)) return locks;
-  auto lock = OutputLock::take(logging, world.host, "--logging_dir");
-  if (!lock) return lock.error();
-  locks[1] = std::move(*lock);
-  return locks;
-}
-
 }  // namespace
 
 Error no_memory() {
@@ -436,7 +338,7 @@ Result<Ending> train(const TrainOptions& options, World& world, const DevicePlan
                      const std::function<void(const Result<Ending>&)>& at_end) {
   auto data = load_data(options, world.world_size);
   if (!data) return with_folder(data.error());
-  auto locks = lock_output(options, world);
+  auto locks = lock_folders(options, world);
   if (!locks) return locks.error();
   auto losses = LossLog::open(world.rank == 0 ? options.loss_file : std::string(), !options.loss_file.empty());
   if (!losses) return losses.error();
