@@ -96,7 +96,7 @@ missing() {
 }
 
 readonly programs=(llmlaunch-train gpu_backend_test unit_trainer_libraries llmlaunch llmlaunch-agent example_nccl_all_reduce
-  nccl_all_reduce_bench)
+  nccl_all_reduce_bench convolution_bench)
 
 # build_programs [FLAG…]: of CMake's.
 build_programs() {

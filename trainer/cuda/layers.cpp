@@ -154,8 +154,7 @@ class ConvolutionLayer final : public WeightedLayer {
 
   float* forward(float* in, const CudaPass& pass) override {
     const Product out = product(half_out_, out_.data(), batch_ * stage_.out.count());
-    convolution_.forward(context_.cudnn, out.given, in_operand(in), weight_operand(pass), context_.workspace.data(),
-                         context_.workspace.size());
+    convolution_.forward(context_.cudnn, out.given, in_operand(in), weight_operand(pass), context_.workspace.data());
     take(out, context_.stream);
     finish_forward(pass.parameters);
     return out_.data();
@@ -164,8 +163,7 @@ class ConvolutionLayer final : public WeightedLayer {
   void backward_weight(const float* in, const float* out_gradient, float* gradient, const CudaPass&) override {
     const Product weight_gradient = product(half_product_, gradient + weight_, weights_);
     convolution_.backward_weight(context_.cudnn, weight_gradient.given, operand_again(half_in_, in),
-                                 out_gradient_operand(out_gradient), context_.workspace.data(),
-                                 context_.workspace.size());
+                                 out_gradient_operand(out_gradient), context_.workspace.data());
     take(weight_gradient, context_.stream);
     backward_bias(out_gradient, gradient);
   }
@@ -174,7 +172,7 @@ class ConvolutionLayer final : public WeightedLayer {
     in_gradient_.reserve(batch_ * stage_.in.count());
     const Product in_gradient = product(half_product_, in_gradient_.data(), batch_ * stage_.in.count());
     convolution_.backward_input(on.cudnn, in_gradient.given, operand_again(half_weight_, pass.parameters + weight_),
-                                operand_again(half_out_, out_gradient), on.workspace.data(), on.workspace.size());
+                                operand_again(half_out_, out_gradient), on.workspace.data());
     take(in_gradient, on.stream);
     return in_gradient_.data();
   }
