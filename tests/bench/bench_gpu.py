@@ -57,8 +57,13 @@ def lines_of(argv, **environment):
 
 class Bench:
     def __init__(self, options, folder):
-        self.options, self.data = options, pathlib.Path(folder) / "digits"
+        self.options, self.data, self.errors = options, pathlib.Path(folder) / "digits", 0
         lines_of([options.bin / "llmlaunch-train", "--export_dataset", self.data, "--train_samples", IMAGES])
+
+    def failed(self, name, failure, is_error):
+        print(failure, file=sys.stderr)
+        print(f"{name} | failed: {str(failure).strip().splitlines()[-1]}", flush=True)
+        self.errors += is_error
 
     def argv(self, who, precision, steps, logging):
         if who in (*OURS_ALL, OUR_FASTEST):
@@ -73,7 +78,11 @@ class Bench:
         program = self.options.bin / "convolution_bench"
         if self.options.device == "cpu" or not program.exists():
             return None
-        rows = "".join(line for _, line in lines_of([program, "fp32" if precision == "fp32" else "tf32"]))
+        try:
+            rows = "".join(line for _, line in lines_of([program, "fp32" if precision == "fp32" else "tf32"]))
+        except Failed as failure:
+            self.failed(f"{precision}: cuDNN's algorithms", failure, is_error=True)
+            return None
         print(rows, end="", flush=True)
         numbers = re.search(r"LLMLAUNCH_CUDNN_ALGORITHMS=(\S+)", rows).group(1)
         return None if numbers == "1,1,1" else numbers
@@ -110,12 +119,10 @@ def compare(bench, options, precision, peers):
             try:
                 found[who].append(bench.speed(who, precision, algorithms))
             except Failed as failure:
-                if who not in peers:
-                    raise
-                # One that this PyTorch cannot says nothing of the others.
-                print(failure, file=sys.stderr)
-                print(f"{precision}: {VARIANTS[who]}, samples/s | failed: {str(failure).strip().splitlines()[-1]}", flush=True)
+                # One that fails says nothing of the others. A peer that this PyTorch cannot is no error.
+                bench.failed(f"{precision}: {VARIANTS.get(who, who)}, samples/s", failure, is_error=who in OURS_ALL)
                 del found[who]
+    ours = [who for who in ours if who in found]
     peers = [who for who in peers if who in found]
     medians = {who: statistics.median(speeds) for who, speeds in found.items()}
     for who, speeds in found.items():
@@ -128,7 +135,7 @@ def compare(bench, options, precision, peers):
         print(f"{precision}: {who} / PyTorch | {eager}the best ({best}) {medians[who] / medians[best]:.2f}", flush=True)
 
 
-def main():
+def main():  # the exit status
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=lambda text: pathlib.Path(text).resolve(), required=True)
     parser.add_argument("--python")
@@ -144,15 +151,20 @@ def main():
         bench = Bench(options, folder)
         for precision in precisions:
             compare(bench, options, precision, peers)
-        times = [bench.seconds_to_99() for _ in range(options.repeat)]
+        try:
+            times = [bench.seconds_to_99() for _ in range(options.repeat)]
+        except Failed as failure:
+            bench.failed("start to 99 % of the drawn digits", failure, is_error=True)
+            return 1
         if None in times:
             print(f"start to 99 % of the drawn digits | not reached in {options.epochs} epochs")
         else:
             print(f"start to 99 % of the drawn digits | {statistics.median(times):.2f} s ({' '.join(f'{t:.2f}' for t in times)})")
+        return 1 if bench.errors else 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except Failed as failure:
         sys.exit(str(failure))
