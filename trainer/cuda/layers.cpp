@@ -47,21 +47,17 @@ void multiply(const CudaContext& context, float* out, const Operand& a, const Op
                compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
 }
 
-/// Whether the stage behind that at `place` adds its bias and clips, on its own way over the values: a pool behind a
-/// convolution, a dropout behind a linear layer. Nobody else wants what lies between. Backwards the gate of their run
-/// does what the relu's would.
+/// Whether what is behind the stage at `place` adds its bias and clips, on its own way over the values: a pool behind a
+/// convolution, a dropout behind a linear layer, the loss behind the last one, where there is no relu. Nobody else
+/// wants what lies between. Backwards the gate of their run does what the relu's would.
 bool leaves_bias(const CudaContext& context, const Model& model, std::size_t place) {
-  if (context.precision == Precision::fp16 || !model.stages[place].relu || place + 1 == model.stages.size())
-    return false;
+  if (context.precision == Precision::fp16) return false;
+  if (place + 1 == model.stages.size())
+    return model.stages[place].kind == Stage::Kind::linear && !model.stages[place].relu;
+  if (!model.stages[place].relu) return false;
   const Stage::Kind next = model.stages[place + 1].kind;
   return model.stages[place].kind == Stage::Kind::convolution ? next == Stage::Kind::max_pool
                                                               : next == Stage::Kind::dropout;
-}
-
-/// Where the bias is that the stage at `place` adds for the one before, if it does.
-std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place) {
-  if (place == 0 || !leaves_bias(context, model, place - 1)) return {};
-  return model.parameters[model.stages[place - 1].weight + 1].first;
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -356,6 +352,11 @@ class FlattenLayer final : public CudaLayer {
 };
 
 }  // namespace
+
+std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place) {
+  if (place == 0 || !leaves_bias(context, model, place - 1)) return {};
+  return model.parameters[model.stages[place - 1].weight + 1].first;
+}
 
 CudaContext::~CudaContext() {
   if (cudnn != nullptr) cuda::cudnn().cudnnDestroy(cudnn);
