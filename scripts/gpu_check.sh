@@ -15,8 +15,10 @@
 #   LLMLAUNCH_PRECISIONS="tf32 bf16"    what is measured (default: fp32 tf32 bf16)
 #   LLMLAUNCH_CHECK_SECONDS=N           a check that has not ended by then has failed (600)
 #
-# Time: the build, 4 minutes on 16 cores; then some minutes of checks; then 21 programs of 5 to 60 s for each of N, most of
-# it PyTorch's own start and torch.compile: half an hour for 3. It is an estimate: no GPU has been at hand.
+# Time: the build, 4 minutes on 16 cores; then some minutes of checks; then 21 to 24 programs of 5 to 60 s for each of N, most
+# of it PyTorch's own start and torch.compile: half an hour for 3. It is an estimate: no GPU has been at hand. Where a machine
+# is lent for minutes, three calls have all of it once: --only checks; --only curves; --only speed --repeat 1, which
+# LLMLAUNCH_PRECISIONS takes apart further.
 #
 # Prints a table, each row when it is known. Exit status: 0 all passed, 1 something failed, 64 a wrong argument, 69 the build
 # needs what is not here, 77 this machine has no GPU or no CUDA Toolkit.
@@ -96,7 +98,7 @@ missing() {
 }
 
 readonly programs=(llmlaunch-train gpu_backend_test unit_trainer_libraries llmlaunch llmlaunch-agent example_nccl_all_reduce
-  nccl_all_reduce_bench)
+  nccl_all_reduce_bench convolution_bench)
 
 # build_programs [FLAG…]: of CMake's.
 build_programs() {

@@ -7,8 +7,10 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
 #include "trainer/cpu_backend.hpp"
+#include "trainer/flag_values.hpp"
 #include "trainer/gloo_options.hpp"
 #include "trainer/late_ranks.hpp"
 #include "trainer/world.hpp"
@@ -53,6 +55,21 @@ Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& 
   return make_gloo_comm(*world.client, *gloo);
 }
 
+#ifdef LLMLAUNCH_CUDA_BACKEND
+/// What the environment says of cuDNN's algorithms.
+Result<void> use_cudnn_algorithms() {
+  const char* const value = std::getenv(env::kCudnnAlgorithms);
+  const std::string_view text = value == nullptr ? "" : value;
+  if (text.empty()) return ok;
+  const bool is_form = text.size() == 5 && text[1] == ',' && text[3] == ',';
+  if (is_form && cuda::use_convolution_algorithms({text[0] - '0', text[2] - '0', text[4] - '0'})) return ok;
+  return make_error(Errc::invalid_config,
+                    fmt::format("environment variable {} is '{}', not the numbers of three algorithms of cuDNN's that "
+                                "repeat bit for bit, as 1,1,1",
+                                env::kCudnnAlgorithms, cut_text(text, kShownWord)));
+}
+#endif
+
 /// Without the words for who is late.
 Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_unused]] const DevicePlan& plan) {
   const AdamWOptions adamw{.weight_decay = options.weight_decay,
@@ -68,6 +85,7 @@ Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_un
   if (plan.cuda) {
     const auto one_stream = switch_in_environment(env::kGraphOneStream);
     if (!one_stream) return one_stream.error();
+    if (auto used = use_cudnn_algorithms(); !used) return used.error();
     return cuda::make_engine(world, *model, adamw, dropout, options.precision,
                              *one_stream ? cuda::GraphStreams::one : cuda::GraphStreams::two, timeout_of(options));
   }

@@ -60,6 +60,8 @@ inline constexpr const char* kTrainPrefix = "LLMLAUNCH_TRAIN_";
 inline constexpr const char* kShmDisable = "LLMLAUNCH_SHM_DISABLE";
 /// The same for comparisons: with true a GPU's steps as a graph have one piece of work after another.
 inline constexpr const char* kGraphOneStream = "LLMLAUNCH_GRAPH_ONE_STREAM";
+/// And with "1,5,5" it convolves by these algorithms of cuDNN's.
+inline constexpr const char* kCudnnAlgorithms = "LLMLAUNCH_CUDNN_ALGORITHMS";
 
 inline constexpr const char* kCudaVisibleDevices = "CUDA_VISIBLE_DEVICES";
 inline constexpr const char* kCudaDeviceOrder = "CUDA_DEVICE_ORDER";

@@ -36,11 +36,14 @@ class Steps:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=gpu or None, capturable=gpu and "graph" in variant)
 
         def loss_of(images, labels):
-            # Nothing is to be kept from a graph's capture for the next pass; here each weight is cast once a pass anyway.
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-                return F.nll_loss(self.model(images), labels)
+            return F.nll_loss(self.model(images), labels)
 
-        self.loss_of = loss_of
+        def loss_in_bf16(images, labels):
+            # Nothing is to be kept from a graph's capture for the next pass; here each weight is cast once a pass anyway.
+            with torch.autocast(device, torch.bfloat16, cache_enabled=False):
+                return loss_of(images, labels)
+
+        self.loss_of = loss_in_bf16 if precision == "bf16" else loss_of
         if variant in ("compile", "compiled_graph"):
             self.loss_of = torch.compile(self.loss_of)
 

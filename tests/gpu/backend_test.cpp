@@ -180,11 +180,12 @@ void compare_accumulated_step(const World& world, const Model& model) {
 /// The CPU rounds alike, so a product differs by the order of additions, but for convolutions, which cuDNN does in
 /// TF32, and which for fp16 are rounded before their bias is added, as PyTorch's. Logits show that alone. In a gradient
 /// relus and the pool turn on it here and there, each for a whole image: on the emulated device the last layer's
-/// gradient in TF32 differs by 4e-4, those before the first relu on the way back by 8e-3 to 2e-2.
+/// gradient in TF32 differs by 4e-4, those before the first relu on the way back by 8e-3 to 2e-2. It rounds to TF32;
+/// tensor cores may cut off, for which PyTorch, made to do so, gives logits that differ by 1.7e-3.
 void compare_precision(const World& world, const Model& model) {
   const Images images(9);
   for (const Precision precision : {Precision::tf32, Precision::bf16, Precision::fp16}) {
-    const bool is_bf16 = precision == Precision::bf16;
+    const double bound = precision == Precision::bf16 ? 1e-2 : precision == Precision::tf32 ? 4e-3 : 2e-3;
     const auto cpu = must(make_cpu_backend(model, {}, {.on = false, .seed = 0}, 2,
                                            must(cpu_math(precision == Precision::tf32 ? Precision::fp32 : precision))));
     const float scale = precision == Precision::fp16 ? 1024 : 1;
@@ -204,8 +205,8 @@ void compare_precision(const World& world, const Model& model) {
     expect(of_gradient <= 4e-2, fmt::format("{}: gradient in {}: relative difference {:.1e}", model.title,
                                             precision_name(precision), of_gradient));
     const double difference = relative_difference(logits[1], logits[0]);
-    expect(difference <= (is_bf16 ? 1e-2 : 2e-3), fmt::format("{}: logits in {}: relative difference {:.1e}",
-                                                              model.title, precision_name(precision), difference));
+    expect(difference <= bound, fmt::format("{}: logits in {}: relative difference {:.1e}", model.title,
+                                            precision_name(precision), difference));
   }
 }
 

@@ -21,19 +21,24 @@ SKIPPED = 77
 FIRST = 20  # steps in which rounding has not grown yet
 IMAGES = 1003  # no number of batches
 # cuDNN and PyTorch's choice of its algorithms add up in other orders than one another, and AdamW makes a whole step of the
-# rounding error of a gradient near 0. On a CPU 1e-7 to 7e-6 is seen and 1e-5 asked for; on a GPU nothing has been seen yet.
-BOUND = 1e-4
+# rounding error of a gradient near 0. On a CPU 1e-7 to 7e-6 is seen and 1e-5 asked for; on a GPU nothing has been seen yet. There
+# PyTorch is asked for the algorithms that --device cuda has. Should it take Winograd's all the same, whose results are 1e-6 away,
+# losses differ by 1.2e-4, as noise of that size in PyTorch shows; TF32 instead of fp32 makes 2.8e-3 of it.
+BOUND = 1e-3
+LIKE_OURS = {"TORCH_CUDNN_V8_API_DISABLED": "1"}  # cuDNN's numbered algorithms, of which basic_net.py takes those that repeat
 # Half precision rounds a sum that was added up in another order to the neighbour here and there, 2^-11 away. On a CPU up to 1.6e-3
 # is seen; cuDNN's result is rounded before and after its bias is added, too, so much more is allowed.
 FP16_BOUND = 16 * 2 ** -11
-# The same for numbers of as many digits: both sides multiply TF32 numbers. The emulated device is 5.0e-3 from PyTorch's fp32.
-TF32_BOUND = 16 * 2 ** -11
+# Numbers of as many digits; but tensor cores may cut the others off, 2^-10 and always towards 0, where a library's kernel does not
+# round before, and only PyTorch's first convolution is in TF32. Played in PyTorch on a CPU, both ways of rounding on both sides, 2e-3 to
+# 7.6e-3 is seen where both do it alike, and 2.4e-2 where one cuts off; sums over 100 steps differ by up to 1e-2.
+TF32_BOUND = 64 * 2 ** -11
 # torch.autocast rounds what a layer gives to bfloat16, 2^-8 away, and multiplies it in convolutions, too; --bf16 rounds what cuBLAS
 # multiplies, and cuDNN's convolutions are of TF32. On the emulated device 8.7e-3 (mlp) and 2.4e-2 (basicnet) is seen.
 BF16_BOUND = 16 * 2 ** -8
-# What a run is: its flags, --cuda_graph's values, and the bound.
-PRECISIONS = {"fp32": ([], ("false", "true"), BOUND), "tf32": (["--tf32"], ("false", "true"), TF32_BOUND),
-              "bf16": (["--bf16"], ("false", "true"), BF16_BOUND), "fp16": (["--fp16"], ("false",), FP16_BOUND)}
+# What a run is: its flags, --cuda_graph's values, the bound of a step's difference and that of all steps' sums.
+PRECISIONS = {"fp32": ([], ("false", "true"), BOUND, 0.01), "tf32": (["--tf32"], ("false", "true"), TF32_BOUND, 0.03),
+              "bf16": (["--bf16"], ("false", "true"), BF16_BOUND, 0.03), "fp16": (["--fp16"], ("false",), FP16_BOUND, 0.01)}
 REFUSED = "every step is started by the host"  # what llmlaunch-train says when a device refuses the graph
 
 
@@ -67,11 +72,11 @@ def usable_python(named, device):
     return None
 
 
-def compare(name, ours, theirs, steps, bound):
+def compare(name, ours, theirs, steps, bound, sum_bound):
     """Whether the curves are equal at first, lie on one another as a whole, and go down."""
     errors = [abs(a - b) / b for a, b in zip(ours, theirs)]
     print(f"{name}: largest relative difference: {max(errors[:FIRST]):.1e} in {FIRST} steps, {max(errors):.1e} in {steps}")
-    if (len(ours) == len(theirs) == steps and max(errors[:FIRST]) <= bound and abs(sum(ours) - sum(theirs)) <= 0.01 * sum(theirs)
+    if (len(ours) == len(theirs) == steps and max(errors[:FIRST]) <= bound and abs(sum(ours) - sum(theirs)) <= sum_bound * sum(theirs)
             and min(ours) < 0.6 * ours[0]):
         return True
     print(f"FAILED: ours {ours}\ntheirs {theirs}")
@@ -109,16 +114,16 @@ def main():
         run([train[0], "--export_dataset", folder / "digits", "--train_samples", IMAGES, "--eval_samples", 20])
         for model in options.models:
             for precision in precisions:
-                flags, graphs, bound = PRECISIONS[precision]
+                flags, graphs, *bounds = PRECISIONS[precision]
                 run([python, SCRIPT, "--data", folder / "digits", "--batch", 16, "--steps", options.steps, "--model", model, "--device",
                      torch_device, *flags, "--losses", folder / "theirs"], RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
-                    MASTER_PORT="0")
+                    MASTER_PORT="0", **LIKE_OURS)
                 theirs = curve(folder / "theirs")
                 for graph in graphs:
                     run([*train, "--data_dir", folder / "digits", "--per_device_train_batch_size", 16, "--max_steps", options.steps,
                          "--dropout", "off", "--model", model, *flags, "--cuda_graph", graph, "--loss_file", folder / "ours"], **alone)
                     name = f"{model}, {precision}, CUDA graph {graph}"
-                    good = compare(name, curve(folder / "ours"), theirs, options.steps, bound) and good
+                    good = compare(name, curve(folder / "ours"), theirs, options.steps, *bounds) and good
     return 0 if good else 1
 
 

@@ -89,6 +89,8 @@ def test_a_graph_that_the_device_refused_has_not_passed(check):
     for name in "the same as a CUDA graph", "both ways end with the same weights", "speed beside PyTorch":
         assert rows[name][0] == "FAILED", out + err
     assert rows["one epoch on one GPU"][0] == "passed" and status == 1, out + err
+    # What needs no graph is measured all the same.
+    assert "bf16: llmlaunch-train, samples/s" in out and "start to 99 %" in out, out
     assert "llmlaunch-train, CUDA graph, fp32: there was no graph to measure" in err
 
 
@@ -97,6 +99,22 @@ def test_a_graph_passes_and_is_measured_in_each_precision(check):
     assert status == 0, out + err
     for precision in "fp32", "tf32", "bf16":
         assert f"{precision}: llmlaunch-train, CUDA graph, samples/s" in out and "100 (100 100)" in out, out
+
+
+def test_faster_algorithms_of_cudnn_are_measured_too(check, tmp_path):
+    bench = tmp_path / "build/bin/convolution_bench"
+    bench.write_text("#!/bin/sh\necho \"$1: the fastest that repeat | LLMLAUNCH_CUDNN_ALGORITHMS=6,1,5 saves 9.0 us\"\n")
+    bench.chmod(0o755)
+    train = tmp_path / "build/bin/llmlaunch-train"
+    train.write_text("""#!/bin/sh
+[ "$LLMLAUNCH_CUDNN_ALGORITHMS" = 6,1,5 ] && speed=200
+echo "step 1/1 loss 1.0000 (${speed:-100} samples/s)"
+echo "test accuracy 99.50 %"
+""")
+    status, out, err = check("--repeat", "1", "--only", "speed", LLMLAUNCH_PRECISIONS="tf32")
+    assert status == 0, out + err
+    assert "tf32: the fastest that repeat" in out and "LLMLAUNCH_CUDNN_ALGORITHMS=6,1,5 saves 9.0 us" in out, out
+    assert "tf32: llmlaunch-train, CUDA graph, cuDNN's fastest, samples/s" in out and "200 (200)" in out, out
 
 
 def test_a_wrong_argument_is_refused(check):
@@ -121,7 +139,7 @@ def test_programs_that_were_built_elsewhere_need_no_build(check, tmp_path):
 
 
 def test_what_is_packed_are_the_programs_and_libraries_that_another_machine_may_lack(check, tmp_path):
-    for name in "llmlaunch-agent", "nccl_all_reduce_bench":
+    for name in "llmlaunch-agent", "nccl_all_reduce_bench", "convolution_bench":
         (tmp_path / "build/bin" / name).touch()
     (tmp_path / "libdnnl.so.2").touch()
     (tmp_path / "tools/ldd").write_text(f"""#!/bin/sh

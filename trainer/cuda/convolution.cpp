@@ -3,20 +3,51 @@
 #include "trainer/cuda/convolution.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "trainer/cuda/check.hpp"
 
 namespace llmlaunch::trainer::cuda {
 namespace {
 
-constexpr auto kForward = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-constexpr auto kBackwardData = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-constexpr auto kBackwardFilter = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+ConvolutionAlgorithms& chosen_algorithms() {
+  static ConvolutionAlgorithms value;
+  return value;
+}
 
 constexpr float kOne = 1.0F;
 constexpr float kZero = 0.0F;
 
 }  // namespace
+
+bool repeat(const ConvolutionAlgorithms& algorithms) {
+  const auto is_one_of = [](int number, std::initializer_list<int> good) {
+    return std::find(good.begin(), good.end(), number) != good.end();
+  };
+  return is_one_of(
+             algorithms.forward,
+             {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+              CUDNN_CONVOLUTION_FWD_ALGO_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_FFT, CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING,
+              CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED}) &&
+         is_one_of(algorithms.backward_data,
+                   {CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT,
+                    CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING, CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD,
+                    CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED}) &&
+         is_one_of(algorithms.backward_filter,
+                   {CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT,
+                    CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING});
+}
+
+void use_algorithms(const ConvolutionAlgorithms& algorithms) {
+  chosen_algorithms() = algorithms;
+}
+
+Convolution::Convolution(ConvolutionShape shape, cudnnDataType_t type)
+    : shape_(shape),
+      type_(type),
+      forward_(static_cast<cudnnConvolutionFwdAlgo_t>(chosen_algorithms().forward)),
+      backward_data_(static_cast<cudnnConvolutionBwdDataAlgo_t>(chosen_algorithms().backward_data)),
+      backward_filter_(static_cast<cudnnConvolutionBwdFilterAlgo_t>(chosen_algorithms().backward_filter)) {}
 
 // The destructor runs for what the other constructor has made, also when one of these calls fails.
 Convolution::Convolution(ConvolutionShape shape, Precision precision)
@@ -47,33 +78,30 @@ std::size_t Convolution::prepare(cudnnHandle_t handle, int batch) {
               shape_.width);
   CUDNN_CHECK(cudnnSetTensor4dDescriptor, out_, CUDNN_TENSOR_NCHW, type_, batch, shape_.out_channels,
               shape_.height - shape_.kernel + 1, shape_.width - shape_.kernel + 1);
-  std::size_t forward = 0;
-  std::size_t data = 0;
-  std::size_t filter = 0;
-  CUDNN_CHECK(cudnnGetConvolutionForwardWorkspaceSize, handle, in_, weight_, convolution_, out_, kForward, &forward);
-  CUDNN_CHECK(cudnnGetConvolutionBackwardDataWorkspaceSize, handle, weight_, out_, convolution_, in_, kBackwardData,
-              &data);
-  CUDNN_CHECK(cudnnGetConvolutionBackwardFilterWorkspaceSize, handle, in_, out_, convolution_, weight_, kBackwardFilter,
-              &filter);
-  return std::max({forward, data, filter});
+  CUDNN_CHECK(cudnnGetConvolutionForwardWorkspaceSize, handle, in_, weight_, convolution_, out_, forward_,
+              &forward_bytes_);
+  CUDNN_CHECK(cudnnGetConvolutionBackwardDataWorkspaceSize, handle, weight_, out_, convolution_, in_, backward_data_,
+              &backward_data_bytes_);
+  CUDNN_CHECK(cudnnGetConvolutionBackwardFilterWorkspaceSize, handle, in_, out_, convolution_, weight_,
+              backward_filter_, &backward_filter_bytes_);
+  return std::max({forward_bytes_, backward_data_bytes_, backward_filter_bytes_});
 }
 
-void Convolution::forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace,
-                          std::size_t workspace_bytes) {
-  CUDNN_CHECK(cudnnConvolutionForward, handle, &kOne, in_, in, weight_, weight, convolution_, kForward, workspace,
-              workspace_bytes, &kZero, out_, out);
+void Convolution::forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace) {
+  CUDNN_CHECK(cudnnConvolutionForward, handle, &kOne, in_, in, weight_, weight, convolution_, forward_, workspace,
+              forward_bytes_, &kZero, out_, out);
 }
 
 void Convolution::backward_weight(cudnnHandle_t handle, void* weight_gradient, const void* in, const void* out_gradient,
-                                  void* workspace, std::size_t workspace_bytes) {
-  CUDNN_CHECK(cudnnConvolutionBackwardFilter, handle, &kOne, in_, in, out_, out_gradient, convolution_, kBackwardFilter,
-              workspace, workspace_bytes, &kZero, weight_, weight_gradient);
+                                  void* workspace) {
+  CUDNN_CHECK(cudnnConvolutionBackwardFilter, handle, &kOne, in_, in, out_, out_gradient, convolution_,
+              backward_filter_, workspace, backward_filter_bytes_, &kZero, weight_, weight_gradient);
 }
 
 void Convolution::backward_input(cudnnHandle_t handle, void* in_gradient, const void* weight, const void* out_gradient,
-                                 void* workspace, std::size_t workspace_bytes) {
+                                 void* workspace) {
   CUDNN_CHECK(cudnnConvolutionBackwardData, handle, &kOne, weight_, weight, out_, out_gradient, convolution_,
-              kBackwardData, workspace, workspace_bytes, &kZero, in_, in_gradient);
+              backward_data_, workspace, backward_data_bytes_, &kZero, in_, in_gradient);
 }
 
 }  // namespace llmlaunch::trainer::cuda

@@ -11,6 +11,18 @@
 
 namespace llmlaunch::trainer::cuda {
 
+/// cuDNN's numbers of the algorithms of a convolution and its two gradients. These are known to repeat bit for bit, in
+/// every cuDNN, and to have no limits.
+struct ConvolutionAlgorithms {
+  int forward = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+  int backward_data = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+  int backward_filter = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+};
+/// Whether NVIDIA says that each of them repeats bit for bit, and has made it.
+bool repeat(const ConvolutionAlgorithms& algorithms);
+/// For the convolutions that are made from now on, instead of those above: for comparisons.
+void use_algorithms(const ConvolutionAlgorithms& algorithms);
+
 /// (B, in_channels, height, width) → (B, out_channels, height - kernel + 1, width - kernel + 1)
 struct ConvolutionShape {
   int in_channels, out_channels, height, width, kernel;
@@ -28,19 +40,23 @@ class Convolution {
 
   /// Device memory that the calls below need for batches of this size. Sets the batch size for them.
   std::size_t prepare(cudnnHandle_t handle, int batch);
-  // All of them arrays of floats, or for `Precision::fp16` of halves.
-  void forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace,
-               std::size_t workspace_bytes);
+  // All of them arrays of floats, or for `Precision::fp16` of halves. Of a workspace that is larger, as other layers
+  // and batches may want it, cuDNN hears nothing: what it chooses for one may depend on the size.
+  void forward(cudnnHandle_t handle, void* out, const void* in, const void* weight, void* workspace);
   void backward_weight(cudnnHandle_t handle, void* weight_gradient, const void* in, const void* out_gradient,
-                       void* workspace, std::size_t workspace_bytes);
+                       void* workspace);
   void backward_input(cudnnHandle_t handle, void* in_gradient, const void* weight, const void* out_gradient,
-                      void* workspace, std::size_t workspace_bytes);
+                      void* workspace);
 
  private:
-  Convolution(ConvolutionShape shape, cudnnDataType_t type) : shape_(shape), type_(type) {}
+  Convolution(ConvolutionShape shape, cudnnDataType_t type);
 
   ConvolutionShape shape_;
   cudnnDataType_t type_;
+  std::size_t forward_bytes_ = 0, backward_data_bytes_ = 0, backward_filter_bytes_ = 0;  // of workspace
+  cudnnConvolutionFwdAlgo_t forward_;
+  cudnnConvolutionBwdDataAlgo_t backward_data_;
+  cudnnConvolutionBwdFilterAlgo_t backward_filter_;
   cudnnTensorDescriptor_t in_ = nullptr;
   cudnnTensorDescriptor_t out_ = nullptr;
   cudnnFilterDescriptor_t weight_ = nullptr;

@@ -12,6 +12,7 @@
 
 #include "rendezvous/base/counted.hpp"
 #include "trainer/cuda/check.hpp"
+#include "trainer/cuda/convolution.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
 #include "trainer/cuda/nccl_comm.hpp"
@@ -296,6 +297,14 @@ Result<int> probe() {
   int version = 0;
   nccl().ncclGetVersion(&version);
   return version;
+}
+
+bool use_convolution_algorithms(const std::array<int, 3>& numbers) {
+  const ConvolutionAlgorithms algorithms = {
+      .forward = numbers[0], .backward_data = numbers[1], .backward_filter = numbers[2]};
+  if (!repeat(algorithms)) return false;
+  use_algorithms(algorithms);
+  return true;
 }
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,

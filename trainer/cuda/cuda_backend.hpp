@@ -2,6 +2,7 @@
 /// The GPU's half of device.hpp: whether a GPU can be used, and backend and communicator on it.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <span>
@@ -17,6 +18,11 @@ namespace llmlaunch::trainer::cuda {
 /// Whether this process can train on a GPU: driver, device, NCCL, cuBLAS and cuDNN are there. Gives NCCL's version;
 /// `Errc::unsupported` says what is missing.
 Result<int> probe();
+
+/// Has backends that are made from now on convolve by other algorithms of cuDNN's, for comparisons: their numbers for
+/// the convolution, the gradient of its input and that of its weights. False, and nothing is changed, where one of them
+/// may not repeat bit for bit.
+bool use_convolution_algorithms(const std::array<int, 3>& numbers);
 
 /// A backend on the GPU with number `local_rank`, or on the only visible one. `model` outlives it. `Errc::unsupported`
 /// when there are fewer.

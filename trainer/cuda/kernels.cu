@@ -292,12 +292,15 @@ __global__ void sum_squares_kernel(double* sums, Value* values, [[maybe_unused]]
 }
 
 /// One thread per row: rows are short.
-__global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float* gradient, const float* logits,
-                                    const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
-                                    KeptLosses keep) {
+__global__ void softmax_loss_kernel(float* losses, std::int32_t* correct, float* gradient, float* logits,
+                                    const float* bias, const std::uint8_t* labels, std::size_t batch,
+                                    std::size_t classes, float scale, KeptLosses keep) {
   const std::size_t b = element();
   if (b >= batch) return;
-  const float* row = logits + b * classes;
+  float* const row = logits + b * classes;
+  if (bias != nullptr) {
+    for (std::size_t c = 0; c < classes; ++c) row[c] = with_bias<false>(row[c], bias[c]);
+  }
   std::size_t best = 0;
   for (std::size_t c = 1; c < classes; ++c) {
     if (row[c] > row[best]) best = c;
@@ -544,11 +547,11 @@ void add_bias_in_fp16(float* values, const float* bias, bool relu, std::size_t b
   launch(add_bias_in_fp16_kernel, blocks_for(count), kThreads, stream, values, bias, relu, count, channels, area);
 }
 
-void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
+void softmax_loss(float* losses, std::int32_t* correct, float* gradient, float* logits, const float* bias,
                   const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
                   const KeptLosses& keep, cudaStream_t stream) {
-  launch(softmax_loss_kernel, blocks_for(batch), kThreads, stream, losses, correct, gradient, logits, labels, batch,
-         classes, scale, keep);
+  launch(softmax_loss_kernel, blocks_for(batch), kThreads, stream, losses, correct, gradient, logits, bias, labels,
+         batch, classes, scale, keep);
 }
 
 std::size_t parts_per_channel(std::size_t batch, std::size_t area) {

@@ -102,9 +102,10 @@ struct KeptLosses {
   float* kept = nullptr;
   int* halted = nullptr;
 };
-/// logits (B, C ≤ 32) → losses[b] = -log_softmax[label], correct[b] = 1 when the label has the largest logit, and,
-/// unless null, gradient = (softmax - one hot) × scale. With `keep.kept` the losses go there, too.
-void softmax_loss(float* losses, std::int32_t* correct, float* gradient, const float* logits,
+/// logits (B, C ≤ 32), to which `bias` (C) is added before unless it is null → losses[b] = -log_softmax[label],
+/// correct[b] = 1 when the label has the largest logit, and, unless null, gradient = (softmax - one hot) × scale. With
+/// `keep.kept` the losses go there, too.
+void softmax_loss(float* losses, std::int32_t* correct, float* gradient, float* logits, const float* bias,
                   const std::uint8_t* labels, std::size_t batch, std::size_t classes, float scale,
                   const KeptLosses& keep, cudaStream_t stream);
 

@@ -47,21 +47,17 @@ void multiply(const CudaContext& context, float* out, const Operand& a, const Op
                compute_type(context.precision), CUBLAS_GEMM_DEFAULT);
 }
 
-/// Whether the stage behind that at `place` adds its bias and clips, on its own way over the values: a pool behind a
-/// convolution, a dropout behind a linear layer. Nobody else wants what lies between. Backwards the gate of their run
-/// does what the relu's would.
+/// Whether what is behind the stage at `place` adds its bias and clips, on its own way over the values: a pool behind a
+/// convolution, a dropout behind a linear layer, the loss behind the last one, where there is no relu. Nobody else
+/// wants what lies between. Backwards the gate of their run does what the relu's would.
 bool leaves_bias(const CudaContext& context, const Model& model, std::size_t place) {
-  if (context.precision == Precision::fp16 || !model.stages[place].relu || place + 1 == model.stages.size())
-    return false;
+  if (context.precision == Precision::fp16) return false;
+  if (place + 1 == model.stages.size())
+    return model.stages[place].kind == Stage::Kind::linear && !model.stages[place].relu;
+  if (!model.stages[place].relu) return false;
   const Stage::Kind next = model.stages[place + 1].kind;
   return model.stages[place].kind == Stage::Kind::convolution ? next == Stage::Kind::max_pool
                                                               : next == Stage::Kind::dropout;
-}
-
-/// Where the bias is that the stage at `place` adds for the one before, if it does.
-std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place) {
-  if (place == 0 || !leaves_bias(context, model, place - 1)) return {};
-  return model.parameters[model.stages[place - 1].weight + 1].first;
 }
 
 /// A layer with weight and bias: where they lie in the flat arrays.
@@ -154,8 +150,7 @@ class ConvolutionLayer final : public WeightedLayer {
 
   float* forward(float* in, const CudaPass& pass) override {
     const Product out = product(half_out_, out_.data(), batch_ * stage_.out.count());
-    convolution_.forward(context_.cudnn, out.given, in_operand(in), weight_operand(pass), context_.workspace.data(),
-                         context_.workspace.size());
+    convolution_.forward(context_.cudnn, out.given, in_operand(in), weight_operand(pass), context_.workspace.data());
     take(out, context_.stream);
     finish_forward(pass.parameters);
     return out_.data();
@@ -164,8 +159,7 @@ class ConvolutionLayer final : public WeightedLayer {
   void backward_weight(const float* in, const float* out_gradient, float* gradient, const CudaPass&) override {
     const Product weight_gradient = product(half_product_, gradient + weight_, weights_);
     convolution_.backward_weight(context_.cudnn, weight_gradient.given, operand_again(half_in_, in),
-                                 out_gradient_operand(out_gradient), context_.workspace.data(),
-                                 context_.workspace.size());
+                                 out_gradient_operand(out_gradient), context_.workspace.data());
     take(weight_gradient, context_.stream);
     backward_bias(out_gradient, gradient);
   }
@@ -174,7 +168,7 @@ class ConvolutionLayer final : public WeightedLayer {
     in_gradient_.reserve(batch_ * stage_.in.count());
     const Product in_gradient = product(half_product_, in_gradient_.data(), batch_ * stage_.in.count());
     convolution_.backward_input(on.cudnn, in_gradient.given, operand_again(half_weight_, pass.parameters + weight_),
-                                operand_again(half_out_, out_gradient), on.workspace.data(), on.workspace.size());
+                                operand_again(half_out_, out_gradient), on.workspace.data());
     take(in_gradient, on.stream);
     return in_gradient_.data();
   }
@@ -358,6 +352,11 @@ class FlattenLayer final : public CudaLayer {
 };
 
 }  // namespace
+
+std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place) {
+  if (place == 0 || !leaves_bias(context, model, place - 1)) return {};
+  return model.parameters[model.stages[place - 1].weight + 1].first;
+}
 
 CudaContext::~CudaContext() {
   if (cudnn != nullptr) cuda::cudnn().cudnnDestroy(cudnn);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "trainer/backend.hpp"
 #include "trainer/cuda/device_array.hpp"
@@ -82,6 +83,9 @@ class CudaLayer {
   Stage stage_;
   std::size_t batch_ = 0;
 };
+
+/// Where the bias is that the stage at `place` adds for the one before, if it does; the loss is behind the last stage.
+std::optional<std::size_t> bias_before(const CudaContext& context, const Model& model, std::size_t place);
 
 /// That of the model's stage number `place`. `context` and `model` outlive the layer.
 std::unique_ptr<CudaLayer> make_cuda_layer(CudaContext& context, const Model& model, std::size_t place);

@@ -62,8 +62,10 @@ void Network::forward(const float* parameters, const ResidentImages& images, con
 void Network::pass_layers(std::optional<float> scale, const KeptLosses& keep) {
   values_[0] = images_.data();
   for (std::size_t i = 0; i < layers_.size(); ++i) values_[i + 1] = layers_[i]->forward(values_[i], pass_);
-  softmax_loss(losses_.data(), correct_.data(), scale ? grad_logits_.data() : nullptr, values_.back(), labels_.data(),
-               batch_, kClasses, scale.value_or(1.0F) / static_cast<float>(batch_), keep, context_.stream);
+  const auto bias = bias_before(context_, model_, layers_.size());
+  softmax_loss(losses_.data(), correct_.data(), scale ? grad_logits_.data() : nullptr, values_.back(),
+               bias ? pass_.parameters + *bias : nullptr, labels_.data(), batch_, kClasses,
+               scale.value_or(1.0F) / static_cast<float>(batch_), keep, context_.stream);
   CUDA_CHECK(cudaGetLastError());
 }
 

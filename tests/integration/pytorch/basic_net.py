@@ -90,6 +90,7 @@ def main():
     options = parser.parse_args()
     # Said in any case, as llmlaunch-train's: by itself PyTorch takes TF32 for convolutions and not for matrix products.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.tf32
+    torch.backends.cudnn.deterministic = True
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     ranks, rank = dist.get_world_size(), dist.get_rank()

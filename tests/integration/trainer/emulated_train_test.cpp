@@ -194,6 +194,22 @@ TEST_CASE("a graph on one stream has the bits of one on two, and its switch is o
   CHECK_THAT(wrong.said, Catch::Contains("environment variable LLMLAUNCH_GRAPH_ONE_STREAM is 'perhaps', not true or "));
 }
 
+TEST_CASE("cuDNN's algorithms are three numbers of those that repeat bit for bit") {
+  const Words flags = job("mlp", {}, "4", "1");
+  Environment environment = seed(0);
+  environment[env::kCudnnAlgorithms] = "6,4,5";
+  CHECK(ended(on_device(flags), environment).status == 0);
+  // Numbers 0 of the gradients are those that add up by chance, and cuDNN has made no number 3 of the first.
+  for (const char* wrong : {"1,0,1", "1,1,0", "1,1,3", "3,1,1", "1,1", "1,1,1,1", "-1,1,", "a,b,c"}) {
+    environment[env::kCudnnAlgorithms] = wrong;
+    const Ended refused = ended(on_device(flags), environment);
+    INFO(wrong << ": " << refused.said);
+    CHECK(refused.status == 78);
+    CHECK_THAT(refused.said, Catch::Contains(std::string("environment variable LLMLAUNCH_CUDNN_ALGORITHMS is '") +
+                                             wrong + "', not the numbers of three algorithms of cuDNN's"));
+  }
+}
+
 TEST_CASE("a job on the device goes on from its checkpoint to the bits of the undisturbed one") {
   const TemporaryFolder folder;
   const std::string output = folder.file("run");
