@@ -101,6 +101,8 @@ agent::Resume resume_message(const LaunchPlan& plan, std::size_t host, const Hea
   agent::Resume resume;
   resume.name = resume_name(plan, host, head);
   resume.key = head.resume_key;
+  resume.job_id = plan.job_id;
+  resume.host = plan.hosts[host].name;
   return resume;
 }
 

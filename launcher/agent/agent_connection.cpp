@@ -6,6 +6,8 @@
 #include <cerrno>
 
 #include "launcher/agent/agent_loop.hpp"
+#include "launcher/agent/left_processes.hpp"
+#include "rendezvous/base/env.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -16,6 +18,17 @@ void let_go_of_head() {
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (!null || ::dup2(null.value(), fd) < 0) return;
+}
+
+// What ranks had started outlives an agent that was killed together with its watchman.
+std::string end_what_is_left(const Resume& resume) {
+  if (resume.job_id.empty() || resume.host.empty()) return {};
+  const auto left = kill_processes_with(
+      {std::string(env::kJobId) + "=" + resume.job_id, std::string(env::kHost) + "=" + resume.host});
+  if (left.empty())
+    return std::string(". No process with the job's ") + env::kJobId + " is left on the host: it can be run again";
+  const std::string others = left.size() == 1 ? "" : " and " + std::to_string(left.size() - 1) + " more of the job";
+  return ". Not even SIGKILL ended process " + name_of(left.front()) + others + " on the host";
 }
 
 }  // namespace
@@ -74,7 +87,11 @@ void AgentLoop::bear(const Resume& resume) {
     quitting_ = true;
     return;
   }
-  if (!given) return apply(state_.on_failed(given.error()));
+  if (!given) {
+    Error error = given.error();
+    if (error.code == Errc::not_found) error.hint += end_what_is_left(resume);
+    return apply(state_.on_failed(error));
+  }
   bearer_ = std::move(*given);
   let_go_of_head();
   head_open_ = head_reads_ = false;

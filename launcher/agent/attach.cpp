@@ -130,11 +130,9 @@ Result<UniqueFd> hand_over(const Resume& resume) {
     return system_error(errno, "socket to the job's agent");
   if (::connect(socket.value(), reinterpret_cast<const sockaddr*>(&address->socket), address->size) != 0) {
     if (errno == ECONNREFUSED)
-      return make_error(
-          Errc::not_found, "the agent that had started the ranks is gone, and its ranks with it", {},
-          "it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started "
-          "anew (`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head. Nothing of the "
-          "job is left on the host: it can be run again");
+      return make_error(Errc::not_found, "the agent that had started the ranks is gone, and its ranks with it", {},
+                        "it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started "
+                        "anew (`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head");
     if (errno == EAGAIN)
       return make_error(Errc::timed_out, "the agent that had started the ranks does not answer: it stands still");
     return system_error(errno, "connect to the job's agent");

@@ -1,6 +1,6 @@
 // The watchman; see guard.hpp. Both processes are subreapers: orphans go to the agent while it lives, then to the
 // watchman. If either dies, the other ends the job. Only `kill -9` of both at once leaves what the ranks have started
-// behind; the ranks themselves have PR_SET_PDEATHSIG.
+// behind, until the head comes again (left_processes.hpp); the ranks themselves have PR_SET_PDEATHSIG.
 #include "launcher/agent/guard.hpp"
 
 #include <fcntl.h>

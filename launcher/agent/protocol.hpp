@@ -32,7 +32,8 @@
 ///
 ///     agent → head   Hello              of a second agent, started over the new connection
 ///     head  → agent  Resume             to that one, which hands its stdin and stdout to the first, by `resume_name`
-///     agent → head   Resumed | Failed   of the first, or of the second: there is none of this name
+///     agent → head   Resumed | Failed   of the first, or of the second: there is none of this name, and the job's
+///                                       processes have been killed
 ///
 /// Both sides count, since the start, what must arrive once: the agent's outputs (Output, OutputEnd, Done), its events
 /// (Started, Exited, Failed), what it carries (all Carried…), the head's orders (Go, Signal, Stop, Pause, Input,
@@ -58,7 +59,7 @@
 
 namespace llmlaunch::launcher::agent {
 
-inline constexpr std::uint16_t kProtocolVersion = 4;
+inline constexpr std::uint16_t kProtocolVersion = 5;
 inline constexpr std::string_view kMarkerPrefix = "LLMLAUNCH AGENT ";  // + version + "\n", printed by the agent
 inline constexpr std::string_view kNeedPrefix = "LLMLAUNCH NEED ";     // + hash + "\n", printed by the sh line
 inline constexpr std::string_view kFailPrefix = "LLMLAUNCH FAIL ";     // + text + "\n", printed by the sh line
@@ -187,8 +188,9 @@ struct CarriedReset {
 };
 struct Resume {
   std::uint16_t version = kProtocolVersion;
-  std::string name, key;  // Prepare's
-  Ack state;              // what the head has
+  std::string name, key;     // Prepare's
+  std::string job_id, host;  // the same: where no agent is left, its processes are known by them
+  Ack state;                 // what the head has
 };
 struct Bye {};
 

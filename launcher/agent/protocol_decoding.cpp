@@ -140,6 +140,8 @@ Result<HeadMessage> read_resume(FieldReader& in) {
   if (!in.failed() && m.version != kProtocolVersion) return wrong_version("the head", m.version);
   m.name = in.text();
   m.key = in.text();
+  m.job_id = in.text();
+  m.host = in.text();
   m.state = take_ack(in);
   return HeadMessage(std::move(m));
 }

@@ -63,8 +63,8 @@ Bytes write(const Ack& m) {
 }
 Bytes write(const Resume& m) {
   FrameEncoder out = frame_of(Type::resume);
-  out.u16(m.version).text(m.name).text(m.key).u64(m.state.output_bytes).u64(m.state.outputs).u64(m.state.events);
-  out.u64(m.state.carried);
+  out.u16(m.version).text(m.name).text(m.key).text(m.job_id).text(m.host);
+  out.u64(m.state.output_bytes).u64(m.state.outputs).u64(m.state.events).u64(m.state.carried);
   return std::move(out).finish();
 }
 Bytes write(const Bye&) {

@@ -344,7 +344,7 @@ TEST_CASE("a head of another version is told so, and nothing is started") {
   agent.send_bytes(std::move(FrameEncoder(1).u16(kProtocolVersion + 1).text("later fields")).finish());
   const Failed failed = agent.expect<Failed>();
   CHECK(failed.code == static_cast<int>(Errc::version_mismatch));
-  CHECK(failed.what == "the head speaks version 5 of the agent protocol, this side speaks version 4");
+  CHECK(failed.what == "the head speaks version 6 of the agent protocol, this side speaks version 5");
   agent.hang_up();
   CHECK(agent.wait_for_end() == 69);
 }

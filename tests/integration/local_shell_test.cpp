@@ -184,7 +184,7 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
   asio::io_context context;
   const auto shell = shell_of(context, script(directory,
                                               "echo welcome; echo; echo 'to this host'; echo broken >&2\n"
-                                              "printf 'LLMLAUNCH AGENT 4\\nframes'; printf 'no newline' >&2\n"));
+                                              "printf 'LLMLAUNCH AGENT 5\\nframes'; printf 'no newline' >&2\n"));
   std::vector<std::string> noise;
   shell->on_noise([&noise](std::string_view line) { noise.emplace_back(line); });
   Bytes all;
@@ -203,7 +203,7 @@ TEST_CASE("what is said before the marker and on stderr is shown, line by line")
 TEST_CASE("an agent that has ended is told to each who writes to it, however often") {
   TemporaryDirectory directory;
   asio::io_context context;
-  const auto shell = shell_of(context, script(directory, "echo LLMLAUNCH AGENT 4; read line; exit\n"));
+  const auto shell = shell_of(context, script(directory, "echo LLMLAUNCH AGENT 5; read line; exit\n"));
   std::vector<std::string> told;
   run(context, write_to_the_end(shell, told));
   CHECK(told == std::vector<std::string>(3, "host localhost: the agent has ended"));
@@ -237,7 +237,7 @@ TEST_CASE("an agent that cannot be used is named with the reason") {
       {"", Errc::no_program, "the agent '" + path + "' cannot be started: No such file or directory"},
       {"exit 3\n", Errc::closed, "the agent '" + path + "' ended before it was ready"},
       {"echo LLMLAUNCH AGENT 9; read line\n", Errc::version_mismatch,
-       "'" + path + "': the agent speaks version 9 of the agent protocol, this llmlaunch speaks version 4"},
+       "'" + path + "': the agent speaks version 9 of the agent protocol, this llmlaunch speaks version 5"},
       {"exec yes noise\n", Errc::protocol, "'" + path + "': more than 1048576 bytes came and no agent among them"},
   };
   for (const Row& row : rows) {

@@ -432,9 +432,34 @@ def test_kill_9_of_an_agent_ends_its_ranks_at_once_and_the_job_with_its_name(hos
             f"   all of it: {hosts.run_directory(run)}\n"
             "   2 ranks stopped by llmlaunch, 1 rank lost with its connection\n"
             "   hint: it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started anew "
-            "(`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head. Nothing of the job is left on the "
-            "host: it can be run again\n") in run.err, str(run)
+            "(`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head. No process with the job's "
+            "LLMLAUNCH_JOB_ID is left on the host: it can be run again\n") in run.err, str(run)
     assert (hosts.run_directory(run) / "rank-00001.out").read_text() == "staying\n"
+    hosts.nothing_left(run, within=15)
+
+
+def test_kill_9_of_agent_and_watchman_leaves_nothing_that_a_rank_had_started(hosts):
+    """A rank itself dies with its agent; what it has started is nobody's then. The head comes again and looks for it. The
+    ranks of the other host, with the same job, get their grace."""
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"head": 60, "grace": 60}
+
+    program = hosts.head / "parent.sh"
+    program.write_text("#!/bin/sh\ntrap 'echo in order; exit 0' TERM\nsetsid sleep 600 &\nsleep 600 &\necho started\nwait\n")
+    program.chmod(0o755)
+    run = hosts.start(str(program), config=hosts.config(change))
+    for rank in (0, 1):
+        run.said(f"[rank {rank} test0{rank + 1}] started")
+    wait_until(lambda: sum("sleep 600" in line for line in hosts.processes_on("test02").values()) == 2, "both sleeps")
+    agent, watchman = agent_and_watchman(hosts, "test02")
+    os.kill(watchman, signal.SIGSTOP)  # as if both died at once
+    os.kill(agent, signal.SIGKILL)
+    os.kill(watchman, signal.SIGKILL)
+    run.finish(30)
+    assert run.status == 69, str(run)
+    assert "No process with the job's LLMLAUNCH_JOB_ID is left on the host: it can be run again\n" in run.err, str(run)
+    assert "[rank 0 test01] in order" in run.out, str(run)
+    assert not [line for line in hosts.processes_on("test02").values() if "sleep 600" in line], str(run)
     hosts.nothing_left(run, within=15)
 
 

@@ -45,7 +45,7 @@ std::vector<std::string> events_of(std::string_view bytes, std::size_t piece) {
 }  // namespace
 
 TEST_CASE("the greeting is cut into the same events however its bytes are split") {
-  const std::string bytes = "Welcome to gpu07\n\nlast login: never\nLLMLAUNCH NEED abc\nLLMLAUNCH AGENT 4\nab\ncd";
+  const std::string bytes = "Welcome to gpu07\n\nlast login: never\nLLMLAUNCH NEED abc\nLLMLAUNCH AGENT 5\nab\ncd";
   for (std::size_t piece = 1; piece <= bytes.size(); ++piece) {
     CHECK(events_of(bytes, piece) == std::vector<std::string>{"noise: Welcome to gpu07", "noise: last login: never",
                                                               "need: abc", "marker", "frames: ab\ncd"});
@@ -63,24 +63,24 @@ TEST_CASE("the greeting leaves an unended line to whoever meets the end of the s
 }
 
 TEST_CASE("the greeting takes a marker only at the start of a line") {
-  CHECK(events_of("say LLMLAUNCH AGENT 4\n", 100) ==
-        std::vector<std::string>{"noise: say LLMLAUNCH AGENT 4", "unended: "});
+  CHECK(events_of("say LLMLAUNCH AGENT 5\n", 100) ==
+        std::vector<std::string>{"noise: say LLMLAUNCH AGENT 5", "unended: "});
 }
 
 TEST_CASE("the greeting refuses the marker of another protocol version") {
   CHECK(events_of("LLMLAUNCH AGENT 999\n", 100) ==
         std::vector<std::string>{
-            "error: the agent speaks version 999 of the agent protocol, this llmlaunch speaks version 4"});
+            "error: the agent speaks version 999 of the agent protocol, this llmlaunch speaks version 5"});
   CHECK(events_of("LLMLAUNCH AGENT \n", 100).front().starts_with("error: the agent speaks version  of"));
   AgentGreeting greeting;
-  greeting.feed("LLMLAUNCH AGENT 9\nLLMLAUNCH AGENT 4\n");
+  greeting.feed("LLMLAUNCH AGENT 9\nLLMLAUNCH AGENT 5\n");
   CHECK(greeting.next().error().code == Errc::version_mismatch);
   CHECK(greeting.next().error().code == Errc::version_mismatch);  // final
 }
 
 TEST_CASE("the greeting shows a long line in pieces") {
   const std::string line(2 * kMaxNoiseLineBytes + 5, 'x');
-  const auto events = events_of(line + "\nLLMLAUNCH AGENT 4\n", 1000);
+  const auto events = events_of(line + "\nLLMLAUNCH AGENT 5\n", 1000);
   REQUIRE(events.size() == 5);
   CHECK(events[0] == "noise: " + std::string(kMaxNoiseLineBytes, 'x'));
   CHECK(events[2] == "noise: xxxxx");

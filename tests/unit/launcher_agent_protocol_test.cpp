@@ -112,9 +112,11 @@ TEST_CASE("every message of the head survives the way to the agent") {
   CHECK_FALSE(through_head(Pause{false}).paused);
   through_head(Ping{});
   through_head(Bye{});
-  const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", {1, 2, 3, 4}});
+  const Resume resume = through_head(Resume{kProtocolVersion, "name", "key", "job", "gpu01", {1, 2, 3, 4}});
   CHECK(resume.name == "name");
   CHECK(resume.key == "key");
+  CHECK(resume.job_id == "job");
+  CHECK(resume.host == "gpu01");
   CHECK(resume.state.output_bytes == 1);
   CHECK(resume.state.outputs == 2);
   CHECK(resume.state.events == 3);
@@ -240,12 +242,12 @@ TEST_CASE("another version is named before any other field is read") {
   const auto head = decode_head_message(view_of(future));
   REQUIRE_FALSE(head);
   CHECK(head.error().code == Errc::version_mismatch);
-  CHECK(head.error().what == "the head speaks version 5 of the agent protocol, this side speaks version 4");
+  CHECK(head.error().what == "the head speaks version 6 of the agent protocol, this side speaks version 5");
   const Bytes hello = encode(AgentMessage(Hello{9, "h", 1, 1}));
   const auto agent = decode_agent_message(view_of(hello));
   REQUIRE_FALSE(agent);
   CHECK(agent.error().code == Errc::version_mismatch);
-  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 4");
+  CHECK(agent.error().what == "the agent speaks version 9 of the agent protocol, this side speaks version 5");
   CHECK(agent.error().hint == "use the llmlaunch and llmlaunch-agent of one build");
 }
 

@@ -44,7 +44,7 @@ std::string machine() {
 
 // Says the marker, runs `extra`, then gives back what it reads. As long as an agent, so that it comes in many reads.
 std::string fake_agent(const std::string& extra = "") {
-  std::string text = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho LLMLAUNCH AGENT 4\n" + extra + "\nexec cat\n";
+  std::string text = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho LLMLAUNCH AGENT 5\n" + extra + "\nexec cat\n";
   while (text.size() < 700'001) text += "# so that one read does not take it all\n";
   return text;
 }
