@@ -163,15 +163,17 @@ class Training {
   }
 
   Result<void> train_epoch(std::uint64_t epoch) {
-    host_loop_.load(epoch, next_batch(epoch));
+    // Only for steps of the host: others would wait for an order and for images that nobody takes.
+    bool is_loaded = false;
     while (!is_over() && next_batch(epoch) < length().batches_per_epoch) {
       const std::uint64_t first = next_batch(epoch);
       if (const std::uint64_t ahead = resident_loop_.steps_from(first); ahead > 0) {
         if (auto trained = resident_loop_.train(epoch, first, ahead, [&] { return after_step(epoch); }); !trained) {
           return trained;
         }
-        host_loop_.load(epoch, next_batch(epoch));
+        is_loaded = false;
       } else {
+        if (!std::exchange(is_loaded, true)) host_loop_.load(epoch, first);
         if (auto trained = take_host_step(epoch, first); !trained) return trained;
       }
     }

@@ -263,7 +263,7 @@ TEST_CASE("a device that fails ends the job with the call, the rank and a status
            Row{"cudnnCreate:1=4004", 71, full},
            Row{"cudnnConvolutionForward:3=5000", 69, "cudnnConvolutionForward(handle"},
            Row{"cublasGemmEx:9=13", 69, "CUBLAS_STATUS_EXECUTION_FAILED"},
-           Row{"launch:30=719", 69, "cudaErrorLaunchFailure"},
+           Row{"launch:33=719", 69, "cudaErrorLaunchFailure"},
            Row{"work:60=700", 69, "cudaErrorIllegalAddress"},
            Row{"work:250=700", 69, "cudaErrorIllegalAddress"},
            Row{"cudaStreamEndCapture:1=901", 69, "cudaErrorStreamCaptureInvalidated"},
