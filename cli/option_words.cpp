@@ -47,6 +47,9 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
     if (!runs.empty() && runs.front()->get_option_no_throw(name) != nullptr)
       return usage(fmt::format("option '{}' in front of the command", name),
                    fmt::format("options stand behind it: llmlaunch run {} …", name));
+    if (name == "--detach" || name == "--background" || name == "--daemon")
+      return usage(fmt::format("there is no {}: a run ends with its llmlaunch", name),
+                   "start it by systemd-run, with nohup or in tmux");
     if (const auto instead = app.get_name() == "run" ? instead_of_foreign(name) : ""; !instead.empty())
       return usage(fmt::format("option '{}' is another launcher's", name), fmt::format("here: {}", instead));
     auto known = long_names(app);
@@ -69,12 +72,26 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
   return found.empty() ? nullptr : found.front();
 }
 
+/// What people look for who come from a scheduler, and is not there; empty: something else.
+std::string instead_of_command(const std::string& word) {
+  if (word == "attach" || word == "logs") return "a run shows its output itself, and keeps it below its log_dir";
+  if (word == "status" || word == "ps" || word == "jobs" || word == "list")
+    return "a running job is looked into by: llmlaunch store list; one that has ended has a job.json in its run "
+           "directory";
+  if (word == "stop" || word == "kill" || word == "cancel")
+    return "a run is stopped by Ctrl-C, or by SIGTERM to its llmlaunch (pgrep -x llmlaunch)";
+  return {};
+}
+
 /// A word where a command is expected, as CLI11 is to read it.
 Result<std::string> command_word(const CLI::App& app, const std::string& word) {
   if (subcommand(app, word) != nullptr) return word;
   if (word == "help" || word == "version") return "--" + word;
+  if (word == "launch") return std::string("run");  // accelerate's
   constexpr std::array<std::string_view, 9> kCommands{"run",  "exec",   "hosts", "env",    "store",
                                                       "docs", "config", "help",  "version"};
+  if (const auto instead = instead_of_command(word); !instead.empty())
+    return usage(fmt::format("there is no command '{}'", word), instead);
   const auto meant = nearest(word, kCommands);
   return usage(fmt::format("unknown command '{}'", word),
                meant.empty() ? fmt::format("a program is started by: llmlaunch run {}",

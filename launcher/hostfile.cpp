@@ -179,6 +179,11 @@ Result<void> Reader::add(const HostfileLine& line, const Word& word, const HostC
                  fmt::format("'{}': hosts relative to an allocation are not supported", shown_short(word.text)),
                  "write the host's name");
   const auto names = expand_hostlist(word.text);
+  if (!names && word.text.find(':') != word.text.npos)
+    return wrong(
+        line, word, names.error().what,
+        fmt::format("the file is read as one of {}; --from takes another format: name:N is mpich's, on every line",
+                    kHostfileFormats[static_cast<std::size_t>(format_)]));
   if (!names) return wrong(line, word, names.error().what, names.error().hint);
   for (const std::string& written : *names) {
     HostConfig host = host_named(written);

@@ -112,6 +112,12 @@ std::string last_run(const std::string& log_dir) {
 
 Result<std::string> directory_of(const std::string& log_dir, const std::string& name) {
   if (name == kLatest) {
+    std::error_code unreadable;
+    const fs::directory_iterator look(log_dir, unreadable);
+    if (unreadable)
+      return make_error(Errc::unreachable,
+                        fmt::format("no job can be looked for below {}: {}", log_dir, unreadable.message()), {},
+                        "--log-dir names another place; a run directory's path does, too");
     const std::vector<std::string> jobs = running_jobs(log_dir);
     if (jobs.empty()) {
       const std::string last = last_run(log_dir);

@@ -79,9 +79,14 @@ Result<std::unique_ptr<Server>> Server::start(asio::any_io_executor executor, Se
     return make_error(Errc::too_large,
                       fmt::format("the job id has {} bytes; the limit is {}", options.job_id.size(), kMaxNameBytes));
   }
+  bool in_use = false;
   auto acceptor = options.held != nullptr ? options.held->hand_over(executor)
-                                          : listen(executor, options.bind_address, options.port);
-  if (!acceptor) return acceptor.error();
+                                          : listen(executor, options.bind_address, options.port, &in_use);
+  if (!acceptor) {
+    Error error = acceptor.error();
+    if (in_use && !options.hint_if_taken.empty()) error.hint = options.hint_if_taken;
+    return error;
+  }
   WorldOptions world{std::move(options.job_id), *token,          options.generation, std::move(options.hosts),
                      options.join_timeout,      options.tcpstore};
   std::shared_ptr<TcpStoreServer> store;

@@ -51,6 +51,7 @@ struct ServerOptions {
   std::string bind_address;        ///< empty: all addresses, IPv6 and IPv4
   std::uint16_t port = 0;          ///< 0: the kernel chooses
   HeldPort* held = nullptr;        ///< instead of these two; taken over by `start`
+  std::string hint_if_taken;       ///< what to do where another program has the port; empty: the usual words
   /// From the first rank's join; then waiters get the list of missing ranks. A job whose program never joins has none.
   std::chrono::milliseconds join_timeout{300'000};
   TlsFunction on_tls;  ///< empty: such a connection is malformed

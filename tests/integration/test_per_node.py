@@ -186,6 +186,7 @@ def test_a_port_that_is_taken_is_named(machines):
         taken.listen()
         text = ended([machines.start(0, "true")], 69)
     assert f"cannot listen on 127.0.0.1:{machines.port}: Address already in use" in text
+    assert "is this machine 0 of another job, or of this one for the second time?" in text
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -245,6 +245,19 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
        "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
       {{"rnu", "x"}, "unknown command 'rnu'\n   hint: did you mean 'run'?"},
       {{"python", "x.py"}, "unknown command 'python'\n   hint: a program is started by: llmlaunch run python"},
+      {{"status"},
+       "there is no command 'status'\n   hint: a running job is looked into by: llmlaunch store list; one that has "
+       "ended "
+       "has a job.json in its run directory"},
+      {{"stop", "x"},
+       "there is no command 'stop'\n   hint: a run is stopped by Ctrl-C, or by SIGTERM to its llmlaunch (pgrep -x "
+       "llmlaunch)"},
+      {{"attach"},
+       "there is no command 'attach'\n   hint: a run shows its output itself, and keeps it below its log_dir"},
+      {{"run", "--detach", "x"},
+       "there is no --detach: a run ends with its llmlaunch\n   hint: start it by systemd-run, with nohup or in tmux"},
+      {{"launch"},
+       "run: no program given\n   hint: llmlaunch run [OPTIONS] PROGRAM [ARGS…], or llmlaunch run [OPTIONS] train"},
       {{"train"}, "unknown command 'train'\n   hint: a program is started by: llmlaunch run train"},
       {{""}, "unknown command ''\n   hint: a program is started by: llmlaunch run PROGRAM"},
       {{"--"}, "unknown command '--'\n   hint: a program is started by: llmlaunch run PROGRAM"},

@@ -93,6 +93,9 @@ TEST_CASE("a wrong host file is told with line and column") {
       {"n[3-1] slots=1\n", HostfileFormat::openmpi, "hosts:1:1: bad range '3-1' in 'n[3-1]': it runs backwards"},
       {"@n1 slots=1\n", HostfileFormat::openmpi,
        "hosts:1:1: '@n1' begins with '@'\n   hint: exclusions and groups are not supported; write the host names"},
+      {"n1 slots=8\nn2:4\n", HostfileFormat::automatic,
+       "hosts:2:1: ':' in 'n2:4'\n   hint: the file is read as one of openmpi; --from takes another format: name:N is "
+       "mpich's, on every line"},
       {"n1\nn[2-1]\n", HostfileFormat::pdsh,
        "hosts:2: bad range '2-1' in 'n[2-1]': it runs backwards\n   n[2-1]\n     ^"},
   };

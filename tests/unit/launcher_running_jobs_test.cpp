@@ -90,6 +90,9 @@ TEST_CASE("another user's job is not the latest, and not named as one that runs"
 
 TEST_CASE("a name that is no job's is answered with those that run") {
   const TemporaryDirectory top;
+  const auto nowhere = find_running_job(top.str() + "/logs", "latest");
+  REQUIRE_FALSE(nowhere);
+  CHECK(nowhere.error().what == "no job can be looked for below " + top.str() + "/logs: No such file or directory");
   CHECK(why(top, "latest").what == "no job runs below " + top.str());
   CHECK(why(top, kOne).hint == "no job runs below " + top.str() + "; --log-dir names another place");
   FakeRun two(top, kTwo);
