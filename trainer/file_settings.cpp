@@ -190,8 +190,15 @@ class Applying {
       if (*asks) left_out_.push_back(setting.key);
       return ok;
     }
-    if (!is_nothing(known, setting.value)) left_out_.push_back(setting.key);
+    if (!is_nothing(known, setting.value) && !is_own_run_name(setting)) left_out_.push_back(setting.key);
     return ok;
+  }
+
+  /// transformers 4 writes output_dir as run_name where nobody named the run.
+  bool is_own_run_name(const FileSetting& setting) const {
+    const FileSetting* folder = setting.key == "run_name" ? setting_of("output_dir") : nullptr;
+    return folder != nullptr && setting.value.kind == Kind::scalar && folder->value.kind == Kind::scalar &&
+           setting.value.text == folder->value.text;
   }
 
   /// Of a mapping, and of those inside it: whether it asks for something, but for other numbers.
