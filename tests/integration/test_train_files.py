@@ -73,6 +73,16 @@ def test_a_job_killed_while_it_removes_a_checkpoint_leaves_no_part_of_it_for_goo
     assert 10 < call < 99, "two checkpoints of five files were to be removed"
 
 
+def test_what_a_killed_job_left_goes_before_the_next_checkpoint_needs_its_room(tmp_path):
+    job = [*SMALL, "--max_steps", "2", "--output_dir", tmp_path]
+    alone(*job)
+    left = tmp_path / "checkpoint-1.unfinished"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(bytes(1000))
+    assert "nothing is left to train" in alone(*job, "--resume_from_checkpoint", "true").stdout
+    assert not left.exists()
+
+
 def started(*words, until="step 1/", logging="100000", under=()):
     """A job that goes on until it is ended; it has said so much."""
     job = subprocess.Popen([*under, *TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,
