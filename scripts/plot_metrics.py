@@ -75,7 +75,9 @@ def main():
     runs = [(run, records_in(file_of(run))) for run in options.runs]
     for run, records in runs:
         if not curve(records, "loss")[0] and not curve(records, "eval_loss")[0]:
-            fail(f"{run}: no loss is in it", "a run shorter than --logging_steps tells nothing")
+            told = any("loss" in record or "eval_loss" in record for record in records)
+            fail(f"{run}: no loss is in it", "all that it has are no numbers: see --on_nan" if told else
+                 "a run shorter than --logging_steps tells nothing")
     try:
         import matplotlib
     except ImportError:

@@ -103,7 +103,7 @@ std::optional<std::uint64_t> step_of(const std::string& name) {
 
 struct Entries {
   std::map<std::uint64_t, fs::path> checkpoints;  // by step
-  std::vector<fs::path> useless;                  // what a broken-off save left, and what was replaced
+  std::vector<fs::path> useless;                  // what a broken-off save or removal left, and what was replaced
 };
 
 Result<Entries> entries_of(const std::string& output_dir) {
@@ -136,6 +136,14 @@ Result<void> remove_folder(const fs::path& folder) {
   fs::remove_all(folder, failed);
   if (failed) return system_error(failed.value(), "--output_dir: remove", folder.string());
   return ok;
+}
+
+/// A removal that is broken off by a kill or an error leaves nothing that has a checkpoint's name and is none: it goes
+/// on with the next one's.
+Result<void> remove_checkpoint(const fs::path& folder) {
+  const fs::path useless = folder.string() + std::string(kUnfinished);
+  if (auto removed = remove_folder(useless); !removed) return removed;
+  return remove_folder(std::rename(folder.c_str(), useless.c_str()) == 0 ? useless : folder);
 }
 
 Result<void> make_output(const std::string& output_dir) {
@@ -361,7 +369,7 @@ Result<void> prune_checkpoints(const std::string& output_dir, std::uint32_t limi
   const std::size_t stay = std::max<std::size_t>(limit, best_is_older ? 2 : 1);
   for (auto at = all.begin(); at != all.end() && left > stay; ++at) {
     if (at->first == newest || at->first == best) continue;
-    if (auto removed = remove_folder(at->second); !removed) return removed;
+    if (auto removed = remove_checkpoint(at->second); !removed) return removed;
     --left;
   }
   return ok;

@@ -122,6 +122,12 @@ class Applying {
                                                    value.kind == Kind::null ? "null" : shown_value(value)));
   }
 
+  const FileSetting* setting_of(std::string_view key) const {
+    const auto& all = file_.settings();
+    const auto found = std::find_if(all.begin(), all.end(), [&](const FileSetting& one) { return one.key == key; });
+    return found == all.end() ? nullptr : &*found;
+  }
+
   /// transformers 4 writes what was asked for by an old name under both names: no_cuda: true beside use_cpu: true.
   bool is_said_alike(const std::string& name, const FileSetting& setting) const {
     const auto& all = file_.settings();
@@ -193,8 +199,15 @@ class Applying {
       if (*asks) left_out_.push_back(setting.key);
       return ok;
     }
-    if (!is_nothing(known, setting.value)) left_out_.push_back(setting.key);
+    if (!is_nothing(known, setting.value) && !is_own_run_name(setting)) left_out_.push_back(setting.key);
     return ok;
+  }
+
+  /// transformers 4 writes output_dir as run_name where nobody named the run.
+  bool is_own_run_name(const FileSetting& setting) const {
+    const FileSetting* folder = setting.key == "run_name" ? setting_of("output_dir") : nullptr;
+    return folder != nullptr && setting.value.kind == Kind::scalar && folder->value.kind == Kind::scalar &&
+           setting.value.text == folder->value.text;
   }
 
   /// Of a mapping, and of those inside it: whether it asks for something, but for other numbers.

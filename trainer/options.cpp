@@ -211,7 +211,8 @@ void take_precision(const OptionWords& words, const std::string& asked, TrainOpt
   if (o.tf32) o.precision = Precision::tf32;
   if (words.bf16.value_or(!said && asked == "bf16")) o.precision = Precision::bf16;
   if (words.fp16.value_or(!said && asked == "fp16")) o.precision = Precision::fp16;
-  if (words.bf16 || words.fp16 || asked != "fp8") return;
+  const bool known = asked.empty() || asked == "no" || asked == "bf16" || asked == "fp16";
+  if (words.bf16 || words.fp16 || known) return;
   o.notes.push_back(fmt::format("mixed_precision {} ({}) is not done here and has no effect; bf16 and fp16 are", asked,
                                 env::kMixedPrecision));
 }
@@ -249,6 +250,15 @@ struct Beneath {
   const VariableSettings& variables;
   bool has(const std::string& option) const { return variables.contains(option) || file.places.contains(option); }
 };
+
+/// Where an option was said: the command line wins over variables, and these over the file.
+enum class Place { nowhere, file, variable, typed };
+
+Place place_of(const OptionTable& table, const Beneath& beneath, const char* option) {
+  if (table.has(option)) return Place::typed;
+  if (beneath.variables.contains(option)) return Place::variable;
+  return beneath.file.places.contains(option) ? Place::file : Place::nowhere;
+}
 
 /// transformers 4 writes a logging_dir into every file, beside report_to.
 void note_unused_folder(const OptionTable& table, const Beneath& beneath, TrainOptions& o) {
@@ -290,14 +300,16 @@ void note_no_warmup(TrainOptions& o) {
 Found settle(const OptionTable& table, const Beneath& beneath, const std::string& mixed_precision, OptionWords& words,
              TrainOptions& o) {
   const auto said = [&](const char* flag) { return table.has(flag) || beneath.has(flag); };
-  // A device or a precision that is typed wins over a file's other word for it.
-  if (table.has("device") && !table.has("use_cpu")) words.use_cpu.reset();
-  if (table.has("progress") && !table.has("disable_tqdm")) words.disable_tqdm.reset();
-  if (table.has("use_cpu") && !table.has("device") && beneath.has("device")) {
-    o.device = DeviceChoice::automatic;
-  }
-  if (table.has("fp16") && !table.has("bf16") && words.fp16 == true) words.bf16.reset();
-  if (table.has("bf16") && !table.has("fp16") && words.bf16 == true) words.fp16.reset();
+  // A device, a progress or a precision of a higher place wins over the other word for it of a lower one.
+  const auto wins = [&](const char* one, const char* other) {
+    return place_of(table, beneath, one) > place_of(table, beneath, other);
+  };
+  if (wins("device", "use_cpu")) words.use_cpu.reset();
+  if (wins("progress", "disable_tqdm")) words.disable_tqdm.reset();
+  if (wins("use_cpu", "device") && said("device")) o.device = DeviceChoice::automatic;
+  if (wins("disable_tqdm", "progress") && words.disable_tqdm == true) o.progress = Progress::automatic;
+  if (wins("fp16", "bf16") && words.fp16 == true) words.bf16.reset();
+  if (wins("bf16", "fp16") && words.bf16 == true) words.fp16.reset();
   if (auto found = take_words(words, o)) return found;
   take_precision(words, mixed_precision, o);
   if (!said("save_strategy") && !o.output_dir.empty()) o.save_strategy = SaveStrategy::steps;

@@ -156,6 +156,10 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
   if (!found) return found.error();
   if (options.save_strategy != SaveStrategy::no) {
     if (auto prepared = prepare_output(options.output_dir); !prepared) return prepared.error();
+    // What a killed job left may be the room that the first checkpoint needs.
+    if (const auto pruned = prune_checkpoints(options.output_dir, 0, {}); !pruned) {
+      log_warning("{}", to_string(pruned.error()));
+    }
   }
   if (!*found) {
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");

@@ -56,6 +56,33 @@ def test_a_checkpoint_has_its_name_when_all_of_it_is_on_the_disk(strace, tmp_pat
         assert seen[begin:begin + len(expected)] == expected, seen[begin:]
 
 
+def test_a_job_killed_while_it_removes_a_checkpoint_leaves_no_part_of_it_for_good(strace, tmp_path):
+    """Killed at each file of the removals in turn, then gone on with."""
+    del strace  # it may trace
+    for call in range(1, 100):
+        output = tmp_path / str(call)
+        job = [*SMALL, "--save_steps", "1", "--save_total_limit", "1", "--output_dir", output]
+        killed = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "trace=unlinkat", "-e", f"inject=unlinkat:signal=KILL:when={call}",
+                                 *TRAIN, *map(str, job), "--max_steps", "3"], capture_output=True, text=True, check=False,
+                                env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=60)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        alone(*job, "--max_steps", "4", "--resume_from_checkpoint", "true")
+        assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-4"], f"killed at removal {call}"
+    assert 10 < call < 99, "two checkpoints of five files were to be removed"
+
+
+def test_what_a_killed_job_left_goes_before_the_next_checkpoint_needs_its_room(tmp_path):
+    job = [*SMALL, "--max_steps", "2", "--output_dir", tmp_path]
+    alone(*job)
+    left = tmp_path / "checkpoint-1.unfinished"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(bytes(1000))
+    assert "nothing is left to train" in alone(*job, "--resume_from_checkpoint", "true").stdout
+    assert not left.exists()
+
+
 def started(*words, until="step 1/", logging="100000", under=()):
     """A job that goes on until it is ended; it has said so much."""
     job = subprocess.Popen([*under, *TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,

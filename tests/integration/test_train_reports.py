@@ -448,9 +448,11 @@ def test_what_cannot_be_drawn_is_one_message(python, tmp_path):
     (tmp_path / "bad.jsonl").write_text("{\"step\": 1}\nx\n")
     (tmp_path / "torn.jsonl").write_text("{\"st")
     (tmp_path / "none.jsonl").write_text("{\"step\": 1}\n")
+    (tmp_path / "diverged.jsonl").write_text("{\"step\": 1, \"loss\": null}\n")
     for run, status, words in (("absent", 66, "absent: No such file or directory"), ("bad.json", 65, "is no trainer_state.json"),
                                ("empty", 66, "empty: neither metrics.jsonl nor a checkpoint is in it"),
-                               ("bad.jsonl", 65, "bad.jsonl:2: "), ("torn.jsonl", 65, "torn.jsonl:1: "), ("none.jsonl", 65, "none.jsonl: no loss is in it")):
+                               ("bad.jsonl", 65, "bad.jsonl:2: "), ("torn.jsonl", 65, "torn.jsonl:1: "), ("none.jsonl", 65, "none.jsonl: no loss is in it\n   hint: a run shorter"),
+                               ("diverged.jsonl", 65, "diverged.jsonl: no loss is in it\n   hint: all that it has are no numbers")):
         done = plotted(python, tmp_path / run, status=status)
         assert words in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = plotted(python, tmp_path / "run", "-o", tmp_path / "absent" / "x.png", status=74)

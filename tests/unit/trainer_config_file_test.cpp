@@ -137,6 +137,14 @@ TEST_CASE("what the trainer does not have is named once when a file asks for it"
   const TrainOptions o = options(text);
   CHECK(o.notes ==
         std::vector<std::string>{"cfg.yaml: left out, for the trainer has no such thing: torch_compile, run_name"});
+  // transformers 4 names a run that nobody named by its folder.
+  const auto notes = [](const std::string& name) {
+    const auto parsed = parse(replaced(fixture("transformers_5.json"), "\"run_name\": null", "\"run_name\": " + name));
+    REQUIRE(parsed);
+    return parsed->options.notes.size();
+  };
+  CHECK(notes("\"runs/a\"") == 0);
+  CHECK(notes("\"other\"") == 1);
 }
 
 TEST_CASE("reports that only Hugging Face's Trainer writes are left out of a list, and named") {

@@ -187,8 +187,9 @@ TEST_CASE("gzip data is unpacked up to a limit, and its damage is told") {
 TEST_CASE("gzip data of several members is read as a whole, within the limit and to its end") {
   const std::string text = pixels(20);
   const std::string first = packed(text.substr(0, 7'000)), rest = packed(text.substr(7'000));
-  // An empty member is how bgzip ends a file.
-  for (const std::string& gzip : {first + rest, first + packed("") + rest, first + rest + packed("")}) {
+  // An empty member is how bgzip ends a file, and zeros fill a block of a tape.
+  for (const std::string& gzip :
+       {first + rest, first + packed("") + rest, first + rest + packed(""), first + rest + std::string(512, '\0')}) {
     const auto unpacked = unpack_gzip(as_bytes(gzip), text.size(), "file.gz");
     REQUIRE(unpacked);
     CHECK(as_text(*unpacked) == text);
@@ -207,6 +208,7 @@ TEST_CASE("gzip data of several members is read as a whole, within the limit and
           "is truncated: its gzip data ends after " + std::to_string(first.size() + left) + " bytes");
   }
   CHECK(error(both + "abc", text.size()) == "has 3 bytes after its gzip data");
+  CHECK(error(both + std::string(3, '\0') + "a", text.size()) == "has 4 bytes after its gzip data");
   CHECK(error(both + "\x1f"
                      "bc",
               text.size()) == "has 3 bytes after its gzip data");

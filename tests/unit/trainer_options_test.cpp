@@ -1,6 +1,8 @@
 // The command line of llmlaunch-train: names, limits, and the words for what cannot be understood.
 #include "trainer/options.hpp"
 
+#include <fmt/format.h>
+
 #include <map>
 
 #include "tests/support/catch.hpp"
@@ -310,12 +312,15 @@ TEST_CASE("accelerate's mixed_precision counts where no precision is typed, and 
     CHECK(parsed->options.precision == row.precision);
     CHECK(parsed->options.notes.empty());
   }
-  const auto fp8 = parse({}, {}, "fp8");
-  REQUIRE(fp8);
-  CHECK(fp8->options.precision == Precision::fp32);
-  CHECK(fp8->options.notes ==
-        std::vector<std::string>{"mixed_precision fp8 (ACCELERATE_MIXED_PRECISION) is not done here and has no effect; "
-                                 "bf16 and fp16 are"});
+  for (const char* const asked : {"fp8", "FP16"}) {
+    const auto other = parse({}, {}, asked);
+    REQUIRE(other);
+    CHECK(other->options.precision == Precision::fp32);
+    CHECK(other->options.notes == std::vector<std::string>{fmt::format(
+                                      "mixed_precision {} (ACCELERATE_MIXED_PRECISION) is not done here and has no "
+                                      "effect; bf16 and fp16 are",
+                                      asked)});
+  }
   const auto graph = parse({"--cuda_graph"}, {}, "fp16");
   REQUIRE_FALSE(graph);
   CHECK(graph.error().code == Errc::usage);

@@ -12,8 +12,10 @@ namespace {
 
 Result<TrainOptions> options(const VariableSettings& variables, const std::vector<std::string>& arguments = {},
                              const std::string& file = {}) {
+  std::vector<std::string> words = arguments;
+  if (!file.empty() && !variables.contains("config")) words.insert(words.begin(), "file.yaml");
   const auto parsed = parse_options(
-      arguments, [&](const std::string&) { return Result<std::string>(file); }, "", variables);
+      words, [&](const std::string&) { return Result<std::string>(file); }, "", variables);
   if (!parsed) return parsed.error();
   return parsed->options;
 }
@@ -46,6 +48,50 @@ TEST_CASE("the command line wins over variables, and these over the file, which 
   CHECK(parsed->max_steps == 10);
   CHECK(parsed->learning_rate == Approx(0.2));
   CHECK(parsed->seed == 3);
+}
+
+TEST_CASE("of two words for one thing that of the higher place wins") {
+  struct Case {
+    VariableSettings variables;
+    std::vector<std::string> flags;
+    std::string file;
+    Precision precision;
+    DeviceChoice device;
+    Progress progress;
+  };
+  const std::vector<Case> cases = {
+      {{{"fp16", "true"}}, {}, "bf16: true\n", Precision::fp16, DeviceChoice::automatic, Progress::automatic},
+      {{{"bf16", "true"}}, {}, "fp16: true\n", Precision::bf16, DeviceChoice::automatic, Progress::automatic},
+      {{{"fp16", "false"}}, {}, "bf16: true\n", Precision::bf16, DeviceChoice::automatic, Progress::automatic},
+      {{{"bf16", "true"}}, {"--fp16"}, "", Precision::fp16, DeviceChoice::automatic, Progress::automatic},
+      {{{"device", "cuda"}}, {}, "use_cpu: true\n", Precision::fp32, DeviceChoice::cuda, Progress::automatic},
+      {{{"use_cpu", "true"}}, {}, "device: cuda\n", Precision::fp32, DeviceChoice::cpu, Progress::automatic},
+      {{{"device", "cuda"}}, {"--use_cpu"}, "", Precision::fp32, DeviceChoice::cpu, Progress::automatic},
+      {{{"progress", "always"}},
+       {},
+       "disable_tqdm: true\n",
+       Precision::fp32,
+       DeviceChoice::automatic,
+       Progress::always},
+      {{{"disable_tqdm", "true"}}, {}, "progress: always\n", Precision::fp32, DeviceChoice::automatic, Progress::never},
+      {{}, {"--disable_tqdm"}, "progress: always\n", Precision::fp32, DeviceChoice::automatic, Progress::never},
+      {{},
+       {"--disable_tqdm", "false"},
+       "progress: always\n",
+       Precision::fp32,
+       DeviceChoice::automatic,
+       Progress::always},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.variables, one.flags, one.file);
+    const auto parsed = options(one.variables, one.flags, one.file);
+    REQUIRE(parsed);
+    CHECK(parsed->precision == one.precision);
+    CHECK(parsed->device == one.device);
+    CHECK(parsed->progress == one.progress);
+  }
+  CHECK_THAT(refused({{"fp16", "true"}, {"bf16", "true"}}),
+             Catch::StartsWith("environment variable LLMLAUNCH_TRAIN_FP16: fp16 and bf16 do not go together"));
 }
 
 TEST_CASE("a variable holds what its flag takes, a list by commas or blanks") {
