@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "rendezvous/base/log.hpp"
 #include "rendezvous/base/whole_number.hpp"
 #include "trainer/files.hpp"
 #include "trainer/safetensors.hpp"
@@ -30,6 +31,7 @@ constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kUnfinished = ".unfinished";
 constexpr std::string_view kReplaced = ".replaced";
 constexpr std::string_view kSetAside = ".set-aside";
+constexpr std::string_view kForeign = ".foreign";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kChecksums = "checksums.json";
@@ -155,13 +157,28 @@ Result<void> make_output(const std::string& output_dir) {
   return error;
 }
 
+/// What another program saved under this name stays, under one that nobody has.
+Result<void> keep_foreign(const fs::path& folder) {
+  std::error_code ignored;  // what cannot be looked at cannot be replaced either, which is told
+  if (!fs::is_directory(folder, ignored) || fs::is_empty(folder, ignored) || is_own_checkpoint(folder)) return ok;
+  fs::path aside = folder.string() + std::string(kForeign);
+  for (int number = 2; fs::exists(aside, ignored); ++number) {
+    aside = fmt::format("{}{}-{}", folder.string(), kForeign, number);
+  }
+  if (std::rename(folder.c_str(), aside.c_str()) != 0) return system_error(errno, "rename", folder.string());
+  log_warning("{}: is no checkpoint of llmlaunch-train, and stays as {}", folder.string(), aside.string());
+  return ok;
+}
+
 /// Moves a whole folder to its name, in place of one that has it.
 Result<void> put_in_place(const fs::path& unfinished, const fs::path& final_name) {
   if (std::rename(unfinished.c_str(), final_name.c_str()) == 0) return ok;
   if (errno != ENOTEMPTY && errno != EEXIST) return system_error(errno, "rename", unfinished.string());
   // The two change places at once: there is no moment without one. What is left is removed with the old ones.
   if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, final_name.c_str(), RENAME_EXCHANGE) == 0) return ok;
-  if (errno != EINVAL && errno != ENOSYS) return system_error(errno, "rename", unfinished.string());
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) {
+    return system_error(errno, "rename", unfinished.string());
+  }
   // NFS and others cannot: the old one is found under its other name until the new one has its own.
   const fs::path replaced = final_name.string() + std::string(kReplaced);
   if (auto removed = remove_folder(replaced); !removed) return removed;
@@ -241,6 +258,7 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   fs::create_directory(unfinished, failed);
   if (failed) return system_error(failed.value(), "--output_dir: mkdir", unfinished.string());
   auto written = write_all(unfinished, state);
+  if (written) written = keep_foreign(final_name);
   if (written) written = put_in_place(unfinished, final_name);
   if (!written) {
     std::error_code ignored;  // the first error is the one to tell; prune_checkpoints tries again

@@ -84,8 +84,8 @@ Result<void> sync_to_disk(const std::string& path) {
   const int synced = ::fsync(descriptor);
   const int reason = errno;
   ::close(descriptor);
-  // A file system that has no such thing says EINVAL.
-  if (synced != 0 && reason != EINVAL) return system_error(reason, "fsync", path);
+  // A file system that has no such thing says so.
+  if (synced != 0 && reason != EINVAL && reason != EOPNOTSUPP) return system_error(reason, "fsync", path);
   return ok;
 }
 

@@ -241,6 +241,22 @@ TEST_CASE("those of a course that is left are set aside, so that the newest is t
   CHECK(output.names() == std::vector<std::string>{"checkpoint-250", "checkpoint-300.set-aside"});
 }
 
+TEST_CASE("what another program saved under a checkpoint's name stays, under another one") {
+  const Output output;
+  for (const char* kept : {"checkpoint-5.foreign", "checkpoint-5.foreign-2"}) {
+    fs::create_directory(output / "checkpoint-5");
+    std::ofstream(output / "checkpoint-5" / "pytorch_model.bin") << kept;
+    REQUIRE(save_checkpoint(output.path(), state_of(5)));
+    std::ifstream weights(output / kept / "pytorch_model.bin");
+    CHECK(std::string(std::istreambuf_iterator<char>(weights), {}) == kept);
+    fs::remove_all(output / "checkpoint-5");
+  }
+  saved(output, 5);
+  saved(output, 5);  // our own is replaced
+  REQUIRE(prune_checkpoints(output.path(), 1));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-5", "checkpoint-5.foreign", "checkpoint-5.foreign-2"});
+}
+
 TEST_CASE("one whose replacement did not get its name is still found") {
   const Output output;
   fs::rename(saved(output, 5), output / "checkpoint-5.replaced");
