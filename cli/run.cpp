@@ -102,6 +102,15 @@ bool asks_for_main_machine(const launcher::Config& config) {
   return launcher::runs_per_machine(config) && !config.places.contains("machine_rank") && !config.is_host;
 }
 
+/// The program of the user's own may read what accelerate's variables say of it.
+void note_what_the_trainer_lacks(const launcher::Config& config, launcher::LaunchPlan& plan) {
+  const std::string& type = config.distributed_type;
+  if (type != "FSDP" && type != "DEEPSPEED" && type != "MEGATRON_LM") return;
+  const auto place = config.places.find("distributed_type");
+  plan.notes.push_back(fmt::format("{}: distributed_type {} has no effect on {}: each of its ranks has the whole model",
+                                   place == config.places.end() ? config.file : place->second.text, type, kTrainer));
+}
+
 Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   auto head = facts_for_run(join_token);
   if (!head) return head.error();
@@ -112,6 +121,7 @@ Result<RunSettings> settings_of(const RunOptions& options, bool join_token) {
   if (asks_for_main_machine(*config)) head->main_addresses = addresses_of(*config->main_process_ip);
   auto plan = launcher::make_plan(*config, *command, *head);
   if (!plan) return launcher::without_values(plan.error(), config->secrets);
+  if (command->program) note_what_the_trainer_lacks(*config, *plan);
   show_local_ranks(options.local_ranks, *plan);
   const auto place = config->places.find("llmlaunch.token_file");
   return RunSettings{std::move(*plan), config->token_file, place == config->places.end() ? "" : place->second.text};

@@ -54,6 +54,9 @@ class Applying {
       applied_.note =
           fmt::format("{}: left out, for the trainer has no such thing: {}", file_.name(), fmt::join(left_out_, ", "));
     }
+    if (file_.settings().empty()) {
+      applied_.note = fmt::format("{}: has no settings; is it whole?", file_.name());
+    }
     return std::move(applied_);
   }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -172,5 +173,8 @@ int main(int argc, char** argv) {
     report_error(make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()),
                             {}, kSeeThreadLimits));
     ::_exit(kNoResources);
+  } catch (const std::logic_error& defect) {  // a model of models/ that cannot be
+    report_error(make_error(Errc::internal, fmt::format("a defect of llmlaunch-train: {}", defect.what())));
+    ::_exit(kInternal);
   }
 }

@@ -50,7 +50,7 @@ class ModelBuilder {
 
   void add(const layer::MaxPool&) {
     if (at_.flat || at_.height % 2 != 0 || at_.width % 2 != 0) {
-      refuse(fmt::format("a max-pool of {} x {}", at_.height, at_.width));
+      refuse(fmt::format("a max-pool of {} x {}, whose sides must be even", at_.height, at_.width));
     }
     push({.kind = Stage::Kind::max_pool, .in = at_, .out = {at_.channels, at_.height / 2, at_.width / 2}});
   }

@@ -140,6 +140,13 @@ def test_a_wrong_setting_is_refused_in_the_words_of_a_run(tmp_path, typed, statu
     assert check.stdout == "" and check.stderr == run.stderr.replace(runs_hint, own_hint)
 
 
+def test_a_way_to_shard_that_the_built_in_trainer_lacks_is_named(tmp_path):
+    file = write(tmp_path, "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\nllmlaunch: {hosts: 'n[1-2]'}\n")
+    said = f"{file}:1:1: distributed_type FSDP has no effect on llmlaunch-train: each of its ranks has the whole model\n"
+    assert said in ask("run", "-c", file, "--dry-run", "train").stderr
+    assert "no effect" not in ask("run", "-c", file, "--dry-run", "./train").stderr
+
+
 def test_all_commands_take_the_hosts_of_deepspeeds_host_file(tmp_path):
     (tmp_path / "hf").write_text("gpu01 slots=4\ngpu02 slots=4\n")
     file = write(tmp_path, "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_hostfile: hf}\n")

@@ -100,6 +100,13 @@ TEST_CASE("a name alone that ends as a file of settings is one, as for Hugging F
   CHECK(both.error().what == "two files of settings: 'cfg.yaml' and 'other.json'");
 }
 
+TEST_CASE("a file without a setting, as a copy that was cut off, is warned of") {
+  for (const char* text : {"", " \n\n", "# nothing\n", "null\n", "train:\n", "{}"}) {
+    CAPTURE(text);
+    CHECK(options(text).notes == std::vector<std::string>{"cfg.yaml: has no settings; is it whole?"});
+  }
+}
+
 TEST_CASE("a missing file is its reader's error") {
   const std::vector<std::string> arguments = {"none.json"};
   const auto parsed = parse_options(arguments, [](const std::string& path) -> Result<std::string> {

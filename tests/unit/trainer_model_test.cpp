@@ -135,7 +135,7 @@ TEST_CASE("layers that do not fit are named") {
   CHECK(refusal({layer::Convolution{.name = "a", .out_channels = 3, .kernel = 29}}) ==
         "model m, layer 1: a kernel of 29 x 29 on 28 x 28");
   CHECK(refusal({layer::Convolution{.name = "a", .out_channels = 3, .kernel = 2}, layer::MaxPool{}}) ==
-        "model m, layer 2: a max-pool of 27 x 27");
+        "model m, layer 2: a max-pool of 27 x 27, whose sides must be even");
   CHECK(refusal({layer::Flatten{}, layer::Flatten{}}) == "model m, layer 2: a second flatten");
   CHECK(refusal({layer::Flatten{}, layer::Dropout{.p = 0.5F}, last}) ==
         "model m, layer 2: a dropout of the images themselves");
