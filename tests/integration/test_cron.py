@@ -252,7 +252,7 @@ def test_the_crontab_example_works_as_cron_runs_it(place):
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")
 def test_the_units_are_accepted_by_systemd(place):
-    service = (ROOT / "scripts" / "llmlaunch.service").read_text().replace("/usr/bin/llmlaunch", str(BIN / "llmlaunch"))
+    service = (ROOT / "scripts" / "llmlaunch.service").read_text().replace("/usr/local/bin/llmlaunch", str(BIN / "llmlaunch"))
     (place / "llmlaunch.service").write_text(service)
     shutil.copy(ROOT / "scripts" / "llmlaunch.timer", place)
     for unit in ("llmlaunch.service", "llmlaunch.timer"):
@@ -282,7 +282,7 @@ def test_the_unit_runs_as_systemd_starts_it(place, no_lock_stays):
     value = {name: re.search(rf"^{name}=(.*)$", unit, re.M)[1] for name in ("ExecStart", "WorkingDirectory",
                                                                            "SuccessExitStatus", "UMask")}
     words = value["ExecStart"].split()
-    assert words[0] == "/usr/bin/llmlaunch" and value["WorkingDirectory"] == "/data/run"
+    assert words[0] == "/usr/local/bin/llmlaunch" and value["WorkingDirectory"] == "/data/run"
     words[0] = str(BIN / "llmlaunch")
     words[words.index("--config") + 1] = str(place / "train.yaml")
     (place / "train.py").write_text("""
