@@ -91,7 +91,8 @@ std::string JobState::cause_in_short(const Cause& cause) const {
       std::string how = end.signaled ? fmt::format("was killed by {}{}", signal_name(end.value),
                                                    end.core_dumped ? " (core dumped)" : "")
                                      : fmt::format("exited with status {}", end.value);
-      if (end.kind == RankEnd::Kind::stopped) how += ": its agent was asked to end by someone on the host";
+      if (end.kind == RankEnd::Kind::stopped)
+        how += ": its agent was told to end on the host (by SIGTERM, or its watchman was killed)";
       return rank_label(cause.rank) + " " + how;
     }
     case Cause::Kind::rank_start: return rank_label(cause.rank) + " could not be started: " + because(cause.error);

@@ -148,7 +148,8 @@ TEST_CASE("a rank that its agent stopped without our word is a failure of the ho
   job.done(0);
   job.done(1);
   CHECK(job.status() == 69);
-  CHECK(job.story().find("its agent was asked to end by someone on the host") != std::string::npos);
+  CHECK(job.story().find("its agent was told to end on the host (by SIGTERM, or its watchman was killed)") !=
+        std::string::npos);
 }
 
 TEST_CASE("credit is given when a quarter of the window was taken, or when all was") {
