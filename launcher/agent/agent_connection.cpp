@@ -23,12 +23,13 @@ void let_go_of_head() {
 // What ranks had started outlives an agent that was killed together with its watchman.
 std::string end_what_is_left(const Resume& resume) {
   if (resume.job_id.empty() || resume.host.empty()) return {};
-  const auto left = kill_processes_with(
-      {std::string(env::kJobId) + "=" + resume.job_id, std::string(env::kHost) + "=" + resume.host});
-  if (left.empty())
-    return std::string(". No process with the job's ") + env::kJobId + " is left on the host: it can be run again";
-  const std::string others = left.size() == 1 ? "" : " and " + std::to_string(left.size() - 1) + " more of the job";
-  return ". Not even SIGKILL ended process " + name_of(left.front()) + others + " on the host";
+  const auto left =
+      kill_orphans_with({std::string(env::kJobId) + "=" + resume.job_id, std::string(env::kHost) + "=" + resume.host});
+  if (!left) return ". What the job may have left on the host is not known: " + to_string(left.error());
+  if (left->empty())
+    return std::string(". No process with the job's ") + env::kJobId + " is found on the host: it can be run again";
+  const std::string others = left->size() == 1 ? "" : " and " + std::to_string(left->size() - 1) + " more of the job";
+  return ". Not even SIGKILL ended process " + name_of(left->front()) + others + " on the host";
 }
 
 }  // namespace

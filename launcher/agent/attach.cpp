@@ -15,7 +15,7 @@ namespace llmlaunch::launcher::agent {
 namespace {
 
 constexpr int kDescriptors = 3;
-// A Resume is two short texts and numbers.
+// A Resume is four short texts and numbers.
 constexpr std::size_t kMaxResumeBytes = 4096;
 // An agent that runs takes a connection at once. One that somebody has stopped takes a few, and then none.
 constexpr timeval kPatience{10, 0};

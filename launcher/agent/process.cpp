@@ -21,6 +21,7 @@
 
 #include "launcher/agent/cgroup_fork.hpp"
 #include "rendezvous/base/child_signals.hpp"
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -135,13 +136,6 @@ std::string stat_of(const std::string& pid) {
   return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : std::string();
 }
 
-pid_t parent_of(const char* pid) {
-  const std::string stat = stat_of(pid);
-  const std::size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos || name_end + 4 > stat.size()) return -1;
-  return static_cast<pid_t>(std::atoi(stat.c_str() + name_end + 4));  // ") S 123"
-}
-
 std::vector<unsigned long> mask_of(const CpuList& cpus) {
   constexpr unsigned kBits = sizeof(unsigned long) * 8;
   std::vector<unsigned long> mask;
@@ -223,14 +217,21 @@ std::optional<Result<void>> exec_outcome(RankProcess& rank, const std::string& p
   return child_error(failure, path, workdir);
 }
 
+pid_t parent_of(pid_t pid) {
+  const std::string stat = stat_of(std::to_string(pid));
+  const std::size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos || name_end + 4 > stat.size()) return -1;
+  return static_cast<pid_t>(std::atoi(stat.c_str() + name_end + 4));  // ") S 123"
+}
+
 std::vector<pid_t> descendants() {
   std::unordered_multimap<pid_t, pid_t> children;
   DIR* directory = ::opendir("/proc");
   if (directory == nullptr) return {};
   while (const dirent* entry = ::readdir(directory)) {
-    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
-    if (const pid_t parent = parent_of(entry->d_name); parent > 0)
-      children.emplace(parent, static_cast<pid_t>(std::atoi(entry->d_name)));
+    const auto pid = parse_whole<pid_t>(entry->d_name);
+    if (!pid) continue;
+    if (const pid_t parent = parent_of(*pid); parent > 0) children.emplace(parent, *pid);
   }
   ::closedir(directory);
   std::vector<pid_t> found = {::getpid()};

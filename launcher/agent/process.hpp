@@ -49,6 +49,8 @@ std::optional<Result<void>> exec_outcome(RankProcess& rank, const std::string& p
 /// The CPUs that this process may run on.
 CpuList allowed_cpus();
 
+/// 0: it has none, as the first one of the machine. -1: there is no such process.
+pid_t parent_of(pid_t pid);
 /// All processes below this one, of any group or session, as /proc shows them now.
 std::vector<pid_t> descendants();
 /// "4711 (python3)", for a person.

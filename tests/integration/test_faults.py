@@ -433,7 +433,7 @@ def test_kill_9_of_an_agent_ends_its_ranks_at_once_and_the_job_with_its_name(hos
             "   2 ranks stopped by llmlaunch, 1 rank lost with its connection\n"
             "   hint: it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started anew "
             "(`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head. No process with the job's "
-            "LLMLAUNCH_JOB_ID is left on the host: it can be run again\n") in run.err, str(run)
+            "LLMLAUNCH_JOB_ID is found on the host: it can be run again\n") in run.err, str(run)
     assert (hosts.run_directory(run) / "rank-00001.out").read_text() == "staying\n"
     hosts.nothing_left(run, within=15)
 
@@ -457,7 +457,7 @@ def test_kill_9_of_agent_and_watchman_leaves_nothing_that_a_rank_had_started(hos
     os.kill(watchman, signal.SIGKILL)
     run.finish(30)
     assert run.status == 69, str(run)
-    assert "No process with the job's LLMLAUNCH_JOB_ID is left on the host: it can be run again\n" in run.err, str(run)
+    assert "No process with the job's LLMLAUNCH_JOB_ID is found on the host: it can be run again\n" in run.err, str(run)
     assert "[rank 0 test01] in order" in run.out, str(run)
     assert not [line for line in hosts.processes_on("test02").values() if "sleep 600" in line], str(run)
     hosts.nothing_left(run, within=15)

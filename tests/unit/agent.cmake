@@ -5,6 +5,7 @@ llmlaunch_unit_test(launcher_agent
     launcher_agent_exec_spec_test.cpp
     launcher_agent_file_cache_test.cpp
     launcher_agent_left_cgroups_test.cpp
+    launcher_agent_left_processes_test.cpp
     launcher_agent_network_test.cpp
     launcher_agent_outbound_log_test.cpp
     launcher_agent_protocol_test.cpp
