@@ -47,7 +47,7 @@ Result<Found> find_option(const CLI::App& app, const std::string& word, const st
     if (!runs.empty() && runs.front()->get_option_no_throw(name) != nullptr)
       return usage(fmt::format("option '{}' in front of the command", name),
                    fmt::format("options stand behind it: llmlaunch run {} …", name));
-    if (name == "--detach" || name == "--background" || name == "--daemon")
+    if (app.get_name() == "run" && (name == "--detach" || name == "--background" || name == "--daemon"))
       return usage(fmt::format("there is no {}: a run ends with its llmlaunch", name),
                    "start it by systemd-run, with nohup or in tmux");
     if (const auto instead = app.get_name() == "run" ? instead_of_foreign(name) : ""; !instead.empty())
@@ -76,7 +76,7 @@ const CLI::App* subcommand(const CLI::App& app, const std::string& name) {
 std::string instead_of_command(const std::string& word) {
   if (word == "attach" || word == "logs") return "a run shows its output itself, and keeps it below its log_dir";
   if (word == "status" || word == "ps" || word == "jobs" || word == "list")
-    return "a running job is looked into by: llmlaunch store list; one that has ended has a job.json in its run "
+    return "what the ranks of a running job wait for: llmlaunch store list; how one has ended: job.json in its run "
            "directory";
   if (word == "stop" || word == "kill" || word == "cancel")
     return "a run is stopped by Ctrl-C, or by SIGTERM to its llmlaunch (pgrep -x llmlaunch)";

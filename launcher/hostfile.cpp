@@ -179,7 +179,10 @@ Result<void> Reader::add(const HostfileLine& line, const Word& word, const HostC
                  fmt::format("'{}': hosts relative to an allocation are not supported", shown_short(word.text)),
                  "write the host's name");
   const auto names = expand_hostlist(word.text);
-  if (!names && word.text.find(':') != word.text.npos)
+  const auto colon = word.text.rfind(':');
+  const bool like_mpich = colon != word.text.npos && word.text.find(':') == colon &&
+                          parse_whole<std::uint32_t>(word.text.substr(colon + 1)).has_value();
+  if (!names && like_mpich)
     return wrong(
         line, word, names.error().what,
         fmt::format("the file is read as one of {}; --from takes another format: name:N is mpich's, on every line",

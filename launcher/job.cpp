@@ -284,8 +284,7 @@ void Job::open_desk(rendezvous::ServerOptions& options) {
   options.bind_address = plan_.per_machine->bind_address;
   options.held = options_.port.get();
   options.hint_if_taken = fmt::format(
-      "is this machine 0 of another job, or of this one for the second time? 'ss -ltnp' shows who has port {0}; "
-      "another "
+      "is this machine 0 of another job, or of this one for the second time? 'ss -ltnp' shows who has port {}; another "
       "main_process_port has to be the same on all machines",
       options.port);
   head_.token = options.token = options_.call_token->rank_token(plan_.job_id);

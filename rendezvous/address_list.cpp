@@ -5,8 +5,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
+
+#include "rendezvous/base/whole_number.hpp"
 
 namespace llmlaunch::rendezvous {
 namespace {
@@ -46,8 +47,9 @@ Result<void> AddressList::add(std::string_view text) {
   bool understood = digits.has_value();
   if (understood && slash != text.npos) {
     const std::string_view length = text.substr(slash + 1);
-    const auto [end, code] = std::from_chars(length.data(), length.data() + length.size(), bits);
-    understood = code == std::errc() && end == length.data() + length.size() && bits <= (digits->v4 ? 32u : 128u);
+    const auto number = parse_whole<unsigned>(length);
+    understood = number && *number <= (digits->v4 ? 32u : 128u);
+    bits = number.value_or(0);
   } else if (understood) {
     bits = digits->v4 ? 32 : 128;
   }

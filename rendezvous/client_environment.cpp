@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdlib>
 #include <limits>
 #include <optional>
 
 #include "rendezvous/base/env.hpp"
+#include "rendezvous/base/whole_number.hpp"
 #include "rendezvous/client.hpp"
 #include "rendezvous/wording.hpp"
 
@@ -24,17 +24,10 @@ Result<std::string> variable(const char* name) {
   return std::string(value);
 }
 
-std::optional<std::uint64_t> number_in(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 Result<std::uint32_t> number_variable(const char* name, std::uint32_t least) {
   const auto text = variable(name);
   if (!text) return text.error();
-  const auto value = number_in(*text);
+  const auto value = parse_whole<std::uint64_t>(*text);
   if (!value || *value < least || *value > std::numeric_limits<std::uint32_t>::max()) {
     return make_error(Errc::invalid_argument, fmt::format("environment variable {} is {}, not a number from {} on",
                                                           name, quoted(*text), least));
@@ -47,7 +40,8 @@ Result<void> read_rendezvous(ClientOptions& options) {
   const auto text = variable(env::kRendezvous);
   if (!text) return text.error();
   const std::size_t colon = text->rfind(':');
-  const auto port = colon == std::string::npos ? std::nullopt : number_in(std::string_view(*text).substr(colon + 1));
+  const auto port =
+      colon == std::string::npos ? std::nullopt : parse_whole<std::uint64_t>(std::string_view(*text).substr(colon + 1));
   std::string address = text->substr(0, colon);
   const bool bracketed = address.size() > 2 && address.front() == '[' && address.back() == ']';
   if (bracketed) address = address.substr(1, address.size() - 2);

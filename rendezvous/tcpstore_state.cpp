@@ -4,20 +4,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
+#include "rendezvous/base/whole_number.hpp"
 #include "rendezvous/wording.hpp"
 
 namespace llmlaunch::rendezvous::tcpstore {
 namespace {
 
 std::optional<std::int64_t> decimal(ByteView bytes) {
-  const std::string_view text = as_text(bytes);
-  std::int64_t number = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
+  return parse_whole<std::int64_t>(as_text(bytes));
 }
 
 std::size_t cost(const std::string& key, std::size_t value_bytes) {

@@ -288,12 +288,12 @@ void WorldState::miss_join_deadline() {
 }
 
 void WorldState::give_up_on_ended() {
+  if (failed_) return;
   const std::vector<Rank> ended(ended_unjoined_.begin(), ended_unjoined_.end());
   give_up(make_error(Errc::closed,
                      fmt::format("{} {} ended without having joined", name_ranks(ended, options_.hosts),
                                  ended.size() == 1 ? "has" : "have"),
-                     {},
-                     "it ended with status 0: does it run the same program with the same arguments as the others?"));
+                     {}, "all ranks join, or none: does each run the same program with the same arguments?"));
 }
 
 // The world will not be whole: tells those who wait, and from now on those who would.

@@ -159,8 +159,13 @@ Result<void> make_output(const std::string& output_dir) {
 
 /// What another program saved under this name stays, under one that nobody has.
 Result<void> keep_foreign(const fs::path& folder) {
-  std::error_code ignored;  // what cannot be looked at cannot be replaced either, which is told
-  if (!fs::is_directory(folder, ignored) || fs::is_empty(folder, ignored) || is_own_checkpoint(folder)) return ok;
+  std::error_code failed;
+  const bool has_files = fs::is_directory(folder, failed) && !fs::is_empty(folder, failed);
+  if (failed && failed != std::errc::no_such_file_or_directory) {
+    return system_error(failed.value(), "--output_dir: look into", folder.string());
+  }
+  if (!has_files || is_own_checkpoint(folder)) return ok;
+  std::error_code ignored;  // then rename says why
   fs::path aside = folder.string() + std::string(kForeign);
   for (int number = 2; fs::exists(aside, ignored); ++number) {
     aside = fmt::format("{}{}-{}", folder.string(), kForeign, number);
@@ -267,6 +272,17 @@ Result<std::string> save_checkpoint(const std::string& output_dir, const Trainin
   }
   if (auto synced = sync_to_disk(output_dir); !synced) return synced.error();
   return final_name.string();
+}
+
+Result<void> remove_unfinished_saves(const std::string& output_dir, const std::string& named) {
+  const auto entries = entries_of(output_dir);
+  if (!entries) return entries.error();
+  for (const fs::path& folder : entries->useless) {
+    std::error_code ignored;  // then it is another one
+    if (!folder.native().ends_with(kUnfinished) || fs::equivalent(folder, named, ignored)) continue;
+    if (auto removed = remove_folder(folder); !removed) return removed;
+  }
+  return ok;
 }
 
 Result<void> prepare_output(const std::string& output_dir) {

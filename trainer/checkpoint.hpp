@@ -13,8 +13,7 @@
 ///
 /// Masks and the order of the images follow from seed and step, so there is no generator's state to keep. A folder gets
 /// its name when everything in it is on the disk, and an older checkpoint goes only after a newer one has its name: at
-/// every moment the last good one is whole. One process writes, rank 0; all functions here touch files and nothing
-/// else.
+/// every moment the last good one is whole. One process writes, rank 0.
 #pragma once
 
 #include <cstdint>
@@ -60,13 +59,18 @@ struct TrainingState {
 /// OUTPUT_DIR/checkpoint-STEP
 std::string checkpoint_folder(const std::string& output_dir, std::uint64_t step);
 
-/// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). One that has that name is
-/// replaced. An error leaves all older ones, and nothing of this one, but for a disk that fails at the very end.
+/// Writes OUTPUT_DIR/checkpoint-STEP and makes it last (fsync of files and folders). Our own of that
+/// name is replaced; another program's gets a name of its own (checkpoint-500.foreign), and a warning says so. An error
+/// leaves all older ones, and nothing of this one, but for a disk that fails at the very end.
 Result<std::string> save_checkpoint(const std::string& output_dir, const TrainingState& state);
 
 /// Reads one checkpoint. `Errc::not_found` when there is no such folder, `Errc::invalid_config` names the file that is
 /// missing, damaged or of another model; a file that cannot be read now is the system's error.
 Result<TrainingState> load_checkpoint(const std::string& folder);
+
+/// Removes what saves and removals that were broken off have left (checkpoint-300.unfinished), but for the folder
+/// `named`, which somebody goes on from. What was replaced stays until a newer one is there.
+Result<void> remove_unfinished_saves(const std::string& output_dir, const std::string& named);
 
 /// Makes the folder where it is missing, and finds out whether a checkpoint can be written there. The system's error.
 Result<void> prepare_output(const std::string& output_dir);

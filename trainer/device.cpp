@@ -56,13 +56,16 @@ Result<std::unique_ptr<Comm>> make_cpu_comm(const TrainOptions& options, World& 
 }
 
 #ifdef LLMLAUNCH_CUDA_BACKEND
-/// What the environment says of cuDNN's algorithms.
-Result<void> use_cudnn_algorithms() {
+/// What the environment says of them; nothing: those from the start.
+Result<cuda::ConvolutionAlgorithms> algorithms_in_environment() {
+  cuda::ConvolutionAlgorithms algorithms;
   const char* const value = std::getenv(env::kCudnnAlgorithms);
   const std::string_view text = value == nullptr ? "" : value;
-  if (text.empty()) return ok;
-  const bool is_form = text.size() == 5 && text[1] == ',' && text[3] == ',';
-  if (is_form && cuda::use_convolution_algorithms({text[0] - '0', text[2] - '0', text[4] - '0'})) return ok;
+  if (text.empty()) return algorithms;
+  if (text.size() == 5 && text[1] == ',' && text[3] == ',') {
+    algorithms = {.forward = text[0] - '0', .backward_data = text[2] - '0', .backward_filter = text[4] - '0'};
+    if (cuda::is_repeatable(algorithms)) return algorithms;
+  }
   return make_error(Errc::invalid_config,
                     fmt::format("environment variable {} is '{}', not the numbers of three algorithms of cuDNN's that "
                                 "repeat bit for bit, as 1,1,1",
@@ -85,9 +88,11 @@ Result<Engine> make_device(const TrainOptions& options, World& world, [[maybe_un
   if (plan.cuda) {
     const auto one_stream = switch_in_environment(env::kGraphOneStream);
     if (!one_stream) return one_stream.error();
-    if (auto used = use_cudnn_algorithms(); !used) return used.error();
+    const auto algorithms = algorithms_in_environment();
+    if (!algorithms) return algorithms.error();
     return cuda::make_engine(world, *model, adamw, dropout, options.precision,
-                             *one_stream ? cuda::GraphStreams::one : cuda::GraphStreams::two, timeout_of(options));
+                             *one_stream ? cuda::GraphStreams::one : cuda::GraphStreams::two, *algorithms,
+                             timeout_of(options));
   }
 #endif
   // Beside narrower numbers, too, where it would change none: a CPU has no TF32.

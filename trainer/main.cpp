@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
     report_error(make_error(Errc::out_of_resources, fmt::format("a thread cannot be made: {}", failed.code().message()),
                             {}, kSeeThreadLimits));
     ::_exit(kNoResources);
-  } catch (const std::logic_error& defect) {  // a model of models/ that cannot be
+  } catch (const std::exception& defect) {  // say a model of models/ that cannot be
     report_error(make_error(Errc::internal, fmt::format("a defect of llmlaunch-train: {}", defect.what())));
     ::_exit(kInternal);
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "rendezvous/base/cut_text.hpp"
 #include "rendezvous/base/env.hpp"
 #include "trainer/config_file.hpp"
 #include "trainer/emnist_splits.hpp"
@@ -148,7 +149,8 @@ Found check_best(const TrainOptions& o) {
                          Name{"eval_strategy"}, evaluates, Name{"save_strategy"}, saves);
   }
   const double every = o.eval_steps > 0 ? o.eval_steps : o.logging_steps;
-  if (o.save_strategy == SaveStrategy::steps && !is_multiple(o.save_steps, every)) {
+  const bool saves_on_the_way = o.save_steps > 0;  // else the last step, which is tested, too
+  if (o.save_strategy == SaveStrategy::steps && saves_on_the_way && !is_multiple(o.save_steps, every)) {
     const bool mixed = (o.save_steps < 1) != (every < 1);
     return contradiction(flag, mixed ? "make both numbers of steps, or both shares" : "",
                          "{} needs {} to be a multiple of {}, and they are {} and {}", Name{flag}, Name{"save_steps"},
@@ -213,8 +215,8 @@ void take_precision(const OptionWords& words, const std::string& asked, TrainOpt
   if (words.fp16.value_or(!said && asked == "fp16")) o.precision = Precision::fp16;
   const bool known = asked.empty() || asked == "no" || asked == "bf16" || asked == "fp16";
   if (words.bf16 || words.fp16 || known) return;
-  o.notes.push_back(fmt::format("mixed_precision {} ({}) is not done here and has no effect; bf16 and fp16 are", asked,
-                                env::kMixedPrecision));
+  o.notes.push_back(fmt::format("mixed_precision {} ({}) has no effect: it is none of no, bf16 and fp16",
+                                cut_text(asked, kShownWord), env::kMixedPrecision));
 }
 
 Found take_words(const OptionWords& words, TrainOptions& o) {

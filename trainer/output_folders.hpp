@@ -15,7 +15,8 @@ namespace llmlaunch::trainer {
 using OutputLocks = std::array<OutputLock, 2>;
 
 /// Makes the folders that rank 0 writes into, and locks them; other ranks get locks that hold nothing. `Errc::locked`:
-/// another job is at work there.
+/// another job is at work there. Where --resume_from_checkpoint names a folder that is missing, nothing is made or
+/// locked: the job is about to be refused.
 Result<OutputLocks> lock_folders(const TrainOptions& options, const World& world);
 
 }  // namespace llmlaunch::trainer

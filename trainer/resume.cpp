@@ -150,18 +150,21 @@ Result<void> check_whose(const TrainOptions& options, const std::vector<std::str
   return ok;
 }
 
+/// Of a job that is not refused. What a killed one has left may be the room that the first checkpoint needs.
+Result<void> make_room(const TrainOptions& options) {
+  if (options.save_strategy == SaveStrategy::no) return ok;
+  if (const auto removed = remove_unfinished_saves(options.output_dir, options.resume_from_checkpoint); !removed) {
+    log_warning("{}", to_string(removed.error()));
+  }
+  return prepare_output(options.output_dir);
+}
+
 Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, std::uint32_t ranks, Backend& backend,
                              const std::function<void(const std::string&)>& say, Course& course) {
   const auto found = wanted_checkpoint(options);
   if (!found) return found.error();
-  if (options.save_strategy != SaveStrategy::no) {
-    if (auto prepared = prepare_output(options.output_dir); !prepared) return prepared.error();
-    // What a killed job left may be the room that the first checkpoint needs.
-    if (const auto pruned = prune_checkpoints(options.output_dir, 0, {}); !pruned) {
-      log_warning("{}", to_string(pruned.error()));
-    }
-  }
   if (!*found) {
+    if (auto prepared = make_room(options); !prepared) return prepared.error();
     if (!options.resume_from_checkpoint.empty()) say("no checkpoint yet: training starts anew");
     if (auto loaded = backend.load_parameters(initial_parameters(backend.model(), options.seed)); !loaded)
       return loaded.error();
@@ -180,6 +183,7 @@ Result<Start> load_on_rank_0(const TrainOptions& options, const RunFacts& run, s
   if (auto dealt = check_dealing(then, {.accounting = run.accounting, .ranks = ranks}, checkpoint.folder); !dealt) {
     return dealt.error();
   }
+  if (auto prepared = make_room(options); !prepared) return prepared.error();
   if (auto loaded = backend.load_parameters(state.parameters); !loaded) return loaded.error();
   if (auto loaded = backend.load_moments({state.first_moment, state.second_moment}); !loaded) return loaded.error();
   say(fmt::format("goes on after step {} from {}", state.step, checkpoint.folder));

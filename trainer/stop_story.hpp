@@ -11,8 +11,8 @@
 namespace llmlaunch::trainer {
 
 struct ToldToStop {
-  std::string by;        ///< "SIGTERM", or where one rank alone was told: "SIGTERM to rank 2 on gpu03"
-  std::string me_alone;  ///< the same of this rank; empty: it was not told, or all were
+  std::string by;         ///< "SIGTERM", or where one rank alone was told: "SIGTERM to rank 2 on gpu03"
+  std::string told_here;  ///< the same of this rank; empty: it was not told, or all were
 };
 
 /// Collective.

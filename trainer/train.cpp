@@ -289,7 +289,7 @@ class Training {
     for (const auto& written : {kept, job_.story.finish(), job_.losses.finish()}) warn_of_loss(written);
     job_.story.say("{}; {}", stopped, who_has_it());
     // The launcher shows the last words of the rank that ends first.
-    if (job_.world.rank != 0 && !told->me_alone.empty()) log_warning("stopped by {}", told->me_alone);
+    if (job_.world.rank != 0 && !told->told_here.empty()) log_warning("stopped by {}", told->told_here);
     return Ending::stopped;
   }
 

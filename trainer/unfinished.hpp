@@ -25,7 +25,8 @@ class Unfinished {
     Unfinished* file = nullptr;
     std::string name;
   };
-  /// Gives all of them their names, or none. The end of the process does not come between.
+  /// Gives all of them their names, which nobody has yet, or none. The end of the process does not come between, but
+  /// for a file system that hangs.
   static Result<void> finish_together(const std::vector<Named>& all);
 
  private:

@@ -1,5 +1,5 @@
 /// \file
-/// The hint of every error that is a thread which cannot be made: it is always one of these.
+/// The hint of every error that is a thread which cannot be made: nearly always it is one of these.
 #pragma once
 
 namespace llmlaunch {

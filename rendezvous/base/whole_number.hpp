@@ -1,5 +1,5 @@
 /// \file
-/// A whole number in decimal digits, as files, flags, variables and peers have them. Every room reads them this way.
+/// Whole numbers in files, flags, variables and what peers send.
 #pragma once
 
 #include <charconv>
@@ -10,8 +10,8 @@
 
 namespace llmlaunch {
 
-/// The number that all of `text` is, with a '-' before it where `T` has a sign. Nothing: it is none, or `T` cannot hold
-/// it.
+/// The number that all of `text` is in digits of `base`, with a '-' before it where `T` has a sign. Nothing: it is
+/// none, or `T` cannot hold it.
 template <std::integral T>
 std::optional<T> parse_whole(std::string_view text, int base = 10) {
   T value = 0;

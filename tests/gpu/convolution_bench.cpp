@@ -106,9 +106,8 @@ class Bench {
 
   /// Nothing where cuDNN has no such algorithm for this.
   std::optional<Measured> measured(Part part, const ConvolutionAlgorithms& algorithms) {
-    use_algorithms(algorithms);
     try {
-      Convolution convolution(kShape, precision_);
+      Convolution convolution(kShape, precision_, algorithms);
       const std::size_t bytes = convolution.prepare(handle_.value, kBatch);
       if (bytes > kMostWorkspace) return {};
       workspace_.reserve(bytes);
@@ -124,6 +123,7 @@ class Bench {
     run(part, convolution);
     std::vector<float> first = result(part);
     const Graph graph = captured(part, convolution);
+    clear(part);  // a graph that does nothing would leave what is there
     std::vector<double> times;
     for (int i = 0; i < 4; ++i) {
       const auto begin = std::chrono::steady_clock::now();
@@ -164,10 +164,17 @@ class Bench {
     }
   }
 
+  const DeviceArray<float>& target(Part part) const {
+    return part == kForward ? result_ : part == kBackwardData ? in_gradient_ : weight_gradient_;
+  }
+
+  void clear(Part part) {
+    CUDA_CHECK(cudaMemsetAsync(target(part).data(), 0, target(part).span().size_bytes(), stream_.handle()));
+    CUDA_CHECK(cudaStreamSynchronize(stream_.handle()));
+  }
+
   std::vector<float> result(Part part) {
-    const DeviceArray<float>& from = part == kForward        ? result_
-                                     : part == kBackwardData ? in_gradient_
-                                                             : weight_gradient_;
+    const DeviceArray<float>& from = target(part);
     std::vector<float> host(from.size());
     must(copy_to_host(host, from.span()));
     return host;
@@ -219,7 +226,7 @@ int fastest(Bench& bench, Part part, const std::string& precision, double& saved
   int found = 1;
   std::string others;
   for (int number = 0; number < 8; ++number) {
-    if (number == 1 || !repeat(with(part, number))) continue;
+    if (number == 1 || !is_repeatable(with(part, number))) continue;
     const auto other = bench.measured(part, with(part, number));
     if (!other) continue;
     const double difference = relative_difference(other->result, own->result);

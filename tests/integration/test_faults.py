@@ -473,8 +473,8 @@ def test_kill_9_of_a_watchman_is_seen_at_once_and_the_agent_tells_how_its_ranks_
     os.kill(agent_and_watchman(hosts, "test02")[1], signal.SIGKILL)
     run.finish(20)  # half of timeouts.head, for a host that has fallen silent, would be 30 s
     assert run.status == 69, str(run)
-    assert re.search(r"error: rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was asked to end by someone on the "
-                     r"host$", headline(run)), str(run)
+    assert re.search(r"error: rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was told to end on the host "
+                     r"\(by SIGTERM, or its watchman was killed\)$", headline(run)), str(run)
     hosts.nothing_left(run, within=65)
 
 

@@ -83,6 +83,18 @@ def test_what_a_killed_job_left_goes_before_the_next_checkpoint_needs_its_room(t
     assert not left.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk of its own needs root")
+def test_a_disk_that_a_killed_job_has_filled_takes_the_next_checkpoint(tmp_path):
+    """12 MiB, of which a save that was broken off has 8 and a checkpoint needs 8."""
+    words = 'mount -t tmpfs -o size=12m none "$0" && mkdir "$0/checkpoint-7.unfinished" && ' \
+            'head -c 8388608 /dev/zero > "$0/checkpoint-7.unfinished/model.safetensors" && "$@" && ls "$0"'
+    run = subprocess.run(["unshare", "-m", "sh", "-c", words, str(tmp_path), *TRAIN, *map(str, SMALL), "--max_steps", "2",
+                          "--save_steps", "0", "--output_dir", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.splitlines()[-1] == "checkpoint-2", run.stdout
+
+
 def started(*words, until="step 1/", logging="100000", under=()):
     """A job that goes on until it is ended; it has said so much."""
     job = subprocess.Popen([*under, *TRAIN, *map(str, SMALL), "--max_steps", "1000000", "--logging_steps", logging,

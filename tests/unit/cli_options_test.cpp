@@ -246,9 +246,8 @@ TEST_CASE("a wrong command line is answered with what was meant or where to look
       {{"rnu", "x"}, "unknown command 'rnu'\n   hint: did you mean 'run'?"},
       {{"python", "x.py"}, "unknown command 'python'\n   hint: a program is started by: llmlaunch run python"},
       {{"status"},
-       "there is no command 'status'\n   hint: a running job is looked into by: llmlaunch store list; one that has "
-       "ended "
-       "has a job.json in its run directory"},
+       "there is no command 'status'\n   hint: what the ranks of a running job wait for: llmlaunch store list; how one "
+       "has ended: job.json in its run directory"},
       {{"stop", "x"},
        "there is no command 'stop'\n   hint: a run is stopped by Ctrl-C, or by SIGTERM to its llmlaunch (pgrep -x "
        "llmlaunch)"},

@@ -157,8 +157,7 @@ TEST_CASE("at the join deadline every waiter gets the missing ranks with their h
 TEST_CASE("who waits for a rank that ended before it joined is told at once") {
   const std::string ended =
       "the other side closed the connection: ranks 1 (gpu01), 3 (gpu02) have ended without having joined | ";
-  const std::string hint =
-      "it ended with status 0: does it run the same program with the same arguments as the others?";
+  const std::string hint = "all ranks join, or none: does each run the same program with the same arguments?";
   World world;
   world.enter(0);
   world.enter(2);
@@ -178,9 +177,8 @@ TEST_CASE("who waited already when a rank ended before it joined is told, and a 
   world.enter(0);
   world.say(1, Barrier{1, "start", 600'000});
   CHECK(shown(world.state.on_rank_ended(Rank{1})) ==
-        Lines{"1: failure 1 the other side closed the connection: rank 1 (gpu02) has ended without having joined | it "
-              "ended with status "
-              "0: does it run the same program with the same arguments as the others?",
+        Lines{"1: failure 1 the other side closed the connection: rank 1 (gpu02) has ended without having joined | all "
+              "ranks join, or none: does each run the same program with the same arguments?",
               "fail rank 1 (gpu02) has ended without having joined"});
   World whole({"gpu01", "gpu02"});
   whole.enter_all();

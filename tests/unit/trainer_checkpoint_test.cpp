@@ -257,6 +257,20 @@ TEST_CASE("what another program saved under a checkpoint's name stays, under ano
   CHECK(output.names() == std::vector<std::string>{"checkpoint-5", "checkpoint-5.foreign", "checkpoint-5.foreign-2"});
 }
 
+TEST_CASE(
+    "what a broken-off save left goes, but not the folder that somebody goes on from, and nothing that was replaced") {
+  const Output output;
+  saved(output, 3);
+  for (const char* left : {"checkpoint-4.unfinished", "checkpoint-5.unfinished", "checkpoint-3.replaced"}) {
+    fs::create_directory(output / left);
+  }
+  REQUIRE(remove_unfinished_saves(output.path(), (output / "checkpoint-5.unfinished/").string()));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-3", "checkpoint-3.replaced", "checkpoint-5.unfinished"});
+  REQUIRE(remove_unfinished_saves(output.path(), "true"));
+  CHECK(output.names() == std::vector<std::string>{"checkpoint-3", "checkpoint-3.replaced"});
+  CHECK(remove_unfinished_saves((output / "nowhere").string(), ""));
+}
+
 TEST_CASE("one whose replacement did not get its name is still found") {
   const Output output;
   fs::rename(saved(output, 5), output / "checkpoint-5.replaced");

@@ -250,6 +250,10 @@ TEST_CASE("shares of steps that are multiples of each other are so in decimal di
   const TrainOptions o = options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps",
                                   "--eval_steps", "0.1", "--save_steps", "0.3", "--num_train_epochs", "2.5"});
   CHECK(o.save_steps == 0.3);
+  // 0 saves after the last step alone, which is tested in any case.
+  CHECK(options({"--output_dir", "x", "--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "30",
+                 "--save_steps", "0"})
+            .load_best_model_at_end);
   CHECK(o.num_train_epochs == 2.5);
 }
 
@@ -316,10 +320,11 @@ TEST_CASE("accelerate's mixed_precision counts where no precision is typed, and 
     const auto other = parse({}, {}, asked);
     REQUIRE(other);
     CHECK(other->options.precision == Precision::fp32);
-    CHECK(other->options.notes == std::vector<std::string>{fmt::format(
-                                      "mixed_precision {} (ACCELERATE_MIXED_PRECISION) is not done here and has no "
-                                      "effect; bf16 and fp16 are",
-                                      asked)});
+    CHECK(other->options.notes ==
+          std::vector<std::string>{
+              fmt::format("mixed_precision {} (ACCELERATE_MIXED_PRECISION) has no effect: it is none of no, "
+                          "bf16 and fp16",
+                          asked)});
   }
   const auto graph = parse({"--cuda_graph"}, {}, "fp16");
   REQUIRE_FALSE(graph);

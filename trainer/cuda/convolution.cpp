@@ -10,17 +10,16 @@
 namespace llmlaunch::trainer::cuda {
 namespace {
 
-ConvolutionAlgorithms& chosen_algorithms() {
-  static ConvolutionAlgorithms value;
-  return value;
-}
+static_assert(ConvolutionAlgorithms().forward == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM &&
+              ConvolutionAlgorithms().backward_data == CUDNN_CONVOLUTION_BWD_DATA_ALGO_1 &&
+              ConvolutionAlgorithms().backward_filter == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1);
 
 constexpr float kOne = 1.0F;
 constexpr float kZero = 0.0F;
 
 }  // namespace
 
-bool repeat(const ConvolutionAlgorithms& algorithms) {
+bool is_repeatable(const ConvolutionAlgorithms& algorithms) {
   const auto is_one_of = [](int number, std::initializer_list<int> good) {
     return std::find(good.begin(), good.end(), number) != good.end();
   };
@@ -38,20 +37,16 @@ bool repeat(const ConvolutionAlgorithms& algorithms) {
                     CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING});
 }
 
-void use_algorithms(const ConvolutionAlgorithms& algorithms) {
-  chosen_algorithms() = algorithms;
-}
-
-Convolution::Convolution(ConvolutionShape shape, cudnnDataType_t type)
+Convolution::Convolution(ConvolutionShape shape, cudnnDataType_t type, const ConvolutionAlgorithms& algorithms)
     : shape_(shape),
       type_(type),
-      forward_(static_cast<cudnnConvolutionFwdAlgo_t>(chosen_algorithms().forward)),
-      backward_data_(static_cast<cudnnConvolutionBwdDataAlgo_t>(chosen_algorithms().backward_data)),
-      backward_filter_(static_cast<cudnnConvolutionBwdFilterAlgo_t>(chosen_algorithms().backward_filter)) {}
+      forward_(static_cast<cudnnConvolutionFwdAlgo_t>(algorithms.forward)),
+      backward_data_(static_cast<cudnnConvolutionBwdDataAlgo_t>(algorithms.backward_data)),
+      backward_filter_(static_cast<cudnnConvolutionBwdFilterAlgo_t>(algorithms.backward_filter)) {}
 
 // The destructor runs for what the other constructor has made, also when one of these calls fails.
-Convolution::Convolution(ConvolutionShape shape, Precision precision)
-    : Convolution(shape, precision == Precision::fp16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT) {
+Convolution::Convolution(ConvolutionShape shape, Precision precision, const ConvolutionAlgorithms& algorithms)
+    : Convolution(shape, precision == Precision::fp16 ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT, algorithms) {
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &in_);
   CUDNN_CHECK(cudnnCreateTensorDescriptor, &out_);
   CUDNN_CHECK(cudnnCreateFilterDescriptor, &weight_);

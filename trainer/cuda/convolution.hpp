@@ -8,20 +8,9 @@
 #include <cstddef>
 
 #include "trainer/backend.hpp"
+#include "trainer/cuda/convolution_algorithms.hpp"
 
 namespace llmlaunch::trainer::cuda {
-
-/// cuDNN's numbers of the algorithms of a convolution and its two gradients. These are known to repeat bit for bit, in
-/// every cuDNN, and to have no limits.
-struct ConvolutionAlgorithms {
-  int forward = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-  int backward_data = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-  int backward_filter = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-};
-/// Whether NVIDIA says that each of them repeats bit for bit, and has made it.
-bool repeat(const ConvolutionAlgorithms& algorithms);
-/// For the convolutions that are made from now on, instead of those above: for comparisons.
-void use_algorithms(const ConvolutionAlgorithms& algorithms);
 
 /// (B, in_channels, height, width) → (B, out_channels, height - kernel + 1, width - kernel + 1)
 struct ConvolutionShape {
@@ -31,7 +20,7 @@ struct ConvolutionShape {
 class Convolution {
  public:
   /// Throws `DeviceError`, as everything here.
-  Convolution(ConvolutionShape shape, Precision precision);
+  Convolution(ConvolutionShape shape, Precision precision, const ConvolutionAlgorithms& algorithms = {});
   ~Convolution();
   Convolution(const Convolution&) = delete;
   Convolution& operator=(const Convolution&) = delete;
@@ -49,7 +38,7 @@ class Convolution {
                       void* workspace);
 
  private:
-  Convolution(ConvolutionShape shape, cudnnDataType_t type);
+  Convolution(ConvolutionShape shape, cudnnDataType_t type, const ConvolutionAlgorithms& algorithms);
 
   ConvolutionShape shape_;
   cudnnDataType_t type_;

@@ -26,17 +26,18 @@ namespace {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-              Precision precision, GraphStreams graph_streams)
+              Precision precision, GraphStreams graph_streams, const ConvolutionAlgorithms& algorithms)
       : model_(model),
         adamw_(adamw),
         dropout_(dropout),
         precision_(precision),
         graph_streams_(graph_streams),
+        algorithms_(algorithms),
         parameters_(model.values),
         gradient_(model.values),
         first_moment_(model.values),
         second_moment_(model.values),
-        net_(stream_.handle(), model, precision) {
+        net_(stream_.handle(), model, precision, GraphStreams::one, algorithms) {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
     description_ = fmt::format("cuda:{} ({}, {} GiB{})", device, properties.name, properties.totalGlobalMem >> 30U,
@@ -161,6 +162,7 @@ class CudaBackend final : public Backend {
                             .model = &model_,
                             .precision = precision_,
                             .streams = graph_streams_,
+                            .algorithms = algorithms_,
                             .adamw = adamw_,
                             .dropout = {.on = dropout_.on, .seed = dropout_.seed},
                             .arrays = arrays(),
@@ -221,6 +223,7 @@ class CudaBackend final : public Backend {
   DropoutOptions dropout_;
   Precision precision_;
   GraphStreams graph_streams_;
+  ConvolutionAlgorithms algorithms_;
   std::string description_;
   Stream stream_;
   DeviceArray<float> parameters_, gradient_, first_moment_, second_moment_;
@@ -271,14 +274,14 @@ Result<void> check_precision(int device, Precision precision) {
 
 Result<std::unique_ptr<CudaBackend>> make_backend(const World& world, const Model& model, const AdamWOptions& adamw,
                                                   const DropoutOptions& dropout, Precision precision,
-                                                  GraphStreams graph_streams) {
+                                                  GraphStreams graph_streams, const ConvolutionAlgorithms& algorithms) {
   const auto device = device_of(world);
   if (!device) return device.error();
   if (auto can = check_precision(*device, precision); !can) return can.error();
   set_identity({.rank = world.rank, .host = world.host, .device = *device});
   return without_exceptions([&] {
     CUDA_CHECK(cudaSetDevice(*device));
-    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision, graph_streams);
+    return std::make_unique<CudaBackend>(*device, model, adamw, dropout, precision, graph_streams, algorithms);
   });
 }
 
@@ -299,18 +302,11 @@ Result<int> probe() {
   return version;
 }
 
-bool use_convolution_algorithms(const std::array<int, 3>& numbers) {
-  const ConvolutionAlgorithms algorithms = {
-      .forward = numbers[0], .backward_data = numbers[1], .backward_filter = numbers[2]};
-  if (!repeat(algorithms)) return false;
-  use_algorithms(algorithms);
-  return true;
-}
-
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
                                                    const DropoutOptions& dropout, Precision precision,
-                                                   GraphStreams graph_streams) {
-  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams);
+                                                   GraphStreams graph_streams,
+                                                   const ConvolutionAlgorithms& algorithms) {
+  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams, algorithms);
   if (!backend) return backend.error();
   return std::unique_ptr<Backend>(std::move(*backend));
 }
@@ -323,9 +319,9 @@ Result<void> copy_to_host(std::span<float> host, std::span<const float> device) 
 }
 
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           Precision precision, GraphStreams graph_streams,
+                           Precision precision, GraphStreams graph_streams, const ConvolutionAlgorithms& algorithms,
                            std::chrono::milliseconds collective_timeout) {
-  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams);
+  auto backend = make_backend(world, model, adamw, dropout, precision, graph_streams, algorithms);
   if (!backend) return backend.error();
   Engine engine;
   if (world.world_size == 1) {

@@ -9,6 +9,7 @@
 
 #include "rendezvous/base/result.hpp"
 #include "trainer/backend.hpp"
+#include "trainer/cuda/convolution_algorithms.hpp"
 #include "trainer/cuda/graph_streams.hpp"
 #include "trainer/device.hpp"
 #include "trainer/world.hpp"
@@ -19,23 +20,19 @@ namespace llmlaunch::trainer::cuda {
 /// `Errc::unsupported` says what is missing.
 Result<int> probe();
 
-/// Has backends that are made from now on convolve by other algorithms of cuDNN's, for comparisons: their numbers for
-/// the convolution, the gradient of its input and that of its weights. False, and nothing is changed, where one of them
-/// may not repeat bit for bit.
-bool use_convolution_algorithms(const std::array<int, 3>& numbers);
-
 /// A backend on the GPU with number `local_rank`, or on the only visible one. `model` outlives it. `Errc::unsupported`
 /// when there are fewer.
 Result<std::unique_ptr<Backend>> make_cuda_backend(const World& world, const Model& model, const AdamWOptions& adamw,
                                                    const DropoutOptions& dropout, Precision precision = Precision::fp32,
-                                                   GraphStreams graph_streams = GraphStreams::two);
+                                                   GraphStreams graph_streams = GraphStreams::two,
+                                                   const ConvolutionAlgorithms& algorithms = {});
 
 /// Values of a backend's flat arrays, for a look at them. Equal sizes.
 Result<void> copy_to_host(std::span<float> host, std::span<const float> device);
 
 /// The same with the communicator for the world: NCCL, or none for one process. Only after a successful `probe`.
 Result<Engine> make_engine(World& world, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
-                           Precision precision, GraphStreams graph_streams,
+                           Precision precision, GraphStreams graph_streams, const ConvolutionAlgorithms& algorithms,
                            std::chrono::milliseconds collective_timeout);
 
 }  // namespace llmlaunch::trainer::cuda

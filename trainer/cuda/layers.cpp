@@ -140,7 +140,7 @@ class ConvolutionLayer final : public WeightedLayer {
                       .height = narrow(stage_.in.height),
                       .width = narrow(stage_.in.width),
                       .kernel = narrow(stage_.kernel)},
-                     context.precision) {}
+                     context.precision, context.algorithms) {}
 
   std::size_t resize(std::size_t batch) override {
     WeightedLayer::resize(batch);

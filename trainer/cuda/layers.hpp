@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "trainer/backend.hpp"
+#include "trainer/cuda/convolution_algorithms.hpp"
 #include "trainer/cuda/device_array.hpp"
 #include "trainer/cuda/kernels.hpp"
 
@@ -39,6 +40,7 @@ struct CudaContext {
   cublasHandle_t cublas = nullptr;
   cudnnHandle_t cudnn = nullptr;
   Precision precision = Precision::fp32;
+  ConvolutionAlgorithms algorithms;          // before the layers are made
   DeviceArray<std::byte> workspace;          // one for all: their work is queued one after another
   DeviceArray<std::byte> product_workspace;  // cuBLAS's
 };

@@ -8,8 +8,11 @@
 
 namespace llmlaunch::trainer::cuda {
 
-Network::Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams) : model_(model) {
+Network::Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams,
+                 const ConvolutionAlgorithms& algorithms)
+    : model_(model) {
   context_.open(stream, precision);
+  context_.algorithms = algorithms;
   if (streams == GraphStreams::two && precision != Precision::fp16) {
     branch_ = std::make_unique<Branch>();
     branch_->context.open(branch_->stream.handle(), precision);

@@ -23,7 +23,8 @@ class Network {
  public:
   /// `model` outlives the network. With two streams `backward` queues the gradients of weights on `stream`, and what
   /// leads to the next of them, the longest way through it, on one of its own; fp16 always has one.
-  Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams = GraphStreams::one);
+  Network(cudaStream_t stream, const Model& model, Precision precision, GraphStreams streams = GraphStreams::one,
+          const ConvolutionAlgorithms& algorithms = {});
   /// Waits: what was queued before a call that failed still works on the arrays, the caller's, too.
   ~Network();
   Network(const Network&) = delete;

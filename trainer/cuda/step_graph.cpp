@@ -71,7 +71,7 @@ class StepGraph final : public ResidentSteps {
         next_(1),
         halted_(1),
         kept_(kStepsInFlight * plan.batch_size),
-        net_(ground.stream, *ground.model, ground.precision, ground.streams) {
+        net_(ground.stream, *ground.model, ground.precision, ground.streams, ground.algorithms) {
     upload(pixels_, plan.images->images);
     upload(labels_, plan.images->labels);
     std::array<float, kBytes> numbers{};

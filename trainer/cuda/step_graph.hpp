@@ -25,6 +25,7 @@ struct StepGround {
   const Model* model = nullptr;
   Precision precision = Precision::fp32;
   GraphStreams streams = GraphStreams::two;
+  ConvolutionAlgorithms algorithms;
   AdamWOptions adamw;
   DropoutChoice dropout;
   AdamWArrays arrays;
