@@ -10,6 +10,7 @@ struct ConvolutionAlgorithms {
   int forward = 1;          ///< CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM
   int backward_data = 1;    ///< CUDNN_CONVOLUTION_BWD_DATA_ALGO_1
   int backward_filter = 1;  ///< CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
+  friend bool operator==(const ConvolutionAlgorithms&, const ConvolutionAlgorithms&) = default;
 };
 
 /// Whether NVIDIA says that each of them repeats bit for bit, and has made it.

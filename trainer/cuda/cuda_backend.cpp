@@ -23,6 +23,13 @@
 namespace llmlaunch::trainer::cuda {
 namespace {
 
+/// A checkpoint that goes on with other algorithms goes on with other bits, and is compared by the device's words.
+std::string named_if_others(const ConvolutionAlgorithms& algorithms) {
+  if (algorithms == ConvolutionAlgorithms()) return {};
+  return fmt::format(", cuDNN's algorithms {},{},{}", algorithms.forward, algorithms.backward_data,
+                     algorithms.backward_filter);
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int device, const Model& model, const AdamWOptions& adamw, const DropoutOptions& dropout,
@@ -40,8 +47,9 @@ class CudaBackend final : public Backend {
         net_(stream_.handle(), model, precision, GraphStreams::one, algorithms) {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-    description_ = fmt::format("cuda:{} ({}, {} GiB{})", device, properties.name, properties.totalGlobalMem >> 30U,
-                               precision == Precision::fp32 ? "" : fmt::format(", {}", precision_name(precision)));
+    description_ = fmt::format("cuda:{} ({}, {} GiB{}{})", device, properties.name, properties.totalGlobalMem >> 30U,
+                               precision == Precision::fp32 ? "" : fmt::format(", {}", precision_name(precision)),
+                               named_if_others(algorithms));
     for (const DeviceArray<float>* moment : {&first_moment_, &second_moment_}) {
       CUDA_CHECK(cudaMemsetAsync(moment->data(), 0, model.values * sizeof(float), stream_.handle()));
     }

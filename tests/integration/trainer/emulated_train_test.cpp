@@ -198,7 +198,10 @@ TEST_CASE("cuDNN's algorithms are three numbers of those that repeat bit for bit
   const Words flags = job("mlp", {}, "4", "1");
   Environment environment = seed(0);
   environment[env::kCudnnAlgorithms] = "6,4,5";
-  CHECK(ended(on_device(flags), environment).status == 0);
+  const Ended others = ended(on_device(flags), environment);
+  CHECK(others.status == 0);
+  CHECK_THAT(others.said, Catch::Contains(", cuDNN's algorithms 6,4,5)"));
+  CHECK_THAT(ended(on_device(flags), seed(0)).said, !Catch::Contains("cuDNN's algorithms"));
   // Numbers 0 of the gradients are those that add up by chance, and cuDNN has made no number 3 of the first.
   for (const char* wrong : {"1,0,1", "1,1,0", "1,1,3", "3,1,1", "1,1", "1,1,1,1", "-1,1,", "a,b,c"}) {
     environment[env::kCudnnAlgorithms] = wrong;
