@@ -83,6 +83,7 @@ Error error_of(const std::exception& caught) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of ulimit -f is an error like that of a full disk
   try {
     if (const auto held = hold_standard_descriptors(); !held) {
       cli::report_error(held.error());

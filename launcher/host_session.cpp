@@ -164,6 +164,10 @@ bool HostSession::take_answer(const agent::AgentMessage& message) {
   }
   if (std::holds_alternative<agent::Ping>(message)) return true;
   const auto* failed = std::get_if<agent::Failed>(&message);
+  if (failed != nullptr && static_cast<Errc>(failed->code) == Errc::timed_out) {  // it stands still, and may go on
+    tell(OpenFailed{make_error(Errc::timed_out, failed->what, {}, failed->hint), OpenStep::open});
+    return false;
+  }
   tell(NotRejoined{failed ? make_error(static_cast<Errc>(failed->code), failed->what, {}, failed->hint)
                           : make_error(Errc::protocol, "its agent did not say whether it goes on")});
   return false;

@@ -125,7 +125,7 @@ Actions JobState::on_opened(HostIndex index, TimePoint now) {
 Actions JobState::on_open_failed(HostIndex index, const Error& error, OpenStep step, TimePoint now) {
   Host& host = hosts_[index];
   Actions actions;
-  if (host.cut) reopen_later(index, error, now);
+  if (host.cut) reopen_later(index, error, step, now);
   if (host.phase != HostPhase::opening) return actions;
   const auto delay = kFirstRetryDelay * (1 << (host.attempts - 1)) + std::chrono::milliseconds(index % 16 * 20);
   if (dropped_early(error, step) && host.attempts < kMaxOpenAttempts &&

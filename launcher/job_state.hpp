@@ -218,7 +218,8 @@ class JobState {
   const std::string& run_directory() const { return run_directory_; }
   /// Exit status, headline and every rank's end; meant for after `Finish`.
   JobResult result() const;
-  /// How long the end may wait for a terminal that takes nothing; without a limit when no signal asked for the end.
+  /// How long the end may wait for a terminal that takes nothing; without a limit when neither a signal nor the job's
+  /// time limit asked for the end.
   std::optional<std::chrono::milliseconds> patience_with_terminal() const;
 
  private:
@@ -227,7 +228,8 @@ class JobState {
   /// A connection that ended while ranks ran.
   struct Cut {
     Error error;
-    std::string last;  // why the last attempt failed
+    std::string last;        // why the last attempt failed
+    std::string agent_hint;  // where it came as far as the agent's host, and that stands still
     TimePoint since;
     TimePoint back_by;
     TimePoint again_at;  // the next attempt
@@ -300,7 +302,7 @@ class JobState {
   void lose_host(HostIndex host, Error error, bool given_up, Actions& actions, TimePoint now);
   void close_host(HostIndex host, HostPhase phase, Actions& actions);
   void cut(HostIndex host, const Error& error, TimePoint back_by, Actions& actions, TimePoint now);
-  void reopen_later(HostIndex host, const Error& error, TimePoint now);
+  void reopen_later(HostIndex host, const Error& error, OpenStep step, TimePoint now);
   void tick_cut(HostIndex host, TimePoint now, Actions& actions);
   void maybe_finish(Actions& actions);
 

@@ -145,7 +145,8 @@ Actions JobState::on_tick(TimePoint now, std::chrono::milliseconds behind) {
 }
 
 std::optional<std::chrono::milliseconds> JobState::patience_with_terminal() const {
-  if (!cause_ || cause_->kind != Cause::Kind::signal) return std::nullopt;
+  const bool has_its_time = cause_ && (cause_->kind == Cause::Kind::signal || cause_->kind == Cause::Kind::time_limit);
+  if (!has_its_time) return std::nullopt;
   return std::clamp<std::chrono::milliseconds>(timeouts_.grace, kLeastTerminalPatience, kTerminalPatience);
 }
 
@@ -237,7 +238,7 @@ void JobState::tick_host(HostIndex index, TimePoint now, Actions& actions) {
 
 void JobState::cut(HostIndex index, const Error& error, TimePoint back_by, Actions& actions, TimePoint now) {
   Host& host = hosts_[index];
-  host.cut = Cut{error, {}, now, back_by, now, false, 0};
+  host.cut = Cut{error, {}, {}, now, back_by, now, false, 0};
   if (host.done_by) host.done_by = back_by + timeouts_.grace + kStopMargin;
   const auto left = std::chrono::ceil<std::chrono::seconds>(back_by - now).count();
   actions.push_back(
@@ -254,9 +255,11 @@ void JobState::tick_cut(HostIndex index, TimePoint now, Actions& actions) {
     Error error = cut.error;
     error.what = fmt::format("connection lost: {}; it could not be reached again within {} s", error.what, tried);
     if (!cut.last.empty()) error.what += ": " + cut.last;
+    const bool stands = !cut.agent_hint.empty();
+    if (stands) error.hint = cut.agent_hint;
     if (error.hint.empty())
       error.hint = "the host is down, or the way to it is cut; llmlaunch.timeouts.head is how long that is taken";
-    return lose_host(index, std::move(error), false, actions, now);
+    return lose_host(index, std::move(error), stands, actions, now);
   }
   if (cut.attempting || now < cut.again_at) return;
   cut.attempting = true;
@@ -264,9 +267,10 @@ void JobState::tick_cut(HostIndex index, TimePoint now, Actions& actions) {
   actions.push_back(ReopenHost{index});
 }
 
-void JobState::reopen_later(HostIndex index, const Error& error, TimePoint now) {
+void JobState::reopen_later(HostIndex index, const Error& error, OpenStep step, TimePoint now) {
   Cut& cut = *hosts_[index].cut;
   cut.last = error.what;
+  cut.agent_hint = step == OpenStep::open ? error.hint : std::string();
   cut.attempting = false;
   cut.again_at = now + std::min(kFirstReopenDelay * (1 << std::min(cut.attempts, 8)), kMaxReopenDelay);
 }

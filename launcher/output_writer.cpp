@@ -255,8 +255,10 @@ void OutputWriter::write(Terminal& terminal, std::string_view bytes) {
     warn(LogLevel::warning, fmt::format("{}: {}", terminal.name, written.error().what));
     return on_no_reader_(written.error());
   }
-  warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what,
-                                      place.empty() ? "and no file keeps its lines" : "all lines are in " + place));
+  const std::string kept = place.empty()         ? "and no file keeps its lines"
+                           : files_.incomplete() ? "and its log files are incomplete, too"
+                                                 : "all lines are in " + place;
+  warn(LogLevel::warning, fmt::format("{}: {}; the job goes on, {}", terminal.name, written.error().what, kept));
 }
 
 void OutputWriter::show_own(LogLevel level, std::string_view line) {

@@ -84,10 +84,6 @@ void AgentLoop::cut() {
 // This agent was started for its connection only: another one has the job.
 void AgentLoop::bear(const Resume& resume) {
   Result<UniqueFd> given = hand_over(resume);
-  if (!given && given.error().code == Errc::timed_out) {  // the head tries again, as long as there is time
-    quitting_ = true;
-    return;
-  }
   if (!given) {
     Error error = given.error();
     if (error.code == Errc::not_found) error.hint += end_what_is_left(resume);

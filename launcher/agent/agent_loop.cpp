@@ -110,6 +110,8 @@ int AgentLoop::run() {
     apply(state_.on_tick(now()));
     write_head();
   }
+  // The watchman does that; but it may be the one whose death ends this.
+  if (setup_) signal_descendants(SIGKILL);
   return status_;
 }
 

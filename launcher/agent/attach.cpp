@@ -2,14 +2,18 @@
 // is for AgentState to say.
 #include "launcher/agent/attach.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <thread>
 
 namespace llmlaunch::launcher::agent {
 namespace {
@@ -18,7 +22,8 @@ constexpr int kDescriptors = 3;
 // A Resume is four short texts and numbers.
 constexpr std::size_t kMaxResumeBytes = 4096;
 // An agent that runs takes a connection at once. One that somebody has stopped takes a few, and then none.
-constexpr timeval kPatience{10, 0};
+constexpr timeval kPatience{1, 0};  // the head asks again
+constexpr std::chrono::milliseconds kLookAgain{10};
 
 struct Address {
   sockaddr_un socket{};
@@ -79,6 +84,24 @@ std::optional<std::array<UniqueFd, kDescriptors>> take_descriptors(msghdr& messa
   return taken;
 }
 
+Error stands_still() {
+  return make_error(
+      Errc::timed_out, "the agent that had started the ranks does not answer: it stands still", {},
+      "somebody has stopped it there, or its file system hangs (`ps -o pid,stat,wchan,cmd`); when it goes "
+      "on, it ends its ranks and itself");
+}
+
+// What was sent is in the queue until the other side has read it.
+bool is_taken(int socket) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(kPatience.tv_sec);
+  while (true) {
+    int waiting = 0;
+    if (::ioctl(socket, SIOCOUTQ, &waiting) != 0 || waiting == 0) return true;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kLookAgain);
+  }
+}
+
 std::optional<Resume> resume_of(ByteView bytes) {
   FrameDecoder decoder(kMaxResumeBytes);
   decoder.feed(bytes);
@@ -133,8 +156,7 @@ Result<UniqueFd> hand_over(const Resume& resume) {
       return make_error(Errc::not_found, "the agent that had started the ranks is gone, and its ranks with it", {},
                         "it was killed there (`dmesg` tells of a kernel that was out of memory), the host was started "
                         "anew (`uptime`), or it heard nothing from the head for llmlaunch.timeouts.head");
-    if (errno == EAGAIN)
-      return make_error(Errc::timed_out, "the agent that had started the ranks does not answer: it stands still");
+    if (errno == EAGAIN) return stands_still();
     return system_error(errno, "connect to the job's agent");
   }
   if (!is_same_user(socket.value()))
@@ -149,6 +171,7 @@ Result<UniqueFd> hand_over(const Resume& resume) {
   std::memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
   if (::sendmsg(socket.value(), &packet.message, MSG_NOSIGNAL) < 0)
     return system_error(errno, "hand the connection to the job's agent");
+  if (!is_taken(socket.value())) return stands_still();
   return socket;
 }
 

@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
 
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of ulimit -f is an error like that of a full disk
   auto ready = llmlaunch::launcher::agent::close_inherited_descriptors();
   const llmlaunch::launcher::agent::CgroupPath cgroup;
   if (ready) ready = llmlaunch::launcher::agent::fork_under_guard(cgroup);

@@ -11,6 +11,7 @@
 #include "launcher/ssh/host_lookup.hpp"
 #include "launcher/ssh/key_ring.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/tried_threads.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -72,7 +73,7 @@ class OwnKeys {
   SshConfig config_;
   LocalUser user_;
   bool use_agent_;
-  asio::thread_pool threads_{1};  // that the ring would ask on; it does not here
+  asio::thread_pool threads_{tried_threads(1)};  // that the ring would ask on; it does not here
   KeyRing ring_{false, threads_};
   std::map<std::string, std::vector<AgentIdentity>> agents_;
 };

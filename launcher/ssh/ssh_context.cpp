@@ -10,6 +10,7 @@
 #include "launcher/ssh/ssh_pattern.hpp"
 #include "launcher/ssh/terminal.hpp"
 #include "rendezvous/base/log.hpp"
+#include "rendezvous/base/tried_threads.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {
@@ -50,7 +51,7 @@ SshContext::SshContext(const LaunchPlan& plan, SshConfig config, LocalUser user,
       agent_places_(kAgentPlaces),
       password_(std::move(password)),
       workers_(workers),
-      threads_(kAgentPlaces + 1),
+      threads_(tried_threads(kAgentPlaces + 1)),
       keys_(may_ask, threads_) {}
 
 SshContext::~SshContext() = default;

@@ -10,7 +10,7 @@ void reset_signals(IgnoredSignals ignored) {
   }, now{};
   standard.sa_handler = SIG_DFL;
   for (int number = 1; number < NSIG; ++number) {
-    const bool stays = ignored == IgnoredSignals::kept && number != SIGPIPE &&
+    const bool stays = ignored == IgnoredSignals::kept && number != SIGPIPE && number != SIGXFSZ &&
                        ::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
     if (!stays) ::sigaction(number, &standard, nullptr);  // fails for KILL and STOP
   }

@@ -6,7 +6,7 @@
 namespace llmlaunch {
 
 enum class IgnoredSignals {
-  kept,      ///< stay ignored, as under nohup; but SIGPIPE, which the parent ignores for its own sake
+  kept,      ///< stay ignored, as under nohup; but SIGPIPE and SIGXFSZ, which the parent ignores for its own sake
   defaulted  ///< have their default, too
 };
 

@@ -67,7 +67,7 @@ std::string say_version(const char* argument, int& status) {
 
 TEST_CASE("the agent's command line has a version and nothing else") {
   int status = -1;
-  CHECK(say_version("--version", status) == "llmlaunch-agent " LLMLAUNCH_VERSION " (protocol 4)\n");
+  CHECK(say_version("--version", status) == "llmlaunch-agent " LLMLAUNCH_VERSION " (protocol 5)\n");
   CHECK(status == 0);
   CHECK(say_version("--debug", status) ==
         "llmlaunch-agent: error: unexpected argument '--debug'\n"

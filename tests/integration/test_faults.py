@@ -463,6 +463,39 @@ def test_kill_9_of_agent_and_watchman_leaves_nothing_that_a_rank_had_started(hos
     hosts.nothing_left(run, within=15)
 
 
+def test_an_agent_that_stands_still_is_told_as_such_and_ends_its_ranks_when_it_goes_on(hosts):
+    """It was told as a host that is down, and as one where nothing is left."""
+    def change(data):
+        data["llmlaunch"]["timeouts"] = {"head": 8}
+
+    run = staying(hosts, config=hosts.config(change))
+    agent, _ = agent_and_watchman(hosts, "test02")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        run.finish(60)
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert run.status == 69, str(run)
+    assert re.search(r"it could not be reached again within \d+ s: the agent that had started the ranks does not answer: it stands "
+                     r"still$", headline(run)), str(run)
+    assert "\n   hint: somebody has stopped it there, or its file system hangs" in run.err, str(run)
+    assert "\n   processes may be left on test02: nothing more was heard from there." in run.err, str(run)
+    hosts.nothing_left(run, within=40)
+
+
+def test_kill_9_of_a_watchman_during_setup_leaves_nothing_that_setup_had_started(hosts):
+    def change(data):
+        data["llmlaunch"].update(setup=["echo begun", "sleep 600"], timeouts={"start": 20})
+
+    run = hosts.start("true", config=hosts.config(change))
+    wait_until(lambda: any("sleep 600" in line for line in hosts.processes_on("test02").values()), "setup on test02")
+    os.kill(agent_and_watchman(hosts, "test02")[1], signal.SIGKILL)
+    wait_until(lambda: not hosts.processes_on("test02"), f"the end of {hosts.processes_on('test02')}")
+    os.kill(run.pid, signal.SIGINT)
+    run.finish(30)
+    hosts.nothing_left(run, within=15)
+
+
 def test_kill_9_of_a_watchman_is_seen_at_once_and_the_agent_tells_how_its_ranks_ended(hosts):
     """sshd has waited for the watchman and not for the agent: half a connection is left, which the agent ends itself. Where
     the head's Bye came too late for that half, the agent waits for the head to come back, for timeouts.head."""

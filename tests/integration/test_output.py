@@ -295,6 +295,25 @@ def test_a_thread_that_cannot_be_made_is_no_defect_of_llmlaunch(tmp_path):
         in ended.stderr, ended
 
 
+@pytest.mark.skipif(SCALE > 1, reason="sanitizers keep shadow memory, more than the limit")
+@pytest.mark.parametrize("kilobytes", [30000, 40000, 50000, 60000, 80000])
+def test_a_head_without_room_for_its_threads_says_so_and_does_not_wait_for_them(hosts, tmp_path, kilobytes):
+    """asio's pool waited for ever for those that it had."""
+    (tmp_path / "cfg.yaml").write_text(hosts.config())
+    ended = subprocess.run(["sh", "-c", f'ulimit -v {kilobytes}; exec "$0" "$@"', str(BIN / "llmlaunch"), "run", "--config",
+                            str(tmp_path / "cfg.yaml"), "echo", "hi"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert ended.returncode in (69, 70, 71) and "llmlaunch: error: " in ended.stderr, ended
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_a_limit_of_the_size_of_files_is_an_error_and_no_signal(hosts, tmp_path, blocks):
+    (tmp_path / "cfg.yaml").write_text(hosts.config())
+    program = 'i=0; while [ $i -lt 400 ]; do echo "a line of about thirty bytes $i"; i=$((i+1)); done'
+    ended = subprocess.run(["sh", "-c", f'ulimit -f {blocks}; exec "$0" "$@"', str(BIN / "llmlaunch"), "run", "--config",
+                            str(tmp_path / "cfg.yaml"), "sh", "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 74 and "File too large" in ended.stderr, ended
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
 def test_with_standard_descriptors_closed_the_files_hold_each_line_once_and_nothing_else(closed, tmp_path):
     """merged.log would get the number of stderr, and with it what llmlaunch says and every line of stderr again."""

@@ -204,7 +204,7 @@ def test_an_agent_that_must_end_during_a_cut_stays_to_tell_the_head(hosts):
     sshd.back()
     run.finish(60)
     assert run.status == 69, str(run)
-    assert re.search(r"rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was asked to end by", headline(run)), str(run)
+    assert re.search(r"rank 1 \(test02, pid \d+\) was killed by SIGTERM: its agent was told to end on the host", headline(run)), str(run)
     hosts.nothing_left(run, within=15)
 
 

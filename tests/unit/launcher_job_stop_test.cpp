@@ -289,6 +289,22 @@ TEST_CASE("after a signal a terminal that takes nothing is waited for no longer 
   CHECK(job.state.patience_with_terminal() == 4s);
 }
 
+TEST_CASE("so it is after the job's time limit, which a pager does not lift") {
+  launcher::LaunchPlan plan = plan_of(1, 1);
+  plan.timeouts.grace = 4s;
+  plan.timeouts.run = 30s;
+  Bench job(plan);
+  job.running();
+  job.pass(29s, {0});
+  job.message(0, agent::Output{0, kOut, Bytes(10)});
+  job.pass(2s, {0});
+  job.killed(0, SIGTERM, false, true);
+  CHECK(job.of<AbandonTerminal>(job.all).empty());
+  job.pass(5s, {0});
+  CHECK(job.of<AbandonTerminal>(job.all).size() == 1);
+  CHECK(job.state.patience_with_terminal() == 4s);
+}
+
 TEST_CASE("a job that no signal has stopped waits for its reader") {
   Bench job(plan_of(1, 1));
   job.running();
