@@ -195,9 +195,11 @@ Actions MemberState::on_end(const CallEnd& end) {
     for (Action& action : leave(0, std::nullopt)) actions.push_back(std::move(action));
     return actions;
   }
-  return leave(
-      static_cast<int>(std::min(end.status, kLargestStatus)),
-      make_error(Errc::rank_failed, "the job failed: " + end.what, {}, "machine 0 has the output and the logs"));
+  // Ctrl-C here is Ctrl-C for the shell's loop around this process, too.
+  const bool is_ours = stopping_since_ && end.status == 128 + SIGINT;
+  return leave(static_cast<int>(std::min(end.status, kLargestStatus)),
+               make_error(is_ours ? Errc::interrupted : Errc::rank_failed, "the job failed: " + end.what, {},
+                          "machine 0 has the output and the logs"));
 }
 
 Actions MemberState::on_agent_started() {

@@ -213,6 +213,9 @@ def test_a_signal_on_either_machine_stops_the_job(machines, where, number, statu
     at = f" on machine 1 ({socket.gethostname()}, pid {runs[1].pid})" if where else ""
     assert f"llmlaunch: error: interrupted by {number.name}{at}\n" in runs[0].err, text
     assert f"interrupted by {number.name}{at}" in runs[1].err, text
+    # A shell's loop around the one that got Ctrl-C is to end with it; machine 0's ends wherever it came from.
+    died = [run.ended_by for run in runs]
+    assert died == ([number, number if where else None] if number == signal.SIGINT else [None, None]), text
     machines.nothing_left()
 
 

@@ -271,6 +271,16 @@ TEST_CASE("the first signal asks machine 0 to stop the job, the second leaves it
   CHECK(member.no_wire(Errc::closed, "closed").empty());
 }
 
+TEST_CASE("a job that ends by the Ctrl-C of this machine is interrupted here, and one of another's is not") {
+  for (const bool here : {true, false}) {
+    Bench member;
+    member.join();
+    if (here) member.signal(SIGINT);
+    CHECK(member.message(CallEnd{130, "interrupted by SIGINT"}) == "leave 130");
+    CHECK((member.left->failure->code == Errc::interrupted) == here);
+  }
+}
+
 TEST_CASE("no order is put into the middle of one of machine 0's") {
   Bench member;
   member.join();
