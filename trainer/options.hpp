@@ -77,7 +77,7 @@ struct TrainOptions {
   DeviceChoice device = DeviceChoice::automatic;
   std::string output_dir;  ///< where checkpoints go
   SaveStrategy save_strategy = SaveStrategy::no;
-  double save_steps = 500;  ///< 0: only the last step is saved
+  double save_steps = 500;             ///< 0: only the last step is saved
   std::uint32_t save_total_limit = 0;  ///< 0: all stay
   std::string resume_from_checkpoint;  ///< a folder, or kLastCheckpoint; empty: start anew
   bool load_best_model_at_end = false;
