@@ -3,6 +3,7 @@ environment of its own. Not a test."""
 import json
 import os
 import pathlib
+import random
 import re
 import secrets
 import shutil
@@ -15,6 +16,20 @@ import pytest
 from conftest import BIN, MARK, Run, kill_all, processes_with, wait_until
 
 
+def free_port():
+    """None that the kernel gives to another test's connection before this one's machine 0 has it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first = int(file.read().split()[0])
+    low = max(1024, min(first - 10_000, 20_000))
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(low, first) if low < first else 0))
+                return probe.getsockname()[1]
+            except OSError:
+                continue
+
+
 class Machines:
     """What the machines of one test have in common: a port, a token, and the mark of all their processes."""
 
@@ -23,9 +38,7 @@ class Machines:
         self.token = top / "token"
         self.token.write_text(secrets.token_hex(32) + "\n")
         self.token.chmod(0o600)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self, rank, *program, machines=2, processes=None, options=(), address="127.0.0.1", **more):
         """As accelerate wants it: each with its number."""

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, wait_until
+from conftest import PYTHON, Refusing, wait_until
 from machines import catches, ended, machines  # noqa: F401 (a fixture)
 
 PLACE = ("import os; print(*(os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', "
@@ -154,7 +154,8 @@ def test_a_machine_that_does_not_call_in_is_named(machines):
 
 
 def test_machine_0_that_does_not_answer_is_named(machines):
-    text = ended([machines.start(1, "true", options=["--set", "llmlaunch.timeouts.rendezvous=1"])], 69)
+    with Refusing("127.0.0.1") as machines.port:
+        text = ended([machines.start(1, "true", options=["--set", "llmlaunch.timeouts.rendezvous=1"])], 69)
     assert f"machine 0 did not answer at 127.0.0.1:{machines.port} within 1 s: connection refused by" in text
 
 
