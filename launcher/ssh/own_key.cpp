@@ -11,7 +11,7 @@
 #include "launcher/ssh/host_lookup.hpp"
 #include "launcher/ssh/key_ring.hpp"
 #include "rendezvous/base/log.hpp"
-#include "rendezvous/base/tried_threads.hpp"
+#include "rendezvous/base/try_threads.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {

@@ -10,7 +10,7 @@
 #include "launcher/ssh/ssh_pattern.hpp"
 #include "launcher/ssh/terminal.hpp"
 #include "rendezvous/base/log.hpp"
-#include "rendezvous/base/tried_threads.hpp"
+#include "rendezvous/base/try_threads.hpp"
 
 namespace llmlaunch::launcher::ssh {
 namespace {

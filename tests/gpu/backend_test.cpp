@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/gpu/relative_difference.hpp"
 #include "trainer/cpu_backend.hpp"
 #include "trainer/cuda/check.hpp"
 #include "trainer/cuda/cuda_backend.hpp"
@@ -76,17 +77,6 @@ std::vector<float> host_copy(std::span<const float> device) {
   std::vector<float> host(device.size());
   must(cuda::copy_to_host(host, device));
   return host;
-}
-
-/// |a - b| / |b| over a tensor, by norms.
-double relative_difference(std::span<const float> a, std::span<const float> b) {
-  double difference = 0;
-  double norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
 }
 
 const GradientReady kIgnore = [](std::size_t) -> Result<void> { return ok; };

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <optional>
 #include <random>
@@ -18,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/gpu/relative_difference.hpp"
 #include "trainer/cuda/check.hpp"
 #include "trainer/cuda/convolution.hpp"
 #include "trainer/cuda/cuda_backend.hpp"
@@ -193,16 +193,6 @@ class Bench {
   DeviceArray<float> in_, weight_, out_, in_gradient_, weight_gradient_, result_;
   DeviceArray<std::byte> workspace_;
 };
-
-double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0;
-  double norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 ConvolutionAlgorithms with(Part part, int number) {
   ConvolutionAlgorithms algorithms;
